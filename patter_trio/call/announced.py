@@ -1,6 +1,6 @@
-"""An announced call whose media has not begun: what ``on_call_start(event, call_control)`` steers.
+"""An announced call whose media stream has not begun: the call that ``on_call_start(event, call_control)`` controls.
 
-Commands are carried out when the call connects. A call that never connects drops them and is over.
+Commands are deferred until the call connects. If the call never connects, they are dropped and the call is over.
 """
 
 from collections.abc import Callable
@@ -15,18 +15,18 @@ from patter_trio.metrics.results import CallMetrics
 from patter_trio.phone_numbers import checked_destination
 
 MAX_DEFERRED_COMMANDS: Final = 64
-"""Commands that wait for the connection; it takes a second or two, so more are a mistake."""
+"""Commands that may wait for the connection. It takes a second or two, so more than that are a mistake."""
 
 
 class ConnectedCall(ControlledCall, Protocol):
-    """A call that has connected, and carries out what was asked of the announced one."""
+    """A connected call, which carries out the commands given to the announced one."""
 
     def place_transfer(self, order: TransferRequest) -> None:
-        """Carry out an order that was made before the call connected."""
+        """Carry out a transfer that was requested before the call connected."""
 
 
 class PendingControl:
-    """A call before it connects, as its :attr:`control` sees it.
+    """The state of a call before it connects; :attr:`control` forwards to it until then.
 
     Args:
         info: the facts of the call.
@@ -38,7 +38,7 @@ class PendingControl:
         self.history: list[dict[str, Any]] = []
         self.outcome: str = ""
         self.control: CallControl = CallControl(self)
-        """What steers the call, from now on to its end."""
+        """The application's control of the call. It stays the same object when the call connects."""
         self._deferred: list[Callable[[ConnectedCall], object]] = []
         self._order: TransferRequest | None = None
 
@@ -47,21 +47,21 @@ class PendingControl:
 
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
-        """That of a call that has not begun."""
+        """The state of a call that has not begun."""
         return ConversationStateSnapshot(user=INITIAL_STATE["user"], agent=INITIAL_STATE["agent"])
 
     @property
     def turn_idx(self) -> int:
-        """Zero: the caller has said nothing yet."""
+        """Zero, because the caller has said nothing yet."""
         return 0
 
     @property
     def metrics(self) -> CallMetrics | None:
-        """None: nothing has been measured yet."""
+        """None, because nothing has been measured yet."""
         return None
 
     def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
-        """Have the agent say ``text`` when the call has begun, before its first message.
+        """Make the agent say ``text`` when the call has begun, before its first message.
 
         Raises:
             CallEnded: the call never connected.
@@ -77,16 +77,18 @@ class PendingControl:
         self._defer(lambda call: call.hang_up())
 
     def request_transfer(self, to: Any, error_message: str | None) -> TransferRequest:
-        """Order a transfer, as ``Transfers.order`` does.
+        """Request a transfer, as :meth:`Transfers.request` does; it starts after the call has connected.
 
         Raises:
-            ConfigurationError: (a ``ValueError``) that is no destination.
-            ProviderError: one is ordered already.
+            ConfigurationError: (a ``ValueError``) ``to`` is not a valid destination.
+            ProviderError: a transfer has already been requested.
             CallEnded: the call never connected.
         """
         order = TransferRequest(checked_destination(to), error_message)
+        # Checked here as well as in Transfers: a second request must fail now, not when the call connects.
         if self._order is not None:
             raise ProviderError(f"call {self.info.call_id} is being transferred already")
+        # Deferred before it is stored: a refused command must not leave a request behind.
         self._defer(lambda call: call.place_transfer(order))
         self._order = order
         return order
@@ -104,7 +106,8 @@ class PendingControl:
         return CallEnded(f"call {self.info.call_id} is over ({self.outcome})")
 
     def connect(self, call: ConnectedCall) -> None:
-        """Have :attr:`control` steer ``call`` from here on, and carry out the deferred commands."""
+        """Connect :attr:`control` to the live call, and carry out the deferred commands in order."""
+        # First, so that a command given from here on goes to the live call and is not deferred.
         connect_control(self.control, call)
         for command in self._deferred:
             command(call)
@@ -112,5 +115,6 @@ class PendingControl:
     def close(self, outcome: str) -> None:
         """End a call that never connected."""
         self.outcome = outcome
+        # A transfer that is being waited for must not wait for ever.
         if self._order is not None:
             self._order.settle(self._over())

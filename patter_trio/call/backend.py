@@ -1,7 +1,7 @@
-"""How one call hears, thinks and speaks: through STT, responder and TTS, or through one engine that does all three.
+"""The interface between the session loop and what answers the caller: STT, responder and TTS, or one engine.
 
 The session loop decides what happens next, and the backend carries it out. Its methods are plain functions that return
-at once; what takes time runs in the parts that :meth:`Backend.open` starts.
+at once; work that takes time runs in the parts that :meth:`Backend.open` starts.
 """
 
 from abc import ABC, abstractmethod
@@ -30,12 +30,12 @@ from patter_trio.metrics.internal_events import AgentReady
 from patter_trio.metrics.public_events import AgentSpeechStarted
 
 StartPart = Callable[..., None]
-"""Starts a part of the call (its name, the function, its arguments); a ``ProviderError`` from it ends the call."""
+"""Starts a part of the call as a task (name, function, arguments); a ``ProviderError`` from the part ends the call."""
 
 
 @attrs.frozen(eq=False)
 class CallServices:
-    """What a call's backend works with."""
+    """The parts of a call that its backend uses."""
 
     call: HookedCall
     control: CallControl
@@ -49,32 +49,32 @@ class CallServices:
 
 
 class UserTurnLog(Protocol):
-    """The caller's committed words, on their way into the history."""
+    """The log of the caller's turns: enters committed words in the history and reports them."""
 
     def commit(self, action: do.CommitUser) -> None:
-        """An utterance is over: tell eos, and enter its words."""
+        """Commit an utterance that is over: report eos, and enter its words."""
 
     def amend(self, action: do.AmendUser) -> None:
-        """Words came late: they are the whole utterance's."""
+        """Replace the words of the utterance with those of the action, because some of them arrived late."""
 
     def append(self, action: do.AppendUser) -> None:
-        """Words came that nobody will answer."""
+        """Enter words that no reply will answer."""
 
     def cut(self, reason: str) -> None:
-        """The reply that was to answer is over."""
+        """Handle the end, for that reason, of the reply that was to answer the words."""
 
     def after_user_turn(self, callback: Callable[[], None]) -> None:
-        """Do what comes behind the caller's words: at once, or when they are there."""
+        """Call ``callback`` after the caller's words are entered: at once, or when they arrive."""
 
     def settle(self, reason: str) -> None:
-        """The call goes on, or ends, without what is still waited for; ``reason`` is for the log."""
+        """Stop waiting for what is still missing, because the call goes on or ends; ``reason`` is for the log."""
 
     async def last(self) -> None:
-        """The conversation is over: see to the last words, quickly."""
+        """Enter the last words of the conversation, within a short time."""
 
 
 class Backend(ABC):
-    """Hears, thinks and speaks in one call."""
+    """The part of one call that understands the caller, answers and speaks."""
 
     user_turns: UserTurnLog
     agent: Agent | None = None
@@ -89,10 +89,10 @@ class Backend(ABC):
         """Open every provider that the agent needs, and start the parts that run beside the conversation.
 
         Yields:
-            None, or the failure of a provider without which the backend can only apologise. It stays open for that.
+            None; or a provider's failure after which the backend can only apologise. It stays open for the apology.
 
         Raises:
-            ProviderError: a provider cannot be opened, and nothing can apologise for it.
+            ProviderError: a provider cannot be opened, and the backend cannot speak an apology either.
         """
 
     @property
@@ -102,19 +102,19 @@ class Backend(ABC):
 
     @abstractmethod
     def names(self) -> tuple[str, str]:
-        """Return the provider and model that answer, as ``llm_token`` has them."""
+        """Return the provider and model that answer, for ``llm_token``."""
 
     @abstractmethod
     def audio_provider(self) -> str:
-        """Return the provider that makes the audio, as ``audio_out`` has it."""
+        """Return the provider that makes the audio, for ``audio_out``."""
 
     @abstractmethod
     def speaker(self) -> AgentSpeechStarted:
-        """Return the provider that speaks, as ``agent_speech_started`` has it; the reporter fills in time and turn."""
+        """Return the provider that speaks, as an ``agent_speech_started``; the reporter fills in time and turn."""
 
     @abstractmethod
     def parts(self, agent: Agent) -> AgentReady:
-        """Return who takes part in the call."""
+        """Return the providers and models that take part in the call."""
 
     @abstractmethod
     def start(self, action: do.StartReply, nursery: trio.Nursery) -> Reply:
@@ -122,13 +122,13 @@ class Backend(ABC):
 
     @abstractmethod
     def end_reply(self, reply: Reply, heard: HeardSpeech, reason: str) -> None:
-        """Take the end of a reply, which was played or cut for that reason."""
+        """Handle the end of a reply: its audio was played, or it was cut for that reason."""
 
-    def on_voice_started(self) -> None:  # noqa: B027 (words tell a recogniser as much)
-        """Take the start of the caller's voice."""
+    def on_voice_started(self) -> None:  # noqa: B027 (a pipeline goes by the STT's words instead)
+        """Handle the start of the caller's voice."""
 
-    def drop_utterance(self) -> None:  # noqa: B027 (with words, nothing is dropped)
-        """Drop what the caller said: it was not an utterance."""
+    def drop_utterance(self) -> None:  # noqa: B027 (a pipeline keeps nothing that could be dropped)
+        """Drop what the caller said, because it did not count as an utterance."""
 
     @abstractmethod
     def flush(self) -> None:
@@ -146,19 +146,20 @@ class Backend(ABC):
         """Return the agent of a call that is ready.
 
         Raises:
-            CallEnded: the call is not ready; the turn machine starts no reply before.
+            CallEnded: the call is not ready. The turn machine starts no reply before ``Ready``, so this is a bug.
         """
         if self.agent is None or not self.can_speak:
-            raise CallEnded("a reply before the call was ready")
+            raise CallEnded("a reply was started before the call was ready")
         return self.agent
 
 
 async def say_error_message(agent: Agent, tts: TextToSpeech, reply: Reply, services: CallServices) -> None:
-    """Have a voice say the error message, in a session of its own.
+    """Speak the error message in a TTS session of its own.
 
     Raises:
-        ProviderError: it cannot be had.
+        ProviderError: the TTS cannot be opened, or fails.
     """
+    # A new session: the conversation crashed, and its session may have been closed or left in the middle of a reply.
     async with open_with_timeout(tts.open(language=agent.language), tts.provider) as voice:
         services.writer.open(reply.playout)
         await reply.run(from_text(agent.error_message), voice, tts.emits, services.writer, services.post)

@@ -1,4 +1,4 @@
-"""What callbacks, tools, ``on_message`` and ``phone.calls`` hand out: the call, as far as the application may steer it."""
+"""The control of one call that callbacks, tools, ``on_message`` and ``phone.calls`` give to the application."""
 
 from typing import Any, Protocol
 
@@ -9,7 +9,7 @@ from patter_trio.metrics.results import CallMetrics
 
 
 class ControlledCall(Protocol):
-    """A call as :class:`CallControl` uses it: a live one, or one that is announced and has not begun."""
+    """A call to which :class:`CallControl` forwards: a live one, or an announced one that has not begun."""
 
     data: dict[str, Any]
 
@@ -31,24 +31,24 @@ class ControlledCall(Protocol):
 
     @property
     def metrics(self) -> CallMetrics | None:
-        """What has been measured so far."""
+        """The metrics measured so far."""
 
     @property
     def outcome(self) -> str:
-        """How the call ended; empty while it lives."""
+        """The outcome of the call; empty while it lives."""
 
     def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
-        """Have the agent say ``text``."""
+        """Make the agent say ``text``."""
 
     def hang_up(self) -> None:
         """End the call after the current speech was played."""
 
     def request_transfer(self, to: str, error_message: str | None) -> TransferRequest:
-        """Order a transfer to ``to``, and return the order."""
+        """Request a transfer to ``to``, and return the request."""
 
 
 class CallControl:
-    """One call, steered from callbacks, tools, ``on_message`` and ``phone.calls``: speak, hang up, transfer, remember.
+    """The control of one call: say a text, hang up, transfer, read the conversation, and keep data with the call.
 
     The application may keep it and use it from other tasks for as long as the call lives. Two calls never share one.
     """
@@ -69,12 +69,12 @@ class CallControl:
 
     @property
     def caller(self) -> str:
-        """The number that calls, E.164."""
+        """The caller's number, E.164."""
         return self._call.info.caller
 
     @property
     def callee(self) -> str:
-        """The number that is called, E.164."""
+        """The called number, E.164."""
         return self._call.info.callee
 
     @property
@@ -99,7 +99,7 @@ class CallControl:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The conversation so far, the newest 200 entries: role, text (of the agent's what was heard) and timestamp."""
+        """The conversation so far, the newest 200 entries: role, text (for the agent: the heard words) and timestamp."""
         return self._call.history
 
     @property
@@ -114,7 +114,7 @@ class CallControl:
 
     @property
     def metrics(self) -> CallMetrics | None:
-        """What has been measured so far; the final figures once the call is over.
+        """The metrics measured so far; the final figures once the call is over.
 
         None before the call connects, and if measuring failed.
         """
@@ -122,18 +122,18 @@ class CallControl:
 
     @property
     def outcome(self) -> str:
-        """How the call ended; empty while it lives."""
+        """The outcome of the call; empty while it lives."""
         return self._call.outcome
 
     @property
     def ended(self) -> bool:
-        """Whether the call is over, or was hung up here."""
+        """True if the call is over, or was hung up through this control."""
         return self._hung_up or bool(self.outcome)
 
     def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
-        """Have the agent say ``text``: behind the reply that is being made, or instead of it with ``interrupt``.
+        """Make the agent say ``text``: after the current reply, or instead of it with ``interrupt``.
 
-        With ``interrupt`` the running ``on_message`` is cancelled, for its reply is over.
+        With ``interrupt``, a running ``on_message`` is cancelled, because its reply is over.
 
         Raises:
             CallEnded: the call is over.
@@ -141,7 +141,7 @@ class CallControl:
         self._call.say(text, interruptible=interruptible, interrupt=interrupt)
 
     def hang_up(self) -> None:
-        """End the call after what is being said, and what this ``on_message`` returns, was played (10 s at most).
+        """End the call after the current speech, and the text that this ``on_message`` returns, was played (10 s at most).
 
         Raises:
             CallEnded: the call is over.
@@ -150,29 +150,30 @@ class CallControl:
         self._hung_up = True
 
     async def transfer(self, to: str, *, error_message: str | None = None, wait: bool = False) -> None:
-        """Connect the caller with ``to``, after what is being said, and what this ``on_message`` returns, was played.
+        """Transfer the caller to ``to``, after the current speech and the text that this ``on_message`` returns.
 
-        It returns at once. The call ends by it, with the outcome ``transferred``. Until then nothing new is said, and
-        nothing can be interrupted (10 s at most). If the carrier does not do it, the caller hears so, the log says why,
-        and the call goes on.
+        The method returns at once, and the call ends with the outcome ``transferred``. Until then the agent says
+        nothing new and cannot be interrupted (10 s at most). If the transfer fails, the agent says ``error_message``,
+        the log has the reason, and the call goes on.
 
         Args:
             to: a number in E.164, such as ``+15550100003``, or a SIP address, such as ``sip:desk@example.com``.
-            error_message: what the caller hears if it fails; default: the agent's; empty: nothing.
-            wait: return when the carrier has taken it, and raise if it does not. Not for ``on_message``, which would
-                wait for its own reply.
+            error_message: the text that the agent says if the transfer fails. Default: the agent's
+                ``error_message``; empty: nothing.
+            wait: return when the carrier has accepted the transfer, and raise if it does not. Do not use it in
+                ``on_message``, which would wait for its own reply.
 
         Raises:
-            ConfigurationError: (a ``ValueError``) that is neither; or (with ``wait``) the carrier transfers no calls.
-            CallEnded: the call is over, or (with ``wait``) was before it was transferred.
-            ProviderError: a transfer is under way already, or (with ``wait``) the carrier did not do it.
+            ConfigurationError: (a ``ValueError``) ``to`` is neither; or (with ``wait``) the carrier cannot transfer.
+            CallEnded: the call is over, or (with ``wait``) ended before it was transferred.
+            ProviderError: a transfer is already under way, or (with ``wait``) the carrier did not accept it.
         """
         order = self._call.request_transfer(to, error_message)
         if wait:
             await order.accepted()
 
     async def hangup(self) -> None:
-        """Do as :meth:`hang_up`, under the name and in the form that programs for ``getpatter`` use.
+        """Hang up like :meth:`hang_up`; the name and the async form are those of ``getpatter``.
 
         Raises:
             CallEnded: the call is over.
@@ -181,5 +182,5 @@ class CallControl:
 
 
 def connect_control(control: CallControl, call: ControlledCall) -> None:
-    """Have ``control`` steer ``call`` from here on: the announced call has connected."""
+    """Make ``control`` forward to ``call`` from here on, because the announced call has connected."""
     control._call = call  # noqa: SLF001 (same module: applications must not see this)

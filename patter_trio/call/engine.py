@@ -1,9 +1,9 @@
-"""A call's backend made of one engine, which hears, thinks and speaks. The turn machine still decides whose turn it is.
+"""A call's backend made of one speech-to-speech engine. The turn machine still decides whose turn it is.
 
-The engine is sent all that the caller says, in one order with what is decided about it: an utterance is over (commit),
-or was none (discard). It answers when it is asked to, faster than it is heard; what was not heard of an answer that was
-cut, it is told, so that it does not believe to have said it. What tools gave is put into its conversation before it is
-asked again.
+The session receives the caller's audio and the turn machine's decisions about it in one order: commit when an utterance
+is over, discard when it did not count. The engine answers on request, faster than real time. After a cut, the backend
+tells it how much of the answer the caller heard, so that its conversation has no words that were never heard. Results of
+tools enter its conversation before the next request.
 """
 
 import logging
@@ -52,18 +52,18 @@ from patter_trio.metrics.public_events import AgentSpeechStarted
 from patter_trio.user_code.context import current_call
 
 MAX_OPENING_SAMPLES: Final = 5 * RATE
-"""Samples of the caller's that wait for an engine which is being opened; of more, silence takes the place of the oldest."""
+"""5 s of the caller's audio kept while the engine is being opened; silence replaces audio older than that."""
 NOT_DONE_RESULT: Final = "It was not done: the caller went on before."
 
 _log = logging.getLogger("patter_trio.call")
 
 
 class EngineBackend(Backend):
-    """The engine of one call, and a voice for texts that are not its own, if the agent has one.
+    """The engine of one call and, if the agent has one, a TTS for texts that are not the engine's own.
 
     Args:
-        services: what the backend works with.
-        engine: the served agent's; ``on_call_start`` may have given it another voice by the time it is opened.
+        services: the parts of the call that the backend uses.
+        engine: the served agent's engine; ``on_call_start`` may replace it before it is opened.
     """
 
     def __init__(self, services: CallServices, engine: Engine) -> None:
@@ -72,27 +72,27 @@ class EngineBackend(Backend):
         self._session: EngineSession | None = None
         self._voice: TextToSpeechSession | None = None
         self._waiting: deque[bytes | int | VoiceEdge] = deque()
-        """What the engine is to hear once it is there; a number: so many samples that were dropped."""
+        """Audio and voice edges for the engine until it is open; a number stands for that many dropped samples."""
         self._kept = 0
         self._gone = False
-        """The session is over for good."""
+        """True once the session has failed for good."""
         self._by: TextToSpeech | None = None
-        """The other voice, where it says the live reply."""
+        """The TTS, if it speaks the live reply; None if the engine does."""
         self._start_part: StartPart | None = None
         self._converter: Converter | None = None
-        """Into the format that the engine accepts; None where that is mu-law at 8 kHz."""
+        """Converts to the format that the engine accepts; None if that is mu-law at 8 kHz."""
         self._speaking = False
-        """The caller has said something about which nothing was decided yet."""
+        """True while the caller has said something that is neither committed nor discarded."""
         self._wanted: dict[str, ToolCall] = {}
-        """Tools that the engine wanted called, and that did not start so far."""
+        """Tool calls of the engine that have not started, by id."""
         self._given: dict[ToolInvocation, bool] = {}
-        """What the engine was told of: whether that is the tool's result."""
+        """Invocations that the engine was told about; True if that was the final result."""
         self.user_turns: LateTranscripts = LateTranscripts(services.history, services.reporter, self._commit)
 
     def __repr__(self) -> str:
         return f"<EngineBackend of {self._engine.provider}, {self.user_turns!r}>"
 
-    # Who it is --------------------------------------------------------------------------------------------------------
+    # Providers --------------------------------------------------------------------------------------------------------
     @property
     def can_speak(self) -> bool:
         """True once the engine or the TTS is open."""
@@ -107,17 +107,17 @@ class EngineBackend(Backend):
         return self._engine.provider if self._by is None else self._by.provider
 
     def speaker(self) -> AgentSpeechStarted:
-        """Return the engine, or the other voice, as the one who speaks."""
+        """Return the engine, or the TTS, as the provider that speaks."""
         name = self.audio_provider()
         return AgentSpeechStarted(engine=name) if self._by is None else AgentSpeechStarted(tts_provider=name)
 
     def parts(self, agent: Agent) -> AgentReady:
-        """Return the engine's names."""
+        """Return the names of the engine and of the agent's other providers."""
         return parts_of(agent, *self.names())
 
     # Hearing ----------------------------------------------------------------------------------------------------------
     def hear(self, item: bytes | VoiceEdge) -> None:
-        """Hand it to the engine, or keep it until the engine is open."""
+        """Send audio or a voice edge to the engine, or keep it until the engine is open."""
         if self._session is None:
             self._keep(item)
         elif isinstance(item, VoiceEdge):
@@ -128,26 +128,27 @@ class EngineBackend(Backend):
     def _hear(self, session: EngineSession, mulaw: bytes) -> None:
         if self._converter is None:
             session.send(mulaw)
-        elif audio := self._converter.convert(mulaw):  # nothing, while all of it is held back
+        elif audio := self._converter.convert(mulaw):  # empty while the resampler holds back all of it
             session.send(audio)
 
     def _push(self) -> None:
-        """Let the engine have what the resampler holds back: what is decided next is about that, too."""
+        """Send the audio that the resampler holds back, because the next decision is about that audio, too."""
         if self._session is not None and self._converter is not None and (rest := self._converter.flush()):
             self._session.send(rest)
 
     def _keep(self, item: bytes | VoiceEdge) -> None:
-        """Keep what comes before the engine is there; the offsets of edges hold, whatever is dropped."""
+        """Keep an item until the engine is open; dropping audio does not move the offsets of the edges."""
         self._waiting.append(item)
         if isinstance(item, bytes):
             self._kept += len(item)
+        # The oldest audio becomes a count of samples in its place: silence of that length keeps all offsets right.
         while self._kept > MAX_OPENING_SAMPLES:
             place, audio = next((place, kept) for place, kept in enumerate(self._waiting) if isinstance(kept, bytes))
             self._waiting[place] = len(audio)
             self._kept -= len(audio)
 
     def _hand_over(self, session: EngineSession) -> None:
-        """Let an engine that is there now have what was kept for it."""
+        """Send everything that was kept to the session, which is open now."""
         self._converter = converter(MULAW_8K, self._engine.accepts, Quality.LOW_DELAY)
         for item in self._waiting:
             if isinstance(item, VoiceEdge):
@@ -155,31 +156,33 @@ class EngineBackend(Backend):
             else:
                 self._hear(session, g711.silence(item / RATE) if isinstance(item, int) else item)
         self._waiting.clear()
+        # Last: from here on hear() sends directly, so nothing newer overtakes what was kept.
         self._session = session
 
     def on_voice_started(self) -> None:
-        """What is heard from here on may be an utterance."""
+        """Remember that the caller's audio from here on may be an utterance."""
         self._speaking = True
 
     def drop_utterance(self) -> None:
-        """Have the engine forget what was no utterance."""
+        """Discard the audio since the last commit in the engine, because it did not count as an utterance."""
         self._speaking = False
         if self._session is not None:
-            self._push()
+            self._push()  # before the discard, or the held-back end of it would begin the next utterance
             self._session.discard()
 
     def _commit(self) -> int:
         self._speaking = False
-        self._push()
+        self._push()  # before the commit, or the end of the last word would be missing
         return 0 if self._session is None else self._session.commit()
 
     def flush(self) -> None:
-        """Have the last words come; the inbox is told ``Flushed`` when none will."""
+        """Ask for the last words; ``Flushed`` is posted when no more will come."""
         if self._session is not None:
             self.user_turns.flush(open_voice=self._speaking)
         if not self.user_turns.pending_count or self._start_part is None:
             self._services.post(inputs.Flushed())
         else:
+            # In a task of its own, because this method must return at once.
             self._start_part("transcripts", self._await_last)
 
     async def _await_last(self) -> None:
@@ -190,14 +193,17 @@ class EngineBackend(Backend):
     @asynccontextmanager
     async def open(self, agent: Agent, start: StartPart) -> AsyncIterator[BaseException | None]:
         """Open the TTS for other texts, then the engine; without the engine, the TTS can still apologise."""
-        self.agent, self._engine, self._start_part = agent, agent.engine or self._engine, start
+        self.agent: Agent | None = agent
+        self._engine, self._start_part = agent.engine or self._engine, start
         self.user_turns.open(start)
         async with AsyncExitStack() as stack:
+            # Before the engine: if the engine cannot be opened, the TTS says the error message.
             if agent.tts is not None:
                 voice = agent.tts.open(language=agent.language)
                 self._voice = await stack.enter_async_context(open_with_timeout(voice, agent.tts.provider))
             failure: BaseException | None = None
             try:
+                # A session may raise a group, because it may run its own nursery; hence except*.
                 session = await stack.enter_async_context(self._opened(agent))
             except* ProviderError as failures:
                 if self._voice is None:
@@ -218,10 +224,10 @@ class EngineBackend(Backend):
         return open_with_timeout(self._engine.open(setup), self._engine.provider)
 
     async def _listen(self, session: EngineSession) -> None:
-        """Take what the engine tells of the caller, until cancelled.
+        """Handle the engine's events about the caller until cancelled.
 
         Raises:
-            ProviderError: it is gone for good.
+            ProviderError: the session has failed for good.
         """
         try:
             async for event in session.events():
@@ -230,15 +236,16 @@ class EngineBackend(Backend):
                 else:
                     self._services.post(inputs.FinalWords("", finished=True))
         except ProviderError:
-            self._gone = True
+            self._gone = True  # the apology that follows needs a new session
             raise
 
     # Replies ----------------------------------------------------------------------------------------------------------
     def start(self, action: do.StartReply, nursery: trio.Nursery) -> replies.Reply:
-        """Begin a reply: of the engine's, or a fixed text."""
+        """Begin a reply: the engine's answer, or a fixed text, which the TTS speaks if there is one."""
         agent, services, session = self.ready_agent(), self._services, self._session
         text = agent.error_message if action.apology else action.text
         kind: AnswerKind = "error" if action.apology else "llm" if text is None else "text"
+        # Set before the reply begins: audio_provider() must name the provider that speaks this reply.
         self._by = None if text is None else agent.tts
         if text is not None and self._by is not None and self._voice is not None:
             reply = replies.Reply(action.reply, action.turn, services.emit_fact, language=agent.language)
@@ -246,7 +253,7 @@ class EngineBackend(Backend):
             fixed, emits = replies.from_text(text), self._by.emits
             nursery.start_soon(reply.run, fixed, self._voice, emits, services.writer, services.post)
             return reply
-        assert session is not None  # noqa: S101 (without it there is another voice, and nothing to be answered)
+        assert session is not None  # noqa: S101 (without a session, only the TTS speaks, and only fixed texts)
         made = EngineReply(action.reply, action.turn, services.emit_fact, session, language=agent.language)
         llm_provider, model = self.names() if text is None else ("", "")
         made.emit_fact(ReplyStarted(made.number, made.turn, kind, llm_provider, model))
@@ -265,7 +272,7 @@ class EngineBackend(Backend):
     async def _said_afresh(
         self, agent: Agent, reply: EngineReply, text: str
     ) -> AsyncIterator[AsyncIterator[AnswerPiece]]:
-        """Say a text in a session of its own, for the call's is gone."""
+        """Say a text in a new session, because the call's session has failed."""
         async with (
             self._opened(agent) as session,
             reply.respond(text, by=session) as response,
@@ -274,7 +281,7 @@ class EngineBackend(Backend):
             yield pieces
 
     def end_reply(self, reply: replies.Reply, heard: HeardSpeech, reason: str) -> None:
-        """Tell the engine what was heard of a reply that was cut, or said by another voice."""
+        """Tell the engine what the caller heard of a reply that was cut, or that the TTS spoke."""
         if isinstance(reply, EngineReply):
             if reason != "played":
                 reply.heard(heard.seconds)
@@ -284,24 +291,27 @@ class EngineBackend(Backend):
 
     # Tools ------------------------------------------------------------------------------------------------------------
     def want(self, call: ToolCall) -> None:
-        """Take note that the engine wants a tool called."""
+        """Record that the engine called a tool."""
         self._wanted[call.id] = call
 
     def give_results(self) -> None:
-        """Tell the engine what became of the tools that it wanted called."""
+        """Tell the engine the results of the tools that it called."""
+        # In the order in which the engine called them; tools of earlier answers come first.
         order = {name: place for place, name in enumerate(self._wanted)}
         for run in sorted(self._runs(), key=lambda run: order.get(run.call.id, -1)):
             self._give(run)
         self._nothing_of_the_rest()
 
     def _runs(self) -> list[ToolInvocation]:
-        """Return the tools that were started, or wait for their reply to be played."""
+        """Return the invocations that have started, or that wait until their reply has been played."""
         rounds = [item for item in self._services.history.items() if isinstance(item, ToolRound)]
         started = [run for round_ in rounds for run in round_.invocations]
         return [*started, *self._services.tools.waiting()]
 
     def _give(self, run: ToolInvocation) -> None:
         self._wanted.pop(run.call.id, None)
+        # A result is given once. A tool that was still running then is reported again when it has finished, as a
+        # message: its tool call already has a result.
         if run not in self._given:
             self._remember(_result(run.call, run.text))
         elif run.over and not self._given[run]:
@@ -311,7 +321,7 @@ class EngineBackend(Backend):
         self._given[run] = run.over
 
     def _give_up_tools(self) -> None:
-        """A reply was cut: what it wanted called and has not started is not done."""
+        """Tell the engine, after a cut, that the tools that the reply called and that have not started will not run."""
         alive = self._runs()
         for run in alive:
             self._wanted.pop(run.call.id, None)
@@ -323,6 +333,7 @@ class EngineBackend(Backend):
             )
 
     def _nothing_of_the_rest(self) -> None:
+        # The model must never see a tool call without a result.
         for call in self._wanted.values():
             self._remember(_result(call, NOT_DONE_RESULT))
         self._wanted.clear()
@@ -342,6 +353,7 @@ class EngineBackend(Backend):
         async with self._opened(agent) as session, session.respond(agent.error_message, tools=False) as response:
             async for piece in response:
                 if isinstance(piece, SpeechChunk):
+                    # Without words: the conversation is over, so nothing asks what was heard of the apology.
                     await feed.put(attrs.evolve(piece, text="", words=()))
         await feed.finish()
         reply.playout.end()
@@ -349,7 +361,7 @@ class EngineBackend(Backend):
 
 
 class _Asked:
-    """An engine as what a reply asks for its answers."""
+    """The engine as an answer source for one reply, in the form that ``ToolRunner`` expects."""
 
     def __init__(self, backend: EngineBackend, reply: EngineReply) -> None:
         self._backend = backend
@@ -362,8 +374,8 @@ class _Asked:
         *,
         tools: Sequence[ToolDefinition] = (),
     ) -> AsyncIterator[AsyncIterator[str | SpeechChunk | ToolCall]]:
-        """Open an answer, once the engine knows what tools gave."""
-        self._backend.give_results()
+        """Open an answer, after telling the engine the results of its tools."""
+        self._backend.give_results()  # before the response, which would otherwise be made without them
         async with (
             self._reply.respond(tools=bool(tools)) as response,
             aclosing(self._noting(response)) as items,
@@ -390,10 +402,10 @@ async def _said(reply: EngineReply, text: str) -> AsyncIterator[AsyncIterator[An
 
 
 async def _spoken(items: AsyncIterator[str | SpeechChunk | ToolCall]) -> AsyncGenerator[str | SpeechChunk, None]:
-    """Yield what is said; that tools are called which were not offered is overheard."""
+    """Yield text and speech; log and ignore tool calls, since the engine was offered no tools."""
     async for item in items:
         if isinstance(item, ToolCall):
-            _log.warning("call %s: the engine called %r, and has no tools", current_call.get(), item.name)
+            _log.warning("call %s: the engine called the tool %r, but has no tools", current_call.get(), item.name)
         else:
             yield item
 

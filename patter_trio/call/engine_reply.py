@@ -1,4 +1,4 @@
-"""A reply that an engine makes: its words and its voice, from the first response to the last sample in the lane."""
+"""A reply that an engine makes: its text and its audio, from the first response to the last sample in the playout queue."""
 
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -23,21 +23,24 @@ AnswerPiece = str | SpeechChunk | replies.AnswerPhase | replies.ProgressText
 AnswerPieces = AbstractAsyncContextManager[AsyncIterator[AnswerPiece]]
 
 MAX_PLAYOUT_SAMPLES: Final = 120 * RATE
-"""2 min of audio in a lane: an engine is quicker than speech, and waits only with an answer that nobody would listen to."""
+"""2 min of audio in a playout queue.
+
+An engine generates faster than real time. It has to wait only with an answer longer than any caller would listen to.
+"""
 
 _log = logging.getLogger("patter_trio.call")
 
 
 @attrs.frozen(eq=False)
 class _Part:
-    """A response within a reply, and the sample of its lane that it begins with."""
+    """A response within a reply, and the sample of the playout queue at which it begins."""
 
     response: EngineResponse
     start: int
 
 
 class EngineReply(replies.Reply):
-    """A reply that an engine makes: words and voice come together, and go into the lane as they come."""
+    """A reply that an engine makes: text and audio arrive together, and go into the playout queue as they arrive."""
 
     def __init__(
         self, number: int, turn: int, emit_fact: replies.EmitFact, session: EngineSession, *, language: str
@@ -51,20 +54,21 @@ class EngineReply(replies.Reply):
     async def respond(
         self, text: str = "", *, tools: bool = False, by: EngineSession | None = None
     ) -> AsyncIterator[EngineResponse]:
-        """Open a response as the next part of this reply; ``by`` another session than the call's."""
-        await self._push()  # the new part begins behind all audio of the one before
+        """Open a response as the next part of this reply; ``by`` names a session other than the call's."""
+        # First, because put_samples below must count all audio of the part before this one.
+        await self._push()
         async with (by or self._session).respond(text, tools=tools) as response:
             self._parts.append(_Part(response, self.playout.put_samples))
             self.playout.begin()
             yield response
 
     def heard(self, seconds: float) -> None:
-        """It was cut: tell the engine how much of each part the caller heard."""
+        """Tell the engine how much of each part the caller heard, because the reply was cut."""
         for part in self._parts:
             part.response.heard(max(0.0, seconds - part.start / RATE))
 
     async def make(self, pieces: Callable[[], AnswerPieces], emits: AudioFormat, at: CallServices) -> None:
-        """Have it made; the inbox is told how it went, unless the scope was cancelled."""
+        """Generate the reply, and post its success or failure unless the scope was cancelled."""
         usage_sink.set(self._used)
         begun = partial(self._sounds, at.post)
         self._feed = feed = SpeechFeed(self.playout, emits, at.writer, MAX_PLAYOUT_SAMPLES, begun=begun)
@@ -73,7 +77,9 @@ class EngineReply(replies.Reply):
                 self._begin_thinking()
                 async with pieces() as made:
                     async for piece in made:
+                        # Waits while the playout queue is full, and so slows the engine down.
                         await self._take(piece, feed, at)
+                # After the block: only then has the last response ended, and no more audio comes.
                 await feed.finish()
             except* ProviderError as group:
                 error = next(leaves(group))
@@ -96,17 +102,19 @@ class EngineReply(replies.Reply):
                 self._say(piece)
             case SpeechChunk():
                 self._begin(at.post)
-                await feed.put(attrs.evolve(piece, text=""))  # its words come as texts of their own
+                # Without its text: the engine sends the words as separate pieces, and they must not count twice.
+                await feed.put(attrs.evolve(piece, text=""))
             case replies.ProgressText():
                 async with self.respond(piece.text) as response:
                     async for part in response:
                         if isinstance(part, str):
-                            self.playout.add_text(part)  # it is a text of ours, not one of the engine's
+                            self.playout.add_text(part)  # a text of ours: it is spoken, but it is not an LlmChunk
                         elif isinstance(part, SpeechChunk):
                             await self._take(part, feed, at)
             case replies.AnswerPhase.TOOLS:
-                self._begin(at.post)  # the call of a tool is made of tokens, too
-                await self._push()  # speech pauses until the tools have answered
+                self._begin(at.post)  # a tool call consists of tokens, too
+                # Speech pauses until the tools have answered: the caller must hear the end of the last word before.
+                await self._push()
                 self._end_thinking()
             case replies.AnswerPhase.MODEL:
                 self._begin_thinking()
@@ -115,7 +123,7 @@ class EngineReply(replies.Reply):
 
     def _say(self, text: str) -> None:
         if not is_sayable(text):
-            raise ProviderError("half a character is no text that can be said")
+            raise ProviderError("The text contains a lone surrogate (invalid Unicode).")
         if text:
             self.emit_fact(LlmChunk(self.number, self.turn, text))
             self.playout.add_text(text)

@@ -1,8 +1,8 @@
-"""The hooks of one call at work: asked within their time, and kept from doing harm.
+"""Runs the hooks of one call, each within its deadline, so that a faulty hook cannot harm the call.
 
-What a hook does wrong (raising, the wrong type, not returning) is told in one log line, and what it was given passes;
-only a guardrail that fails blocks. Each is asked in the task through which its data passes, so that a slow one delays
-that data and nothing else; where no hook is set, nothing is decoded or awaited for it.
+If a hook raises, returns the wrong type or does not return, one log line says so, and its input passes unchanged; only a
+guardrail that fails blocks. A hook runs in the task through which its data passes, so that a slow hook delays that data
+and nothing else. Where no hook is set, nothing is decoded or awaited.
 """
 
 import copy
@@ -31,7 +31,7 @@ EmitFact = Callable[[InternalEvent], None]
 EmitBlocked = Callable[[str], None]
 """Reports that the guardrail of that name blocked a sentence of the reply."""
 Expected = Callable[[object], str]
-"""Checks a hook's answer: returns what it should have been, or an empty string if it is right."""
+"""Checks a hook's result: returns a description of what was expected, or an empty string if the result is valid."""
 
 _PASSES: Final = "the original passes"
 """The consequence in the log where a hook fails."""
@@ -42,11 +42,11 @@ _log = logging.getLogger("patter_trio.events")
 
 
 class _HookFailed(Exception):
-    """A hook gave no answer that could be used; its failure is logged."""
+    """A hook returned no usable result; its failure is logged."""
 
 
 class HookedCall(Protocol):
-    """What a hook is told of a call."""
+    """The facts of a call that its hooks can read."""
 
     @property
     def info(self) -> CallInfo:
@@ -81,23 +81,23 @@ class HookRunner:
         return f"<HookRunner of {self._call.info.call_id}: {', '.join(self._hooks) or 'no hooks'}, off: {sorted(self._off)}>"
 
     def given(self, *names: str) -> tuple[Hook, ...]:
-        """Return those of the named hooks that there are."""
+        """Return those of the named hooks that the agent has."""
         return tuple(self._hooks[name] for name in names if name in self._hooks)
 
     def _context(self) -> HookContext:
         call = self._call
         return HookContext(call.info.call_id, call.info.caller, call.info.callee, tuple(call.history))
 
-    # Asking one -------------------------------------------------------------------------------------------------------
+    # Calling one hook -------------------------------------------------------------------------------------------------------
     async def transform(self, hook: Hook, expected: Expected, value: Any, *more: object, copied: bool = False) -> Any:
-        """Return what a hook makes of a value; a hook that fails lets the original pass.
+        """Return a hook's result for a value, or the value itself if the hook fails.
 
         Args:
             hook: the hook.
-            expected: checks the answer's type.
-            value: the hook's first argument, and the answer where the hook fails.
+            expected: checks the result's type.
+            value: the hook's first argument, which is also returned if the hook fails.
             more: the hook's further arguments, as in its tier.
-            copied: give the hook a deep copy, so that a hook that fails halfway leaves the original as it was.
+            copied: give the hook a deep copy, so that a hook that fails halfway leaves the original unchanged.
         """
         try:
             return await self._ask(hook, expected, (copy.deepcopy(value) if copied else value, *more), _PASSES)
@@ -112,7 +112,7 @@ class HookRunner:
             return True
 
     async def _ask(self, hook: Hook, expected: Expected, values: tuple[object, ...], consequence: str) -> Any:
-        """Return a hook's answer; log a failure, with its ``consequence``.
+        """Return a hook's result; log a failure, with its ``consequence``.
 
         Raises:
             _HookFailed: the hook raised, was too slow or gave the wrong type, or is disabled for this call.
@@ -123,16 +123,18 @@ class HookRunner:
         began = trio.current_time()
         answer, problem, held = None, "", 0.0
         cause: BaseException | None = None
+        # The deadline only ends an async hook; a plain function blocks the loop, and call_sync reports that.
         with trio.move_on_after(hook.tier.deadline) as scope:
             try:
                 answer = invoke.call_sync(hook.function, *positional, **keywords)
                 held = trio.current_time() - began
                 if inspect.isawaitable(answer):
+                    # In the task through which the data passes, so that the order of the data holds.
                     answer = await invoke.await_result(hook.function, answer)
             except invoke.ApplicationError as error:
                 problem, cause = str(error), error.__cause__
         took = trio.current_time() - began
-        self._emit_fact(HookCalled(hook.name, took))
+        self._emit_fact(HookCalled(hook.name, took))  # also for a failed call: its time was lost all the same
         if scope.cancelled_caught:
             problem = f"{name_of(hook.function)} did not return within {hook.tier.deadline:g} s"
         elif not problem and (wanted := expected(answer)):
@@ -145,10 +147,11 @@ class HookRunner:
         return answer
 
     def _complain(self, hook: Hook, problem: str, then: str, cause: BaseException | None, *, for_good: bool) -> None:
-        """Log a hook's failure; of a hook that is asked many times a second, only the first and its being disabled."""
+        """Log a hook's failure; for a hook called many times a second, log only the first one, and that it is disabled."""
         if for_good:
+            # Waiting for the deadline with every frame would hold up the audio for the rest of the call.
             self._off.add(hook.name)
-            then += ", and it is not asked again in this call"
+            then += ", and it is disabled for this call"
         elif hook.tier.often and hook.name in self._reported:
             return
         self._reported.add(hook.name)
@@ -159,7 +162,7 @@ class HookRunner:
             return
         self._slow_ones.add(hook.name)
         _log.warning(
-            "call %s: hook %s: %s took %.0f ms, its budget is %g ms",
+            "call %s: hook %s: %s took %.0f ms; its budget is %g ms",
             self._call.info.call_id,
             hook.name,
             name_of(hook.function),
@@ -168,7 +171,7 @@ class HookRunner:
         )
 
     async def text(self, hooks: Iterable[Hook], text: str) -> str | None:
-        """Pass a text through hooks; None as soon as one answers so."""
+        """Pass a text through hooks; return None as soon as one of them returns None."""
         for hook in hooks:
             answer: str | None = await self.transform(hook, _text_or_none, text)
             if answer is None:
@@ -178,20 +181,22 @@ class HookRunner:
 
     # The caller's side ------------------------------------------------------------------------------------------------
     def incoming(self, accepts: AudioFormat) -> Callable[[bytes], Awaitable[bytes]] | None:
-        """Return what passes the caller's mu-law through the recogniser's hooks; None without any.
+        """Return a function that passes the caller's mu-law audio through the hooks before the STT; None without any.
 
-        What comes out is at 8 kHz like what goes in: mu-law for a recogniser that accepts just that, else 16-bit samples.
+        Its result is at 8 kHz like its input: mu-law for an STT that accepts mu-law at 8 kHz, otherwise 16-bit samples.
         """
         hooks = self.given("before_send_to_stt", "before_stt")
         if not hooks:
             return None
         as_pcm = accepts != MULAW_8K
 
+        # Hooks get 16-bit samples. Audio that they leave unchanged goes on as the original mu-law, without re-encoding.
+
         async def through(mulaw: bytes) -> bytes:
             given = pcm = g711.to_pcm(mulaw)
             for hook in hooks:
                 answer = await self.transform(hook, _pcm_of(len(given)), pcm)
-                if answer is None:  # silence in its place keeps the recogniser's clock right
+                if answer is None:  # silence in its place keeps the STT's clock right
                     return bytes(len(given)) if as_pcm else bytes([g711.SILENCE]) * len(mulaw)
                 pcm = bytes(answer)
             return pcm if as_pcm else mulaw if pcm == given else g711.from_pcm(pcm)
@@ -199,7 +204,7 @@ class HookRunner:
         return through
 
     async def result(self, transcript: Transcript) -> Transcript | None:
-        """Pass a recogniser's result through ``after_stt``; None: it is not to be noticed."""
+        """Pass an STT result through ``after_stt``; return None if it is to be ignored."""
         for hook in self.given("after_stt"):
             answer = await self.transform(hook, _words, transcript)
             if answer is None:  # a final result closes its segment, with or without words
@@ -209,11 +214,11 @@ class HookRunner:
         return transcript
 
     async def transcribed(self, text: str) -> str:
-        """Pass the words of a turn through ``after_transcribe``; empty: there is to be no turn."""
+        """Pass the words of a turn through ``after_transcribe``; an empty result vetoes the turn."""
         return (await self.text(self.given("after_transcribe"), text) or "").strip()
 
     async def asked(self, messages: Sequence[Message]) -> list[Message]:
-        """Pass what the model is to be asked through ``before_llm``."""
+        """Pass the messages for the LLM through ``before_llm``."""
         kept = list(messages)
         for hook in self.given("before_llm"):
             answer = await self.transform(hook, _messages_or_none, kept, copied=True)
@@ -226,7 +231,7 @@ class HookRunner:
         return ReplyHooks(self, emits, emit_blocked, generated=generated)
 
     async def rewritten(self, sentence: str) -> str:
-        """Pass a sentence through the text transforms; empty: it is not to be said."""
+        """Pass a sentence through the text transforms; an empty result drops it."""
         for hook in self._transforms:
             sentence = await self.transform(hook, _text, sentence)
         return sentence
@@ -244,7 +249,7 @@ class HookRunner:
 class ReplyHooks:
     """The hooks of one reply. One that is not ``generated`` is the application's own text: greeting, ``say``, apology.
 
-    Such a text meets the text transforms and all that concerns synthesis, not what judges a model.
+    Such a text passes the text transforms and the hooks around the TTS, but not those that check an LLM's output.
     """
 
     def __init__(
@@ -262,8 +267,8 @@ class ReplyHooks:
         self._as_pcm = emits != MULAW_8K
         self._buffer: list[str] = []
         self._replaced: set[str] = set()
-        self._text = ""  # the sentence of which audio comes
-        self._owed = ""  # its text, until some audio of it is kept
+        self._text = ""  # the sentence to which the current audio belongs
+        self._owed = ""  # its text, until a hook lets some of its audio pass
 
     @property
     def format(self) -> AudioFormat:
@@ -272,11 +277,11 @@ class ReplyHooks:
 
     @property
     def touches_audio(self) -> bool:
-        """Whether there is a hook for the audio."""
+        """True if the agent has a hook for the audio."""
         return bool(self._sound)
 
     async def piece(self, text: str) -> str:
-        """Pass a piece of the answer through ``on_chunk``; nothing comes back while ``on_response`` is waited for."""
+        """Pass a piece of the answer through ``on_chunk``; return "" if ``on_response`` needs the whole answer first."""
         for hook in self._chunk:
             text = await self._transform(hook, _text, text)
         if not self._whole:
@@ -285,7 +290,7 @@ class ReplyHooks:
         return ""
 
     async def rest(self) -> str:
-        """Return the answer if it was held back, passed through ``on_response``; an answer without text asks nobody."""
+        """Return the answer that was held back, passed through ``on_response``; without text, the hook is not called."""
         if not self._buffer:
             return ""
         text, self._buffer = "".join(self._buffer), []
@@ -295,7 +300,8 @@ class ReplyHooks:
         return text
 
     async def sentence(self, sentence: str) -> str:
-        """Pass a sentence through all that rewrites or drops one; empty: it is not to be said."""
+        """Pass a sentence through every hook that rewrites or drops one; an empty result drops it."""
+        # The guardrails check the text as the hooks and transforms before them have rewritten it.
         for hook in self._sentence:
             answer = await self._transform(hook, _text_or_none, sentence)
             sentence = sentence if answer is None else answer
@@ -313,23 +319,29 @@ class ReplyHooks:
             return sentence
         _log.info("call %s: guardrail %r blocked a sentence", current_call.get(), guard.name)
         self._emit_blocked(guard.name)
+        # Each guardrail's replacement is said once for each reply; further blocked sentences are dropped.
         if guard.name in self._replaced:
             return ""
         self._replaced.add(guard.name)
         return guard.replacement
 
     async def audio(self, chunk: SpeechChunk) -> SpeechChunk | None:
-        """Pass audio through its hooks; None: it is not to be heard. A sentence of which nothing is kept was not said."""
+        """Pass audio through its hooks; return None if it is dropped.
+
+        The first audio that is kept carries the sentence's text, so that a sentence whose audio is all dropped does not
+        count as said.
+        """
         if chunk.text:
             self._text = self._owed = chunk.text
         if chunk.audio:
             given = pcm = chunk.audio if self._as_pcm else g711.to_pcm(chunk.audio)
             for hook in self._sound:
                 answer = await self._transform(hook, _pcm_of(), pcm, self._text)
-                if not answer:  # no sound, whether as None or as no bytes
+                if not answer:  # None or no bytes: both drop the audio
                     return None
                 pcm = bytes(answer)
             if pcm != given:
+                # A hook may change the length (a tempo change): the word times move in proportion.
                 stretch = len(pcm) / len(given)
                 words = tuple(attrs.evolve(w, start=w.start * stretch, end=w.end * stretch) for w in chunk.words)
                 chunk = attrs.evolve(chunk, audio=pcm if self._as_pcm else g711.from_pcm(pcm), words=words)
@@ -337,7 +349,7 @@ class ReplyHooks:
         return attrs.evolve(chunk, text=text)
 
 
-# What an answer should be ---------------------------------------------------------------------------------------------
+# Expected results ---------------------------------------------------------------------------------------------
 def _anything(answer: object) -> str:
     del answer
     return ""
@@ -373,7 +385,7 @@ def _messages_or_none(answer: object) -> str:
 
 
 def _pcm_of(length: int | None = None) -> Expected:
-    """Wants 16-bit audio, of so many bytes if it matters."""
+    """Expect 16-bit audio, of exactly ``length`` bytes unless that is None."""
 
     def wanted(answer: object) -> str:
         if answer is None:

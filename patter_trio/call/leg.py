@@ -41,16 +41,16 @@ class MediaLeg:
 
 
 class LegListener(Protocol):
-    """Handles what a leg receives. Every method returns at once."""
+    """Handler of what a leg receives. Every method returns at once."""
 
     def on_audio(self, audio: bytes) -> None:
-        """Take the caller's next audio, mu-law at 8 kHz."""
+        """Handle the caller's next audio, mu-law at 8 kHz."""
 
     def on_digit(self, digit: str) -> None:
-        """Take a digit that the caller pressed."""
+        """Handle a DTMF digit that the caller pressed."""
 
     def on_leg_down(self, reason: str) -> None:
-        """Take the end of the stream; both directions may report it."""
+        """Handle the end of the stream; both directions may report it."""
 
     def fail(self, why: str, kind: str) -> None:
         """Record a failure; ``kind`` is its public name, without the details in ``why``."""
@@ -84,6 +84,7 @@ class Leg:
 
     async def close(self) -> None:
         """Close the stream, within :data:`CLOSE_TIMEOUT_S` seconds."""
+        # The deadline is the socket's own: a carrier that does not answer the close frame must not hold up the end.
         await self._socket.aclose(close_timeout=CLOSE_TIMEOUT_S)
 
     async def _read(self) -> None:
@@ -100,6 +101,7 @@ class Leg:
                     case AudioReceived():
                         self._listener.on_audio(event.audio)
                     case MarkReached():
+                        # Directly to the writer, which keeps the ledger: the turn machine gets only what follows from it.
                         self._writer.reached(event.name, trio.current_time())
                     case DigitPressed():
                         self._listener.on_digit(event.digit)
@@ -112,24 +114,25 @@ class Leg:
     def _count_bad(self, error: WireError) -> None:
         self._bad_messages += 1
         if self._bad_messages == 1:
-            _log.warning("call %s: ignoring what its stream may not send: %s", self._call_id, error)
+            # Only the first one is logged: a faulty carrier may send fifty a second.
+            _log.warning("call %s: ignoring an invalid message from the carrier: %s", self._call_id, error)
         if self._bad_messages == MAX_BAD_MESSAGES:
             self._listener.fail(
                 f"the carrier's stream sent {MAX_BAD_MESSAGES} messages that its protocol does not allow", "WireError"
             )
-            raise SocketClosed(1008, "protocol")
+            raise SocketClosed(1008, "protocol")  # 1008: policy violation (RFC 6455, section 7.4.1)
 
     async def _write(self) -> None:
         try:
             await self._writer.write()
-        except SocketClosed as closed:  # the reader or the writer, whichever notices first
+        except SocketClosed as closed:  # the reader and the writer both report it; the listener counts the first
             self._on_closed(closed)
         except Stalled as error:
             self._lose(str(error), "Stalled")
 
     async def _keep_alive(self) -> None:
         await wait_until_dead(self._socket, self._writer.wake)
-        self._lose(f"the carrier said nothing for {2 * PING_AFTER_S:g} s", "Silent")
+        self._lose(f"the carrier sent nothing for {2 * PING_AFTER_S:g} s", "Silent")
 
     def _on_closed(self, closed: SocketClosed) -> None:
         if closed.code in NORMAL_CLOSE_CODES:
@@ -138,5 +141,6 @@ class Leg:
             self._lose(f"the carrier's stream was lost: {closed}", "SocketClosed")
 
     def _lose(self, why: str, kind: str) -> None:
+        # The failure first: on_leg_down may end the call, and failures after its end are not recorded.
         self._listener.fail(why, kind)
         self._listener.on_leg_down("failed")

@@ -1,4 +1,4 @@
-"""The longest call and the longest silence."""
+"""The limits on the duration of a call and on the silence in it."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from patter_trio.conversation.inputs import HangUp
 
 
 class Limits:
-    """Hangs up when a call has lasted, or been silent, for too long."""
+    """A watchdog of one call: hangs up when the call has lasted, or been silent, for too long."""
 
     def __init__(self) -> None:
         self._silent_since: float | None = None
@@ -20,7 +20,7 @@ class Limits:
         return f"<Limits, silent since {self._silent_since}>"
 
     def state_is(self, user: str, agent: str) -> None:
-        """Follow the public states."""
+        """Follow the public states of caller and agent."""
         if user not in ("listening", "away") or agent != "idle":
             self._silent_since = None
         elif self._silent_since is None:
@@ -28,12 +28,14 @@ class Limits:
 
     async def keep(self, silence: float | None, duration: float | None, post: Callable[[HangUp], None]) -> Never:
         """Post a hang-up after ``silence`` seconds of silence, or ``duration`` seconds from now; None means never."""
-        patience = silence or math.inf
+        silence_limit = silence or math.inf
         over = trio.current_time() + (duration or math.inf)
         while True:
-            # Silence that begins while we sleep cannot be long enough before we have slept for as long.
-            silent = patience + (trio.current_time() if self._silent_since is None else self._silent_since)
+            # Silence that begins while this task sleeps needs the whole time from then on, so waking up after that time
+            # is early enough: state_is does not have to wake this task.
+            silent = silence_limit + (trio.current_time() if self._silent_since is None else self._silent_since)
             if trio.current_time() >= min(silent, over):
                 post(HangUp("completed" if over <= silent else "silence"))
+                # One hang-up is enough. The task stays, because its return would close the backend.
                 await trio.sleep_forever()
             await trio.sleep_until(min(silent, over))

@@ -1,4 +1,4 @@
-"""How long a provider may take to be there."""
+"""The time limit for opening a provider's session."""
 
 import math
 from collections.abc import AsyncIterator
@@ -10,21 +10,22 @@ import trio
 from patter_trio.errors import ProviderTimeout
 
 SESSION_OPEN_TIMEOUT_S: Final = 10.0
+"""Seconds that a provider has to open its session; the caller hears nothing meanwhile."""
 
 S = TypeVar("S")
 
 
 @asynccontextmanager
 async def open_with_timeout(session: AbstractAsyncContextManager[S], provider: str) -> AsyncIterator[S]:
-    """Open a provider's session within :data:`OPENING` seconds; the deadline does not hold for its use.
+    """Open a provider's session within :data:`SESSION_OPEN_TIMEOUT_S` seconds; using it has no deadline.
 
     Raises:
-        ProviderTimeout: it took longer.
+        ProviderTimeout: opening took longer.
     """
-    # The scope lies around the whole use: a session that opens a nursery must be left before the scope is.
+    # The scope encloses the whole use: a session that opens a nursery must be left before the scope is.
     with trio.CancelScope(deadline=trio.current_time() + SESSION_OPEN_TIMEOUT_S) as scope:
         async with session as ready:
-            scope.deadline = math.inf
+            scope.deadline = math.inf  # the session is open: the limit was for opening alone
             yield ready
     if scope.cancelled_caught:
         raise ProviderTimeout(f"{provider} was not ready within {SESSION_OPEN_TIMEOUT_S:g} s")

@@ -29,8 +29,8 @@ class PipelineBackend(Backend):
     """STT, responder and TTS of one call.
 
     Args:
-        services: what the backend works with.
-        on_message: answers instead of an LLM, if the application does.
+        services: the parts of the call that the backend uses.
+        on_message: the application's handler that answers instead of an LLM; None if an LLM answers.
     """
 
     def __init__(self, services: CallServices, on_message: MessageHandler | None) -> None:
@@ -46,7 +46,7 @@ class PipelineBackend(Backend):
     def __repr__(self) -> str:
         return f"<PipelineBackend {self._responder!r}>"
 
-    # Who it is --------------------------------------------------------------------------------------------------------
+    # Providers --------------------------------------------------------------------------------------------------------
     @property
     def can_speak(self) -> bool:
         """True once the TTS is open."""
@@ -61,23 +61,24 @@ class PipelineBackend(Backend):
         return self.agent.tts.provider if self.agent is not None and self.agent.tts is not None else ""
 
     def speaker(self) -> AgentSpeechStarted:
-        """Return the TTS provider as the one that speaks."""
+        """Return the TTS as the provider that speaks."""
         return AgentSpeechStarted(tts_provider=self.audio_provider())
 
     def parts(self, agent: Agent) -> AgentReady:
-        """Return the names of all three."""
+        """Return the names of the STT, the responder and the TTS."""
         return parts_of(agent, *self._responder.names(agent))
 
     # Hearing ----------------------------------------------------------------------------------------------------------
     def hear(self, item: bytes | VoiceEdge) -> None:
-        """Hand it to the STT."""
+        """Put audio or a voice edge into the STT's queue."""
         self._transcription.put(item)
 
     def flush(self) -> None:
-        """Ask the STT for its last words."""
+        """Ask the STT for its last words; ``Flushed`` is posted when no more will come."""
         self._transcription.flush()
 
     def _heard_words(self, event: inputs.InterimWords | inputs.FinalWords | inputs.Flushed) -> None:
+        # Reported before it is posted: observers see the words before anything that the turn machine does about them.
         if isinstance(event, inputs.InterimWords) and not self._services.control.outcome:
             self._services.reporter.partial(trio.current_time(), event.text)
         elif isinstance(event, inputs.FinalWords):
@@ -88,9 +89,10 @@ class PipelineBackend(Backend):
     @asynccontextmanager
     async def open(self, agent: Agent, start: StartPart) -> AsyncIterator[None]:
         """Start the STT and the responder, and open the TTS."""
-        services, self.agent, self._start_part = self._services, agent, start
+        self.agent: Agent | None = agent
+        services, self._start_part = self._services, start
         if agent.stt is None:
-            raise ConfigurationError("an agent needs stt= or engine=")
+            raise ConfigurationError("An agent must have stt= or engine=.")
         hook_runner = hook_runner_of(agent, services.call, services.emit_fact)
         if hook_runner is not None:
             self._responder.use_hooks(hook_runner)
@@ -99,8 +101,10 @@ class PipelineBackend(Backend):
         if self._responder.message_handler is not None:
             start("on_message", self._responder.message_handler.run)
         start("responder", self._responder.connect, agent, "begun")
-        start("recogniser", self._transcription.run, agent.stt, agent.language, hook_runner)
+        # Beside the opening of the TTS: the slowest of the providers decides when the call is ready, not their sum.
+        start("STT", self._transcription.run, agent.stt, agent.language, hook_runner)
         tts = _voice_of(agent)
+        # Awaited, unlike the other two: without the TTS the agent cannot greet the caller, so the call is not ready.
         async with open_with_timeout(tts.open(language=agent.language), tts.provider) as self._voice:
             yield None
 
@@ -108,7 +112,7 @@ class PipelineBackend(Backend):
     def start(self, action: do.StartReply, nursery: trio.Nursery) -> replies.Reply:
         """Begin a reply: the responder's answer, or a fixed text."""
         agent, services, voice = self.ready_agent(), self._services, self._voice
-        assert voice is not None  # noqa: S101 (ready_agent has seen to it)
+        assert voice is not None  # noqa: S101 (ready_agent has checked it)
         text = agent.error_message if action.apology else action.text
         emits, hook_runner = _voice_of(agent).emits, self._responder.hook_runner
         reply = replies.Reply(
@@ -131,20 +135,22 @@ class PipelineBackend(Backend):
         return reply
 
     def end_reply(self, reply: replies.Reply, heard: HeardSpeech, reason: str) -> None:  # noqa: ARG002 (an engine is told)
-        """After a cut, connect in advance for the next answer."""
+        """After a cut, settle the words that the reply was to answer, and pre-connect for the next answer."""
         if reason == "played":
             return
+        # Only a reply with hooks before it can have words that still wait for after_transcribe.
         if reply.prepare is not None:
             self.user_turns.cut(reason)
         if self._start_part is not None:
+            # In a task of its own, because this method must return at once.
             self._start_part("responder", self._responder.connect, self.agent, reason)
 
     async def apologise(self, agent: Agent, reply: replies.Reply) -> None:
-        """Say the error message in a session of its own."""
+        """Say the error message in a new TTS session."""
         await say_error_message(agent, _voice_of(agent), reply, self._services)
 
 
 def _voice_of(agent: Agent) -> TextToSpeech:
     if agent.tts is None:
-        raise ConfigurationError("an agent needs tts= or engine=")
+        raise ConfigurationError("An agent must have tts= or engine=.")
     return agent.tts

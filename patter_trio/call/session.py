@@ -55,15 +55,16 @@ MAX_INBOX_INPUTS: Final = 1024
 APOLOGY_TIMEOUT_S: Final = 8.0
 """Seconds for the apology after the conversation crashed."""
 LLM_REPLY_TIMEOUT_S: Final = 15.0
+"""Longest wait for the first audio of an LLM's reply."""
 ON_MESSAGE_REPLY_TIMEOUT_S: Final = replies.ON_MESSAGE_TIMEOUT_S + 10.0
-"""Longest wait for a reply's first audio. ``on_message`` has its own deadline, and the TTS starts only after it."""
+"""Longest wait for the first audio of ``on_message``'s reply: its own deadline, and then 10 s for the TTS."""
 
 _log = logging.getLogger("patter_trio.call")
 
 
 @attrs.frozen
 class CallOptions:
-    """What the server gives to each call."""
+    """The options that the server gives to each call."""
 
     agent: Agent
     """The served agent: its VAD, turn detector and turn policy hold for the whole call."""
@@ -75,12 +76,12 @@ class CallOptions:
 
 
 class CallSession:
-    """One live call: its state, its parts and its end. The application steers it through a :class:`CallControl`.
+    """One live call: its state, its parts and its end. The application controls it through a :class:`CallControl`.
 
     Args:
         stream: the carrier's media stream, started.
-        options: what the server gives to each call.
-        pending: the call as it was announced; its control and its data go on here.
+        options: the options that the server gives to each call.
+        pending: the announced call; its control and its data are carried over.
         reporter: emits the call's events.
         media: the clock of the caller's audio.
         server_nursery: the server's, which outlives the call: for its callbacks and its shielded tools.
@@ -99,11 +100,11 @@ class CallSession:
         self.info: CallInfo = stream.info
         self.data: dict[str, Any] = pending.data
         self.outcome: str = ""
-        """How the call ended; empty while it lives."""
+        """The outcome of the call; empty while it lives."""
         self.control: CallControl = pending.control
         self._options = options
         self._agent = options.agent
-        """The agent as the server has it, until ``on_call_start`` has answered."""
+        """The served agent; from the result of ``on_call_start`` on, the agent of this call."""
         self._reporter = reporter
         self._media = media
         self._server_nursery = server_nursery
@@ -128,7 +129,7 @@ class CallSession:
         self._error = ""
         self._limits = Limits()
         self._transfers = Transfers(self.info.call_id, options.transfer_call, self._demand, self._post)
-        # Last, because what was asked of the announced call is done now.
+        # Last, because this carries out the deferred commands, which need every part above.
         pending.connect(self)
 
     def _backend_of(self, options: CallOptions) -> Backend:
@@ -167,11 +168,11 @@ class CallSession:
 
     @property
     def metrics(self) -> CallMetrics | None:
-        """What has been measured so far."""
+        """The metrics measured so far."""
         return self._reporter.metrics(trio.current_time())
 
     def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
-        """Have the agent say ``text``.
+        """Make the agent say ``text``.
 
         Raises:
             CallEnded: the call is over.
@@ -187,11 +188,11 @@ class CallSession:
         self._demand(inputs.HangUp("agent_hung_up"))
 
     def request_transfer(self, to: str, error_message: str | None) -> TransferRequest:
-        """Order a transfer to ``to``, and return the order."""
+        """Request a transfer to ``to``, and return the request."""
         return self._transfers.request(to, error_message)
 
     def place_transfer(self, order: TransferRequest) -> None:
-        """Carry out an order that was made before the call connected."""
+        """Carry out a transfer that was requested before the call connected."""
         self._transfers.place(order)
 
     def emit_edge(self, edge: SpeechEdge) -> None:
@@ -207,6 +208,7 @@ class CallSession:
     def _post(self, event: inputs.Input | Fired) -> None:
         """Put an input into the inbox with its instant; inputs after the call's end are dropped."""
         if not self.outcome:
+            # Without waiting: a full inbox raises WouldBlock here, which is a bug and ends the call.
             self._send.send_nowait((event, trio.current_time()))
 
     def _emit_fact(self, event: InternalEvent) -> None:
@@ -219,7 +221,8 @@ class CallSession:
 
     # What the leg reports ---------------------------------------------------------------------------------------------
     def on_audio(self, audio: bytes) -> None:
-        """Hand the caller's audio to the VAD."""
+        """Pass the caller's audio to the VAD."""
+        # The position before arrived() counts this frame.
         self._voice_activity.put(self._media.samples, audio)
         self._media.arrived(len(audio), trio.current_time())
 
@@ -236,7 +239,7 @@ class CallSession:
         """Record and log the first failure; ``kind`` is its public name, without the details in ``why``."""
         if not self._error and not self.outcome:
             self._error = why
-            self._emit_fact(CallFailed(kind))
+            self._emit_fact(CallFailed(kind))  # without ``why``, which may quote words of the call
             _log.warning("call %s: %s", self.info.call_id, why)
 
     # The conversation -------------------------------------------------------------------------------------------------
@@ -247,10 +250,12 @@ class CallSession:
             def start(name: str, part: Callable[..., Awaitable[None]], *arguments: object) -> None:
                 nursery.start_soon(self._guard, name, part, *arguments)
 
-            start("voice detector", self._voice_activity.run)
-            start("voice", self._talk, start)
+            # Before the backend is open, so that the caller's first words are not lost; they wait in its queues.
+            start("VAD", self._voice_activity.run)
+            start("backend", self._talk, start)
             with self._tools.open(nursery):
                 await self._loop(nursery)
+                # Before the cancellation: the last words still go through after_transcribe into the transcript.
                 await self._backend.user_turns.last()
             nursery.cancel_scope.cancel(reason="conversation over")
 
@@ -270,21 +275,23 @@ class CallSession:
 
     async def _talk(self, start: StartPart) -> None:
         """Open the backend for the call's agent, and keep it open until the conversation is cancelled."""
+        # First, because on_call_start may replace the providers that are opened next.
         agent = self._agent = await self._options.settled()
         self._emit_fact(self._backend.parts(agent))
         async with self._backend.open(agent, start) as failure:
             self._post(inputs.Ready())
             if failure is not None:
                 self._give_up("engine", failure)
-                await trio.sleep_forever()  # the apology is said in here
+                await trio.sleep_forever()  # the apology needs the open backend
             if agent.first_message:
                 self._post(inputs.Say(agent.filled(agent.first_message)))
             await self._limits.keep(agent.silence_timeout, agent.max_call_duration, self._post)
 
     async def _loop(self, nursery: trio.Nursery) -> None:
         agent = self._options.agent
-        patience = LLM_REPLY_TIMEOUT_S if self._options.on_message is None else ON_MESSAGE_REPLY_TIMEOUT_S
-        machine = self._machine = TurnMachine(agent.policy(reply=patience), detector=agent.turn_detector is not None)
+        limit = LLM_REPLY_TIMEOUT_S if self._options.on_message is None else ON_MESSAGE_REPLY_TIMEOUT_S
+        machine = self._machine = TurnMachine(agent.policy(reply=limit), detector=agent.turn_detector is not None)
+        # The only await of the loop is the one for the next input, so its actions are carried out without interruption.
         while not machine.ended:
             event, at = await self._next(machine.deadline)
             fired = event if isinstance(event, Fired) else None
@@ -297,7 +304,8 @@ class CallSession:
     async def _next(self, deadline: float) -> tuple[inputs.Input | Fired | None, float]:
         """Return the next input and its instant, or None if the machine's deadline comes first."""
         try:
-            return self._inbox.receive_nowait()  # even after the deadline: inputs from before it count first
+            # Even after the deadline: inputs carry their own instants, and those from before the deadline count first.
+            return self._inbox.receive_nowait()
         except trio.WouldBlock:
             with trio.CancelScope(deadline=deadline):
                 return await self._inbox.receive()
@@ -339,6 +347,7 @@ class CallSession:
             case do.FinishReply():
                 self._finish(action)
             case do.AskDetector():
+                # A model takes time: the task posts its verdict to the inbox.
                 nursery.start_soon(
                     self._voice_activity.ask_detector, self._options.agent.turn_detector, action.generation
                 )
@@ -347,6 +356,7 @@ class CallSession:
             case do.HangUpLeg():
                 self._writer.hang_up()
             case do.TransferLeg():
+                # A request to the carrier takes time: the task posts its result to the inbox.
                 nursery.start_soon(self._transfers.run, self._agent.error_message)
             case do.EndCall():
                 self.outcome = action.reason
@@ -367,6 +377,7 @@ class CallSession:
         reply, self._reply = self._reply, None
         if reply is None:
             return
+        # The audio first: everything after this line is bookkeeping that the caller does not hear.
         heard = self._writer.cut(trio.current_time()) if action.opened else HeardSpeech(0.0, "")
         reply.playout.cut()
         reply.scope.cancel(reason=action.reason)
@@ -403,33 +414,36 @@ class CallSession:
                         await self._converse()
                     except* Exception as bugs:  # noqa: BLE001
                         self._record_bug(bugs)
+                        # Inside the leg's nursery: reader and writer still run and send the apology.
                         await self._apologise()
                     leg.cancel_scope.cancel(reason="call over")
             except* Exception as bugs:  # noqa: BLE001 (in the leg, or in the apology)
                 self._record_bug(bugs)
             finally:
+                # A deadline of minus infinity means that a scope around the call is cancelled: the server stops.
                 cancelled = trio.current_effective_deadline() == -math.inf
                 try:
                     await self._leg.close()
-                finally:  # closing a stream ends with a checkpoint, and the server may be being cancelled
+                finally:  # closing a stream ends with a checkpoint, which raises if the server is being cancelled
                     self._end(cancelled=cancelled)
 
     def _record_bug(self, bugs: BaseExceptionGroup[Any]) -> None:
         """Record a bug for the log and for ``on_call_end``."""
-        _log.error("call %s: a bug ended it", self.info.call_id, exc_info=bugs)
+        _log.error("call %s: ended by a bug", self.info.call_id, exc_info=bugs)
         bug = next(leaves(bugs))
         self.fail(f"{type(bug).__name__}: {bug}", type(bug).__name__)
 
     async def _apologise(self) -> None:
         """Say the error message after the conversation crashed, within :data:`APOLOGY_TIMEOUT_S` seconds."""
-        self._freeze()
+        self._freeze()  # first, because the apology needs the writer, which plays one reply at a time
         reply = replies.Reply(0, 0)
         self._caller_here.deadline = trio.current_time() + APOLOGY_TIMEOUT_S
         with self._caller_here:
             try:
                 await self._backend.apologise(self._agent, reply)
             except ProviderError as error:
-                _log.warning("call %s: no apology: %s", self.info.call_id, error)
+                _log.warning("call %s: apology failed: %s", self.info.call_id, error)
+            # Until all of it is sent, and then until it is played: closing the stream would cut it off.
             await self._writer.wait_for_room(reply.playout, 1)
             await trio.sleep_until(self._writer.playback.end)
 
@@ -444,11 +458,12 @@ class CallSession:
 
     def _end(self, *, cancelled: bool) -> None:
         """Emit on_call_end, once, whatever ended the call."""
+        # In the order of the transcript: the caller's last words, then what was heard of the agent's last reply.
         self._backend.user_turns.settle("the call is over")
         self._freeze()
         calls, now = self._tools.close(), trio.current_time()
         if not self.outcome:
             self.outcome = "failed" if self._error else "cancelled"
-        self._transfers.close(self.outcome)
+        self._transfers.close(self.outcome)  # after the outcome is set: it decides whether the transfer succeeded
         transcript = self._history.whole()
         self._reporter.ended(now, self.outcome, transcript, self._error, tool_calls=calls, cancelled=cancelled)

@@ -1,7 +1,7 @@
-"""Handing a call over to another number: ordered by the application, carried out when what is said before was heard.
+"""Transfers of a call to another number: requested by the application, made after the speech before was played.
 
-When it is time is the turn machine's business, as for a hang-up. The carrier is asked by a task of the call's, whoever
-ordered it: a request that is on its way is not taken back because the one who waits for it is cancelled.
+The turn machine decides when, as for a hang-up. A task of the call asks the carrier, so that cancelling the application's
+task, which may wait for the result, does not cancel a request that is already on its way.
 """
 
 import logging
@@ -16,35 +16,36 @@ from patter_trio.errors import CallEnded, PatterError, ProviderError, ProviderTi
 from patter_trio.phone_numbers import checked_destination, mask_number
 
 TRANSFER_TIMEOUT_S: Final = 5.0
-"""Seconds that the carrier has for its answer."""
+"""Seconds that the carrier has to answer; the caller hears nothing meanwhile."""
 
 TransferCall = Callable[[str], Awaitable[None]]
-"""Has the carrier connect the caller with somebody else; see ``Carrier.transfer``."""
+"""Asks the carrier to connect the caller to another number; see ``Carrier.transfer``."""
 
 _log = logging.getLogger("patter_trio.call")
 
 
 @attrs.define(eq=False)
 class TransferRequest:
-    """A transfer that was ordered, and what becomes of it."""
+    """A requested transfer, and its result."""
 
     to: str
     error_message: str | None
-    """What the caller hears if it fails; None: the agent's ``error_message``."""
+    """The text that the agent says if the transfer fails; None for the agent's ``error_message``."""
     error: PatterError | None = None
+    """The failure; None if the carrier accepted the transfer, and before ``over`` is set."""
     over: trio.Event = attrs.field(factory=trio.Event)
 
     def settle(self, error: PatterError | None) -> None:
-        """Let those who wait know; None: it was taken."""
+        """Set the result, None for success, and wake the tasks that wait for it."""
         self.error = error
         self.over.set()
 
     async def accepted(self) -> None:
-        """Wait until the carrier has taken it.
+        """Wait until the carrier has accepted the transfer.
 
         Raises:
             CallEnded: the call ended before.
-            PatterError: the carrier did not, and the call goes on.
+            PatterError: the carrier did not accept the transfer, and the call goes on.
         """
         await self.over.wait()
         if self.error is not None:
@@ -52,13 +53,13 @@ class TransferRequest:
 
 
 class Transfers:
-    """The transfers of one call, of which there is one at a time.
+    """The transfers of one call, one at a time.
 
     Args:
-        call_id: whose they are.
-        hand_over: asks the carrier.
-        demand: tells the turn machine, unless the call is over.
-        post: the same, and what comes too late is for nobody.
+        call_id: the id of the call.
+        transfer_call: asks the carrier.
+        demand: posts an input; raises ``CallEnded`` if the call is over.
+        post: posts an input; does nothing if the call is over.
     """
 
     def __init__(
@@ -75,14 +76,14 @@ class Transfers:
         self._request: TransferRequest | None = None
 
     def __repr__(self) -> str:
-        return f"<Transferring {self._call_id}{', ordered' if self._request is not None else ''}>"
+        return f"<Transfers {self._call_id}{', requested' if self._request is not None else ''}>"
 
     def request(self, to: Any, error_message: str | None) -> TransferRequest:
-        """Order a transfer.
+        """Request a transfer.
 
         Raises:
-            ConfigurationError: (a ``ValueError``) that is no destination.
-            ProviderError: one is under way already.
+            ConfigurationError: (a ``ValueError``) ``to`` is not a valid destination.
+            ProviderError: another transfer is already under way.
             CallEnded: the call is over.
         """
         order = TransferRequest(checked_destination(to), error_message)
@@ -90,22 +91,23 @@ class Transfers:
         return order
 
     def place(self, order: TransferRequest) -> None:
-        """Do as ordered.
+        """Start a requested transfer.
 
         Raises:
-            ProviderError: another transfer is under way already.
+            ProviderError: another transfer is already under way.
             CallEnded: the call is over.
         """
         if self._request is not None:
             raise ProviderError(f"call {self._call_id} is being transferred already")
+        # Posted before it is stored: if the call is over, no request stays behind.
         self._demand(Transfer())
         self._request = order
 
     async def run(self, apology: str) -> None:
-        """It is time: ask the carrier. ``apology`` is what the caller hears where the order does not say."""
+        """Ask the carrier; if it fails, the agent says the request's ``error_message``, or ``apology`` without one."""
         order = self._request
-        if order is None:  # nothing else makes it time
-            raise AssertionError("a transfer that nobody ordered")
+        if order is None:  # the turn machine acts only on a Transfer, which place() posts
+            raise AssertionError("the turn machine started a transfer without a request")
         try:
             with trio.fail_after(TRANSFER_TIMEOUT_S):
                 await self._transfer_call(order.to)
@@ -114,20 +116,22 @@ class Transfers:
         except PatterError as error:
             self._failed(order, error, apology)
         else:
-            _log.info("call %s: handed over to %s", self._call_id, mask_number(order.to))
+            _log.info("call %s: transferred to %s", self._call_id, mask_number(order.to))
+            # Settled first: TransferAccepted ends the call, and close() must find the request settled.
             order.settle(None)
             self._post(TransferAccepted())
 
     def _failed(self, order: TransferRequest, error: PatterError, apology: str) -> None:
-        _log.warning("call %s: it was not handed over: %s", self._call_id, error)
+        _log.warning("call %s: transfer failed: %s", self._call_id, error)
         text = apology if order.error_message is None else order.error_message
+        # Cleared first: the application may request another transfer as soon as it learns of the failure.
         self._request = None
         order.settle(error)
-        # A call that is over hears nothing; its leg says so in a moment.
+        # CallEnded: the carrier says that the call is over, so the caller hears nothing; the leg will end in a moment.
         self._post(TransferFailed("" if isinstance(error, CallEnded) else text))
 
     def close(self, outcome: str) -> None:
-        """The call is over: so is what was ordered."""
+        """End a transfer that is still requested, because the call is over."""
         order, self._request = self._request, None
         if order is not None and not order.over.is_set():
             over = CallEnded(f"call {self._call_id} was over before it was transferred ({outcome})")

@@ -1,4 +1,4 @@
-"""What observers are told, and how: payloads, the bus, callbacks, and the dispatcher of speech edges."""
+"""The events of a call for its observers: payloads, the event bus, callbacks, and speech edges for adapters."""
 
 from patter_trio.events.payloads import (
     EDGES,

@@ -1,4 +1,4 @@
-"""The event bus: everything that happens in a phone's calls, for those who ask for it.
+"""The event bus: subscriptions to everything that happens in a phone's calls.
 
 ::
 
@@ -8,8 +8,8 @@
         async for event in channel:
             ...
 
-Who subscribes never holds up a call: handlers run in tasks of the server's, channels are bounded, and what cannot be
-taken in time is dropped, oldest first, and counted.
+A subscriber never holds up a call: handlers run in tasks of the server, channels are bounded, and events that are not
+taken in time are dropped, oldest first, and counted.
 """
 
 import logging
@@ -34,35 +34,35 @@ _log = logging.getLogger("patter_trio.events")
 
 
 class EventBus:
-    """The events of one phone's calls, on whichever servers. Every payload has ``call_id`` and is the receiver's own.
+    """The events of one phone's calls, on all its servers. Every payload has ``call_id``, and each receiver gets a copy.
 
-    A subscription that is made inside a callback of a call is that call's alone, and ends with it; ``scope="all"``
-    makes it one to all calls, which is what one that is made anywhere else is.
+    A subscription made inside a callback of a call is for that call alone, and ends with it, unless ``scope="all"``. A
+    subscription made anywhere else is for all calls.
     """
 
     def __init__(self) -> None:
         self._everywhere: Subscribers = {}
-        """Who has subscribed to the events of all calls."""
+        """The subscribers to the events of all calls."""
 
     def __repr__(self) -> str:
         return f"<EventBus, {sum(len(entries) for entries in self._everywhere.values())} subscriptions to all calls>"
 
     def on(self, kind: PatterEventType | str, handler: Handler, *, scope: Scope | None = None) -> Subscription:
-        """Have ``handler`` called with each event of a type, in order and one at a time; return what ends that.
+        """Call ``handler`` with each event of a type, in order and one at a time; return the subscription.
 
         Args:
-            kind: which events.
-            handler: sync or async; what it raises is logged. It is safe as callbacks are: a slow one delays nothing but
-                its own next events, of which 1024 may wait.
-            scope: ``"call"``, ``"all"``, or what applies here.
+            kind: the type of events.
+            handler: sync or async; its exceptions are logged. A slow handler delays only its own next events; 1024 of
+                them may wait.
+            scope: ``"call"`` or ``"all"``; by default ``"call"`` inside a callback of a call, otherwise ``"all"``.
 
         Raises:
-            ConfigurationError: there is no such type or scope, ``handler`` is no function, or ``"call"`` was asked for
+            ConfigurationError: there is no such type or scope, ``handler`` is not callable, or the scope is ``"call"``
                 outside of any call.
         """
         kind = event_type(kind)
         if not callable(handler):
-            raise ConfigurationError(f"a handler must be a function, not {type(handler).__name__}: {handler!r}")
+            raise ConfigurationError(f"a handler must be callable, got {type(handler).__name__}: {handler!r}")
         call = self._call(kind, scope)
         subscribers = self._everywhere if call is None else call.own
         subscription = Subscription(kind, handler, partial(call_events.unsubscribe, subscribers, kind))
@@ -75,35 +75,35 @@ class EventBus:
     ) -> "EventChannel":
         """Open a bounded channel of the events of a type: ``async with bus.subscribe(kind) as channel``.
 
-        That of a call ends with the call's last event; that of all calls with the block.
+        The channel of one call ends after the call's last event; a channel of all calls ends with the block.
 
         Args:
-            kind: which events.
+            kind: the type of events.
             scope: as for :meth:`on`.
-            size: how many may wait; of more the oldest go.
+            size: the number of events that may wait; if there are more, the oldest are dropped.
 
         Raises:
             ConfigurationError: as for :meth:`on`, or ``size`` is not at least 1.
         """
         kind = event_type(kind)
         if not (isinstance(size, int) and size >= 1):
-            raise ConfigurationError(f"size must be a whole number of at least 1, not {size!r}")
+            raise ConfigurationError(f"size must be a whole number of at least 1, got {size!r}")
         return EventChannel(self._everywhere, self._call(kind, scope), kind, size)
 
     def _call(self, kind: PatterEventType, scope: Scope | None) -> CallEvents | None:
-        """Return the call to which a subscription that is made now belongs; None: it is to all calls."""
+        """Return the call to which a subscription made here belongs; None if it is for all calls."""
         if scope not in (None, "call", "all"):
-            raise ConfigurationError(f'scope must be "call" or "all", not {scope!r}')
+            raise ConfigurationError(f'scope must be "call" or "all", got {scope!r}')
         call = current_events.get()
-        if call is not None and call.everywhere is not self._everywhere:  # another phone's
+        if call is not None and call.everywhere is not self._everywhere:  # a call of another phone
             call = None
         if scope == "call" and call is None:
-            raise ConfigurationError('scope="call" is for callbacks of a call; outside of any there is only "all"')
+            raise ConfigurationError('scope="call" must be used inside a callback of a call; elsewhere use "all"')
         if call is None or scope == "all":
             return None
         if call.over:
             _log.warning(
-                'call %s: a subscription to %s comes after its end, and gets nothing; scope="all" hears other calls',
+                'call %s: a subscription to %s after the end of the call gets nothing; scope="all" is for other calls',
                 call.call_id,
                 kind,
             )
@@ -111,15 +111,16 @@ class EventBus:
 
 
 class EventChannel:
-    """A subscription by channel; ``async with`` opens it, once, and gives its receiving end."""
+    """A subscription by channel; ``async with`` opens it, once, and returns its receiving end."""
 
     def __init__(self, everywhere: Subscribers, call: CallEvents | None, kind: PatterEventType, size: int) -> None:
         self.kind = kind
         self.dropped: int = 0
-        """Events that there was no room for."""
+        """The number of events dropped because the channel was full."""
         self._call = call
         self._subscribers = everywhere if call is None else call.own
         self._send, self._receive = trio.open_memory_channel[dict[str, Any]](size)
+        # A second receiving end, to take the oldest event out when the channel is full.
         self._oldest = self._receive.clone()
 
     def __repr__(self) -> str:
@@ -140,14 +141,14 @@ class EventChannel:
             end.close()
 
     def take(self, event: Published) -> None:
-        """Put an event into the channel; the oldest goes when it is full."""
+        """Put an event into the channel; drop the oldest if it is full."""
         payload = event.copied()
         try:
             self._send.send_nowait(payload)
         except trio.WouldBlock:
             if not self.dropped:
                 _log.warning(
-                    "call %s: a channel of %s is not read in time; events are being dropped",
+                    "call %s: a channel of %s is not read fast enough; events are being dropped",
                     event.call.call_id,
                     self.kind,
                 )
@@ -156,10 +157,10 @@ class EventChannel:
             self._send.send_nowait(payload)
 
     def finish(self) -> None:
-        """Nothing more will come: iterating ends when what is there was taken."""
+        """Close the sending end: iteration ends after the events that still wait."""
         self._send.close()
 
 
 def subscribers_of(bus: EventBus) -> Subscribers:
-    """Return who has subscribed to the events of all calls, by type; the bus keeps it up to date."""
+    """Return the subscribers to the events of all calls, by type; the bus keeps the dict up to date."""
     return bus._everywhere  # noqa: SLF001 (same module: applications must not see this)

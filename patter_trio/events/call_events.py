@@ -1,4 +1,4 @@
-"""One call on the event bus: what is published of it, and who has subscribed to this call alone."""
+"""One call on the event bus: publishes its events, and keeps the subscribers to this call alone."""
 
 from contextvars import Context, ContextVar, copy_context
 from typing import Protocol
@@ -19,31 +19,31 @@ from patter_trio.user_code.context import current_call
 
 
 class Subscriber(Protocol):
-    """Whoever gets events."""
+    """A receiver of events: a handler's subscription, or a channel."""
 
     def take(self, event: Published) -> None:
-        """Take an event; neither waits nor raises."""
+        """Receive an event; neither waits nor raises."""
 
     def finish(self) -> None:
-        """Nothing more will come."""
+        """End the subscription after the events that still wait."""
 
 
 Subscribers = dict[PatterEventType, list[Subscriber]]
-"""Who has subscribed to what; a type that nobody wants has no entry."""
+"""The subscribers to each type of event; a type without subscribers has no entry."""
 
 current_events: ContextVar["CallEvents | None"] = ContextVar("here", default=None)
-"""The call to which what is subscribed now belongs: that of the callback that is running."""
+"""The call of the running callback, to which a subscription made there belongs."""
 
 
 class CallEvents:
-    """A call as the bus sees it, from its announcement to its end.
+    """One call on the event bus, from its announcement to its end.
 
     Args:
-        call_id: whose events they are.
-        everywhere: who has subscribed to those of all calls.
-        deliveries: the server's.
-        epoch: Unix time of the clock's zero.
-        tap: sees every event at once, under its bus name; for the test kit.
+        call_id: the carrier's id of the call.
+        everywhere: the subscribers to the events of all calls.
+        handler_tasks: the server's tasks that call the handlers.
+        epoch: Unix time of the clock's zero, in seconds.
+        tap: gets every event at once, under its bus name; for the test kit.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class CallEvents:
         self.handler_tasks = handler_tasks
         self.grace: GracePeriods = GracePeriods()
         self.context: Context | None = None
-        """What is current in the call's own tasks, once there are any."""
+        """The context variables of the call's own tasks; None before the call has any."""
         self.own: Subscribers = {}
-        """Who has subscribed to this call alone."""
+        """The subscribers to this call alone."""
         self.over: bool = False
         self._epoch = epoch
         self._tap = tap
@@ -73,25 +73,27 @@ class CallEvents:
         return f"<CallEvents of {self.call_id}{', over' if self.over else ''}>"
 
     def enter(self) -> None:
-        """From here on the current task is one of this call's callbacks or of its own tasks."""
+        """Make this call the current one in the running task: a callback of the call, or one of its own tasks."""
         current_call.set(self.call_id)
         current_events.set(self)
 
     def connected(self, media: MediaClock, info: CallInfo) -> None:
-        """Publish CALL_STARTED: the call's media has begun. Must be called by the task that is the call."""
+        """Publish CALL_STARTED, because the call's media has begun. The call's own task must call this."""
         self._media = media
+        # Copied here, in the call's task, so that handlers get its context variables: the call's id, the open span.
         self.context = copy_context()
         self.on_event(CallConnected(info), trio.current_time(), _initial())
 
     def wants(self, kind: type[CallEvent]) -> bool:
-        """Return True if events of this class are of interest; frequent ones are only if somebody listens."""
+        """Return True if events of this class are needed; frequent ones are only if they have a subscriber."""
         return kind not in FREQUENT_EVENTS or self._listened(FREQUENT_EVENTS[kind]) or self._tap is not None
 
     def _listened(self, kind: PatterEventType) -> bool:
         return kind in self.everywhere or kind in self.own
 
     def on_event(self, event: CallEvent, at: float, state: ConversationStateSnapshot) -> None:
-        """Take an event of the call, at its instant, and publish what it means on the bus."""
+        """Publish an event of the call, and the turns that begin or end with it; ``at`` is its instant."""
+        # First, because thought() below must know the reply that this event may start.
         turns = list(self._turns.step(event))
         itself: list[PublishedEvent] = []
         # A fixed text has no LLM_CHUNK: only what an LLM or the application thinks is published.
@@ -113,11 +115,12 @@ class CallEvents:
             self._tap(0.0 if start is None else at - start, kind.value, dict(payload))
         event = Published(kind, payload, state, self)
         for subscribers in (self.everywhere, self.own):
+            # A copy, because a subscriber may end its subscription.
             for subscriber in tuple(subscribers.get(kind, ())):
                 subscriber.take(event)
 
     def never_connected(self, outcome: str, error: str, info: CallInfo, *, cancelled: bool = False) -> None:
-        """Publish CALL_ENDED of a call that never was one, and end its subscriptions."""
+        """Publish CALL_ENDED of a call that never connected, and end its subscriptions."""
         now = trio.current_time()
         over = CallOver(info=info, ended_at=self._epoch + now, outcome=outcome, error=error)
         self.on_event(over, now, _initial())
@@ -125,7 +128,7 @@ class CallEvents:
         self.close()
 
     def close(self) -> None:
-        """The call is over: its own subscriptions end with what was published."""
+        """End the subscriptions to this call alone, after the events that were published, because the call is over."""
         self.over = True
         own, self.own = self.own, {}
         for subscribers in own.values():
@@ -138,12 +141,12 @@ def _initial() -> ConversationStateSnapshot:
 
 
 def subscribe(subscribers: Subscribers, kind: PatterEventType, subscriber: Subscriber) -> None:
-    """Enter a subscriber."""
+    """Add a subscriber."""
     subscribers.setdefault(kind, []).append(subscriber)
 
 
 def unsubscribe(subscribers: Subscribers, kind: PatterEventType, subscriber: Subscriber) -> None:
-    """Strike a subscriber out, if it is there."""
+    """Remove a subscriber, if it is there."""
     entries = subscribers.get(kind, [])
     if subscriber in entries:
         entries.remove(subscriber)

@@ -1,4 +1,4 @@
-"""The application's callbacks by name, each as it is at this moment."""
+"""The application's callbacks by name; each can be replaced at any time."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,8 +12,8 @@ class CallbackRegistry:
     """Callbacks by their names, such as ``on_transcript``; one can be replaced at any time.
 
     Args:
-        own: those that it begins with.
-        beneath: where a callback is looked up that is not set here.
+        own: the callbacks that the registry has at first.
+        beneath: the registry in which a callback is looked up that is not set here.
     """
 
     def __init__(self, own: Mapping[str, Any] | None = None, beneath: "CallbackRegistry | None" = None) -> None:
@@ -25,7 +25,7 @@ class CallbackRegistry:
 
     @property
     def own(self) -> dict[str, Any]:
-        """Those that are set here, beneath left out; a copy."""
+        """The callbacks that are set here, without those beneath; a copy."""
         return dict(self._own)
 
     def find(self, name: str) -> Callback | None:
@@ -38,7 +38,7 @@ class CallbackRegistry:
         self._own[name] = callback
 
     def without(self, name: str) -> "CallbackRegistry":
-        """Return a registry that leaves one of its own callbacks out."""
+        """Return a copy of the registry without one of its own callbacks."""
         return CallbackRegistry({key: callback for key, callback in self._own.items() if key != name}, self._beneath)
 
 

@@ -1,10 +1,10 @@
-"""The application's callbacks of one call: told in order, one at a time, by a task that the audio never waits for.
+"""The application's callbacks of one call: called in order, one at a time, by a task for which the audio never waits.
 
-Two classes of event share one queue. Speech edges are lossy: they are worth little later, so that at most
-:data:`MAX_QUEUED_EDGES` of them wait and the oldest goes. All else (transcripts, the end) is kept.
+Two classes of events share one queue. Speech edges are lossy: they are worth little later, so at most
+:data:`MAX_QUEUED_EDGES` of them wait, and the oldest is dropped. All other events (transcripts, the end) are kept.
 
-After the call there is a bound for everything (``events/grace.py``). The task is shielded so that a cancelled server
-still tells its calls' ends; the shield's deadline is set when the call is over, which :func:`open_callbacks` makes sure of.
+After the call, each class has a time limit (``events/grace.py``). The task is shielded, so that a cancelled server still
+reports the ends of its calls. The shield's deadline is set when the call is over, which :func:`open_callbacks` ensures.
 """
 
 import logging
@@ -23,9 +23,12 @@ from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import takes_call_control
 
 MAX_QUEUED_EDGES: Final = 256
+"""Most speech edges in the queue: those of about 36 turns, at seven a turn; the oldest is dropped."""
 MAX_QUEUED_EVENTS: Final = 4096
-"""Most events of the kept class in the queue: more than an hour of talk behind one callback that never returns. The
-call's end has a place beside them."""
+"""Most events of the kept class in the queue: more than an hour of talk while one callback never returns.
+
+Further ones are lost, except for the call's end, which always has a place.
+"""
 
 FindCallback = Callable[[str], Callable[..., Any] | None]
 """Returns the application's callback of a name such as ``on_transcript``, as it is at this moment."""
@@ -43,7 +46,7 @@ class _QueuedEvent:
 
     @property
     def delivery_class(self) -> DeliveryClass:
-        """Which bound holds for it after the call."""
+        """The class of the event, which decides its time limit after the call."""
         return "edges" if self.lossy else "end" if self.name == "call_end" else "kept"
 
 
@@ -51,10 +54,10 @@ class CallbackQueue:
     """The callbacks of one call.
 
     Args:
-        call_id: the call's.
+        call_id: the carrier's id of the call.
         find: returns the application's callback of a name.
-        grace: how long callbacks may run on after the call.
-        control: the call's, for the callbacks that take it.
+        grace: the time limits for callbacks after the call.
+        control: the control of the call, for the callbacks that take it.
     """
 
     def __init__(
@@ -69,16 +72,17 @@ class CallbackQueue:
         self._grace = GracePeriods() if grace is None else grace
         self._control = control
         self._takes_control: dict[str, tuple[Callable[..., Any], bool]] = {}
-        """Whether a callback takes it, by name: a signature is read once, and a callback can be replaced."""
+        """Each callback and True if it takes the control, by name: reads a signature once, until it is replaced."""
         self.dropped: int = 0
+        """The number of speech edges that were dropped."""
         self.lost: int = 0
-        """Events of the kept class for which there was no room."""
+        """The number of events of the kept class that were lost because the queue was full."""
 
     def __repr__(self) -> str:
-        return f"<Observers of {self._call_id}, {len(self._queue)} waiting, {self.dropped} dropped>"
+        return f"<CallbackQueue of {self._call_id}, {len(self._queue)} waiting, {self.dropped} dropped>"
 
     def put(self, name: str, payload: Mapping[str, Any], state: ConversationStateSnapshot) -> None:
-        """Queue an event for the callback ``on_<name>``; does nothing where there is none."""
+        """Queue an event for the callback ``on_<name>``; do nothing if that is not set."""
         if self._over or self._find("on_" + name) is None:
             return
         lossy = name in EDGES
@@ -86,7 +90,7 @@ class CallbackQueue:
             self._drop()
         if len(self._queue) - self._lossy >= MAX_QUEUED_EVENTS and not lossy and name != "call_end":
             if not self.lost:
-                _log.warning("call %s: a callback does not return; %s is lost", self._call_id, name)
+                _log.warning("call %s: a callback does not return; the event %s is lost", self._call_id, name)
             self.lost += 1
             return
         self._lossy += lossy
@@ -94,7 +98,7 @@ class CallbackQueue:
         self._wake.fire()
 
     def _drop(self) -> None:
-        oldest = next(index for index, told in enumerate(self._queue) if told.lossy)
+        oldest = next(index for index, queued in enumerate(self._queue) if queued.lossy)
         del self._queue[oldest]
         self._lossy -= 1
         if not self.dropped:
@@ -102,40 +106,42 @@ class CallbackQueue:
         self.dropped += 1
 
     def end(self, payload: Mapping[str, Any], state: ConversationStateSnapshot, *, cancelled: bool) -> None:
-        """Queue ``on_call_end``, the last event, and start the bounds."""
+        """Queue ``on_call_end``, the last event, and start the time limits."""
         self.put("call_end", payload, state)
         self._over = True
         self._grace.begin(cancelled=cancelled)
         self._wake.fire()
 
     async def deliver(self) -> None:
-        """Tell what is queued until the call's end was told, or the bounds are over."""
+        """Call the callbacks for queued events until ``on_call_end`` has returned or its time limit is over."""
+        # Shielded, so that a cancelled server still reports the end; end() sets the deadline.
         with self._grace.limit("end", shield=True) as shield:
             while self._queue or not self._over:
                 if not self._queue:
                     await self._wake.wait()
                     continue
-                told = self._queue.popleft()
-                self._lossy -= told.lossy
-                if told.lossy and self._grace.is_over("edges"):
+                queued = self._queue.popleft()
+                self._lossy -= queued.lossy
+                if queued.lossy and self._grace.is_over("edges"):
                     self.dropped += 1
                     continue
-                with self._grace.limit(told.delivery_class) as scope:
-                    await self._call(told)
+                # One at a time, so that callbacks see events in order.
+                with self._grace.limit(queued.delivery_class) as scope:
+                    await self._call(queued)
                 if scope.cancelled_caught:
-                    _log.warning("call %s: on_%s was cancelled: its time was over", self._call_id, told.name)
+                    _log.warning("call %s: on_%s was cancelled: its time limit was over", self._call_id, queued.name)
         if shield.cancelled_caught:
-            _log.warning("call %s: callbacks were still running when their time was over", self._call_id)
+            _log.warning("call %s: callbacks were still running when their time limit was over", self._call_id)
 
-    async def _call(self, told: _QueuedEvent) -> None:
-        callback = self._find("on_" + told.name)
+    async def _call(self, queued: _QueuedEvent) -> None:
+        callback = self._find("on_" + queued.name)
         if callback is None:
             return
-        token = seen_state.set(told.state)
+        token = seen_state.set(queued.state)
         try:
-            await invoke.call(callback, copied(told.payload), *self._control_for(told.name, callback))
+            await invoke.call(callback, copied(queued.payload), *self._control_for(queued.name, callback))
         except invoke.ApplicationError as error:
-            _log.warning("call %s: %s: %s", self._call_id, span_event(told.name), error, exc_info=error.__cause__)
+            _log.warning("call %s: %s: %s", self._call_id, span_event(queued.name), error, exc_info=error.__cause__)
         finally:
             seen_state.reset(token)
 
@@ -148,12 +154,12 @@ class CallbackQueue:
 
 
 def span_event(name: str) -> str:
-    """Return what a speech edge is called on a span, and in the log."""
+    """Return the name of a speech edge on a span and in the log."""
     return f"patter.event.{_SPAN_EVENTS.get(name, name)}"
 
 
 def copied(value: Any) -> Any:
-    """Return a payload's copy, so that no callback changes what another one sees."""
+    """Return a deep copy of a payload, so that no callback changes what another one sees."""
     if isinstance(value, Mapping):
         return {key: copied(item) for key, item in value.items()}
     return [copied(item) for item in value] if isinstance(value, list) else value
@@ -166,5 +172,5 @@ async def open_callbacks(nursery: trio.Nursery, callback_queue: CallbackQueue) -
     try:
         yield callback_queue
     finally:
-        if not callback_queue._over:  # noqa: SLF001 (same module): the call ended without its end being told
+        if not callback_queue._over:  # noqa: SLF001 (same module): a bug prevented on_call_end; the shield needs its end
             callback_queue.end({}, ConversationStateSnapshot(user="listening", agent="idle"), cancelled=True)

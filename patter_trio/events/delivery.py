@@ -1,8 +1,9 @@
-"""What is told to the handlers of the event bus, by tasks that no call waits for.
+"""The delivery of events to the handlers of the event bus, by tasks for which no call waits.
 
-A handler has one task for each server, in the nursery of that server's observers, and a queue of at most :data:`MAX_QUEUED_EVENTS`
-events, of which the oldest goes when it is full. The task runs for as long as the handler is subscribed and the server
-is open; each event is told in the context of its call, and within the call's bounds (``events/grace.py``).
+A handler has one task for each server, in the nursery of that server's observers, and a queue of at most
+:data:`MAX_QUEUED_EVENTS` events; when it is full, the oldest is dropped. The task runs for as long as the handler is
+subscribed and the server is open. The handler runs in the context of the event's call, and within that call's time limits
+(``events/grace.py``).
 """
 
 import logging
@@ -24,15 +25,15 @@ from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import name_of
 
 MAX_QUEUED_EVENTS: Final = 1024
-"""Events that may wait for one subscriber: at 50 pieces of text a second, those of twenty calls for a second."""
+"""Events that may wait for one subscriber: one second of twenty calls with 50 pieces of text a second each."""
 MAX_GRACE_S: Final = BACKLOG_GRACE_S + LAST_EVENTS_GRACE_S + 1.0
-"""Seconds after the last call in which no event's own bound can still be running."""
+"""Seconds after the last call after which every time limit of an event is over; 1 s more than their sum."""
 
 _log = logging.getLogger("patter_trio.events")
 
 
 class PublishingCall(Protocol):
-    """A call whose events are delivered, as their delivery sees it."""
+    """A call whose events are delivered."""
 
     @property
     def call_id(self) -> str:
@@ -40,23 +41,23 @@ class PublishingCall(Protocol):
 
     @property
     def grace(self) -> GracePeriods:
-        """How long handlers may run on after the call."""
+        """The time limits for handlers after the call."""
 
     @property
     def context(self) -> Context | None:
-        """What is current in the call's own tasks, once there are any."""
+        """The context variables of the call's own tasks; None before the call has any."""
 
     @property
     def handler_tasks(self) -> "HandlerTasks":
-        """Those of the call's server."""
+        """The handler tasks of the call's server."""
 
     def enter(self) -> None:
-        """From here on the current task is one of this call's."""
+        """Make this call the current one in the running task."""
 
 
 @attrs.frozen
 class Published:
-    """An event of a call, and the state as it was then."""
+    """An event of a call, with the public states at its instant."""
 
     kind: PatterEventType
     payload: Mapping[str, Any]
@@ -65,19 +66,19 @@ class Published:
 
     @property
     def delivery_class(self) -> DeliveryClass:
-        """Which bound holds for it after the call."""
+        """The class of the event, which decides its time limit after the call."""
         if self.kind in LOSSY_TYPES:
             return "edges"
         return "end" if self.kind is PatterEventType.CALL_ENDED else "kept"
 
     def copied(self) -> dict[str, Any]:
-        """Return a payload of the handler's own."""
+        """Return a copy of the payload for one handler."""
         payload: dict[str, Any] = copied(self.payload)
         return payload
 
 
 class Subscription:
-    """A handler on the event bus. Calling it ends it: nothing is told to the handler any more, not even what waits."""
+    """A handler's subscription to the event bus. Calling it ends it, and drops the events that still wait."""
 
     def __init__(
         self, kind: PatterEventType, handler: Callable[..., Any], forget: "Callable[[Subscription], None]"
@@ -85,7 +86,7 @@ class Subscription:
         self.kind = kind
         self.handler = handler
         self.dropped: int = 0
-        """Events that were not told to the handler, because it could not keep up."""
+        """The number of events dropped because the handler could not keep up."""
         self.tasks: dict[HandlerTasks, HandlerTask] = {}
         self._forget = forget
         self._failed_in: PublishingCall | None = None
@@ -94,14 +95,14 @@ class Subscription:
         return f"<Subscription of {name_of(self.handler)} to {self.kind}, {self.dropped} dropped>"
 
     def __call__(self) -> None:
-        """End the subscription; once is enough, and more often does no harm."""
+        """End the subscription; calling it again does nothing."""
         self._forget(self)
         for delivery in tuple(self.tasks.values()):
             delivery.drop_all()
         self.finish()
 
     def finish(self) -> None:
-        """Have what waits told, and then no more."""
+        """End the subscription after the events that still wait."""
         for delivery in tuple(self.tasks.values()):
             delivery.close()
 
@@ -110,7 +111,7 @@ class Subscription:
         event.call.handler_tasks.task_for(self).put(event)
 
     def lose(self, event: Published) -> None:
-        """Count an event that is not told; say so the first time."""
+        """Count a dropped event, and log the first one."""
         if not self.dropped:
             _log.warning(
                 "call %s: %s cannot keep up with %s; events are being dropped",
@@ -121,7 +122,7 @@ class Subscription:
         self.dropped += 1
 
     def failed(self, event: Published, error: invoke.ApplicationError) -> None:
-        """Report that the handler raised: of what comes many times a second once for each call."""
+        """Log that the handler raised; for events that come many times a second, only once for each call."""
         if self.kind in LOSSY_TYPES and self._failed_in is event.call:
             return
         self._failed_in = event.call
@@ -141,26 +142,27 @@ class HandlerTask:
         self._context: Context | None = None
 
     def __repr__(self) -> str:
-        return f"<Delivery to {self._subscription!r}, {len(self._queue)} waiting>"
+        return f"<HandlerTask of {self._subscription!r}, {len(self._queue)} waiting>"
 
     def put(self, event: Published) -> None:
-        """Queue an event; the oldest goes when there are too many."""
+        """Queue an event; drop the oldest if the queue is full."""
         if len(self._queue) == MAX_QUEUED_EVENTS:
             self._subscription.lose(self._queue.popleft())
         self._queue.append(event)
         self._wake.fire()
 
     def drop_all(self) -> None:
-        """Forget what waits."""
+        """Drop the events that still wait."""
         self._queue.clear()
 
     def close(self) -> None:
-        """End when what waits was told."""
+        """End the task after the events that still wait."""
         self._closed = True
         self._wake.fire()
 
     async def run(self) -> None:
-        """Tell what is queued, until closed."""
+        """Call the handler for each queued event until closed."""
+        # Shielded, so that a cancelled server still delivers its calls' last events; HandlerTasks.close sets the deadline.
         with self.shield:
             while self._queue or not self._closed:
                 if self._queue:
@@ -184,10 +186,11 @@ class HandlerTask:
             seen_state.reset(token)
         if scope.cancelled_caught:
             name = name_of(subscription.handler)
-            _log.warning("call %s: %s: %s was cancelled: its time was over", event.call.call_id, event.kind, name)
+            _log.warning("call %s: %s: %s was cancelled: its time limit was over", event.call.call_id, event.kind, name)
 
     def _enter(self, call: PublishingCall) -> None:
-        """Have the handler see what the call's own tasks see: whose call it is, and what is current in it."""
+        """Give the handler the context variables of the call's own tasks, such as the call's id and its span."""
+        # Only when the call changes, since the variables stay set in this task.
         if call.context is not None and call.context is not self._context:
             for variable, value in call.context.items():
                 variable.set(value)
@@ -196,7 +199,7 @@ class HandlerTask:
 
 
 class HandlerTasks:
-    """The deliveries of one server, in the nursery of its observers."""
+    """The handler tasks of one server, in the nursery of its observers."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
@@ -204,10 +207,10 @@ class HandlerTasks:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Deliveries to {len(self._running)} handlers>"
+        return f"<HandlerTasks, {len(self._running)} running>"
 
     def task_for(self, subscription: Subscription) -> HandlerTask:
-        """Return the delivery to a subscription's handler; it begins with its first event."""
+        """Return the task of a subscription's handler; its first event starts it."""
         delivery = subscription.tasks.get(self)
         if delivery is None:
             delivery = subscription.tasks[self] = HandlerTask(subscription)
@@ -226,7 +229,7 @@ class HandlerTasks:
                 del subscription.tasks[self]
 
     def close(self) -> None:
-        """All calls are over: tell what waits, and end."""
+        """End every task after the events that still wait, because all calls are over."""
         self._closed = True
         for delivery in tuple(self._running):
             delivery.shield.deadline = trio.current_time() + MAX_GRACE_S

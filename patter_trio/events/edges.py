@@ -26,7 +26,7 @@ EDGES: Final = (
 )
 """The names of the seven edges."""
 ONCE_A_TURN: Final = frozenset({"llm_token", "audio_out"})
-"""Edges that are told once per turn. ``user_speech_eos`` arms them again."""
+"""Edges that are reported once in a turn. ``user_speech_eos`` arms them again."""
 Side = Literal["user", "agent"]
 STATES_AFTER: Final[Mapping[str, Mapping[Side, str]]] = {
     "user_speech_started": {"user": "speaking"},
@@ -39,7 +39,7 @@ STATES_AFTER: Final[Mapping[str, Mapping[Side, str]]] = {
 
 
 class EdgeRules:
-    """The public states of one conversation, its turn, and which first edges of the turn were told."""
+    """The public states of one conversation, its turn, and the first edges that were reported in the turn."""
 
     def __init__(self) -> None:
         self.user: str = "listening"
@@ -51,16 +51,16 @@ class EdgeRules:
         return f"<EdgeRules turn {self.turn_idx}, user {self.user}, agent {self.agent}>"
 
     def was_counted(self, name: str) -> bool:
-        """Return True if this first edge was told in the present turn."""
+        """Return True if this first edge was reported in the current turn."""
         return name in self._told
 
     def count(self, name: str) -> bool:
-        """Count an edge. Return True if it is to be told, False if it repeats a first edge of its turn."""
+        """Count an edge. Return True if it is to be reported, False if it repeats a first edge of its turn."""
         if name in self._told:
             return False
         if name == "user_speech_eos":
             self.turn_idx += 1
-            # A new turn: llm_token and audio_out may be told once more.
+            # A new turn: llm_token and audio_out may be reported once more.
             self._told.clear()
         elif name in ONCE_A_TURN:
             self._told.add(name)
@@ -71,7 +71,7 @@ class EdgeRules:
         self.user, self.agent = user, agent
 
     def move(self, name: str) -> None:
-        """Move the public states to where an edge leads."""
+        """Set the public states to those that an edge leads to."""
         # llm_token and audio_out change no state.
         states = STATES_AFTER.get(name, {})
         self.user = states.get("user", self.user)
@@ -79,7 +79,7 @@ class EdgeRules:
 
 
 def complete_edge(edge: SpeechEdge, timestamp_ms: int, turn_idx: int, audio_offset_ms: int | None) -> SpeechEdge:
-    """Return an edge with what an adapter left out: its time, its turn, and where it is in the caller's audio."""
+    """Return an edge with the fields that an adapter left out: its time, its turn, and its offset in the audio."""
     match edge:
         case LlmToken() | AudioOut() | AgentSpeechStarted() | AgentSpeechEnded():
             edge = attrs.evolve(edge, turn_idx=turn_idx)

@@ -1,8 +1,8 @@
-"""How long the application's code that watches a call may run on after it.
+"""The time limits for the application's observers after the end of a call.
 
-Speech edges and other passing things have :data:`BACKLOG_GRACE_S` seconds, all that is kept :data:`LAST_EVENTS_GRACE_S` more
-(:data:`CANCELLED_GRACE_S` when the server itself is being cancelled), the second half of them for the call's end alone, so
-that nothing else can take its turn away.
+Speech edges and other lossy events have :data:`BACKLOG_GRACE_S` seconds. Kept events have :data:`LAST_EVENTS_GRACE_S`
+more, or :data:`CANCELLED_GRACE_S` if the server itself is being cancelled. The second half of that time is for the call's
+end alone, so that no other event can take its time.
 """
 
 import math
@@ -13,15 +13,18 @@ from typing import Final, Literal
 import trio
 
 BACKLOG_GRACE_S: Final = 2.0
+"""Seconds after the call for lossy events, which are worth little later."""
 LAST_EVENTS_GRACE_S: Final = 30.0
+"""Seconds more for kept events, and for ``on_call_end``."""
 CANCELLED_GRACE_S: Final = 5.0
+"""Seconds instead of :data:`LAST_EVENTS_GRACE_S` if the server is being cancelled: it must stop soon."""
 
 DeliveryClass = Literal["edges", "kept", "end"]
-"""Which of the bounds holds: for what passes, for what is kept, or for the call's end."""
+"""The class of an event: lossy (``edges``), kept, or the call's end."""
 
 
 class GracePeriods:
-    """The bounds of one call; endless until :meth:`begin`."""
+    """The time limits of one call; infinite until :meth:`begin`."""
 
     def __init__(self) -> None:
         self._until: dict[DeliveryClass, float] = {"edges": math.inf, "kept": math.inf, "end": math.inf}
@@ -29,15 +32,15 @@ class GracePeriods:
         self._scopes: set[tuple[DeliveryClass, trio.CancelScope]] = set()
 
     def __repr__(self) -> str:
-        return f"<Bounds {', '.join(f'{patience} {until:.2f}' for patience, until in self._until.items())}>"
+        return f"<GracePeriods {', '.join(f'{kind} {until:.2f}' for kind, until in self._until.items())}>"
 
     def is_over(self, delivery_class: DeliveryClass) -> bool:
-        """Return whether that time is over."""
+        """Return True if the time limit of a class is over."""
         return trio.current_time() >= self._until[delivery_class]
 
     @contextmanager
     def limit(self, delivery_class: DeliveryClass, *, shield: bool = False) -> Iterator[trio.CancelScope]:
-        """Run the block for no longer than that, whenever the call ends."""
+        """Run the block within the time limit of a class, also if the call ends only while it runs."""
         with trio.CancelScope(deadline=self._until[delivery_class], shield=shield) as scope:
             entry = (delivery_class, scope)
             self._scopes.add(entry)
@@ -47,20 +50,21 @@ class GracePeriods:
                 self._scopes.discard(entry)
 
     def begin(self, *, cancelled: bool) -> None:
-        """The call is over; ``cancelled``: so is the server."""
+        """Start the time limits, because the call is over; ``cancelled`` if the server is being cancelled."""
         if cancelled:
             self._last = CANCELLED_GRACE_S
         self._set(trio.current_time() + BACKLOG_GRACE_S)
 
     def shorten(self) -> None:
-        """The server is being cancelled: what is kept has only :data:`CANCELLED_GRACE_S` seconds from here."""
+        """Shorten the limits to :data:`CANCELLED_GRACE_S` seconds from now, because the server is being cancelled."""
         self._last = CANCELLED_GRACE_S
         now = trio.current_time()
+        # Only of a call that is over, and never to a later end than it has.
         if now + CANCELLED_GRACE_S < self._until["end"] < math.inf:
             self._set(now)
 
     def _set(self, edges: float) -> None:
         end = edges + self._last
         self._until = {"edges": edges, "kept": end - self._last / 2, "end": end}
-        for patience, scope in self._scopes:
-            scope.deadline = self._until[patience]
+        for kind, scope in self._scopes:
+            scope.deadline = self._until[kind]

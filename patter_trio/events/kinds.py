@@ -1,4 +1,4 @@
-"""The types of events on the event bus, and for each its payload and the event of a call that it is made from.
+"""The types of events on the event bus, each with its payload and the class of events that it publishes.
 
 The payloads' shapes are in ``events/payloads.py``. A type that means the same as a callback carries the callback's payload.
 """
@@ -42,28 +42,28 @@ from patter_trio.metrics.public_events import (
 
 
 class PatterEventType(StrEnum):
-    """The types of events on :class:`~patter_trio.EventBus`; each is the text of its name, too."""
+    """The types of events on :class:`~patter_trio.EventBus`; each member is also a string, such as ``llm_chunk``."""
 
     TRANSCRIPT_PARTIAL = "transcript_partial"
-    """An interim result of the recogniser."""
+    """An interim result of the STT."""
     TRANSCRIPT_FINAL = "transcript_final"
-    """Told with ``on_transcript``, and exactly that: the caller's committed words, or what was heard of the agent."""
+    """The event of ``on_transcript``: the caller's committed words, or the agent's words that the caller heard."""
     LLM_CHUNK = "llm_chunk"
-    """A piece of text of the model's or of ``on_message``'s; a fixed text, such as a greeting, has none."""
+    """A piece of text from the LLM or from ``on_message``; a fixed text, such as a greeting, has none."""
     TTS_CHUNK = "tts_chunk"
-    """Audio of the agent's that was written to the carrier."""
+    """The agent's audio that was written to the carrier."""
     TOOL_CALL_STARTED = "tool_call_started"
     TOOL_CALL_COMPLETED = "tool_call_completed"
     TURN_STARTED = "turn_started"
-    """At the instant of ``user_speech_eos``; turn 0, if the agent speaks first, when that reply is begun."""
+    """The begin of a turn, at ``user_speech_eos``; of turn 0, if the agent speaks first, when that reply begins."""
     TURN_ENDED = "turn_ended"
-    """Once for each turn that started, before the next one starts."""
+    """The end of a turn: once for each turn that started, before the next one starts."""
     INTERRUPTION = "interruption"
-    """Behind each ``agent_speech_ended`` that has ``interrupted``."""
+    """The cut of a reply, after each ``agent_speech_ended`` that has ``interrupted``."""
     CALL_STARTED = "call_started"
-    """The call's media has begun."""
+    """The begin of the call's media."""
     CALL_ENDED = "call_ended"
-    """The call is over; also of a call that was announced and never connected, or that heard busy."""
+    """The end of a call, also of one that was announced and never connected, or that was answered busy."""
     METRICS_COLLECTED = "metrics_collected"
     DTMF_RECEIVED = "dtmf_received"
 
@@ -127,17 +127,17 @@ FREQUENT_EVENTS: Final[Mapping[type[Any], PatterEventType]] = {
 LOSSY_TYPES: Final = frozenset(
     {PatterEventType.TRANSCRIPT_PARTIAL, PatterEventType.LLM_CHUNK, PatterEventType.TTS_CHUNK}
 )
-"""Types that are worth little later: after the call their backlog has the time of the speech edges."""
+"""Types that are worth little later: after the call, their backlog has the time limit of the speech edges."""
 
 
 def event_type(given: PatterEventType | str) -> PatterEventType:
-    """Return the type of that name.
+    """Return the event type with a name.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is no such type.
     """
     try:
         return PatterEventType(given)
     except ValueError:
         known = ", ".join(kind.name for kind in PatterEventType)
-        raise ConfigurationError(f"there is no event type {given!r}; there are {known}") from None
+        raise ConfigurationError(f"the event type must be one of {known}, got {given!r}") from None

@@ -1,4 +1,4 @@
-"""The payloads that callbacks and handlers of the event bus are given, as TypedDicts, and the public states.
+"""The payloads of callbacks and of the event bus, as TypedDicts, and the public states.
 
 Every payload carries ``call_id``. ``timestamp_ms`` is Unix time in milliseconds, ``audio_offset_ms`` milliseconds since
 the call's first media frame. A key that does not apply is absent, never None. ``events/rendering.py`` makes the payloads.
@@ -18,8 +18,11 @@ UserState = Literal["listening", "speaking", "thinking", "away"]
 AgentState = Literal["initializing", "idle", "listening", "thinking", "speaking"]
 
 SpeechEventCallback = Callable[..., Awaitable[None] | None]
-"""A callback for a speech edge, sync or async. It is called with the payload, a dict of its own, whose TypedDict the
-callback may name, and with the call's ``CallControl`` if it takes a second parameter."""
+"""A callback for a speech edge, sync or async.
+
+It is called with a copy of the payload, whose parameter may be typed as its TypedDict, and with the call's
+``CallControl`` if it takes a second parameter.
+"""
 
 
 class ConversationStateSnapshot(TypedDict):
@@ -93,7 +96,7 @@ class AgentSpeechStartedEvent(TypedDict):
     timestamp_ms: int
     turn_idx: int
     tts_provider: NotRequired[str]
-    """The synthesiser that speaks, if one does."""
+    """The TTS that speaks, if one does."""
     engine: NotRequired[str]
     """The engine that speaks, if one does."""
 
@@ -173,7 +176,7 @@ class DtmfEvent(TypedDict):
 
 
 # The event bus alone --------------------------------------------------------------------------------------------------
-# ``reply`` is the number of the reply within its call: a reply that was taken back has another number than the next one.
+# ``reply`` is the number of the reply within its call: a retracted reply and the next one have different numbers.
 class TranscriptPartialEvent(TypedDict):
     """TRANSCRIPT_PARTIAL: words that may still change."""
 
@@ -214,7 +217,7 @@ class ToolCallStartedEvent(TypedDict):
 
 
 class ToolCallCompletedEvent(TypedDict):
-    """TOOL_CALL_COMPLETED: the tool has answered, or failed, or was ended."""
+    """TOOL_CALL_COMPLETED: the tool answered, failed, or was cancelled."""
 
     call_id: str
     timestamp_ms: int
@@ -247,8 +250,9 @@ class TurnEndedEvent(TypedDict):
 class InterruptionEvent(TypedDict):
     """INTERRUPTION: a reply that the caller was hearing was cut.
 
-    ``text`` and ``speech_duration_ms`` are what was heard of the reply. ``reason`` is who cut it: the caller
-    (``barge-in``), the application (``say``), the end of the call (``leg down``, ``goodbye``), or a failure (``failed``).
+    ``text`` and ``speech_duration_ms`` are the part of the reply that the caller heard. ``reason`` is the cause: the
+    caller (``barge-in``), the application (``say``), the end of the call (``leg down``, ``goodbye``), or a failure
+    (``failed``).
     """
 
     call_id: str
@@ -260,10 +264,10 @@ class InterruptionEvent(TypedDict):
 
 
 EDGES: Final = edges.EDGES
-"""The seven edges; each is told to ``Patter.on_<name>``, and is lossy when observers cannot keep up."""
+"""The seven edges; each has a callback ``Patter.on_<name>``, and is lossy when callbacks cannot keep up."""
 
 Tap = Callable[[float, str, dict[str, Any]], None]
-"""Sees everything at once: seconds since the media start, name, payload. For the launcher and the test kit."""
+"""Gets every event at once: seconds since the media start, name, payload. For the launcher and the test kit."""
 
 seen_state: ContextVar[ConversationStateSnapshot | None] = ContextVar("seen_state", default=None)
-"""Within a callback: the state as it was when its event fired."""
+"""The public states at the instant of the event, within its callback; None elsewhere."""

@@ -1,9 +1,9 @@
 """Report what happens in a call to everyone who observes it, in the order in which it happens.
 
-Everything passes through here: **public events** (``metrics/public_events.py``), which the application's callbacks are
-told, and **internal events** (``metrics/internal_events.py``), which measuring and tracing are made of. The trace and the
-meter see both, at once; so does the event bus, which publishes the classes of ``events/kinds.PUBLISHED``. An event
-becomes a payload, a dict, only for the application (``events/rendering.py``) and for the test kit's tap.
+Everything passes through here: **public events** (``metrics/public_events.py``), for the application's callbacks, and
+**internal events** (``metrics/internal_events.py``), for metrics and tracing. The trace and the meter get both, at once;
+so does the event bus, which publishes the classes of ``events/kinds.PUBLISHED``. An event becomes a payload, a dict, only
+for the application (``events/rendering.py``) and for the test kit's tap.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,10 +46,10 @@ from patter_trio.metrics.results import CallMetrics
 
 
 class CallObserver(Protocol):
-    """Sees every event of one call; it neither waits nor raises."""
+    """An observer of every event of one call; it neither waits nor raises."""
 
     def wants(self, kind: type[CallEvent]) -> bool:
-        """Return True if it uses events of that class; internal events that no observer wants are not reported."""
+        """Return True if the observer uses events of a class; internal events without an observer are not reported."""
 
     def on_event(self, event: CallEvent, at: float) -> None:
         """Take an event and its instant on the call's clock, in seconds."""
@@ -72,23 +72,23 @@ class _OnBus:
 
 @attrs.frozen
 class Fired:
-    """An adapter fired a speech edge; it is told in its place among the inputs, and means nothing to the turn machine."""
+    """A speech edge from an adapter: it is reported in its place among the inputs; the turn machine ignores it."""
 
     edge: SpeechEdge
 
 
 class CallReporter:
-    """Reports one call's events, each with the public states as they are then.
+    """The reporter of one call's events, each with the public states at its instant.
 
     Args:
-        callback_queue: takes what the application's callbacks are told.
+        callback_queue: the events for the application's callbacks.
         info: the facts of the call.
         media: the clock of the caller's audio.
         epoch: Unix time of the clock's zero, in seconds.
-        tap: sees every public event at once; for the test kit.
-        observers: see every event.
-        events: the call on the event bus, which comes behind the observers.
-        meter: measures the call; comes last.
+        tap: gets every public event at once; for the test kit.
+        observers: get every event, in this order.
+        events: the call on the event bus, which gets events after the observers.
+        meter: measures the call; it gets events last.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class CallReporter:
         self._observers: tuple[CallObserver, ...] = (
             *observers,
             *(() if events is None else (_OnBus(events, lambda: self.state),)),
-            # Last: what it reports, the others must see behind the event that it was reported for.
+            # Last, because the others must get the turn that it reports after the event that ended the turn.
             *(() if self._metering is None else (self._metering,)),
         )
         self._callback_queue = callback_queue
@@ -153,7 +153,7 @@ class CallReporter:
             self._notify(event, at)
 
     def wants(self, kind: type[InternalEvent]) -> bool:
-        """Return True if an observer uses internal events of this class; others need not be made."""
+        """Return True if an observer uses internal events of a class; others need not be made."""
         return any(observer.wants(kind) for observer in self._observers)
 
     def _render(self, event: PublicEvent, at: float) -> Mapping[str, Any]:
@@ -172,10 +172,10 @@ class CallReporter:
             self.emit_event(edge, at)
 
     def fired(self, fired: Fired, at: float) -> None:
-        """Report an edge that an adapter fired; the states follow it, and the pipeline does not tell it again in its turn."""
+        """Report an edge from an adapter and move the states; the pipeline does not repeat the edge in its turn."""
         edge = fired.edge
         if isinstance(edge, LlmToken) and self._edges.was_counted(AudioOut.name):
-            return  # too late: within a turn it comes before audio_out
+            return  # too late: within a turn, llm_token comes before audio_out
         self._fired_turns += isinstance(edge, UserSpeechEos)
         self._edges.move(edge.name)
         offset = None if self._media.start is None else _ms(at - self._media.start)
@@ -186,7 +186,7 @@ class CallReporter:
         self._edges.set_states(user, agent)
 
     def partial(self, at: float, text: str) -> None:
-        """Report an interim result of the recogniser."""
+        """Report an interim result of the STT."""
         self.emit_event(InterimTranscript(self._unix_ms(at), text), at)
 
     def user_started(self, at: float, offset: float, confidence: float | None) -> None:
@@ -227,7 +227,7 @@ class CallReporter:
         self._edge(AudioOut(timestamp_ms=self._unix_ms(at), turn_idx=turn_idx, tts_provider=provider), at)
 
     def agent_started(self, at: float, turn: int, speaker: AgentSpeechStarted) -> None:
-        """Report agent_speech_started; ``speaker`` says who speaks, and lacks time and turn."""
+        """Report agent_speech_started; ``speaker`` has the provider that speaks, but not the time and the turn."""
         turn_idx = turn + self._fired_turns
         self._edge(attrs.evolve(speaker, timestamp_ms=self._unix_ms(at), turn_idx=turn_idx), at)
 
@@ -264,7 +264,7 @@ class CallReporter:
             info=self._info,
             ended_at=self.unix(at),
             transcript=list(transcript),
-            # Before the end is told: closing the meter reports the turn that is still open.
+            # Before the end is reported, because closing the meter reports the turn that is still open.
             metrics=None if self._metering is None else self._metering.close(at),
             tool_calls=[dict(call) for call in tool_calls],
             outcome=outcome,

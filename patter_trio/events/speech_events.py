@@ -1,8 +1,8 @@
-"""The seven speech edges for adapters: whoever knows of one that the pipeline cannot know fires it here.
+"""The seven speech edges for adapters, which fire an edge that the pipeline cannot know.
 
-A :class:`SpeechEvents` of one's own is a small machine that needs nothing else: it keeps the states and the turn, and
-calls its callbacks back. ``phone.speech_events`` is the one of a phone: what is fired on it in a task of a call is told
-in that call, in its order and to the phone's callbacks, and the pipeline does not tell it a second time.
+A :class:`SpeechEvents` works by itself: it keeps the states and the turn, and calls its callbacks. The one of a phone is
+``phone.speech_events``: an edge that is fired on it in a task of a call is reported in that call, in order, to the
+phone's callbacks, and the pipeline does not report it a second time.
 """
 
 import logging
@@ -33,7 +33,7 @@ from patter_trio.user_code import invoke
 from patter_trio.user_code.context import NO_CALL, current_call
 
 TRIGGERS: Final[tuple[str, ...]] = get_args(EouTrigger)
-"""What may end an utterance."""
+"""The known causes of the end of an utterance."""
 
 _log = logging.getLogger("patter_trio.events")
 
@@ -47,19 +47,19 @@ class FiringCall(Protocol):
 
     @property
     def turn_idx(self) -> int:
-        """How many utterances of the caller were over so far."""
+        """The number of the caller's utterances that are over."""
 
     def emit_edge(self, edge: SpeechEdge) -> None:
-        """Tell a speech edge in its place among the call's events."""
+        """Report a speech edge in its place among the call's events."""
 
 
 class SpeechEvents(SpeechCallbacks):
-    """Fires the seven speech edges, and keeps the states and the turn by their rules.
+    """A source of the seven speech edges that keeps the states and the turn by their rules.
 
-    Each ``fire_*`` moves the state, calls the callback of that edge, if there is one, and returns when it has returned.
-    What a callback raises is logged and goes no further. ``fire_llm_first_token`` and ``fire_audio_out`` do so once in
-    a turn; ``fire_user_speech_eos`` begins the next one. Arguments that are left out are absent from the payload;
-    ``timestamp_ms`` (epoch milliseconds) is now unless given, ``call_id`` that of the call whose task it is, if any.
+    Each ``fire_*`` moves the states, calls the callback of that edge, if it is set, and returns when the callback has
+    returned. Exceptions of a callback are logged. ``fire_llm_first_token`` and ``fire_audio_out`` do so once in a turn;
+    ``fire_user_speech_eos`` begins the next turn. Arguments that are left out are absent from the payload, except for
+    ``timestamp_ms`` (Unix time in milliseconds), which is now, and ``call_id``, which is that of the task's call, if any.
     """
 
     __slots__ = ("_call_began_ms", "_epoch", "_rules")
@@ -80,11 +80,11 @@ class SpeechEvents(SpeechCallbacks):
 
     @property
     def turn_idx(self) -> int:
-        """How many utterances were over so far."""
+        """The number of utterances that are over."""
         return self._rules.turn_idx
 
     def mark_call_started(self, ts_ms: int | None = None) -> None:
-        """The call is accepted: the agent is idle, and ``audio_offset_ms`` counts from here (epoch milliseconds)."""
+        """Set the agent idle, because the call is accepted; ``audio_offset_ms`` counts from ``ts_ms`` (Unix time)."""
         self._call_began_ms = self._now_ms() if ts_ms is None else ts_ms
         self._rules.set_states("listening", "idle")
 
@@ -96,7 +96,7 @@ class SpeechEvents(SpeechCallbacks):
         timestamp_ms: int | None = None,
         call_id: str | None = None,
     ) -> None:
-        """The caller's voice began."""
+        """Fire ``user_speech_started``: the caller's voice began."""
         edge = UserSpeechStarted(
             timestamp_ms=timestamp_ms, audio_offset_ms=audio_offset_ms, vad_confidence=vad_confidence
         )
@@ -111,7 +111,7 @@ class SpeechEvents(SpeechCallbacks):
         timestamp_ms: int | None = None,
         call_id: str | None = None,
     ) -> None:
-        """The caller's voice ended, after so many milliseconds; the caller may go on."""
+        """Fire ``user_speech_ended``: the caller's voice ended after ``speech_duration_ms``; the caller may go on."""
         edge = UserSpeechEnded(
             timestamp_ms=timestamp_ms,
             speech_duration_ms=speech_duration_ms,
@@ -129,9 +129,12 @@ class SpeechEvents(SpeechCallbacks):
         timestamp_ms: int | None = None,
         call_id: str | None = None,
     ) -> None:
-        """The caller has finished: a new turn. A trigger other than the three is fired all the same, with a warning."""
+        """Fire ``user_speech_eos``: the caller has finished, and a new turn begins.
+
+        An unknown trigger is fired, too, with a warning.
+        """
         if trigger not in TRIGGERS:
-            _log.warning("%s: unknown trigger %r; there are %s", span_event(UserSpeechEos.name), trigger, TRIGGERS)
+            _log.warning("%s: unknown trigger %r; known are %s", span_event(UserSpeechEos.name), trigger, TRIGGERS)
         edge = UserSpeechEos(
             timestamp_ms=timestamp_ms,
             trigger=trigger,
@@ -148,7 +151,7 @@ class SpeechEvents(SpeechCallbacks):
         timestamp_ms: int | None = None,
         call_id: str | None = None,
     ) -> None:
-        """The first audio of the reply is on the wire."""
+        """Fire ``agent_speech_started``: the first audio of the reply is on the wire."""
         edge = AgentSpeechStarted(timestamp_ms=timestamp_ms, tts_provider=tts_provider, engine=engine)
         await self._fire(edge, call_id)
 
@@ -160,7 +163,7 @@ class SpeechEvents(SpeechCallbacks):
         timestamp_ms: int | None = None,
         call_id: str | None = None,
     ) -> None:
-        """The caller hears nothing more of the reply, so many milliseconds of which were played."""
+        """Fire ``agent_speech_ended``: the caller hears no more of the reply; ``speech_duration_ms`` of it was played."""
         edge = AgentSpeechEnded(
             timestamp_ms=timestamp_ms, speech_duration_ms=speech_duration_ms, interrupted=interrupted
         )
@@ -169,13 +172,13 @@ class SpeechEvents(SpeechCallbacks):
     async def fire_llm_first_token(
         self, *, llm_provider: str, model: str, timestamp_ms: int | None = None, call_id: str | None = None
     ) -> None:
-        """The model has begun to answer: ``on_llm_token``, once in a turn."""
+        """Fire ``llm_token``, once in a turn: the LLM has begun to answer."""
         await self._fire(LlmToken(timestamp_ms=timestamp_ms, llm_provider=llm_provider, model=model), call_id)
 
     async def fire_audio_out(
         self, *, tts_provider: str, timestamp_ms: int | None = None, call_id: str | None = None
     ) -> None:
-        """The first audio of the reply was synthesised: ``on_audio_out``, once in a turn."""
+        """Fire ``audio_out``, once in a turn: the first audio of the reply was synthesised."""
         await self._fire(AudioOut(timestamp_ms=timestamp_ms, tts_provider=tts_provider), call_id)
 
     async def _fire(self, edge: SpeechEdge, call_id: str | None) -> None:
@@ -199,25 +202,26 @@ class SpeechEvents(SpeechCallbacks):
         """Return the Unix time in milliseconds; intervals are those of trio's clock.
 
         Raises:
-            ConfigurationError: there is no trio here.
+            ConfigurationError: the caller does not run in trio.
         """
         if not trio.lowlevel.in_trio_run():
             raise ConfigurationError("patter_trio runs on trio, not asyncio: fire speech events within trio.run(...)")
+        # The wall clock is read once: later, a step of it must not change the order of timestamps.
         if self._epoch is None:
             self._epoch = time.time() - trio.current_time()
         return round((self._epoch + trio.current_time()) * 1000)
 
 
 class PhoneSpeechEvents(SpeechEvents):
-    """A phone's speech events. Its callbacks are the phone's own.
+    """The speech events of a phone. They share the phone's callbacks.
 
-    What is fired in a task of a live call, or for one by ``call_id=``, is told in that call: in order with what the
-    pipeline tells, and by the task that tells the call's callbacks, so that ``fire_*`` does not wait for them. Outside
-    of any call it is a :class:`SpeechEvents` like any other.
+    An edge fired in a task of a live call, or for a live call by ``call_id=``, is reported in that call: in order with
+    the pipeline's edges, and by the task that calls the call's callbacks, so that ``fire_*`` does not wait for them.
+    Outside of any call, this is a :class:`SpeechEvents` like any other.
 
     Args:
-        callbacks: the phone's.
-        find_call: returns the live call of an id.
+        callbacks: the callbacks of the phone.
+        find_call: returns the live call with an id, or None.
     """
 
     __slots__ = ("_find_call",)
@@ -229,7 +233,7 @@ class PhoneSpeechEvents(SpeechEvents):
 
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
-        """The state of the call whose task this is, in a callback as it was when its event fired; outside of any, here."""
+        """The states of the task's call, or in a callback the states at its event; outside of any call, those kept here."""
         call, seen = self._find_call(current_call.get()), seen_state.get()
         if seen is not None:
             return ConversationStateSnapshot(user=seen["user"], agent=seen["agent"])
@@ -237,7 +241,7 @@ class PhoneSpeechEvents(SpeechEvents):
 
     @property
     def turn_idx(self) -> int:
-        """How many utterances were over so far in the call whose task this is; outside of any, here."""
+        """The number of utterances that are over in the task's call; outside of any call, the number kept here."""
         call = self._find_call(current_call.get())
         return super().turn_idx if call is None else call.turn_idx
 
@@ -251,4 +255,4 @@ class PhoneSpeechEvents(SpeechEvents):
             call.emit_edge(edge)
         elif call_id is not None:
             _log.warning("call %s: %s was fired, but the call is not live", call_id, span_event(edge.name))
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()  # as async functions do, although the edge is only queued

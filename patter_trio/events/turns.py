@@ -23,9 +23,9 @@ _END_REASONS: Final[Mapping[str, TurnEndReason]] = {
     "leg down": "call_ended",
     "goodbye": "call_ended",
 }
-"""What the end of a reply, by its reason, is for its turn, where that is not ``completed``."""
+"""The reason for the end of a turn by the reason for the end of its reply; ``completed`` for the others."""
 _OPEN_REASONS: Final = frozenset({"retracted", "amended"})
-"""Reasons that leave the turn open: its question is still to be answered."""
+"""Reasons that leave the turn open, because its question has not been answered."""
 
 
 @attrs.frozen
@@ -46,9 +46,9 @@ class TurnEnded:
 class Turns:
     """The turns of one call, one open at a time.
 
-    A turn begins with the end of an utterance, turn 0 with the first reply that nobody asked for. It ends with its
-    reply; a reply that failed is followed by an apology, with which the turn ends then. What ``say`` adds to a turn
-    that is over does not open it again.
+    A turn begins with the end of an utterance; turn 0 begins with the first reply without an utterance before it. A turn
+    ends with its reply, or, if the reply failed, with the apology after it. A text that ``say`` adds to a turn that is
+    over does not open it again.
     """
 
     def __init__(self) -> None:
@@ -56,17 +56,17 @@ class Turns:
         self._open = False
         self._begun = False
         self._reply: tuple[int, AnswerKind] = (0, "text")
-        """The newest reply's number, and what made it."""
+        """The number and the kind of the newest reply."""
 
     def __repr__(self) -> str:
         return f"<Turns {self.turn_idx}, {'open' if self._open else 'closed'}>"
 
     def thought(self, reply: int) -> bool:
-        """Return whether a reply is thought, by a model or by the application, and not a fixed text."""
+        """Return True if the LLM or the application generated a reply, which is not a fixed text then."""
         return self._reply[0] == reply and self._reply[1] in ("llm", "on_message")
 
     def step(self, event: CallEvent) -> Iterator[TurnStarted | TurnEnded]:
-        """Take an event; yield what begins and ends with it."""
+        """Yield the turns that begin and end with an event."""
         match event:
             case UserSpeechEos():
                 yield from self._end("continued")

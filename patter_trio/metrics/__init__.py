@@ -1,1 +1,1 @@
-"""What is measured of a call: latencies, usage and cost, without a clock."""
+"""The metrics of a call: latencies, usage and cost, as pure calculation without a clock."""

@@ -1,13 +1,13 @@
-"""What one call has cost so far: by what its providers reported, and by an estimate where they report nothing.
+"""The cost of one call so far: from the usage that its providers report, and from estimates where they report none.
 
-Prices are linear, so that sums are kept and each is priced once, however long the call is. The estimates:
+Prices are linear, so the bill keeps sums and prices each of them once, however long the call is. The estimates:
 
-* recognition: all of the call from the first frame on, silence included, as recognisers bill an open stream;
-* synthesis: the characters that were handed over, also of what the caller never heard;
-* a mind: :data:`CHARACTERS_PER_TOKEN` characters are a token; asked with the system prompt and the conversation so far.
+* STT: the whole call from the first frame on, silence included, because STT providers bill an open stream;
+* TTS: the characters that were sent to it, including those that the caller never heard;
+* LLM: one token for :data:`CHARACTERS_PER_TOKEN` characters; a request has the system prompt and the conversation so far.
 
-What a provider reported for a reply takes the place of the estimate for that reply; what it reported outside any reply
-takes the place of all estimates of its stage.
+Usage reported for a reply replaces the estimate for that reply. Usage reported outside any reply replaces all estimates
+of its stage.
 """
 
 from typing import Final, Literal
@@ -37,13 +37,13 @@ _SUMMED: Final = (*_TOKENS, "seconds", "characters")
 
 @attrs.define
 class _Reported:
-    """The sum of what was reported for one stage and one model."""
+    """The sum of the usage reported for one stage and one model."""
 
     amounts: dict[str, float] = attrs.field(factory=lambda: dict.fromkeys(_SUMMED, 0))
     cost: float = 0.0
 
     def add(self, usage: Usage) -> None:
-        if usage.cost is not None:
+        if usage.cost is not None:  # a cost that the provider states needs no price list
             self.cost += usage.cost
             return
         for name in _SUMMED:
@@ -54,8 +54,8 @@ class Bill:
     """The costs of one call.
 
     Args:
-        pricing: as :func:`~patter_trio.pricing.merge_pricing` returns it; None: list prices.
-        carrier: whose call it is.
+        pricing: the result of :func:`~patter_trio.pricing.merge_pricing`; None for list prices.
+        carrier: the carrier's name.
         direction: ``inbound`` or ``outbound``.
     """
 
@@ -64,32 +64,33 @@ class Bill:
         self._carrier = carrier
         self._direction = direction
         self.names: dict[str, str] = {}
-        """``stt_provider``, ``stt_model`` and so on, as the call has them."""
+        """The names of the call's providers and models: ``stt_provider``, ``stt_model`` and so on."""
         self._reported: dict[tuple[str, str], _Reported] = {}
         self._billed: set[tuple[str, int | None]] = set()
-        """Stage and reply (None: outside any) for which something was reported."""
+        """Stage and reply (None: outside any reply) for which usage was reported."""
         self._counts: dict[int, dict[Counted, int]] = {}
         self._estimated: dict[Counted, int] = {"asked": 0, "said": 0, "spoken": 0}
 
     def count(self, reply: int, what: Counted, characters: int) -> None:
-        """Take note of characters: of a prompt, of what the mind said, or of what was handed to the synthesiser."""
+        """Count characters: of a request to the LLM (asked), of its answer (said), or of text for the TTS (spoken)."""
         counts = self._counts.setdefault(reply, {"asked": 0, "said": 0, "spoken": 0})
         counts[what] += characters
         if (_STAGE_OF[what], reply) not in self._billed:
             self._estimated[what] += characters
 
     def used(self, reply: int | None, usage: Usage) -> None:
-        """Take note of what a provider reported."""
+        """Add usage that a provider reported for a reply, or outside any reply (None)."""
         self._reported.setdefault((usage.stage, usage.model), _Reported()).add(usage)
         if (usage.stage, reply) in self._billed:
             return
         self._billed.add((usage.stage, reply))
+        # The first report for a reply replaces its estimate so far; count() adds nothing to it from here on.
         for what, characters in (self._counts.get(reply, {}) if reply is not None else {}).items():
             if _STAGE_OF[what] == usage.stage:
                 self._estimated[what] -= characters
 
     def total(self, call_seconds: float, audio_seconds: float) -> CostBreakdown:
-        """Return the costs of a call that is so long, with so much audio of the caller."""
+        """Return the costs of a call of ``call_seconds`` with ``audio_seconds`` of the caller's audio."""
         spent = dict.fromkeys(("stt", "tts", "llm"), 0.0)
         saved = 0.0
         for (stage, model), reported in self._reported.items():
@@ -97,7 +98,7 @@ class Bill:
             saved += self._saved(model, reported) if stage == "llm" else 0.0
         for estimate in self._estimates(audio_seconds):
             if self.names.get(f"{estimate.stage}_provider") == "":
-                continue  # an engine has no recogniser, and need not have another voice
+                continue  # an empty name: a call with an engine has no STT, and may have no TTS
             if (estimate.stage, None) not in self._billed:
                 sums = _Reported()
                 sums.add(estimate)
@@ -118,7 +119,7 @@ class Bill:
 
     def _name(self, stage: str, model: str) -> tuple[str, str]:
         provider = self.names.get(f"{stage}_provider", "")
-        if model and not provider:  # of an engine, which is the mind's name
+        if model and not provider:  # reported by an engine, whose name stands under llm_provider
             provider = self.names.get("llm_provider", "")
         return provider, model or self.names.get(f"{stage}_model", "")
 

@@ -3,12 +3,12 @@
 The call builds events and hands them to its :class:`~patter_trio.events.reporter.CallReporter`. The meter, the trace and
 the event bus choose what they need by class, so that a misspelt field fails in the type checker, not in a call. An
 internal event has no callback, but some appear on the event bus, too. Together with those of ``public_events.py`` they
-are all that is known of a call.
+are everything that observers get of a call.
 
 The classes stand beside the meter because it is the lowest of the three readers: ``events`` and ``tracing`` lie above
 ``metrics``, and every module that builds an event lies above all of them.
 
-An instant is not part of an event: it is handed over with it, in seconds on the call's clock. ``reply`` is the number of
+The instant is not part of an event: it is passed with it, in seconds on the call's clock. ``reply`` is the number of
 the reply within its call, ``turn_idx`` the number of the turn.
 """
 
@@ -51,7 +51,7 @@ class VoiceStarted:
 
 @attrs.frozen
 class WordsFinal:
-    """The recogniser gave a final result."""
+    """The STT gave a final result."""
 
     text: str
 
@@ -86,7 +86,7 @@ class ReplyStarted:
     turn_idx: int
     source: AnswerKind
     llm_provider: str = ""
-    """Who answers, as in :class:`LlmToken`; empty for a fixed text."""
+    """The provider that answers, as in :class:`LlmToken`; empty for a fixed text."""
     model: str = ""
     """The model, or the name of the application's function; empty for a fixed text."""
 
@@ -128,7 +128,7 @@ class LlmFailed:
 
 @attrs.frozen
 class SentenceStarted:
-    """A sentence was handed to the synthesiser."""
+    """A sentence was sent to the TTS."""
 
     reply: int
     turn_idx: int
@@ -153,7 +153,7 @@ class TtsFinished:
 
 @attrs.frozen
 class TtsFailed:
-    """The synthesiser raised, or ended before its text did."""
+    """The TTS raised, or ended before its text did."""
 
     reply: int
     turn_idx: int
@@ -186,7 +186,7 @@ class ReplyEnded:
     reply: int
     turn_idx: int
     reason: str
-    """``played``, or why it was cut."""
+    """``played``, or the reason for the cut."""
 
 
 @attrs.frozen
@@ -195,7 +195,7 @@ class ReplyInterrupted:
 
     turn_idx: int
     text: str
-    """What was heard of it."""
+    """The words of it that the caller heard."""
     speech_duration_ms: int
     """How much of it was played, in milliseconds."""
     reason: str
@@ -208,7 +208,7 @@ class UsageReported:
 
     usage: Usage
     reply: int | None = None
-    """The reply that it belongs to; None: no reply."""
+    """The reply to which the usage belongs; None if it belongs to no reply."""
 
 
 # Hooks and tools ------------------------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ class ToolCallCompleted:
     arguments: Any
     """As in :class:`ToolCallStarted`."""
     result: Any
-    """What the tool gave; None if it failed."""
+    """The tool's result; None if it failed."""
     duration: float
     """Seconds."""
     error: str = ""
@@ -271,7 +271,7 @@ class CallFailed:
     """Something went wrong that ends the call; only the first failure counts."""
 
     error: str
-    """The name of the exception's class, or what the failure is called instead."""
+    """The name of the exception's class, or another name of the failure."""
 
 
 InternalEvent = (
@@ -304,22 +304,22 @@ InternalEvent = (
 )
 """An event without a callback."""
 CallEvent = PublicEvent | InternalEvent
-"""Everything that observers of a call are told."""
+"""An event that observers of a call get."""
 
 Result = TypeVar("Result")
 Event = TypeVar("Event", bound=CallEvent)
 
 
 class EventTable(Generic[Result]):
-    """Rules for events by their class: one dictionary look-up, however many classes there are.
+    """A table of rules for events by their class: one dictionary look-up, however many classes there are.
 
-    The type checker compares each rule's parameter with the class that it is entered for.
+    The type checker compares the parameter of each rule with its class.
     """
 
     def __init__(self) -> None:
         self.rules: dict[type[Any], Callable[[Any, float], Result]] = {}
-        """The rule for each class. Looked up in directly, since a call asks for it up to a hundred times a second."""
+        """The rule for each class. Observers look it up directly, up to a hundred times a second in each call."""
 
     def on(self, kind: type[Event], rule: Callable[[Event, float], Result]) -> None:
-        """Enter the rule for a class of events; it is called with an event and its instant."""
+        """Add the rule for a class of events; it is called with an event and its instant."""
         self.rules[kind] = rule

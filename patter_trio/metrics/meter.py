@@ -1,17 +1,17 @@
-"""Measures one call: fed with its events, each with its instant, it adds up turns, latencies and costs.
+"""The measuring of one call: from its events, each with its instant, the meter computes turns, latencies and costs.
 
-It knows no clock: it sees what a :class:`~patter_trio.events.reporter.CallObserver` sees. When a turn is over:
+The meter has no clock: it gets what a :class:`~patter_trio.events.reporter.CallObserver` gets. The rules for turns:
 
-* A turn begins with ``user_speech_eos``; turn 0 with the first thing that the agent says before any.
-* It is over when its answer is: played, without sound, or cut. What ``say`` adds costs money and belongs to no turn.
-* An answer that was taken back before anybody heard it (``retracted``, ``amended``) ends nothing: the turn goes on, and a
-  new ``user_speech_eos`` joins it, since the caller went on with the same thought.
-* An answer that failed is followed by the apology, and over when that is.
-* A turn of a pipeline of which ``on_transcript`` was not told (it was vetoed) is none.
-* What is open at the end of the call is over then, as cut.
+* A turn begins with ``user_speech_eos``; turn 0 begins with the agent's first speech before any of them.
+* It ends when its answer ends: played, without audio, or cut. A text from ``say`` costs money and belongs to no turn.
+* An answer that is cancelled before the caller hears it (``retracted``, ``amended``) does not end the turn. A new
+  ``user_speech_eos`` joins the turn, because the caller continued the same message.
+* An answer that fails is followed by the apology, and the turn ends with that.
+* In a pipeline, a turn without ``on_transcript`` (it was vetoed) does not count.
+* A turn that is open at the end of the call ends then, as interrupted.
 """
 
-# ruff: noqa: ARG002 - every rule has the same signature, whether or not it looks at all of it.
+# ruff: noqa: ARG002 - every rule has the same signature, also where it does not use every argument.
 
 from typing import Final
 
@@ -59,12 +59,12 @@ from patter_trio.metrics.results import (
 from patter_trio.pricing import Pricing
 
 UNHEARD_REASONS: Final = ("retracted", "amended")
-"""Why a reply was cut whose turn goes on."""
+"""Reasons for the cut of a reply after which its turn continues."""
 
 
 @attrs.define
 class _Reply:
-    """What is known of one reply."""
+    """The measurements of one reply."""
 
     number: int
     answer_source: AnswerKind
@@ -73,7 +73,7 @@ class _Reply:
     first_audio: float | None = None
     last_audio: float | None = None
     characters: int = 0
-    """Handed to the synthesiser."""
+    """The characters sent to the TTS."""
 
 
 @attrs.define
@@ -98,15 +98,15 @@ class _Turn:
 
 
 class Meter:
-    """The measuring of one call.
+    """The meter of one call.
 
     Args:
-        call_id: the call's.
-        media: what knows when the caller's audio began; it is only read.
-        pricing: as :func:`~patter_trio.pricing.merge_pricing` returns it.
-        began: when the call's media stream was opened; what counts where no frame ever comes.
-        epoch: Unix time of the clock's zero.
-        carrier: whose call it is.
+        call_id: the carrier's id of the call.
+        media: the clock of the caller's audio; the meter only reads it.
+        pricing: the result of :func:`~patter_trio.pricing.merge_pricing`; None for list prices.
+        began: the instant at which the media stream was opened; the call counts from here if no frame ever comes.
+        epoch: Unix time of the clock's zero, in seconds.
+        carrier: the carrier's name.
         direction: ``inbound`` or ``outbound``.
     """
 
@@ -132,21 +132,21 @@ class Meter:
         self._history_characters = 0
         self._turn: _Turn | None = None
         self._greeted = False
-        self._committed = 0  # user_speech_eos so far
+        self._committed = 0  # the number of user_speech_eos so far
         self._replies: dict[int, _Reply] = {}
         self._live: _Reply | None = None
-        self._mark = 0.0  # seconds that had been listened to when the last turn was measured
-        self._onset: float | None = None  # of the utterance that is being said
-        self._last_onset: float | None = None
-        self._late = False  # the next words of the caller belong to a turn that is over
-        self._heard_of: int | None = None  # the reply of which the next words of the agent are
+        self._mark = 0.0  # seconds of the caller's audio at the end of the last turn
+        self._onset: float | None = None  # the begin of the current utterance
+        self._last_onset: float | None = None  # the begin of the newest voice
+        self._late = False  # True if the caller's next transcript belongs to a turn that is over
+        self._heard_of: int | None = None  # the reply to which the agent's next transcript belongs
         self._speaking = False
         self._words: float | None = None
         # Exact values come in internal events just before the edges that round them; an adapter's edges come alone.
         self._exact_offset: float | None = None
         self._exact_silence: float | None = None
         self.turns: list[TurnMetrics] = []
-        """The turns that are over."""
+        """The turns that are over, in order."""
         self._rules = self._table().rules
 
     def __repr__(self) -> str:
@@ -179,16 +179,16 @@ class Meter:
         return rules
 
     def wants(self, kind: type[CallEvent]) -> bool:
-        """Return True if events of this class are of use."""
+        """Return True if the meter uses events of this class."""
         return kind in self._rules
 
     def on_event(self, event: CallEvent, at: float) -> TurnMetrics | None:
-        """Take an event and its instant; return the turn that is over by it."""
+        """Measure an event at its instant; return the turn that ends with it, if one does."""
         rule = self._rules.get(type(event))
         return None if rule is None else rule(event, at)
 
     def finish(self, at: float) -> TurnMetrics | None:
-        """The call is over: return the turn that was still open."""
+        """End the turn that is still open, because the call is over, and return it."""
         return self._close(at, interrupted=True)
 
     # The caller -------------------------------------------------------------------------------------------------------
@@ -220,14 +220,14 @@ class Meter:
         self._speaking = False
 
     def _words_came(self, event: WordsFinal, at: float) -> None:
-        if event.text and self._mode == "pipeline":  # an engine's come apart from its understanding
+        if event.text and self._mode == "pipeline":  # an engine does not wait for its transcripts: they are no latency
             self._words = at
 
     def _silence(self, event: UtteranceOver, at: float) -> None:
         self._exact_silence = event.silence
 
     def _commit(self, event: UserSpeechEos, at: float) -> TurnMetrics | None:
-        """A new turn, or the open one again, if its answer was taken back."""
+        """Begin a new turn, or continue the open one if its answer was retracted."""
         self._committed += 1
         joined = self._turn if self._turn is not None and self._turn.retracted else None
         over = self._close(at, interrupted=False) if joined is None else None
@@ -262,7 +262,7 @@ class Meter:
         if self._turn is None:
             return
         if event.role == "user":
-            if not late:  # its turn has been told
+            if not late:  # late words belong to a turn that has already been reported
                 self._turn.user_text = event.text
         elif heard in self._turn.replies:
             self._turn.heard.append(event.text)
@@ -321,7 +321,9 @@ class Meter:
         turn = self._turn
         if turn is None or self._live not in turn.replies or not event.interrupted or self._last_onset is None:
             return
-        if self._speaking or self._last_onset >= (turn.on_wire or 0.0):  # words may come when the voice is over
+        # A voice that began before the agent spoke and has ended did not interrupt. One over the agent may have ended
+        # already, because the words that cut the reply can come after it.
+        if self._speaking or self._last_onset >= (turn.on_wire or 0.0):
             turn.bargein = at - self._last_onset
 
     def _reply_ended(self, event: ReplyEnded, at: float) -> TurnMetrics | None:
@@ -342,8 +344,8 @@ class Meter:
     def _close(self, at: float, *, interrupted: bool) -> TurnMetrics | None:
         turn, self._turn = self._turn, None
         if turn is None or (turn.user_text is None and self._mode == "pipeline"):
-            return None  # an engine's turns are never vetoed: of one without text the words are late
-        told = TurnMetrics(
+            return None  # vetoed; an engine's turns are never vetoed: if the text is missing, it is late
+        measured = TurnMetrics(
             turn_index=turn.index,
             user_text=turn.user_text or "",
             agent_text=" ".join(turn.heard),
@@ -355,10 +357,10 @@ class Meter:
             failed=turn.failed,
         )
         self._mark = self._listened(at)
-        self.turns.append(told)
-        return told
+        self.turns.append(measured)
+        return measured
 
-    # Money ------------------------------------------------------------------------------------------------------------
+    # Costs ------------------------------------------------------------------------------------------------------------
     def _used(self, event: UsageReported, at: float) -> None:
         self._bill.used(event.reply, event.usage)
 
@@ -370,14 +372,14 @@ class Meter:
         return max(0.0, at - self._start)
 
     def _listened(self, at: float) -> float:
-        # By instants, not by counting samples: whether a frame is counted that comes at the very same one, is chance.
+        # By instants, not by samples: whether a frame that arrives at the same instant is already counted is chance.
         return 0.0 if self._media.start is None else max(0.0, at - self._media.start)
 
     def cost(self, at: float) -> CostBreakdown:
-        """Return what the call has cost up to that instant."""
+        """Return the costs of the call up to that instant."""
         return self._bill.total(self._seconds(at), self._listened(at))
 
-    # All of it --------------------------------------------------------------------------------------------------------
+    # The whole call --------------------------------------------------------------------------------------------------------
     def call(self, at: float) -> CallMetrics:
         """Return the call's metrics, as of that instant."""
         return CallMetrics(
@@ -418,7 +420,7 @@ def _latency(turn: _Turn) -> LatencyBreakdown:
 
 
 def _ms(since: float | None, until: float | None) -> float | None:
-    """Return the milliseconds between two instants, 0 where the second came first; None where one of them is missing."""
+    """Return the milliseconds between two instants, 0 if the second came first; None if one of them is missing."""
     if since is None or until is None:
         return None
     return round(max(0.0, until - since) * 1000, 1)

@@ -1,7 +1,7 @@
-"""The measuring of a call, joined to the call: an observer that reports each turn that is over (``on_metrics``).
+"""The observer that connects the meter to its call, and reports each measured turn (``on_metrics``).
 
-Measuring must never hurt a call. Whatever is wrong in it is logged once, with its traceback; from then on nothing is
-measured, and ``on_call_end`` says None instead of a half-truth.
+Measuring must never harm a call. A bug in it is logged once, with its traceback; from then on nothing is measured, and
+``on_call_end`` has None instead of incomplete metrics.
 """
 
 import logging
@@ -20,7 +20,7 @@ _log = logging.getLogger("patter_trio.telemetry")
 
 
 def parts_of(agent: Agent, llm_provider: str, llm_model: str) -> AgentReady:
-    """Return who takes part in a call with that agent."""
+    """Return the providers and models of a call with that agent."""
     stt, tts, engine = agent.stt, agent.tts, agent.engine
     return AgentReady(
         stt_provider="" if stt is None else stt.provider,
@@ -35,9 +35,9 @@ def parts_of(agent: Agent, llm_provider: str, llm_model: str) -> AgentReady:
 
 
 class Metering:
-    """Feeds a meter with the events of its call.
+    """The observer that passes the events of a call to its meter.
 
-    It comes behind all other observers: they see a turn's last event before the turn that the meter reports then.
+    It comes after all other observers: they get the last event of a turn before the measured turn.
     """
 
     def __init__(self, call_id: str, meter: Meter, emit: EmitMeasured) -> None:
@@ -54,16 +54,16 @@ class Metering:
         return self._meter is not None and self._meter.wants(kind)
 
     def on_event(self, event: CallEvent, at: float) -> None:
-        """Take an event and its instant on the call's clock, in seconds."""
+        """Measure an event at its instant, in seconds on the call's clock, and report the turn that ends with it."""
         if self._meter is None:
             return
         try:
             self._emit(self._meter.on_event(event, at), at)
-        except Exception as bug:  # noqa: BLE001 (measuring must never hurt a call)
+        except Exception as bug:  # noqa: BLE001 (measuring must never harm a call)
             self._give_up(bug)
 
     def so_far(self, at: float) -> CallMetrics | None:
-        """Return what was measured up to that instant, or all of it once the call is over; None after a bug."""
+        """Return the metrics up to that instant, or the final ones once the call is over; None after a bug."""
         if self._meter is None or self._final is not None:
             return self._final
         try:
@@ -73,7 +73,7 @@ class Metering:
             return None
 
     def close(self, at: float) -> CallMetrics | None:
-        """Report the turn that was still open, and return all that was measured."""
+        """Report the turn that is still open, and return the final metrics."""
         if self._meter is not None:
             try:
                 self._emit(self._meter.finish(at), at)
@@ -88,4 +88,4 @@ class Metering:
 
     def _give_up(self, bug: Exception) -> None:
         self._meter = None
-        _log.error("call %s: it cannot be measured any more: %s", self._call_id, bug, exc_info=bug)
+        _log.error("call %s: measuring stopped because of a bug: %s", self._call_id, bug, exc_info=bug)

@@ -90,7 +90,7 @@ class AgentSpeechStarted:
     """Unix time in milliseconds."""
     turn_idx: int | None = None
     tts_provider: str | None = None
-    """The synthesiser that speaks, if one does."""
+    """The TTS that speaks, if one does."""
     engine: str | None = None
     """The engine that speaks, if one does."""
 
@@ -117,7 +117,7 @@ SpeechEdge = (
 # The others -----------------------------------------------------------------------------------------------------------
 @attrs.frozen
 class InterimTranscript:
-    """The recogniser's words so far; they may still change."""
+    """The STT's words so far; they may still change."""
 
     name: ClassVar[str] = "transcript_partial"
     timestamp_ms: int

@@ -1,17 +1,17 @@
-"""What is known of a call when it has been measured: frozen records, and the statistics over them.
+"""The metrics of a call: frozen records, and the statistics over them.
 
 Every latency is a difference of two instants on the call's clock, in milliseconds with one decimal. The instants:
 
 ::
 
     the caller speaks        S0 ────────── S1                      S0  the voice begins, S1 the last voice ends
-    final words                                W                   the recogniser has them (often before S1, or after E)
-    end of utterance                               E               it is decided that the caller has finished
-    the mind                                           T ──── L    first and last text of the reply
-    the synthesiser                                       A ─────── Z   first and last audio of the reply, made
-    on the wire                                            P       the first audio is handed to the carrier
+    final words                                W                   the STT has them (often before S1, or after E)
+    end of utterance                               E               the decision that the caller has finished
+    the responder                                      T ──── L    first and last text of the reply
+    the TTS                                               A ─────── Z   first and last audio of the reply, made
+    on the wire                                            P       the first audio is sent to the carrier
 
-A latency whose instants there were not is None, never 0.
+A latency is None, never 0, if one of its instants does not exist.
 """
 
 import math
@@ -22,10 +22,10 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyBreakdown:
-    """Where the time of a turn went, in ms; None: there was no such thing in the turn."""
+    """The latencies of a turn, in ms; None for a latency that does not occur in the turn."""
 
     stt_ms: float | None = None
-    """S1 → W: from the end of the caller's speech to the recogniser's final words; 0 where they were there before."""
+    """S1 → W: from the end of the caller's speech to the STT's final words; 0 if they came before."""
     endpoint_ms: float | None = None
     """S1 → E: from the end of the caller's speech to the decision that the caller has finished (``user_speech_eos``)."""
     llm_ms: float | None = None
@@ -35,17 +35,17 @@ class LatencyBreakdown:
     llm_total_ms: float | None = None
     """E → L: from the decision to the end of that text."""
     tts_ms: float | None = None
-    """T → A: from the first text to the first audio that was made of it. A fixed text is there when the reply begins."""
+    """T → A: from the first text to the first audio made from it. A fixed text exists when the reply begins."""
     tts_total_ms: float | None = None
-    """T → Z: from the first text to the last audio that was made of it."""
+    """T → Z: from the first text to the last audio made from it."""
     bargein_ms: float | None = None
-    """From the onset of the caller's voice over the agent to the end of the agent's speech, where that cut it."""
+    """From the onset of the caller's voice over the agent to the end of the agent's speech, if the voice cut it."""
     total_ms: float | None = None
-    """S1 → P: from the end of the caller's speech to the first audio of the agent on the wire: what the caller waited."""
+    """S1 → P: from the end of the caller's speech to the agent's first audio on the wire: the caller's waiting time."""
     agent_response_ms: float | None = None
-    """S1 → A: the same up to the first audio made, which is ``endpoint_ms + llm_ttft_ms + tts_ms``."""
+    """S1 → A: from the end of the caller's speech to the first audio made: ``endpoint_ms + llm_ttft_ms + tts_ms``."""
     user_speech_duration_ms: float | None = None
-    """S0 → S1: how long the caller spoke, pauses included."""
+    """S0 → S1: the duration of the caller's speech, pauses included."""
 
 
 LATENCIES: Final = tuple(entry.name for entry in fields(LatencyBreakdown))
@@ -54,51 +54,51 @@ LATENCIES: Final = tuple(entry.name for entry in fields(LatencyBreakdown))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostBreakdown:
-    """What was spent, in USD."""
+    """The costs of a call, in USD."""
 
     stt: float = 0.0
     tts: float = 0.0
     llm: float = 0.0
-    """After what caching has saved."""
+    """The cost of the LLM or engine, with the savings by cached tokens subtracted."""
     telephony: float = 0.0
     total: float = 0.0
     """The sum of these four."""
     llm_cached_savings: float = 0.0
-    """How much more ``llm`` would be without cached tokens."""
+    """The amount by which ``llm`` would be higher without cached tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnMetrics:
-    """One turn: what the caller said, and the agent's answer to it. The greeting is turn 0."""
+    """The metrics of one turn: the caller's words, and the agent's answer to them. The greeting is turn 0."""
 
     turn_index: int
-    """``turn_idx`` of the events; of an utterance that was joined by later words, that of the last ``user_speech_eos``."""
+    """``turn_idx`` of the events; if the caller continued the utterance, that of the last ``user_speech_eos``."""
     user_text: str
-    """What the caller said; empty for a greeting."""
+    """The caller's words; empty for a greeting."""
     agent_text: str
-    """What the caller heard of the answer; empty where there was no sound."""
+    """The words of the answer that the caller heard; empty if there was no audio."""
     latency: LatencyBreakdown = field(default_factory=LatencyBreakdown)
     stt_audio_seconds: float = 0.0
-    """Seconds that the recogniser listened, silence included, since the last turn was measured."""
+    """Seconds of audio sent to the STT, silence included, since the last turn was measured."""
     tts_characters: int = 0
-    """Characters that were handed to the synthesiser for this turn, those of retracted answers included."""
+    """Characters sent to the TTS for this turn, including those of retracted answers."""
     timestamp: float = 0.0
-    """Unix time of ``user_speech_eos``; of a greeting, when it was begun."""
+    """Unix time of ``user_speech_eos`` in seconds; for a greeting, of its begin."""
     interrupted: bool = False
-    """The answer was cut: by the caller, by the application, or by the end of the call."""
+    """True if the answer was cut: by the caller, by the application, or by the end of the call."""
     failed: bool = False
-    """The answer failed; what was heard is the ``error_message``, or nothing."""
+    """True if the answer failed; the caller heard the ``error_message``, or nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallMetrics:
-    """A whole call."""
+    """The metrics of a whole call."""
 
     call_id: str
     duration_seconds: float
-    """From the first frame of the caller's audio (where none came: from its stream's opening) to the end of the call."""
+    """From the caller's first audio frame (without one, from the opening of the stream) to the end of the call."""
     turns: tuple[TurnMetrics, ...]
-    """Every turn that ``on_metrics`` was told of, in order."""
+    """Every turn that ``on_metrics`` reported, in order."""
     cost: CostBreakdown
     latency_avg: LatencyBreakdown = field(default_factory=LatencyBreakdown)
     latency_p50: LatencyBreakdown = field(default_factory=LatencyBreakdown)
@@ -106,15 +106,15 @@ class CallMetrics:
     latency_p95: LatencyBreakdown = field(default_factory=LatencyBreakdown)
     latency_p99: LatencyBreakdown = field(default_factory=LatencyBreakdown)
     provider_mode: str = "pipeline"
-    """How the agent is made: ``pipeline`` is recogniser, mind and synthesiser."""
+    """``pipeline`` for STT, responder and TTS; otherwise the engine's provider."""
     stt_provider: str = ""
     stt_model: str = ""
     tts_provider: str = ""
     tts_model: str = ""
     llm_provider: str = ""
-    """``on_message`` where the application answers."""
+    """The LLM's provider; ``on_message`` if the application answers."""
     llm_model: str = ""
-    """Where the application answers: the name of its function."""
+    """The LLM's model; the name of the application's function if that answers."""
     telephony_provider: str = ""
 
 
@@ -126,7 +126,7 @@ def percentile(ordered: Sequence[float], share: float) -> float:
         ValueError: there are no values.
     """
     if not ordered:
-        raise ValueError("no values have no percentiles")
+        raise ValueError("percentile needs at least one value, got none")
     position = (len(ordered) - 1) * share
     below = math.floor(position)
     above = min(below + 1, len(ordered) - 1)
@@ -136,15 +136,14 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 def latency_percentile(turns: Iterable[TurnMetrics], share: float) -> LatencyBreakdown:
     """Return the percentile of each latency over these turns, of one call or of many.
 
-    Turns that were interrupted and values that are absent are left out; ``bargein_ms``, which only interrupted turns
-    have, is taken over those.
+    Interrupted turns and absent values are left out, except for ``bargein_ms``, which only interrupted turns have.
     """
     values = _values(turns)
     return LatencyBreakdown(**{name: _ms(percentile(found, share)) for name, found in values.items() if found})
 
 
 def latency_average(turns: Iterable[TurnMetrics]) -> LatencyBreakdown:
-    """Return the mean of each latency; what is left out is as for :func:`latency_percentile`."""
+    """Return the mean of each latency, over the same turns as :func:`latency_percentile`."""
     values = _values(turns)
     return LatencyBreakdown(**{name: _ms(math.fsum(found) / len(found)) for name, found in values.items() if found})
 

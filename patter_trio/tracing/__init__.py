@@ -1,1 +1,1 @@
-"""OpenTelemetry: spans of calls, and where they go."""
+"""OpenTelemetry: the spans of calls, and their export."""

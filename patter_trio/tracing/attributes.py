@@ -1,6 +1,6 @@
-"""The values of a call that become attributes of its spans, with their names. Nothing else of an event is recorded.
+"""The attributes of a call's spans, by name. Nothing else of an event is recorded.
 
-Beside them: what the modules that trace have in common.
+The module also has the constants that the modules of ``tracing/`` share.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,12 +21,12 @@ from patter_trio.metrics.public_events import (
 )
 
 FLUSH_TIMEOUT_S: Final = 5.0
-"""Seconds that the last spans have to leave."""
+"""Seconds for the export of the last spans."""
 SLOW_EXPORT_REMEDY: Final = "let it export from a thread of its own (BatchSpanProcessor)"
-"""What to do about a provider that holds up the loop."""
+"""The advice in the log if a tracer provider blocks the event loop."""
 
 Scalar = str | bool | int | float
-"""What an attribute can be."""
+"""The type of an attribute's value."""
 
 TURN: Final = "patter.turn.idx"
 
@@ -40,7 +40,7 @@ class SpanEvent(Generic[Edge]):
     edge: type[Edge]
     name: str
     values: Mapping[str, Callable[[Edge], Scalar | None]]
-    """How to read each attribute from the edge; None: the attribute is absent."""
+    """The function that reads each attribute from the edge; the attribute is absent if it returns None."""
 
     def attributes(self, edge: Edge) -> dict[str, Scalar]:
         """Return the attributes of an edge."""
@@ -102,7 +102,7 @@ SPAN_EVENTS: Final = (
         {TURN: lambda edge: edge.turn_idx, "patter.tts.provider": lambda edge: edge.tts_provider},
     ),
 )
-"""What is recorded of each speech edge."""
+"""The record of each speech edge."""
 
 COSTS: Final = tuple(entry.name for entry in fields(results.CostBreakdown))
 STATISTICS: Final = ("avg", "p50", "p95")
@@ -110,7 +110,7 @@ LATENCIES: Final = tuple(name for name in results.LATENCIES if name != "llm_ms")
 
 
 def present(values: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Return the attributes that have a value, as exporters take them: a number of numpy's as one of Python's."""
+    """Return the attributes that have a value, in types that exporters accept: numpy's numbers become Python's."""
     return {
         name: value if isinstance(value, bool | int | float | str) else float(value)
         for name, value in values.items()
@@ -119,12 +119,12 @@ def present(values: Mapping[str, Any]) -> dict[str, Scalar]:
 
 
 def costs(cost: Any) -> dict[str, Scalar]:
-    """Return what a call has cost, in USD; nothing where there is no breakdown, or no such number in it."""
+    """Return the attributes for a call's costs, in USD; a cost that is missing in ``cost`` has no attribute."""
     return _numbers("patter.cost", cost, COSTS)
 
 
 def latencies(measured: Any) -> dict[str, Scalar]:
-    """Return the statistics of a call's latencies, in ms; nothing where there are none."""
+    """Return the attributes for the statistics of a call's latencies, in ms; missing ones have no attribute."""
     found: dict[str, Scalar] = {}
     for statistic in STATISTICS:
         breakdown = getattr(measured, f"latency_{statistic}", None)
@@ -133,13 +133,13 @@ def latencies(measured: Any) -> dict[str, Scalar]:
 
 
 def hook_times(hooks: Mapping[str, Sequence[float]]) -> dict[str, Scalar]:
-    """Return how often each hook was asked, and the sum and the longest of its times (given in seconds), in ms."""
-    told: dict[str, Scalar] = {}
+    """Return the attributes for each hook, in ms, from its number of calls, the sum and the longest of its seconds."""
+    found: dict[str, Scalar] = {}
     for name, (count, total, longest) in hooks.items():
-        told[f"patter.hook.{name}.count"] = int(count)
-        told[f"patter.hook.{name}.total_ms"] = round(total * 1000, 1)
-        told[f"patter.hook.{name}.max_ms"] = round(longest * 1000, 1)
-    return told
+        found[f"patter.hook.{name}.count"] = int(count)
+        found[f"patter.hook.{name}.total_ms"] = round(total * 1000, 1)
+        found[f"patter.hook.{name}.max_ms"] = round(longest * 1000, 1)
+    return found
 
 
 def _numbers(prefix: str, values: Any, names: tuple[str, ...]) -> dict[str, Scalar]:

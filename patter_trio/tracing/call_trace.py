@@ -1,21 +1,22 @@
-"""One call as OpenTelemetry spans: what happened, put into span operations with the instants at which it happened.
+"""One call as OpenTelemetry spans: its events become span operations with the instants of the events.
 
 ::
 
     patter.call                     from the announcement to the end; the seven speech edges are its span events
-    ├── patter.stt                  the caller's voice began - the recogniser's last word of the utterance (no engine's)
+    ├── patter.stt                  the caller's voice began - the STT's last word of the utterance (not with an engine)
     ├── patter.endpoint             last voice - the decision that the utterance is over
-    ├── chat MODEL                  the model is asked - its last token (``on_message FUNCTION`` for an application's)
+    ├── chat MODEL                  the LLM is asked - its last token (``on_message FUNCTION`` for an application's)
     ├── execute_tool NAME           a tool is called - it has answered
     ├── patter.tts                  first sentence - all of the reply is synthesised
     └── patter.bargein              voice over the agent - the agent is silent
 
-A :class:`CallTrace` is an observer (``events/reporter.py``): it waits for nothing, and nothing that a tracer raises leaves it.
-What anyone said is never recorded: no attribute here, or in ``attributes.py``, is made from an event's text.
-Errors are told by their class, because a message may quote what was said.
+A :class:`CallTrace` is an observer (``events/reporter.py``): it never waits, and isolates exceptions of the tracer. Words
+of the call are never recorded: no attribute here, or in ``attributes.py``, is made from an event's text. An error is
+recorded by its class, because a message may quote words of the call.
 
-Spans whose beginning is known only when they are over (who knows that a sound is an utterance before it has words?) are
-made then, with the instants of the past. This module imports opentelemetry: only ``tracing.py`` imports it, when it is on.
+A span whose begin is recognised only at its end is made then, with instants of the past: a sound may be an utterance, but
+that is known only when it has words. This module imports opentelemetry; only ``setup.py`` imports this module, and only
+if tracing is enabled.
 """
 
 import logging
@@ -94,7 +95,16 @@ class _Reply:
 
 
 class CallTrace:
-    """The spans of one call; ``media`` is to be set when its media stream is there."""
+    """The spans of one call.
+
+    Args:
+        tracer: makes the spans.
+        info: the facts of the call.
+        agent: the served agent.
+        media: the clock of the caller's audio, which has not started.
+        at: the instant of the announcement on the call's clock, in seconds.
+        epoch: Unix time of the clock's zero, in seconds.
+    """
 
     def __init__(
         self, tracer: Tracer, info: CallInfo, agent: Agent, media: MediaClock, *, at: float, epoch: float
@@ -102,7 +112,7 @@ class CallTrace:
         self._tracer = tracer
         self._call_id: str = info.call_id
         self._parts: AgentReady | None = None
-        """Who takes part in the call: not always those of ``agent``, for ``on_call_start`` may give it others."""
+        """The call's providers. They may differ from those of ``agent``, because ``on_call_start`` can change them."""
         self._epoch = round(epoch * 1e9)
         self._span: Span = INVALID_SPAN
         self._over = True
@@ -112,25 +122,26 @@ class CallTrace:
         self._turn = 0
         self._replies: dict[int, _Reply] = {}
         self._tools: dict[str, list[Span]] = {}
-        """Oldest first: those of a model that calls one twice at once, without saying which is which, end in order."""
+        """Open spans by tool call, oldest first: two calls of the same tool without ids end in order."""
         self._voice: float | None = None
-        """When the voice of the utterance that is not committed yet began."""
+        """The begin of the uncommitted utterance's voice."""
         self._worded = False
-        """Whether there are words of that voice; one without was a noise, if the next comes too long after it."""
+        """True if that voice has words. A voice without words counts as noise if the next one begins much later."""
         self._voice_over = 0.0
-        self._patience = agent.policy(reply=0.0).final_wait
+        self._words_wait = agent.policy(reply=0.0).final_wait
+        """Seconds after a voice during which its words may still come."""
         self._words: float | None = None
-        """When its last final words came."""
+        """The instant of the utterance's last final words."""
         self._over_agent = 0.0
-        """When the caller's voice began for the last time."""
+        """The begin of the caller's newest voice."""
         self._agent_spoke = 0.0
         self._hooks: dict[str, list[float]] = {}
-        """Of each hook: how often it was asked, and the sum and the longest of its times, in seconds."""
+        """For each hook: the number of calls, and the sum and the longest of its times, in seconds."""
         self._interruption: tuple[float, AgentSpeechEnded] | None = None
         self._rules = self._table().rules
         self._media = media
         with self._isolated():
-            # A trace of its own for each call, whatever span is current where calls are served from.
+            # An empty context: each call is a trace of its own, even if a span is current where calls are served.
             self._span = tracer.start_span(
                 "patter.call",
                 context=contexts.Context(),
@@ -150,7 +161,7 @@ class CallTrace:
         return f"<CallTrace of {self._call_id}, {len(self._replies)} replies under way{', over' if self._over else ''}>"
 
     def attach(self) -> None:
-        """Make the call's span current in this task and all that it starts, so that theirs are its children."""
+        """Make the call's span current in this task and the tasks that it starts, so that their spans are its children."""
         with self._isolated():
             contexts.attach(set_span_in_context(self._span))
 
@@ -182,11 +193,11 @@ class CallTrace:
         return rules
 
     def wants(self, kind: type[CallEvent]) -> bool:  # noqa: ARG002 (any event may become an attribute of a span)
-        """Return True: the trace looks at every event."""
+        """Return True, because the trace uses every event."""
         return True
 
     def on_event(self, event: CallEvent, at: float) -> None:
-        """Record an event: a speech edge as a span event, and whatever begins or ends a span."""
+        """Record an event: a speech edge becomes a span event, and other events begin or end spans."""
         if self._over:
             return
         if isinstance(event, CallOver):
@@ -202,14 +213,14 @@ class CallTrace:
                 rule(event, at)
 
     def close(self, at: float, outcome: str, reason: str) -> None:
-        """End what is open, of a call whose end nobody told: it never connected, or a bug was in the way."""
+        """End the open spans of a call without a ``CallOver``: it never connected, or a bug prevented that event."""
         if not self._over:
             self._error = self._error or reason
             self._end_call(at, outcome)
 
     @contextmanager
     def _isolated(self) -> Iterator[None]:
-        """Keep what the application's tracer does away from the call, and say so once."""
+        """Isolate the call from exceptions of the application's tracer, and log the first one."""
         try:
             with invoke.isolate("the tracer provider", SLOW_EXPORT_REMEDY, self._call_id):
                 yield
@@ -237,7 +248,7 @@ class CallTrace:
         )
 
     def _past(self, name: str, began: float, ended: float, attributes: Mapping[str, Scalar]) -> None:
-        """Make a span of what is over already."""
+        """Make a span that has already ended."""
         self._start(name, min(began, ended), attributes).end(self._ns(ended))
 
     def _agent_ready(self, event: AgentReady, at: float) -> None:
@@ -247,14 +258,14 @@ class CallTrace:
     # The caller --------------------------------------------------------------------------------------------------
     def _user_speech_started(self, event: UserSpeechStarted, at: float) -> None:
         self._over_agent = began = self._in_audio(event, at)
-        if self._voice is None or (not self._worded and began > self._voice_over + self._patience):
+        if self._voice is None or (not self._worded and began > self._voice_over + self._words_wait):
             self._voice = began
 
     def _user_speech_ended(self, event: UserSpeechEnded, at: float) -> None:
         self._voice_over = self._in_audio(event, at)
 
     def _in_audio(self, event: UserSpeechStarted | UserSpeechEnded, at: float) -> float:
-        """Return when an edge of the voice was, rather than when it was noticed."""
+        """Return the instant of an edge in the caller's audio, which is earlier than its detection."""
         zero = self._media.start or 0.0
         return at if event.audio_offset_ms is None else zero + event.audio_offset_ms / 1000
 
@@ -266,7 +277,7 @@ class CallTrace:
             self._past("patter.endpoint", at - event.trailing_silence_ms / 1000, at, attributes)
 
     def _transcript_committed(self, event: TranscriptCommitted, at: float) -> None:
-        if event.role == "user":  # what was said under speech that may not be interrupted has no eos
+        if event.role == "user":  # words said over speech that cannot be interrupted have no eos
             self._utterance(at)
 
     def _interim_transcript(self, event: InterimTranscript, at: float) -> None:
@@ -280,11 +291,11 @@ class CallTrace:
                 self._voice = at
 
     def _utterance(self, at: float) -> None:
-        """Make the recogniser's span: until its final words, or until its guess was good enough."""
+        """Make the STT's span: until its final words, or, without them, until the utterance was committed."""
         began, self._voice, words, self._words = self._voice, None, self._words, None
         self._worded = False
         if began is None or self._parts is None or not self._parts.stt_provider:
-            return  # an engine has no recogniser
+            return  # a call with an engine has no STT
         attributes: dict[str, Scalar] = {
             "patter.stt.provider": self._parts.stt_provider,
             "patter.stt.model": self._parts.stt_model,
@@ -320,10 +331,10 @@ class CallTrace:
                 "gen_ai.conversation.id": self._call_id,
             }
             span = self._start(f"chat {model}", at, {**attributes, **turn}, SpanKind.CLIENT)
-        else:  # a function is no model; one that it asks has a span of its own, if the application wants one
+        else:  # not a gen_ai span, because a function is not a model; the application may trace a model that it asks
             span = self._start(f"on_message {model}", at, {"code.function.name": model, **turn})
         reply.spans["llm"], reply.asked = span, at
-        # We are called by the task that thinks: what it opens from here on belongs to this span, until it ends.
+        # This runs in the task that generates the answer: spans that it opens from here on are children of this one.
         contexts.attach(set_span_in_context(span))
 
     def _llm_chunk(self, event: LlmChunk, at: float) -> None:
@@ -375,7 +386,8 @@ class CallTrace:
             self._past("patter.bargein", began, ended, attributes)
 
     def _end_reply(self, reply: _Reply, at: float, reason: str) -> None:
-        late = reason == "failed" and not reply.failed  # nobody raised: the time of what should come first was over
+        # Failed without an exception: the reply timed out. The first of its parts that is still open is the cause.
+        late = reason == "failed" and not reply.failed
         for part in ("llm", "tts"):
             span = reply.spans.pop(part, None)
             self._end(span, at, error="timeout" if late else "", cut=reason)
@@ -422,7 +434,7 @@ class CallTrace:
         self._cost = event.cost_so_far
 
     def _end_call(self, at: float, outcome: str, error: str = "", metrics: CallMetrics | None = None) -> None:
-        """End all that is open; a tracer that breaks over one span still gets the others."""
+        """End every open span; a tracer that fails with one span still gets the others."""
         self._over = True
         for reply in self._replies.values():
             with self._isolated():

@@ -1,8 +1,8 @@
-"""The tracer provider that is set up for an application that has none. Imports the SDK of opentelemetry.
+"""The tracer provider for an application that has none. Imports the SDK of opentelemetry.
 
-A program can set its global provider once, so that ours stays, and what changes is where its spans go. They leave by
-threads of the SDK's (``BatchSpanProcessor``), which share nothing with the event loop but a bounded queue, and are not
-trio's: a clock that jumps does not see them.
+A program can set its global provider only once, so ours stays set, and only the destination of its spans changes. Threads
+of the SDK (``BatchSpanProcessor``) export them; they share only a bounded queue with the event loop. They do not belong
+to trio, so trio's virtual clock in tests does not see them.
 """
 
 import atexit
@@ -24,14 +24,16 @@ from patter_trio.tracing.attributes import FLUSH_TIMEOUT_S
 
 DEFAULT_SERVICE_NAME: Final = "patter_trio"
 MAX_SPAN_EVENTS: Final = 8192
-"""Events that a span keeps, unless ``OTEL_SPAN_EVENT_COUNT_LIMIT`` says otherwise: seven a turn, for more than a thousand
-turns. With the SDK's 128 a call would have lost its beginning after 18."""
+"""Events that a span keeps, unless ``OTEL_SPAN_EVENT_COUNT_LIMIT`` is set: seven a turn, for more than 1000 turns.
+
+With the SDK's default of 128, the span of a call would lose its first events after 18 turns.
+"""
 
 _log = logging.getLogger("patter_trio.telemetry")
 
 
 class _Outlet(SpanProcessor):
-    """Where spans go at present: to some processors, or nowhere."""
+    """The current destination of spans: some processors, or none."""
 
     def __init__(self) -> None:
         self._processors: Sequence[SpanProcessor] = ()
@@ -39,15 +41,15 @@ class _Outlet(SpanProcessor):
         self._closer: threading.Thread | None = None
 
     def open(self, processors: Sequence[SpanProcessor]) -> None:
-        """Let the spans go there."""
-        # The thread that will close them is started now: none can be when the interpreter exits.
+        """Send spans to these processors."""
+        # The thread that will close them is started now, because none can be started while the interpreter exits.
         self._stop = threading.Event()
         self._closer = threading.Thread(target=_close, args=(self._stop, processors), name="patter-otel", daemon=True)
         self._closer.start()
         self._processors = processors
 
     def close(self, timeout: float) -> bool:
-        """Let them go nowhere, and return whether those before have left within ``timeout`` seconds."""
+        """Stop sending spans; return True if the earlier ones were exported within ``timeout`` seconds."""
         closer, self._closer, self._processors = self._closer, None, ()
         if closer is None:
             return True
@@ -75,7 +77,7 @@ def _close(stop: threading.Event, processors: Sequence[SpanProcessor]) -> None:
 
 
 class _Ours:
-    """The provider that we have set up; None before."""
+    """Holder of the provider that :func:`set_up` has made; its provider is None before."""
 
     def __init__(self) -> None:
         self.provider: TracerProvider | None = None
@@ -86,7 +88,7 @@ _ours: Final = _Ours()
 
 
 def set_up(service_name: str, endpoint: str, exporter: SpanExporter | None) -> bool:
-    """Do what :func:`~patter_trio.tracing.setup.init_tracing` promises.
+    """Set up the export of spans, as :func:`~patter_trio.tracing.setup.init_tracing` describes.
 
     Raises:
         ImportError: the exporter is not installed.
@@ -96,6 +98,7 @@ def set_up(service_name: str, endpoint: str, exporter: SpanExporter | None) -> b
         if endpoint or exporter is not None:
             _log.warning("the application has its own tracer provider: init_tracing's endpoint or exporter is not used")
         return True
+    # Before the old ones are shut down: if an exporter is missing, they stay in use.
     processors = [BatchSpanProcessor(chosen) for chosen in _exporters(endpoint, exporter)]
     shut_down(FLUSH_TIMEOUT_S)
     if _ours.provider is None:
@@ -108,10 +111,10 @@ def set_up(service_name: str, endpoint: str, exporter: SpanExporter | None) -> b
 
 
 def shut_down(timeout: float) -> bool:
-    """Do what :func:`~patter_trio.tracing.setup.shutdown_tracing` promises."""
+    """Export the remaining spans, as :func:`~patter_trio.tracing.setup.shutdown_tracing` describes."""
     left = _ours.outlet.close(timeout)
     if not left:
-        _log.warning("spans may be lost: they were not taken within %g s", timeout)
+        _log.warning("spans may be lost: the exporter did not take them within %g s", timeout)
     return left
 
 
@@ -137,10 +140,10 @@ def _exporters(endpoint: str, exporter: SpanExporter | None) -> Iterator[SpanExp
 
 
 def _exporter_class(name: str) -> Any:
-    """Return the class of the exporter that ``OTEL_TRACES_EXPORTER`` calls ``name``: the packages tell of their own.
+    """Return the class of the exporter with a name from ``OTEL_TRACES_EXPORTER``, from its package's entry point.
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: the exporter is not installed.
     """
     if name == "otlp":
         protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")

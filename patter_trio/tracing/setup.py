@@ -1,7 +1,7 @@
-"""OpenTelemetry: whether calls are traced, and where their spans go.
+"""The switch for tracing, and the setup of its export.
 
-Nothing happens unless ``PATTER_OTEL_ENABLED=1``: nothing of opentelemetry is imported, and no call has a watcher for it.
-Then the application's tracer provider is used as it is; :func:`init_tracing` sets one up where there is none.
+Unless ``PATTER_OTEL_ENABLED=1``, nothing of opentelemetry is imported, and no call has an observer for it. If tracing is
+enabled, the application's tracer provider is used as it is; :func:`init_tracing` can set one up for an application without one.
 """
 
 import logging
@@ -29,19 +29,19 @@ _log = logging.getLogger("patter_trio.telemetry")
 
 
 class OpenTrace(Protocol):
-    """Opens the trace of a call that was announced."""
+    """A function that opens the trace of an announced call."""
 
     def __call__(
         self, info: "CallInfo", agent: "Agent", media: "MediaClock", *, at: float, epoch: float
     ) -> "CallTrace":
-        """Return it, begun at ``at`` on the call's clock, whose zero is the Unix time ``epoch``.
+        """Return the trace, begun at ``at`` on the call's clock, whose zero is the Unix time ``epoch``.
 
         ``media`` is the clock of the caller's audio, which has not started.
         """
 
 
 def is_enabled() -> bool:
-    """Return whether the environment asks for tracing; say so when it seems to, but does not."""
+    """Return True if the environment enables tracing; log a warning if the variable has an unknown value."""
     asked = os.environ.get(ENABLED_VARIABLE, "")
     if asked not in ("", "0", "1"):
         _log.warning("%s=%s: only 1 switches tracing on", ENABLED_VARIABLE, asked)
@@ -49,11 +49,11 @@ def is_enabled() -> bool:
 
 
 def opened_tracing() -> OpenTrace | None:
-    """Return what opens the traces of calls; None when there are to be none."""
+    """Return a function that opens the traces of calls; None if calls are not traced."""
     if not is_enabled():
         return None
     try:
-        from opentelemetry import trace  # noqa: PLC0415 (only when it is on)
+        from opentelemetry import trace  # noqa: PLC0415 (only if tracing is enabled)
 
         from patter_trio.tracing.call_trace import CallTrace  # noqa: PLC0415
     except ImportError as error:
@@ -63,7 +63,7 @@ def opened_tracing() -> OpenTrace | None:
         with invoke.isolate("the tracer provider", SLOW_EXPORT_REMEDY):
             if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
                 _log.warning(
-                    "%s=1, but there is no tracer provider yet: call init_tracing(), or set your own", ENABLED_VARIABLE
+                    "%s=1, but no tracer provider is set yet: call init_tracing(), or set your own", ENABLED_VARIABLE
                 )
             return partial(CallTrace, trace.get_tracer("patter_trio"))
     except invoke.ApplicationError as error:
@@ -72,52 +72,53 @@ def opened_tracing() -> OpenTrace | None:
 
 
 def init_tracing(service_name: str = "", *, endpoint: str = "", exporter: "SpanExporter | None" = None) -> bool:
-    """Have the spans of calls go somewhere: set up a tracer provider, if the application has none.
+    """Set up a tracer provider that exports the spans of calls, if the application has none.
 
-    Does nothing unless ``PATTER_OTEL_ENABLED=1``. A provider that the application has set is used as it is. Else one is
-    made and set for the whole program, as the ``OTEL_*`` variables say, which exports in batches from a thread of its own.
-    Called again, it sends the spans elsewhere from then on.
+    Does nothing unless ``PATTER_OTEL_ENABLED=1``. A provider that the application has set is used as it is. Otherwise a
+    provider is made from the ``OTEL_*`` variables and set for the whole program; it exports in batches from a thread of
+    its own. A further call changes the destination of the spans from then on.
 
     Args:
-        service_name: ``service.name`` of the resource; empty: ``OTEL_SERVICE_NAME``, else ``patter_trio``.
+        service_name: ``service.name`` of the resource. Empty: ``OTEL_SERVICE_NAME``, or else ``patter_trio``.
         endpoint: URL of an OTLP collector that speaks HTTP, such as ``http://localhost:4318``; without a path it gets
             ``/v1/traces``. Empty: ``OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`` or ``OTEL_EXPORTER_OTLP_ENDPOINT``.
-        exporter: instead of an endpoint. Neither: what ``OTEL_TRACES_EXPORTER`` names, by default ``otlp``.
+        exporter: an exporter to use instead of an endpoint. Without either, ``OTEL_TRACES_EXPORTER`` names it, by default
+            ``otlp``.
 
     Returns:
-        Whether calls are traced. If not, though the flag is set, a warning says what is missing.
+        True if calls are traced. If they are not although the variable is set, a warning says what is missing.
 
     Raises:
-        ConfigurationError: ``endpoint`` is no URL, or both ``endpoint`` and ``exporter`` are given.
+        ConfigurationError: ``endpoint`` is not a URL, or both ``endpoint`` and ``exporter`` are given.
     """
     if endpoint and exporter is not None:
-        raise ConfigurationError("init_tracing takes endpoint= or exporter=, not both")
+        raise ConfigurationError("init_tracing takes endpoint= or exporter=, got both")
     if endpoint and (urlsplit(endpoint).scheme not in ("http", "https") or not urlsplit(endpoint).netloc):
-        raise ConfigurationError(f"endpoint must be a URL such as http://localhost:4318, not {endpoint!r}")
+        raise ConfigurationError(f"endpoint must be a URL such as http://localhost:4318, got {endpoint!r}")
     if not is_enabled():
         return False
     try:
-        from patter_trio.tracing import provider  # noqa: PLC0415 (only when it is on)
+        from patter_trio.tracing import provider  # noqa: PLC0415 (only if tracing is enabled)
 
         return provider.set_up(service_name, endpoint, exporter)
     except ImportError as error:
-        _log.warning("%s=1, but there is nothing to trace with: %s; %s", ENABLED_VARIABLE, error, _INSTALL_COMMAND)
+        _log.warning("%s=1, but calls are not traced: %s; %s", ENABLED_VARIABLE, error, _INSTALL_COMMAND)
         return False
 
 
 def shutdown_tracing(timeout: float = FLUSH_TIMEOUT_S) -> bool:
-    """Send off the spans that are still here; those that end later go nowhere, until :func:`init_tracing` is called again.
+    """Export the remaining spans; later ones are dropped until :func:`init_tracing` is called again.
 
-    Blocks for ``timeout`` seconds at most, so it belongs behind ``trio.run``. Without it, the same happens when the
-    program exits. An application's own provider is the application's to shut down.
+    This blocks for ``timeout`` seconds at most, so call it after ``trio.run``. Without it, the same happens when the
+    program exits. A provider that the application has set is not shut down.
 
     Returns:
-        Whether all of them left in time; if not, a warning says so.
+        True if all spans were exported in time; if not, a warning says so.
     """
     if not is_enabled():
         return True
     try:
-        from patter_trio.tracing import provider  # noqa: PLC0415 (only when it is on)
+        from patter_trio.tracing import provider  # noqa: PLC0415 (only if tracing is enabled)
     except ImportError:
         return True
     return provider.shut_down(timeout)

@@ -42,7 +42,8 @@ def make(**options: Any) -> Agent:
         ({"error_message": b""}, "error_message must be a str, got bytes: b''"),
     ],
 )
-def test_an_option_of_a_wrong_type_or_value_is_named(options: dict[str, Any], message: str) -> None:
+def test_invalid_agent_option_raises_error_naming_it(options: dict[str, Any], message: str) -> None:
+    """An agent option of a wrong type or value raises a ConfigurationError that names it."""
     with pytest.raises(ConfigurationError) as raised:
         make(**options)
     assert message in str(raised.value)
@@ -92,7 +93,8 @@ def test_an_unknown_option_is_a_type_error() -> None:
         make(first_mesage="Hello")
 
 
-def test_it_cannot_be_changed_and_keeps_no_hold_on_what_it_was_given() -> None:
+def test_agent_is_frozen_and_copies_its_variables() -> None:
+    """The agent is frozen and copies its variables, so later changes of the given dict do not reach it."""
     variables = {"name": "Miller"}
     agent = make(variables=variables, system_prompt="At {name}'s, {other} {} {name}.")
     variables["name"] = "Moser"
@@ -120,7 +122,8 @@ def test_its_numbers_become_the_turns() -> None:
         ({"ends_turns": "semantic_turn_detector"}, 10.0),
     ],
 )
-def test_an_engine_that_ends_turns_is_waited_for_as_long_as_it_says(options: dict[str, Any], endpoint: float) -> None:
+def test_engine_turn_timeout_follows_engine_setting(options: dict[str, Any], endpoint: float) -> None:
+    """The agent waits for an engine that ends turns itself for as long as the engine states."""
     agent = Patter().agent("x", engine=ScriptedEngine(**options), vad=ScriptedVAD(), endpointing_ms=700)
     assert agent.policy(reply=1.0).endpoint == endpoint
 
@@ -132,7 +135,8 @@ def test_overriding_gives_another_agent_and_leaves_this_one() -> None:
     assert (other.first_message, other.stt, complaints) == ("Good evening.", agent.stt, [])
 
 
-def test_what_cannot_be_overridden_is_complained_about_and_the_rest_is_overridden() -> None:
+def test_invalid_overrides_are_reported_and_valid_ones_apply() -> None:
+    """The agent reports each invalid override by name and still applies the valid ones."""
     agent = make()
     overrides = {"voise": 1, "vad": 4, "stt": 2, "language": 3, "first_message": "Hello."}
     other, complaints = agent.overridden(overrides)

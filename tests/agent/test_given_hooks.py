@@ -34,7 +34,8 @@ class Tiers:
     on_response = staticmethod(keep)
 
 
-def test_every_hook_of_the_contract_can_be_given_and_is_found_under_its_name() -> None:
+def test_every_contract_hook_is_settable_by_name() -> None:
+    """PipelineHooks accepts every hook of the contract and returns each one under its name."""
     names = [name for name in TIERS if "." not in name and name not in ("text_transforms", "guardrails")]
     assert names == [
         "before_send_to_stt", "before_stt", "after_stt", "after_transcribe", "before_llm",
@@ -46,7 +47,8 @@ def test_every_hook_of_the_contract_can_be_given_and_is_found_under_its_name() -
     assert set(hooks.compiled) == set(TIERS) - {"text_transforms", "guardrails"}
 
 
-def test_hooks_are_frozen_and_their_context_is_a_frozen_dataclass() -> None:
+def test_hooks_and_hook_context_are_frozen() -> None:
+    """PipelineHooks is frozen, and the hook context is a frozen dataclass."""
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         PipelineHooks().before_llm = keep  # type: ignore[misc]
     context = HookContext(call_id="CA1", caller="+1", callee="+2")
@@ -77,7 +79,8 @@ def test_hooks_are_frozen_and_their_context_is_a_frozen_dataclass() -> None:
         ({"after_llm": 3}, "after_llm must be a dict or an object with on_chunk, .* got int: 3"),
     ],
 )
-def test_a_hook_of_a_wrong_type_is_a_configuration_error_that_names_it(given: dict[str, Any], message: str) -> None:
+def test_hook_of_wrong_type_raises_error_naming_it(given: dict[str, Any], message: str) -> None:
+    """A hook of a wrong type raises a ConfigurationError that names the hook."""
     with pytest.raises(ConfigurationError, match=message):
         PipelineHooks(**given)
 
@@ -129,7 +132,8 @@ class Bound:
         ("before_tts", Bound(), ("<text>",)),
     ],
 )
-def test_the_context_is_given_to_those_whose_signature_asks_for_it(name: str, function: Any, expected: Any) -> None:
+def test_context_goes_only_to_hooks_accepting_it(name: str, function: Any, expected: Any) -> None:
+    """A hook receives the context only if its signature asks for it."""
     assert called_with(name, function) == expected
 
 
@@ -144,13 +148,15 @@ def test_an_annotation_asks_for_the_context_too() -> None:
     assert called_with("before_tts", annotated) == ("<text>", CONTEXT)
 
 
-def test_after_llm_may_be_any_object_with_the_tiers() -> None:
+def test_after_llm_accepts_any_object_with_tiers() -> None:
+    """The after_llm hook accepts any object that has the tier methods."""
     assert set(PipelineHooks(after_llm=Tiers()).compiled) == {"after_llm.on_chunk", "after_llm.on_response"}
     with_nothing = type("Empty", (), {"on_chunk": None, "on_sentence": None, "on_response": None})()
     assert PipelineHooks(after_llm=with_nothing).compiled == {}
 
 
-def test_the_legacy_callable_maps_to_on_response_and_warns_once_at_construction() -> None:
+def test_legacy_after_llm_callable_maps_to_on_response() -> None:
+    """A legacy after_llm callable becomes on_response and causes one warning at construction."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         hooks = PipelineHooks(after_llm=lambda text, ctx: text.upper())
@@ -170,7 +176,8 @@ def test_the_dict_and_the_object_warn_of_nothing() -> None:
 
 
 # Guardrails -----------------------------------------------------------------------------------------------------------
-def test_a_guardrail_is_made_from_its_parts_like_in_migrating_programs() -> None:
+def test_guardrail_function_builds_guardrail_from_parts() -> None:
+    """The guardrail function builds the same Guardrail from its parts as the class does."""
     made = guardrail(name="no-rivals", blocked_terms=["Initech"])
     assert made == Guardrail(name="no-rivals", blocked_terms=["Initech"])
     assert made.blocked_terms == ("Initech",)
@@ -180,7 +187,9 @@ def test_a_guardrail_is_made_from_its_parts_like_in_migrating_programs() -> None
     assert guardrail("both", ["a"], keep).check is keep
 
 
-def test_a_guardrail_is_made_of_its_check_by_decorating_it() -> None:
+def test_guardrail_decorator_turns_check_into_guardrail() -> None:
+    """The guardrail decorator turns a check function into a Guardrail."""
+
     @guardrail
     def no_prices(text: str) -> bool:
         return "$" in text
@@ -212,7 +221,8 @@ def test_a_guardrail_is_made_of_its_check_by_decorating_it() -> None:
         ("", False),
     ],
 )
-def test_blocked_terms_are_found_whatever_their_case_width_and_spaces(text: str, blocked: bool) -> None:
+def test_blocked_terms_match_any_case_width_and_spacing(text: str, blocked: bool) -> None:
+    """A guardrail finds blocked terms regardless of case, character width and spacing."""
     assert Guardrail("g", ["initech", "credit card", "Straße"]).names(text) is blocked
 
 
@@ -253,14 +263,14 @@ def test_a_wrong_guardrail_says_what_is_wrong(arguments: dict[str, Any], message
         ({"guardrails": [{"check": keep}]}, "must have a name, .*; got no name"),
     ],
 )
-def test_the_agent_says_what_is_wrong_with_hooks_transforms_and_guardrails(
-    options: dict[str, Any], message: str
-) -> None:
+def test_agent_rejects_invalid_hooks_transforms_and_guardrails(options: dict[str, Any], message: str) -> None:
+    """The agent states what is wrong with invalid hooks, text transforms and guardrails."""
     with pytest.raises(ConfigurationError, match=message):
         Patter().agent("x", **PROVIDERS, **options)
 
 
-def test_the_agent_takes_guardrails_as_dicts_and_keeps_no_hold_on_its_lists() -> None:
+def test_agent_accepts_guardrail_dicts_and_copies_lists() -> None:
+    """The agent accepts guardrails as dicts and copies the lists that it receives."""
     transforms, guards = [str.upper], [{"name": "g", "blocked_terms": ["x"]}]
     agent = Patter().agent("x", **PROVIDERS, text_transforms=transforms, guardrails=guards)
     transforms.append(str.lower)
@@ -269,7 +279,8 @@ def test_the_agent_takes_guardrails_as_dicts_and_keeps_no_hold_on_its_lists() ->
     assert agent.guardrails == (Guardrail("g", ["x"]),)
 
 
-def test_hooks_transforms_and_guardrails_can_be_overridden_for_a_call_and_nothing_else_changes() -> None:
+def test_call_overrides_replace_hooks_transforms_and_guardrails() -> None:
+    """An override replaces hooks, text transforms and guardrails for one call and changes nothing else."""
     hooks = PipelineHooks(before_llm=keep)
     agent = Patter().agent("x", **PROVIDERS)
     other, complaints = agent.overridden(

@@ -26,7 +26,9 @@ def properties(function: Callable[..., Any]) -> Any:
     return tool(function).parameters["properties"]
 
 
-def test_a_function_with_hints_and_a_docstring_is_a_tool() -> None:
+def test_function_with_hints_and_docstring_becomes_tool() -> None:
+    """A function with type hints and a docstring becomes a tool."""
+
     @tool
     async def book(
         name: str, nights: int, kind: Literal["single", "double"] = "single", note: str | None = None
@@ -149,7 +151,8 @@ def test_a_handler_is_called_in_its_own_form(function: Callable[..., Any], form:
         (lambda: tools_of([{"nmae": "x"}]), r"tools\[0\]: .*nmae"),
     ],
 )
-def test_what_cannot_be_a_tool_is_refused_by_name(make_it: Callable[[], Any], message: str) -> None:
+def test_invalid_tool_is_rejected_by_name(make_it: Callable[[], Any], message: str) -> None:
+    """A function that cannot become a tool raises an error that names it."""
     with pytest.raises(ConfigurationError, match=message):
         make_it()
 

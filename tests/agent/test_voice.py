@@ -37,7 +37,8 @@ def test_a_synthesiser_with_one_voice_says_so() -> None:
         make(ElevenLabsTTS(api_key="key"), voice=" ")
 
 
-def test_an_override_of_the_voice_or_the_synthesiser_is_as_it_was_given() -> None:
+def test_voice_and_tts_overrides_apply_as_given() -> None:
+    """An override of the voice or the TTS applies as given, and a TTS with only one voice causes a complaint."""
     agent = make(ElevenLabsTTS(api_key="key", voice="one"), voice="two")
     changed, complaints = agent.overridden({"voice": "three"})
     assert changed.tts == ElevenLabsTTS(api_key="key", voice="three")
@@ -51,7 +52,8 @@ def test_an_override_of_the_voice_or_the_synthesiser_is_as_it_was_given() -> Non
     assert "ScriptedTTS has only one voice" in complaints[0]
 
 
-async def test_on_call_start_may_choose_the_voice_of_its_call(call_simulator: Simulate) -> None:
+async def test_on_call_start_selects_voice_for_its_call(call_simulator: Simulate) -> None:
+    """The on_call_start callback can choose the voice of its call."""
     async with serve_elevenlabs() as vendor:
         agent = make(ElevenLabsTTS(api_key="key", base_url=vendor.url), first_message="Hello.")
         async with call_simulator(agent, on_call_start=lambda event: {"voice": "of this call"}) as caller:

@@ -26,7 +26,7 @@ async def test_prewarming_loads_what_the_calls_will_use() -> None:
         assert before == [silero_model(None), whisper_model(None, "int8"), piper_voice(None)]
 
 
-def test_without_the_extra_the_package_imports_and_says_which_command_to_run() -> None:
+def test_missing_extra_imports_and_names_install_command() -> None:
     """Run where the modules of the extra cannot be found."""
     program = """
 import sys

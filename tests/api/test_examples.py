@@ -65,7 +65,8 @@ async def test_every_speech_edge_of_a_call_is_printed(tmp_path: Path) -> None:
     ]
 
 
-async def test_the_realtime_agent_answers_a_recorded_caller_and_writes_down_what_was_said(tmp_path: Path) -> None:
+async def test_realtime_example_answers_and_logs_transcript(tmp_path: Path) -> None:
+    """The realtime example agent answers a recorded caller and writes the transcript down."""
     async with example("realtime_agent.py", tmp_path) as (program, call):
         await program.prints("[assistant]: Hi there!")
         call.say(question())

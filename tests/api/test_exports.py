@@ -49,7 +49,8 @@ def test_all_is_sorted_and_importable() -> None:
     assert all(hasattr(patter_trio, name) for name in patter_trio.__all__)
 
 
-def test_every_export_that_can_have_one_has_a_docstring() -> None:
+def test_every_documentable_export_has_docstring() -> None:
+    """Every export that can have a docstring has one."""
     bare = [
         name
         for name in patter_trio.__all__
@@ -58,7 +59,8 @@ def test_every_export_that_can_have_one_has_a_docstring() -> None:
     assert not bare
 
 
-def test_public_methods_of_the_phone_the_agent_and_the_call_are_documented() -> None:
+def test_public_methods_of_main_classes_have_docstrings() -> None:
+    """The public methods of the phone, the agent and the call have docstrings."""
     bare = [
         f"{kind.__name__}.{name}"
         for kind in (patter_trio.Patter, patter_trio.Agent, patter_trio.CallControl)

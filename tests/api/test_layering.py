@@ -129,7 +129,8 @@ def test_what_measures_a_call_knows_no_clock(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["net/addresses.py", "net/circuit.py", "call/tools/values.py"])
-def test_rules_about_others_servers_know_no_clock_and_no_socket(name: str) -> None:
+def test_protocol_modules_import_no_clock_or_socket(name: str) -> None:
+    """The modules with rules about other parties' servers import neither a clock nor a socket module."""
     assert not {module for module in imports(PACKAGE / name) if module.split(".")[0] in IMPURE}
 
 

@@ -128,7 +128,8 @@ trio.run(partial(phone.serve, agent, port=PORT))
 )
 
 
-async def test_the_complete_example_runs_with_its_imports_and_its_loop_changed(tmp_path: Path) -> None:
+async def test_complete_example_runs_under_trio_after_documented_edits(tmp_path: Path) -> None:
+    """The complete example runs after only its imports and its event loop change."""
     port = free_port()
     env = environment(
         TWILIO_ACCOUNT_SID="AC1",
@@ -183,9 +184,10 @@ async def test_the_example_of_all_seven_callbacks_runs(tmp_path: Path) -> None:
         ({"TWILIO_ACCOUNT_SID": "AC1", "TWILIO_AUTH_TOKEN": "hush"}, "KeyError: 'PHONE_NUMBER'"),
     ],
 )
-def test_without_credentials_it_fails_with_the_name_of_the_missing_variable(
+def test_missing_credentials_error_names_environment_variable(
     tmp_path: Path, variables: dict[str, str], missing: str
 ) -> None:
+    """Without credentials, the example fails with the name of the missing environment variable."""
     assert last_line(tmp_path, COMPLETE, **variables).endswith(missing)
 
 
@@ -196,9 +198,8 @@ def test_without_credentials_it_fails_with_the_name_of_the_missing_variable(
         (SEVEN, "trio.run(partial(phone.serve, agent, port=PORT))", "asyncio.run(phone.serve(agent, port=PORT))"),
     ],
 )
-def test_run_under_asyncio_it_fails_with_one_line_that_says_what_to_write_instead(
-    tmp_path: Path, program: str, ours: str, theirs: str
-) -> None:
+def test_example_under_asyncio_fails_with_migration_line(tmp_path: Path, program: str, ours: str, theirs: str) -> None:
+    """Under asyncio, the example fails with one line that states what to write instead."""
     line = last_line(
         tmp_path,
         "import asyncio\n" + program.replace(ours, theirs),
@@ -212,7 +213,7 @@ def test_run_under_asyncio_it_fails_with_one_line_that_says_what_to_write_instea
 
 
 @pytest.mark.parametrize("keyword", ["first_mesage", "model", "recording"])
-def test_a_keyword_that_is_not_there_is_a_type_error_that_names_it(keyword: str) -> None:
+def test_unknown_keyword_raises_type_error_naming_it(keyword: str) -> None:
     """A misspelled one and one that does not work yet alike: nothing is taken and ignored."""
     from patter_trio import Patter  # noqa: PLC0415
     from patter_trio.testing import ScriptedSTT, ScriptedTTS, ScriptedVAD  # noqa: PLC0415

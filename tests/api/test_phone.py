@@ -16,21 +16,11 @@ import pytest
 import trio
 import trio.testing
 
-from patter_trio import Agent, ConfigurationError, Patter, Twilio
-from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
+from patter_trio import ConfigurationError, Patter, Twilio
+from patter_trio.testing import CallRefused, ScriptedTTS, SimulatedTwilio
+from tests.kit.call import agent_of
 
 SID, TOKEN = "AC" + "0" * 32, "hush"
-
-
-def agent_of(*replies: str, **options: Any) -> Agent:
-    chosen: dict[str, Any] = {
-        "system_prompt": "x",
-        "vad": ScriptedVAD(),
-        "stt": ScriptedSTT(),
-        "llm": ScriptedLLM(replies or ["Yes."]),
-        "tts": ScriptedTTS(),
-    }
-    return Patter().agent(**chosen | options)
 
 
 def phone_of(**options: Any) -> Patter:
@@ -77,9 +67,10 @@ def mind(event: dict[str, Any]) -> str:
         ("agent", {}, r"agent must be an Agent such as phone.agent\(\.\.\.\) returns, got str: 'agent'"),
     ],
 )
-async def test_what_cannot_be_served_is_said_before_anything_is_opened(
+async def test_unservable_configuration_fails_before_opening_anything(
     agent: Any, callbacks: dict[str, Any], message: str
 ) -> None:
+    """The phone reports a configuration that it cannot serve before it opens anything."""
     with socket.socket() as taken:  # a port in use would be the next thing to go wrong
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -97,12 +88,14 @@ async def test_a_port_in_use_is_said_barely() -> None:
 
 
 @pytest.mark.parametrize("url", ["ftp://agent.example.com", "https://", "https://a.example/?x=1", "wss://a.example"])
-async def test_a_webhook_url_that_is_none_is_said_barely_and_nothing_stays_open(url: str) -> None:
+async def test_invalid_webhook_url_raises_and_opens_nothing(url: str) -> None:
+    """An invalid webhook_url raises ConfigurationError, and nothing stays open."""
     with pytest.raises(ConfigurationError, match=r"the public URL must be like https://agent\.example\.com, got "):
         await phone_of(webhook_url=url).serve(agent_of(), port=0)
 
 
-def test_under_asyncio_it_says_in_one_line_what_to_write() -> None:
+def test_serve_under_asyncio_raises_one_line_hint() -> None:
+    """Under asyncio, serve raises one line that states what to write for trio."""
     with pytest.raises(ConfigurationError) as raised:
         asyncio.run(Patter().serve(agent_of(), port=0))
     assert str(raised.value) == (
@@ -139,7 +132,8 @@ async def test_it_reports_its_address_when_it_really_listens(monkeypatch: pytest
             pass
 
 
-async def test_without_a_webhook_url_it_says_where_the_carrier_will_look(caplog: pytest.LogCaptureFixture) -> None:
+async def test_missing_webhook_url_warns_with_local_address(caplog: pytest.LogCaptureFixture) -> None:
+    """Without a webhook_url, the phone warns once and names the local address that the carrier is to use."""
     ports: list[int] = []
     for phone in (phone_of(), Patter(), phone_of(webhook_url="agent.example.com")):
         async with trio.open_nursery() as nursery:
@@ -163,7 +157,8 @@ async def bounded() -> AsyncIterator[None]:
 
 
 # Calls on real sockets --------------------------------------------------------------------------------------------------
-async def test_more_than_max_calls_hear_busy_also_while_they_are_still_connecting(bounded: None) -> None:
+async def test_calls_beyond_max_calls_hear_busy(bounded: None) -> None:
+    """Calls beyond max_calls hear busy, even while the earlier calls are still connecting."""
     phone = phone_of()
     async with trio.open_nursery() as nursery:
         address = await nursery.start(partial(phone.serve, agent_of(), port=0, max_calls=1))
@@ -186,7 +181,8 @@ async def test_more_than_max_calls_hear_busy_also_while_they_are_still_connectin
         nursery.cancel_scope.cancel()
 
 
-async def test_draining_lets_the_calls_finish_and_takes_no_more(bounded: None) -> None:
+async def test_draining_finishes_calls_and_rejects_new_ones(bounded: None) -> None:
+    """Draining lets the running calls finish and accepts no new call."""
     phone, ends = phone_of(), []
     async with trio.open_nursery() as nursery:
         address = await nursery.start(partial(phone.serve, agent_of(), port=0, on_call_end=ends.append))
@@ -206,7 +202,7 @@ async def test_draining_lets_the_calls_finish_and_takes_no_more(bounded: None) -
     assert phone._call_servers == set()
 
 
-async def test_serve_tells_on_metrics_of_each_turn_and_on_call_end_of_all(bounded: None) -> None:
+async def test_serve_reports_turn_metrics_and_call_end_totals(bounded: None) -> None:
     """Over a real socket, at real pace: the greeting, cut by the caller who leaves."""
     turns: list[dict[str, Any]] = []
     ends: list[dict[str, Any]] = []
@@ -243,11 +239,13 @@ async def test_a_drain_has_an_end(bounded: None) -> None:
     assert (caller.ended, [end["outcome"] for end in ends]) == ("agent_hung_up", ["cancelled"])
 
 
-async def test_a_phone_that_serves_nothing_is_drained_at_once(bounded: None) -> None:
+async def test_drain_returns_at_once_without_serving(bounded: None) -> None:
+    """Draining a phone that serves nothing returns at once."""
     await Patter().drain()
 
 
-async def test_cancelling_ends_every_call_at_once_and_tells_their_ends(bounded: None) -> None:
+async def test_cancelling_serve_ends_calls_and_reports_them(bounded: None) -> None:
+    """Cancelling serve ends every call at once and reports the end of each."""
     phone, ends = phone_of(), []
 
     async def on_call_end(event: dict[str, Any]) -> None:
@@ -276,7 +274,8 @@ async def test_sigterm_drains(bounded: None) -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-async def test_it_serves_in_another_thread_too_where_no_signals_are(bounded: None) -> None:
+async def test_serve_works_in_thread_without_signals(bounded: None) -> None:
+    """The phone also serves in another thread, where signals are not available."""
     reached: list[tuple[str, int]] = []
 
     async def serves() -> None:
@@ -290,7 +289,8 @@ async def test_it_serves_in_another_thread_too_where_no_signals_are(bounded: Non
     assert reached[0][0] == "127.0.0.1"
 
 
-def test_a_program_of_ones_own_ends_on_sigterm_with_exit_code_0() -> None:
+def test_custom_program_exits_zero_on_sigterm() -> None:
+    """A custom program that serves the phone ends on SIGTERM with exit code 0."""
     program = """
 import os, signal, trio
 from functools import partial

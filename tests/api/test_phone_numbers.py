@@ -39,7 +39,8 @@ def test_at_least_three_digits_are_always_hidden(number: str) -> None:
         ("", "''"),
     ],
 )
-def test_a_call_id_is_shown_as_it_is_and_anything_else_quoted_and_cut(call_id: str, shown: str) -> None:
+def test_unusual_call_ids_are_quoted_and_truncated(call_id: str, shown: str) -> None:
+    """The log shows a well-formed call id as it is, and quotes and truncates anything else."""
     assert shown_id(call_id) == shown
 
 
@@ -56,5 +57,6 @@ def test_a_call_id_is_shown_as_it_is_and_anything_else_quoted_and_cut(call_id: s
         ("1+15551234567 and +12345 and +1234567890123456", "1+15551234567 and +12345 and +1234567890123456"),
     ],
 )
-def test_numbers_within_a_text_are_masked_and_nothing_else_is(text: str, shown: str) -> None:
+def test_only_phone_numbers_in_text_are_masked(text: str, shown: str) -> None:
+    """Masking hides the phone numbers within a text and leaves everything else as it is."""
     assert mask_numbers(text) == shown

@@ -20,7 +20,8 @@ def test_every_code_expands_as_the_recommendation_says() -> None:
     assert g711.decode(bytes(range(256))).tolist() == [expand(code) for code in range(256)]
 
 
-def test_every_code_but_negative_zero_survives_the_way_through_samples() -> None:
+def test_mulaw_codes_round_trip_except_negative_zero() -> None:
+    """Every mu-law code except negative zero survives the conversion to samples and back."""
     codes = bytes(range(256))
     back = g711.encode(g711.decode(codes))
     assert [(a, b) for a, b in zip(codes, back, strict=True) if a != b] == [(0x7F, 0xFF)]
@@ -30,7 +31,8 @@ VALUES = sorted({expand(code) for code in range(256)})
 
 
 @given(st.integers(-32768, 32767))
-def test_a_sample_is_off_by_half_a_step_at_most(sample: int) -> None:
+def test_mulaw_error_is_at_most_half_step(sample: int) -> None:
+    """The mu-law conversion changes a sample by at most half a quantization step."""
     value = expand(g711.encode(np.array([sample], np.int16))[0])
     place = VALUES.index(value)
     step = max(b - a for a, b in pairwise(VALUES[max(0, place - 1) : place + 2]))
@@ -42,7 +44,8 @@ def test_silence_is_silent() -> None:
     assert not g711.decode(g711.silence(0.02)).any()
 
 
-def test_pcm_is_two_bytes_a_sample_the_low_one_first_and_comes_back() -> None:
+def test_pcm_bytes_are_little_endian_and_round_trip() -> None:
+    """PCM has two bytes per sample, the low byte first, and converts back without loss."""
     codes = bytes(range(256))
     pcm = g711.to_pcm(codes)
     assert pcm == b"".join(int(sample).to_bytes(2, "little", signed=True) for sample in g711.decode(codes))

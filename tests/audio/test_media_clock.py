@@ -23,7 +23,8 @@ def test_a_late_frame_moves_nothing() -> None:
     assert clock.time_of(320) == pytest.approx(10.04)
 
 
-def test_a_late_first_frame_is_corrected_by_punctual_ones() -> None:
+def test_punctual_frames_correct_late_first_frame() -> None:
+    """Punctual frames correct the media clock after a late first frame."""
     clock = MediaClock()
     arrivals(clock, 10.12, 10.12, 10.12, 10.12, 10.12, 10.14)
     assert clock.time_of(0) == pytest.approx(10.02)

@@ -22,7 +22,8 @@ def wav(frames: bytes, *, channels: int = 1, width: int = 2, rate: int = 8000) -
     return file.getvalue()
 
 
-def test_sixteen_bit_mono_at_8_khz_is_taken_as_it_is() -> None:
+def test_wav_16_bit_mono_8_khz_passes_unchanged() -> None:
+    """The WAV reader takes 16-bit mono audio at 8 kHz as it is."""
     assert np.array_equal(read_wav(wav(TONE.tobytes())), TONE)
 
 
@@ -50,7 +51,8 @@ def test_other_rates_keep_length_and_tone(rate: int) -> None:
     assert np.abs(samples[400:-400].astype(int) - TONE[400:-400]).max() < 100
 
 
-def test_what_is_written_is_read_by_the_standard_library() -> None:
+def test_written_wav_is_readable_by_standard_library() -> None:
+    """The standard library reads the WAV files that the package writes."""
     with wave.open(io.BytesIO(write_wav([TONE, TONE[:100]]))) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate(), file.getnframes()) == (2, 2, 8000, 8000)
         frames = np.frombuffer(file.readframes(8000), np.int16).reshape(-1, 2)
@@ -59,7 +61,8 @@ def test_what_is_written_is_read_by_the_standard_library() -> None:
     assert not frames[100:, 1].any()
 
 
-def test_chunks_before_the_data_extensible_format_and_a_wrong_size_are_taken() -> None:
+def test_wav_reader_tolerates_unusual_headers() -> None:
+    """The WAV reader accepts chunks before the data, the extensible format and a wrong size."""
     layout = struct.pack("<HHIIHHHHIH14s", 0xFFFE, 1, 8000, 16000, 2, 16, 22, 16, 4, 1, b"")
     body = b"WAVE" + b"LIST" + struct.pack("<I", 3) + b"abc\0" + b"fmt " + struct.pack("<I", len(layout)) + layout
     body += b"data" + struct.pack("<I", 0xFFFFFFFF) + TONE.tobytes() + b"\0"

@@ -26,7 +26,8 @@ def result(server: str, calls: int, cost: float, **more: Any) -> dict[str, Any]:
     } | more
 
 
-def test_rounds_are_pooled_and_compared_with_the_bare_loop() -> None:
+def test_report_pools_rounds_and_compares_with_bare_loop() -> None:
+    """The benchmark report pools the rounds and compares them with the bare loop."""
     rows = pooled(
         [
             result("bare", 20, 10.0),
@@ -42,7 +43,8 @@ def test_rounds_are_pooled_and_compared_with_the_bare_loop() -> None:
     assert "times_bare" not in rows[2]
 
 
-def test_the_table_says_what_is_missing_and_what_is_saturated() -> None:
+def test_report_table_marks_missing_and_saturated_results() -> None:
+    """The report table marks missing and saturated results."""
     table = markdown(pooled([result("pipecat", 30, 33.0, lost=2, missed=3)]))
     assert "| 99 % (saturated) | 505 / " not in table
     assert "(saturated)" in table

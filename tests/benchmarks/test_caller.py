@@ -67,7 +67,8 @@ def test_a_round_measures_an_answer_and_a_clear(line: Line) -> None:
     assert (line.caller.tally.turns, line.caller.tally.missed) == (2, 0)
 
 
-def test_marks_are_echoed_when_what_is_before_them_was_played(line: Line) -> None:
+def test_simulated_caller_echoes_marks_after_their_playout(line: Line) -> None:
+    """The benchmark caller echoes a mark when the audio before the mark has played."""
     line.gets(media(1.0), mark("one"))
     line.runs(49)
     assert not line.caller.out
@@ -75,14 +76,16 @@ def test_marks_are_echoed_when_what_is_before_them_was_played(line: Line) -> Non
     assert line.caller.out
 
 
-def test_an_answer_that_never_comes_is_missed_and_silence_is_none(line: Line) -> None:
+def test_silence_counts_as_missed_answer(line: Line) -> None:
+    """The benchmark caller counts silence as a missed answer when the answer timeout ends."""
     line.runs_until(b"q4")
     line.gets(media(1.0, b"\xff"))
     line.runs(round(ANSWER_TIMEOUT_S / 0.02) + 2)
     assert (line.caller.tally.turns, line.caller.tally.missed, line.caller.tally.answers) == (1, 1, [])
 
 
-def test_audio_after_a_clear_and_into_a_question_is_stray(line: Line) -> None:
+def test_audio_after_clear_or_during_question_is_stray(line: Line) -> None:
+    """The benchmark caller counts audio after a clear or during a question as stray."""
     line.runs_until(b"q1")
     line.gets(media(0.1))
     assert line.caller.tally.stray == 1
@@ -101,7 +104,8 @@ def test_an_answer_that_runs_dry_is_a_gap(line: Line) -> None:
     assert line.caller.tally.gaps == 1
 
 
-def test_a_ping_is_answered_and_a_close_is_a_lost_call(line: Line) -> None:
+def test_simulated_caller_answers_ping_and_counts_close(line: Line) -> None:
+    """The benchmark caller answers a ping and counts a close as a lost call."""
     line.caller.feed(bytes(Frame(Opcode.PING, b"?").serialize(mask=False)), 0.0)
     assert line.caller.out[0] & 0x0F == Opcode.PONG
     line.caller.feed(bytes(Frame(Opcode.CLOSE, b"").serialize(mask=False)), 0.0)

@@ -25,7 +25,8 @@ async def test_every_loop_gets_what_its_vendor_sends(autojump_clock: MockClock, 
 
 
 @pytest.mark.deep
-def test_a_loop_is_measured_in_a_process_of_its_own_and_reported(capsys: pytest.CaptureFixture[str]) -> None:
+def test_loop_measurement_runs_in_separate_process(capsys: pytest.CaptureFixture[str]) -> None:
+    """The benchmark measures a loop in a separate process and reports the result."""
     main(
         ["--providers", "llm", "--seconds", "0.3", "--warming", "0.2", "--rounds", "1", "--sessions", "2", "--unpinned"]
     )
@@ -38,7 +39,8 @@ def result(loop: str, number: int, cost: float, *late: int) -> dict[str, Any]:
     return {"pair": "stt", "loop": loop, "round": number, "cpu_us": cost, "late_us": list(late), "stolen": 0.0}
 
 
-def test_ratios_are_taken_within_rounds_and_the_pace_is_taken_off() -> None:
+def test_ratios_are_per_round_and_exclude_pacing() -> None:
+    """The benchmark computes ratios within each round and subtracts the cost of pacing."""
     [row] = compared(
         [
             result("pace", 0, 10), result("raw", 0, 20, 100), result("ours", 0, 30, 200),
@@ -52,7 +54,8 @@ def test_ratios_are_taken_within_rounds_and_the_pace_is_taken_off() -> None:
     assert "| 60 | 20 | 2.00 (1.50 to 5.00) |" in markdown([row])
 
 
-def test_the_time_is_written_where_nobody_reads_and_changes_no_length() -> None:
+def test_timestamp_fills_unread_bytes_and_preserves_length() -> None:
+    """The benchmark writes its timestamp into bytes that no parser reads and keeps every message length."""
     at = b"0" * DIGITS
     assert in_text(b'{"content": " 999999999999"}', at) == b'{"content": " 000000000000"}'
     message = b'..{"audio": "' + b"A" * 32 + b'", "alignment": null}'

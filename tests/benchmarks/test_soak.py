@@ -54,7 +54,8 @@ def test_what_grows_or_is_left_behind_is_found(name: str, change: object, findin
     assert verdict(flat(**{name: change})) == [finding]
 
 
-def test_a_queue_that_may_fill_is_found_only_when_it_goes_beyond_its_bound() -> None:
+def test_fillable_queue_fails_only_beyond_its_bound() -> None:
+    """The soak verdict reports a queue that may fill only when the queue exceeds its bound."""
     record = flat(depth=lambda n: 1000 if n == 4 else 3)
     record.may_fill = frozenset({"inbox"})
     assert verdict(record) == []

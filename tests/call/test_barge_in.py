@@ -23,9 +23,10 @@ async def greeted(caller: SimulatedCaller, over_at: float, text: str = "Stop") -
 
 
 @pytest.mark.parametrize("threshold_ms", [100, 250, 400])
-async def test_the_reply_is_cut_so_long_after_the_onset_and_what_was_heard_ends_at_a_word(
+async def test_barge_in_cuts_at_threshold_and_word_end(
     call_simulator: CallSimulator, threshold_ms: int, backend: Backend
 ) -> None:
+    """The agent's reply ends one barge-in threshold after the speech onset, and its heard text ends at a word."""
     llm = ScriptedLLM(["Yes."])
     agent = backend.agent_of(llm=llm, first_message=LONG, barge_in_threshold_ms=threshold_ms)
     async with call_simulator(agent) as caller:
@@ -45,7 +46,7 @@ async def test_the_reply_is_cut_so_long_after_the_onset_and_what_was_heard_ends_
     assert (len(cut.text) + 1) * 0.06 <= at - 0.2 < (len(LONG[: LONG.index(" ", len(cut.text) + 1)]) + 1) * 0.06
 
 
-async def test_no_sound_of_the_cut_reply_comes_after_the_clear_however_fast_it_is_made(
+async def test_no_audio_of_cut_reply_follows_clear(
     call_simulator: CallSimulator,
     backend: Backend,
 ) -> None:
@@ -60,9 +61,8 @@ async def test_no_sound_of_the_cut_reply_comes_after_the_clear_however_fast_it_i
     assert between == []
 
 
-async def test_the_tail_that_the_carrier_still_plays_can_be_interrupted(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_barge_in_cuts_tail_still_in_playout(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A barge-in cuts the tail that the carrier still plays after the agent has sent everything."""
     async with call_simulator(backend.agent_of("Sure.", first_message="Good evening, what may I do?")) as caller:
         await caller.at(1.4)  # all of it was sent 0.4 s before its end at 1.88
         sent = max(arrival.at for arrival in caller.carrier.arrivals if arrival.audio)
@@ -74,9 +74,10 @@ async def test_the_tail_that_the_carrier_still_plays_can_be_interrupted(
     assert told(caller, "assistant") == ["Good evening, what may I", "Sure."]
 
 
-async def test_a_threshold_of_0_switches_it_off_and_nothing_said_is_lost(
+async def test_zero_threshold_disables_barge_in_and_keeps_speech(
     call_simulator: CallSimulator, backend: Backend
 ) -> None:
+    """A barge-in threshold of 0 disables barge-in, and the agent answers the caller's speech afterwards."""
     async with call_simulator(backend.agent_of("Sure.", first_message=LONG, barge_in_threshold_ms=0)) as caller:
         await greeted(caller, 1.0, "A room please")
         greeting = await caller.heard(0)
@@ -104,7 +105,8 @@ async def test_with_min_words_it_takes_words(call_simulator: CallSimulator) -> N
 
 
 @pytest.mark.pipeline("a cough is told from words by their recogniser")
-async def test_before_the_first_audio_a_cough_does_not_cost_the_answer(call_simulator: CallSimulator) -> None:
+async def test_cough_before_first_audio_keeps_answer(call_simulator: CallSimulator) -> None:
+    """A cough before the first audio of an answer delays the answer and does not cancel it."""
     llm = ScriptedLLM(["Nine to five."], first_token=0.5)
     async with call_simulator(agent_of(llm=llm)) as caller:
         await caller.speaks("Your hours?", seconds=1.0)
@@ -118,7 +120,8 @@ async def test_before_the_first_audio_a_cough_does_not_cost_the_answer(call_simu
 
 
 @pytest.mark.pipeline("a cough is told from words by their recogniser")
-async def test_a_cough_over_the_agent_cuts_it_and_is_no_turn(call_simulator: CallSimulator) -> None:
+async def test_cough_over_agent_cuts_without_a_turn(call_simulator: CallSimulator) -> None:
+    """A cough over the agent cuts the reply and starts no turn."""
     async with call_simulator(agent_of("Sure.", first_message=LONG)) as caller:
         await caller.at(1.0)
         await caller.coughs(0.2)  # shorter than the threshold
@@ -144,9 +147,8 @@ async def test_twice_in_a_row(call_simulator: CallSimulator, backend: Backend) -
 
 
 # What the application says ----------------------------------------------------------------------------------------------
-async def test_say_waits_for_what_is_being_said_and_keeps_the_turn(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_say_waits_for_current_speech_and_keeps_turn(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A say waits for the current speech and keeps the caller's turn."""
     phone = Patter()
 
     def on_transcript(event: dict[str, Any]) -> None:
@@ -174,10 +176,11 @@ async def test_say_with_interrupt_cuts_what_is_being_said(call_simulator: CallSi
     assert (alarm.text, alarm.interrupted, alarm.started) == ("Fire!", False, pytest.approx(1.2))
 
 
-async def test_what_may_not_be_interrupted_is_not_and_the_question_is_answered_afterwards(
+async def test_uninterruptible_speech_finishes_before_question_is_answered(
     call_simulator: CallSimulator,
     backend: Backend,
 ) -> None:
+    """Uninterruptible speech plays to its end, and the agent answers the caller's question afterwards."""
     phone = Patter()
     async with call_simulator(backend.agent_of("Sure."), phone=phone) as caller:
         await caller.at(0.1)
@@ -240,7 +243,7 @@ async def test_a_goodbye_has_ten_seconds(call_simulator: CallSimulator, backend:
 
 
 # Many at once -----------------------------------------------------------------------------------------------------------
-async def test_twenty_calls_of_one_agent_mix_neither_words_nor_states(
+async def test_twenty_concurrent_calls_share_no_words_or_state(
     call_simulator: CallSimulator, backend: Backend, deep: bool
 ) -> None:
     """Each call's words, interruptions and history are its own, whatever the others do; eight calls by default."""
@@ -287,7 +290,8 @@ async def test_twenty_calls_of_one_agent_mix_neither_words_nor_states(
         assert not [text for text in texts for other in others if f" {other} " in f" {text} "]
 
 
-async def test_the_phones_state_is_that_of_the_newest_call(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_phone_conversation_state_is_newest_calls_state(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The phone's conversation state is a copy of the state of the newest call."""
     phone = Patter()
     agent = backend.agent_of("Yes.", tts=ScriptedTTS(duration=3.0))
     async with call_simulator(agent, phone=phone) as older:

@@ -78,7 +78,8 @@ class CallServer:
         (builtins.dict, False),  # has no signature
     ],
 )
-def test_the_control_goes_to_a_function_whose_second_argument_must_be_given(function: Any, gets_it: bool) -> None:
+def test_call_control_goes_to_required_second_argument(function: Any, gets_it: bool) -> None:
+    """A function receives the call control only if it has a required second argument."""
     assert takes_call_control(function) is gets_it
 
 
@@ -119,7 +120,8 @@ async def test_every_form_may_take_it(call_simulator: CallSimulator, on_message:
         assert (await caller.hears()).text == f"hello in {caller.carrier.call_sid}"
 
 
-async def test_the_signature_is_read_once_when_the_agent_is_served(call_simulator: CallSimulator) -> None:
+async def test_responder_signature_is_read_once_at_serve(call_simulator: CallSimulator) -> None:
+    """The phone reads the signature of the responder once, when it starts to serve the agent."""
     looked: list[str] = []
 
     class Watched:
@@ -178,7 +180,9 @@ async def test_it_knows_its_call(call_simulator: CallSimulator) -> None:
     }
 
 
-async def test_two_calls_at_once_have_a_control_and_data_of_their_own(call_simulator: CallSimulator) -> None:
+async def test_concurrent_calls_have_separate_control_and_data(call_simulator: CallSimulator) -> None:
+    """Two concurrent calls each have their own call control and their own data."""
+
     def on_message(event: Any, call: CallControl) -> str:
         call.data.setdefault("said", []).append(event["text"])
         return f"{len(call.data['said'])} in {call.call_id}"
@@ -200,7 +204,9 @@ async def test_two_calls_at_once_have_a_control_and_data_of_their_own(call_simul
 
 
 # What it does -----------------------------------------------------------------------------------------------------------
-async def test_hanging_up_waits_until_the_reply_that_it_came_with_was_played(call_simulator: CallSimulator) -> None:
+async def test_hang_up_waits_for_accompanying_reply_playout(call_simulator: CallSimulator) -> None:
+    """A hang-up waits until the reply that accompanies it has played."""
+
     async def on_message(event: Any, call: CallControl) -> str:
         call.hang_up()
         assert call.ended

@@ -45,10 +45,11 @@ def audio_of(caller: SimulatedCaller) -> list[Any]:
 
 
 # What they are told -----------------------------------------------------------------------------------------------------
-async def test_on_transcript_has_exactly_its_keys_and_a_history_that_includes_its_entry(
+async def test_on_transcript_payload_has_exact_keys_and_history(
     call_simulator: CallSimulator,
     backend: Backend,
 ) -> None:
+    """The on_transcript payload has exactly its documented keys, and its history includes the new entry."""
     said: list[dict[str, Any]] = []
     async with call_simulator(agent(backend), on_transcript=said.append) as caller:
         await talk(caller)
@@ -66,9 +67,8 @@ async def test_on_transcript_has_exactly_its_keys_and_a_history_that_includes_it
         assert [set(entry) for entry in event["history"]] == [{"role", "text", "timestamp"}] * number
 
 
-async def test_timestamps_are_unix_floats_in_seconds_of_when_it_was_said(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_timestamps_are_unix_seconds_of_speech(call_simulator: CallSimulator, backend: Backend) -> None:
+    """Timestamps are Unix floats in seconds and give the time of the speech."""
     ends: list[dict[str, Any]] = []
     async with call_simulator(agent(backend), on_call_end=ends.append) as caller:
         await talk(caller)
@@ -81,9 +81,10 @@ async def test_timestamps_are_unix_floats_in_seconds_of_when_it_was_said(
 
 
 @pytest.mark.pipeline("on_message answers")
-async def test_the_order_of_a_turn_is_eos_transcript_message_speech_ended_transcript(
+async def test_turn_callbacks_fire_in_documented_order(
     call_simulator: CallSimulator,
 ) -> None:
+    """The callbacks of a turn fire in the order eos, transcript, message, speech ended, transcript."""
     phone, order = Patter(), list[str]()
     phone.on_user_speech_eos = lambda event: order.append("eos")
     phone.on_agent_speech_ended = lambda event: order.append("agent_speech_ended")
@@ -107,9 +108,10 @@ async def test_the_order_of_a_turn_is_eos_transcript_message_speech_ended_transc
 
 
 @pytest.mark.pipeline("on_message answers")
-async def test_the_last_200_entries_are_handed_out_and_the_final_transcript_is_whole(
+async def test_history_is_capped_while_final_transcript_is_complete(
     call_simulator: CallSimulator,
 ) -> None:
+    """Callbacks receive the last 200 history entries, and the final transcript is complete."""
     phone, said, asked, ends = Patter(), list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
 
     def on_message(event: dict[str, Any]) -> str:
@@ -134,7 +136,8 @@ async def test_the_last_200_entries_are_handed_out_and_the_final_transcript_is_w
     assert [entry["text"] for entry in ends[0]["transcript"]] == [*texts, "Hello", "Yes."]
 
 
-async def test_on_dtmf_is_told_each_key_with_its_call(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_on_dtmf_reports_each_key_with_its_call(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The on_dtmf callback reports each DTMF key with its call."""
     pressed: list[dict[str, Any]] = []
 
     async def on_dtmf(event: dict[str, Any]) -> None:
@@ -146,9 +149,8 @@ async def test_on_dtmf_is_told_each_key_with_its_call(call_simulator: CallSimula
         assert pressed == [{"call_id": caller.carrier.call_sid, "digit": digit} for digit in "0123456789*#ABCD"]
 
 
-async def test_handles_of_live_calls_have_data_of_the_applications_own(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_live_call_handles_carry_application_data(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The handles of live calls carry data of the application."""
     phone, notes = Patter(), list[Any]()
 
     def on_call_start(event: dict[str, Any]) -> None:
@@ -310,7 +312,7 @@ async def test_misbehaving_callback_moves_no_audio(
         assert all(caller.carrier.call_sid in line.message and misbehaves.__name__ in line.message for line in lines)
     elif misbehaves is never_returns or (misbehaves is is_slow and name == "on_transcript"):
         assert lines
-        assert all("when their time was over" in line.message or "its time was over" in line.message for line in lines)
+        assert all("time limit was over" in line.message for line in lines)
     else:
         assert lines == []
 
@@ -542,7 +544,7 @@ async def test_interrupted_reply_keeps_what_was_heard(call_simulator: CallSimula
 
 
 @pytest.mark.parametrize("function", [blocks_plainly, blocks])
-async def test_a_callback_that_blocks_is_reported_with_its_name_and_its_time(
+async def test_blocking_callback_is_reported_with_name_and_time(
     caplog: pytest.LogCaptureFixture, function: Any
 ) -> None:
     """On the real clock; a coroutine that never lets go of the loop blocks it as a plain function does."""
@@ -553,7 +555,8 @@ async def test_a_callback_that_blocks_is_reported_with_its_name_and_its_time(
     assert f"{function.__name__} blocked every call for " in record.message
 
 
-async def test_a_generator_that_blocks_between_its_pieces_is_reported_too(caplog: pytest.LogCaptureFixture) -> None:
+async def test_generator_blocking_between_pieces_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """The watch on blocking also reports a generator that blocks between its pieces."""
     from patter_trio.user_code import invoke  # noqa: PLC0415
 
     async def slow_database() -> AsyncIterator[str]:
@@ -567,7 +570,7 @@ async def test_a_generator_that_blocks_between_its_pieces_is_reported_too(caplog
     assert "slow_database blocked every call for " in record.message
 
 
-async def test_watching_a_function_changes_nothing_of_what_it_sees(caplog: pytest.LogCaptureFixture) -> None:
+async def test_blocking_watch_leaves_function_behaviour_unchanged(caplog: pytest.LogCaptureFixture) -> None:
     """Results, exceptions, cancellation, context and its own awaitables pass through the watch on blocking."""
     from patter_trio.user_code import invoke  # noqa: PLC0415
 

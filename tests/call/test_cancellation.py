@@ -17,7 +17,8 @@ PLACES = (
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_a_hang_up_ends_a_call_whose_provider_hangs(call_simulator: CallSimulator, place: str) -> None:
+async def test_hang_up_ends_call_despite_hanging_provider(call_simulator: CallSimulator, place: str) -> None:
+    """A hang-up ends a call in time even if its provider hangs."""
     at = At(place)
     async with call_simulator(told_agent(at)) as caller:
         await caller.speaks("Hello there", seconds=1.0)
@@ -30,7 +31,7 @@ async def test_a_hang_up_ends_a_call_whose_provider_hangs(call_simulator: CallSi
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_a_bug_of_a_provider_ends_its_call_with_an_apology_and_no_other(
+async def test_provider_bug_apologises_and_ends_only_its_call(
     call_simulator: CallSimulator, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A bug is what is no ProviderError. The voice that is broken itself cannot apologise."""
@@ -46,7 +47,7 @@ async def test_a_bug_of_a_provider_ends_its_call_with_an_apology_and_no_other(
     assert at.reached
     [end] = caller.payloads("call_end")
     assert (end["outcome"], end["error"]) == ("failed", "RuntimeError: a bug of the provider")
-    assert "a bug ended it" in caplog.text
+    assert "ended by a bug" in caplog.text
     assert "connection closed: internal error" not in caplog.text
     apologises = not place.startswith("tts") and place != "stt.flush"
     assert sound_of_agent(caller).endswith(SORRY) == apologises

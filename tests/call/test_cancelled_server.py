@@ -32,9 +32,10 @@ def connects(call_server: CallServer, nursery: trio.Nursery) -> Callable[[], Any
 
 
 @pytest.mark.parametrize("at", [0.1, 1.0, 3.0], ids=["before the greeting", "in the greeting", "in silence"])
-async def test_a_cancelled_server_hangs_up_and_on_call_end_has_the_whole_payload(
+async def test_cancelled_server_hangs_up_with_full_call_end(
     at: float, autojump_clock: MockClock, backend: Backend
 ) -> None:
+    """A cancelled server hangs up, and on_call_end receives the complete payload."""
     phone = Patter(carrier=Twilio(account_sid=SID, auth_token=TOKEN))
     agent = backend.agent(
         "x",

@@ -20,9 +20,8 @@ CALLBACKS = ("on_call_start", "on_transcript", "on_metrics", "on_dtmf", "on_call
 
 # Who gets it ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_every_callback_may_take_the_control_of_its_call(
-    call_simulator: CallSimulator, asynchronous: bool
-) -> None:
+async def test_every_callback_can_receive_call_control(call_simulator: CallSimulator, asynchronous: bool) -> None:
+    """Every callback can receive the control of its call."""
     got: dict[str, set[str]] = {}
 
     def noting(name: str) -> Any:
@@ -47,7 +46,8 @@ async def test_every_callback_may_take_the_control_of_its_call(
     assert got == {name: {caller.carrier.call_sid} for name in (*CALLBACKS, *(f"on_{edge}" for edge in EDGES))}
 
 
-async def test_a_callback_without_a_place_for_it_gets_the_event_alone(call_simulator: CallSimulator) -> None:
+async def test_callback_without_second_parameter_gets_only_event(call_simulator: CallSimulator) -> None:
+    """A callback without a required second parameter receives only the event."""
     got: list[tuple[Any, ...]] = []
 
     def variadic(*arguments: Any) -> None:
@@ -64,7 +64,8 @@ async def test_a_callback_without_a_place_for_it_gets_the_event_alone(call_simul
     assert got[0][1] == "mine"
 
 
-async def test_a_callback_that_is_replaced_in_mid_call_is_asked_anew(call_simulator: CallSimulator) -> None:
+async def test_callback_replaced_mid_call_is_inspected_again(call_simulator: CallSimulator) -> None:
+    """The call inspects the signature again when the application replaces a callback during the call."""
     phone, got = Patter(), list[Any]()
 
     def alone(event: Any) -> None:
@@ -100,7 +101,8 @@ async def test_a_key_connects_the_caller_with_the_desk(call_simulator: CallSimul
     assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
 
 
-async def test_at_the_end_it_is_there_to_be_read(call_simulator: CallSimulator) -> None:
+async def test_on_call_end_control_is_read_only(call_simulator: CallSimulator) -> None:
+    """The control in on_call_end exposes the outcome, data and history, and its transfer raises CallEnded."""
     seen: list[Any] = []
 
     async def on_call_end(event: dict[str, Any], call: CallControl) -> None:
@@ -115,7 +117,8 @@ async def test_at_the_end_it_is_there_to_be_read(call_simulator: CallSimulator) 
 
 
 # Before the call has begun ------------------------------------------------------------------------------------------------
-async def test_what_is_remembered_before_the_call_is_there_in_it(call_simulator: CallSimulator) -> None:
+async def test_data_set_in_on_call_start_persists(call_simulator: CallSimulator) -> None:
+    """Data that on_call_start stores in the control is available throughout the call."""
     phone, kept = Patter(), list[CallControl]()
 
     def on_call_start(event: dict[str, Any], call: CallControl) -> None:
@@ -136,7 +139,9 @@ async def test_what_is_remembered_before_the_call_is_there_in_it(call_simulator:
     assert (kept[0].ended, kept[0].outcome) == (True, "caller_hung_up")
 
 
-async def test_what_is_said_before_the_call_is_heard_before_the_greeting(call_simulator: CallSimulator) -> None:
+async def test_say_before_call_precedes_greeting(call_simulator: CallSimulator) -> None:
+    """The caller hears what on_call_start says before the greeting."""
+
     def on_call_start(event: dict[str, Any], call: CallControl) -> None:
         call.say("This call is recorded.", interruptible=False)
 
@@ -146,14 +151,17 @@ async def test_what_is_said_before_the_call_is_heard_before_the_greeting(call_si
     assert told(caller, "assistant") == ["This call is recorded.", "Hotel Miller."]
 
 
-async def test_a_call_that_is_not_wanted_ends_as_it_connects(call_simulator: CallSimulator) -> None:
+async def test_on_call_start_hang_up_ends_at_connection(call_simulator: CallSimulator) -> None:
+    """A hang-up in on_call_start ends the call as soon as it connects."""
     async with call_simulator(agent_of(), on_call_start=lambda event, call: call.hang_up()) as caller:
         await caller.carrier.over.wait()
         assert caller.carrier.ended_at == pytest.approx(0.0)
     assert caller.outcome == "agent_hung_up"
 
 
-async def test_a_call_can_be_handed_over_before_anybody_answers_it(call_simulator: CallSimulator) -> None:
+async def test_transfer_before_answer_hands_call_over(call_simulator: CallSimulator) -> None:
+    """The application can transfer a call before the agent answers it."""
+
     async def on_call_start(event: dict[str, Any], call: CallControl) -> None:
         await call.transfer(DESK)
         with pytest.raises(ProviderError, match="is being transferred already"):
@@ -178,7 +186,9 @@ async def test_one_that_cannot_be_is_answered_after_all(call_simulator: CallSimu
         assert (await caller.hears()).text == "Yes."
 
 
-async def test_one_that_is_late_steers_the_call_that_has_begun(call_simulator: CallSimulator) -> None:
+async def test_late_on_call_start_controls_running_call(call_simulator: CallSimulator) -> None:
+    """A slow on_call_start controls the call that has already begun."""
+
     async def on_call_start(event: dict[str, Any], call: CallControl) -> None:
         await trio.sleep(3.0)
         call.say("Here I am.")
@@ -212,7 +222,8 @@ async def test_a_call_that_never_connects_is_over(autojump_clock: Any) -> None:
             wish()
 
 
-def test_no_more_is_kept_for_a_call_to_come_than_anybody_wants() -> None:
+def test_deferred_commands_are_limited_and_validated() -> None:
+    """The control of a pending call keeps at most 64 commands and rejects an invalid transfer number."""
     announced = PendingControl(INFO)
     for _ in range(MAX_DEFERRED_COMMANDS):
         announced.control.say("x")

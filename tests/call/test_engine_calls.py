@@ -53,7 +53,8 @@ async def asks(caller: SimulatedCaller, text: str = "Is a table free?", at: floa
 
 
 # The caller's words ---------------------------------------------------------------------------------------------------
-async def test_words_that_come_after_the_whole_reply_are_told_before_it(call_simulator: CallSimulator) -> None:
+async def test_late_transcript_is_reported_before_reply(call_simulator: CallSimulator) -> None:
+    """A transcript that arrives after the whole reply is reported before that reply."""
     async with call_simulator(agent_with(saying("One moment please.", words_delay=3.0))) as caller:
         await asks(caller)
         await caller.at(8.0)
@@ -64,9 +65,10 @@ async def test_words_that_come_after_the_whole_reply_are_told_before_it(call_sim
     assert [turn.user_text for turn in caller.metrics.turns] == ["Is a table free?"]
 
 
-async def test_words_are_waited_for_two_seconds_and_later_ones_stand_in_their_place(
+async def test_transcript_two_seconds_late_keeps_its_place(
     call_simulator: CallSimulator,
 ) -> None:
+    """The call waits two seconds for a transcript, and a later one takes its proper place in the history."""
     async with call_simulator(agent_with(saying("One moment please.", words_delay=5.0))) as caller:
         await asks(caller)
         await caller.at(8.0)
@@ -75,7 +77,8 @@ async def test_words_are_waited_for_two_seconds_and_later_ones_stand_in_their_pl
     assert [entry["text"] for entry in heard[1]["history"]] == ["Is a table free?", "One moment please."]
 
 
-async def test_words_that_never_come_cost_two_seconds_and_have_no_entry(call_simulator: CallSimulator) -> None:
+async def test_missing_transcript_costs_two_seconds_without_entry(call_simulator: CallSimulator) -> None:
+    """A transcript that never arrives delays the reports by two seconds and makes no entry."""
     async with call_simulator(agent_with(saying("One moment please.", silent=True))) as caller:
         await asks(caller)
         await caller.at(8.0)
@@ -86,7 +89,8 @@ async def test_words_that_never_come_cost_two_seconds_and_have_no_entry(call_sim
     assert len(caller.times("user_speech_eos")) == 1
 
 
-async def test_words_later_than_the_next_eos_stand_before_it(call_simulator: CallSimulator) -> None:
+async def test_transcript_after_next_eos_stands_before_it(call_simulator: CallSimulator) -> None:
+    """A transcript that arrives after the next eos stands before the utterance of that eos."""
     engine = saying("One.", "Two.", words_delay=6.0)
     async with call_simulator(agent_with(engine)) as caller:
         await asks(caller, "First")
@@ -101,7 +105,8 @@ async def test_words_later_than_the_next_eos_stand_before_it(call_simulator: Cal
     assert caller.transcript == [("user", "First"), ("assistant", "One."), ("user", "Second"), ("assistant", "Two.")]
 
 
-async def test_a_question_that_goes_on_before_its_answer_is_heard_is_one_entry(call_simulator: CallSimulator) -> None:
+async def test_question_continued_before_answer_is_one_entry(call_simulator: CallSimulator) -> None:
+    """A question that the caller continues before the answer is audible makes one history entry."""
     engine = ScriptedEngine(llm=ScriptedLLM(["Two rooms, certainly."], first_token=0.8), words_delay=0.1)
     async with call_simulator(agent_with(engine)) as caller:
         await caller.speaks("A room", seconds=0.5)
@@ -116,9 +121,10 @@ async def test_a_question_that_goes_on_before_its_answer_is_heard_is_one_entry(c
     assert engine.heard == [0.0]  # the answer to the first half
 
 
-async def test_the_words_of_who_hangs_up_in_the_middle_of_them_are_there_within_a_second(
+async def test_hang_up_mid_speech_yields_words_promptly(
     call_simulator: CallSimulator,
 ) -> None:
+    """The words of a caller who hangs up while speaking are in the transcript within a second."""
     async with call_simulator(agent_with(saying(words_delay=0.3))) as caller:
         await caller.at(1.0)
         await caller.speaks("Hello there", seconds=1.0, wait=False)
@@ -127,7 +133,8 @@ async def test_the_words_of_who_hangs_up_in_the_middle_of_them_are_there_within_
     assert caller.transcript == [("user", "Hello")]
 
 
-async def test_what_it_guesses_is_told_as_a_partial_and_nothing_else(call_simulator: CallSimulator) -> None:
+async def test_engine_interim_words_are_only_partials(call_simulator: CallSimulator) -> None:
+    """The call reports the engine's interim words as partial transcripts and in no other way."""
     phone, said = Patter(), list[dict[str, Any]]()
     engine = saying("Yes.", interim=True, words_delay=0.4)
     async with call_simulator(agent_with(engine), phone=phone, on_transcript=said.append) as caller:
@@ -140,7 +147,8 @@ async def test_what_it_guesses_is_told_as_a_partial_and_nothing_else(call_simula
 
 
 # What it is told ------------------------------------------------------------------------------------------------------
-async def test_an_engine_learns_how_much_of_it_was_heard(call_simulator: CallSimulator) -> None:
+async def test_engine_learns_how_much_was_heard(call_simulator: CallSimulator) -> None:
+    """The engine learns how much of its reply the caller heard."""
     llm = ScriptedLLM([LONG, "All right."])
     engine = ScriptedEngine(llm=llm, tts=ScriptedTTS(duration=6.0))
     async with call_simulator(agent_with(engine)) as caller:
@@ -155,7 +163,8 @@ async def test_an_engine_learns_how_much_of_it_was_heard(call_simulator: CallSim
     assert LONG.startswith(caller.history[1]["text"] + " ")
 
 
-async def test_its_own_voice_says_the_greeting_and_what_the_application_says(call_simulator: CallSimulator) -> None:
+async def test_engine_voice_speaks_greeting_and_application_say(call_simulator: CallSimulator) -> None:
+    """The engine's own voice speaks the greeting and the application's say."""
     phone, llm = Patter(), ScriptedLLM(["Yes."])
     engine = ScriptedEngine(llm=llm)
     async with call_simulator(agent_with(engine, first_message="Hello."), phone=phone) as caller:
@@ -169,7 +178,8 @@ async def test_its_own_voice_says_the_greeting_and_what_the_application_says(cal
     assert {payload["engine"] for payload in caller.payloads("agent_speech_started")} == {"scripted"}
 
 
-async def test_another_voice_beside_it_says_them_and_it_is_told(call_simulator: CallSimulator) -> None:
+async def test_separate_tts_speaks_and_engine_remembers(call_simulator: CallSimulator) -> None:
+    """A separate TTS speaks the greeting and the application's say, and the engine remembers both texts."""
     phone, llm = Patter(), ScriptedLLM(["Yes."])
     engine = ScriptedEngine(llm=llm)
     agent = agent_with(engine, first_message="Hello.", tts=ScriptedTTS(provider="mouth"))
@@ -183,7 +193,8 @@ async def test_another_voice_beside_it_says_them_and_it_is_told(call_simulator: 
     assert [message["content"] for message in llm.requests[0][1:]] == ["Hello.", "Welcome.", "Is a table free?"]
 
 
-async def test_a_cough_over_it_that_is_too_short_is_dropped(call_simulator: CallSimulator) -> None:
+async def test_short_cough_over_engine_is_discarded(call_simulator: CallSimulator) -> None:
+    """The engine discards a cough over its speech that is shorter than the barge-in threshold."""
     engine = saying("Sure.")
     agent = agent_with(engine, first_message=LONG, vad=ScriptedVAD(end_delay=0.05), endpointing_ms=100)
     async with call_simulator(agent) as caller:
@@ -207,7 +218,8 @@ async def look_up(name: str) -> str:
     return f"{name} is in room 12"
 
 
-async def test_what_tools_gave_is_in_its_conversation_before_it_is_asked_again(call_simulator: CallSimulator) -> None:
+async def test_engine_receives_tool_results_before_next_request(call_simulator: CallSimulator) -> None:
+    """The engine's conversation contains the tool results before its next request."""
     llm = ScriptedLLM([["Let me see.", tool_call("look_up", name="Miller")], "In room 12."])
     engine = ScriptedEngine(llm=llm)
     async with call_simulator(agent_with(engine, tools=[look_up])) as caller:
@@ -219,7 +231,7 @@ async def test_what_tools_gave_is_in_its_conversation_before_it_is_asked_again(c
     assert [definition.name for definition in engine.setups[0].tools] == ["look_up"]
 
 
-async def test_a_goodbye_that_is_cut_hangs_up_on_nobody_and_it_learns_so(call_simulator: CallSimulator) -> None:
+async def test_cut_goodbye_cancels_hang_up_and_tells_engine(call_simulator: CallSimulator) -> None:
     """It was told that the hang-up will follow; now it will not."""
     replies = [
         [tool_call("look_up", name="Miller"), tool_call("end_call")],
@@ -256,9 +268,8 @@ async def test_its_own_detection_of_turns_ends_them(call_simulator: CallSimulato
 
 # Failures -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("tts", [None, ScriptedTTS()])
-async def test_an_engine_that_cannot_be_opened_fails_the_call_with_an_apology_where_there_is_a_voice(
-    call_simulator: CallSimulator, tts: Any
-) -> None:
+async def test_engine_open_failure_apologises_through_available_tts(call_simulator: CallSimulator, tts: Any) -> None:
+    """A call fails if the engine cannot open, and the agent apologises if a voice is available."""
     async with call_simulator(agent_with(saying(fail_to_open=True), tts=tts)) as caller:
         await caller.carrier.over.wait()
         await caller.waits(0.5)
@@ -269,7 +280,7 @@ async def test_an_engine_that_cannot_be_opened_fails_the_call_with_an_apology_wh
 
 @pytest.mark.parametrize("tts", [None, ScriptedTTS()])
 @pytest.mark.parametrize(("fail_at", "heard"), [(4.0, 1), (10.0, 1)])
-async def test_an_engine_that_is_gone_fails_the_call_within_a_second_or_after_the_apology(
+async def test_lost_engine_fails_call_within_time_limit(
     call_simulator: CallSimulator, fail_at: float, heard: int, tts: Any
 ) -> None:
     """In the middle of its reply, and in silence."""
@@ -287,7 +298,8 @@ async def test_an_engine_that_is_gone_fails_the_call_within_a_second_or_after_th
         assert texts[heard:] == [SORRY]
 
 
-async def test_a_call_ends_within_a_second_though_the_engine_hangs(call_simulator: CallSimulator) -> None:
+async def test_call_ends_within_second_despite_hanging_engine(call_simulator: CallSimulator) -> None:
+    """A call ends within a second of the hang-up even if the engine hangs."""
     engine = ScriptedEngine(llm=ScriptedLLM([LONG], hang_after=2), silent=True)
     async with call_simulator(agent_with(engine)) as caller:
         await asks(caller)
@@ -318,7 +330,8 @@ def told_engine(at: At) -> Agent:
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_a_hang_up_ends_a_call_whose_engine_hangs_anywhere(call_simulator: CallSimulator, place: str) -> None:
+async def test_hang_up_ends_call_wherever_engine_hangs(call_simulator: CallSimulator, place: str) -> None:
+    """A hang-up ends the call wherever the engine hangs."""
     at = At(place)
     async with call_simulator(told_engine(at)) as caller:
         await caller.speaks("Hello there", seconds=1.0)
@@ -329,7 +342,7 @@ async def test_a_hang_up_ends_a_call_whose_engine_hangs_anywhere(call_simulator:
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_a_bug_of_an_engine_ends_its_call_with_an_apology(call_simulator: CallSimulator, place: str) -> None:
+async def test_engine_bug_apologises_and_ends_its_call(call_simulator: CallSimulator, place: str) -> None:
     """A bug is what is no ProviderError. A voice that is broken itself cannot apologise."""
     at = At(place, break_down)
     async with call_simulator(told_engine(at)) as caller:
@@ -354,15 +367,17 @@ async def test_a_bug_of_an_engine_ends_its_call_with_an_apology(call_simulator: 
         ("barge_in_min_words", 2),
     ],
 )
-def test_what_a_pipeline_alone_has_is_an_error_that_names_it(name: str, value: Any) -> None:
+def test_pipeline_only_option_with_engine_raises_error(name: str, value: Any) -> None:
+    """An option that only a pipeline supports raises an error that names it."""
     with pytest.raises(ValueError, match=f"engine= cannot be combined with {name}="):
         agent_with(saying(), **{name: value})
     assert issubclass(ConfigurationError, ValueError)
 
 
-async def test_on_message_beside_an_engine_is_ignored_with_one_warning(
+async def test_on_message_with_engine_warns_once(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """An on_message responder beside an engine is ignored with one warning."""
     asked: list[Any] = []
     async with call_simulator(agent_with(saying("Mine.")), on_message=asked.append) as caller:
         await asks(caller)
@@ -373,9 +388,10 @@ async def test_on_message_beside_an_engine_is_ignored_with_one_warning(
     assert "engine=" in record.message
 
 
-async def test_on_call_start_may_change_what_an_engine_is_opened_with(
+async def test_on_call_start_changes_engine_setup(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The on_call_start callback can change the settings with which the call opens an engine."""
     engine = saying("Ja.")
     overrides = {
         "system_prompt": "Desk of {hotel}.",
@@ -398,9 +414,10 @@ async def test_on_call_start_may_change_what_an_engine_is_opened_with(
 
 
 # Metrics --------------------------------------------------------------------------------------------------------------
-async def test_what_there_is_not_costs_nothing_and_no_warning(
+async def test_absent_stt_and_tts_cost_nothing_silently(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The metrics of an engine call have no STT or TTS, charge nothing for them and cause no warning."""
     prices = {"twilio": {"price": 0.0}, "ear": {"unit": "token", "input": 1.0, "output": 1.0}}
     phone = Patter(pricing=prices)
     engine = saying("Yes.", provider="ear", model="e1")
@@ -418,9 +435,10 @@ async def test_what_there_is_not_costs_nothing_and_no_warning(
 
 
 # What is late, slow or gone -------------------------------------------------------------------------------------------
-async def test_what_was_said_first_stands_first_though_nothing_of_the_answer_between_was_heard(
+async def test_unheard_answer_keeps_order_of_utterances(
     call_simulator: CallSimulator,
 ) -> None:
+    """Two utterances keep their order in the transcript if the caller hears nothing of the answer between them."""
     engine = ScriptedEngine(
         llm=ScriptedLLM(["Antidisestablishmentarianism is it.", "Yes."]),
         tts=ScriptedTTS(duration=4.0),
@@ -434,7 +452,8 @@ async def test_what_was_said_first_stands_first_though_nothing_of_the_answer_bet
     assert [text for role, text in caller.transcript if role == "user"] == ["Is a table free?", "Wait."]
 
 
-async def test_words_later_than_the_next_eos_are_not_told_as_those_of_its_turn(call_simulator: CallSimulator) -> None:
+async def test_late_words_do_not_enter_next_turns_metrics(call_simulator: CallSimulator) -> None:
+    """Words that arrive after the next eos do not become the user text of that eos's turn."""
     engine = ScriptedEngine(llm=ScriptedLLM(["One.", "Two."]), tts=ScriptedTTS(duration=0.5), words_delay=(5.0, 0.2))
     async with call_simulator(agent_with(engine)) as caller:
         await asks(caller)
@@ -450,7 +469,8 @@ async def test_words_later_than_the_next_eos_are_not_told_as_those_of_its_turn(c
     ]
 
 
-async def test_what_is_said_behind_an_answer_does_not_take_the_answers_words(call_simulator: CallSimulator) -> None:
+async def test_say_after_answer_keeps_answers_user_text(call_simulator: CallSimulator) -> None:
+    """A say behind an answer leaves the user text with the answer's turn."""
     phone = Patter()
     engine = ScriptedEngine(llm=ScriptedLLM(["One."]), tts=ScriptedTTS(duration=0.5), words_delay=1.5)
     agent = phone.agent("x", vad=ScriptedVAD(end_delay=0.3), engine=engine)
@@ -464,9 +484,7 @@ async def test_what_is_said_behind_an_answer_does_not_take_the_answers_words(cal
 
 
 @pytest.mark.parametrize("opening", [2.0, 8.0])
-async def test_what_is_said_before_the_engine_is_there_is_where_it_was(
-    call_simulator: CallSimulator, opening: float
-) -> None:
+async def test_speech_before_engine_opens_keeps_its_offset(call_simulator: CallSimulator, opening: float) -> None:
     """What is too long ago is silence, so that the offsets of voices hold."""
     engine = saying("Yes.", opening=opening, turn_delay=0.4, ends_turns="vad_silence")
     async with call_simulator(agent_with(engine, vad=ScriptedVAD(end_delay=0.3))) as caller:
@@ -479,7 +497,8 @@ async def test_what_is_said_before_the_engine_is_there_is_where_it_was(
     assert (("user", "Too early.") in caller.transcript) == (opening < 5.0)
 
 
-async def test_a_caller_hears_that_the_engine_is_gone_by_a_session_of_its_own(call_simulator: CallSimulator) -> None:
+async def test_lost_engine_apology_uses_separate_session(call_simulator: CallSimulator) -> None:
+    """A second engine session speaks the apology when the first session is gone."""
     engine = saying("Yes.", fail_at=2.0)
     async with call_simulator(agent_with(engine)) as caller:
         await caller.waits(6.0)
@@ -488,7 +507,8 @@ async def test_a_caller_hears_that_the_engine_is_gone_by_a_session_of_its_own(ca
     assert len(engine.setups) == 2
 
 
-async def test_a_text_of_the_other_voice_is_told_as_that_voices(call_simulator: CallSimulator) -> None:
+async def test_separate_tts_speech_is_reported_under_its_provider(call_simulator: CallSimulator) -> None:
+    """The call reports the greeting of a separate TTS under that TTS and the answer under the engine."""
     other = ScriptedTTS(provider="other")
     agent = agent_with(saying("Yes."), tts=other, first_message="Good evening.")
     async with call_simulator(agent) as caller:
@@ -501,7 +521,8 @@ async def test_a_text_of_the_other_voice_is_told_as_that_voices(call_simulator: 
     assert said_by == [("other", None), (None, "scripted")]
 
 
-async def test_noise_keeps_an_answer_back_no_longer_than_with_a_pipeline(call_simulator: CallSimulator) -> None:
+async def test_long_noise_does_not_hold_back_engine_answer(call_simulator: CallSimulator) -> None:
+    """Long noise does not hold back the answer of an engine for longer than that of a pipeline."""
     engine = ScriptedEngine(llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS(duration=1.0))
     async with call_simulator(agent_with(engine, vad=ScriptedVAD(end_delay=0.3))) as caller:
         await asks(caller)
@@ -510,7 +531,8 @@ async def test_noise_keeps_an_answer_back_no_longer_than_with_a_pipeline(call_si
     assert caller.times("agent_speech_started")[0] < 20.0
 
 
-async def test_how_long_an_engine_thought_is_not_how_long_it_is_heard(call_simulator: CallSimulator) -> None:
+async def test_llm_latency_excludes_engine_playout_time(call_simulator: CallSimulator) -> None:
+    """The total LLM latency of an engine turn excludes the playout time of its reply."""
     engine = ScriptedEngine(llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS(duration=60.0))
     async with call_simulator(agent_with(engine)) as caller:
         await asks(caller)

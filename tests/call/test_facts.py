@@ -76,9 +76,8 @@ class _Curt(TextToSpeechSession):
         yield
 
 
-async def test_a_reply_is_seen_from_its_start_to_its_last_sound(
-    call_simulator: Any, witness: Witness, backend: Backend
-) -> None:
+async def test_reply_events_cover_start_to_last_sound(call_simulator: Any, witness: Witness, backend: Backend) -> None:
+    """The events of a reply cover the time from its start to its last sound."""
     async with call_simulator(answering(backend), seams=witness.seams) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
@@ -96,7 +95,8 @@ async def test_a_reply_is_seen_from_its_start_to_its_last_sound(
     assert witness.of(WordsFinal) == [WordsFinal("What are your hours?")]
 
 
-async def test_a_reply_that_was_cut_says_why_it_ended(call_simulator: Any, witness: Witness, backend: Backend) -> None:
+async def test_cut_reply_event_states_end_reason(call_simulator: Any, witness: Witness, backend: Backend) -> None:
+    """The end event of a cut reply states why the reply ended."""
     async with call_simulator(answering(backend), seams=witness.seams) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
@@ -116,9 +116,10 @@ async def test_observers_see_public_events_in_order(call_simulator: Any, witness
     assert [(event.name, callback_payload(event, caller.carrier.call_sid)) for event in seen] == told
 
 
-async def test_who_takes_part_and_what_edges_round_is_seen_before_it(
+async def test_ready_and_edge_events_precede_reply_events(
     call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
+    """The events for the providers and for the edges of speech precede the events of the reply."""
     async with call_simulator(answering(backend), seams=witness.seams) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
@@ -157,9 +158,10 @@ async def asked(backend: Backend, call_simulator: Any, **options: Any) -> None:
         await caller.waits(8.0)
 
 
-async def test_a_reply_says_which_mind_answers_and_fixed_words_have_none(
+async def test_reply_event_names_llm_except_for_fixed_text(
     call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
+    """A reply event names the answering LLM, and the event of a fixed text names none."""
     await asked(backend, partial(call_simulator, seams=witness.seams), first_message="Hello.")
     assert [(started.source, started.llm_provider, started.model) for started in witness.of(ReplyStarted)] == [
         ("text", "", ""),
@@ -168,9 +170,10 @@ async def test_a_reply_says_which_mind_answers_and_fixed_words_have_none(
 
 
 @pytest.mark.parametrize("after", [0, 2])
-async def test_a_mind_that_fails_is_named_by_the_class_of_its_error(
+async def test_llm_failure_event_names_error_class(
     call_simulator: Any, witness: Witness, backend: Backend, after: int
 ) -> None:
+    """The event of an LLM failure names the class of the error."""
     await asked(
         backend,
         partial(call_simulator, seams=witness.seams),
@@ -180,9 +183,11 @@ async def test_a_mind_that_fails_is_named_by_the_class_of_its_error(
 
 
 @pytest.mark.pipeline("on_message answers")
-async def test_an_application_that_raises_is_named_by_the_class_of_its_own_error(
+async def test_application_error_event_names_its_own_class(
     call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
+    """The event of an application failure names the class of the application's own exception."""
+
     def reception(event: dict[str, Any]) -> str:
         raise KeyError("hours")
 
@@ -197,7 +202,7 @@ async def test_an_application_that_raises_is_named_by_the_class_of_its_own_error
 
 @pytest.mark.pipeline("of the synthesiser")
 @pytest.mark.parametrize("duration", [0.3, 6.0])
-async def test_a_voice_that_fails_is_what_failed_whether_or_not_the_mind_still_thinks(
+async def test_tts_failure_event_is_independent_of_llm_progress(
     call_simulator: Any, witness: Witness, backend: Backend, duration: float
 ) -> None:
     """The apology fails, too."""
@@ -212,9 +217,8 @@ async def test_a_voice_that_fails_is_what_failed_whether_or_not_the_mind_still_t
 
 
 @pytest.mark.pipeline("of the synthesiser")
-async def test_a_voice_that_ends_before_its_text_is_what_failed(
-    call_simulator: Any, witness: Witness, backend: Backend
-) -> None:
+async def test_tts_ending_early_is_reported_as_failure(call_simulator: Any, witness: Witness, backend: Backend) -> None:
+    """The failure event names the TTS if the TTS ends before its text."""
     sentences = " ".join(f"This is sentence number {number} of many." for number in range(20))
     await asked(
         backend,
@@ -226,9 +230,10 @@ async def test_a_voice_that_ends_before_its_text_is_what_failed(
 
 
 @pytest.mark.pipeline("of the recogniser")
-async def test_a_call_says_by_its_class_what_went_wrong_first(
+async def test_call_failure_event_names_first_error_class(
     call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:
+    """The failure event of a call names the class of the first error."""
     async with call_simulator(answering(backend, stt=ScriptedSTT(fail_at=0.5)), seams=witness.seams) as caller:
         await caller.speaks("What are your hours?", seconds=2.0)
         await caller.carrier.over.wait()

@@ -100,9 +100,10 @@ def changes(value: Any, *rest: object) -> Any:
 @pytest.mark.parametrize(
     ("name", "hook"), [(name, hook) for name in NAMES for hook in (raises, raises_later)] + [("before_llm", changes)]
 )
-async def test_a_hook_that_raises_changes_nothing_and_no_instant_and_is_told_with_call_and_name(
+async def test_raising_hook_changes_nothing_and_is_reported(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, name: str, hook: Any
 ) -> None:
+    """A raising hook changes neither data nor timing, and the log reports it with the call and the hook name."""
     without = await undisturbed(call_simulator, name)
     assert (await talk(call_simulator, **options_of(name, hook))).is_like(without)
     records = warned(caplog)
@@ -115,9 +116,11 @@ async def test_a_hook_that_raises_changes_nothing_and_no_instant_and_is_told_wit
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_hook_that_gives_the_wrong_type_counts_as_one_that_raises(
+async def test_wrong_hook_type_is_treated_as_raising(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
+    """A hook that returns a wrong type has the same effect as a hook that raises."""
+
     def wrong(*arguments: object) -> Any:
         return 5
 
@@ -144,9 +147,11 @@ async def test_a_hook_that_gives_the_wrong_type_counts_as_one_that_raises(
         *[(name, "Half \ud83d.", "must give text that can be encoded in UTF-8, not str") for name in TEXTS],
     ],
 )
-async def test_an_answer_that_cannot_be_used_is_said_to_be_so(
+async def test_unusable_hook_result_is_explained_in_warning(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, name: str, answer: Any, message: str
 ) -> None:
+    """A hook result that the call cannot use changes nothing, and a warning explains the problem."""
+
     def hook(value: Any) -> Any:
         return answer
 
@@ -169,9 +174,10 @@ class _Never:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_hook_that_never_returns_is_cancelled_at_its_deadline_and_the_original_passes(
+async def test_hook_timeout_cancels_hook_and_keeps_original(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
+    """The call cancels a hook that never returns at its deadline, and the original value passes."""
     hook = _Never()
     without = await undisturbed(call_simulator, name)
     late = await talk(call_simulator, **options_of(name, hook))
@@ -184,14 +190,15 @@ async def test_a_hook_that_never_returns_is_cancelled_at_its_deadline_and_the_or
     assert late.first("agent_speech_started") - without.first("agent_speech_started") <= TIERS[name].deadline + 0.01
     if name in OFTEN:  # every 20 ms of a deadline would be for ever
         assert hook.asked == 1
-        assert warned(caplog)[0].message.endswith("; the original passes, and it is not asked again in this call")
+        assert warned(caplog)[0].message.endswith("; the original passes, and it is disabled for this call")
         assert len(warned(caplog)) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_hook_over_its_budget_is_warned_about_once_per_call(
+async def test_slow_hook_warns_once_per_call(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
+    """A hook that exceeds its time budget causes one warning per call."""
     tier = TIERS[name]
 
     async def slow(value: Any) -> Any:
@@ -201,10 +208,12 @@ async def test_a_hook_over_its_budget_is_warned_about_once_per_call(
     without = await undisturbed(call_simulator, name)
     assert (await talk(call_simulator, **options_of(name, slow))).words == without.words
     [record] = warned(caplog)
-    assert f"slow took {(tier.budget + 0.004) * 1000:.0f} ms, its budget is {tier.budget * 1000:g} ms" in record.message
+    assert f"slow took {(tier.budget + 0.004) * 1000:.0f} ms; its budget is {tier.budget * 1000:g} ms" in record.message
 
 
-async def test_a_hook_of_one_call_that_never_returns_moves_no_other_call(call_simulator: CallSimulator) -> None:
+async def test_hanging_hook_delays_no_other_call(call_simulator: CallSimulator) -> None:
+    """A hook that never returns in one call delays no other call."""
+
     async def hang_for_the_first(text: str, ctx: Any) -> str:
         if ctx.call_id.endswith("1"):
             await trio.sleep_forever()
@@ -226,7 +235,7 @@ async def test_a_hook_of_one_call_that_never_returns_moves_no_other_call(call_si
     assert await other(alone=False) == await other(alone=True)
 
 
-async def test_a_plain_hook_that_blocks_is_reported_once_by_its_time() -> None:
+async def test_blocking_sync_hook_is_reported_once() -> None:
     """On the real clock: no other can show that the loop stood still."""
 
     class Call:
@@ -259,12 +268,13 @@ async def test_a_plain_hook_that_blocks_is_reported_once_by_its_time() -> None:
     blocked, slow = [record.getMessage() for record in records]
     assert "blocks blocked every call for " in blocked
     assert "hook after_llm.on_chunk: " in slow
-    assert slow.endswith(" ms, its budget is 1 ms")
+    assert slow.endswith(" ms; its budget is 1 ms")
 
 
-async def test_cancelling_the_reply_cancels_the_hook_that_it_waits_for(
+async def test_cancelling_reply_cancels_pending_hook(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Cancelling a reply cancels the hook for which the reply waits."""
     hook = _Never()
     async with call_simulator(agent_of(HOURS, **options_of("before_llm", hook))) as caller:
         await caller.speaks("Your hours?", seconds=1.0)
@@ -287,7 +297,8 @@ async def reply_of(call_simulator: CallSimulator, reply: str, **options: Any) ->
 LONG = "Initech is cheaper by far. Our own tables are better. Yes, buy from Initech instead."
 
 
-async def test_a_blocked_sentence_is_replaced_once_and_the_others_are_said(call_simulator: CallSimulator) -> None:
+async def test_blocked_sentence_is_replaced_once(call_simulator: CallSimulator) -> None:
+    """A guardrail replaces a blocked sentence once, and the agent says the other sentences."""
     rail = guardrail("rivals", blocked_terms=["initech"], replacement="Let us talk about us.")
     assert await reply_of(call_simulator, LONG, guardrails=[rail]) == (
         "Let us talk about us. Our own tables are better."
@@ -306,7 +317,9 @@ async def test_a_guardrail_sees_the_rewritten_sentence(call_simulator: CallSimul
     assert "**Initech** is cheaper by far." in seen
 
 
-async def test_a_check_may_be_async_and_take_the_context(call_simulator: CallSimulator) -> None:
+async def test_guardrail_check_can_be_async_with_context(call_simulator: CallSimulator) -> None:
+    """A guardrail check can be async and can receive the context."""
+
     async def check(text: str, ctx: Any) -> bool:
         await trio.sleep(0.05)
         return "tables" in text and ctx.history[-1]["role"] == "user"
@@ -315,9 +328,10 @@ async def test_a_check_may_be_async_and_take_the_context(call_simulator: CallSim
     assert (await reply_of(call_simulator, LONG, guardrails=[rail])).split(". ")[1] == "No comment on these"
 
 
-async def test_the_first_guardrail_that_blocks_counts_and_its_replacement_is_not_checked(
+async def test_first_blocking_guardrail_wins_without_recheck(
     call_simulator: CallSimulator,
 ) -> None:
+    """The first guardrail that blocks decides, and no guardrail checks its replacement."""
     asked: list[str] = []
     first = guardrail("one", ["Initech"], replacement="Initech is a name that I must not say.")
     second = guardrail("two", check=asked.append)  # type: ignore[arg-type]
@@ -343,9 +357,10 @@ async def test_a_check_that_never_returns_blocks(
     assert warned(caplog)[0].message.endswith(" did not return within 3 s; blocked")
 
 
-async def test_the_log_and_the_facts_do_not_repeat_what_was_blocked(
+async def test_log_and_events_omit_blocked_text(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The log and the events do not repeat the blocked text."""
     caplog.set_level(logging.DEBUG)
     await reply_of(call_simulator, LONG, guardrails=[guardrail("rivals", ["initech"])])
     assert not [record for record in caplog.records if "Initech" in record.getMessage()]
@@ -354,17 +369,20 @@ async def test_the_log_and_the_facts_do_not_repeat_what_was_blocked(
     ] * 2
 
 
-async def test_text_transforms_are_applied_in_order_to_each_sentence(call_simulator: CallSimulator) -> None:
+async def test_text_transforms_apply_in_order_per_sentence(call_simulator: CallSimulator) -> None:
+    """The text transforms apply in their order to each sentence."""
     transforms = [lambda text: text.replace("nine", "ten"), lambda text: text.replace("ten", "eleven"), str.upper]
     assert await reply_of(call_simulator, HOURS, text_transforms=transforms) == "WE OPEN AT ELEVEN. WE CLOSE AT FIVE."
 
 
-async def test_a_transform_that_leaves_nothing_drops_the_sentence_and_one_that_raises_is_left_out(
+async def test_empty_transform_drops_sentence_failing_is_skipped(
     call_simulator: CallSimulator,
 ) -> None:
+    """A transform that returns nothing drops the sentence, and the call skips a transform that raises."""
     transforms = [lambda text: "" if "nine" in text else text, raises, str.upper]
     assert await reply_of(call_simulator, HOURS, text_transforms=transforms) == "WE CLOSE AT FIVE."
 
 
-async def test_nothing_but_marks_left_of_a_reply_says_nothing(call_simulator: CallSimulator) -> None:
+async def test_reply_transformed_to_blanks_says_nothing(call_simulator: CallSimulator) -> None:
+    """The agent says nothing if the text transforms leave only blanks of a reply."""
     assert await reply_of(call_simulator, HOURS, text_transforms=[lambda text: "  "]) == ""

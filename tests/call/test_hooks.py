@@ -40,7 +40,8 @@ async def answered(call_simulator: CallSimulator, hooks: PipelineHooks, *replies
 
 
 # The order and the context --------------------------------------------------------------------------------------------
-async def test_hooks_are_asked_in_the_order_in_which_data_meets_them(call_simulator: CallSimulator) -> None:
+async def test_hooks_run_in_data_flow_order(call_simulator: CallSimulator) -> None:
+    """The call runs the hooks in the order in which data reaches them."""
     asked: list[str] = []
 
     def note(name: str) -> Any:
@@ -65,7 +66,8 @@ async def test_hooks_are_asked_in_the_order_in_which_data_meets_them(call_simula
     assert caller.transcript == [("user", "Your hours?"), ("assistant", HOURS)]
 
 
-async def test_the_context_names_the_call_and_has_the_history_so_far(call_simulator: CallSimulator) -> None:
+async def test_hook_context_has_call_and_current_history(call_simulator: CallSimulator) -> None:
+    """The hook context names the call and holds the history so far."""
     seen: dict[str, HookContext] = {}
     async with call_simulator(
         agent_of(
@@ -121,7 +123,9 @@ async def test_hooks_may_be_sync_or_async(call_simulator: CallSimulator, sync: b
     assert caller.transcript == [("user", "YOUR HOURS?"), ("assistant", HOURS.upper())]
 
 
-async def test_no_hook_set_is_not_one_more_await_and_the_same_call(call_simulator: CallSimulator) -> None:
+async def test_call_without_hooks_adds_no_await(call_simulator: CallSimulator) -> None:
+    """A call without hooks adds no await and equals a call with empty hooks in every instant."""
+
     async def once(**options: Any) -> Any:
         async with call_simulator(agent_of(HOURS, **options)) as caller:
             await ask(caller)
@@ -137,9 +141,8 @@ async def test_no_hook_set_is_not_one_more_await_and_the_same_call(call_simulato
 # The caller's audio ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["before_send_to_stt", "before_stt"])
 @pytest.mark.parametrize("accepts", [PCM16_8K, None])
-async def test_before_stt_gets_the_callers_audio_as_16_bit_at_8_khz(
-    call_simulator: CallSimulator, name: str, accepts: Any
-) -> None:
+async def test_before_stt_receives_16_bit_8_khz_audio(call_simulator: CallSimulator, name: str, accepts: Any) -> None:
+    """The before_stt hook receives the caller's audio as 16-bit samples at 8 kHz."""
     heard: list[bytes] = []
     stt = ScriptedSTT() if accepts is None else ScriptedSTT(accepts=accepts)
     caller, _ = await answered(call_simulator, PipelineHooks(**{name: lambda pcm: heard.append(pcm) or pcm}), stt=stt)
@@ -148,9 +151,10 @@ async def test_before_stt_gets_the_callers_audio_as_16_bit_at_8_khz(
     assert caller.transcript == [("user", "Your hours?"), ("assistant", HOURS)]
 
 
-async def test_dropped_audio_is_silence_to_the_recogniser_and_the_voice_is_still_heard(
+async def test_audio_dropped_before_stt_still_reaches_vad(
     call_simulator: CallSimulator,
 ) -> None:
+    """The STT receives silence for audio that before_stt drops, and the VAD still hears the caller's voice."""
     async with call_simulator(agent_of(hooks=PipelineHooks(before_send_to_stt=lambda pcm: None))) as caller:
         await ask(caller)
         await caller.waits(5.0)
@@ -197,7 +201,8 @@ async def answered_silently(call_simulator: CallSimulator, hooks: PipelineHooks,
 
 
 # The caller's words ---------------------------------------------------------------------------------------------------
-async def test_after_stt_sees_partial_and_final_results_and_may_rewrite_them(call_simulator: CallSimulator) -> None:
+async def test_after_stt_can_rewrite_partial_and_final_transcripts(call_simulator: CallSimulator) -> None:
+    """The after_stt hook receives partial and final transcripts and can rewrite them."""
     seen: list[tuple[str, bool]] = []
 
     def rewrite(transcript: Transcript) -> Transcript | str:
@@ -215,9 +220,10 @@ async def test_after_stt_sees_partial_and_final_results_and_may_rewrite_them(cal
     assert caller.transcript[0] == ("user", "My hours?")
 
 
-async def test_after_stt_none_drops_a_partial_result_and_takes_the_words_from_a_final_one(
+async def test_after_stt_none_drops_partial_and_empties_final(
     call_simulator: CallSimulator,
 ) -> None:
+    """A None from after_stt drops a partial transcript and removes the words of a final one."""
     drop_partials = PipelineHooks(after_stt=lambda transcript: transcript if transcript.final else None)
     caller, _ = await answered(call_simulator, drop_partials, stt=ScriptedSTT(interim_every=0.3))
     assert caller.payloads("transcript_partial") == []
@@ -228,9 +234,10 @@ async def test_after_stt_none_drops_a_partial_result_and_takes_the_words_from_a_
 
 
 # The question ---------------------------------------------------------------------------------------------------------
-async def test_before_llm_replaces_the_messages_once_per_turn_and_none_keeps_them(
+async def test_before_llm_replaces_messages_once_per_turn(
     call_simulator: CallSimulator,
 ) -> None:
+    """The before_llm hook replaces the messages once per turn, and None keeps them."""
     asked: list[list[Mapping[str, Any]]] = []
 
     async def augment(messages: list[Mapping[str, Any]], ctx: HookContext) -> list[Mapping[str, Any]] | None:
@@ -253,9 +260,10 @@ async def test_before_llm_replaces_the_messages_once_per_turn_and_none_keeps_the
 
 
 # The answer -----------------------------------------------------------------------------------------------------------
-async def test_on_chunk_rewrites_each_piece_of_the_answer_before_it_is_cut_into_sentences(
+async def test_on_chunk_rewrites_pieces_before_sentence_splitting(
     call_simulator: CallSimulator,
 ) -> None:
+    """The on_chunk hook rewrites each piece of the answer before the call splits it into sentences."""
     chunks: list[str] = []
 
     def no_ums(chunk: str) -> str:
@@ -270,7 +278,8 @@ async def test_on_chunk_rewrites_each_piece_of_the_answer_before_it_is_cut_into_
     assert sound_of_agent(caller) == "We open at nine.We close."
 
 
-async def test_on_response_has_the_whole_answer_and_holds_it_back(call_simulator: CallSimulator) -> None:
+async def test_on_response_receives_whole_answer_before_speech(call_simulator: CallSimulator) -> None:
+    """The on_response hook receives the whole answer, and no speech starts before the hook returns."""
     seen: list[tuple[str, HookContext]] = []
 
     async def validate(text: str, ctx: HookContext) -> str:
@@ -289,7 +298,8 @@ async def test_on_response_has_the_whole_answer_and_holds_it_back(call_simulator
     assert later == pytest.approx(0.5 + 0.3 * (7 - 4) / 7, abs=0.001)
 
 
-async def test_on_response_none_keeps_the_answer_and_empty_says_nothing(call_simulator: CallSimulator) -> None:
+async def test_on_response_none_keeps_and_empty_silences_answer(call_simulator: CallSimulator) -> None:
+    """A None from on_response keeps the answer, and an empty text makes the agent say nothing."""
     kept, _ = await answered(call_simulator, PipelineHooks(after_llm={"on_response": lambda text: None}))
     assert kept.transcript[1] == ("assistant", HOURS)
     silent, _ = await answered_silently(call_simulator, PipelineHooks(after_llm={"on_response": lambda text: ""}))
@@ -297,9 +307,10 @@ async def test_on_response_none_keeps_the_answer_and_empty_says_nothing(call_sim
     assert not silent.times("agent_speech_started")
 
 
-async def test_an_answer_without_text_reaches_no_hook_so_that_silence_stays_silence(
+async def test_empty_answer_skips_hooks_and_stays_silent(
     call_simulator: CallSimulator,
 ) -> None:
+    """An answer without text reaches no hook and stays silent."""
     asked: list[str] = []
 
     def hook(text: str) -> str:
@@ -334,7 +345,9 @@ async def test_the_legacy_callable_works_as_on_response(call_simulator: CallSimu
     assert caller.transcript[1] == ("assistant", HOURS.upper())
 
 
-async def test_what_the_caller_heard_of_a_rewritten_reply_is_the_rewrite(call_simulator: CallSimulator) -> None:
+async def test_heard_text_of_rewritten_reply_is_rewrite(call_simulator: CallSimulator) -> None:
+    """The heard text of a rewritten reply is the rewritten text."""
+
     def rewrite(sentence: str) -> str:
         return sentence.replace("nine", "eight thirty").replace("five", "midnight on Sundays only")
 
@@ -351,7 +364,8 @@ async def test_what_the_caller_heard_of_a_rewritten_reply_is_the_rewrite(call_si
     assert caller.transcript[1] == ("assistant", first.text)
 
 
-async def test_an_on_message_reply_passes_everything_from_after_llm_on(call_simulator: CallSimulator) -> None:
+async def test_on_message_reply_passes_hooks_from_after_llm(call_simulator: CallSimulator) -> None:
+    """An on_message reply passes through every hook from after_llm on."""
     events: list[dict[str, Any]] = []
     seen: list[str] = []
 
@@ -386,9 +400,9 @@ async def test_an_on_message_reply_passes_everything_from_after_llm_on(call_simu
 
 # The agent's audio ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["before_synthesize", "before_tts"])
-async def test_before_synthesize_rewrites_a_sentence_and_none_skips_it(
-    call_simulator: CallSimulator, name: str
-) -> None:
+async def test_before_synthesize_rewrites_sentence_or_skips_it(call_simulator: CallSimulator, name: str) -> None:
+    """The before_synthesize hook rewrites a sentence, and None skips it."""
+
     def rewrite(text: str, ctx: HookContext) -> str | None:
         return None if "nine" in text else text.replace("five", "17:00")
 
@@ -398,9 +412,10 @@ async def test_before_synthesize_rewrites_a_sentence_and_none_skips_it(
 
 @pytest.mark.parametrize("name", ["after_tts", "after_synthesize"])
 @pytest.mark.parametrize("pcm_voice", [True, False])
-async def test_after_synthesize_gets_the_agents_audio_and_the_sentence_that_it_is_of(
+async def test_after_synthesize_receives_audio_with_its_sentence(
     call_simulator: CallSimulator, name: str, pcm_voice: bool
 ) -> None:
+    """The after_synthesize hook receives the agent's audio together with its sentence."""
     seen: list[tuple[int, str]] = []
 
     def hook(pcm: bytes, text: str, ctx: HookContext) -> bytes:
@@ -417,9 +432,10 @@ async def test_after_synthesize_gets_the_agents_audio_and_the_sentence_that_it_i
     assert caller.transcript[1] == ("assistant", HOURS)
 
 
-async def test_after_tts_is_asked_before_after_synthesize_and_what_it_gives_is_heard(
+async def test_after_tts_runs_before_after_synthesize(
     call_simulator: CallSimulator,
 ) -> None:
+    """The after_tts hook runs before after_synthesize, and the caller hears the audio that it returns."""
     hooks = PipelineHooks(
         after_tts=lambda pcm: bytes(len(pcm)),
         after_synthesize=lambda pcm: pcm if not any(pcm) else None,
@@ -431,9 +447,8 @@ async def test_after_tts_is_asked_before_after_synthesize_and_what_it_gives_is_h
 
 
 @pytest.mark.parametrize("nothing", [None, b""])
-async def test_audio_that_a_hook_discards_is_not_heard_and_a_sentence_without_any_was_not_said(
-    call_simulator: CallSimulator, nothing: bytes | None
-) -> None:
+async def test_audio_discarded_by_hook_is_not_heard(call_simulator: CallSimulator, nothing: bytes | None) -> None:
+    """The caller does not hear audio that a hook discards, and a sentence without audio counts as unsaid."""
     for dropped, kept in (("nine", "We close at five."), ("five", "We open at nine.")):
         hooks = PipelineHooks(after_synthesize=lambda pcm, text, drop=dropped: nothing if drop in text else pcm)
         caller, _ = await answered(call_simulator, hooks)
@@ -444,7 +459,8 @@ async def test_audio_that_a_hook_discards_is_not_heard_and_a_sentence_without_an
     assert silent.transcript == [("user", "Your hours?")]
 
 
-async def test_a_sentence_whose_first_audio_is_discarded_was_still_said(call_simulator: CallSimulator) -> None:
+async def test_sentence_counts_despite_discarded_first_audio(call_simulator: CallSimulator) -> None:
+    """A sentence still counts as said if a hook discards its first audio."""
     count = 0
 
     def drop_first(pcm: bytes) -> bytes | None:
@@ -456,7 +472,7 @@ async def test_a_sentence_whose_first_audio_is_discarded_was_still_said(call_sim
     assert caller.transcript[1] == ("assistant", HOURS)
 
 
-async def test_audio_may_be_stretched_and_what_was_heard_of_it_stays_exact(call_simulator: CallSimulator) -> None:
+async def test_stretched_audio_keeps_heard_text_exact(call_simulator: CallSimulator) -> None:
     """Twice as long: an interruption at the same instant leaves half as much said."""
 
     async def heard(hook: Any) -> Any:
@@ -476,9 +492,10 @@ async def test_audio_may_be_stretched_and_what_was_heard_of_it_stays_exact(call_
 
 
 # The application's own texts ------------------------------------------------------------------------------------------
-async def test_a_greeting_meets_the_transforms_and_the_voices_hooks_but_not_what_judges_a_model(
+async def test_greeting_passes_transforms_and_tts_hooks_only(
     call_simulator: CallSimulator,
 ) -> None:
+    """A greeting passes the text transforms and the TTS hooks, and it skips the hooks that judge an LLM."""
     seen: list[str] = []
     hooks = PipelineHooks(
         after_transcribe=lambda text: seen.append("after_transcribe"),
@@ -529,9 +546,10 @@ async def test_vetoes_and_blocked_sentences_are_internal_events(
     assert events == [TurnVetoed(first, 1), LlmStarted(second, 2), SentenceBlocked(second, 2, "hours")]
 
 
-async def test_the_language_of_the_agent_selects_the_abbreviations_at_which_its_answer_is_not_cut(
+async def test_agent_language_selects_sentence_abbreviations(
     call_simulator: CallSimulator,
 ) -> None:
+    """The agent's language selects the abbreviations at which the call does not split an answer."""
     sentences: dict[str, list[str]] = {"en": [], "de": []}
     for language, seen in sentences.items():
         hooks = PipelineHooks(before_tts=lambda text, seen=seen: seen.append(text) or text)
@@ -565,7 +583,7 @@ async def test_the_pages_example_hooks_work_with_one_argument(call_simulator: Ca
     assert caller.transcript[1] == ("assistant", "We open at [time]. We close at five. Goodbye.")
 
 
-async def test_hooks_from_on_call_start_are_for_that_call_alone(call_simulator: CallSimulator) -> None:
+async def test_on_call_start_hooks_apply_only_to_call(call_simulator: CallSimulator) -> None:
     """Contract 8.14: overrides at the start of a call corrupt neither the agent nor another call."""
     phone, calls = Patter(), []
     agent = agent_of(HOURS, hooks=PipelineHooks(before_synthesize=lambda text: text.replace("nine", "ten")))
@@ -584,9 +602,10 @@ async def test_hooks_from_on_call_start_are_for_that_call_alone(call_simulator: 
     assert heard == ["WE OPEN AT NINE WE CLOSE AT FIVE", "We open at ten. We close at five."]
 
 
-async def test_an_override_that_is_no_hooks_is_warned_about_and_the_agents_own_stay(
+async def test_invalid_hooks_override_warns_and_keeps_hooks(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """An invalid hooks override causes a warning, and the agent's own hooks stay in force."""
     agent = agent_of(HOURS, hooks=PipelineHooks(before_synthesize=str.upper))
     async with call_simulator(agent, on_call_start=lambda event: {"hooks": {"before_synthesize": None}}) as caller:
         await ask(caller)
@@ -596,7 +615,8 @@ async def test_an_override_that_is_no_hooks_is_warned_about_and_the_agents_own_s
     assert "hooks must be a PipelineHooks, got dict" in record.message
 
 
-async def test_two_calls_at_once_share_their_hooks_and_nothing_else(call_simulator: CallSimulator) -> None:
+async def test_concurrent_calls_share_only_their_hooks(call_simulator: CallSimulator) -> None:
+    """Two concurrent calls share their hooks and nothing else."""
     seen: set[tuple[str, str]] = set()
     agent = agent_of(
         HOURS, hooks=PipelineHooks(after_transcribe=lambda text, ctx: seen.add((ctx.call_id, text)) or text)

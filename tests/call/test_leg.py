@@ -122,7 +122,9 @@ async def test_the_hundredth_bad_message_ends_the_stream(autojump_clock: Any, ca
     seen = await reports_of(*["bad"] * MAX_BAD_MESSAGES, DigitPressed("1"))
     assert [one[0] for one in seen[:3]] == ["WireError", "SocketClosed", "down"]
     assert "1" not in seen
-    assert [record.message for record in caplog.records] == ["call CA1: ignoring what its stream may not send: bad"]
+    assert [record.message for record in caplog.records] == [
+        "call CA1: ignoring an invalid message from the carrier: bad"
+    ]
     assert (await reports_of(*["bad"] * (MAX_BAD_MESSAGES - 1), DigitPressed("1")))[0] == "1"
 
 
@@ -138,6 +140,6 @@ async def test_a_silent_carrier_is_pinged_then_gone(autojump_clock: Any) -> None
     """The ping wakes the writer, which sends it; without an answer the leg is down."""
     assert await reports_of() == [
         "wake",
-        ("Silent", f"the carrier said nothing for {2 * PING_AFTER_S:g} s"),
+        ("Silent", f"the carrier sent nothing for {2 * PING_AFTER_S:g} s"),
         ("down", "failed"),
     ]

@@ -29,7 +29,7 @@ async def test_a_full_feed_drops_the_oldest_and_counts() -> None:
     for item in range(5):
         feed.put(item)
     assert (await feed.take(), feed.dropped) == ([2, 3, 4], 2)
-    assert repr(feed) == "<Feed 0/3, 2 dropped>"
+    assert repr(feed) == "<DropOldestChannel 0/3, 2 dropped>"
     with trio.move_on_after(0) as waiting:
         await feed.take()
     assert waiting.cancelled_caught
@@ -54,9 +54,10 @@ async def test_opening_has_a_deadline_and_use_has_none(autojump_clock: trio.test
             pytest.fail("it was not ready")
 
 
-async def test_what_goes_wrong_while_opening_or_in_use_comes_out_as_itself(
+async def test_open_with_timeout_passes_other_errors_through(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """The function open_with_timeout passes errors from opening and from use through unchanged."""
     with pytest.raises(ProviderError, match="no session"):
         async with open_with_timeout(ScriptedSTT(fail_to_open=True).open(language="en"), "acme"):
             pass
@@ -81,7 +82,7 @@ class Slow(ScriptedVAD):
             yield inner
 
 
-async def test_a_detector_that_is_behind_loses_the_oldest_and_edges_stay_where_they_were(
+async def test_lagging_vad_loses_oldest_audio_keeps_edges(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """3 s of sound, of which it is given the last second; the first two are silence to it."""
@@ -124,9 +125,10 @@ async def test_only_the_last_eight_seconds_are_remembered(autojump_clock: trio.t
     assert abs(int(recent[-1]) - 40 * 39) < 40
 
 
-async def test_a_recogniser_that_is_behind_gets_silence_for_what_was_dropped(
+async def test_lagging_stt_receives_silence_for_dropped_audio(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """An STT that lags behind receives silence in place of the dropped audio."""
     taken: list[bytes] = []
 
     class Session(SpeechToTextSession):
@@ -159,9 +161,11 @@ async def test_a_recogniser_that_is_behind_gets_silence_for_what_was_dropped(
     assert len(taken[0]) == 100 * 160
 
 
-async def test_a_session_of_the_recogniser_that_ends_by_itself_leaves_the_call_up(
+async def test_stt_session_ending_by_itself_keeps_call_up(
     call_simulator: CallSimulator,
 ) -> None:
+    """The call stays up if the STT session ends by itself."""
+
     class Short(ScriptedSTT):
         @asynccontextmanager
         async def open(self, *, language: str) -> AsyncIterator[Any]:

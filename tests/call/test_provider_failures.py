@@ -19,9 +19,10 @@ RATES = "8000, 16000, 22050, 24000, 44100 or 48000 Hz"
 
 # A mind, or a voice: the reply fails, the call goes on -------------------------------------------------------------------
 @pytest.mark.parametrize("place", ["llm.stream", "llm.first", "llm.next", "llm.close", "tts.speak", "tts.first"])
-async def test_what_fails_before_the_first_audio_is_apologised_for_once(
+async def test_failure_before_first_audio_apologises_once(
     call_simulator: CallSimulator, place: str, backend: Backend
 ) -> None:
+    """The agent apologises once for a failure before the first audio."""
     async with call_simulator(backend.told_agent(At(place, give_up, nth=1), error_message="Sorry.")) as caller:
         await caller.speaks("Hello", seconds=0.5)
         apology = await caller.hears()
@@ -33,9 +34,10 @@ async def test_what_fails_before_the_first_audio_is_apologised_for_once(
     assert "error" not in caller.payloads("call_end")[0]
 
 
-async def test_half_a_character_is_a_reply_that_fails_and_no_call_whoever_gave_it(
+async def test_lone_surrogate_fails_reply_and_not_call(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
+    """A lone surrogate in a text fails the reply and not the call, for the LLM and for a say."""
     phone = Patter()
     async with call_simulator(backend.agent_of("Half \ud83d.", "Good."), phone=phone) as caller:
         await caller.speaks("Hello", seconds=0.5)
@@ -45,13 +47,12 @@ async def test_half_a_character_is_a_reply_that_fails_and_no_call_whoever_gave_i
         await caller.speaks("Again", seconds=0.5)
         await caller.hears()
     assert (caller.outcome, told(caller, "assistant")[-1]) == ("caller_hung_up", "Good.")
-    why = "half a character is no text that can be said"
+    why = "The text contains a lone surrogate (invalid Unicode)."
     assert [record.message.partition(": ")[2] for record in caplog.records] == [f"a reply failed: {why}"] * 2
 
 
-async def test_a_mind_that_fails_in_the_middle_is_cut_and_apologised_for(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_llm_failure_mid_reply_cuts_and_apologises(call_simulator: CallSimulator, backend: Backend) -> None:
+    """An LLM failure in the middle of a reply cuts the reply, and the agent apologises."""
     llm = ScriptedLLM(["One two three four. Five six seven eight."], duration=4.0, fail_after=7)
     async with call_simulator(backend.agent_of(llm=llm)) as caller:
         await caller.speaks("Count", seconds=0.5)
@@ -64,10 +65,11 @@ async def test_a_mind_that_fails_in_the_middle_is_cut_and_apologised_for(
     ]
 
 
-async def test_a_voice_that_fails_in_the_middle_apologises_once_and_not_for_the_apology(
+async def test_tts_failure_mid_reply_apologises_once(
     call_simulator: CallSimulator,
     backend: Backend,
 ) -> None:
+    """A TTS failure in the middle of a reply causes one apology, and a failed apology causes no second one."""
     agent = backend.agent_of("One two three four five six.", tts=ScriptedTTS(fail_after=0.5))
     async with call_simulator(agent) as caller:
         await caller.speaks("Count", seconds=0.5)
@@ -78,18 +80,16 @@ async def test_a_voice_that_fails_in_the_middle_apologises_once_and_not_for_the_
         assert caller.state == {"user": "listening", "agent": "idle"}
 
 
-async def test_a_mind_that_hangs_is_given_up_after_fifteen_seconds(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_hanging_llm_times_out_after_fifteen_seconds(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The call gives up an LLM that hangs after fifteen seconds."""
     async with call_simulator(backend.told_agent(At("llm.stream", nth=1))) as caller:
         await caller.speaks("Hello", seconds=0.5)
         apology = await caller.hears()
         assert (apology.text, apology.started) == (SORRY, pytest.approx(1.0 + 15.0 + 0.2))
 
 
-async def test_a_voice_that_hangs_in_the_middle_is_given_up_too(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_tts_hanging_mid_reply_times_out(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The call also gives up a TTS that hangs in the middle of a reply."""
     agent = backend.agent_of("One two three four five six.", tts=ScriptedTTS(hang_after=0.5), error_message="Er")
     async with call_simulator(agent) as caller:
         await caller.speaks("Count", seconds=0.5)
@@ -100,9 +100,11 @@ async def test_a_voice_that_hangs_in_the_middle_is_given_up_too(
 
 
 @pytest.mark.pipeline("of the synthesiser")
-async def test_a_voice_that_ends_before_its_text_is_a_failure(
+async def test_tts_ending_before_text_is_failure(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A TTS that ends before its text counts as a failure."""
+
     class Hasty(ScriptedTTS):
         def open(self, *, language: str) -> Any:
             return _hasty(super().open(language=language))
@@ -112,7 +114,7 @@ async def test_a_voice_that_ends_before_its_text_is_a_failure(
         await caller.speaks("Count", seconds=0.5)
         await caller.waits(3.0)
         assert caller.state["agent"] == "idle"
-    assert "the synthesiser ended before its text did" in caplog.text
+    assert "the TTS ended before its text did" in caplog.text
 
 
 def _hasty(opened: Any) -> Any:
@@ -152,14 +154,15 @@ async def test_a_reply_without_sound_is_no_event(call_simulator: CallSimulator, 
 @pytest.mark.parametrize(
     ("providers", "part"),
     [
-        ({"stt": ScriptedSTT(fail_to_open=True)}, "recogniser: ScriptedSTT opens no session, as scripted"),
-        ({"stt": ScriptedSTT(fail_at=1.0)}, "recogniser: ScriptedSTT has failed after 1 s, as scripted"),
-        ({"vad": ScriptedVAD(fail_at=1.0)}, "voice detector: ScriptedVAD fails after 1 s, as scripted"),
+        ({"stt": ScriptedSTT(fail_to_open=True)}, "STT: ScriptedSTT opens no session, as scripted"),
+        ({"stt": ScriptedSTT(fail_at=1.0)}, "STT: ScriptedSTT has failed after 1 s, as scripted"),
+        ({"vad": ScriptedVAD(fail_at=1.0)}, "VAD: ScriptedVAD fails after 1 s, as scripted"),
     ],
 )
-async def test_one_that_cannot_hear_says_so_and_hangs_up(
+async def test_listening_failure_apologises_and_hangs_up(
     call_simulator: CallSimulator, providers: dict[str, Any], part: str
 ) -> None:
+    """If the VAD or the STT fails, the agent apologises and hangs up, and on_call_end names the cause."""
     async with call_simulator(agent_of(**providers)) as caller:
         apology = await caller.hears()
         assert (apology.text, apology.interrupted) == (SORRY, False)
@@ -170,7 +173,8 @@ async def test_one_that_cannot_hear_says_so_and_hangs_up(
 
 
 @pytest.mark.pipeline("of the recogniser")
-async def test_a_recogniser_that_fails_while_the_agent_speaks_cuts_it_to_say_so(call_simulator: CallSimulator) -> None:
+async def test_stt_failure_cuts_agent_speech_to_apologise(call_simulator: CallSimulator) -> None:
+    """An STT failure during the agent's speech cuts the speech for the apology."""
     agent = agent_of(first_message="A greeting that is a good deal longer.", stt=ScriptedSTT(fail_at=1.0))
     async with call_simulator(agent) as caller:
         greeting, apology = await caller.heard(0), await caller.heard(1)
@@ -182,19 +186,17 @@ async def test_a_recogniser_that_fails_while_the_agent_speaks_cuts_it_to_say_so(
 
 @pytest.mark.pipeline("of the recogniser")
 @pytest.mark.parametrize("place", ["stt.voice", "stt.next", "stt.transcripts"])
-async def test_wherever_the_recogniser_fails_the_call_ends_with_an_apology(
-    call_simulator: CallSimulator, place: str
-) -> None:
+async def test_stt_failure_anywhere_ends_call_with_apology(call_simulator: CallSimulator, place: str) -> None:
+    """The call ends with an apology wherever the STT fails."""
     async with call_simulator(told_agent(At(place, give_up), error_message=SORRY)) as caller:
         await caller.speaks("Hello", seconds=0.5, wait=False)
         assert (await caller.hears()).text == SORRY
         await caller.carrier.over.wait()
-    assert caller.payloads("call_end")[0]["error"] == "recogniser: given up"
+    assert caller.payloads("call_end")[0]["error"] == "STT: given up"
 
 
-async def test_a_voice_that_cannot_be_had_ends_the_call_in_silence(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_unavailable_tts_ends_call_in_silence(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A call whose TTS is unavailable ends in silence."""
     async with call_simulator(backend.agent_of(first_message="Hello.", tts=ScriptedTTS(fail_to_open=True))) as caller:
         await caller.carrier.over.wait()
     assert caller.payloads("call_end")[0]["outcome"] == "failed"
@@ -202,7 +204,8 @@ async def test_a_voice_that_cannot_be_had_ends_the_call_in_silence(
 
 
 @pytest.mark.pipeline("of the recogniser")
-async def test_a_failure_of_the_recogniser_after_the_end_is_not_the_calls(call_simulator: CallSimulator) -> None:
+async def test_stt_failure_after_hang_up_keeps_outcome(call_simulator: CallSimulator) -> None:
+    """An STT failure after the hang-up does not change the outcome of the call."""
     async with call_simulator(told_agent(At("stt.flush", give_up))) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.hangs_up()
@@ -212,9 +215,8 @@ async def test_a_failure_of_the_recogniser_after_the_end_is_not_the_calls(call_s
 
 
 # Formats ---------------------------------------------------------------------------------------------------------------
-async def test_a_recogniser_and_a_voice_of_16_bit_samples_will_do(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_stt_and_tts_with_16_bit_pcm_work(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A call works with an STT and a TTS that use 16-bit PCM samples."""
     agent = backend.agent_of("Yes, of course.", stt=ScriptedSTT(accepts=PCM), tts=ScriptedTTS(emits=PCM))
     async with call_simulator(agent) as caller:
         await caller.speaks("Is that so?", seconds=0.8)
@@ -254,10 +256,11 @@ async def test_a_detector_that_is_sure_shortens_the_wait(call_simulator: CallSim
     assert detector.asked == [round(2.1 * 8000)]  # all of the call so far, the last 8 s at most
 
 
-async def test_a_detector_that_is_unsure_holds_the_utterance_and_the_caller_counts_as_thinking(
+async def test_unsure_turn_detector_holds_utterance_open(
     call_simulator: CallSimulator,
     backend: Backend,
 ) -> None:
+    """An unsure turn detector holds the utterance open, and the caller's state is thinking."""
     agent = backend.agent_of(turn_detector=ToldDetector(0.1), vad=ScriptedVAD(end_delay=0.1))
     async with call_simulator(agent) as caller:
         await caller.speaks("I would like", seconds=1.0)
@@ -273,16 +276,16 @@ async def test_a_detector_that_is_unsure_holds_the_utterance_and_the_caller_coun
 @pytest.mark.parametrize(
     "detector", [ToldDetector(0.1, delay=0.4), ToldDetector(0.1, at=At("detector", give_up))], ids=["late", "failing"]
 )
-async def test_a_detector_that_is_late_or_fails_is_no_hint(
+async def test_late_or_failing_turn_detector_is_ignored(
     call_simulator: CallSimulator, detector: ToldDetector, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
+    """A turn detector that is late or fails does not influence endpointing."""
     assert await eos_of(backend, call_simulator, detector) == (0.5, "vad_silence")
     assert ("the turn detector failed: given up" in caplog.text) == (detector.at.place == "detector")
 
 
-async def test_a_detector_is_shown_the_last_eight_seconds_and_no_more(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_turn_detector_receives_last_eight_seconds(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The turn detector receives the last eight seconds of audio and no more."""
     detector = ToldDetector(0.9)
     async with call_simulator(backend.agent_of(turn_detector=detector)) as caller:
         for second in (1.0, 25.0):
@@ -292,9 +295,8 @@ async def test_a_detector_is_shown_the_last_eight_seconds_and_no_more(
     assert detector.asked == [16000, 64000]
 
 
-async def test_a_detector_that_is_asked_when_the_caller_leaves_is_asked_in_vain(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_hang_up_during_turn_detection_ends_normally(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A hang-up during turn detection ends the call with the outcome caller_hung_up."""
     phone = Patter()
     agent = backend.agent_of(turn_detector=ToldDetector(at=At("detector")), vad=ScriptedVAD(end_delay=0.1))
     async with call_simulator(agent, phone=phone) as caller:

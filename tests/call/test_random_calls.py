@@ -116,13 +116,15 @@ async def act(caller: SimulatedCaller, chance: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", few(range(40), 10))
-async def test_what_holds_in_every_call_holds_in_this_one(call_simulator: CallSimulator, seed: int) -> None:
+async def test_random_pipeline_call_keeps_invariants(call_simulator: CallSimulator, seed: int) -> None:
+    """A random call with a pipeline keeps all invariants of a call."""
     chance = random.Random(seed)  # noqa: S311 (a test's)
     await holds(call_simulator, pipeline_for(chance), chance)
 
 
 @pytest.mark.parametrize("seed", few(range(30), 10))
-async def test_what_holds_in_every_call_holds_with_an_engine(call_simulator: CallSimulator, seed: int) -> None:
+async def test_random_engine_call_keeps_invariants(call_simulator: CallSimulator, seed: int) -> None:
+    """A random call with an engine keeps all invariants of a call."""
     chance = random.Random(f"engine {seed}")  # noqa: S311 (a test's)
     await holds(call_simulator, engine_for(chance), chance)
 

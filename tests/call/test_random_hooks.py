@@ -31,9 +31,10 @@ async def held(call_simulator: CallSimulator, agent: Agent, chance: random.Rando
 
 
 @pytest.mark.parametrize("seed", few(range(40), 10))
-async def test_however_long_the_hook_takes_each_turn_is_in_the_transcript_once(
+async def test_hook_delay_keeps_each_turn_once_in_transcript(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, seed: int
 ) -> None:
+    """Each turn stands in the transcript once, however long the hook takes."""
     chance = random.Random(seed)  # noqa: S311 (a test's)
     delays = random.Random(seed)  # noqa: S311 (a test's)
 

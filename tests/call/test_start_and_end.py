@@ -44,9 +44,8 @@ async def test_on_call_start_is_told_who_calls(call_simulator: CallSimulator, ba
     ]
 
 
-async def test_what_on_call_start_returns_changes_the_agent_for_its_call_alone(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_on_call_start_overrides_agent_for_one_call(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The return value of on_call_start changes the agent for its call alone."""
     llm, other = ScriptedLLM(["The desk."]), ScriptedLLM(["The spa."])
     agent = backend.agent_of(
         llm=llm, first_message="Hello.", system_prompt="Desk of {hotel}.", variables={"hotel": "Miller"}
@@ -77,9 +76,8 @@ async def test_what_on_call_start_returns_changes_the_agent_for_its_call_alone(
     assert llm.requests[-1][0] == {"role": "system", "content": "Desk of Miller."}
 
 
-async def test_the_error_message_and_the_language_can_be_overridden(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_error_message_and_language_can_be_overridden(call_simulator: CallSimulator, backend: Backend) -> None:
+    """An override can change the error message and the language of a call."""
     languages: list[str] = []
 
     class Noting(ScriptedTTS):
@@ -111,9 +109,10 @@ async def test_the_error_message_and_the_language_can_be_overridden(
         ("hello", "must return a dict of overrides or None, got str"),
     ],
 )
-async def test_an_override_that_cannot_be_is_a_warning_and_the_agent_stays_as_it_is(
+async def test_invalid_override_warns_and_keeps_agent(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, answer: Any, warning: str, backend: Backend
 ) -> None:
+    """An invalid override causes a warning, and the agent stays unchanged."""
     agent = backend.agent_of(first_message="Hello.")
     async with call_simulator(agent, on_call_start=lambda event: answer) as caller:
         assert (await caller.hears()).text == "Hello."
@@ -127,9 +126,10 @@ async def test_an_override_that_cannot_be_is_a_warning_and_the_agent_stays_as_it
     assert warning in record.message
 
 
-async def test_one_override_that_cannot_be_does_not_cost_the_others(
+async def test_invalid_override_leaves_other_overrides_valid(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
+    """One invalid override does not invalidate the other overrides."""
     overrides = {"voise": "alloy", "first_message": "Hello Bob."}
     async with call_simulator(backend.agent_of(), on_call_start=lambda event: overrides) as caller:
         assert (await caller.hears()).text == "Hello Bob."
@@ -148,9 +148,11 @@ async def test_an_llm_cannot_be_set_beside_on_message(
     assert "this one has both" in caplog.text
 
 
-async def test_an_on_call_start_that_raises_is_a_warning(
+async def test_raising_on_call_start_only_warns(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
+    """An on_call_start that raises causes only a warning."""
+
     async def on_call_start(event: dict[str, Any]) -> None:
         raise LookupError("no such customer")
 
@@ -161,9 +163,10 @@ async def test_an_on_call_start_that_raises_is_a_warning(
     assert (record.levelno, record.exc_info is not None) == (logging.WARNING, True)
 
 
-async def test_an_on_call_start_slower_than_two_seconds_is_gone_on_without(
+async def test_on_call_start_times_out_after_two_seconds(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
+    """The call goes on without an on_call_start that takes longer than two seconds."""
     cancelled: list[float] = []
 
     async def on_call_start(event: dict[str, Any]) -> dict[str, Any]:
@@ -185,9 +188,9 @@ async def test_an_on_call_start_slower_than_two_seconds_is_gone_on_without(
     assert "on_call_start did not return within 2 s" in caplog.text
 
 
-async def test_what_the_caller_says_before_the_agent_is_ready_is_not_lost(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_speech_before_agent_is_ready_is_kept(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The call keeps what the caller says before the agent is ready."""
+
     async def on_call_start(event: dict[str, Any]) -> None:
         await trio.sleep(1.9)
 
@@ -267,15 +270,15 @@ async def test_the_caller_may_hang_up_in_any_state(
 @pytest.mark.parametrize(
     "stt", [ScriptedSTT(silent=True), ScriptedSTT(hang_on_open=True), ScriptedSTT(final_delay=9.0)]
 )
-async def test_a_recogniser_that_owes_words_for_ever_has_less_than_a_second(
-    call_simulator: CallSimulator, stt: ScriptedSTT
-) -> None:
+async def test_hanging_stt_final_delays_end_under_a_second(call_simulator: CallSimulator, stt: ScriptedSTT) -> None:
+    """An STT that never delivers its final transcript delays the end of the call by less than a second."""
     async with call_simulator(agent_of(stt=stt)) as caller:
         await caller.speaks("Hello there", seconds=0.5)
         assert await hangs_up_in_time(caller) == pytest.approx(0.8, abs=0.01)
 
 
-async def test_a_hang_up_while_the_voice_is_being_opened(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_hang_up_during_tts_open_ends_call(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A hang-up while the TTS opens ends the call in time."""
     async with call_simulator(backend.told_agent(At("tts.open"))) as caller:
         await caller.waits(1.0)
         assert caller.state["agent"] == "initializing"
@@ -283,19 +286,17 @@ async def test_a_hang_up_while_the_voice_is_being_opened(call_simulator: CallSim
     assert caller.outcome == "caller_hung_up"
 
 
-async def test_a_voice_that_cannot_be_opened_in_ten_seconds_fails_the_call(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_tts_open_timeout_fails_call(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A TTS that does not open within ten seconds fails the call."""
     async with call_simulator(backend.told_agent(At("tts.open"))) as caller:
         await caller.carrier.over.wait()
         assert caller.carrier.ended_at == pytest.approx(10.0)
     [end] = caller.payloads("call_end")
-    assert (end["outcome"], end["error"]) == ("failed", "voice: told was not ready within 10 s")
+    assert (end["outcome"], end["error"]) == ("failed", "backend: told was not ready within 10 s")
 
 
-async def test_the_agent_hangs_up_after_what_it_is_saying_was_played(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_agent_hang_up_waits_for_playout(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The agent hangs up after its current speech has played."""
     phone = Patter()
     async with call_simulator(backend.agent_of(first_message="Goodbye, and thank you."), phone=phone) as caller:
         await caller.at(0.5)
@@ -316,7 +317,8 @@ async def test_the_agent_hangs_up_after_what_it_is_saying_was_played(
     assert caller.outcome == call.outcome == "agent_hung_up"
 
 
-async def test_a_call_that_is_too_long_ends_after_the_sentence(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_max_call_duration_ends_after_sentence(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A call that exceeds its maximum duration ends after the current sentence."""
     agent = backend.agent_of(first_message="A long greeting.", tts=ScriptedTTS(duration=5.0), max_call_duration=3.0)
     async with call_simulator(agent) as caller:
         await caller.carrier.over.wait()
@@ -336,9 +338,10 @@ async def test_silence_from_both_sides_ends_the_call(call_simulator: CallSimulat
     assert caller.carrier.ended_at == pytest.approx(ended + 3.0)
 
 
-async def test_silence_does_not_count_while_anybody_speaks_or_the_agent_thinks(
+async def test_silence_timeout_pauses_during_speech_and_thinking(
     call_simulator: CallSimulator, backend: Backend
 ) -> None:
+    """The silence timeout pauses while the caller or the agent speaks and while the agent thinks."""
     agent = backend.agent_of(
         llm=ScriptedLLM(["Word " * 10], first_token=5.0), tts=ScriptedTTS(duration=8.0), silence_timeout=2.0
     )
@@ -380,9 +383,10 @@ class _Carrier(Twilio):
         return _Codec()
 
 
-async def test_a_bug_in_the_reader_ends_its_call_and_is_named(
+async def test_reader_bug_ends_its_call_and_is_named(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
+    """A bug in the stream reader ends its call, and on_call_end names the bug."""
     phone = Patter(carrier=_Carrier("AC1", "hush"))
     async with call_simulator(backend.agent_of(first_message="A greeting."), phone=phone) as caller:
         await caller.at(1.0)
@@ -395,13 +399,14 @@ async def test_a_bug_in_the_reader_ends_its_call_and_is_named(
     assert "connection closed: internal error" not in caplog.text
 
 
-async def test_a_stream_that_keeps_breaking_its_protocol_is_given_up_with_one_line_before(
+async def test_repeated_protocol_errors_end_stream_after_warning(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
+    """A stream that keeps violating its protocol causes one log line and then the end of the call."""
     phone = Patter(carrier=_Carrier("AC1", "hush"))
     async with call_simulator(backend.agent_of("Yes."), phone=phone) as caller:
         await caller.presses("1" * 50)
-        assert caplog.text.count("ignoring what its stream may not send") == 1
+        assert caplog.text.count("ignoring an invalid message from the carrier") == 1
         await caller.speaks("Hello", seconds=0.5)
         assert (await caller.hears()).text == "Yes."
         await caller.presses("1" * 49)
@@ -415,9 +420,8 @@ async def test_a_stream_that_keeps_breaking_its_protocol_is_given_up_with_one_li
     assert end["error"] == "the carrier's stream sent 100 messages that its protocol does not allow"
 
 
-async def test_after_a_bug_the_transcript_has_what_was_heard_before_it(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_transcript_after_bug_keeps_heard_text(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The transcript after a bug contains what the caller heard before the bug."""
     at = At("vad.feed", break_down)
     agent = backend.told_agent(at, first_message="A greeting that is longer.")
     async with call_simulator(agent) as caller:
@@ -433,20 +437,22 @@ async def test_after_a_bug_the_transcript_has_what_was_heard_before_it(
     assert sound_of_agent(caller).endswith(SORRY)
 
 
-async def test_the_apology_after_a_bug_is_given_up_when_the_voice_fails(
+async def test_bug_apology_is_abandoned_if_tts_fails(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
+    """The call abandons the apology after a bug if the TTS fails."""
     at = At("tts.open", give_up, nth=2)
     agent = backend.told_agent(at, vad=backend.told_agent(At("vad.feed", break_down)).vad)
     async with call_simulator(agent) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.carrier.over.wait()
         await caller.waits(0.01)
-    assert "no apology: given up" in caplog.text
+    assert "apology failed: given up" in caplog.text
     assert caller.outcome == "failed"
 
 
-async def test_a_caller_who_leaves_during_the_apology_ends_it(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_hang_up_during_apology_ends_it(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A hang-up of the caller during the apology ends the apology."""
     at = At("vad.feed", break_down)
     async with call_simulator(backend.told_agent(at)) as caller:
         await caller.speaks("Hello", seconds=0.5)

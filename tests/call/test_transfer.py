@@ -30,9 +30,10 @@ async def connects(event: Any, call: CallControl) -> str | None:
     return "I will put you through."
 
 
-async def test_a_transfer_acts_when_the_reply_that_it_came_with_was_played(
+async def test_transfer_waits_for_accompanying_reply_playout(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A transfer starts when the reply that accompanies it has played."""
     caplog.set_level("INFO")
     ends: list[dict[str, Any]] = []
     async with call_simulator(agent_of(**MINDLESS), on_message=connects, on_call_end=ends.append) as caller:
@@ -44,7 +45,7 @@ async def test_a_transfer_acts_when_the_reply_that_it_came_with_was_played(
     assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
     assert [end["outcome"] for end in ends] == ["transferred"]
     assert "error" not in ends[0]
-    assert f"call {caller.carrier.call_sid}: handed over to +1555***0003" in caplog.text
+    assert f"call {caller.carrier.call_sid}: transferred to +1555***0003" in caplog.text
 
 
 async def test_nobody_interrupts_the_words_before_it(call_simulator: CallSimulator) -> None:
@@ -59,9 +60,10 @@ async def test_nobody_interrupts_the_words_before_it(call_simulator: CallSimulat
     assert caller.transcript[-1] == ("user", "And quickly")
 
 
-async def test_a_handle_of_the_phones_transfers_at_once_where_nothing_is_being_said(
+async def test_idle_call_handle_transfers_at_once(
     call_simulator: CallSimulator,
 ) -> None:
+    """A call handle of the phone transfers at once if the agent says nothing."""
     phone = Patter()
     async with call_simulator(agent_of(), phone=phone) as caller:
         await caller.at(1.0)
@@ -71,7 +73,8 @@ async def test_a_handle_of_the_phones_transfers_at_once_where_nothing_is_being_s
 
 
 @pytest.mark.parametrize("to", ["5550100003", "+1 555 0100003", "+0155501000", "+1", "", "sip:desk", "tel:+1555", None])
-async def test_what_is_no_destination_is_refused_and_changes_nothing(call_simulator: CallSimulator, to: Any) -> None:
+async def test_invalid_transfer_destination_changes_nothing(call_simulator: CallSimulator, to: Any) -> None:
+    """An invalid transfer destination raises an error and changes nothing."""
     phone = Patter()
     async with call_simulator(agent_of(), phone=phone) as caller:
         await caller.at(1.0)
@@ -83,9 +86,10 @@ async def test_what_is_no_destination_is_refused_and_changes_nothing(call_simula
 
 
 # When it fails ----------------------------------------------------------------------------------------------------------
-async def test_the_caller_hears_of_a_transfer_that_fails_and_the_call_goes_on(
+async def test_failed_transfer_apologises_and_call_continues(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The agent reports a failed transfer to the caller, and the call goes on."""
     async with call_simulator(agent_of(**MINDLESS), on_message=connects) as caller:
         caller.carrier.transfer_error = ProviderError("https://api.twilio.com answered 500")
         await caller.speaks("The desk please", seconds=1.0)
@@ -98,11 +102,12 @@ async def test_the_caller_hears_of_a_transfer_that_fails_and_the_call_goes_on(
         await caller.speaks("The desk again", seconds=0.8)
         await caller.carrier.over.wait()
     assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
-    assert caplog.text.count("it was not handed over: https://api.twilio.com answered 500") == 1
+    assert caplog.text.count("transfer failed: https://api.twilio.com answered 500") == 1
 
 
 @pytest.mark.parametrize(("text", "heard"), [("Nobody is there.", ["Nobody is there."]), ("", [])])
-async def test_what_is_said_of_a_failure_can_be_given(call_simulator: CallSimulator, text: str, heard: Any) -> None:
+async def test_transfer_error_message_can_be_customised(call_simulator: CallSimulator, text: str, heard: Any) -> None:
+    """The application can set the text that the caller hears after a failed transfer."""
     phone = Patter()
     async with call_simulator(agent_of(), phone=phone) as caller:
         caller.carrier.transfer_error = ProviderError("no")
@@ -113,7 +118,8 @@ async def test_what_is_said_of_a_failure_can_be_given(call_simulator: CallSimula
     assert caller.outcome == "caller_hung_up"
 
 
-async def test_who_waits_for_a_transfer_learns_why_it_failed_and_has_the_word(call_simulator: CallSimulator) -> None:
+async def test_awaited_transfer_raises_cause_without_apology(call_simulator: CallSimulator) -> None:
+    """An awaited transfer raises the cause of its failure, and the application speaks next."""
     phone = Patter()
     async with call_simulator(agent_of(), phone=phone) as caller:
         caller.carrier.transfer_error = ProviderError("too many calls")
@@ -125,7 +131,8 @@ async def test_who_waits_for_a_transfer_learns_why_it_failed_and_has_the_word(ca
         assert (await caller.hears()).text == "Please hold the line."
 
 
-async def test_a_carrier_that_never_answers_is_given_five_seconds(call_simulator: CallSimulator) -> None:
+async def test_transfer_times_out_after_five_seconds(call_simulator: CallSimulator) -> None:
+    """A transfer fails if the carrier does not answer within five seconds."""
     phone = Patter()
     async with call_simulator(agent_of(), phone=phone) as caller:
         caller.carrier.transfer_delay = 60.0
@@ -138,7 +145,8 @@ async def test_a_carrier_that_never_answers_is_given_five_seconds(call_simulator
     assert (caller.transferred_to, caller.outcome) == ("", "caller_hung_up")
 
 
-async def test_what_was_said_meanwhile_is_answered_when_the_transfer_fails(call_simulator: CallSimulator) -> None:
+async def test_speech_while_transfer_fails_is_answered(call_simulator: CallSimulator) -> None:
+    """The agent answers what the caller said during a transfer when the transfer fails."""
     phone = Patter()
     async with call_simulator(agent_of(), phone=phone) as caller:
         caller.carrier.transfer_delay, caller.carrier.transfer_error = 3.0, ProviderError("no")
@@ -162,7 +170,10 @@ async def test_a_transfer_under_way_is_not_ordered_twice(call_simulator: CallSim
 
 # Who ended the call -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("answer", [0.0, 0.3, 0.7, 3.0])
-async def test_the_stream_may_end_before_the_carrier_says_why(call_simulator: CallSimulator, answer: float) -> None:
+async def test_stream_end_before_carrier_answer_counts_as_transfer(
+    call_simulator: CallSimulator, answer: float
+) -> None:
+    """A transfer succeeds if the stream ends before the carrier answers the request."""
     phone = Patter()
     async with call_simulator(agent_of(), phone=phone) as caller:
         caller.carrier.transfer_answer = answer
@@ -173,9 +184,8 @@ async def test_the_stream_may_end_before_the_carrier_says_why(call_simulator: Ca
 
 
 @pytest.mark.parametrize("answered", [0.1, 0.3])
-async def test_a_caller_who_hangs_up_before_the_carrier_obeyed_was_not_transferred(
-    call_simulator: CallSimulator, answered: float
-) -> None:
+async def test_hang_up_before_carrier_obeys_is_no_transfer(call_simulator: CallSimulator, answered: float) -> None:
+    """A hang-up before the carrier executes the transfer does not count as a transfer."""
     ends: list[dict[str, Any]] = []
     phone = Patter()
     orders: list[str] = []
@@ -200,7 +210,8 @@ async def test_a_caller_who_hangs_up_before_the_carrier_obeyed_was_not_transferr
     assert orders == [f"call {caller.carrier.call_sid} is over: caller_hung_up"]
 
 
-async def test_a_caller_who_hangs_up_during_the_last_words_was_not_transferred(call_simulator: CallSimulator) -> None:
+async def test_hang_up_during_last_words_is_no_transfer(call_simulator: CallSimulator) -> None:
+    """A hang-up during the last words before the transfer does not count as a transfer."""
     agent = agent_of(**MINDLESS, tts=ScriptedTTS(duration=4.0))
     async with call_simulator(agent, on_message=connects) as caller:
         await caller.speaks("The desk please", seconds=1.0)
@@ -243,14 +254,15 @@ async def test_after_the_call_it_says_so(call_simulator: CallSimulator) -> None:
         await kept[0].transfer(DESK)
 
 
-async def test_a_program_without_a_telephone_network_is_told_so() -> None:
+async def test_transfer_on_local_carrier_raises_error() -> None:
     """The development carrier cannot, and makes no request."""
     with pytest.raises(ConfigurationError, match="LocalCarrier cannot transfer calls"):
         await LocalCarrier().transfer(CallInfo("CA1", "+15550100001", "+15550100002", "inbound"), DESK)
 
 
 # Its parts --------------------------------------------------------------------------------------------------------------
-async def test_a_call_that_is_cancelled_while_the_carrier_is_asked_says_so_to_whoever_waits() -> None:
+async def test_cancelled_call_raises_in_pending_transfer() -> None:
+    """A cancelled call raises CallEnded in the task that waits for its transfer."""
     posted: list[Any] = []
 
     async def stalls(to: str) -> None:
@@ -269,7 +281,8 @@ async def test_a_call_that_is_cancelled_while_the_carrier_is_asked_says_so_to_wh
     assert posted == [Transfer()]
 
 
-async def test_a_carrier_that_cannot_is_a_failure_of_which_the_caller_hears() -> None:
+async def test_unsupported_transfer_is_reported_to_caller() -> None:
+    """A carrier without transfers fails the transfer, and the caller hears the error message."""
     posted: list[Any] = []
     offer = CallInfo("CA1", "+15550100001", "+15550100002", "inbound")
     transfers = Transfers("CA1", partial(LocalCarrier().transfer, offer), posted.append, posted.append)
@@ -280,7 +293,8 @@ async def test_a_carrier_that_cannot_is_a_failure_of_which_the_caller_hears() ->
     assert posted == [Transfer(), TransferFailed("Sorry.")]
 
 
-async def test_a_carrier_that_says_the_call_is_over_has_nothing_said_to_anybody() -> None:
+async def test_transfer_of_ended_call_stays_silent() -> None:
+    """If the carrier answers that the call is over, the failed transfer causes no message."""
     posted: list[Any] = []
 
     async def over(to: str) -> None:

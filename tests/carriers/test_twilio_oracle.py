@@ -83,7 +83,8 @@ async def test_we_ask_what_twilios_package_asks(ours: dict[str, str], fields: di
         assert sent.headers[header] == asked.headers[header], header
 
 
-async def test_the_server_that_stands_in_for_twilio_answers_and_refuses_as_its_package_understands() -> None:
+async def test_fake_twilio_rest_satisfies_twilios_package() -> None:
+    """Twilio's own package understands the answers and refusals of the simulated REST server."""
     async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
         await theirs(server, status="completed")
         assert server.calls[CALL].status == "completed"
@@ -104,7 +105,8 @@ def built(to: str, **attributes: str) -> ET.Element:
 
 
 @pytest.mark.parametrize("to", [DESK, SIP])
-def test_the_twiml_of_a_transfer_is_what_twilios_package_builds(to: str) -> None:
+def test_transfer_twiml_equals_twilios_package(to: str) -> None:
+    """The TwiML of a transfer equals what Twilio's own package builds."""
     carrier = Twilio(SID, TOKEN)
     for call, attributes in ((INBOUND, {}), (OUTBOUND, {"caller_id": "+15550100002"})):
         ours = ET.fromstring(carrier.twiml_dial(call, to).encode())  # noqa: S314

@@ -60,7 +60,8 @@ async def test_each_request_has_a_connection_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("sid", ["CA2", "../../x", "CA1.json?Twiml=x#", "CA1/Recordings", ""])
-async def test_a_call_that_twilio_does_not_know_is_over(sid: str) -> None:
+async def test_unknown_call_sid_raises_call_ended(sid: str) -> None:
+    """Updating a call that Twilio does not know raises CallEnded."""
     async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
         with pytest.raises(CallEnded, match="20404"):
             await account(server).update_call(sid, {"Status": "completed"})
@@ -119,7 +120,8 @@ async def test_nobody_at_the_address_is_a_failure() -> None:
         await account(server).update_call(CALL, {"Status": "completed"})
 
 
-async def test_no_answer_is_waited_for_no_longer_than_four_seconds(mock_clock: trio.testing.MockClock) -> None:
+async def test_missing_answer_times_out_after_4_s(mock_clock: trio.testing.MockClock) -> None:
+    """A REST request without an answer raises ProviderTimeout after four seconds."""
     failures: list[tuple[float, str]] = []
 
     async def asks(server: TwilioRESTServer) -> None:
@@ -142,7 +144,8 @@ async def test_no_answer_is_waited_for_no_longer_than_four_seconds(mock_clock: t
     assert failures == [(4.0, f"{server.api_url} did not answer within 4 s")]
 
 
-async def test_a_request_can_be_cancelled_at_each_of_its_steps(stride: int) -> None:
+async def test_rest_request_cancels_at_every_step(stride: int) -> None:
+    """A REST request can be cancelled at each of its steps, without errors or delay."""
     async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
 
         async def use() -> None:
@@ -163,12 +166,14 @@ def dial(call: CallInfo, to: str) -> ET.Element:
     return response[0]
 
 
-def test_the_desk_sees_the_callers_number_which_is_what_twilio_shows_by_itself() -> None:
+def test_inbound_transfer_sets_no_caller_id() -> None:
+    """The TwiML of an inbound call's transfer sets no callerId, so that Twilio shows the caller's number."""
     element = dial(INBOUND, DESK)
     assert (element.text, element.attrib, len(element)) == (DESK, {}, 0)
 
 
-def test_a_call_that_we_placed_is_shown_with_the_number_that_placed_it() -> None:
+def test_outbound_transfer_shows_our_number() -> None:
+    """The transfer of an outbound call shows the number that placed it, unless that is a SIP address."""
     assert dial(CallInfo(CALL, "+15550100002", "+15550100001", "outbound"), DESK).attrib == {"callerId": "+15550100002"}
     assert dial(CallInfo(CALL, "sip:us@example.com", "+15550100001", "outbound"), DESK).attrib == {}
 
@@ -182,7 +187,8 @@ def test_a_sip_address_is_escaped() -> None:
 @given(
     st.text(max_size=30) | st.from_regex(r"\+[0-9]{1,18}\n?", fullmatch=True) | st.from_regex(r"sip:.*", fullmatch=True)
 )
-def test_whatever_is_a_destination_stands_in_the_twiml_as_it_is(to: str) -> None:
+def test_destination_is_in_twiml_unchanged(to: str) -> None:
+    """Every valid transfer destination is in the TwiML unchanged."""
     try:
         checked_destination(to)
     except ConfigurationError:

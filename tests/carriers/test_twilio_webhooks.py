@@ -69,11 +69,13 @@ def test_another_secret_url_field_or_signature_is_refused(url: str, params: dict
         ("http://a.example/x", "https://a.example/x", False),
     ],
 )
-def test_only_the_standard_port_may_be_there_or_not(signed: str, called: str, same: bool) -> None:
+def test_signature_ignores_only_the_default_port(signed: str, called: str, same: bool) -> None:
+    """A signature holds with or without the default port and breaks with any other change of the URL."""
     assert TWILIO.check(called, {}, TWILIO.sign(signed, {})) is same
 
 
-def test_a_body_that_is_no_form_is_covered_by_its_hash() -> None:
+def test_json_body_is_covered_by_hash() -> None:
+    """The bodySHA256 parameter covers a body that is not a form, and a body without it is refused."""
     body = b'{"a": 1}'
     url = f"https://agent.example/x?bodySHA256={hashlib.sha256(body).hexdigest()}"
     signature = "mWBnCnXB9xi402L+u2i/07b9+Po="
@@ -84,16 +86,16 @@ def test_a_body_that_is_no_form_is_covered_by_its_hash() -> None:
 
 
 @given(st.dictionaries(st.text(), st.text() | st.lists(st.text(), min_size=1)), st.text(), st.text())
-def test_a_signature_holds_for_its_own_request_and_another_token_breaks_it(
-    params: dict[str, Any], one: str, other: str
-) -> None:
+def test_signature_needs_its_own_token(params: dict[str, Any], one: str, other: str) -> None:
+    """A signature is valid for its own request and invalid under another auth token."""
     mine, theirs = Twilio("AC1", one + "1"), Twilio("AC1", other + "2")
     url = "https://agent.example/webhooks/twilio/voice?x=%20"
     assert mine.check(url, params, mine.sign(url, params))
     assert not theirs.check(url, params, mine.sign(url, params))
 
 
-def test_stream_twiml_holds_url_and_parameters_whatever_is_in_them() -> None:
+def test_stream_twiml_escapes_url_and_parameters() -> None:
+    """The stream TwiML carries the URL and all parameters intact, whatever characters they contain."""
     nasty = {"token": 'a"<&b', "name": "Grüße\n'quoted'"}
     xml = TWILIO.twiml_stream("wss://agent.example/ws/twilio/stream/CA1", nasty)
     response = ET.fromstring(xml.encode())  # noqa: S314 (it is ours)
@@ -112,7 +114,8 @@ def test_reject_twiml_says_busy() -> None:
     ("said", "direction"),
     [("inbound", "inbound"), ("outbound-api", "outbound"), ("outbound-dial", "outbound"), (None, "inbound")],
 )
-def test_an_offer_has_both_numbers_and_the_true_direction(said: str | None, direction: str) -> None:
+def test_offer_has_numbers_and_direction(said: str | None, direction: str) -> None:
+    """A call offer has both numbers and the direction that Twilio reports."""
     form = CALL | ({"Direction": said} if said else {})
     assert TWILIO.offer(form) == CallInfo("CA1234567890ABCDE", "+14158675309", "+18005551212", direction)  # type: ignore[arg-type]
 
@@ -150,7 +153,8 @@ def test_credentials_come_from_the_environment_and_arguments_win(monkeypatch: py
     assert "hush" not in repr(Twilio())
 
 
-def test_local_carriers_speak_twilios_protocol_and_trust_nobody_else() -> None:
+def test_local_carrier_accepts_only_own_signatures() -> None:
+    """A local carrier speaks Twilio's protocol and accepts only signatures made with its own token."""
     one, other = LocalCarrier(), LocalCarrier()
     assert (one.name, one.voice_path) == ("local", "/webhooks/twilio/voice")
     assert one.auth_token not in repr(one)

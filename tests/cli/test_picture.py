@@ -50,13 +50,15 @@ def test_words_stand_where_their_sound_begins(picture: Element) -> None:
     assert float(words["We open at nine & close at five."].get("x")) == LEFT + 4.3 * SECOND
 
 
-def test_the_wait_for_the_answer_is_written_from_the_last_voice_to_the_first_sound(picture: Element) -> None:
+def test_answer_wait_is_drawn_and_labelled(picture: Element) -> None:
+    """The picture shows the wait from the caller's last voice to the agent's first sound, with its seconds."""
     assert "0.80 s" in texts(picture)
     (pause,) = [line for line in picture.iter(f"{SVG}line") if line.get("class") == "pause"]
     assert (float(pause.get("x1")), float(pause.get("x2"))) == (LEFT + 3.5 * SECOND, LEFT + 4.3 * SECOND)
 
 
-def test_an_interruption_is_marked_where_the_agent_fell_silent(picture: Element) -> None:
+def test_interruption_is_drawn_at_agent_silence(picture: Element) -> None:
+    """The picture marks an interruption where the agent fell silent."""
     (cut,) = [line for line in picture.iter(f"{SVG}line") if line.get("class") == "cut"]
     assert float(cut.get("x1")) == LEFT + 2.25 * SECOND
     assert "interrupted" in texts(picture)
@@ -68,14 +70,16 @@ def test_only_sound_is_drawn(picture: Element) -> None:
     assert LEFT + 2 * SECOND - 2 <= min(places) < max(places) <= LEFT + 3 * SECOND
 
 
-def test_a_second_row_begins_where_the_first_one_ends(picture: Element) -> None:
+def test_second_row_continues_the_time_axis(picture: Element) -> None:
+    """The second row of the picture begins at the second where the first one ends."""
     labels = texts(picture)
     assert {"0 s", "11 s", "12 s", "19 s"} <= labels.keys()
     assert "20 s" not in labels
     assert float(labels["12 s"].get("x")) == float(labels["0 s"].get("x"))
 
 
-def test_long_words_are_shortened_and_whole_in_the_title() -> None:
+def test_long_text_is_shortened_with_full_title() -> None:
+    """The picture shortens a long text, and its title has the whole text."""
     silence = np.zeros(2 * 8000, np.int16)
     text = "word " * 200
     picture = fromstring(  # noqa: S314 (our own)
@@ -85,7 +89,8 @@ def test_long_words_are_shortened_and_whole_in_the_title() -> None:
     assert [title.text for title in picture.iter(f"{SVG}title")] == [text]
 
 
-def test_words_at_the_end_of_a_row_that_go_on_stand_in_the_next_one() -> None:
+def test_text_at_row_end_moves_to_next_row() -> None:
+    """The picture shows a text that begins at the end of a row in the next row."""
     silence = np.zeros(30 * 8000, np.int16)
     heard = [Heard("Good evening, this is the desk.", 11.5, 14.0, interrupted=False)]
     picture = fromstring(call_picture("Call", (silence, silence), [], heard))  # noqa: S314 (our own)

@@ -31,7 +31,8 @@ def program(source: str) -> Program:
 
 
 # What is taken --------------------------------------------------------------------------------------------------------
-def test_phone_and_agent_are_taken_and_functions_named_after_callbacks_found() -> None:
+def test_phone_agent_and_callbacks_are_found() -> None:
+    """The launcher finds phone, agent and the functions named after callbacks."""
     found = program(
         AGENT
         + "async def on_message(event): ...\ndef on_call_end(event): ...\n"
@@ -62,7 +63,8 @@ def test_callers_are_paths_beside_the_file() -> None:
 
 
 @pytest.mark.parametrize("callers", ["'a.wav'", "5", "[5]"])
-def test_callers_that_are_no_list_of_files_are_a_mistake(callers: str) -> None:
+def test_invalid_callers_value_is_refused(callers: str) -> None:
+    """A callers value that is not a list of file names raises ConfigurationError."""
     with pytest.raises(ConfigurationError, match=r"agent\.py: `callers` must be a list of WAV files, got"):
         loaded(AGENT + f"async def on_message(event): ...\ncallers = {callers}")
 
@@ -72,7 +74,8 @@ def test_callers_that_are_no_list_of_files_are_a_mistake(callers: str) -> None:
     ["", "from patter_trio import Patter\nphone = Patter()\n", "phone = '+15550100002'\n"],
     ids=["neither", "a phone alone", "another phone"],
 )
-def test_without_phone_and_agent_the_async_main_is_run_on_trio(source: str) -> None:
+def test_async_main_runs_on_trio(source: str) -> None:
+    """A file without phone and agent has its async main run on trio."""
     found = loaded(
         source
         + "import trio\nimport pathlib\nasync def main(): pathlib.Path('ran').write_text(str(trio.current_time() > 0))"
@@ -82,7 +85,8 @@ def test_without_phone_and_agent_the_async_main_is_run_on_trio(source: str) -> N
     assert Path("ran").read_text() == "True"
 
 
-def test_a_program_named_like_a_module_in_use_does_not_take_its_place() -> None:
+def test_program_does_not_replace_loaded_modules() -> None:
+    """A program named like a loaded module does not replace that module."""
     for name in ("json", "trio"):
         module = sys.modules.get(name)
         loaded("async def main(): ...", f"{name}.py")
@@ -96,7 +100,8 @@ def test_modules_beside_the_file_can_be_imported() -> None:
     found.run()
 
 
-def test_the_launcher_reads_env_beside_the_file_and_never_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dotenv_never_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The launcher reads the .env beside the file, and the environment wins over it."""
     Path("sub").mkdir()
     Path("sub/.env").write_text("TWILIO_ACCOUNT_SID=AC-from-file\nTWILIO_AUTH_TOKEN=from-file\n")
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", "from-environment")
@@ -115,7 +120,8 @@ def test_only_the_launcher_reads_env() -> None:
         exec("from patter_trio import Twilio; Twilio()", {})  # noqa: S102 (a program that is not launched)
 
 
-def test_defaults_are_set_where_neither_environment_nor_env_has_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_fill_unset_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The launcher's defaults apply only where neither the environment nor .env has a value."""
     Path(".env").write_text("IN_FILE=file\n")
     monkeypatch.setenv("EMPTY", "")
     Path("agent.py").write_text("async def main(): ...")
@@ -213,9 +219,8 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("source", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_is_one_line_that_says_where_and_exit_status_2(
-    source: str, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_program_error_is_one_located_line(source: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error in the program is one line that says where it is, and the exit status is 2."""
     Path("agent.py").write_text(source)
     assert main(["run", "--port", "0", "agent.py"]) == USAGE_EXIT_STATUS == 2
     out, err = capsys.readouterr()
@@ -224,7 +229,8 @@ def test_a_mistake_is_one_line_that_says_where_and_exit_status_2(
     assert err.count("\n") == 1
 
 
-def test_a_mistake_in_a_module_beside_the_file_names_that_module() -> None:
+def test_error_in_sibling_module_names_it() -> None:
+    """An error in a module beside the file names that module and its line."""
     Path("pkg").mkdir()
     Path("broken_beside.py").write_text("\n\n1/0")
     Path("pkg/__init__.py").write_text("def f(:\n")
@@ -234,7 +240,8 @@ def test_a_mistake_in_a_module_beside_the_file_names_that_module() -> None:
         loaded("import pkg")
 
 
-def test_what_is_installed_below_the_programs_folder_is_not_blamed() -> None:
+def test_error_in_installed_package_names_the_program() -> None:
+    """An error inside an installed package names the line of the program that led to it."""
     packages = Path("venv/site-packages")
     packages.mkdir(parents=True)
     (packages / "installed_below.py").write_text("def f():\n    raise OSError('no')")
@@ -242,7 +249,8 @@ def test_what_is_installed_below_the_programs_folder_is_not_blamed() -> None:
         loaded("import sys\nsys.path.append('venv/site-packages')\nimport installed_below; installed_below.f()")
 
 
-def test_a_program_behind_a_link_is_named_as_it_was_given() -> None:
+def test_symlinked_program_keeps_its_given_name() -> None:
+    """An error in a program behind a symbolic link names the path that was given."""
     Path("real").mkdir()
     Path("link").symlink_to("real")
     with pytest.raises(ConfigurationError, match=r"^link/agent\.py, line 1: ZeroDivisionError"):
@@ -257,20 +265,24 @@ def test_a_program_behind_a_link_is_named_as_it_was_given() -> None:
         ("notes.txt", "the name of a program must end in .py, got notes.txt"),
     ],
 )
-def test_what_is_no_program_is_said_to_be_none(name: str, message: str) -> None:
+def test_invalid_program_path_is_named(name: str, message: str) -> None:
+    """A missing file, a directory or another file type raises an error that names it."""
     Path("notes.txt").write_text("hello")
     with pytest.raises(ConfigurationError) as caught:
         load(Path(name))
     assert str(caught.value) == message
 
 
-def test_an_env_that_is_no_text_is_a_mistake() -> None:
+def test_undecodable_dotenv_is_refused() -> None:
+    """A .env file that is not UTF-8 raises ConfigurationError."""
     Path(".env").write_bytes(b"A=\xff\xfe")
     with pytest.raises(ConfigurationError, match=r"^\.env: .*utf-8"):
         loaded("async def main(): ...")
 
 
-def test_loops_can_be_started_again_once_the_program_is_imported() -> None:
+def test_event_loops_may_start_after_import() -> None:
+    """Event loops can be started again once the program is imported."""
+
     async def nothing() -> None: ...
 
     found = loaded("from asyncio import run as kept\nasync def main(): ...")
@@ -280,7 +292,8 @@ def test_loops_can_be_started_again_once_the_program_is_imported() -> None:
     trio.run(nothing)
 
 
-def test_a_loop_in_a_thread_of_its_own_may_be_started_while_the_program_is_imported() -> None:
+def test_event_loop_in_thread_may_start_during_import() -> None:
+    """An event loop in another thread may start while the program is imported."""
     loaded(
         "import asyncio, threading\nran = []\nasync def m(): ran.append(1)\n"
         "t = threading.Thread(target=lambda: asyncio.run(m()))\nt.start()\nt.join()\nassert ran\nasync def main(): ..."
@@ -294,7 +307,8 @@ def test_a_program_that_was_interrupted_ends_with_130(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == "\npatter-trio: stopped\n"
 
 
-def test_a_main_that_exits_has_the_exit_status_it_asked_for() -> None:
+def test_exit_status_of_main_is_kept() -> None:
+    """A main that exits ends the command with the exit status that it asked for."""
     Path("agent.py").write_text("import sys\nasync def main(): sys.exit(7)")
     with pytest.raises(SystemExit) as caught:
         main(["run", "agent.py"])
@@ -308,6 +322,7 @@ def test_debug_shows_where_a_mistake_came_from(caplog: pytest.LogCaptureFixture)
     assert "raw_decode" in caplog.text
 
 
-def test_a_file_with_phone_and_agent_is_served_even_if_it_has_a_main() -> None:
+def test_phone_and_agent_win_over_main() -> None:
+    """A file with phone and agent is served even if it also has a main."""
     write_agent(Path(), more="async def main(): raise AssertionError")
     assert isinstance(load(Path("agent.py")), Program)

@@ -49,7 +49,8 @@ LIVE: list[tuple[float, str, dict[str, Any], str]] = [
 ]
 
 
-def test_one_call_is_shown_line_by_line_with_times(capsys: pytest.CaptureFixture[str]) -> None:
+def test_single_call_report_has_timed_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """The report of a single call has one line with its time for each event."""
     view = Live()
     for at, name, payload, line in LIVE:
         view.event(at, name, payload)
@@ -73,7 +74,8 @@ def act(view: Progress) -> None:
     view.ended("CA2", "no words")
 
 
-def test_many_calls_are_counted_and_each_failure_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_counts_calls_and_names_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    """The progress of many calls counts them and names each failure at once."""
     act(Progress(2))
     out, err = capsys.readouterr()
     assert out == ""
@@ -84,7 +86,9 @@ def test_many_calls_are_counted_and_each_failure_is_said_at_once(capsys: pytest.
     ]
 
 
-def test_on_a_terminal_the_count_of_calls_is_one_line_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_progress_rewrites_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, the count of calls is one line that is rewritten."""
+
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -119,12 +123,14 @@ def test_latencies_of_each_turn_are_its_metrics() -> None:
     assert second == {"endpoint": 0.6}
 
 
-def test_an_event_of_a_tool_keeps_its_name_in_the_timeline() -> None:
+def test_tool_event_keeps_its_name_in_timeline() -> None:
+    """A tool's event keeps the tool's name in the timeline."""
     payload = {"call_id": "CA1", "name": "look_up", "arguments": {"name": "Miller"}}
     assert plain(payload) == {"tool": "look_up", "arguments": {"name": "Miller"}}
 
 
-def test_the_table_has_a_line_for_each_latency_that_was_measured() -> None:
+def test_latency_table_lists_measured_latencies() -> None:
+    """The latency table has a line for each latency that was measured."""
     turns = [{"endpoint": 0.5, "answer": 1.0}, {"endpoint": 0.7}, {}]
     assert latency_table(turns).splitlines() == [
         "latency, ms                           n     p50     p95     max",
@@ -143,20 +149,21 @@ def test_the_table_has_a_line_for_each_latency_that_was_measured() -> None:
         (0.01, 0.1, 0.2, False),
     ],
 )
-def test_latencies_of_a_machine_that_was_too_busy_are_not_to_be_trusted(
-    lag: float, share: float, crowding: float, trusted: bool
-) -> None:
+def test_overload_makes_latencies_untrusted(lag: float, share: float, crowding: float, trusted: bool) -> None:
+    """The report does not trust latencies when the event loop lags or the cores are too busy."""
     assert (verdict(lag, share, crowding) == "") is trusted
 
 
-def test_the_verdict_says_what_the_machine_was_busy_with() -> None:
+def test_verdict_names_the_causes_of_overload() -> None:
+    """The verdict says how late the event loop was, how busy the cores were and how long the program waited."""
     assert verdict(0.12, 0.9, 1.5) == (
         "This machine was too busy to trust these latencies (event loop late by 120 ms at p99, 90% of its cores used "
         "by this program, which waited 1.50 s for a core for each second on one): the agent itself is faster."
     )
 
 
-async def test_an_event_loop_that_is_held_up_is_noticed(mock_clock: MockClock) -> None:
+async def test_blocked_event_loop_is_noticed(mock_clock: MockClock) -> None:
+    """The load monitor notices an event loop that is held up."""
     busy = LoadMonitor()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(busy.watch)
@@ -169,7 +176,7 @@ async def test_an_event_loop_that_is_held_up_is_noticed(mock_clock: MockClock) -
 
 
 @pytest.mark.parametrize(("waited", "words"), [(900, "waited 0.80 s for a core for each second on one"), (200, "")])
-async def test_waiting_for_a_core_is_counted_per_second_on_one(
+async def test_cpu_wait_is_counted_per_second(
     waited: int, words: str, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """From the beginning of the watch on, of all threads, also of those that have ended."""

@@ -40,7 +40,8 @@ def announced(
     return capsys.readouterr().out.splitlines()
 
 
-def test_the_webhook_to_give_to_the_carrier_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_webhook_url_is_printed_for_the_carrier(capsys: pytest.CaptureFixture[str]) -> None:
+    """The run command prints the webhook URL to give to the carrier."""
     assert announced(capsys, f"{TWILIO}, phone_number='+15550100002', webhook_url='agent.example.com'") == [
         "Listening on http://127.0.0.1:8000",
         "Give twilio this webhook for +15550100002 (a call comes in, HTTP POST):",
@@ -49,7 +50,8 @@ def test_the_webhook_to_give_to_the_carrier_is_printed(capsys: pytest.CaptureFix
     ]
 
 
-def test_without_webhook_url_it_says_that_the_carrier_cannot_reach_us(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_webhook_url_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a webhook_url, the run command says that the carrier cannot reach the server."""
     assert announced(capsys, TWILIO) == [
         "Listening on http://127.0.0.1:8000",
         "Give twilio this webhook for your number (a call comes in, HTTP POST):",
@@ -59,7 +61,8 @@ def test_without_webhook_url_it_says_that_the_carrier_cannot_reach_us(capsys: py
     ]
 
 
-def test_without_a_carrier_it_says_how_to_call_and_how_to_have_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_carrier_prints_how_to_call(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a carrier, the run command says how to call by simulation and how to set a carrier."""
     assert announced(capsys, "", ("::1", 8000)) == [
         "Listening on http://[::1]:8000",
         "No carrier is set: only the simulator can call. For a real number: Patter(carrier=Twilio(), ...)",
@@ -83,7 +86,8 @@ def taken() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_a_port_in_use_is_one_line_and_exit_status_2(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_port_in_use_is_reported_in_one_line(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """A port in use is reported in one line, and the exit status is 2."""
     file = write_agent(Path())
     assert main(["run", "--port", str(taken), file]) == USAGE_EXIT_STATUS
     assert capsys.readouterr().err == (
@@ -91,9 +95,8 @@ def test_a_port_in_use_is_one_line_and_exit_status_2(taken: int, capsys: pytest.
     )
 
 
-def test_a_port_in_use_of_a_program_that_serves_by_itself_names_its_line(
-    taken: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_port_in_use_names_the_scripts_line(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """A port in use in a script that calls serve itself names the script's line."""
     write_agent(Path())
     Path("script.py").write_text(
         f"import trio, agent as my\nasync def main():\n    async with trio.open_nursery() as nursery:\n"
@@ -113,9 +116,10 @@ def test_a_port_in_use_of_a_program_that_serves_by_itself_names_its_line(
         (["--port", "0", "--host", "203.0.113.1"], "host must be an address of this machine, got 203.0.113.1"),
     ],
 )
-def test_an_address_that_cannot_be_had_is_one_line_and_exit_status_2(
+def test_unusable_address_is_reported_in_one_line(
     option: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A port or host that cannot be used is reported in one line, and the exit status is 2."""
     assert main(["run", *option, write_agent(Path())]) == USAGE_EXIT_STATUS
     assert capsys.readouterr().err == f"Loading ...\npatter-trio: {message}\n"
 
@@ -173,7 +177,8 @@ async def test_ctrl_c_without_calls_stops_at_once(capsys: pytest.CaptureFixture[
     assert not served.phone._call_servers
 
 
-async def test_ctrl_c_hangs_up_and_on_call_end_still_comes(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_ctrl_c_hangs_up_with_on_call_end(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C hangs up the live call, and its on_call_end still comes."""
     served = program(phone=TWILIO, greeting="Hello.", more=TOLD)
     with trio.fail_after(10):
         async with trio.open_nursery() as line, trio.open_nursery() as nursery:
@@ -218,9 +223,10 @@ async def test_ignored_ctrl_c_stays_ignored(
     assert "SIGTERM: draining" in caplog.text
 
 
-async def test_sigterm_lets_the_live_call_finish_and_takes_no_other(
+async def test_sigterm_drains_calls_and_refuses_new_ones(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """SIGTERM lets the live call finish and refuses new calls as busy."""
     served = program(phone=TWILIO, greeting="Hello.", more=TOLD)
     with caplog.at_level(logging.INFO), trio.fail_after(10):
         async with trio.open_nursery() as line, trio.open_nursery() as nursery:
@@ -271,7 +277,8 @@ def test_both_signals_end_the_command_with_0(number: signal.Signals, said: str) 
     assert re.fullmatch(said, rest)
 
 
-def test_ctrl_c_in_a_program_that_serves_by_itself_leaves_no_traceback() -> None:
+def test_ctrl_c_in_script_prints_no_traceback() -> None:
+    """Ctrl-C in a script that calls serve itself prints no traceback."""
     write_agent(Path())
     Path("script.py").write_text(
         "import trio, agent as my\nfrom functools import partial\nasync def main():\n"

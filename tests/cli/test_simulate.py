@@ -26,7 +26,8 @@ def timelines(folder: Path) -> list[dict[str, Any]]:
 
 
 # Calls ----------------------------------------------------------------------------------------------------------------
-def test_a_call_that_goes_well_is_shown_written_and_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+def test_successful_simulation_is_reported_and_saved(capsys: pytest.CaptureFixture[str]) -> None:
+    """A simulated call that succeeds is reported and saved, and the exit status is 0."""
     program = write_agent(
         Path(),
         phone="Twilio(account_sid='AC-mine', auth_token='mine'), webhook_url='agent.example.com'",
@@ -58,7 +59,8 @@ def test_a_call_that_goes_well_is_shown_written_and_exits_with_0(capsys: pytest.
     assert sys.modules["agent"].ends == ["caller_hung_up"]
 
 
-def test_interrupt_at_makes_a_barge_in_that_the_timeline_shows(capsys: pytest.CaptureFixture[str]) -> None:
+def test_interrupt_at_barges_in_on_reply(capsys: pytest.CaptureFixture[str]) -> None:
+    """The --interrupt-at option makes a barge-in, and the timeline shows it."""
     program = write_agent(
         Path(),
         greeting="Hi.",
@@ -80,7 +82,7 @@ def test_interrupt_at_makes_a_barge_in_that_the_timeline_shows(capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("phone", ["", "Twilio(account_sid='AC-mine', auth_token='mine')"])
-def test_an_agent_that_transfers_its_caller_reaches_no_carrier(capsys: pytest.CaptureFixture[str], phone: str) -> None:
+def test_simulated_transfer_reaches_no_carrier(capsys: pytest.CaptureFixture[str], phone: str) -> None:
     """The simulator stands in for the network behind it, whatever the file's carrier is."""
     program = write_agent(
         Path(),
@@ -111,7 +113,8 @@ def test_many_calls_show_their_progress_and_a_summary(capsys: pytest.CaptureFixt
     assert re.fullmatch("[0-9a-f]{32}", carrier.auth_token)  # made up
 
 
-def test_a_call_that_fails_exits_with_1_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_simulation_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+    """A simulated call that fails says why, and the exit status is 1."""
     program = write_agent(
         Path(),
         greeting="Hi.",
@@ -147,7 +150,8 @@ def program() -> str:
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_mono_and_stereo_from_8_to_48_khz_are_taken(rate: int, channels: int) -> None:
+def test_mono_and_stereo_recordings_are_accepted(rate: int, channels: int) -> None:
+    """Mono and stereo recordings from 8 to 48 kHz are accepted."""
     samples = _recording(Path(write_sound(Path("a.wav"), 0.5, channels=channels, rate=rate)))
     assert samples.dtype == np.int16
     assert len(samples) == pytest.approx(4000, abs=1)
@@ -170,9 +174,10 @@ TAKEN = "the format must be PCM (format 1) of 8, 16, 24 or 32 bits, mono or ster
     ],
     ids=["96 kHz", "float", "surround"],
 )
-def test_a_wav_of_another_format_is_one_line_and_exit_status_2(
+def test_unsupported_wav_format_is_one_line(
     options: dict[str, int], message: str, program: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A WAV file of an unsupported format is reported in one line, and the exit status is 2."""
     file = write_format(Path("a.wav"), **options)
     assert main(["simulate", program, "--caller", file]) == USAGE_EXIT_STATUS
     assert capsys.readouterr() == ("", f"patter-trio: {message}\n")
@@ -186,9 +191,10 @@ def test_a_wav_of_another_format_is_one_line_and_exit_status_2(
         (None, "a.wav: No such file or directory"),
     ],
 )
-def test_what_is_no_recording_is_one_line_and_exit_status_2(
+def test_invalid_recording_is_one_line(
     content: bytes | None, message: str, program: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A file that is missing or not a whole WAV file is reported in one line, and the exit status is 2."""
     if content is not None:
         Path("a.wav").write_bytes(content)
     assert main(["simulate", program, "--caller", "a.wav"]) == USAGE_EXIT_STATUS
@@ -213,24 +219,27 @@ def test_what_is_no_recording_is_one_line_and_exit_status_2(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_in_the_command_is_one_line_and_exit_status_2_before_anything_is_loaded(
+def test_invalid_option_fails_before_loading(
     arguments: list[str], message: str, program: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """An invalid option is reported in one line with exit status 2 before anything is loaded."""
     write_sound(Path("one.wav"))
     write_sound(Path("empty.wav"), 0.0)
     assert main(["simulate", program, *arguments]) == USAGE_EXIT_STATUS
     assert capsys.readouterr() == ("", f"patter-trio: {message}\n")
 
 
-def test_a_folder_that_may_not_be_written_is_known_before_the_call(
+def test_unwritable_folder_fails_before_the_call(
     program: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A folder that may not be written is reported before the call begins."""
     monkeypatch.setattr("os.access", lambda *_: False)  # as it is for a user who is not root
     assert main(["simulate", program, "--out", "kept"]) == USAGE_EXIT_STATUS
     assert capsys.readouterr().err == "patter-trio: kept/calls must be writable\n"
 
 
-def test_a_program_without_phone_and_agent_cannot_be_called(capsys: pytest.CaptureFixture[str]) -> None:
+def test_simulate_needs_phone_and_agent(capsys: pytest.CaptureFixture[str]) -> None:
+    """The simulate command refuses a program without phone and agent."""
     Path("agent.py").write_text("async def main(): ...")
     assert main(["simulate", "agent.py"]) == USAGE_EXIT_STATUS
     assert capsys.readouterr().err == (
@@ -238,7 +247,8 @@ def test_a_program_without_phone_and_agent_cannot_be_called(capsys: pytest.Captu
     )
 
 
-def test_a_carrier_that_cannot_be_simulated_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unsupported_carrier_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A carrier that cannot be simulated is reported in one line."""
     write_agent(Path(), phone="Other()", greeting="Hi.")
     source = Path("agent.py").read_text()
     Path("agent.py").write_text(
@@ -251,16 +261,16 @@ def test_a_carrier_that_cannot_be_simulated_is_one_line(capsys: pytest.CaptureFi
 
 # The command line -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("arguments", [[], ["frobnicate"], ["run"], ["simulate", "a.py", "--carrier", "x"]])
-def test_a_command_line_that_is_none_shows_the_usage_and_exits_with_2(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_command_line_prints_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """An invalid command line prints the usage, and the exit status is 2."""
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == USAGE_EXIT_STATUS
     assert capsys.readouterr().err.startswith("usage: patter-trio")
 
 
-def test_the_help_tells_a_newcomer_what_to_write_and_to_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_tells_newcomers_what_to_write(capsys: pytest.CaptureFixture[str]) -> None:
+    """The help tells a newcomer what to write and what to run."""
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0

@@ -65,7 +65,8 @@ async def held(
     return call, seen
 
 
-async def test_each_recording_is_said_when_the_agent_has_finished(autojump_clock: MockClock) -> None:
+async def test_recordings_play_after_the_agent_finishes(autojump_clock: MockClock) -> None:
+    """The simulated caller plays each recording when the agent has finished speaking."""
     call, seen = await held()
     assert call.failure == ""
     assert call.caller.outcome == "caller_hung_up"
@@ -78,7 +79,8 @@ async def test_each_recording_is_said_when_the_agent_has_finished(autojump_clock
     assert seen.names[-1] == "call_end"
 
 
-async def test_interrupt_at_counts_from_when_the_first_reply_is_audible(autojump_clock: MockClock) -> None:
+async def test_interrupt_at_counts_from_first_reply(autojump_clock: MockClock) -> None:
+    """The interrupt_at time counts from when the first reply is audible."""
     call, seen = await held(3, interrupt_at=0.5)
     audible = call.caller.utterances[1].started  # 0 is the greeting
     assert seen.lines[1] == (pytest.approx(audible + 0.5), "1.wav")
@@ -87,15 +89,17 @@ async def test_interrupt_at_counts_from_when_the_first_reply_is_audible(autojump
     assert call.failure == ""
 
 
-async def test_an_agent_without_a_greeting_is_spoken_to_as_soon_as_it_is_clear_that_it_waits(
+async def test_caller_speaks_first_without_greeting(
     autojump_clock: MockClock,
 ) -> None:
+    """Without a greeting, the simulated caller speaks as soon as the agent clearly waits."""
     call, seen = await held(first_message="")
     assert seen.lines[0] == (pytest.approx(1.05, abs=0.05), "0.wav")
     assert call.failure == ""
 
 
-async def test_a_greeting_that_takes_its_time_is_waited_for(autojump_clock: MockClock) -> None:
+async def test_slow_greeting_is_waited_for(autojump_clock: MockClock) -> None:
+    """The simulated caller waits for a greeting that comes late."""
     _, seen = await held(tts=ScriptedTTS(first_audio=3.0, duration=1.0))
     assert seen.lines[0] == (pytest.approx(4.4, abs=0.05), "0.wav")
 
@@ -156,12 +160,13 @@ async def bug(event: dict[str, Any]) -> None:
         "hangs up at once",
     ],
 )
-async def test_a_call_that_fails_says_why_and_is_ended_like_any_other(
+async def test_failed_call_says_why_and_ends(
     options: dict[str, Any],
     failure: str,
     autojump_clock: MockClock,
     tmp_path: Path,
 ) -> None:
+    """A call that fails says why, ends as usual, and saves its timeline."""
     # Longer than the agent's own bounds, and cheaper than a minute.
     call, _ = await held(timeouts={"answer_timeout_s": 20.0, "greeting_timeout_s": 12.0}, **options)
     assert call.failure.endswith(failure)
@@ -172,14 +177,17 @@ async def test_a_call_that_fails_says_why_and_is_ended_like_any_other(
     assert json.loads(text)["failure"] == call.failure
 
 
-async def test_an_answer_that_does_not_end_in_time_is_a_failure(autojump_clock: MockClock) -> None:
+async def test_overlong_answer_is_a_failure(autojump_clock: MockClock) -> None:
+    """An answer that does not end in time fails the call."""
     call, _ = await held(timeouts={"answer_timeout_s": 5.0}, first_message="", tts=ScriptedTTS(duration=30.0))
     assert call.failure == "the agent did not finish its answer to 0.wav within 5 s"
 
 
-async def test_a_call_that_is_refused_is_a_failure_that_leaves_nothing(
+async def test_refused_call_fails_and_saves_nothing(
     autojump_clock: MockClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A refused call counts as a failure and saves nothing."""
+
     async def connect() -> trio.abc.Stream:
         await trio.lowlevel.checkpoint()
         raise CallRefused("busy", "the server refused the call: busy")
@@ -198,7 +206,8 @@ async def test_a_call_that_is_refused_is_a_failure_that_leaves_nothing(
     assert not list(tmp_path.iterdir())  # noqa: ASYNC240
 
 
-async def test_a_server_that_never_tells_the_end_of_the_call_is_a_failure(autojump_clock: MockClock) -> None:
+async def test_missing_call_end_is_a_failure(autojump_clock: MockClock) -> None:
+    """A call whose server never reports its end counts as a failure."""
     phone = Patter()
     agent = phone.agent(
         "x", vad=ScriptedVAD(), stt=ScriptedSTT(noise="x"), tts=ScriptedTTS(), llm=ScriptedLLM(["Yes."])
@@ -210,9 +219,10 @@ async def test_a_server_that_never_tells_the_end_of_the_call_is_a_failure(autoju
     assert call.failure == "the agent's side did not end the call"
 
 
-async def test_the_report_says_when_the_machine_was_too_busy(
+async def test_report_says_when_machine_was_busy(
     autojump_clock: MockClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The report says when the machine was too busy, and still names the saved files."""
     call, _ = await held(1)
     assert _report([call], tmp_path, Seemingly("Too busy.")) == 0
     *_, verdict, _, place = capsys.readouterr().out.splitlines()
@@ -220,7 +230,8 @@ async def test_the_report_says_when_the_machine_was_too_busy(
     assert str(tmp_path / "calls" / call.call_id) in place
 
 
-async def test_a_folder_that_can_no_longer_be_written_is_one_line(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_folder_that_became_unwritable_is_one_line(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """A folder that can no longer be written raises a one-line error."""
     call, _ = await held(1)
     (tmp_path / "calls").write_text("a file")
     with pytest.raises(ConfigurationError, match=r"calls/CA\w+ cannot be written: Not a directory$"):
@@ -228,9 +239,8 @@ async def test_a_folder_that_can_no_longer_be_written_is_one_line(autojump_clock
 
 
 # What is left of it ---------------------------------------------------------------------------------------------------
-async def test_the_recording_is_16_bit_stereo_with_the_caller_left_and_the_agent_right(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_recording_is_stereo_caller_left_agent_right(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """The recording is 16-bit stereo, with the caller on the left and the agent on the right."""
     call, _ = await held(1)
     place = write_call(call, tmp_path)
     assert place == tmp_path / "calls" / call.call_id
@@ -244,9 +254,8 @@ async def test_the_recording_is_16_bit_stereo_with_the_caller_left_and_the_agent
     assert not loud[int(2.65 * 8000) : int(3.55 * 8000), 1].any()
 
 
-async def test_the_timeline_has_every_event_both_sides_texts_and_latencies(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_timeline_has_events_texts_and_latencies(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """The timeline has every event, the texts of both sides, the latencies and the metrics."""
     call, _ = await held(2, interrupt_at=0.5)
     timeline = json.loads((write_call(call, tmp_path) / "timeline.json").read_text(encoding="utf-8"))
     assert timeline["call_id"] == call.call_id
@@ -274,9 +283,8 @@ async def test_the_timeline_has_every_event_both_sides_texts_and_latencies(
     assert metrics["latency_p50"]["bargein_ms"] == 250.0
 
 
-async def test_the_timeline_has_the_turns_too_and_is_not_flooded_with_pieces(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_timeline_has_turns_but_no_chunks(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """The timeline has turn and tool events, and no LLM or TTS chunks."""
     call, _ = await held(1)
     told = len(call.log.events)
     for name in ("turn_started", "llm_chunk", "tts_chunk", "transcript_final", "tool_call_completed", "call_ended"):

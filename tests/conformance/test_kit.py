@@ -135,7 +135,8 @@ async def test_each_check_finds_what_is_wrong(autojump_clock: MockClock, kind: s
 
 
 @pytest.mark.parametrize("kind", few(KINDS, 1))
-async def test_a_right_provider_passes_behind_a_proxy_that_disturbs(autojump_clock: MockClock, kind: str) -> None:
+async def test_correct_provider_passes_behind_disturbing_proxy(autojump_clock: MockClock, kind: str) -> None:
+    """A correct provider passes every check behind a proxy that disturbs the connection."""
     await check_of(kind, serve=behind_a_proxy)()
 
 
@@ -158,7 +159,8 @@ async def test_what_is_wrong_is_found_behind_a_proxy(autojump_clock: MockClock, 
         await check_of("llm", flaw, behind_a_proxy)(check)
 
 
-async def test_a_proxy_that_knows_no_unknown_message_says_so(autojump_clock: MockClock) -> None:
+async def test_proxy_demands_its_unknown_message(autojump_clock: MockClock) -> None:
+    """A proxy without an unknown= message says that it needs one."""
     async with disturbed(serve_lines, lambda vendor: vendor.address) as proxy:
         with pytest.raises(ValueError, match="needs unknown="):
             proxy.misbehave("unknown")
@@ -186,11 +188,13 @@ async def test_a_swallowed_cancellation_is_found(autojump_clock: MockClock) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_for_each_check_there_is_a_provider_that_fails_it(kind: str) -> None:
+def test_every_check_has_a_failing_provider(kind: str) -> None:
+    """The suite has a faulty provider for each check of the kit."""
     assert set(FLAWS_OF[kind]) == set(KINDS[kind][2])
 
 
-async def test_without_names_all_checks_run_and_each_failure_is_a_line(autojump_clock: MockClock) -> None:
+async def test_default_runs_all_checks_and_lists_failures(autojump_clock: MockClock) -> None:
+    """Without names all checks run, and the error has a line for each failure."""
     with pytest.raises(NotConforming) as caught:
         await check_of("llm", "answers whole")()
     lines = str(caught.value).splitlines()
@@ -198,7 +202,8 @@ async def test_without_names_all_checks_run_and_each_failure_is_a_line(autojump_
     await check_of("llm", "answers whole")(without=[line.partition(":")[0] for line in lines])
 
 
-async def test_a_check_that_cannot_be_run_is_no_check_that_passed(autojump_clock: MockClock) -> None:
+async def test_check_that_cannot_run_raises(autojump_clock: MockClock) -> None:
+    """A check that is unknown or lacks its vendor raises ValueError and does not count as passed."""
     with pytest.raises(ValueError, match=r"must be one of .*, got 'is nice'"):
         await check_stt(ScriptedSTT, "is nice")
     with pytest.raises(ValueError, match=r"needs vendor= or credentials="):

@@ -236,6 +236,7 @@ async def test_the_same_engine_without_a_flaw_passes(autojump_clock: MockClock, 
     await check_engine(right, check, vendor=vendor)
 
 
-def test_for_each_check_of_engines_alone_there_is_one_that_fails_it() -> None:
+def test_every_engine_check_has_a_failing_engine() -> None:
+    """The suite has a faulty engine for each check that applies to engines alone."""
     shared = {check.name for check in (*COMMON, *REPLIES)}
     assert set(FLAWS) == set(ENGINE_CHECKS) - shared

@@ -48,7 +48,7 @@ def kinds(scene: Scene, *wanted: type[do.Action]) -> list[tuple[str, float]]:
 
 
 # What is dropped, and what is not -------------------------------------------------------------------------------------
-def test_what_was_said_before_the_agent_was_heard_is_no_remark_over_it() -> None:
+def test_speech_before_audible_greeting_is_answered() -> None:
     """The greeting comes within the silence that ends the caller's sentence: the sentence waits, and is answered."""
     scene = (
         Scene(VOICE).at(1.0, Say("Good evening.")).voice(1.25, 2.25).at(2.5, AudioArrived(1)).at(2.625, OnWire(1, 4))
@@ -57,7 +57,8 @@ def test_what_was_said_before_the_agent_was_heard_is_no_remark_over_it() -> None
     assert kinds(scene.at(3.75, Produced(1)).at(4.0, Drained(1)), do.DropUser, do.CommitUser) == [("CommitUser", 4.0)]
 
 
-def test_a_cough_over_the_agent_does_not_take_along_what_waits_for_an_answer() -> None:
+def test_cough_over_agent_keeps_waiting_utterance() -> None:
+    """A cough over the agent does not drop the utterance that waits for an answer."""
     scene = Scene(VOICE).at(1.0, Say("Good evening.")).voice(1.25, 2.25).until(3.0)
     scene.at(3.25, AudioArrived(1)).at(3.5, OnWire(1, 6.0)).voice(4.0, 4.0 + LAG / 2).until(5.0)
     assert not kinds(scene, do.DropUser, do.CommitUser)
@@ -65,7 +66,7 @@ def test_a_cough_over_the_agent_does_not_take_along_what_waits_for_an_answer() -
 
 
 # A voice that goes on after the engine has ended the turn -------------------------------------------------------------
-def test_a_voice_that_went_on_after_the_engine_ended_the_turn_is_an_utterance_of_its_own() -> None:
+def test_continued_voice_becomes_its_own_utterance() -> None:
     """Nothing but its end tells of it: it joins the question, whose answer was not heard."""
     scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, OVER)
     scene.then()
@@ -81,7 +82,8 @@ def test_a_voice_that_went_on_after_the_engine_ended_the_turn_is_an_utterance_of
     ]
 
 
-def test_a_voice_that_went_on_over_the_answer_for_long_enough_interrupts_it_as_soon_as_it_is_known() -> None:
+def test_long_continued_voice_interrupts_the_answer() -> None:
+    """A voice that continued long enough over the answer interrupts it as soon as its end is known."""
     scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, OVER).at(2.25, AudioArrived(1)).at(2.5, OnWire(1, 9.0))
     scene.then()
     scene.at(3.125, VoiceEnded(3.0)).at(3.5, OVER)
@@ -94,14 +96,16 @@ def test_a_voice_that_went_on_over_the_answer_for_long_enough_interrupts_it_as_s
     ]
 
 
-def test_a_voice_that_went_on_over_the_answer_for_a_moment_is_a_remark() -> None:
+def test_brief_continued_voice_is_dropped() -> None:
+    """A voice that continued over the answer only for a moment is dropped as a remark."""
     scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, OVER).at(2.0625, AudioArrived(1)).at(2.125, OnWire(1, 9.0))
     scene.then()
     scene.at(2.25, VoiceEnded(2.125)).at(2.5, OVER)
     assert kinds(scene, do.CutReply, do.DropUser, do.CommitUser) == [("DropUser", 2.5)]
 
 
-def test_two_turns_within_one_voice_with_the_answer_heard_between_them() -> None:
+def test_second_end_of_turn_interrupts_heard_answer() -> None:
+    """A second end of turn within one voice interrupts the answer that the caller already hears."""
     scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, OVER).at(2.25, AudioArrived(1)).at(2.5, OnWire(1, 9.0))
     scene.then()
     assert scene.at(4.0, OVER).events() == [
@@ -115,7 +119,7 @@ def test_two_turns_within_one_voice_with_the_answer_heard_between_them() -> None
 
 
 # The plain way --------------------------------------------------------------------------------------------------------
-def test_a_turn_without_a_word_from_voice_to_answer() -> None:
+def test_wordless_turn_runs_from_voice_to_answer() -> None:
     """It is over after the usual silence; nothing is waited for as for a recogniser's final words."""
     scene = Scene(VOICE).at(1.125, VoiceStarted(1.0, 0.9)).at(2.125, VoiceEnded(2.0)).until(2.5)
     assert scene.then() == [
@@ -129,12 +133,13 @@ def test_a_turn_without_a_word_from_voice_to_answer() -> None:
     ]
 
 
-def test_a_voice_with_a_pause_in_it_is_one_utterance() -> None:
+def test_voice_with_pause_is_one_utterance() -> None:
+    """A voice with a short pause in it is one utterance."""
     scene = Scene(VOICE).voice(1.0, 2.0).voice(2.25, 3.0).until(4.0)
     assert commits(scene) == [do.CommitUser(3.5, 1, "", "vad_silence", 0.5)]
 
 
-def test_what_the_caller_adds_before_the_answer_is_heard_joins_the_question() -> None:
+def test_addition_before_audible_answer_joins_question() -> None:
     """That the voice begins only keeps the answer back; it is taken back when the addition is over."""
     scene = asked().at(2.625, VoiceStarted(2.5625)).at(2.75, AudioArrived(1))
     scene.then()
@@ -146,7 +151,8 @@ def test_what_the_caller_adds_before_the_answer_is_heard_joins_the_question() ->
     ]
 
 
-def test_an_answer_that_was_heard_is_not_replaced_by_what_interrupts_it() -> None:
+def test_barge_in_does_not_replace_heard_answer() -> None:
+    """An utterance that interrupts an audible answer starts a new turn and does not replace the old one."""
     scene = asked().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 9.0))
     scene.then()
     scene.at(4.125, VoiceStarted(4.0)).until(4.5).at(5.125, VoiceEnded(5.0)).until(5.5)
@@ -167,7 +173,8 @@ def test_a_turn_detector_is_heeded_beside_it() -> None:
 
 
 # Over the agent -------------------------------------------------------------------------------------------------------
-def test_a_cough_over_the_agent_is_dropped_after_the_silence_that_ends_an_utterance() -> None:
+def test_cough_over_agent_is_dropped_after_endpoint() -> None:
+    """A cough over the agent is dropped after the endpointing silence, and the reply finishes."""
     scene = asked().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 9.0))
     scene.then()
     scene.at(4.125, VoiceStarted(4.0)).at(4.21875, VoiceEnded(4.125)).until(6.0)
@@ -181,7 +188,8 @@ def test_a_cough_over_the_agent_is_dropped_after_the_silence_that_ends_an_uttera
     assert scene.machine.deadline == math.inf
 
 
-def test_what_is_said_over_an_agent_who_may_not_be_interrupted_is_answered_after_it() -> None:
+def test_speech_over_uninterruptible_agent_is_answered_after() -> None:
+    """Speech over an uninterruptible agent is answered after the agent has finished."""
     scene = Scene(VOICE).at(1.0, Say("This call is recorded.", interruptible=False)).at(1.25, AudioArrived(1))
     scene.at(1.5, OnWire(1, 6.0)).then()
     scene.voice(2.0, 2.0 + LAG).until(5.0).at(5.5, Produced(1)).at(6.0, Drained(1))
@@ -194,14 +202,15 @@ def test_what_is_said_over_an_agent_who_may_not_be_interrupted_is_answered_after
     ]
 
 
-def test_where_barge_in_is_off_a_voice_over_the_agent_is_answered_after_it() -> None:
+def test_speech_with_barge_in_off_is_answered_after() -> None:
+    """With barge-in off, speech over the agent is answered after the agent has finished."""
     scene = asked(attrs.evolve(VOICE, overlap=math.inf)).at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 9.0))
     scene.then()
     scene.voice(4.0, 6.0).at(8.0, Produced(1)).at(9.0, Drained(1))
     assert kinds(scene, do.CutReply, do.DropUser, do.CommitUser) == [("CommitUser", 9.0)]
 
 
-def test_a_cough_at_the_end_of_what_the_agent_says_is_answered() -> None:
+def test_cough_at_reply_end_is_answered() -> None:
     """Nobody is interrupted any more when it is decided about."""
     scene = asked().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 4.375), Produced(1))
     scene.then()
@@ -209,7 +218,7 @@ def test_a_cough_at_the_end_of_what_the_agent_says_is_answered() -> None:
     assert commits(scene) == [do.CommitUser(4.625, 2, "", "vad_silence", 0.5)]
 
 
-def test_while_what_the_application_wants_said_is_on_its_way_the_caller_waits_for_it() -> None:
+def test_queued_say_delays_the_callers_answer() -> None:
     """The text is never thrown away unheard; not even for an utterance that the engine says is over."""
     scene = Scene(ENDS).at(1.0, Say("Your taxi is here.")).voice(1.25, 2.25).at(2.75, OVER).until(14.0)
     assert scene.events() == [
@@ -230,12 +239,14 @@ def test_while_what_the_application_wants_said_is_on_its_way_the_caller_waits_fo
 
 # An engine that ends turns --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["vad_silence", "semantic_turn_detector"])
-def test_an_end_of_turn_by_the_engine_commits_at_once_and_by_its_name(name: do.EouTrigger) -> None:
+def test_engine_end_of_turn_commits_with_its_trigger(name: do.EouTrigger) -> None:
+    """The engine's end of turn commits at once, with the trigger that the policy names."""
     scene = Scene(attrs.evolve(ENDS, early_trigger=name)).voice(1.0, 2.0).at(2.25, OVER)
     assert commits(scene) == [do.CommitUser(2.25, 1, "", name, 0.25)]
 
 
-def test_an_end_of_turn_before_the_voice_detector_knows_ends_the_voice_too() -> None:
+def test_engine_end_of_turn_ends_unfinished_voice() -> None:
+    """The engine's end of turn ends a voice that the VAD still reports, and the VAD's later end adds nothing."""
     scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.25, OVER)
     assert scene.events() == [
         do.UserSpeechStarted(1.125, 1.0),
@@ -246,7 +257,8 @@ def test_an_end_of_turn_before_the_voice_detector_knows_ends_the_voice_too() -> 
     assert not scene.at(2.5, VoiceEnded(2.0)).until(2.75).then()
 
 
-def test_two_ends_of_turn_within_one_voice_are_one_question_while_no_answer_is_heard() -> None:
+def test_two_ends_of_turn_join_unheard_answer() -> None:
+    """Two ends of turn within one voice form one question while the answer is unheard."""
     scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, OVER)
     scene.then()
     assert scene.at(3.0, OVER).events() == [
@@ -259,7 +271,8 @@ def test_two_ends_of_turn_within_one_voice_are_one_question_while_no_answer_is_h
     assert not scene.at(3.25, VoiceEnded(2.75)).until(3.5).then()
 
 
-def test_a_turn_in_which_the_voice_detector_noticed_no_voice_is_answered() -> None:
+def test_end_of_turn_without_vad_is_answered() -> None:
+    """A turn that the engine ends is answered even if the VAD noticed no voice."""
     scene = Scene(ENDS).at(1.0, OVER)
     assert scene.events() == [
         do.UserSpeechStarted(1.0, 1.0),
@@ -269,13 +282,14 @@ def test_a_turn_in_which_the_voice_detector_noticed_no_voice_is_answered() -> No
     ]
 
 
-def test_such_a_turn_over_the_agent_is_dropped_however_long_the_last_one_is_past() -> None:
+def test_turn_without_vad_over_agent_is_dropped() -> None:
     """What the engine alone hears while the agent speaks may be the agent's own echo."""
     scene = Scene(ENDS).at(1.0, OVER).at(1.25, AudioArrived(1)).at(1.5, OnWire(1, 9.0)).at(2.0, OVER).at(4.0, OVER)
     assert kinds(scene, do.CutReply, do.DropUser) == [("DropUser", 2.0), ("DropUser", 4.0)]
 
 
-def test_an_utterance_of_which_the_engine_never_says_that_it_is_over_is_over_after_the_long_silence() -> None:
+def test_missing_end_of_turn_commits_after_long_silence() -> None:
+    """An utterance without an end of turn from the engine is committed after the long silence."""
     scene = Scene(ENDS).voice(1.0, 2.0).until(30.0)
     assert commits(scene) == [do.CommitUser(12.0, 1, "", "vad_silence", 10.0)]
     semantic = Scene(attrs.evolve(ENDS, early_trigger="semantic_turn_detector")).voice(1.0, 2.0).until(30.0)
@@ -283,7 +297,8 @@ def test_an_utterance_of_which_the_engine_never_says_that_it_is_over_is_over_aft
 
 
 # Voices without an end, calls without a caller ------------------------------------------------------------------------
-def test_a_voice_that_does_not_end_is_an_utterance_after_a_minute() -> None:
+def test_endless_voice_is_committed_after_a_minute() -> None:
+    """A voice that does not end is committed as an utterance after a minute."""
     scene = Scene(VOICE).at(1.0, VoiceStarted(1.0)).until(70.0)
     assert scene.events() == [
         do.UserSpeechStarted(1.0, 1.0),
@@ -293,7 +308,8 @@ def test_a_voice_that_does_not_end_is_an_utterance_after_a_minute() -> None:
     ]
 
 
-def test_a_caller_who_leaves_in_mid_voice_leaves_no_utterance_behind() -> None:
+def test_hang_up_in_mid_voice_commits_nothing() -> None:
+    """A caller who hangs up in mid voice leaves no utterance behind."""
     scene = Scene(VOICE).at(1.125, VoiceStarted(1.0)).at(2.0, LegDown("caller_hung_up"))
     assert scene.until(9.0).events() == [
         do.UserSpeechStarted(1.125, 1.0),
@@ -302,7 +318,8 @@ def test_a_caller_who_leaves_in_mid_voice_leaves_no_utterance_behind() -> None:
     ]
 
 
-def test_a_voice_that_ends_when_the_caller_has_left_belongs_to_the_end_of_the_call() -> None:
+def test_voice_ending_after_hang_up_is_appended() -> None:
+    """A voice that ends after the caller has hung up joins the history without a turn."""
     scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, LegDown("caller_hung_up"))
     scene.then()
     assert scene.at(2.25, OVER).at(2.5, Flushed()).events() == [

@@ -73,7 +73,8 @@ def lane_with(*sentences: tuple[str, float]) -> PlayoutQueue:
     return playout
 
 
-def test_the_first_audio_goes_at_once_and_the_rest_400_ms_ahead_in_100_ms_messages() -> None:
+def test_playout_sends_at_once_then_400_ms_ahead() -> None:
+    """The first audio goes out at once, and the rest in 100 ms messages up to 400 ms ahead."""
     playback, carrier = Playback(), Carrier()
     playback.open(lane_with(("Hello.", 1.0)))
     run(playback, carrier, 2.0, 5.0)
@@ -81,7 +82,8 @@ def test_the_first_audio_goes_at_once_and_the_rest_400_ms_ahead_in_100_ms_messag
     assert media_times(carrier) == [(at, 800) for at in expected]
 
 
-def test_a_mark_follows_each_200_ms_and_each_sentence() -> None:
+def test_marks_follow_200_ms_and_sentences() -> None:
+    """A mark follows every 200 ms of audio and every sentence."""
     playback, carrier = Playback(), Carrier()
     playback.open(lane_with(("One.", 0.3), ("Two.", 0.5)))
     run(playback, carrier, 0.0, 5.0)
@@ -91,7 +93,8 @@ def test_a_mark_follows_each_200_ms_and_each_sentence() -> None:
     assert playback.close() == HeardSpeech(0.8, "One. Two.")
 
 
-def test_a_cut_sends_clear_before_anything_else_and_the_cut_lane_swallows() -> None:
+def test_cut_sends_clear_and_swallows_the_rest() -> None:
+    """A cut sends Clear before anything else, and the playout queue discards later audio."""
     playback, carrier = Playback(), Carrier()
     playout = lane_with(("One two three four five.", 5.0))
     playback.open(playout)
@@ -105,7 +108,8 @@ def test_a_cut_sends_clear_before_anything_else_and_the_cut_lane_swallows() -> N
     assert playback.clear_seconds == [0.0]
 
 
-def test_marks_that_a_clear_brings_back_are_not_heard() -> None:
+def test_marks_returned_by_clear_are_not_heard() -> None:
+    """Marks that a Clear brings back do not count as heard audio."""
     playback, carrier = Playback(), Carrier(delay=0.05)
     playback.open(lane_with(("A long sentence that is cut.", 4.0)))
     run(playback, carrier, 0.0, 1.0)
@@ -119,14 +123,16 @@ def test_marks_that_a_clear_brings_back_are_not_heard() -> None:
     assert playback.cut(3.5).seconds == pytest.approx(0.5, abs=0.1)
 
 
-def test_a_carrier_that_stalls_gets_no_more_than_a_second_of_speech() -> None:
+def test_stalled_carrier_gets_one_second_at_most() -> None:
+    """A carrier that returns no marks gets no more than about a second of speech."""
     playback, carrier = Playback(), Carrier(echoes=False)
     playback.open(lane_with(("Long.", 30.0)))
     run(playback, carrier, 0.0, 1.9)
     assert sum(size for _, size in media_times(carrier)) <= 8000 + 800
 
 
-def test_a_carrier_without_marks_is_believed_by_the_clock_after_the_grace() -> None:
+def test_lost_marks_fall_back_to_the_clock() -> None:
+    """When a carrier returns no marks, the playout counts as drained by the clock after the grace."""
     playback, carrier = Playback(), Carrier(echoes=False)
     playback.open(lane_with(("Short.", 0.5)))
     run(playback, carrier, 0.0, 0.5 + MARK_GRACE_S + 0.01)
@@ -152,13 +158,15 @@ def test_word_timings_beat_proportion() -> None:
     assert playout.heard(1600).text == "Aaaaaaaaaa"
 
 
-def test_of_a_sentence_still_being_made_no_more_is_heard_than_could_have_been_said() -> None:
+def test_partial_sentence_is_heard_in_proportion() -> None:
+    """Of a partly synthesised sentence, only as many words count as heard as the audio can hold."""
     playout = PlayoutQueue(1)
     playout.put(b"\x00" * 4000, "A sentence of which only the first half second has been synthesised so far.")
     assert playout.heard(4000).text == "A"
 
 
-def test_of_a_sentence_still_being_made_the_words_whose_times_are_known_are_heard_by_them() -> None:
+def test_partial_sentence_is_heard_by_word_timings() -> None:
+    """Of a partly synthesised sentence, words with known times count as heard by those times."""
     playout = PlayoutQueue(1)
     playout.put(bytes(8000), "No, extraordinarily so.", (Word("No,", 0.0, 0.3),))
     assert playout.heard(2000).text == ""
@@ -218,7 +226,7 @@ def test_everything_put_is_sent_once_and_in_order(sizes: list[int]) -> None:
 
 
 @given(start=st.floats(0.0, 1e5), size=st.integers(1, 799))
-def test_what_is_to_be_waited_for_is_never_too_short_for_the_clock(start: float, size: int) -> None:
+def test_playout_wait_always_advances_the_clock(start: float, size: int) -> None:
     """A wait that does not move the clock would have the writer ask again for ever."""
     playout, now = PlayoutQueue(1), start
     playback = Playback()
@@ -232,7 +240,7 @@ def test_what_is_to_be_waited_for_is_never_too_short_for_the_clock(start: float,
             now += item
 
 
-def test_a_sentence_of_known_times_that_was_played_to_its_end_was_heard_to_its_end() -> None:
+def test_timed_sentence_played_whole_is_heard_whole() -> None:
     """Also while more of the reply may come, and whatever adding up the times of its words does to their last digits."""
     for first in range(160, 8000, 160):
         playout, seconds = PlayoutQueue(1), (first + 2400) / 8000
@@ -243,7 +251,7 @@ def test_a_sentence_of_known_times_that_was_played_to_its_end_was_heard_to_its_e
         assert playout.heard(first + 2399) == HeardSpeech((first + 2399) / 8000, "One two three")
 
 
-def test_of_a_lane_without_a_word_nothing_was_heard() -> None:
+def test_playout_queue_without_text_has_no_words() -> None:
     """Audio that came before its text."""
     playout = PlayoutQueue(1)
     playout.put(b"\xff" * 800)

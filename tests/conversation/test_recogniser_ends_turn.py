@@ -27,12 +27,14 @@ def test_its_end_of_turn_commits_at_once() -> None:
     assert commits(scene) == [(2.25, "hello", "semantic_turn_detector")]
 
 
-def test_its_end_of_turn_is_the_trigger_also_after_the_usual_silence() -> None:
+def test_stt_end_of_turn_is_trigger_after_silence() -> None:
+    """The STT's end of turn is the trigger even when it comes after the endpointing silence."""
     scene = Scene().voice(1.0, 2.0).at(1.5, InterimWords("hel", 1)).at(3.0, FinalWords("hello", 1, finished=True))
     assert commits(scene) == [(3.0, "hello", "semantic_turn_detector")]
 
 
-def test_while_the_voice_is_not_known_to_be_over_its_end_of_turn_ends_the_voice_too() -> None:
+def test_stt_end_of_turn_ends_unfinished_voice() -> None:
+    """The STT's end of turn ends a voice that the VAD still reports, and the VAD's later end adds nothing."""
     scene = (
         Scene()
         .at(1.125, VoiceStarted(1.0))
@@ -48,7 +50,8 @@ def test_while_the_voice_is_not_known_to_be_over_its_end_of_turn_ends_the_voice_
     assert scene.machine.turn == 1
 
 
-def test_an_end_of_turn_told_late_does_not_end_the_voice_that_has_begun_since() -> None:
+def test_late_end_of_turn_spares_new_voice() -> None:
+    """An end of turn that comes late does not end the voice that has begun since."""
     scene = Scene().voice(1.0, 2.0).at(1.5, InterimWords("hello", 1)).at(2.25, VoiceStarted(2.125))
     scene.at(2.375, FinalWords("hello", 1, finished=True)).at(2.75, InterimWords("and", 2)).until(3.0)
     assert not commits(scene)
@@ -56,13 +59,15 @@ def test_an_end_of_turn_told_late_does_not_end_the_voice_that_has_begun_since() 
     assert commits(scene) == [(3.25, "hello and more", "semantic_turn_detector")]
 
 
-def test_a_probable_end_needs_no_more_than_the_usual_silence_although_the_words_may_change() -> None:
+def test_probable_end_commits_interim_after_endpoint() -> None:
+    """A probable end of turn commits interim words after the endpointing silence, and the final adds nothing."""
     scene = Scene().voice(1.0, 2.0).at(2.25, InterimWords("hello", 1, finished=True)).until(4.0)
     assert commits(scene) == [(2.0 + POLICY.endpoint, "hello", "semantic_turn_detector")]
     assert not commits(scene.at(4.125, FinalWords("hello", 1, finished=True)).until(6.0))
 
 
-def test_a_probable_end_told_while_the_voice_lasts_counts_from_its_end() -> None:
+def test_probable_end_counts_from_voice_end() -> None:
+    """A probable end of turn that comes during the voice counts from the end of the voice."""
     scene = (
         Scene()
         .at(1.125, VoiceStarted(1.0))
@@ -72,7 +77,8 @@ def test_a_probable_end_told_while_the_voice_lasts_counts_from_its_end() -> None
     assert commits(scene.until(4.0)) == [(2.125 + POLICY.endpoint, "hello", "semantic_turn_detector")]
 
 
-def test_a_probable_end_that_is_taken_back_holds_the_utterance_open() -> None:
+def test_withdrawn_probable_end_holds_utterance_open() -> None:
+    """A probable end of turn that the STT withdraws holds the utterance open."""
     scene = Scene().voice(1.0, 2.0).at(2.25, InterimWords("my number", 1, finished=True))
     scene.at(2.375, FinalWords("my number", 1, finished=False)).at(2.5, InterimWords("is", 2))
     assert not commits(scene.until(3.75))
@@ -81,12 +87,14 @@ def test_a_probable_end_that_is_taken_back_holds_the_utterance_open() -> None:
     ]
 
 
-def test_an_utterance_of_which_it_never_says_that_it_is_over_is_held_for_as_long_as_by_a_turn_detector() -> None:
+def test_missing_stt_end_of_turn_uses_hold() -> None:
+    """An utterance that the STT never ends is held for as long as a turn detector would hold it."""
     scene = Scene().voice(1.0, 2.0).at(2.25, FinalWords("my number", 1, finished=False)).until(6.0)
     assert commits(scene) == [(2.0 + POLICY.hold, "my number", "vad_silence")]
 
 
-def test_an_end_without_new_words_commits_those_that_there_are() -> None:
+def test_end_of_turn_without_words_commits_earlier_ones() -> None:
+    """An end of turn without new words commits the words that came before it."""
     scene = (
         Scene()
         .voice(1.0, 2.0)
@@ -102,12 +110,14 @@ def test_an_end_without_any_words_commits_nothing() -> None:
     assert scene.machine.user_state == "listening"
 
 
-def test_words_without_a_voice_that_end_a_turn_are_answered_at_once() -> None:
+def test_end_of_turn_without_voice_commits_at_once() -> None:
+    """Words that end a turn are committed at once even if the VAD noticed no voice."""
     scene = Scene().at(1.0, FinalWords("hello", 1, finished=True))
     assert commits(scene) == [(1.0, "hello", "semantic_turn_detector")]
 
 
-def test_when_it_goes_on_after_a_commit_nobody_has_heard_the_answer_is_retracted() -> None:
+def test_resumed_words_retract_unheard_answer() -> None:
+    """Words that continue after a commit retract the unheard answer and join its question."""
     scene = Scene().voice(1.0, 2.0).at(2.25, InterimWords("my number", 1, finished=True)).until(2.5)
     scene.at(2.625, FinalWords("my number", 1, finished=False), InterimWords("is", 2))
     cut = [act.reason for act in scene.out if isinstance(act, do.CutReply)]
@@ -117,7 +127,8 @@ def test_when_it_goes_on_after_a_commit_nobody_has_heard_the_answer_is_retracted
 
 
 @pytest.mark.parametrize("complete", [0.0, 1.0])
-def test_it_has_the_last_word_over_a_turn_detector(complete: float) -> None:
+def test_stt_end_of_turn_overrules_turn_detector(complete: float) -> None:
+    """The STT's end of turn decides over the verdict of a turn detector."""
     scene = (
         Scene(detector=True)
         .voice(1.0, 2.0)
@@ -127,14 +138,15 @@ def test_it_has_the_last_word_over_a_turn_detector(complete: float) -> None:
     assert commits(scene) == [(2.15625, "hi", "semantic_turn_detector")]
 
 
-def test_its_end_of_turn_over_an_agent_that_may_not_be_interrupted_waits_for_the_agent() -> None:
+def test_end_of_turn_over_agent_waits_for_agent() -> None:
+    """Words that end a turn over the agent without a detected voice are not committed while the agent speaks."""
     scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 8.0))
     scene.then()
     scene.at(4.0, FinalWords("never mind", 2, finished=True))
     assert not commits(scene)
 
 
-def test_a_voice_that_goes_on_after_its_end_of_turn_can_interrupt_the_answer() -> None:
+def test_voice_after_end_of_turn_interrupts_answer() -> None:
     """The voice detector, which needs longer to be sure of silence, never saw the pause: the words tell of the voice."""
     scene = (
         Scene()
@@ -152,7 +164,8 @@ def test_a_voice_that_goes_on_after_its_end_of_turn_can_interrupt_the_answer() -
     assert commits(scene) == [(3.375, "wait a moment", "semantic_turn_detector")]
 
 
-def test_words_after_that_voice_is_over_for_the_detector_too_begin_none() -> None:
+def test_words_after_voice_end_start_no_voice() -> None:
+    """Words that come after the VAD has ended the voice begin no new voice."""
     scene = (
         Scene()
         .at(1.125, VoiceStarted(1.0))

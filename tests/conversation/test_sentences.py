@@ -101,7 +101,8 @@ def test_abbreviations_are_those_of_the_language(language: str, text: str) -> No
     assert cut(text.replace("|", ""), language=language) == text.split("| ")
 
 
-def test_the_first_sentence_is_released_whatever_its_length_and_later_short_ones_join_the_next() -> None:
+def test_first_sentence_is_released_at_any_length() -> None:
+    """The first sentence is released at any length, and later short sentences join the next one."""
     chunker = SentenceChunker()
     assert chunker.push("Yes. ") == []
     assert chunker.push("I") == ["Yes."]
@@ -119,11 +120,13 @@ def test_a_new_reply_has_a_first_sentence_again() -> None:
     assert chunker.push("No. B") == ["No."]
 
 
-def test_short_sentences_of_scripts_without_spaces_join_without_one() -> None:
+def test_unspaced_scripts_join_without_spaces() -> None:
+    """Short sentences of scripts without spaces are joined without a space."""
     assert cut("我们今天九点开门。好。你要来吗？", shortest=4) == ["我们今天九点开门。", "好。你要来吗？"]
 
 
-def test_the_first_piece_may_end_at_a_clause_when_that_is_asked_for() -> None:
+def test_aggressive_first_flush_ends_at_clause() -> None:
+    """With aggressive_first_flush the first piece ends at a clause, and by default it does not."""
     chunker = SentenceChunker(aggressive_first_flush=True, aggressive_first_min_len=10)
     assert chunker.push("Well, I can offer 1,000 tables, or two, or") == ["Well, I can offer 1,000 tables,"]
     assert chunker.flush() == ["or two, or"]
@@ -141,16 +144,16 @@ CHUNKERS = st.builds(
 
 
 @given(CHUNKERS, TEXT)
-def test_nothing_but_white_space_is_lost_or_added_and_the_order_is_kept(chunker: SentenceChunker, text: str) -> None:
+def test_chunker_keeps_all_text_in_order(chunker: SentenceChunker, text: str) -> None:
+    """The chunker loses and adds only white space, and keeps the order of the text."""
     sentences = chunker.push(text) + chunker.flush()
     assert "".join("".join(sentences).split()) == "".join(text.split())
     assert all(sentence == " ".join(sentence.split()) and sentence for sentence in sentences)
 
 
 @given(CHUNKERS, TEXT, st.lists(st.integers(0, 60), max_size=8))
-def test_the_sentences_do_not_depend_on_how_the_tokens_are_cut(
-    chunker: SentenceChunker, text: str, cuts: list[int]
-) -> None:
+def test_sentences_do_not_depend_on_token_boundaries(chunker: SentenceChunker, text: str, cuts: list[int]) -> None:
+    """The chunker finds the same sentences wherever the tokens are split."""
     whole = chunker.push(text) + chunker.flush()
     bounds = sorted({0, len(text), *(min(place, len(text)) for place in cuts)})
     parts = [text[a:b] for a, b in pairwise(bounds)]

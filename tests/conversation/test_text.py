@@ -73,7 +73,8 @@ def test_markdown_loses_its_marks_and_keeps_its_words(written: str, said: str) -
         ("(😀)", "()"),
     ],
 )
-def test_emoji_go_with_the_space_that_they_stood_in(written: str, said: str) -> None:
+def test_emoji_filter_removes_surrounding_space(written: str, said: str) -> None:
+    """The emoji filter removes each emoji together with the space that belongs to it."""
     assert filter_emoji(written) == said
 
 
@@ -92,7 +93,8 @@ def test_emoji_go_with_the_space_that_they_stood_in(written: str, said: str) -> 
         ("---", ""),
     ],
 )  # fmt: skip
-def test_a_text_for_the_voice_is_one_line_of_what_can_be_said(written: str, said: str) -> None:
+def test_tts_filter_gives_one_speakable_line(written: str, said: str) -> None:
+    """The TTS filter turns a text into one line that can be spoken."""
     assert filter_for_tts(written) == said
 
 
@@ -111,7 +113,8 @@ def test_words_within_marks_are_what_is_left(text: str, marks: str) -> None:
 
 
 @given(WILD)
-def test_no_letter_or_digit_is_ever_added_and_without_links_none_is_lost(text: str) -> None:
+def test_filters_preserve_letters_and_digits(text: str) -> None:
+    """The filters add no letter or digit, and lose none in a text without links and code."""
     for filtered in (filter_markdown(text), filter_emoji(text), filter_for_tts(text)):
         kept = iter(text)
         assert all(char in kept for char in filtered if char.isalnum())

@@ -87,7 +87,7 @@ def committed(at: float, turn: int, text: str, silence: float, *, replaces: bool
 
 
 # The plain way --------------------------------------------------------------------------------------------------------
-def test_a_normal_turn_from_voice_to_the_end_of_playback() -> None:
+def test_normal_turn_reports_all_events_in_order() -> None:
     """Every event of a turn, each after the change of state that belongs to it."""
     scene = (
         Scene().at(1.125, VoiceStarted(1.0, 0.9)).at(2.125, VoiceEnded(2.0)).at(2.25, FinalWords("hello", 1)).until(2.5)
@@ -114,7 +114,8 @@ def test_a_normal_turn_from_voice_to_the_end_of_playback() -> None:
     assert scene.machine.deadline == math.inf
 
 
-def test_a_greeting_is_said_in_turn_0_and_counts_as_idle_until_it_is_heard() -> None:
+def test_greeting_is_turn_0_and_idle_until_heard() -> None:
+    """The greeting belongs to turn 0, and the agent counts as idle until the caller hears it."""
     scene = Scene(ready=False).at(0.0, Say("Good evening.")).at(0.5, Ready())
     assert scene.then() == [
         do.StateChanged(0.5, "listening", "idle"),
@@ -128,7 +129,7 @@ def test_a_greeting_is_said_in_turn_0_and_counts_as_idle_until_it_is_heard() -> 
     ]
 
 
-def test_what_the_application_wants_said_is_never_thrown_away_unheard() -> None:
+def test_say_is_never_dropped_unheard() -> None:
     """A synthesiser that is slow must not cost the text: the caller's words wait for it, and are answered then."""
     scene = Scene().at(1.0, Say("Your taxi is here.")).voice(1.25, 2.25).at(2.5, FinalWords("hello", 1)).until(3.0)
     assert scene.events() == [
@@ -147,7 +148,8 @@ def test_what_the_application_wants_said_is_never_thrown_away_unheard() -> None:
     ]
 
 
-def test_without_a_last_mark_playback_counts_as_over_after_the_grace() -> None:
+def test_missing_last_mark_ends_playback_after_grace() -> None:
+    """Without a last mark, playback counts as over after the grace."""
     scene = Scene().answered().until(20.0)
     assert scene.events() == [do.FinishReply(9.5, 1, 1, started=True)]
 
@@ -165,7 +167,8 @@ def test_a_gap_within_a_reply_is_no_end() -> None:
     ]
 
 
-def test_a_gap_in_which_nothing_more_is_produced_is_the_end() -> None:
+def test_production_end_in_gap_finishes_reply() -> None:
+    """A reply that ends its production during a gap is finished."""
     scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 4.0)).at(4.125, Drained(1))
     scene.then()
     assert scene.at(5.0, Produced(1)).events() == [do.FinishReply(5.0, 1, 1, started=True)]
@@ -274,9 +277,10 @@ def test_a_reply_without_sound_has_no_agent_event() -> None:
         ),
     ],
 )
-def test_the_utterance_is_committed_once_with_all_its_words(
+def test_utterance_is_committed_once_with_all_words(
     told: list[tuple[float, Input]], expected: list[tuple[float, str, float]]
 ) -> None:
+    """The machine commits an utterance once, with all its words, in any order of voice and word events."""
     scene = Scene()
     for at, event in told:
         scene.at(at, event)
@@ -284,14 +288,16 @@ def test_the_utterance_is_committed_once_with_all_its_words(
     assert commits == [committed(at, 1, text, silence) for at, text, silence in expected]
 
 
-def test_speech_that_resumes_within_the_endpoint_is_one_utterance() -> None:
+def test_resumed_speech_within_endpoint_is_one_utterance() -> None:
+    """Speech that resumes within the endpointing silence is one utterance."""
     scene = (
         Scene().voice(1.0, 2.0).at(2.25, FinalWords("a", 1)).voice(2.25, 3.0).at(3.25, FinalWords("b", 2)).until(9.0)
     )
     assert [action for action in scene.then() if isinstance(action, do.CommitUser)] == [committed(3.5, 1, "a b", 0.5)]
 
 
-def test_voice_that_never_ends_and_has_no_words_counts_as_noise() -> None:
+def test_endless_voice_without_words_is_noise() -> None:
+    """A voice that never ends and brings no words counts as noise after 15 s."""
     scene = Scene().at(1.0, VoiceStarted(1.0)).until(30.0)
     assert scene.then() == [
         do.StateChanged(1.0, "speaking", "idle"),
@@ -302,7 +308,8 @@ def test_voice_that_never_ends_and_has_no_words_counts_as_noise() -> None:
     assert scene.at(40.0, VoiceEnded(39.0)).then() == []
 
 
-def test_a_long_story_is_not_noise_as_long_as_words_come() -> None:
+def test_long_speech_with_words_is_not_noise() -> None:
+    """A long voice does not count as noise as long as words come."""
     scene = Scene().at(1.0, VoiceStarted(1.0))
     for second in range(5, 60, 5):
         scene.at(float(second), InterimWords("and " * second, 1))
@@ -311,7 +318,8 @@ def test_a_long_story_is_not_noise_as_long_as_words_come() -> None:
 
 
 # Late words -----------------------------------------------------------------------------------------------------------
-def test_a_final_after_the_commit_amends_the_unheard_answer_without_a_new_turn() -> None:
+def test_late_final_amends_unheard_answer() -> None:
+    """A final after the commit amends the turn while the playout queue is closed, without a new turn."""
     scene = Scene().asks("one")
     scene.then()
     assert scene.at(2.75, FinalWords("two", 2)).then() == [
@@ -321,7 +329,8 @@ def test_a_final_after_the_commit_amends_the_unheard_answer_without_a_new_turn()
     ]
 
 
-def test_a_final_after_the_commit_is_a_new_turn_once_the_lane_is_open() -> None:
+def test_late_final_starts_turn_after_playout_opens() -> None:
+    """A final after the commit starts a new turn once the playout queue is open."""
     scene = Scene().asks("one").at(2.75, AudioArrived(1))
     scene.then()
     assert scene.at(2.875, FinalWords("two", 2)).then() == [
@@ -333,13 +342,15 @@ def test_a_final_after_the_commit_is_a_new_turn_once_the_lane_is_open() -> None:
     ]
 
 
-def test_the_own_final_of_a_promoted_interim_does_not_double_its_words() -> None:
+def test_promoted_interims_final_does_not_repeat_words() -> None:
+    """The final of an interim that was already committed does not repeat its words."""
     scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, InterimWords("a b", 1)).at(2.125, VoiceEnded(2.0)).until(4.0)
     scene.then()
     assert scene.at(4.25, InterimWords("a b", 1), FinalWords("a b", 1)).until(6.0).then() == []
 
 
-def test_the_own_final_of_a_promoted_interim_corrects_it_while_nobody_heard_the_answer() -> None:
+def test_promoted_interims_final_corrects_unheard_turn() -> None:
+    """The final of a committed interim corrects the turn while the answer is unheard."""
     scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, InterimWords("a b", 1)).at(2.125, VoiceEnded(2.0)).until(4.0)
     scene.then()
     assert scene.at(4.25, FinalWords("a c", 1)).then() == [
@@ -349,7 +360,8 @@ def test_the_own_final_of_a_promoted_interim_corrects_it_while_nobody_heard_the_
     ]
 
 
-def test_later_the_own_final_of_a_promoted_interim_adds_only_what_is_new() -> None:
+def test_promoted_interims_final_adds_new_words() -> None:
+    """After the answer was heard, the final of a committed interim adds only its new words."""
     scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, InterimWords("a b", 1)).at(2.125, VoiceEnded(2.0)).until(4.0)
     scene.at(4.125, AudioArrived(1)).at(4.25, OnWire(1, 4.5), Produced(1)).at(4.5, Drained(1))
     scene.then()
@@ -358,7 +370,7 @@ def test_later_the_own_final_of_a_promoted_interim_adds_only_what_is_new() -> No
 
 
 @pytest.mark.parametrize("heard_late", [[], [InterimWords("a b", 1)]], ids=["before the voice ends", "after it, too"])
-def test_words_that_may_still_change_are_waited_for_longer_than_none(heard_late: list[Input]) -> None:
+def test_interim_words_extend_the_final_wait(heard_late: list[Input]) -> None:
     """Half a sentence is not answered because a recogniser is slow: its final words make the utterance."""
     scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, InterimWords("a", 1)).at(2.125, VoiceEnded(2.0))
     scene.at(2.5, *heard_late).until(3.5)
@@ -370,7 +382,8 @@ def test_words_that_may_still_change_are_waited_for_longer_than_none(heard_late:
 
 
 # The caller goes on before the agent is heard -------------------------------------------------------------------------
-def test_words_after_the_commit_join_it_in_a_new_turn() -> None:
+def test_words_after_commit_join_new_turn() -> None:
+    """Words after the commit retract the unheard answer and join the question in a new turn."""
     scene = Scene().asks("I want")
     scene.then()
     scene.at(2.875, VoiceStarted(2.75)).at(3.0, AudioArrived(1)).at(3.25, InterimWords("a", 2))
@@ -408,7 +421,7 @@ def test_a_cough_before_the_answer_only_delays_it(found: list[tuple[float, Input
     ]
 
 
-def test_words_that_vanish_give_the_question_its_answer_back() -> None:
+def test_vanished_words_restart_the_answer() -> None:
     """An interim that comes to nothing retracted the answer: it is started again, in the same turn."""
     scene = Scene().asks()
     scene.then()
@@ -424,7 +437,8 @@ def test_words_that_vanish_give_the_question_its_answer_back() -> None:
 
 
 # Barge-in -------------------------------------------------------------------------------------------------------------
-def test_voice_over_the_agent_cuts_it_a_quarter_second_after_its_onset() -> None:
+def test_voice_over_agent_cuts_after_250_ms() -> None:
+    """A voice over the agent cuts the reply 250 ms after its onset."""
     scene = Scene().answered()
     scene.at(5.125, VoiceStarted(5.0)).at(6.125, VoiceEnded(6.0)).at(6.25, FinalWords("stop", 2)).until(6.5)
     assert scene.then() == [
@@ -440,7 +454,8 @@ def test_voice_over_the_agent_cuts_it_a_quarter_second_after_its_onset() -> None
     ]
 
 
-def test_an_onset_that_is_learned_late_cuts_at_once() -> None:
+def test_late_learned_onset_cuts_at_once() -> None:
+    """An onset that the machine learns late cuts the reply at once."""
     scene = Scene().answered().at(5.5, VoiceStarted(5.0))
     assert scene.events() == [
         do.UserSpeechStarted(5.5, 5.0),
@@ -457,7 +472,8 @@ def test_a_short_sound_over_the_agent_changes_nothing() -> None:
     ]
 
 
-def test_a_long_cough_cuts_the_agent_and_then_nothing_more_happens() -> None:
+def test_long_cough_cuts_reply_and_nothing_more() -> None:
+    """A long cough cuts the reply and starts no new turn."""
     scene = Scene(TurnPolicy(away=5.0)).answered().voice(5.0, 5.5).until(20.0)
     assert scene.then() == [
         do.StateChanged(5.125, "speaking", "speaking"),
@@ -470,26 +486,30 @@ def test_a_long_cough_cuts_the_agent_and_then_nothing_more_happens() -> None:
     ]
 
 
-def test_the_tail_that_the_carrier_still_plays_can_be_interrupted() -> None:
+def test_playout_tail_can_be_interrupted() -> None:
+    """The caller can interrupt the tail that the carrier still plays."""
     scene = Scene().answered().at(7.875, VoiceStarted(7.75)).until(8.0)
     assert scene.events()[1] == do.CutReply(8.0, 1, 1, opened=True, started=True, reason="barge-in")
 
 
-def test_two_barge_ins_in_a_row_cut_two_replies() -> None:
+def test_two_barge_ins_cut_two_replies() -> None:
+    """Two barge-ins in a row cut two replies."""
     scene = Scene().answered().voice(4.0, 4.5).at(4.75, FinalWords("no", 2)).until(5.0)
     scene.at(5.25, AudioArrived(2)).at(5.5, OnWire(2, 9.0)).at(6.125, VoiceStarted(6.0)).until(7.0)
     cuts = [(cut.at, cut.reply, cut.turn) for cut in scene.then() if isinstance(cut, do.CutReply)]
     assert cuts == [(4.25, 1, 1), (6.25, 2, 2)]
 
 
-def test_where_it_takes_words_voice_alone_does_not_cut() -> None:
+def test_min_words_ignores_voice_alone() -> None:
+    """With min_words set, a voice without enough words does not cut the reply."""
     scene = Scene(TurnPolicy(min_words=2)).answered().at(5.125, VoiceStarted(5.0)).at(6.0, InterimWords("please", 2))
     assert scene.events() == [do.UserSpeechStarted(5.125, 5.0)]
     cut = do.CutReply(6.5, 1, 1, opened=True, started=True, reason="barge-in")
     assert scene.at(6.5, InterimWords("please stop", 2)).events() == [cut]
 
 
-def test_short_remarks_a_while_apart_do_not_add_up_to_an_interruption() -> None:
+def test_separate_remarks_do_not_add_up() -> None:
+    """With min_words set, short remarks with a pause between them do not add up to a barge-in."""
     scene = Scene(TurnPolicy(min_words=2)).answered()
     scene.voice(3.5, 3.75).at(4.0, FinalWords("yes", 2)).voice(5.5, 5.75).at(6.0, FinalWords("right", 3)).at(
         8.0, Drained(1)
@@ -504,7 +524,8 @@ def test_short_remarks_a_while_apart_do_not_add_up_to_an_interruption() -> None:
 
 
 @pytest.mark.parametrize("barge_in", [True, False])
-def test_speech_under_an_agent_who_may_not_be_interrupted_is_answered_afterwards(barge_in: bool) -> None:
+def test_speech_under_uninterruptible_agent_waits(barge_in: bool) -> None:
+    """Speech under an uninterruptible agent is answered when the agent has finished."""
     scene = Scene(POLICY if barge_in else TurnPolicy(overlap=math.inf))
     scene.at(1.0, Say("This call is recorded.", interruptible=not barge_in)).at(1.25, AudioArrived(1))
     scene.at(1.5, OnWire(1, 6.0), Produced(1)).voice(2.0, 3.0).at(3.25, FinalWords("but why", 1))
@@ -524,7 +545,8 @@ def test_words_in_a_gap_cut_the_reply() -> None:
 
 
 # Saying ---------------------------------------------------------------------------------------------------------------
-def test_texts_are_said_one_after_the_other_within_the_turn() -> None:
+def test_say_texts_play_in_order_within_turn() -> None:
+    """Texts for the agent to say play one after the other within the turn."""
     scene = Scene().answered().at(4.0, Say("first")).at(4.5, Say("second")).at(8.0, Drained(1))
     assert scene.events() == [do.FinishReply(8.0, 1, 1, started=True), do.StartReply(8.0, 2, 1, "first")]
     scene.at(8.25, AudioArrived(2)).at(8.5, OnWire(2, 9.0), Produced(2)).at(9.0, Drained(2))
@@ -536,7 +558,8 @@ def test_texts_are_said_one_after_the_other_within_the_turn() -> None:
     ]
 
 
-def test_a_text_that_interrupts_cuts_what_is_being_said() -> None:
+def test_interrupting_say_cuts_current_reply() -> None:
+    """A text with interrupt=True cuts the current reply."""
     scene = Scene().answered().at(4.0, Say("wait", interrupt=True))
     assert scene.events() == [
         do.CutReply(4.0, 1, 1, opened=True, started=True, reason="say"),
@@ -544,20 +567,23 @@ def test_a_text_that_interrupts_cuts_what_is_being_said() -> None:
     ]
 
 
-def test_a_barge_in_leaves_the_texts_that_wait_for_after_the_answer() -> None:
+def test_barge_in_keeps_queued_say_texts() -> None:
+    """A barge-in keeps the queued texts, which follow the next answer."""
     scene = Scene().answered().at(4.0, Say("later")).voice(5.0, 6.0).at(6.25, FinalWords("hm", 2)).until(6.5)
     assert [action.text for action in scene.then() if isinstance(action, do.StartReply)] == [None]
     assert scene.at(7.0, Produced(2)).events()[-1] == do.StartReply(7.0, 3, 2, "later")
 
 
-def test_a_text_waits_in_its_lane_while_the_caller_speaks() -> None:
+def test_say_waits_in_queue_while_caller_speaks() -> None:
+    """A text waits in the playout queue while the caller speaks."""
     scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.25, Say("news")).at(1.5, AudioArrived(1))
     assert scene.events()[-1] == do.ReportAudio(1.5, 1, 0)
     assert scene.at(2.0, VoiceEnded(1.875)).events()[-1] == do.OpenPlayout(2.0, 1)
 
 
 # Failures -------------------------------------------------------------------------------------------------------------
-def test_a_failed_reply_is_apologised_for_once_in_a_turn() -> None:
+def test_failed_reply_is_apologised_for_once() -> None:
+    """The agent apologises for a failed reply only once in a turn."""
     scene = Scene().asks()
     scene.then()
     assert scene.at(3.0, ReplyFailed(1, "model down")).then() == [
@@ -579,20 +605,23 @@ def test_a_reply_that_never_speaks_counts_as_failed() -> None:
     ]
 
 
-def test_a_reply_that_waits_for_a_tool_has_its_time_from_the_tools_end() -> None:
+def test_reply_timeout_counts_from_tool_deadline() -> None:
+    """The timeout of a reply that waits for a tool counts from the end of the tool's time."""
     scene = Scene().asks().at(3.0, Busy(1, 43.0))
     scene.then()
     assert scene.until(57.75).events() == []
     assert scene.until(58.0).events()[0] == do.CutReply(58.0, 1, 1, opened=False, started=False, reason="failed")
 
 
-def test_a_tool_that_is_done_sooner_gives_its_time_back() -> None:
+def test_finished_tool_returns_its_unused_time() -> None:
+    """The timeout of a reply counts from the earlier end of a tool that finishes sooner."""
     scene = Scene().asks().at(3.0, Busy(1, 43.0)).at(5.0, Busy(1, 5.0))
     scene.then()
     assert scene.until(20.0).events()[0] == do.CutReply(20.0, 1, 1, opened=False, started=False, reason="failed")
 
 
-def test_a_gap_of_a_reply_lasts_as_long_as_its_tool() -> None:
+def test_gap_in_reply_lasts_for_its_tool() -> None:
+    """A gap in a reply may last as long as its tool, and the reply's timeout counts from there."""
     scene = Scene().asks().at(2.875, AudioArrived(1)).at(3.0, OnWire(1, 4.0), Busy(1, 34.0)).at(4.0, Drained(1))
     scene.then()
     assert scene.until(48.75).events() == []
@@ -695,7 +724,8 @@ def test_hanging_up_with_nothing_to_say_is_immediate(ready: bool) -> None:
     assert scene.events() == [do.HangUpLeg(1.0, "done"), do.FlushRecognizer(1.5), do.EndCall(1.75, "done")]
 
 
-def test_a_goodbye_is_played_to_its_end_whoever_talks() -> None:
+def test_goodbye_plays_whole_over_caller_speech() -> None:
+    """The goodbye plays to its end even when the caller speaks, and the call then ends."""
     scene = Scene().answered().at(4.0, HangUp("done"), Say("too late")).voice(5.0, 6.0)
     scene.at(6.25, FinalWords("wait", 2)).at(8.0, Drained(1)).until(20.0)
     assert scene.events() == [
@@ -709,7 +739,8 @@ def test_a_goodbye_is_played_to_its_end_whoever_talks() -> None:
     ]
 
 
-def test_texts_that_waited_when_we_hung_up_are_said_first() -> None:
+def test_queued_say_texts_precede_hang_up() -> None:
+    """Texts queued before a hang-up are said before the call ends."""
     scene = Scene().answered().at(4.0, Say("goodbye"), HangUp("done")).at(8.0, Drained(1))
     assert scene.events() == [do.FinishReply(8.0, 1, 1, started=True), do.StartReply(8.0, 2, 1, "goodbye")]
     scene.at(8.25, AudioArrived(2)).at(8.5, OnWire(2, 9.0), Produced(2)).at(9.0, Drained(2))
@@ -736,7 +767,8 @@ def test_a_goodbye_that_fails_is_not_apologised_for() -> None:
 
 
 # Handing the call over ------------------------------------------------------------------------------------------------
-def test_a_call_is_handed_over_when_what_is_being_said_was_played() -> None:
+def test_transfer_waits_for_current_playout() -> None:
+    """A transfer begins when the current reply has been played."""
     scene = Scene().answered().at(4.0, Transfer()).voice(5.0, 6.0).at(6.25, FinalWords("wait", 2)).at(8.0, Drained(1))
     scene.at(8.125, TransferAccepted()).at(8.25, LegDown("stopped")).at(8.5, Flushed())
     assert scene.events()[2:] == [
@@ -748,7 +780,8 @@ def test_a_call_is_handed_over_when_what_is_being_said_was_played() -> None:
     ]
 
 
-def test_a_call_that_is_not_handed_over_goes_on_with_a_word_about_it() -> None:
+def test_failed_transfer_says_text_and_continues() -> None:
+    """A failed transfer says its text, and the call goes on."""
     scene = Scene().at(1.0, Transfer()).at(1.5, TransferFailed("Sorry."))
     assert scene.then() == [do.TransferLeg(1.0), do.StartReply(1.5, 1, 0, "Sorry.")]
     scene.at(2.0, AudioArrived(1)).at(2.25, OnWire(1, 3.0), Produced(1)).at(3.0, Drained(1))
@@ -757,7 +790,8 @@ def test_a_call_that_is_not_handed_over_goes_on_with_a_word_about_it() -> None:
     assert scene.events()[-1] == do.StartReply(5.5, 2, 1)
 
 
-def test_what_was_said_while_the_call_was_being_handed_over_is_answered_when_it_comes_back() -> None:
+def test_speech_during_failed_transfer_is_answered() -> None:
+    """Speech during a transfer is answered when the transfer fails."""
     scene = Scene().at(1.0, Transfer()).voice(2.0, 3.0).at(3.25, FinalWords("still here", 1)).until(4.0)
     scene.then()
     assert scene.at(4.5, TransferFailed()).events() == [
@@ -766,14 +800,15 @@ def test_what_was_said_while_the_call_was_being_handed_over_is_answered_when_it_
     ]
 
 
-def test_a_call_is_handed_over_only_when_everything_is_open_for_its_coming_back() -> None:
+def test_transfer_waits_until_call_is_ready() -> None:
+    """A transfer waits until the call is ready to go on should it fail."""
     scene = Scene(ready=False).at(0.5, Transfer())
     assert scene.then() == []
     assert scene.at(1.0, Ready()).events() == [do.TransferLeg(1.0)]
 
 
 @pytest.mark.parametrize("failed", [None, 9.0, 8.75])
-def test_who_leaves_before_the_call_was_handed_over_has_hung_up(failed: float | None) -> None:
+def test_leaving_before_transfer_is_hang_up(failed: float | None) -> None:
     """Whether that is during what was to be said first, or known from the carrier afterwards."""
     scene = Scene().answered().at(4.0, Transfer())
     if failed is None:
@@ -783,7 +818,8 @@ def test_who_leaves_before_the_call_was_handed_over_has_hung_up(failed: float | 
     assert scene.until(20.0).events()[-1] == do.EndCall(5.75 if failed is None else 9.25, "left")
 
 
-def test_a_hang_up_during_the_transfer_holds_if_that_fails() -> None:
+def test_hang_up_during_transfer_follows_failure() -> None:
+    """A hang-up during a transfer takes effect if the transfer fails."""
     scene = Scene().answered().at(4.0, Transfer()).at(5.0, HangUp("completed")).at(8.0, Drained(1))
     scene.then()
     assert scene.at(9.0, TransferFailed("Sorry.")).events() == [do.HangUpLeg(9.0, "completed")]
@@ -791,7 +827,8 @@ def test_a_hang_up_during_the_transfer_holds_if_that_fails() -> None:
     assert waiting.events() == [do.TransferLeg(1.0), do.HangUpLeg(2.0, "completed")]
 
 
-def test_a_leg_that_was_handed_over_and_does_not_end_is_given_up() -> None:
+def test_transferred_leg_without_end_is_abandoned() -> None:
+    """A transferred leg that does not end is given up after a while, and the call ends as transferred."""
     scene = Scene().at(1.0, Transfer()).at(2.0, TransferAccepted(), TransferFailed("Sorry.")).until(20.0)
     assert scene.events() == [do.TransferLeg(1.0), do.FlushRecognizer(7.0), do.EndCall(7.75, "transferred")]
 
@@ -804,7 +841,7 @@ def test_a_leg_that_was_handed_over_and_does_not_end_is_given_up() -> None:
         (None, do.EndCall(2.25, "transferred")),
     ],
 )
-def test_the_leg_may_end_before_the_carrier_says_why(answer: Input | None, end: do.EndCall) -> None:
+def test_leg_may_end_before_transfer_answer(answer: Input | None, end: do.EndCall) -> None:
     """The recogniser's time is what the carrier has for its word; without one the end was the wished one."""
     scene = Scene().at(1.0, Transfer()).at(1.5, LegDown("stopped")).at(1.625, Flushed())
     assert scene.events() == [do.TransferLeg(1.0), do.FlushRecognizer(1.5)]
@@ -814,17 +851,20 @@ def test_the_leg_may_end_before_the_carrier_says_why(answer: Input | None, end: 
 
 
 # Time -----------------------------------------------------------------------------------------------------------------
-def test_an_input_stamped_exactly_at_a_deadline_goes_first() -> None:
+def test_input_at_deadline_is_handled_first() -> None:
+    """An input stamped exactly at a deadline is handled before the deadline."""
     scene = Scene().voice(1.0, 2.0).at(2.25, FinalWords("a", 1)).at(2.5, VoiceStarted(2.5))
     assert not [action for action in scene.then() if isinstance(action, do.CommitUser)]
 
 
-def test_a_loop_that_lags_decides_at_the_deadlines_own_time() -> None:
+def test_lagging_loop_decides_at_deadline_time() -> None:
+    """A lagging event loop decides with the deadline's own time."""
     scene = Scene().voice(1.0, 2.0).at(2.25, FinalWords("a", 1)).at(7.0, VoiceStarted(6.875))
     assert committed(2.5, 1, "a", 0.5) in scene.then()
 
 
-def test_a_caller_who_is_silent_for_long_is_away_until_the_next_voice() -> None:
+def test_silent_caller_is_away_until_next_voice() -> None:
+    """A caller who is silent for long counts as away until the next voice."""
     scene = Scene(TurnPolicy(away=10.0)).until(10.0)
     assert scene.then() == [do.StateChanged(10.0, "away", "idle")]
     assert scene.at(12.0, VoiceStarted(11.875)).then()[0] == do.StateChanged(12.0, "speaking", "idle")

@@ -30,14 +30,16 @@ def printed(pytester: pytest.Pytester, heading: str) -> list[str]:
     return result.stdout.str().splitlines()
 
 
-def test_the_barge_in_recipe_prints_how_long_the_agent_went_on(pytester: pytest.Pytester) -> None:
+def test_barge_in_example_prints_the_latency(pytester: pytest.Pytester) -> None:
+    """The page's barge-in example prints how long the agent went on speaking."""
     [line] = printed(pytester, "### Barge-in latency")
     latency = re.fullmatch(r"barge-in latency: (\d+)ms \(target: <250ms\)", line)
     assert latency is not None
     assert 180 <= int(latency[1]) <= 200  # 250 ms after the onset, of which the detector takes 50 and a frame at most
 
 
-def test_the_first_token_recipe_prints_the_times_of_each_turn(pytester: pytest.Pytester) -> None:
+def test_first_token_example_prints_turn_times(pytester: pytest.Pytester) -> None:
+    """The page's first-token example prints the times of the first token and first sound of each turn."""
     lines = printed(pytester, "### Time to the first token, and to the first sound")
     assert [line for line in lines if "token" in line] == [
         f"turn {turn}: first token after 350ms by scripted" for turn in (1, 2)
@@ -61,7 +63,8 @@ def test_each_callback_of_serve_has_a_row(page: str, name: str) -> None:
     assert len([line for line in page.splitlines() if line.startswith(f"| `{name}` |")]) == 1
 
 
-def test_what_on_call_start_may_change_is_on_the_page() -> None:
+def test_page_lists_on_call_start_overrides() -> None:
+    """The callbacks page lists exactly the settings that on_call_start may override."""
     under = CALLBACKS.partition("nothing else of the agent changes.\n\n")[2].partition("\n\n")[0]
     assert set(re.findall(r"`(\w+)`", under)) == OVERRIDABLE
 

@@ -14,7 +14,8 @@ def seconds(cell: str) -> float:
     return float(number) / (1000 if unit == "ms" else 1)
 
 
-def test_arguments_budgets_and_deadlines_on_the_page_are_those_of_the_hooks() -> None:
+def test_hooks_page_matches_arguments_budgets_and_deadlines() -> None:
+    """The hooks page has the arguments, budgets and deadlines of the code's table of hooks."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("|")]
     table = [row for row in rows if len(row) == 6 and row[0] not in ("hook", "---")]
     told = {}
@@ -24,7 +25,8 @@ def test_arguments_budgets_and_deadlines_on_the_page_are_those_of_the_hooks() ->
     assert told == {name: (tier.values, tier.budget, tier.deadline) for name, tier in TIERS.items()}
 
 
-def test_the_hooks_that_are_left_out_after_a_missed_deadline_are_named() -> None:
+def test_hooks_page_names_hooks_skipped_after_miss() -> None:
+    """The hooks page names the hooks that are skipped after a missed deadline."""
     often = re.search(r"every piece of audio or text \(([^)]+)\)", " ".join(PAGE.split()))
     assert often is not None
     named = [name.strip("` ") for name in often[1].split(",")]

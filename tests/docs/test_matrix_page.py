@@ -19,14 +19,16 @@ def _maker() -> ModuleType:
     return module
 
 
-def test_the_matrix_is_that_of_the_tests_that_there_are(maker: ModuleType) -> None:
+def test_matrix_page_matches_the_tests(maker: ModuleType) -> None:
+    """The matrix page is what the present tests produce."""
     for oracle in maker.oracles({}):
         pytest.importorskip(oracle.module, reason="without the vendor's package its tests cannot be counted")
     made = maker.page(dict.fromkeys(maker.collected(), "passed"))
     assert maker.PAGE.read_text(encoding="utf-8") == made, "run python docs/make_matrix.py"
 
 
-def test_a_failure_or_a_skip_shows_in_cell_and_sum(maker: ModuleType) -> None:
+def test_failure_or_skip_shows_in_matrix(maker: ModuleType) -> None:
+    """A failed or skipped test shows in its cell and in the sum."""
     tests = [f"tests/a.py::test_mine_conforms[{check}]" for check in maker.CHECKS["LLM"]]
     oracle = maker.oracles({})[0]
     [judged, *_] = oracle.tests
@@ -42,7 +44,8 @@ def test_a_failure_or_a_skip_shows_in_cell_and_sum(maker: ModuleType) -> None:
     assert f"| {judged.removeprefix('test_').replace('_', ' ')} | 2 | **no** |" in text
 
 
-def test_each_variant_of_a_provider_has_its_own_column(maker: ModuleType) -> None:
+def test_provider_variants_have_own_columns(maker: ModuleType) -> None:
+    """Each variant of a provider has its own column in the matrix."""
     tests = [f"tests/a.py::test_mine_conforms[{kind}-{check}]" for kind in "xy" for check in maker.CHECKS["TTS"]]
     mine = maker.providers(dict.fromkeys(tests, "passed"))
     assert [(one.name, one.kind, len(one.checks)) for one in mine] == [

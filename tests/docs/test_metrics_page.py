@@ -19,7 +19,8 @@ def printed(pytester: pytest.Pytester, mark: str) -> list[str]:
     return result.stdout.lines
 
 
-def test_the_picture_of_a_turn_is_up_to_date() -> None:
+def test_metrics_picture_is_up_to_date() -> None:
+    """The picture of a turn on the metrics page is up to date."""
     made = runpy.run_path(str(DOCS / "make_metrics.py"))["picture"]()
     assert (DOCS / "metrics.svg").read_text(encoding="utf-8") == made, "run python docs/make_metrics.py"
 
@@ -32,6 +33,7 @@ def test_the_recipe_for_the_cost_of_a_call(pytester: pytest.Pytester) -> None:
     ]
 
 
+@pytest.mark.deep
 def test_the_recipe_for_the_p95_of_a_day(pytester: pytest.Pytester) -> None:
     """Answers begin 1.1, 1.2 and 1.9 s after the caller."""
     assert printed(pytester, "today: list") == ["p50 of 15 turns: 1200 ms", "p95 of 15 turns: 1900 ms"]

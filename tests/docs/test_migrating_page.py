@@ -19,7 +19,8 @@ def test_it_has_each_of_the_eighteen_differences() -> None:
     assert re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE) == [str(number) for number in range(1, 19)]
 
 
-def test_what_it_calls_missing_cannot_be_imported_and_what_it_calls_there_can() -> None:
+def test_migrating_page_names_match_the_package() -> None:
+    """The package has each name that the migrating page lists as present and none that it lists as missing."""
     rows = MADE["names"]().splitlines()[2:]
     here = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[2])}
     missing = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[3])}

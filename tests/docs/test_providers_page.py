@@ -9,7 +9,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "providers.md").read_text(encoding=
 KINDS = {"STT": STT_CHECKS, "LLM": LLM_CHECKS, "TTS": TTS_CHECKS, "engines": ENGINE_CHECKS}
 
 
-def test_the_table_has_each_check_and_the_kinds_that_it_is_for() -> None:
+def test_providers_page_lists_checks_with_kinds() -> None:
+    """The providers page lists each check with the kinds of provider that it applies to."""
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|[^|]*\|$", PAGE.partition("## What is checked")[2], re.MULTILINE)
     told = {name: of for name, of in rows if name != "check" and not name.startswith("-")}
     wanted = {

@@ -18,7 +18,8 @@ def test_the_page_has_the_table_of_span_events() -> None:
     assert rows <= set(PAGE.splitlines())
 
 
-def test_the_page_names_every_attribute_and_span_of_a_call_and_no_other() -> None:
+def test_tracing_page_names_all_recorded_attributes() -> None:
+    """The tracing page names every span and attribute that a call records, and no other."""
     code = Path(call_trace.__file__).read_text(encoding="utf-8")
     recorded = set(NAME.findall(" ".join(re.findall(r'"[^"\n]*"', code))))
     recorded |= {name for event in SPAN_EVENTS for name in (event.name, *event.values)}

@@ -45,9 +45,11 @@ async def test_a_conversation_of_two_turns_over_one_connection(call_simulator: S
         assert caller.outcome == "caller_hung_up"
 
 
-async def test_the_prompt_is_filled_and_what_on_call_start_changes_reaches_the_vendor(
+async def test_prompt_and_overrides_reach_the_vendor(
     call_simulator: Simulator,
 ) -> None:
+    """The vendor gets the filled prompt and the overrides of on_call_start."""
+
     def start(event: dict[str, Any]) -> dict[str, Any]:
         return {
             "voice": "cedar",
@@ -82,7 +84,8 @@ async def test_the_answer_begins_when_the_vendor_does(call_simulator: Simulator)
 
 
 # Barge-in -------------------------------------------------------------------------------------------------------------
-async def test_a_barge_in_cancels_at_once_and_truncates_to_what_the_caller_heard(call_simulator: Simulator) -> None:
+async def test_barge_in_truncates_completed_answer_to_heard(call_simulator: Simulator) -> None:
+    """A barge-in on an answer that the vendor has completed truncates it at once to what the caller heard."""
     async with serve(replies=[LONG, YES]) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.speaks("What are your hours?", 1.0)
@@ -105,7 +108,8 @@ async def test_a_barge_in_cancels_at_once_and_truncates_to_what_the_caller_heard
         assert caller.transcript[1][1] != LONG.text
 
 
-async def test_a_barge_in_while_it_is_being_made_stops_the_vendor(call_simulator: Simulator) -> None:
+async def test_barge_in_stops_vendor_in_mid_answer(call_simulator: Simulator) -> None:
+    """A barge-in while the vendor is still producing the answer cancels and truncates it."""
     slow = attrs.evolve(LONG, speed=1.5)
     async with serve(replies=[slow, YES]) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
@@ -141,9 +145,10 @@ async def test_what_was_never_heard_was_never_said(call_simulator: Simulator) ->
         assert caller.transcript[-1] == ("assistant", "Yes.")
 
 
-async def test_an_answer_cut_before_the_vendor_has_begun_it_is_cancelled_when_it_does(
+async def test_answer_cut_before_creation_is_cancelled(
     call_simulator: Simulator,
 ) -> None:
+    """An answer that is cut before the vendor begins it is cancelled when it begins."""
     slow = attrs.evolve(LONG, created_delay=1.6)
     async with serve(replies=[slow, YES]) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
@@ -155,7 +160,8 @@ async def test_an_answer_cut_before_the_vendor_has_begun_it_is_cancelled_when_it
         assert statuses(vendor.connections[0]) == ["cancelled", "completed"]
 
 
-async def test_the_next_answer_is_asked_for_when_the_cancelled_one_is_over(call_simulator: Simulator) -> None:
+async def test_next_answer_follows_the_cancelled_one(call_simulator: Simulator) -> None:
+    """The next answer is requested only when the cancelled one is over."""
     async with serve(replies=[attrs.evolve(LONG, speed=1.2)] * 3 + [YES]) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.speaks("What are your hours?", 1.0)
@@ -169,7 +175,8 @@ async def test_the_next_answer_is_asked_for_when_the_cancelled_one_is_over(call_
 
 
 # What the caller says -------------------------------------------------------------------------------------------------
-async def test_silence_is_never_sent_and_each_voice_is_once(call_simulator: Simulator) -> None:
+async def test_silence_is_skipped_and_voice_sent_once(call_simulator: Simulator) -> None:
+    """Silence is never sent to the vendor, and each voice is sent once."""
     async with serve(replies=[YES]) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.waits(5.0)
@@ -207,7 +214,8 @@ async def test_words_that_come_late_stand_before_the_answer(call_simulator: Simu
         assert caller.transcript == [("user", "Is there a room?"), ("assistant", "Yes.")]
 
 
-async def test_words_that_cannot_be_written_down_keep_nobody_waiting(call_simulator: Simulator) -> None:
+async def test_failed_transcription_delays_no_answer(call_simulator: Simulator) -> None:
+    """A failed transcription keeps neither the answer nor the call waiting."""
     async with serve(replies=[YES], transcript_fails=True) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.speaks("Is there a room?", 1.0)
@@ -224,9 +232,10 @@ async def test_words_that_cannot_be_written_down_keep_nobody_waiting(call_simula
         (None, "Is there a room?", "vad_silence"),
     ],
 )
-async def test_who_ends_the_turn_is_told_and_it_is_answered_once(
+async def test_turn_end_trigger_is_reported_once(
     call_simulator: Simulator, detection: str | None, text: str, trigger: str
 ) -> None:
+    """The event of a turn's end names its trigger, and the turn is answered once."""
     async with serve(replies=[YES]) as vendor:
         async with call_simulator(agent_of(vendor, turn_detection=detection)) as caller:
             await caller.at(1.0)
@@ -242,7 +251,8 @@ async def test_who_ends_the_turn_is_told_and_it_is_answered_once(
         assert caller.times("user_speech_eos")[0] == pytest.approx(2.0 + end, abs=0.1)
 
 
-async def test_the_vendor_has_all_the_silence_that_it_was_given(call_simulator: Simulator) -> None:
+async def test_vendor_silence_setting_is_respected(call_simulator: Simulator) -> None:
+    """The turn ends only after the silence that the vendor's VAD was given."""
     async with serve(replies=[YES]) as vendor:
         async with call_simulator(agent_of(vendor, turn_detection=ServerVAD(silence=3.0))) as caller:
             await caller.at(1.0)
@@ -265,9 +275,10 @@ async def test_the_vendor_has_all_the_silence_that_it_was_given(call_simulator: 
         (SemanticVAD(eagerness="high"), 4.0),
     ],
 )
-async def test_a_turn_that_the_vendor_does_not_end_is_ended_after_a_while_all_the_same(
+async def test_turn_ends_without_the_vendors_word(
     call_simulator: Simulator, detection: object, patience: float
 ) -> None:
+    """A turn that the vendor does not end is ended by our own timeout."""
     async with serve(replies=[YES]) as vendor:
         async with call_simulator(agent_of(vendor, turn_detection=detection)) as caller:
             await caller.waits(1.0)
@@ -292,7 +303,8 @@ async def test_the_first_message_is_said_word_for_word(call_simulator: Simulator
         assert caller.transcript == [("assistant", "Hotel Miller, good evening.")]
 
 
-async def test_another_voice_says_fixed_texts_and_the_engine_is_told(call_simulator: Simulator) -> None:
+async def test_fixed_texts_use_tts_and_reach_engine(call_simulator: Simulator) -> None:
+    """A TTS beside the engine says the fixed texts, and the engine gets them in its conversation."""
     agent = {"first_message": "Hotel Miller.", "tts": ScriptedTTS()}
     async with serve(replies=[YES]) as vendor:
         async with call_simulator(agent_of(vendor, agent=agent)) as caller:
@@ -304,9 +316,11 @@ async def test_another_voice_says_fixed_texts_and_the_engine_is_told(call_simula
         assert [role for role, _ in caller.transcript] == ["assistant", "user", "assistant"]
 
 
-async def test_what_the_application_says_is_said_word_for_word_and_without_the_conversation(
+async def test_say_is_verbatim_and_without_conversation(
     call_simulator: Simulator,
 ) -> None:
+    """The engine says the application's text word for word, without the conversation."""
+
     def call_a_taxi(arguments: dict[str, Any], context: Any) -> str:
         context.say("Your taxi is here.")
         return "called"
@@ -337,7 +351,9 @@ def calling(*names: str, text: str = "") -> RealtimeReply:
     return RealtimeReply(text=text, tool_calls=[ToolCall(f"call_{n}", name, "{}") for n, name in enumerate(names)])
 
 
-async def test_what_tools_gave_is_told_before_the_next_answer_is_asked_for(call_simulator: Simulator) -> None:
+async def test_tool_results_precede_the_next_answer(call_simulator: Simulator) -> None:
+    """All tool results reach the vendor before the next answer is requested."""
+
     async def weather(arguments: dict[str, Any], context: Any) -> str:
         await trio.sleep(0.4)
         return "2 degrees"
@@ -362,9 +378,10 @@ async def test_what_tools_gave_is_told_before_the_next_answer_is_asked_for(call_
         assert not connection.events("error")
 
 
-async def test_a_tool_that_had_not_started_when_the_caller_went_on_is_called_by_nobody(
+async def test_barge_in_prevents_tool_not_yet_started(
     call_simulator: Simulator,
 ) -> None:
+    """A tool that has not started when the caller barges in is never run."""
     ran: list[str] = []
 
     def book(arguments: dict[str, Any], context: Any) -> str:
@@ -385,7 +402,9 @@ async def test_a_tool_that_had_not_started_when_the_caller_went_on_is_called_by_
         assert not connection.events("error")
 
 
-async def test_a_tool_that_runs_on_behind_a_barge_in_is_told_of_when_it_is_done(call_simulator: Simulator) -> None:
+async def test_detached_tool_result_reaches_vendor_later(call_simulator: Simulator) -> None:
+    """The result of a tool that outlives a barge-in reaches the vendor when the tool is done."""
+
     async def book(arguments: dict[str, Any], context: Any) -> str:
         await trio.sleep(6.0)
         return "room 7"
@@ -409,7 +428,9 @@ async def test_a_tool_that_runs_on_behind_a_barge_in_is_told_of_when_it_is_done(
         assert not connection.events("error")
 
 
-async def test_a_connection_lost_while_a_tool_runs_is_told_once_what_it_gave(call_simulator: Simulator) -> None:
+async def test_tool_result_after_lost_connection_is_sent_once(call_simulator: Simulator) -> None:
+    """A tool that runs while the connection is lost has its result sent once to the new connection."""
+
     async def book(arguments: dict[str, Any], context: Any) -> str:
         await trio.sleep(3.0)
         return "room 7"
@@ -429,7 +450,8 @@ async def test_a_connection_lost_while_a_tool_runs_is_told_once_what_it_gave(cal
         assert not second.events("error")
 
 
-async def test_a_tool_that_ends_the_call_does_so_behind_what_was_said(call_simulator: Simulator) -> None:
+async def test_end_call_follows_the_spoken_goodbye(call_simulator: Simulator) -> None:
+    """The end_call tool hangs up after the engine's goodbye has been played."""
     async with serve(replies=[calling("end_call", text="Goodbye."), YES]) as vendor:
         async with call_simulator(agent_of(vendor, agent={"tools": [end_call]})) as caller:
             await caller.speaks("That was all.", 1.0)
@@ -449,9 +471,9 @@ async def test_a_tool_that_ends_the_call_does_so_behind_what_was_said(call_simul
         RealtimeReply(text="", status="incomplete", reason="content_filter"),
     ],
 )
-async def test_an_answer_that_fails_is_apologised_for_and_the_next_is_well(
-    call_simulator: Simulator, bad: RealtimeReply
-) -> None:
+async def test_failed_answer_gets_apology_and_call_recovers(call_simulator: Simulator, bad: RealtimeReply) -> None:
+    """The agent apologises for a failed answer, and the next answer succeeds."""
+
     def reply(asked: Asked) -> RealtimeReply:
         if SORRY in asked.instructions:
             return RealtimeReply(text=SORRY)
@@ -466,7 +488,9 @@ async def test_an_answer_that_fails_is_apologised_for_and_the_next_is_well(
         assert caller.outcome == "caller_hung_up"
 
 
-async def test_an_answer_that_stops_in_the_middle_is_given_up(call_simulator: Simulator) -> None:
+async def test_stalled_answer_is_abandoned(call_simulator: Simulator) -> None:
+    """An answer that stalls in the middle is cancelled, and the agent apologises."""
+
     def reply(asked: Asked) -> RealtimeReply:
         return RealtimeReply(text=SORRY) if SORRY in asked.instructions else attrs.evolve(LONG, hang_after=5)
 
@@ -479,7 +503,8 @@ async def test_an_answer_that_stops_in_the_middle_is_given_up(call_simulator: Si
 
 
 # The connection -------------------------------------------------------------------------------------------------------
-async def test_a_connection_lost_in_mid_voice_is_not_noticed_by_the_caller(call_simulator: Simulator) -> None:
+async def test_connection_lost_in_mid_voice_is_unnoticed(call_simulator: Simulator) -> None:
+    """A connection lost while the caller speaks is replaced, and the whole question is answered."""
     async with serve(replies=lambda asked: RealtimeReply(text=f"{asked.heard} Yes."), lose_after=(1.0,)) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.waits(1.0)
@@ -490,7 +515,8 @@ async def test_a_connection_lost_in_mid_voice_is_not_noticed_by_the_caller(call_
         assert caller.transcript[0] == ("user", "Is there a room with a bath?")
 
 
-async def test_a_connection_lost_between_turns_is_told_the_conversation(call_simulator: Simulator) -> None:
+async def test_reconnection_between_turns_restores_conversation(call_simulator: Simulator) -> None:
+    """A connection lost between turns is replaced, and the new one gets the conversation."""
     async with serve(replies=[HOURS, YES]) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.speaks("What are your hours?", 1.0)
@@ -503,7 +529,8 @@ async def test_a_connection_lost_between_turns_is_told_the_conversation(call_sim
         assert told == [("user", "What are your hours?"), ("assistant", HOURS.text)]
 
 
-async def test_a_connection_lost_between_an_utterance_and_its_answer_costs_neither(call_simulator: Simulator) -> None:
+async def test_connection_lost_before_answer_loses_nothing(call_simulator: Simulator) -> None:
+    """A connection lost between an utterance and its answer loses neither of them."""
     slow = attrs.evolve(YES, first_audio=1.0)
     async with serve(replies=[slow], transcript_delay=0.5) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
@@ -516,7 +543,9 @@ async def test_a_connection_lost_between_an_utterance_and_its_answer_costs_neith
         assert caller.transcript == [("user", "Is there a room?"), ("assistant", "Yes.")]
 
 
-async def test_a_connection_lost_in_mid_reply_is_apologised_for(call_simulator: Simulator) -> None:
+async def test_connection_lost_in_mid_reply_gets_apology(call_simulator: Simulator) -> None:
+    """The agent apologises when the connection is lost in mid reply, and the call goes on."""
+
     def reply(asked: Asked) -> RealtimeReply:
         if SORRY in asked.instructions:
             return RealtimeReply(text=SORRY)
@@ -580,9 +609,10 @@ async def test_a_long_call_renews_its_connection_between_turns(call_simulator: S
         {"garbage": ("}{",) * 120},
     ],
 )
-async def test_a_vendor_that_gives_no_session_is_a_failed_call(
+async def test_missing_session_fails_the_call(
     call_simulator: Simulator, caplog: pytest.LogCaptureFixture, script: dict[str, Any]
 ) -> None:
+    """A call whose vendor gives no session fails, and the log does not show the key."""
     caplog.set_level(logging.DEBUG)
     async with serve(**script) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
@@ -593,7 +623,8 @@ async def test_a_vendor_that_gives_no_session_is_a_failed_call(
 
 
 # The end --------------------------------------------------------------------------------------------------------------
-async def test_the_last_words_of_who_hangs_up_in_mid_voice_are_known(call_simulator: Simulator) -> None:
+async def test_hang_up_in_mid_voice_keeps_last_words(call_simulator: Simulator) -> None:
+    """The last words of a caller who hangs up in mid voice enter the transcript."""
     async with serve(replies=[YES]) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.waits(1.0)

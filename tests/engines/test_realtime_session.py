@@ -50,7 +50,8 @@ WEATHER = ToolDefinition("weather", "What the weather is like.", {"type": "objec
 
 
 # Setting up -----------------------------------------------------------------------------------------------------------
-async def test_all_that_a_session_is_to_be_is_in_its_first_message(autojump_clock: MockClock) -> None:
+async def test_first_message_configures_the_whole_session(autojump_clock: MockClock) -> None:
+    """The first message to the vendor holds the whole configuration of the session."""
     async with serve() as vendor:
         engine = engine_of(
             vendor, voice="cedar", transcription="gpt-x", noise_reduction="near_field", max_output_tokens=300,
@@ -124,9 +125,10 @@ def test_an_option_that_cannot_be_is_named(option: str, value: object) -> None:
         ({"garbage": ("}{",) * 120}, ProviderError, 0.0),
     ],
 )
-async def test_a_session_that_cannot_be_had_fails_in_time_and_by_its_name(
+async def test_unavailable_session_raises_named_error_in_time(
     autojump_clock: MockClock, script: dict[str, object], error: type[ProviderError], seconds: float
 ) -> None:
+    """A session that cannot be opened fails in time with the fitting error."""
     async with serve(**script) as vendor:
         began = trio.current_time()
         with pytest.raises(error) as caught:
@@ -154,9 +156,8 @@ async def test_the_key_is_in_no_repr(autojump_clock: MockClock) -> None:
         assert KEY not in repr(line.session) + repr(response) + repr(engine_of(vendor))
 
 
-async def test_garbage_among_what_is_told_is_skipped_and_logged_once(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_garbage_is_skipped_and_logged_once(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    """Garbage from the vendor is skipped and logged once."""
     async with serve(garbage=("}{", b"\x00", '{"type": 7}', '{"type": "news"}'), replies=[BRIEF]) as vendor:
         async with line_of(engine_of(vendor)) as line:
             assert (await answered(line.session)).text == "Yes."
@@ -164,7 +165,8 @@ async def test_garbage_among_what_is_told_is_skipped_and_logged_once(
 
 
 # What is heard --------------------------------------------------------------------------------------------------------
-async def test_silence_is_not_sent_and_a_voice_is_with_300_ms_before_it(autojump_clock: MockClock) -> None:
+async def test_silence_is_withheld_and_voice_gets_preroll(autojump_clock: MockClock) -> None:
+    """Silence is not sent, and a voice is sent with the 300 ms before it."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         [connection] = vendor.connections
         await line.waits(2.0)
@@ -175,7 +177,8 @@ async def test_silence_is_not_sent_and_a_voice_is_with_300_ms_before_it(autojump
         assert bytes(connection.audio) == b"\xff" * 2400 + audio + b"\xff" * 2400
 
 
-async def test_a_voice_at_the_very_beginning_is_sent_with_what_there_is(autojump_clock: MockClock) -> None:
+async def test_voice_at_start_is_sent_with_available_preroll(autojump_clock: MockClock) -> None:
+    """A voice at the very beginning is sent with as much preceding audio as exists."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         audio = await line.says("Hello", 1.0, pause=0.3)
         line.session.commit()
@@ -183,7 +186,7 @@ async def test_a_voice_at_the_very_beginning_is_sent_with_what_there_is(autojump
         assert bytes(vendor.connections[0].audio) == audio + b"\xff" * 2400
 
 
-async def test_what_is_said_after_a_commit_is_sent_with_what_was_before_it(autojump_clock: MockClock) -> None:
+async def test_voice_after_commit_is_sent_with_preroll(autojump_clock: MockClock) -> None:
     """Nothing is sent twice, nothing of a voice is left out."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         first = await line.says("Hello", 1.0)
@@ -197,7 +200,8 @@ async def test_what_is_said_after_a_commit_is_sent_with_what_was_before_it(autoj
         assert [await line.words(1), await line.words(2)] == ["Hello", "Once more"]
 
 
-async def test_all_is_sent_where_the_vendor_looks_for_turns(autojump_clock: MockClock) -> None:
+async def test_vendor_turn_detection_gets_all_audio(autojump_clock: MockClock) -> None:
+    """All audio is sent when the vendor detects the turns."""
     async with serve() as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
         await line.waits(1.2)
         assert bytes(vendor.connections[0].audio) == b"\xff" * 9600
@@ -213,7 +217,7 @@ async def test_a_cough_is_cleared_and_not_answered_later(autojump_clock: MockClo
         assert vendor.connections[0].types()[1:] == ["input_audio_buffer.clear", "input_audio_buffer.commit"]
 
 
-async def test_a_voice_that_begins_before_a_cough_is_discarded_is_heard_whole(autojump_clock: MockClock) -> None:
+async def test_unnoticed_voice_survives_discard(autojump_clock: MockClock) -> None:
     """It began, and was not noticed yet: clearing what was heard must not clear it."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         await line.says("ahem", 0.4)
@@ -231,7 +235,8 @@ async def test_a_voice_that_begins_before_a_cough_is_discarded_is_heard_whole(au
         assert bytes(connection.audio).endswith(b"\xff" * 2400 + audio)
 
 
-async def test_a_voice_that_begins_behind_a_cough_has_nothing_of_it_before_it(autojump_clock: MockClock) -> None:
+async def test_voice_after_discarded_cough_excludes_it(autojump_clock: MockClock) -> None:
+    """A voice after a discarded cough is sent without any audio of the cough."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         await line.says("ahem", 0.4, pause=0.1)
         line.session.discard()
@@ -242,9 +247,8 @@ async def test_a_voice_that_begins_behind_a_cough_has_nothing_of_it_before_it(au
 
 
 @pytest.mark.parametrize("detection", [None, "semantic_vad"])
-async def test_a_voice_that_was_noticed_before_a_cough_is_discarded_is_heard_whole(
-    autojump_clock: MockClock, detection: str | None
-) -> None:
+async def test_noticed_voice_survives_discard(autojump_clock: MockClock, detection: str | None) -> None:
+    """A voice that was noticed before a cough is discarded is heard whole."""
     async with serve() as vendor, line_of(engine_of(vendor, turn_detection=detection)) as line:
         await line.says("ahem", 0.4)
         audio = await line.begins("Hello there", 0.6)
@@ -257,7 +261,8 @@ async def test_a_voice_that_was_noticed_before_a_cough_is_discarded_is_heard_who
         assert bytes(connection.audio).endswith(b"\xff" * 2400 + audio + b"\xff" * 1600)
 
 
-async def test_too_short_a_voice_is_filled_up_with_silence(autojump_clock: MockClock) -> None:
+async def test_short_utterance_is_padded_with_silence(autojump_clock: MockClock) -> None:
+    """An utterance that is too short for the vendor is padded with silence."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         line.session.commit()
         assert await line.words(1) == ""
@@ -265,7 +270,8 @@ async def test_too_short_a_voice_is_filled_up_with_silence(autojump_clock: MockC
         assert not vendor.connections[0].events("error")
 
 
-async def test_two_utterances_before_an_answer_have_their_own_words(autojump_clock: MockClock) -> None:
+async def test_two_pending_utterances_keep_their_words(autojump_clock: MockClock) -> None:
+    """Two utterances before an answer each keep their own words."""
     async with serve(transcript_delay=2.0) as vendor, line_of(engine_of(vendor)) as line:
         await line.says("Hello", 0.6)
         first = line.session.commit()
@@ -292,7 +298,8 @@ async def test_words_that_cannot_be_written_down_are_empty(autojump_clock: MockC
         assert await line.words(1) == ""
 
 
-async def test_a_refused_commit_has_no_words_and_the_next_one_has(autojump_clock: MockClock) -> None:
+async def test_refused_commit_is_wordless_and_next_succeeds(autojump_clock: MockClock) -> None:
+    """A refused commit has no words, and the next commit has its own."""
     async with serve() as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
         line.session.commit()  # there is nothing in the buffer
         assert await line.words(1) == ""
@@ -302,7 +309,8 @@ async def test_a_refused_commit_has_no_words_and_the_next_one_has(autojump_clock
 
 
 # The vendor's turns ---------------------------------------------------------------------------------------------------
-async def test_the_vendor_says_where_a_turn_ends_and_it_is_committed_once(autojump_clock: MockClock) -> None:
+async def test_vendor_turn_end_is_committed_once(autojump_clock: MockClock) -> None:
+    """The vendor reports the end of a turn, and the utterance is committed once."""
     async with serve() as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
         await line.says("Hello", 0.6, pause=0.7)
         over = [at for at, event in line.told if isinstance(event, EngineTurnOver)]
@@ -314,7 +322,7 @@ async def test_the_vendor_says_where_a_turn_ends_and_it_is_committed_once(autoju
         assert not vendor.asked
 
 
-async def test_a_commit_that_crosses_the_vendors_own_is_the_same_utterance(autojump_clock: MockClock) -> None:
+async def test_crossing_commits_are_the_same_utterance(autojump_clock: MockClock) -> None:
     """The vendor has committed by itself what we commit: its refusal of ours takes no words from the next."""
     async with serve(transcript_delay=1.0) as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
         await line.says("Hello", 0.6, pause=0.48)
@@ -328,7 +336,7 @@ async def test_a_commit_that_crosses_the_vendors_own_is_the_same_utterance(autoj
         assert [await line.words(1), await line.words(2)] == ["Hello", "Thank you"]
 
 
-async def test_a_commit_that_crosses_the_vendors_own_and_has_more_is_one_turn(autojump_clock: MockClock) -> None:
+async def test_crossing_commit_with_more_audio_is_one_turn(autojump_clock: MockClock) -> None:
     """Enough was heard since the vendor's own commit that it takes ours, too."""
     async with serve(transcript_delay=1.0) as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
         await line.says("Hello", 0.6, pause=0.48)
@@ -341,7 +349,8 @@ async def test_a_commit_that_crosses_the_vendors_own_and_has_more_is_one_turn(au
         assert not [event for _, event in line.told if isinstance(event, EngineTurnOver)]
 
 
-async def test_what_the_vendor_took_for_a_turn_and_was_none_is_removed(autojump_clock: MockClock) -> None:
+async def test_discarded_vendor_turn_is_removed(autojump_clock: MockClock) -> None:
+    """A turn that the vendor committed and the session discards is removed from the vendor's conversation."""
     async with serve() as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
         await line.says("ahem", 0.4, pause=0.7)
         line.session.discard()
@@ -350,7 +359,8 @@ async def test_what_the_vendor_took_for_a_turn_and_was_none_is_removed(autojump_
 
 
 # Answers --------------------------------------------------------------------------------------------------------------
-async def test_an_answer_is_taken_whole_and_reports_what_it_costs(autojump_clock: MockClock) -> None:
+async def test_answer_is_received_whole_with_usage(autojump_clock: MockClock) -> None:
+    """An answer is received whole, and its usage is reported."""
     used: list[Usage] = []
     usage_sink.set(used.append)
     async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor)) as line:
@@ -360,7 +370,8 @@ async def test_an_answer_is_taken_whole_and_reports_what_it_costs(autojump_clock
         assert vendor.connections[0].types() == ["session.update", "response.create"]
 
 
-async def test_a_transcription_reports_what_it_costs_under_its_models_name(autojump_clock: MockClock) -> None:
+async def test_transcription_usage_names_its_model(autojump_clock: MockClock) -> None:
+    """The usage of a transcription is reported under its model's name."""
     used: list[Usage] = []
     usage_sink.set(used.append)
     async with serve() as vendor, line_of(engine_of(vendor, transcription="gpt-x")) as line:
@@ -370,7 +381,8 @@ async def test_a_transcription_reports_what_it_costs_under_its_models_name(autoj
         assert [(usage.stage, usage.model, usage.audio_input_tokens) for usage in used] == [("stt", "gpt-x", 12)]
 
 
-async def test_a_text_is_said_word_for_word_and_knows_no_conversation(autojump_clock: MockClock) -> None:
+async def test_fixed_text_is_verbatim_without_conversation(autojump_clock: MockClock) -> None:
+    """A fixed text is said word for word, without the conversation and without tools."""
     async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor), tools=[WEATHER]) as line:
         line.session.remember({"role": "user", "content": "Sing!"})
         await answered(line.session, "Good morning.")
@@ -381,9 +393,10 @@ async def test_a_text_is_said_word_for_word_and_knows_no_conversation(autojump_c
         assert create["response"]["tool_choice"] == "none"
 
 
-async def test_an_answer_that_is_left_is_cancelled_at_once_and_truncated_to_what_was_heard(
+async def test_left_answer_is_cancelled_and_truncated(
     autojump_clock: MockClock,
 ) -> None:
+    """An answer that is left is cancelled at once and truncated to what the caller heard."""
     async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor)) as line:
         async with line.session.respond() as response:
             await taken(response, until=2.0)
@@ -399,7 +412,8 @@ async def test_an_answer_that_is_left_is_cancelled_at_once_and_truncated_to_what
         assert not connection.events("error")
 
 
-async def test_what_came_is_all_that_can_have_been_heard(autojump_clock: MockClock) -> None:
+async def test_truncation_never_exceeds_received_audio(autojump_clock: MockClock) -> None:
+    """The truncation point never exceeds the audio that was received."""
     async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor)) as line:
         async with line.session.respond() as response:
             answer = await taken(response, until=0.4)
@@ -411,7 +425,8 @@ async def test_what_came_is_all_that_can_have_been_heard(autojump_clock: MockClo
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0])
-async def test_an_answer_of_which_nothing_was_heard_was_never_given(autojump_clock: MockClock, seconds: float) -> None:
+async def test_unheard_answer_is_removed(autojump_clock: MockClock, seconds: float) -> None:
+    """An answer that the caller did not hear at all is removed from the vendor's conversation."""
     async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor)) as line:
         async with line.session.respond() as response:
             await taken(response, until=0.4)
@@ -420,7 +435,8 @@ async def test_an_answer_of_which_nothing_was_heard_was_never_given(autojump_clo
         assert vendor.connections[0].items == []
 
 
-async def test_an_answer_that_was_made_whole_is_truncated_and_not_cancelled(autojump_clock: MockClock) -> None:
+async def test_complete_answer_is_truncated_not_cancelled(autojump_clock: MockClock) -> None:
+    """An answer that the vendor has completed is truncated and not cancelled."""
     async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor)) as line:
         async with line.session.respond() as response:
             await taken(response)
@@ -429,7 +445,8 @@ async def test_an_answer_that_was_made_whole_is_truncated_and_not_cancelled(auto
         assert vendor.connections[0].types()[2:] == ["conversation.item.truncate"]
 
 
-async def test_an_answer_that_was_heard_whole_stays_as_it_is(autojump_clock: MockClock) -> None:
+async def test_answer_heard_whole_is_unchanged(autojump_clock: MockClock) -> None:
+    """An answer that the caller heard whole is neither cancelled nor truncated."""
     async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor)) as line:
         async with line.session.respond() as response:
             await taken(response)
@@ -438,7 +455,8 @@ async def test_an_answer_that_was_heard_whole_stays_as_it_is(autojump_clock: Moc
         assert vendor.connections[0].types() == ["session.update", "response.create"]
 
 
-async def test_an_answer_that_is_left_before_it_began_is_cancelled_when_it_begins(autojump_clock: MockClock) -> None:
+async def test_answer_left_before_start_is_cancelled(autojump_clock: MockClock) -> None:
+    """An answer that is left before it begins is cancelled when it begins."""
     slow = attrs.evolve(TEN, created_delay=0.4)
     async with serve(replies=[slow, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         with trio.move_on_after(0.1):
@@ -453,7 +471,7 @@ async def test_an_answer_that_is_left_before_it_began_is_cancelled_when_it_begin
         assert connection.texts() == [("assistant", "Yes.")]
 
 
-async def test_an_answer_that_begins_much_too_late_is_cancelled_all_the_same(autojump_clock: MockClock) -> None:
+async def test_answer_starting_much_too_late_is_cancelled(autojump_clock: MockClock) -> None:
     """The next one is asked for after a second; the vendor refuses it, as it does nothing about the first."""
     slow = attrs.evolve(TEN, created_delay=3.0)
     async with serve(replies=[slow, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
@@ -470,7 +488,7 @@ async def test_an_answer_that_begins_much_too_late_is_cancelled_all_the_same(aut
         assert vendor.connections[0].texts() == [("assistant", "Yes.")]
 
 
-async def test_an_answer_that_ends_much_too_late_is_taken_back_and_reports_what_it_costs(
+async def test_answer_ending_much_too_late_reports_usage(
     autojump_clock: MockClock,
 ) -> None:
     """The next one was asked for meanwhile, and is reported by itself."""
@@ -491,7 +509,8 @@ async def test_an_answer_that_ends_much_too_late_is_taken_back_and_reports_what_
         assert vendor.connections[0].texts() == [("assistant", "Yes.")]
 
 
-async def test_what_still_comes_of_a_cancelled_answer_is_heard_by_nobody(autojump_clock: MockClock) -> None:
+async def test_audio_after_cancellation_is_dropped(autojump_clock: MockClock) -> None:
+    """Audio that still arrives for a cancelled answer is dropped."""
     async with serve(replies=[TEN, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         async with line.session.respond() as response:
             await taken(response, until=1.0)
@@ -504,7 +523,8 @@ async def test_what_still_comes_of_a_cancelled_answer_is_heard_by_nobody(autojum
         assert (answer.text, answer.seconds) == ("Yes.", 1.0)
 
 
-async def test_an_answer_longer_than_can_wait_fails_and_is_stopped(autojump_clock: MockClock) -> None:
+async def test_answer_exceeding_the_buffer_is_stopped(autojump_clock: MockClock) -> None:
+    """An answer that exceeds the waiting buffer fails and is cancelled at the vendor."""
     endless = attrs.evolve(TEN, speed=1000.0, chunk=10.0 / (_response.MAX_WAITING_PIECES + 100))
     async with serve(replies=[endless, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         async with line.session.respond() as response:
@@ -526,16 +546,18 @@ async def test_an_answer_longer_than_can_wait_fails_and_is_stopped(autojump_cloc
         (RealtimeReply(text="", status="cancelled", reason="turn_detected"), ProviderError),
     ],
 )
-async def test_an_answer_that_fails_says_so_and_the_next_is_well(
+async def test_failed_answer_raises_and_next_succeeds(
     autojump_clock: MockClock, reply: RealtimeReply, error: type[ProviderError]
 ) -> None:
+    """A failed answer raises the fitting error, and the next answer succeeds."""
     async with serve(replies=[reply, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         with pytest.raises(error):
             await answered(line.session)
         assert (await answered(line.session)).text == "Yes."
 
 
-async def test_what_was_said_of_an_answer_that_became_too_long_is_kept(autojump_clock: MockClock) -> None:
+async def test_answer_cut_by_token_limit_is_kept(autojump_clock: MockClock) -> None:
+    """An answer that the vendor ends at its token limit keeps what was said."""
     cut = RealtimeReply(text="One two", status="incomplete", reason="max_output_tokens")
     async with serve(replies=[cut]) as vendor, line_of(engine_of(vendor)) as line:
         assert (await answered(line.session)).text == "One two"
@@ -553,9 +575,8 @@ async def test_a_refused_answer_fails_alone(autojump_clock: MockClock) -> None:
 @pytest.mark.parametrize(
     ("reply", "seconds"), [(attrs.evolve(TEN, first_audio=60.0), 4.0), (attrs.evolve(TEN, hang_after=3), 3.0)]
 )
-async def test_an_answer_that_does_not_go_on_is_given_up(
-    autojump_clock: MockClock, reply: RealtimeReply, seconds: float
-) -> None:
+async def test_stalled_answer_times_out(autojump_clock: MockClock, reply: RealtimeReply, seconds: float) -> None:
+    """An answer that does not begin or go on in time raises ProviderTimeout, and the next one succeeds."""
     async with (
         serve(replies=[reply, BRIEF]) as vendor,
         line_of(engine_of(vendor, first_audio=4.0, between=3.0)) as line,
@@ -574,7 +595,8 @@ async def test_an_answer_that_does_not_go_on_is_given_up(
         assert (await answered(line.session)).text == "Yes."
 
 
-async def test_an_answer_that_stops_in_mid_sentence_is_silence_for_4_s(autojump_clock: MockClock) -> None:
+async def test_stall_in_mid_sentence_ends_after_4_s(autojump_clock: MockClock) -> None:
+    """An answer that stalls in mid sentence raises ProviderTimeout after 4 s of silence by default."""
     async with serve(replies=[attrs.evolve(TEN, hang_after=3)]) as vendor, line_of(engine_of(vendor)) as line:
         began = trio.current_time()
         with pytest.raises(ProviderTimeout, match="within 4 s"):
@@ -588,7 +610,8 @@ TWO = RealtimeReply(
 )
 
 
-async def test_calls_of_tools_come_whole_and_what_they_gave_is_told(autojump_clock: MockClock) -> None:
+async def test_tool_calls_arrive_whole_and_results_are_sent(autojump_clock: MockClock) -> None:
+    """The session yields complete tool calls and sends each tool result to the vendor under its call id."""
     async with serve(replies=[TWO, BRIEF]) as vendor, line_of(engine_of(vendor), tools=[WEATHER]) as line:
         answer = await answered(line.session)
         assert [(call.id, call.name, call.arguments) for call in answer.calls] == [
@@ -604,7 +627,8 @@ async def test_calls_of_tools_come_whole_and_what_they_gave_is_told(autojump_clo
         ]
 
 
-async def test_a_call_that_nobody_has_seen_is_taken_back_with_its_answer(autojump_clock: MockClock) -> None:
+async def test_unseen_tool_call_is_deleted_with_its_answer(autojump_clock: MockClock) -> None:
+    """The session deletes an answer whose tool calls were never read, and the calls with it, without an error."""
     async with serve(replies=[TWO]) as vendor, line_of(engine_of(vendor), tools=[WEATHER]) as line:
         async with line.session.respond():
             await trio.sleep(1.0)
@@ -613,7 +637,8 @@ async def test_a_call_that_nobody_has_seen_is_taken_back_with_its_answer(autojum
         assert not vendor.connections[0].events("error")
 
 
-async def test_a_call_of_a_tool_that_comes_after_the_answer_was_left_is_taken_back(autojump_clock: MockClock) -> None:
+async def test_tool_call_after_abandoned_answer_is_deleted(autojump_clock: MockClock) -> None:
+    """The session deletes a tool call that arrives after its answer was abandoned."""
     late = attrs.evolve(TWO, text="One moment.", seconds=1.0)
     async with serve(replies=[late, BRIEF]) as vendor, line_of(engine_of(vendor), tools=[WEATHER]) as line:
         async with line.session.respond() as response:
@@ -642,7 +667,8 @@ GAVE: Message = {"role": "tool", "tool_call_id": "call_1", "name": "weather", "c
 ONE = RealtimeReply(text="", tool_calls=[ToolCall("call_1", "weather", "{}")])
 
 
-async def test_a_connection_is_not_renewed_while_a_tool_runs(autojump_clock: MockClock) -> None:
+async def test_renewal_waits_for_a_running_tool(autojump_clock: MockClock) -> None:
+    """The session does not renew its connection until the result of a running tool is in and answered."""
     async with (
         serve(replies=[ONE, BRIEF]) as vendor,
         line_of(engine_of(vendor, renew_after=5.0), tools=[WEATHER], conversation=lambda: [ASKED, GAVE]) as line,
@@ -658,7 +684,8 @@ async def test_a_connection_is_not_renewed_while_a_tool_runs(autojump_clock: Moc
         assert [item["type"] for item in items_of(second)] == ["function_call", "function_call_output"]
 
 
-async def test_a_call_that_nobody_has_seen_does_not_keep_a_connection(autojump_clock: MockClock) -> None:
+async def test_unseen_tool_call_does_not_block_renewal(autojump_clock: MockClock) -> None:
+    """A tool call that was never read does not keep the session from renewing its connection."""
     async with (
         serve(replies=[TWO]) as vendor,
         line_of(engine_of(vendor, renew_after=5.0), tools=[WEATHER]) as line,
@@ -672,7 +699,7 @@ async def test_a_call_that_nobody_has_seen_does_not_keep_a_connection(autojump_c
 
 @pytest.mark.parametrize("told", [[ASKED, RUNS], []])
 @pytest.mark.parametrize("accepting", [0.0, 1.0])
-async def test_what_a_tool_gives_after_its_connection_was_lost_is_told_as_a_message(
+async def test_tool_result_after_connection_loss_becomes_a_message(
     autojump_clock: MockClock, told: list[Message], accepting: float
 ) -> None:
     """The new one has an output of the call already, or has never heard of it; the vendor takes neither."""
@@ -712,7 +739,8 @@ def history() -> Sequence[Message]:
     return HISTORY
 
 
-async def test_a_connection_lost_in_silence_is_replaced_and_told_the_conversation(autojump_clock: MockClock) -> None:
+async def test_idle_connection_loss_reconnects_with_the_conversation(autojump_clock: MockClock) -> None:
+    """The session replaces a connection lost in silence and sends the new one the instructions and conversation."""
     async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor), conversation=history) as line:
         await line.waits(1.0)
         await vendor.connections[0].lose()
@@ -726,7 +754,8 @@ async def test_a_connection_lost_in_silence_is_replaced_and_told_the_conversatio
         assert (await answered(line.session)).text == "Yes."
 
 
-async def test_what_was_told_again_with_the_conversation_is_not_told_once_more(autojump_clock: MockClock) -> None:
+async def test_replayed_conversation_is_not_sent_twice(autojump_clock: MockClock) -> None:
+    """The session does not resend an entry already replayed to the new connection, except when it is said again."""
     async with serve(accepting=0.5) as vendor, line_of(engine_of(vendor), conversation=history) as line:
         await vendor.connections[0].lose()
         await trio.sleep(0.1)
@@ -741,7 +770,7 @@ async def test_what_was_told_again_with_the_conversation_is_not_told_once_more(a
         assert [item["content"][0]["text"] for item in told[4:]] == ["And it rains.", "It is 2 degrees."]
 
 
-async def test_what_is_said_once_more_is_told_once_more(autojump_clock: MockClock) -> None:
+async def test_repeated_text_after_replay_is_sent_again(autojump_clock: MockClock) -> None:
     """A text that the new connection was told with the conversation is not the same when it is said again."""
     async with serve() as vendor, line_of(engine_of(vendor), conversation=history) as line:
         await vendor.connections[0].lose()
@@ -753,9 +782,10 @@ async def test_what_is_said_once_more_is_told_once_more(autojump_clock: MockCloc
 
 @pytest.mark.parametrize("detection", [None, "server_vad"])
 @pytest.mark.parametrize("accepting", [0.0, 0.5])
-async def test_a_voice_whose_connection_is_lost_is_heard_whole_and_once_by_the_next(
+async def test_interrupted_speech_is_replayed_once_after_reconnect(
     autojump_clock: MockClock, detection: str | None, accepting: float
 ) -> None:
+    """The session sends speech cut by a connection loss to the next connection whole and exactly once."""
     async with (
         serve(accepting=accepting, replies=[BRIEF]) as vendor,
         line_of(engine_of(vendor, turn_detection=detection)) as line,
@@ -780,7 +810,7 @@ async def test_a_voice_whose_connection_is_lost_is_heard_whole_and_once_by_the_n
         assert (await answered(line.session)).text == "Yes."
 
 
-async def test_an_utterance_that_was_not_answered_is_heard_and_answered_by_the_next(autojump_clock: MockClock) -> None:
+async def test_unanswered_utterance_survives_reconnect(autojump_clock: MockClock) -> None:
     """Lost between the commit and the answer: neither the caller's words nor the answer are."""
     async with (
         serve(replies=lambda asked: RealtimeReply(text=f"{asked.heard} Yes.")) as vendor,
@@ -800,7 +830,8 @@ async def test_an_utterance_that_was_not_answered_is_heard_and_answered_by_the_n
         assert items_of(second) == TOLD
 
 
-async def test_two_utterances_that_were_not_answered_keep_their_numbers(autojump_clock: MockClock) -> None:
+async def test_unanswered_utterances_keep_their_numbers(autojump_clock: MockClock) -> None:
+    """Two utterances that are still without words at a connection loss keep their numbers on the next connection."""
     async with serve(transcript_delay=1.0) as vendor, line_of(engine_of(vendor)) as line:
         await line.says("Hello", 0.4, pause=0.2)
         line.session.commit()
@@ -811,7 +842,8 @@ async def test_two_utterances_that_were_not_answered_keep_their_numbers(autojump
         assert [await line.words(1), await line.words(2)] == ["Hello", "is there a room?"]
 
 
-async def test_an_answer_that_is_being_heard_fails_with_its_connection(autojump_clock: MockClock) -> None:
+async def test_answer_fails_when_its_connection_is_lost(autojump_clock: MockClock) -> None:
+    """An answer in progress raises ProviderError when its connection is lost, and the next answer succeeds."""
     async with serve(replies=[attrs.evolve(TEN, lose_after=5), BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         began = trio.current_time()
         with pytest.raises(ProviderError):
@@ -820,7 +852,8 @@ async def test_an_answer_that_is_being_heard_fails_with_its_connection(autojump_
         assert (await answered(line.session)).text == "Yes."
 
 
-async def test_a_cut_answer_is_of_no_interest_to_the_next_connection(autojump_clock: MockClock) -> None:
+async def test_cut_answer_is_ignored_after_reconnect(autojump_clock: MockClock) -> None:
+    """A report of what was heard of a cut answer leaves the next connection unharmed."""
     async with serve(replies=[TEN, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         async with line.session.respond() as response:
             await taken(response, until=1.0)
@@ -831,7 +864,8 @@ async def test_a_cut_answer_is_of_no_interest_to_the_next_connection(autojump_cl
         assert line.failure is None
 
 
-async def test_what_the_vendor_committed_and_nobody_has_decided_about_is_heard_again(autojump_clock: MockClock) -> None:
+async def test_uncommitted_vendor_turn_is_replayed_after_reconnect(autojump_clock: MockClock) -> None:
+    """The session replays a turn that the vendor committed and the application did not, and gets its words."""
     async with serve() as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
         await line.says("Is there a room?", 1.0, pause=0.7)
         assert [type(event) for _, event in line.told] == [EngineTurnOver]
@@ -841,7 +875,8 @@ async def test_what_the_vendor_committed_and_nobody_has_decided_about_is_heard_a
         assert await line.words(1) == "Is there a room?"
 
 
-async def test_a_connection_that_is_lost_twice_within_30_s_is_gone(autojump_clock: MockClock) -> None:
+async def test_second_connection_loss_within_30_s_is_fatal(autojump_clock: MockClock) -> None:
+    """A second connection loss within 30 s ends the session with ProviderError and opens no third connection."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         await vendor.connections[0].lose()
         await trio.sleep(29.0)
@@ -853,7 +888,8 @@ async def test_a_connection_that_is_lost_twice_within_30_s_is_gone(autojump_cloc
         assert len(vendor.connections) == 2
 
 
-async def test_a_connection_that_is_lost_now_and_then_is_replaced_each_time(autojump_clock: MockClock) -> None:
+async def test_occasional_connection_losses_are_each_repaired(autojump_clock: MockClock) -> None:
+    """The session replaces its connection after each loss when the losses are more than 30 s apart."""
     async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         for number in range(3):
             await vendor.connections[number].lose()
@@ -863,9 +899,8 @@ async def test_a_connection_that_is_lost_now_and_then_is_replaced_each_time(auto
 
 
 @pytest.mark.parametrize("trouble", [{"status": 401}, {"half_open": True}, {"mute": True}])
-async def test_a_connection_that_cannot_be_replaced_is_the_end_within_8_s(
-    autojump_clock: MockClock, trouble: dict[str, object]
-) -> None:
+async def test_failed_reconnect_ends_session_within_8_s(autojump_clock: MockClock, trouble: dict[str, object]) -> None:
+    """A connection that cannot be replaced ends the session with ProviderError within 8 s."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         vendor.script = attrs.evolve(vendor.script, **trouble)
         await vendor.connections[0].lose()
@@ -877,7 +912,8 @@ async def test_a_connection_that_cannot_be_replaced_is_the_end_within_8_s(
                 pass
 
 
-async def test_a_connection_that_cannot_be_replaced_at_once_is_replaced_within_3_s(autojump_clock: MockClock) -> None:
+async def test_reconnect_retries_for_3_s(autojump_clock: MockClock) -> None:
+    """The session retries a refused reconnect for up to 3 s and then continues with the whole conversation."""
     async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor), conversation=history) as line:
         good, vendor.script = vendor.script, attrs.evolve(vendor.script, status=503)
         await vendor.connections[0].lose()
@@ -889,7 +925,8 @@ async def test_a_connection_that_cannot_be_replaced_at_once_is_replaced_within_3
         assert (await answered(line.session)).text == "Yes."
 
 
-async def test_a_key_that_is_not_good_any_more_is_shown_once(autojump_clock: MockClock) -> None:
+async def test_revoked_key_is_tried_once(autojump_clock: MockClock) -> None:
+    """A key that the vendor no longer accepts ends the session with AuthenticationError after one attempt."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         vendor.script = attrs.evolve(vendor.script, status=401)
         await vendor.connections[0].lose()
@@ -906,7 +943,8 @@ async def test_a_vendor_that_takes_nothing_has_failed(autojump_clock: MockClock)
         assert "did not read" in str(line.failure)
 
 
-async def test_a_fatal_error_ends_the_session_and_a_harmless_one_does_not(autojump_clock: MockClock) -> None:
+async def test_fatal_error_ends_session_harmless_one_does_not(autojump_clock: MockClock) -> None:
+    """A fatal vendor error ends the session, and a harmless one leaves it running."""
     async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         vendor.connections[0].error("response_cancel_not_active")
         assert (await answered(line.session)).text == "Yes."
@@ -915,7 +953,7 @@ async def test_a_fatal_error_ends_the_session_and_a_harmless_one_does_not(autoju
         assert isinstance(line.failure, RateLimitError)
 
 
-async def test_a_vendor_that_has_gone_silent_is_left_for_another_connection(autojump_clock: MockClock) -> None:
+async def test_silent_vendor_is_replaced(autojump_clock: MockClock) -> None:
     """Where a peer vanished nothing tells it but that nothing comes: not even that an answer was begun."""
     async with (
         serve(replies=[BRIEF]) as vendor,
@@ -931,7 +969,8 @@ async def test_a_vendor_that_has_gone_silent_is_left_for_another_connection(auto
         assert items_of(vendor.connections[1]) == TOLD
 
 
-async def test_a_vendor_that_is_slow_to_answer_is_kept(autojump_clock: MockClock) -> None:
+async def test_slow_vendor_keeps_its_connection(autojump_clock: MockClock) -> None:
+    """A late answer raises ProviderTimeout, and the session keeps its connection for the next answer."""
     async with (
         serve(replies=[attrs.evolve(TEN, first_audio=60.0), BRIEF]) as vendor,
         line_of(engine_of(vendor, first_audio=4.0)) as line,
@@ -953,7 +992,8 @@ async def test_an_expired_session_is_replaced(autojump_clock: MockClock) -> None
 
 
 # It is renewed --------------------------------------------------------------------------------------------------------
-async def test_an_old_connection_is_renewed_when_nothing_is_under_way(autojump_clock: MockClock) -> None:
+async def test_old_connection_is_renewed_when_idle(autojump_clock: MockClock) -> None:
+    """The session renews an old connection only when no speech, no words and no answer are pending."""
     async with (
         serve(replies=[TEN, BRIEF], transcript_delay=1.0) as vendor,
         line_of(engine_of(vendor, renew_after=5.0), conversation=history) as line,
@@ -975,7 +1015,7 @@ async def test_an_old_connection_is_renewed_when_nothing_is_under_way(autojump_c
         assert line.finals() == {1: "Is there a room?"}
 
 
-async def test_a_connection_is_not_renewed_while_its_last_answer_can_be_heard(autojump_clock: MockClock) -> None:
+async def test_renewal_waits_for_the_answers_playout(autojump_clock: MockClock) -> None:
     """The vendor is long done with it, but what is heard of it has to be told to who made it."""
     async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
         await line.waits(3.0)
@@ -986,9 +1026,10 @@ async def test_a_connection_is_not_renewed_while_its_last_answer_can_be_heard(au
         assert len(vendor.connections) == 2
 
 
-async def test_a_connection_lost_while_its_answer_is_heard_leaves_it_known_to_the_next(
+async def test_answer_survives_connection_loss_during_playout(
     autojump_clock: MockClock,
 ) -> None:
+    """After a connection loss during playout, the next connection receives the whole answer as history."""
     async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor), conversation=history) as line:
         await answered(line.session)
         await vendor.connections[0].lose()
@@ -998,7 +1039,8 @@ async def test_a_connection_lost_while_its_answer_is_heard_leaves_it_known_to_th
         assert told[-1]["content"] == [{"type": "output_text", "text": TEN.text}]
 
 
-async def test_nothing_of_an_earlier_loss_is_heard_again_after_a_renewal(autojump_clock: MockClock) -> None:
+async def test_renewal_replays_nothing_of_an_earlier_loss(autojump_clock: MockClock) -> None:
+    """A renewal does not replay audio that an earlier reconnect has already replayed."""
     async with serve() as vendor, line_of(engine_of(vendor, renew_after=40.0)) as line:
         await line.begins("Is there a room", 1.0)
         await vendor.connections[0].lose()
@@ -1011,9 +1053,10 @@ async def test_nothing_of_an_earlier_loss_is_heard_again_after_a_renewal(autojum
         assert not third.audio
 
 
-async def test_a_voice_that_begins_while_the_next_connection_opens_is_heard_whole_by_the_old_one(
+async def test_speech_during_renewal_stays_on_old_connection(
     autojump_clock: MockClock,
 ) -> None:
+    """The old connection receives the whole of speech that begins while the next connection opens."""
     async with serve(accepting=1.0) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
         await line.waits(5.2)
         audio = await line.says("Is there a room?", 1.5)
@@ -1026,7 +1069,7 @@ async def test_a_voice_that_begins_while_the_next_connection_opens_is_heard_whol
         assert first.code in (1000, 1001)
 
 
-async def test_a_connection_is_good_until_the_next_one_is_there(autojump_clock: MockClock) -> None:
+async def test_old_connection_serves_until_the_next_is_ready(autojump_clock: MockClock) -> None:
     """Every way in which the next one cannot be had leaves the old one as it was; it is tried again every 30 s."""
     async with (
         serve(replies=[BRIEF]) as vendor,
@@ -1051,9 +1094,8 @@ async def test_a_connection_is_good_until_the_next_one_is_there(autojump_clock: 
 
 
 @pytest.mark.parametrize("trouble", [{"half_open": True}, {"mute": True}])
-async def test_a_next_connection_that_says_nothing_is_given_up(
-    autojump_clock: MockClock, trouble: dict[str, object]
-) -> None:
+async def test_silent_next_connection_is_abandoned(autojump_clock: MockClock, trouble: dict[str, object]) -> None:
+    """The session abandons a next connection that never answers, keeps the old one, and renews later."""
     async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
         good, vendor.script = vendor.script, attrs.evolve(vendor.script, **trouble)
         await line.waits(7.0)
@@ -1065,7 +1107,7 @@ async def test_a_next_connection_that_says_nothing_is_given_up(
         assert (await answered(line.session)).text == "Yes."
 
 
-async def test_an_old_connection_that_is_lost_has_its_next_one_at_once(autojump_clock: MockClock) -> None:
+async def test_lost_old_connection_switches_to_the_ready_one(autojump_clock: MockClock) -> None:
     """The next one is there, and waits for a quiet moment."""
     async with (
         serve(accepting=1.0, replies=[BRIEF]) as vendor,
@@ -1083,7 +1125,8 @@ async def test_an_old_connection_that_is_lost_has_its_next_one_at_once(autojump_
         assert items_of(second) == TOLD
 
 
-async def test_a_next_connection_that_is_lost_while_it_waits_is_opened_again(autojump_clock: MockClock) -> None:
+async def test_lost_next_connection_is_reopened(autojump_clock: MockClock) -> None:
+    """The session reopens a next connection that is lost while it waits for the caller's speech to end."""
     async with serve(accepting=1.0, replies=[BRIEF]) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
         await line.waits(5.2)
         await line.begins("Is there a room?", 1.5)
@@ -1098,7 +1141,8 @@ async def test_a_next_connection_that_is_lost_while_it_waits_is_opened_again(aut
         assert (await answered(line.session)).text == "Yes."
 
 
-async def test_words_that_never_come_are_given_up_and_the_connection_is_renewed(autojump_clock: MockClock) -> None:
+async def test_missing_words_time_out_and_allow_renewal(autojump_clock: MockClock) -> None:
+    """An utterance without a transcript gets empty words at the timeout, and the connection is then renewed."""
     async with serve(transcript_delay=1e6) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
         await line.says("Is there a room?", 1.0)
         line.session.commit()
@@ -1137,9 +1181,8 @@ async def test_two_sessions_have_a_connection_each(autojump_clock: MockClock) ->
         assert len(vendor.connections) == 2
 
 
-async def test_no_word_of_the_caller_and_no_key_is_in_the_log(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_log_hides_caller_words_and_key(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    """The debug log contains neither the caller's words nor the API key."""
     caplog.set_level(logging.DEBUG)
     async with serve(replies=[attrs.evolve(TEN, lose_after=5), BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         await line.says("my number is seven", 1.0)
@@ -1197,7 +1240,8 @@ async def test_what_is_told_and_not_taken_is_dropped(
         assert (await answered(session)).text == "Yes."
 
 
-def test_of_more_than_a_minute_without_words_the_oldest_is_not_heard_again() -> None:
+def test_replay_keeps_only_the_last_minute() -> None:
+    """A loss replays at most one minute of committed audio and gives the oldest utterance its partial words."""
     utterances = CommittedUtterances()
     for number in range(1, 4):
         assert utterances.commit(bytes(30 * 8000), 0.0, by_vendor=False) == (number, True)
@@ -1209,7 +1253,8 @@ def test_of_more_than_a_minute_without_words_the_oldest_is_not_heard_again() -> 
     assert repr(utterances) == "<Utterances 3, 2 without words>"
 
 
-def test_a_refusal_is_of_the_commit_that_it_names() -> None:
+def test_refusal_applies_to_the_named_commit() -> None:
+    """A refusal affects only the commit that it names and leaves the other utterances unchanged."""
     utterances = CommittedUtterances()
     utterances.commit(b"", 0.0, by_vendor=True)
     utterances.committed("the vendor's own")  # just before ours came, which is refused for it

@@ -8,7 +8,8 @@ from patter_trio.abc import EngineWords
 from patter_trio.engines.openai_realtime._utterances import TRANSCRIPT_TIMEOUT_S, CommittedUtterances
 
 
-def test_words_that_do_not_come_are_given_up_with_what_is_known() -> None:
+def test_overdue_words_end_with_the_partial_transcript() -> None:
+    """An utterance that gets no final words ends at the timeout with its partial transcript."""
     utterances = CommittedUtterances()
     assert utterances.due == math.inf
     utterances.commit(b"", 1.0, by_vendor=False)
@@ -24,14 +25,16 @@ def test_words_that_do_not_come_are_given_up_with_what_is_known() -> None:
     assert not utterances.waits
 
 
-def test_what_is_committed_again_has_all_its_time_again() -> None:
+def test_recommitted_utterance_restarts_its_timeout() -> None:
+    """An utterance that is committed again after a loss gets the full transcript timeout again."""
     utterances = CommittedUtterances()
     utterances.commit(b"audio", 1.0, by_vendor=False)
     assert utterances.lost(8.0) == ([], [(1, b"audio")])
     assert utterances.due == 8.0 + TRANSCRIPT_TIMEOUT_S
 
 
-def test_a_commit_that_is_never_confirmed_takes_no_words_from_the_next() -> None:
+def test_unconfirmed_commit_takes_no_later_words() -> None:
+    """A commit that the vendor never confirms does not take the words of the next commit."""
     utterances = CommittedUtterances()
     utterances.commit(b"", 1.0, by_vendor=False)
     utterances.overdue(1.0 + TRANSCRIPT_TIMEOUT_S)
@@ -40,7 +43,7 @@ def test_a_commit_that_is_never_confirmed_takes_no_words_from_the_next() -> None
     assert utterances.heard("b", "Hello", final=True) == [EngineWords(2, "Hello", final=True)]
 
 
-def test_a_turn_that_the_vendor_finds_while_our_commit_is_on_its_way_is_part_of_it() -> None:
+def test_vendor_turn_during_our_commit_joins_it() -> None:
     """Ours takes what was heard since, so that there are two items, and nothing new to answer."""
     utterances = CommittedUtterances()
     utterances.commit(b"", 1.0, by_vendor=True)
@@ -53,7 +56,8 @@ def test_a_turn_that_the_vendor_finds_while_our_commit_is_on_its_way_is_part_of_
     assert utterances.committed("c")
 
 
-def test_a_turn_that_the_vendor_finds_instead_of_our_commit_is_all_of_it() -> None:
+def test_vendor_turn_replaces_a_refused_commit() -> None:
+    """A vendor turn that takes the place of our refused commit supplies all words of that utterance."""
     utterances = CommittedUtterances()
     utterances.commit(b"", 1.0, by_vendor=True)
     utterances.stopped("a")
@@ -64,7 +68,8 @@ def test_a_turn_that_the_vendor_finds_instead_of_our_commit_is_all_of_it() -> No
     assert utterances.committed("b")
 
 
-def test_a_turn_of_the_vendors_after_our_commit_is_a_turn() -> None:
+def test_vendor_turn_after_our_commit_is_new() -> None:
+    """A turn that the vendor detects after our commit counts as a new turn."""
     utterances = CommittedUtterances()
     utterances.commit(b"", 1.0, by_vendor=True)
     assert not utterances.committed("a")

@@ -15,7 +15,9 @@ pytestmark = pytest.mark.both_backends
 
 
 @pytest.mark.pipeline("on_message answers")
-async def test_a_reply_has_one_started_and_one_ended_whatever_gaps_it_has(call_simulator: CallSimulator) -> None:
+async def test_reply_with_gaps_has_one_started_and_ended(call_simulator: CallSimulator) -> None:
+    """A reply with long gaps fires agent_speech_started, agent_speech_ended, llm_token and audio_out once each."""
+
     async def on_message(event: dict[str, Any]) -> Any:
         for sentence in ("Let me see. ", "Still looking for it. ", "Here it is."):
             yield sentence
@@ -30,9 +32,11 @@ async def test_a_reply_has_one_started_and_one_ended_whatever_gaps_it_has(call_s
 
 
 @pytest.mark.pipeline("on_message answers")
-async def test_first_token_and_first_audio_are_told_once_in_a_turn_that_fails_and_is_apologised_for(
+async def test_failed_turn_fires_first_token_and_audio_once(
     call_simulator: CallSimulator,
 ) -> None:
+    """A turn that fails and gets an apology fires llm_token and audio_out exactly once."""
+
     async def on_message(event: dict[str, Any]) -> Any:
         yield "One moment, I am looking. Here"
         await trio.sleep(1.5)
@@ -47,7 +51,9 @@ async def test_first_token_and_first_audio_are_told_once_in_a_turn_that_fails_an
 
 
 @pytest.mark.pipeline("on_message answers")
-async def test_llm_token_of_an_on_message_reply_names_the_function(call_simulator: CallSimulator) -> None:
+async def test_on_message_reply_names_function_in_llm_token(call_simulator: CallSimulator) -> None:
+    """The llm_token event of an on_message reply carries the provider on_message and the function's name."""
+
     async def look_it_up(event: dict[str, Any]) -> str:
         return "Here it is."
 
@@ -65,7 +71,8 @@ async def test_a_fixed_greeting_has_audio_out_only(call_simulator: CallSimulator
     assert names == ["audio_out", "agent_speech_started", "agent_speech_ended"]
 
 
-async def test_say_keeps_the_turn_and_has_a_pair_of_its_own(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_say_keeps_turn_and_fires_its_own_pair(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A say() after the answer keeps the turn index and fires its own agent_speech_started and _ended."""
     phone = Patter()
     async with call_simulator(backend.agent_of("Yes."), phone=phone) as caller:
         await caller.speaks("Hello", seconds=0.5)
@@ -78,7 +85,8 @@ async def test_say_keeps_the_turn_and_has_a_pair_of_its_own(call_simulator: Call
 
 
 @pytest.mark.pipeline("on_message answers")
-async def test_a_reply_without_sound_is_idle_again_and_no_agent_event(call_simulator: CallSimulator) -> None:
+async def test_silent_reply_fires_no_agent_event(call_simulator: CallSimulator) -> None:
+    """A reply without sound returns the agent to idle and fires no agent event."""
     async with call_simulator(agent_of(llm=None), on_message=lambda event: None) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.waits(2.0)
@@ -91,7 +99,8 @@ async def test_a_reply_without_sound_is_idle_again_and_no_agent_event(call_simul
 
 
 @pytest.mark.pipeline("a cough is told from words by their recogniser")
-async def test_noise_without_words_has_voice_edges_and_no_eos(call_simulator: CallSimulator) -> None:
+async def test_noise_fires_voice_edges_without_eos(call_simulator: CallSimulator) -> None:
+    """Noise without words fires user_speech_started and user_speech_ended, and no user_speech_eos."""
     async with call_simulator(agent_of()) as caller:
         await caller.coughs(0.4)
         await caller.waits(5.0)
@@ -100,9 +109,10 @@ async def test_noise_without_words_has_voice_edges_and_no_eos(call_simulator: Ca
 
 
 @pytest.mark.parametrize(("final_delay", "eos_after"), [(0.2, 0.5), (0.5, 0.5), (1.0, 1.0), (1.9, 1.9)])
-async def test_eos_is_half_a_second_after_the_last_voice_or_when_late_words_come(
+async def test_eos_follows_silence_or_late_words(
     call_simulator: CallSimulator, final_delay: float, eos_after: float, backend: Backend
 ) -> None:
+    """The eos comes half a second after the last voice, or when the STT delivers late words."""
     if backend.is_engine:
         eos_after = 0.5  # which waits for no words
     async with call_simulator(backend.agent_of("Yes.", stt=ScriptedSTT(final_delay=final_delay))) as caller:
@@ -127,9 +137,8 @@ async def test_eos_never_comes_before_user_speech_ended(call_simulator: CallSimu
     assert names.index("user_speech_ended") < names.index("user_speech_eos")
 
 
-async def test_yes_and_no_are_utterances_and_a_second_one_within_half_a_second_is_not_lost(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_short_utterances_in_quick_succession_are_kept(call_simulator: CallSimulator, backend: Backend) -> None:
+    """Short answers such as yes and no are utterances, and one within half a second of another is kept."""
     llm = ScriptedLLM(["Noted."], first_token=1.0)
     async with call_simulator(backend.agent_of(llm=llm)) as caller:
         for word in ("Yes.", "No."):
@@ -164,9 +173,9 @@ def takes_nothing() -> None:
 
 
 @pytest.mark.parametrize("callback", [raises, sleeps, never_returns, spoils, takes_nothing, "no function"])
-async def test_no_audio_of_a_call_moves_by_a_millisecond_whatever_a_callback_does(
-    call_simulator: CallSimulator, callback: Any, backend: Backend
-) -> None:
+async def test_callbacks_never_shift_call_audio(call_simulator: CallSimulator, callback: Any, backend: Backend) -> None:
+    """No speech callback, however slow or broken, shifts the call's audio, its events or its transcript."""
+
     async def once(callback: Any) -> list[Any]:
         phone, kept = Patter(), {}
         for name in EDGES:
@@ -187,7 +196,7 @@ async def test_no_audio_of_a_call_moves_by_a_millisecond_whatever_a_callback_doe
     assert await once(callback) == await once(None)
 
 
-async def test_a_barge_in_is_told_in_the_order_of_the_page(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_barge_in_edges_follow_documented_order(call_simulator: CallSimulator, backend: Backend) -> None:
     """And no state is skipped: speaking over speaking, idle when it was cut, thinking when the new turn begins."""
     phone, seen = Patter(), []
     for name in EDGES:
@@ -239,7 +248,7 @@ async def test_the_pipeline_never_says_that_the_agent_listens(call_simulator: Ca
     assert "listening" not in {event.state["agent"] for event in caller._log.events if event.state}
 
 
-async def test_audio_out_is_when_audio_was_made_and_agent_speech_started_when_it_is_on_the_wire(
+async def test_audio_out_precedes_speech_started_for_held_reply(
     call_simulator: CallSimulator,
     backend: Backend,
 ) -> None:

@@ -41,9 +41,8 @@ def listen(phone: Patter, hear: Any) -> None:
         setattr(phone, f"on_{name}", partial(hear, name))
 
 
-async def test_each_edge_of_a_turn_has_exactly_its_keys_and_its_instant(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_turn_edges_have_exact_keys_and_times(call_simulator: CallSimulator, backend: Backend) -> None:
+    """Each edge of a turn has exactly the documented keys and comes at the exact instant."""
     async with call_simulator(backend.agent_of("One moment please.")) as caller:
         await caller.at(1.0)
         await caller.speaks("Is a table free?", seconds=1.0)
@@ -75,7 +74,8 @@ async def test_each_edge_of_a_turn_has_exactly_its_keys_and_its_instant(
     }
 
 
-async def test_each_edge_of_a_turn_that_is_talked_over(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_barge_in_turn_fires_each_edge_in_time(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A turn with a barge-in fires each edge at its instant and reports the cut speech and its duration."""
     agent = backend.agent_of("Our opening hours are long.", "All right.", tts=ScriptedTTS(duration=6.0))
     async with call_simulator(agent) as caller:
         await caller.speaks("Your hours?", seconds=1.0)
@@ -95,7 +95,8 @@ async def test_each_edge_of_a_turn_that_is_talked_over(call_simulator: CallSimul
     assert [payload["turn_idx"] for payload in caller.payloads("audio_out")] == [1, 2]
 
 
-async def test_the_state_is_the_tables_when_each_callback_runs(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_callback_sees_the_documented_state(call_simulator: CallSimulator, backend: Backend) -> None:
+    """Each callback sees the documented conversation state of its event, even after the call has moved on."""
     phone, seen = Patter(), {}
 
     async def hear(name: str, event: dict[str, Any]) -> None:
@@ -114,7 +115,8 @@ async def test_the_state_is_the_tables_when_each_callback_runs(call_simulator: C
     assert phone.conversation_state == {"user": "listening", "agent": "initializing"}
 
 
-async def test_the_state_has_changed_before_its_event_is_told(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_state_changes_before_its_event_fires(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The live conversation state changes before the event of that change reaches a callback."""
     phone, seen = Patter(), {}
     listen(phone, lambda name, event: seen.setdefault(name, tuple(phone.calls[0].conversation_state.values())))
     async with call_simulator(backend.agent_of("One moment please."), phone=phone) as caller:
@@ -124,9 +126,10 @@ async def test_the_state_has_changed_before_its_event_is_told(call_simulator: Ca
     assert seen == STATES | {"user_speech_ended": ("listening", "thinking")}
 
 
-async def test_turns_count_from_the_first_utterance_and_the_greeting_is_turn_0(
+async def test_turns_count_from_first_utterance_greeting_is_zero(
     call_simulator: CallSimulator, backend: Backend
 ) -> None:
+    """Turns count from the caller's first utterance, and the greeting is turn 0."""
     async with call_simulator(
         backend.agent_of("One.", "Two.", first_message="Hello, {who}!", variables={"who": "you"})
     ) as caller:
@@ -144,10 +147,11 @@ async def test_turns_count_from_the_first_utterance_and_the_greeting_is_turn_0(
     ]  # fmt: skip
 
 
-async def test_callbacks_may_be_set_changed_and_taken_away_in_the_middle_of_a_call(
+async def test_callbacks_can_change_during_a_call(
     call_simulator: CallSimulator,
     backend: Backend,
 ) -> None:
+    """An application can set, replace and remove a callback during a call."""
     phone, heard = Patter(), []
     async with call_simulator(backend.agent_of("One."), phone=phone) as caller:
         for hear in (lambda event: heard.append(1), None, lambda event: heard.append(3)):
@@ -157,9 +161,11 @@ async def test_callbacks_may_be_set_changed_and_taken_away_in_the_middle_of_a_ca
     assert heard == [1, 3]
 
 
-async def test_a_callback_that_sleeps_delays_neither_audio_nor_the_end(
+async def test_sleeping_callback_delays_neither_audio_nor_call_end(
     call_simulator: CallSimulator, backend: Backend
 ) -> None:
+    """A callback that sleeps delays neither the audio nor the end of the call."""
+
     async def once(slow: bool) -> tuple[list[Any], list[float]]:
         phone, called = Patter(), []
 
@@ -183,9 +189,10 @@ async def test_a_callback_that_sleeps_delays_neither_audio_nor_the_end(
     assert called == [0.06]
 
 
-async def test_one_that_raises_is_named_and_the_call_goes_on(
+async def test_raising_edge_callback_is_logged_by_name(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
+    """A raising edge callback is logged as a warning with its name, and the call continues."""
     phone = Patter()
 
     def broken(event: dict[str, Any]) -> None:
@@ -201,7 +208,7 @@ async def test_one_that_raises_is_named_and_the_call_goes_on(
     assert "patter.event.llm_first_token" in record.message
 
 
-async def test_one_that_blocks_every_call_is_reported_with_its_name_and_its_time(
+async def test_blocking_edge_callback_is_reported_with_its_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """On the real clock: no other can show that the loop stood still."""
@@ -218,9 +225,8 @@ async def test_one_that_blocks_every_call_is_reported_with_its_name_and_its_time
     assert "wrap it: in_thread(writes_to_a_slow_disk)" in record.message
 
 
-async def test_one_in_a_thread_holds_up_nothing_and_sees_the_event(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_threaded_edge_callback_receives_its_event(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A speech callback wrapped by in_thread receives its event while the call continues."""
     phone, seen = Patter(), []
     phone.on_user_speech_eos = in_thread(lambda event: seen.append(event.get("transcript_so_far")))
     async with call_simulator(backend.agent_of("One."), phone=phone) as caller:
@@ -229,9 +235,8 @@ async def test_one_in_a_thread_holds_up_nothing_and_sees_the_event(
     assert seen == ["Go on" if backend.is_pipeline else None]
 
 
-async def test_words_before_the_agent_is_heard_make_a_new_eos_but_one_message(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_early_second_words_fire_eos_but_one_message(call_simulator: CallSimulator, backend: Backend) -> None:
+    """More words before the agent is heard fire a new eos, and the LLM gets one joined user message."""
     llm = ScriptedLLM(["Two rooms, certainly."], first_token=0.8)
     async with call_simulator(backend.agent_of(llm=llm)) as caller:
         await caller.speaks("A room", seconds=0.5)
@@ -246,7 +251,7 @@ async def test_words_before_the_agent_is_heard_make_a_new_eos_but_one_message(
 
 
 @pytest.mark.pipeline("of the recogniser")
-async def test_late_final_words_amend_the_message_without_another_eos(call_simulator: CallSimulator) -> None:
+async def test_late_final_words_amend_message_without_eos(call_simulator: CallSimulator) -> None:
     """Two finals for one utterance, the second after the commit and before the answer is heard."""
     llm = ScriptedLLM(["Good."], first_token=0.8)
     stt = ScriptedSTT(final_delay=0.4, interim_every=0.3)
@@ -258,9 +263,8 @@ async def test_late_final_words_amend_the_message_without_another_eos(call_simul
     assert len(caller.times("user_speech_eos")) == 1
 
 
-async def test_the_caller_is_away_after_the_time_without_speech(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_silent_caller_becomes_away(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The caller's state becomes away after user_away_timeout without speech and ends with the next speech."""
     async with call_simulator(backend.agent_of("Yes.", user_away_timeout=3.0)) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
@@ -282,9 +286,7 @@ async def test_keys_are_told_as_they_are_pressed(call_simulator: CallSimulator, 
         assert pressed == [{"call_id": caller.carrier.call_sid, "digit": digit} for digit in "1#"]
 
 
-async def test_the_recognisers_guesses_are_told_to_nobody_who_asked_for_words(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_interim_results_reach_no_transcript_callback(call_simulator: CallSimulator, backend: Backend) -> None:
     """An interim result is an event of its own, not an on_transcript."""
     said: list[Any] = []
     agent = backend.agent_of("Yes.", stt=ScriptedSTT(interim_every=0.4))

@@ -31,7 +31,8 @@ async def call_with(callbacks: dict[str, Any], told: list[tuple[str, dict[str, A
         callback_queue.end({"call_id": "CA1"}, STATE, cancelled=False)
 
 
-async def test_events_arrive_in_order_with_the_state_of_their_moment(autojump_clock: trio.testing.MockClock) -> None:
+async def test_callbacks_run_in_order_with_event_state(autojump_clock: trio.testing.MockClock) -> None:
+    """Callbacks run in the order of their events, each with the conversation state of its event."""
     seen: list[Any] = []
 
     async def started(event: dict[str, Any]) -> None:
@@ -57,9 +58,10 @@ async def test_a_payload_is_the_callbacks_own(autojump_clock: trio.testing.MockC
     assert history == [{"role": "user", "text": "hi"}]
 
 
-async def test_a_callback_that_raises_is_reported_and_the_next_is_called(
+async def test_raising_callback_is_reported_and_next_one_runs(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A raising callback is logged as a warning with its error, and the next callback runs."""
     ended: list[Any] = []
 
     async def broken(_: dict[str, Any]) -> None:
@@ -74,9 +76,10 @@ async def test_a_callback_that_raises_is_reported_and_the_next_is_called(
     assert record.exc_info is not None
 
 
-async def test_edges_have_two_seconds_after_the_call_and_the_end_is_still_told(
+async def test_edges_get_two_seconds_after_call_end(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """Edge callbacks get two seconds after the call, and then on_call_end runs."""
     ended: list[float] = []
     callbacks = {
         "on_llm_token": never_returns,
@@ -97,9 +100,10 @@ async def test_a_slow_end_has_thirty_seconds(autojump_clock: trio.testing.MockCl
     assert through == [26.0]
 
 
-async def test_a_transcript_that_never_returns_does_not_take_the_ends_turn(
+async def test_hanging_transcript_callback_still_allows_call_end(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """An on_transcript that never returns is cancelled at its deadline, and on_call_end still runs."""
     ended: list[float] = []
     callbacks = {
         "on_transcript": never_returns,
@@ -110,9 +114,10 @@ async def test_a_transcript_that_never_returns_does_not_take_the_ends_turn(
     assert "on_transcript was cancelled" in caplog.text
 
 
-async def test_of_too_many_edges_the_oldest_go_with_one_warning(
+async def test_edge_overflow_drops_oldest_with_one_warning(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A full edge queue drops the oldest edges with one warning and keeps the transcript."""
     seen: list[Any] = []
     callbacks = {
         "on_llm_token": lambda event: seen.append(event["n"]),
@@ -124,7 +129,8 @@ async def test_of_too_many_edges_the_oldest_go_with_one_warning(
     assert caplog.text.count("speech edges are being dropped") == 1
 
 
-async def test_the_end_is_told_however_much_waits_before_it(autojump_clock: trio.testing.MockClock) -> None:
+async def test_full_queue_still_delivers_on_call_end(autojump_clock: trio.testing.MockClock) -> None:
+    """The queue delivers on_call_end even when it is full of other events."""
     ended: list[Any] = []
     callbacks = {"on_dtmf": never_returns, "on_call_end": ended.append}
     async with (
@@ -140,9 +146,10 @@ async def test_the_end_is_told_however_much_waits_before_it(autojump_clock: trio
     assert ended == [{"call_id": "CA1"}]
 
 
-async def test_a_cancelled_server_still_tells_the_end_within_five_seconds_more(
+async def test_cancelled_server_gives_on_call_end_five_seconds(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """A cancelled server still calls on_call_end and gives it five more seconds."""
     times: list[tuple[str, float]] = []
 
     async def slow(_: dict[str, Any]) -> None:
@@ -170,7 +177,8 @@ async def test_no_callback_costs_nothing_and_is_no_error(autojump_clock: trio.te
     assert trio.current_time() == 1.0
 
 
-async def test_in_thread_makes_a_slow_plain_function_a_callback(autojump_clock: trio.testing.MockClock) -> None:
+async def test_in_thread_runs_plain_function_off_main_thread(autojump_clock: trio.testing.MockClock) -> None:
+    """The in_thread wrapper runs a plain callback function outside the main thread."""
     threads: list[bool] = []
 
     def slow(event: dict[str, Any]) -> None:

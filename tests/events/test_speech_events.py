@@ -76,9 +76,10 @@ async def test_fire_is_async_and_keyword_only(autojump_clock: trio.testing.MockC
     assert kinds == {inspect.Parameter.KEYWORD_ONLY}
 
 
-async def test_the_states_follow_the_table_and_have_changed_before_the_callback_runs(
+async def test_fired_edges_set_the_state_before_callbacks(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """Each fired edge sets the documented conversation state before its callback runs."""
     events, seen = SpeechEvents(), []
     assert events.conversation_state == {"user": "listening", "agent": "initializing"}
     events.mark_call_started()
@@ -111,9 +112,10 @@ async def test_the_state_is_kept_without_any_callback(autojump_clock: trio.testi
     assert (events.conversation_state, events.turn_idx) == ({"user": "listening", "agent": "thinking"}, 1)
 
 
-async def test_first_token_and_first_audio_are_told_once_in_a_turn_and_armed_again_by_the_eos(
+async def test_first_token_and_audio_fire_once_per_turn(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """First token and first audio fire once per turn, and the eos arms them again."""
     events = SpeechEvents()
     seen = witness(events)
     for _ in range(3):
@@ -126,9 +128,10 @@ async def test_first_token_and_first_audio_are_told_once_in_a_turn_and_armed_aga
     assert events.turn_idx == 3
 
 
-async def test_an_unknown_trigger_is_a_warning_and_still_fires(
+async def test_unknown_eos_trigger_warns_and_still_fires(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """An unknown eos trigger logs a warning, and the event still fires."""
     events = SpeechEvents()
     seen = witness(events)
     for trigger in get_args(EouTrigger):
@@ -141,9 +144,10 @@ async def test_an_unknown_trigger_is_a_warning_and_still_fires(
     assert "patter.event.user_speech_eos: unknown trigger 'a feeling'" in record.message
 
 
-async def test_it_calls_back_before_fire_returns_whether_the_callback_is_sync_or_async(
+async def test_fire_returns_after_sync_and_async_callbacks(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """A fire method returns only after its sync or async callback has finished."""
     events, seen = SpeechEvents(), []
 
     async def slowly(event: dict[str, Any]) -> None:
@@ -158,9 +162,10 @@ async def test_it_calls_back_before_fire_returns_whether_the_callback_is_sync_or
     assert seen == ["slowly", "at once"]
 
 
-async def test_what_a_callback_raises_is_logged_with_the_span_event_and_goes_no_further(
+async def test_fired_callback_error_is_logged_and_contained(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """An error in a fired callback is logged with its span event and does not reach the caller of fire."""
     events = SpeechEvents()
 
     async def broken(event: dict[str, Any]) -> None:
@@ -264,10 +269,11 @@ class _FiringVoice(TextToSpeechSession):
             yield chunks
 
 
-async def test_a_first_token_that_an_adapter_fires_is_the_turns_and_the_pipeline_tells_no_second(
+async def test_adapter_fired_first_token_replaces_the_pipelines(
     call_simulator: CallSimulator,
     backend: Backend,
 ) -> None:
+    """A first token that an adapter fires counts as the turn's, and the pipeline fires no second one."""
     phone = Patter()
     seen = witness(phone)
     async with call_simulator(backend.agent_of(llm=FiringLLM(phone)), phone=phone) as caller:
@@ -289,9 +295,7 @@ async def test_a_first_token_that_an_adapter_fires_is_the_turns_and_the_pipeline
     ]
 
 
-async def test_what_is_fired_takes_its_place_in_the_order_of_the_calls_events(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_fired_events_keep_their_place_in_order(call_simulator: CallSimulator, backend: Backend) -> None:
     """One after another, with the state of their moment; a token after the audio would come too late, and is not told."""
     phone = Patter()
     async with call_simulator(
@@ -308,9 +312,8 @@ async def test_what_is_fired_takes_its_place_in_the_order_of_the_calls_events(
     ]
 
 
-async def test_fired_edges_of_the_caller_move_the_state_and_the_count_of_turns(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_fired_user_edges_move_state_and_turn_count(call_simulator: CallSimulator, backend: Backend) -> None:
+    """Fired user edges change the call's conversation state and advance its turn count."""
     phone = Patter()
     async with call_simulator(backend.agent_of("Yes."), phone=phone) as caller:
         await caller.at(1.0)
@@ -351,9 +354,10 @@ async def test_fired_edges_of_the_caller_move_the_state_and_the_count_of_turns(
 
 
 @pytest.mark.pipeline("on_message answers")
-async def test_fire_and_turn_idx_mean_the_call_whose_task_it_is_or_the_one_that_is_named(
+async def test_fire_targets_the_current_or_named_call(
     call_simulator: CallSimulator,
 ) -> None:
+    """The fire methods and turn_idx refer to the current task's call, or to the call that is named."""
     phone, turns = Patter(), {}
 
     async def on_message(event: dict[str, Any]) -> str:
@@ -381,9 +385,10 @@ async def test_fire_and_turn_idx_mean_the_call_whose_task_it_is_or_the_one_that_
 
 
 @pytest.mark.pipeline("on_message answers")
-async def test_the_state_is_that_of_the_call_whose_task_it_is_and_in_a_callback_as_it_was(
+async def test_conversation_state_belongs_to_the_current_call(
     call_simulator: CallSimulator,
 ) -> None:
+    """The conversation state is that of the current task's call, and in a callback that of its event."""
     phone, seen = Patter(), {}
 
     async def see(event: dict[str, Any]) -> None:
@@ -424,9 +429,10 @@ async def test_fire_in_a_call_waits_for_no_callback(call_simulator: CallSimulato
     assert await once(broken) == quick
 
 
-async def test_outside_of_any_call_it_is_one_like_any_other_with_the_phones_callbacks(
+async def test_dispatcher_outside_calls_uses_phone_callbacks(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """Outside a call the phone's dispatcher works on its own and uses the phone's callbacks."""
     phone = Patter()
     seen = witness(phone)
     await phone.speech_events.fire_user_speech_eos(trigger="manual_commit")
@@ -445,9 +451,10 @@ def test_its_callbacks_are_the_phones() -> None:
         assert getattr(phone.speech_events, f"on_{name}") is None
 
 
-async def test_firing_for_a_call_that_is_not_live_is_a_warning_and_nothing_else(
+async def test_firing_for_a_dead_call_only_warns(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Firing for a call that is not live logs a warning and calls no callback."""
     phone = Patter()
     seen = witness(phone)
     await phone.speech_events.fire_audio_out(tts_provider="mine", call_id="CA9")
@@ -455,9 +462,10 @@ async def test_firing_for_a_call_that_is_not_live_is_a_warning_and_nothing_else(
     assert "call CA9: patter.event.tts_first_audio was fired, but the call is not live" in caplog.text
 
 
-async def test_firing_from_a_callback_after_its_call_hurts_nobody(
+async def test_firing_after_call_end_is_harmless(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
+    """Firing from on_call_end has no effect and logs nothing."""
     phone, done = Patter(), []
 
     async def on_call_end(event: dict[str, Any]) -> None:

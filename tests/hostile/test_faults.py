@@ -81,9 +81,8 @@ def assert_nobody_else_noticed(healthy: Line, caplog: pytest.LogCaptureFixture) 
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_a_fault_does_to_its_call_what_the_catalogue_says_and_nothing_to_another(
-    group: str, caplog: pytest.LogCaptureFixture, deep: bool
-) -> None:
+def test_fault_affects_only_its_call_as_specified(group: str, caplog: pytest.LogCaptureFixture, deep: bool) -> None:
+    """Each fault in each phase has the specified effect on its call and none on another call."""
     undisturbed()
     caplog.clear()
     caplog.set_level(logging.INFO)
@@ -118,7 +117,7 @@ def note(text: str) -> Iterator[None]:
 
 def ignored(text: str, fault: Fault) -> bool:
     """The first of many bad messages has a line of its own, beside the one that says why the call ended."""
-    return bool(fault.outcome) and text.startswith("ignoring what its stream may not send")
+    return bool(fault.outcome) and text.startswith("ignoring an invalid message from the carrier")
 
 
 def awaits_of(fault: Fault) -> list[int]:
@@ -129,9 +128,8 @@ def awaits_of(fault: Fault) -> list[int]:
 @pytest.mark.deep
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("group", GROUPS)
-def test_wherever_the_stream_is_read_or_written_a_fault_may_strike(
-    group: str, part: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_faults_at_every_read_and_write_are_contained(group: str, part: int, caplog: pytest.LogCaptureFixture) -> None:
+    """A fault at any read or write of the stream has its specified effect and disturbs no other call."""
     assert undisturbed()[1] > AWAITS
     for fault in GROUPS[group]:
         caplog.clear()

@@ -44,9 +44,10 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_a_peer_that_vanished_without_a_word_is_noticed_though_nobody_speaks(
+async def test_vanished_peer_is_noticed_in_silence(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The keep-alive ends the call of a vanished peer after 20 s, even when nobody speaks."""
     async with call_simulator(quiet_agent()) as caller:
         await caller.at(1.0)
         faulty_stream_of(caller.carrier).vanish()
@@ -54,19 +55,21 @@ async def test_a_peer_that_vanished_without_a_word_is_noticed_though_nobody_spea
         # The last frame came at 0.98; and the close frame's answer is waited for.
         assert caller.times("call_end") == pytest.approx([0.98 + 20 + 0.15])
         assert caller.outcome == "failed"
-    assert [line.partition(": ")[2] for line in warnings(caplog)] == ["the carrier said nothing for 20 s"]
+    assert [line.partition(": ")[2] for line in warnings(caplog)] == ["the carrier sent nothing for 20 s"]
 
 
-async def test_a_peer_that_sends_no_media_but_answers_pings_is_kept(call_simulator: CallSimulator) -> None:
+async def test_peer_answering_pings_without_media_is_kept(call_simulator: CallSimulator) -> None:
+    """The server keeps a call whose peer sends no media and still answers pings."""
     async with call_simulator(quiet_agent()) as caller:
         FAULTS["no more media"].injection(caller.carrier)
         await caller.waits(100.0)
         assert not caller.times("call_end")
 
 
-async def test_an_orderly_close_is_no_failure_when_the_writer_sees_it_first(
+async def test_orderly_close_seen_by_writer_is_a_hangup(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """An orderly close that the writer sees first counts as a caller's hang-up without a warning."""
     async with call_simulator(quiet_agent(first_message="A long greeting that goes on and on.")) as caller:
         await caller.at(0.5)
         await caller.speaks("Let me interrupt", 1.0, wait=False)
@@ -97,7 +100,8 @@ async def knocking(stream: trio.abc.Stream) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize("more", ["X-Twilio-Signature: wrong\r\n", "Sec-WebSocket-Version: 12\r\n", ""])
-async def test_who_does_not_read_the_refusal_of_an_upgrade_is_given_up(autojump_clock: CLOCK, more: str) -> None:
+async def test_unread_upgrade_refusal_is_abandoned(autojump_clock: CLOCK, more: str) -> None:
+    """The server abandons a client that does not read the refusal of its upgrade."""
     near, far = trio.testing.lockstep_stream_pair()
     phone = Patter()
     async with open_call_server(
@@ -112,9 +116,10 @@ async def test_who_does_not_read_the_refusal_of_an_upgrade_is_given_up(autojump_
                 await near.send_all(REQUEST.format(path="CA1", more=more).encode())
 
 
-async def test_a_signed_upgrade_whose_target_is_no_ascii_is_told_400(
+async def test_signed_upgrade_with_non_ascii_target_gets_400(
     autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A signed upgrade with a non-ASCII target gets status 400 and one warning."""
     ours, theirs = trio.testing.memory_stream_pair()
     async with knocking(theirs):
         await ours.send_all(REQUEST.format(path="\xff", more="X-Twilio-Signature: x\r\n").encode("latin-1"))
@@ -123,14 +128,16 @@ async def test_a_signed_upgrade_whose_target_is_no_ascii_is_told_400(
     assert line.startswith("connection closed: the request must be a WebSocket handshake: ")
 
 
-async def test_a_media_socket_that_is_no_handshake_is_told_so(autojump_clock: CLOCK) -> None:
+async def test_invalid_media_handshake_gets_400(autojump_clock: CLOCK) -> None:
+    """A media socket request that is not a WebSocket handshake gets status 400."""
     ours, theirs = trio.testing.memory_stream_pair()
     async with knocking(theirs):
         await ours.send_all(REQUEST.format(path="CA1", more="no header\r\n").encode())
         assert bytes(await ours.receive_some(65536)).startswith(b"HTTP/1.1 400 ")
 
 
-def test_marks_that_come_before_they_can_have_been_played_wait_for_the_clock() -> None:
+def test_early_marks_wait_for_the_playout_clock() -> None:
+    """Playback holds a mark that arrives too early until its audio can have been played."""
     playback, playout = Playback(), PlayoutQueue(1)
     playout.put(bytes(8000), "one second of words")
     playout.end()
@@ -158,7 +165,8 @@ def test_marks_that_come_before_they_can_have_been_played_wait_for_the_clock() -
     assert not playback.marks_lost
 
 
-async def test_a_goodbye_is_heard_to_its_end_though_the_marks_come_too_early(call_simulator: CallSimulator) -> None:
+async def test_goodbye_is_heard_whole_despite_early_marks(call_simulator: CallSimulator) -> None:
+    """The caller hears the whole goodbye before the hang-up, even when marks arrive too early."""
     phone = Patter()
     agent = phone.agent("x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS())
     async with call_simulator(agent, phone) as caller:
@@ -186,9 +194,10 @@ class _Counting(VoiceActivity, VoiceActivitySession):
         return ()
 
 
-async def test_audio_in_lumps_is_listened_to_in_pieces_between_which_others_have_their_turn(
+async def test_lumped_audio_is_processed_in_small_pieces(
     autojump_clock: CLOCK,
 ) -> None:
+    """The VAD stage processes lumps of audio in small pieces and lets other tasks run in between."""
     detector = _Counting()
     heard = bytearray()
 
@@ -211,30 +220,35 @@ async def test_audio_in_lumps_is_listened_to_in_pieces_between_which_others_have
     assert turns >= 110
 
 
-async def test_a_callback_that_does_not_return_under_a_flood_of_digits_is_reported_once(
+async def test_dtmf_flood_on_hanging_callback_warns_once(
     autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A flood of DTMF digits on a hanging callback logs one warning."""
+
     async def never(event: object) -> None:
         await trio.sleep_forever()
 
     callback_queue = CallbackQueue("CA1", lambda name: never if name == "on_dtmf" else None)
     for _ in range(MAX_QUEUED_EVENTS + 500):
         callback_queue.put("dtmf", {"digit": "5"}, ConversationStateSnapshot(user="listening", agent="idle"))
-    assert warnings(caplog) == ["call CA1: a callback does not return; dtmf is lost"]
+    assert warnings(caplog) == ["call CA1: a callback does not return; the event dtmf is lost"]
     assert MAX_QUEUED_EDGES < MAX_QUEUED_EVENTS
 
 
-def test_the_kit_refuses_a_payload_with_letters_that_are_no_ascii_by_its_own_error() -> None:
+def test_testing_kit_rejects_non_ascii_payload() -> None:
+    """The testing kit rejects a non-ASCII media payload with its own BadMessage error."""
     with pytest.raises(BadMessage, match="must be base64"):
         read_message('{"event":"media","streamSid":"MZ1","media":{"payload":"AA\ufffdAA"}}', "MZ1")
 
 
-def test_the_kit_refuses_twiml_whose_address_is_none_by_its_own_error() -> None:
+def test_testing_kit_rejects_invalid_stream_url() -> None:
+    """The testing kit rejects TwiML with an invalid stream URL by its own BadAnswer error."""
     with pytest.raises(BadAnswer, match="31922"):
         read_twiml(b'<Response><Connect><Stream url="wss://]/b"/></Connect></Response>')
 
 
-async def test_what_comes_behind_text_that_is_no_utf_8_is_not_delivered() -> None:
+async def test_nothing_after_invalid_utf8_is_delivered() -> None:
+    """The WebSocket closes with 1007 on invalid UTF-8 and delivers no later message."""
     ours, theirs = trio.testing.memory_stream_pair()
     await ours.send_all(REQUEST.format(path="CA1", more="").encode())
     socket = await (await receive_upgrade(theirs, bytes(await theirs.receive_some(65536)))).accept()

@@ -129,9 +129,8 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_who_stops_before_there_is_a_call_is_over_in_time_and_disturbs_nobody(
-    way: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unauthenticated_peer_times_out_and_disturbs_nobody(way: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An unauthenticated peer that stops at any moment times out and disturbs no call."""
     injection, within = WAYS[way]
     events, took = in_virtual_time(partial(beside_a_call, *((sent, injection) for sent in MOMENTS.values())))
     assert events == undisturbed()
@@ -141,9 +140,10 @@ def test_who_stops_before_there_is_a_call_is_over_in_time_and_disturbs_nobody(
     assert len(warnings(caplog)) <= len(MOMENTS)
 
 
-def test_strangers_on_media_sockets_are_closed_with_one_line_each_that_says_why(
+def test_unauthenticated_media_sockets_close_with_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """The server closes each unauthenticated media socket in time and logs one line with the reason."""
     knocks_ = [(UPGRADE + sent, lambda line: None) for sent, _ in SENT.values()]
     events, took = in_virtual_time(partial(beside_a_call, *knocks_))
     assert events == undisturbed()

@@ -13,7 +13,10 @@ from pathlib import Path
 import attrs
 import trio
 
-from patter_trio.testing import SimulatedTwilio
+from patter_trio.testing import CallRefused, SimulatedTwilio
+
+BUSY_PATIENCE_S = 20.0
+"""Seconds for which a caller who hears busy calls again."""
 
 
 def free_port() -> int:
@@ -90,16 +93,30 @@ async def _listening(process: trio.Process, port: int) -> None:
 
 @asynccontextmanager
 async def calling(port: int) -> AsyncIterator[SimulatedTwilio]:
-    call = SimulatedTwilio(
-        partial(trio.open_tcp_stream, "127.0.0.1", port),
-        f"http://127.0.0.1:{port}",
-        account_sid="AC1",
-        auth_token="hush",
-    )
     async with trio.open_nursery() as nursery:
-        await nursery.start(call.run)
+        call = await _connected(port, nursery)
         yield call
         call.hang_up()
+
+
+async def _connected(port: int, nursery: trio.Nursery) -> SimulatedTwilio:
+    """Call until the program answers: on a loaded machine a caller may hear busy, and calls again."""
+    patience = trio.current_time() + BUSY_PATIENCE_S
+    while True:
+        call = SimulatedTwilio(
+            partial(trio.open_tcp_stream, "127.0.0.1", port),
+            f"http://127.0.0.1:{port}",
+            account_sid="AC1",
+            auth_token="hush",
+        )
+        try:
+            await nursery.start(call.run)
+        except CallRefused as refused:
+            if refused.outcome != "busy" or trio.current_time() > patience:
+                raise
+            await trio.sleep(0.5)
+        else:
+            return call
 
 
 def last_line(folder: Path, program: str, **variables: str) -> str:

@@ -72,13 +72,15 @@ async def test_the_request_is_what_was_asked_for(autojump_clock: trio.testing.Mo
     }
 
 
-async def test_calls_of_tools_come_whole_and_behind_the_text(autojump_clock: trio.testing.MockClock) -> None:
+async def test_openai_tool_calls_follow_the_text(autojump_clock: trio.testing.MockClock) -> None:
+    """The LLM yields complete tool calls after the text of the answer."""
     calls = [ToolCall("a", "hours", '{"day": "Monday"}'), ToolCall("b", "hours", "{}")]
     async with serve_openai([ChatReply("Let me see.", tool_calls=calls)]) as server:
         assert await answer_of(llm_of(server), tools=[HOURS]) == ["Let", " me", " see.", *calls]
 
 
-async def test_what_tools_gave_is_sent_in_the_vendors_form(autojump_clock: trio.testing.MockClock) -> None:
+async def test_tool_results_use_the_openai_format(autojump_clock: trio.testing.MockClock) -> None:
+    """The LLM sends tool calls and tool results in OpenAI's message format."""
     call = {"id": "a", "name": "hours", "arguments": "{}"}
     messages: list[Message] = [
         *ASKED,
@@ -94,7 +96,8 @@ async def test_what_tools_gave_is_sent_in_the_vendors_form(autojump_clock: trio.
     ]
 
 
-async def test_what_will_be_billed_is_reported_with_cached_tokens_apart(autojump_clock: trio.testing.MockClock) -> None:
+async def test_usage_separates_cached_tokens(autojump_clock: trio.testing.MockClock) -> None:
+    """The LLM reports billed tokens with the cached tokens apart, and nothing when usage is off."""
     used: list[Usage] = []
     usage_sink.set(used.append)
     async with serve_openai([ChatReply("Yes.", usage=(1000, 7, 800))]) as server:
@@ -111,7 +114,8 @@ async def test_thoughts_are_not_said_and_a_refusal_is(autojump_clock: trio.testi
 
 
 # Connections ----------------------------------------------------------------------------------------------------------
-async def test_answers_share_a_connection_that_was_opened_in_advance(autojump_clock: trio.testing.MockClock) -> None:
+async def test_answers_share_the_prewarmed_connection(autojump_clock: trio.testing.MockClock) -> None:
+    """All answers use the connection that connect() has opened in advance without the key."""
     async with serve_openai([ChatReply("Yes.")]) as server, shared_client():
         llm = llm_of(server, api_key="secret")
         await llm.connect()
@@ -123,7 +127,8 @@ async def test_answers_share_a_connection_that_was_opened_in_advance(autojump_cl
     assert "authorization" not in server.requests[0].headers
 
 
-async def test_an_answer_that_is_cut_ends_at_the_server_at_once(autojump_clock: trio.testing.MockClock) -> None:
+async def test_cut_answer_ends_on_the_server_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    """A cancelled answer ends its request on the server at once, before or after its first word."""
     reply = ChatReply("One two three", first_token=0.5, duration=30.0)
     async with serve_openai([reply]) as server, shared_client():
         with trio.move_on_after(7.0):
@@ -135,7 +140,7 @@ async def test_an_answer_that_is_cut_ends_at_the_server_at_once(autojump_clock: 
     assert server.left == [7.0, 7.25]
 
 
-async def test_a_connection_that_the_server_closed_is_replaced_by_another(
+async def test_closed_connection_is_replaced_on_request(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """The request that found it closed is asked again, once."""
@@ -161,7 +166,8 @@ async def test_a_connection_that_the_server_closed_is_replaced_by_another(
     assert len(closed) == 4
 
 
-async def test_nobody_to_connect_to_is_said_by_the_answer_alone(autojump_clock: trio.testing.MockClock) -> None:
+async def test_unreachable_server_fails_only_the_answer(autojump_clock: trio.testing.MockClock) -> None:
+    """With an unreachable server connect() succeeds, and the answer raises ProviderError."""
     async with serve_openai([ChatReply("Yes.")]) as server:
         pass
     await llm_of(server).connect()
@@ -169,7 +175,8 @@ async def test_nobody_to_connect_to_is_said_by_the_answer_alone(autojump_clock: 
         await answer_of(llm_of(server))
 
 
-async def test_the_server_outlives_a_client_that_only_stops_reading() -> None:
+async def test_fake_server_survives_a_client_that_stops_reading() -> None:
+    """The fake OpenAI server survives a client that stops reading."""
     ours, theirs = trio.testing.memory_stream_pair()
     server = OpenAIServer([ChatReply("One two")])
     ours.receive_stream.close()
@@ -199,9 +206,10 @@ async def test_the_server_outlives_a_client_that_only_stops_reading() -> None:
         (ChatReply(raw=b"data: " + b"x" * (1 << 21)), ProviderError, "at most 1048576 bytes"),
     ],
 )  # fmt: skip
-async def test_a_failure_is_an_error_that_says_what_may_be_done(
+async def test_openai_failure_raises_a_specific_error(
     autojump_clock: trio.testing.MockClock, reply: ChatReply, error: type[Exception], message: str
 ) -> None:
+    """Each failure raises its specific ProviderError with a helpful message and without the key."""
     async with serve_openai([reply]) as server:
         with pytest.raises(error, match=message) as raised:
             await answer_of(llm_of(server, api_key="sk-hush", first_token=2.0, between=3.0))
@@ -216,7 +224,8 @@ async def test_servers_that_leave_something_out_are_understood(autojump_clock: t
 
 
 # The provider -----------------------------------------------------------------------------------------------------------
-def test_without_a_key_the_error_names_class_argument_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_openai_key_error_names_its_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a key the ConfigurationError names the class, the argument and the environment variable."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(
         ConfigurationError, match="OpenAILLM: api_key= must be given, or the environment variable OPENAI_API_KEY set"
@@ -227,7 +236,8 @@ def test_without_a_key_the_error_names_class_argument_and_variable(monkeypatch: 
     assert "hush" not in repr(OpenAILLM())
 
 
-def test_another_server_does_not_get_the_key_of_openai(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_servers_do_not_get_the_openai_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The LLM does not send the OpenAI key from the environment to another base_url."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-hush")
     ours = OpenAILLM(model="qwen", base_url="http://127.0.0.1:11434/v1/")
     assert (ours.api_key, ours.base_url, ours.provider) == ("", "http://127.0.0.1:11434/v1", "127.0.0.1")
@@ -244,12 +254,14 @@ def test_another_server_does_not_get_the_key_of_openai(monkeypatch: pytest.Monke
         ({"api_key": "a\nb"}, "api_key= must have only printable ASCII characters"),
     ],
 )
-def test_an_option_that_cannot_be_is_refused_at_once(options: dict[str, Any], message: str) -> None:
+def test_invalid_openai_option_is_refused(options: dict[str, Any], message: str) -> None:
+    """An invalid option of OpenAILLM raises ConfigurationError at construction."""
     with pytest.raises(ConfigurationError, match=message):
         OpenAILLM(**{"api_key": "k", **options})
 
 
-def test_openai_itself_gets_the_newer_name_for_the_length() -> None:
+def test_openai_gets_max_completion_tokens() -> None:
+    """OpenAI itself receives max_tokens under the newer name max_completion_tokens."""
     assert OpenAILLM(api_key="k", max_tokens=5)._options([]) == {
         "max_completion_tokens": 5,
         "stream_options": {"include_usage": True},

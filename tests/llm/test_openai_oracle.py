@@ -111,7 +111,8 @@ REPLY = ChatReply("Let me see.", tool_calls=[ToolCall("a", "hours", '{"day": "Mo
 
 
 @pytest.mark.deep
-async def test_what_our_server_sends_is_what_the_vendor_sends() -> None:
+async def test_fake_server_chunks_match_vendor_types() -> None:
+    """The chunks of the fake server match the vendor's types, and a wrong chunk is reported."""
     chunks = await chunks_of(REPLY)
     assert [complaints(ChatCompletionChunk, chunk) for chunk in chunks] == [[]] * len(chunks)
     assert complaints(ChatCompletionChunk, {**chunks[0], "object": "chat.completion"})
@@ -177,7 +178,8 @@ print(json.dumps(told))
 
 
 @pytest.mark.deep
-async def test_the_vendors_client_asks_as_we_do_and_understands_our_server() -> None:
+async def test_vendor_client_matches_ours_on_the_fake_server() -> None:
+    """The vendor's client sends the same request as ours and understands the fake server's answer."""
     body = body_of()
     async with serve_openai([REPLY]) as server:
         asked = await trio.run_process(

@@ -129,7 +129,7 @@ def test_latencies_have_one_decimal_of_a_millisecond() -> None:
     assert turn.latency.user_speech_duration_ms == 1000.1
 
 
-def test_a_vetoed_turn_has_no_metrics_and_its_audio_counts_for_the_next() -> None:
+def test_vetoed_turn_has_no_metrics() -> None:
     """No on_transcript(user) was told of it."""
     meter = meter_of()
     vetoed = spoken(11.0, 12.0, 12.5)
@@ -139,7 +139,7 @@ def test_a_vetoed_turn_has_no_metrics_and_its_audio_counts_for_the_next() -> Non
     assert (turn.turn_index, turn.stt_audio_seconds, turn.latency.user_speech_duration_ms) == (3, 8.5, 1000.0)
 
 
-def test_an_answer_that_was_taken_back_and_given_after_all_is_one_turn() -> None:
+def test_retracted_and_repeated_answer_is_one_turn() -> None:
     """The caller only cleared their throat: the same turn is answered anew, without another eos."""
     meter = meter_of()
     retracted = [*answered(1, 1, 12.5)[:6], (13.2, ReplyEnded(1, 1, "retracted"))]
@@ -148,7 +148,8 @@ def test_an_answer_that_was_taken_back_and_given_after_all_is_one_turn() -> None
     assert (turn.latency.total_ms, turn.latency.llm_ttft_ms) == (2600.0, 1700.0)
 
 
-def test_a_turn_that_failed_and_was_not_apologised_for_is_over_with_the_next() -> None:
+def test_failed_turn_without_apology_ends_with_next() -> None:
+    """A failed turn without an apology ends as failed when the next turn begins."""
     meter = meter_of()
     failed = [answered(1, 1, 12.5)[0], (13.0, ReplyEnded(1, 1, "failed"))]
     first = [*spoken(11.0, 12.0, 12.5), said(12.5, "user", "Hello"), *failed]
@@ -157,7 +158,7 @@ def test_a_turn_that_failed_and_was_not_apologised_for_is_over_with_the_next() -
     assert (turn.turn_index, turn.failed, turn.interrupted) == (1, True, False)
 
 
-def test_events_that_an_adapter_fires_alone_are_measured_as_they_are() -> None:
+def test_adapter_fired_events_are_measured_as_given() -> None:
     """Rounded to milliseconds, or not told at all; their turns are not those of the replies' events."""
     fired: list[Told] = [
         (11.0, UserSpeechStarted(audio_offset_ms=900)),
@@ -173,7 +174,7 @@ def test_events_that_an_adapter_fires_alone_are_measured_as_they_are() -> None:
     assert (second.turn_index, second.latency.llm_ttft_ms, second.latency.total_ms) == (2, 200.0, None)
 
 
-def test_what_say_says_into_an_open_turn_is_not_its_answer() -> None:
+def test_say_in_open_turn_is_not_its_answer() -> None:
     """The answer was taken back, the application says something meanwhile, and then the caller is answered."""
     meter = meter_of()
     retracted = [answered(1, 1, 12.5)[0], (12.9, ReplyEnded(1, 1, "retracted"))]
@@ -185,7 +186,8 @@ def test_what_say_says_into_an_open_turn_is_not_its_answer() -> None:
     assert (turn.agent_text, turn.tts_characters, turn.latency.total_ms) == ("Yes.", 4, 3600.0)
 
 
-def test_what_is_open_at_the_end_is_over_then_as_cut() -> None:
+def test_open_turn_ends_with_call_as_interrupted() -> None:
+    """A turn that is open at the end of the call is measured as interrupted at that moment."""
     meter = meter_of()
     feed(meter, [*spoken(11.0, 12.0, 12.5), said(12.5, "user", "Hello"), *answered(1, 1, 12.5)[:4]])
     turn = meter.finish(13.0)
@@ -195,7 +197,8 @@ def test_what_is_open_at_the_end_is_over_then_as_cut() -> None:
     assert meter.call(20.0).turns == (turn,)
 
 
-def test_a_call_whose_audio_never_came_lasted_from_its_streams_opening() -> None:
+def test_call_without_audio_lasts_from_stream_opening() -> None:
+    """The duration of a call without audio counts from the opening of its stream."""
     metrics = Meter("CA1", MediaClock(), PRICES, began=14.0, carrier="line").call(20.0)
     assert (metrics.duration_seconds, metrics.cost.telephony, metrics.cost.stt, metrics.turns) == (6.0, 6.0, 0.0, ())
 
@@ -214,7 +217,8 @@ def bill() -> Bill:
     return made
 
 
-def test_an_estimate_is_by_the_second_the_character_and_four_characters_a_token() -> None:
+def test_estimates_use_seconds_characters_and_tokens() -> None:
+    """The cost estimate counts STT by the second, TTS by the character and LLM by four characters a token."""
     made = bill()
     made.count(1, "asked", 4_000_003)
     made.count(1, "said", 8_000_000)
@@ -222,7 +226,8 @@ def test_an_estimate_is_by_the_second_the_character_and_four_characters_a_token(
     assert made.total(60.0, 2.0) == CostBreakdown(stt=2.0, tts=0.5, llm=3.0, telephony=60.0, total=65.5)
 
 
-def test_a_report_for_a_reply_takes_the_place_of_the_estimate_for_it_whenever_it_comes() -> None:
+def test_reply_usage_report_replaces_its_estimate() -> None:
+    """A usage report for a reply replaces the estimate for that reply, even when it comes late."""
     made = bill()
     made.count(1, "said", 4_000_000)
     made.count(2, "said", 4_000_000)
@@ -234,7 +239,8 @@ def test_a_report_for_a_reply_takes_the_place_of_the_estimate_for_it_whenever_it
     assert made.total(0.0, 0.0).llm == pytest.approx(1.0 + 3.0)
 
 
-def test_a_report_outside_any_reply_takes_the_place_of_all_estimates_of_its_stage() -> None:
+def test_usage_report_outside_replies_replaces_stage_estimates() -> None:
+    """A usage report outside any reply replaces all estimates of its stage."""
     made = bill()
     made.count(1, "spoken", 1000)
     made.count(1, "said", 4_000_000)
@@ -243,7 +249,8 @@ def test_a_report_outside_any_reply_takes_the_place_of_all_estimates_of_its_stag
     assert made.total(0.0, 99.0) == CostBreakdown(stt=0.5, tts=0.2, llm=1.0, total=1.7)
 
 
-def test_an_amount_that_the_provider_tells_beats_any_table_and_another_model_is_priced_as_such() -> None:
+def test_reported_cost_beats_tables_and_models_price_separately() -> None:
+    """A reported cost overrides every price table, and usage of another model gets that model's price."""
     made = bill()
     made.used(1, Usage(stage="llm", output_tokens=9_000_000, cost=0.25))
     made.used(2, Usage(stage="llm", characters=2000, model="mouth"))

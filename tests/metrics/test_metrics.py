@@ -118,7 +118,7 @@ async def test_the_latencies_are_those_of_the_edges(call_simulator: CallSimulato
 
 
 @pytest.mark.pipeline("of the recogniser")
-async def test_words_that_are_there_before_the_voice_ends_take_no_time(call_simulator: CallSimulator) -> None:
+async def test_words_before_end_of_voice_cost_no_latency(call_simulator: CallSimulator) -> None:
     """The recogniser hears the end of the words at once, the detector that of the voice later."""
     agent = agent_of("Yes.", stt=ScriptedSTT(final_delay=0.0))
     async with call_simulator(agent) as caller:
@@ -127,7 +127,8 @@ async def test_words_that_are_there_before_the_voice_ends_take_no_time(call_simu
     assert turns(caller)[0].latency.stt_ms == 0.0
 
 
-async def test_the_greeting_is_turn_0_and_has_only_a_voice(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_greeting_is_turn_0_with_tts_latency_only(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The greeting is turn 0 and has TTS latencies only."""
     async with call_simulator(backend.agent_of("Yes.", first_message="Good evening.")) as caller:
         await caller.hears()
         await caller.speaks("Hello", seconds=0.5)
@@ -139,9 +140,8 @@ async def test_the_greeting_is_turn_0_and_has_only_a_voice(call_simulator: CallS
     assert answer.turn_index == 1
 
 
-async def test_a_barge_in_is_measured_from_the_onset_of_the_voice(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_barge_in_latency_counts_from_voice_onset(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The barge-in latency counts from the onset of the caller's voice."""
     agent = backend.agent_of("Our opening hours are long.", "All right.", tts=ScriptedTTS(duration=6.0))
     async with call_simulator(agent) as caller:
         await caller.speaks("Your hours?", seconds=1.0)
@@ -157,7 +157,7 @@ async def test_a_barge_in_is_measured_from_the_onset_of_the_voice(
 
 
 @pytest.mark.pipeline("words are counted by their recogniser")
-async def test_a_barge_in_by_words_is_measured_from_the_voice_too(call_simulator: CallSimulator) -> None:
+async def test_word_barge_in_latency_counts_from_voice_onset(call_simulator: CallSimulator) -> None:
     """The words come 200 ms after the voice has ended, and cut the reply only then."""
     agent = agent_of("Our opening hours are long.", tts=ScriptedTTS(duration=8.0), barge_in_min_words=2)
     async with call_simulator(agent) as caller:
@@ -181,7 +181,9 @@ async def test_a_caller_who_leaves_barges_in_on_nobody(call_simulator: CallSimul
 
 
 @pytest.mark.pipeline("on_message answers")
-async def test_an_application_that_answers_is_measured_like_a_model(call_simulator: CallSimulator) -> None:
+async def test_on_message_latency_is_measured_like_llm(call_simulator: CallSimulator) -> None:
+    """An on_message reply has the latencies of an LLM reply and no LLM cost."""
+
     async def desk(event: dict[str, Any]) -> AsyncIterator[str]:
         await trio.sleep(0.3)
         yield "One moment"
@@ -195,7 +197,7 @@ async def test_an_application_that_answers_is_measured_like_a_model(call_simulat
     assert (latency.llm_ttft_ms, latency.llm_ms, latency.llm_total_ms) == (300.0, 300.0, 700.0)
     metrics = metrics_of(caller)
     assert metrics.llm_provider == "on_message"
-    assert metrics.llm_model == "call_server"
+    assert metrics.llm_model == "desk"
     assert metrics.cost.llm == 0
 
 
@@ -218,7 +220,8 @@ async def test_on_metrics_comes_last_in_a_turn(call_simulator: CallSimulator, ba
     assert called == ["eos", "user", "agent_speech_ended", "assistant", "metrics", "end"]
 
 
-async def test_on_metrics_has_exactly_its_keys_and_counts_up(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_on_metrics_has_exact_keys_and_counts_turns(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The on_metrics payload has exactly its keys and comes once per turn in turn order."""
     told: list[Any] = []
     async with call_simulator(backend.agent_of("Yes.", first_message="Hello."), on_metrics=told.append) as caller:
         await caller.hears()
@@ -242,9 +245,8 @@ async def test_metrics_collected_is_what_on_metrics_is_told(call_simulator: Call
     assert len(told) == 2
 
 
-async def test_words_after_the_commit_join_two_utterances_in_one_turn(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_words_after_commit_merge_into_one_turn(call_simulator: CallSimulator, backend: Backend) -> None:
+    """Words after the commit merge two utterances into one measured turn."""
     llm = ScriptedLLM(["Two rooms, certainly."], first_token=0.8)
     async with call_simulator(backend.agent_of(llm=llm)) as caller:
         await caller.speaks("A room", seconds=0.5)
@@ -261,7 +263,7 @@ async def test_words_after_the_commit_join_two_utterances_in_one_turn(
 
 
 @pytest.mark.pipeline("of the recogniser")
-async def test_late_words_that_amend_the_utterance_are_in_the_turn(call_simulator: CallSimulator) -> None:
+async def test_late_amending_words_belong_to_the_turn(call_simulator: CallSimulator) -> None:
     """A recogniser that tells a word twice, 50 ms apart, and a first answer that is thrown away when it has begun."""
     llm = ScriptedLLM(["Good."], first_token=0.02, duration=0.0)
     agent = agent_of(llm=llm, stt=ScriptedSTT(duplicates=1), vad=ScriptedVAD(end_delay=0.1), endpointing_ms=0)
@@ -297,7 +299,8 @@ async def test_a_turn_in_which_the_application_keeps_silent(call_simulator: Call
     assert turn.latency == LatencyBreakdown(stt_ms=200.0, endpoint_ms=500.0, user_speech_duration_ms=500.0)
 
 
-async def test_a_turn_that_failed_is_over_after_the_apology(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_failed_turn_ends_after_its_apology(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A failed turn ends after its apology and is measured as failed."""
     agent = backend.told_agent(At("llm.first", give_up, nth=1), tts=ScriptedTTS())
     async with call_simulator(agent) as caller:
         await caller.speaks("Hello", seconds=0.5)
@@ -318,7 +321,8 @@ async def test_a_turn_whose_apology_fails_too_is_over(call_simulator: CallSimula
 
 
 @pytest.mark.pipeline("what three providers cost")
-async def test_what_is_said_after_the_answer_belongs_to_no_turn_and_costs_money(call_simulator: CallSimulator) -> None:
+async def test_say_after_answer_is_billed_without_a_turn(call_simulator: CallSimulator) -> None:
+    """A say() after the answer belongs to no turn, and its TTS cost counts."""
     phone = Patter(pricing={"scripted": {"unit": "1k_chars", "price": 1.0}})
     async with call_simulator(agent_of("Yes."), phone=phone) as caller:
         await caller.speaks("Hello", seconds=0.5)
@@ -341,7 +345,8 @@ async def test_an_answer_that_say_cuts_is_interrupted(call_simulator: CallSimula
 
 
 @pytest.mark.pipeline("a cough is told from words by their recogniser")
-async def test_a_call_without_a_word_has_no_turns_and_no_latencies(call_simulator: CallSimulator) -> None:
+async def test_wordless_call_has_no_turns_or_latencies(call_simulator: CallSimulator) -> None:
+    """A call without words has a duration and neither turns nor latencies."""
     async with call_simulator(agent_of("Yes.")) as caller:
         await caller.coughs(0.3)
         await caller.at(3.0)
@@ -351,9 +356,8 @@ async def test_a_call_without_a_word_has_no_turns_and_no_latencies(call_simulato
     assert metrics.duration_seconds == pytest.approx(3.0)
 
 
-async def test_a_turn_that_is_open_when_the_call_breaks_is_told_before_its_end(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_open_turn_is_reported_before_failed_call_ends(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The open turn of a broken call reaches on_metrics before on_call_end."""
     called: list[Any] = []
     async with call_simulator(
         backend.told_agent(At("tts.next", break_down)),
@@ -412,7 +416,8 @@ async def test_costs_are_estimated_where_nobody_reports_them(call_simulator: Cal
 
 
 @pytest.mark.pipeline("what three providers cost")
-async def test_a_mind_is_asked_with_all_that_was_said_before(call_simulator: CallSimulator) -> None:
+async def test_llm_estimate_counts_the_whole_conversation(call_simulator: CallSimulator) -> None:
+    """The LLM cost estimate counts the whole preceding conversation as input."""
     async with call_simulator(agent_of(**PARTS), phone=twilio_phone()) as caller:
         for _ in range(2):
             await caller.speaks("What is it now?", seconds=1.0)
@@ -422,7 +427,8 @@ async def test_a_mind_is_asked_with_all_that_was_said_before(call_simulator: Cal
 
 
 @pytest.mark.pipeline("hooks are beside a pipeline alone")
-async def test_a_mind_that_a_veto_kept_from_being_asked_costs_nothing(call_simulator: CallSimulator) -> None:
+async def test_vetoed_llm_request_costs_nothing(call_simulator: CallSimulator) -> None:
+    """A turn whose LLM request a hook vetoes has no LLM cost."""
     prices = Patter(pricing={"scripted": {"unit": "token", "input": 1.0, "output": 1.0}})
     hooks = PipelineHooks(after_transcribe=lambda text: None if "robot" in text else text)
     async with call_simulator(agent_of("Yes.", hooks=hooks), phone=prices) as caller:
@@ -452,9 +458,7 @@ async def test_a_providers_own_reported_usage_beats_the_estimate(
     assert (cost.stt > 0) is backend.is_pipeline  # an engine has no recogniser
 
 
-async def test_usage_of_an_answer_that_was_cut_or_thrown_away_counts(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_usage_of_cut_or_discarded_answer_counts(call_simulator: CallSimulator, backend: Backend) -> None:
     """The model bills what it generated, whether or not anybody heard it."""
     usage = Usage(stage="llm", cost=0.5)
     llm = ScriptedLLM(["Two rooms, certainly."], first_token=0.8, usage=usage)
@@ -556,9 +560,10 @@ async def test_the_call_says_who_took_part_in_it(call_simulator: CallSimulator, 
     assert (metrics.telephony_provider, metrics.provider_mode) == ("twilio", "pipeline" if pipeline else "scripted")
 
 
-async def test_scripted_providers_on_the_local_line_cost_nothing_and_no_warning(
+async def test_scripted_local_call_is_free_without_warning(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
+    """Scripted providers on the local carrier cost nothing and log no price warning."""
     phone = Patter(LocalCarrier())
     async with call_simulator(backend.agent_of("Yes."), phone=phone) as caller:
         await caller.speaks("Hello", seconds=0.5)
@@ -602,9 +607,10 @@ def spoils(event: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("on_metrics", [raises, never_returns, is_slow, spoils])
-async def test_an_on_metrics_that_misbehaves_moves_no_sound_and_no_other_event(
+async def test_misbehaving_on_metrics_disturbs_nothing(
     on_metrics: Any, call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
+    """A misbehaving on_metrics changes neither the audio nor any other event."""
     ends: list[Any] = []
     calm = await one_call(backend, call_simulator)
     upset = await one_call(backend, call_simulator, on_metrics=on_metrics, on_call_end=ends.append)
@@ -615,7 +621,7 @@ async def test_an_on_metrics_that_misbehaves_moves_no_sound_and_no_other_event(
     lines = [record.message for record in caplog.records if record.name == "patter_trio.events"]
     expected = {
         raises: ["patter.event.metrics: raises raised KeyError: 'customer'"] * 3,
-        never_returns: ["on_metrics was cancelled: its time was over"] * 3,  # once for each turn
+        never_returns: ["on_metrics was cancelled: its time limit was over"] * 3,  # once for each turn
         is_slow: [],
         spoils: [],
     }[on_metrics]
@@ -634,7 +640,7 @@ async def test_on_metrics_is_never_dropped(call_simulator: CallSimulator, backen
     assert called == [0, 1, 2]
 
 
-async def test_an_on_metrics_that_blocks_every_call_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+async def test_blocking_on_metrics_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     """On the real clock: no other can show that the loop stood still."""
     turn = TurnMetrics(turn_index=1, user_text="Hello", agent_text="Yes.")
 
@@ -657,12 +663,13 @@ async def test_on_metrics_must_be_a_function(call_simulator: CallSimulator, back
 
 
 @pytest.mark.parametrize("method", ["on_event", "finish", "call", "cost"])
-async def test_a_failure_inside_the_meter_is_logged_once_and_never_hurts_the_call(
+async def test_meter_failure_is_logged_once_and_contained(
     method: str,
     call_simulator: CallSimulator,
     caplog: pytest.LogCaptureFixture,
     backend: Backend,
 ) -> None:
+    """A failure in the meter is logged once, leaves the metrics empty and does not affect the call."""
     calm = await one_call(backend, call_simulator)
 
     def broken(self: Meter, *arguments: Any) -> Any:
@@ -676,10 +683,10 @@ async def test_a_failure_inside_the_meter_is_logged_once_and_never_hurts_the_cal
     assert (upset.metrics, upset.outcome) == (None, "caller_hung_up")
     (record,) = [record for record in caplog.records if record.name == "patter_trio.telemetry"]
     assert (record.levelno, record.exc_info is not None) == (logging.ERROR, True)
-    assert record.message == f"call {upset.carrier.call_sid}: it cannot be measured any more: a bug of the meter"
+    assert record.message == f"call {upset.carrier.call_sid}: measuring stopped because of a bug: a bug of the meter"
 
 
-def test_a_long_call_is_measured_in_bounded_time_for_each_turn() -> None:
+def test_metrics_of_long_call_take_bounded_time() -> None:
     """The bill keeps sums: what it takes to say what a call has cost does not grow with the call."""
     bill = Bill(None, "local", "inbound")
     for number in range(10_000):

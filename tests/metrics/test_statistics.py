@@ -44,12 +44,14 @@ def test_interrupted_turns_and_absent_values_are_left_out() -> None:
     assert latency_percentile(turns, 0.95) == LatencyBreakdown(total_ms=1380.0, tts_ms=290.0)
 
 
-def test_barge_ins_are_counted_over_the_turns_that_have_them() -> None:
+def test_barge_in_average_uses_only_barge_in_turns() -> None:
+    """The average barge-in latency covers only the turns that have one."""
     turns = [turn(1, bargein_ms=250.0, interrupted=True), turn(2, bargein_ms=270.0, interrupted=True), turn(3)]
     assert latency_average(turns) == LatencyBreakdown(bargein_ms=260.0)
 
 
-def test_statistics_have_one_decimal_and_of_no_turns_there_are_none() -> None:
+def test_statistics_have_one_decimal_and_handle_no_turns() -> None:
+    """The statistics have one decimal, and they are empty for an empty list of turns."""
     thirds = [turn(index, total_ms=value) for index, value in enumerate((0.1, 0.1, 0.2))]
     assert latency_average(thirds).total_ms == 0.1
     assert latency_percentile(thirds, 0.95).total_ms == 0.2
@@ -66,7 +68,8 @@ def test_statistics_have_one_decimal_and_of_no_turns_there_are_none() -> None:
     ],
     ids=lambda record: type(record).__name__,
 )
-def test_records_are_frozen_and_can_be_written_as_dicts(record: Any) -> None:
+def test_metric_records_are_frozen_and_convert_to_dicts(record: Any) -> None:
+    """The metric records are frozen dataclasses, and asdict returns all their fields."""
     names = [entry.name for entry in dataclasses.fields(record)]
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(record, names[0], 1)

@@ -83,9 +83,10 @@ def names(*answers: list[str]) -> Names:
         ("[::]", None, "is unspecified"),
     ],
 )
-async def test_a_way_into_our_own_network_is_refused_before_a_connection_and_the_error_names_the_option(
+async def test_private_address_is_refused_before_connecting(
     autojump_clock: trio.testing.MockClock, host: str, addresses: list[str] | None, why: str
 ) -> None:
+    """The guard refuses an address in a private network before connecting and names the option to allow it."""
     if addresses is not None:
         names(addresses)
     async with serving(hello) as web, shared_client(Guard()) as client:
@@ -97,9 +98,10 @@ async def test_a_way_into_our_own_network_is_refused_before_a_connection_and_the
         assert web.connections == 0
 
 
-async def test_a_host_that_is_allowed_by_name_is_reached_and_no_other_name_of_it(
+async def test_allowed_host_is_reachable_by_that_name_only(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """The guard lets an allowed host through by exactly that name, and by no other name or address."""
     names(["127.0.0.1"])
     async with serving(hello) as web, shared_client(Guard(["crm.test"])) as client:
         port = web.url.rpartition(":")[2]
@@ -123,7 +125,8 @@ async def test_each_connection_looks_the_name_up_once(autojump_clock: trio.testi
     assert (service.asked, web.connections) == (["crm.test"], 1)
 
 
-async def test_a_connection_that_one_guard_let_through_is_not_anothers(autojump_clock: trio.testing.MockClock) -> None:
+async def test_guards_do_not_share_connections(autojump_clock: trio.testing.MockClock) -> None:
+    """A connection that one guard allowed is not reused by a client with another guard."""
     async with serving(hello) as web, shared_client(Guard(["127.0.0.1"])) as open_one, shared_client(Guard()) as client:
         assert await fetch(open_one, web.url) == b"Hello."
         with pytest.raises(AddressRefused):
@@ -145,9 +148,10 @@ async def test_a_proxy_of_the_environment_is_not_used(
     assert (proxy.connections, web.connections) == (0, 1)
 
 
-async def test_a_name_that_nobody_knows_and_a_port_where_nobody_listens_are_unreachable(
+async def test_unknown_name_and_closed_port_are_unreachable(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """An unknown host name and a closed port both raise Unreachable."""
     names([])
     async with serving(hello) as web:
         closed = web.url
@@ -158,9 +162,10 @@ async def test_a_name_that_nobody_knows_and_a_port_where_nobody_listens_are_unre
             await fetch(client, closed)
 
 
-async def test_a_guarded_request_that_is_cancelled_anywhere_leaves_nothing_behind(
+async def test_cancelled_guarded_request_leaves_nothing_behind(
     recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch, stride: int
 ) -> None:
+    """A guarded request that is cancelled at any step leaves no error and no warning behind."""
     left: list[object] = []
     monkeypatch.setattr("sys.unraisablehook", left.append)
     names(["127.0.0.1"])
@@ -216,9 +221,10 @@ async def connected(internet: Internet, *, timeout: float | None = 5.0, guard: G
     return await GuardedNetwork(guard or Guard(), internet).connect_tcp("crm.test", 443, timeout)
 
 
-async def test_the_address_that_is_connected_to_is_the_one_that_was_judged(
+async def test_guard_connects_to_the_checked_address(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """The guard connects to the address that it checked and looks the name up only once per connection."""
     service, internet = names([PUBLIC], [METADATA]), Internet({PUBLIC: 0.1})
     assert (await connected(internet)).address == PUBLIC
     assert (service.asked, internet.tried) == (["crm.test"], [(0.0, PUBLIC)])
@@ -236,9 +242,10 @@ async def test_the_address_that_is_connected_to_is_the_one_that_was_judged(
         ((0.3, 9.0), PUBLIC, 0.3, [0.0, ATTEMPT_INTERVAL_S]),
     ],
 )
-async def test_the_first_address_that_answers_is_taken_and_the_others_are_let_go(
+async def test_first_answering_address_wins(
     autojump_clock: trio.testing.MockClock, answers: tuple[float, float], taken: str, at: float, begun: list[float]
 ) -> None:
+    """The guard uses the first address that answers and closes the other connections."""
     names([PUBLIC, ANOTHER])
     internet = Internet(dict(zip([PUBLIC, ANOTHER], answers, strict=True)))
     line = await connected(internet)
@@ -249,7 +256,8 @@ async def test_the_first_address_that_answers_is_taken_and_the_others_are_let_go
     assert line.address == taken
 
 
-async def test_when_no_address_answers_the_first_refusal_is_told(autojump_clock: trio.testing.MockClock) -> None:
+async def test_all_addresses_failing_raises_the_first_refusal(autojump_clock: trio.testing.MockClock) -> None:
+    """When every address refuses, the guard raises the error of the first one."""
     names([PUBLIC, ANOTHER])
     with pytest.raises(httpcore.ConnectError, match=f"{PUBLIC} refused"):
         await connected(Internet({PUBLIC: -0.1, ANOTHER: -0.1}))
@@ -263,7 +271,8 @@ async def test_lookup_and_connection_have_one_deadline_together(autojump_clock: 
     assert trio.current_time() == 5.0
 
 
-async def test_a_name_service_that_says_nothing_is_given_five_seconds(mock_clock: trio.testing.MockClock) -> None:
+async def test_silent_name_service_times_out_after_five_seconds(mock_clock: trio.testing.MockClock) -> None:
+    """A name service that never answers raises ProviderTimeout after five seconds."""
     asked = trio.Event()
 
     class Silent(Names):
@@ -289,7 +298,7 @@ async def test_a_name_service_that_says_nothing_is_given_five_seconds(mock_clock
     assert ended == [5.0]
 
 
-async def test_a_clock_that_jumps_does_not_while_a_name_is_looked_up(autojump_clock: trio.testing.MockClock) -> None:
+async def test_virtual_clock_waits_for_name_lookup(autojump_clock: trio.testing.MockClock) -> None:
     """The system's name service works in a thread, and takes real time."""
     async with serving(hello) as web, shared_client(Guard(["localhost"])) as client, trio.open_nursery() as nursery:
 
@@ -349,7 +358,8 @@ async def test_there_is_no_other_way_than_by_tcp() -> None:
 
 
 # What is given --------------------------------------------------------------------------------------------------------
-def test_hosts_are_known_in_the_form_that_connections_know() -> None:
+def test_allowed_hosts_are_normalised() -> None:
+    """The allowed hosts are normalised to the form that connections use, including case, dots and IDNA."""
     given = ["LocalHost", "crm.internal.", "Grüße.de", "10.0.0.7", "::1", "[fd00::1]"]
     assert hosts_of(given) == {"localhost", "crm.internal", "xn--gre-6ka8l.de", "10.0.0.7", "::1", "fd00::1"}
     assert Patter(allow_private_hosts=given)._guard == Guard(reversed(given))

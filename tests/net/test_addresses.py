@@ -81,7 +81,8 @@ OUTSIDE = (
 
 
 @pytest.mark.parametrize(("address", "kind"), INSIDE.items())
-def test_what_is_not_on_the_internet_is_refused_with_its_kind(address: str, kind: str) -> None:
+def test_non_public_address_is_refused_with_its_kind(address: str, kind: str) -> None:
+    """The check refuses a non-public address and names its kind."""
     assert refusal(address) == kind
 
 
@@ -93,14 +94,15 @@ def test_what_is_there_is_not(address: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "localhost", "127.1", "0x7f000001", "2130706433", "1.1.1.1 ", "010.1.1.1", "[::1]"]
 )
-def test_what_is_no_address_as_a_resolver_writes_it_is_refused(text: str) -> None:
+def test_malformed_address_is_refused(text: str) -> None:
+    """The check refuses a text that is not a canonical IP address."""
     assert refusal(text) == "not an address"
 
 
 @given(st.ip_addresses(v=4) | st.ip_addresses(v=6))
 @example(ip_address("64:ff9b::1"))
 @example(ip_address("3fff:fff::1"))
-def test_nothing_is_let_through_that_the_standard_library_knows_to_be_inside(
+def test_check_is_at_least_as_strict_as_ipaddress(
     address: IPv4Address | IPv6Address,
 ) -> None:
     """Ours is the stricter of the two; the library's table changes with its version."""
@@ -113,7 +115,8 @@ def test_nothing_is_let_through_that_the_standard_library_knows_to_be_inside(
 
 
 @given(st.ip_addresses(v=4), st.integers(0, 2**64 - 1), st.integers(0x2400, 0x2FFF))
-def test_every_form_that_wraps_an_ipv4_address_is_judged_as_that_is(inner: IPv4Address, rest: int, top: int) -> None:
+def test_ipv6_wrapping_ipv4_is_judged_as_that_ipv4(inner: IPv4Address, rest: int, top: int) -> None:
+    """Every IPv6 form that wraps an IPv4 address gets the verdict of that IPv4 address."""
     low, judged = int(inner), refusal(str(inner))
     forms = (
         0xFFFF << 32 | low,

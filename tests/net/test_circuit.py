@@ -23,7 +23,8 @@ def broken(server: str = "a") -> Circuits:
     return circuits
 
 
-def test_a_server_that_fails_in_a_row_is_left_alone_for_the_pause_and_no_longer() -> None:
+def test_circuit_opens_after_failures_for_exactly_the_pause() -> None:
+    """A server that fails repeatedly in a row gets no request during the pause and one right after it."""
     circuits = broken()
     assert circuits.admit("a", 0.0) is None
     assert circuits.admit("a", OPEN_CIRCUIT_S - 0.001) is None
@@ -78,7 +79,8 @@ def test_only_the_first_word_about_a_request_counts() -> None:
         assert circuits.admit("a", OPEN_CIRCUIT_S) is not None
 
 
-def test_requests_that_were_under_way_when_it_opened_do_not_prolong_the_pause() -> None:
+def test_requests_in_flight_do_not_prolong_the_pause() -> None:
+    """Failures of requests in flight when the circuit opens do not prolong the pause."""
     circuits = Circuits()
     permits = [admitted(circuits, 0.0) for _ in range(2 * MAX_FAILURES)]
     for at, permit in enumerate(permits):
@@ -88,7 +90,8 @@ def test_requests_that_were_under_way_when_it_opened_do_not_prolong_the_pause() 
     assert circuits.admit("a", opened + OPEN_CIRCUIT_S) is not None
 
 
-def test_a_late_success_closes_it_for_the_server_has_just_answered() -> None:
+def test_late_success_closes_the_circuit() -> None:
+    """A late success of an earlier request closes the open circuit."""
     circuits = Circuits()
     slow = admitted(circuits, 0.0)
     for _ in range(MAX_FAILURES):
@@ -102,7 +105,8 @@ def test_servers_have_nothing_to_do_with_each_other() -> None:
     assert broken().admit("b", 0.0) is not None
 
 
-def test_servers_that_are_well_are_forgotten_and_of_the_others_there_is_a_most() -> None:
+def test_circuit_forgets_healthy_servers_and_bounds_failing_ones() -> None:
+    """The circuits forget healthy servers and remember a bounded number of failing ones."""
     circuits = broken()
     for number in range(3 * MAX_REMEMBERED_SERVERS):
         admitted(circuits, 0.0, f"well {number}").succeeded()
@@ -114,7 +118,8 @@ def test_servers_that_are_well_are_forgotten_and_of_the_others_there_is_a_most()
 
 
 @given(st.lists(st.tuples(st.sampled_from(["ask", "ok", "fail", "drop"]), st.floats(0.0, 20.0)), max_size=80))
-def test_whatever_happens_it_never_sticks_and_never_lets_two_try(steps: list[tuple[str, float]]) -> None:
+def test_circuit_never_sticks_and_allows_one_trial(steps: list[tuple[str, float]]) -> None:
+    """No sequence of results leaves the circuit open for ever or allows two trials at once."""
     circuits, now, pending = Circuits(), 0.0, list[Permit]()
     for what, later in steps:
         now += later

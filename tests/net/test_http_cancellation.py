@@ -13,7 +13,7 @@ async def answer(request: Request) -> None:
     await request.answer(request.body)
 
 
-async def test_a_request_that_is_cancelled_anywhere_leaves_no_generator_behind(
+async def test_cancelled_request_leaves_no_generator(
     recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch, stride: int
 ) -> None:
     """One that is collected while it is suspended complains on the error output, and in tests of an application."""

@@ -32,7 +32,9 @@ async def test_one_connection_serves_request_after_request(autojump_clock: trio.
     assert web.requests[0].headers["accept-encoding"] == "identity"
 
 
-async def test_an_answer_that_is_left_ends_its_connection_at_once(autojump_clock: trio.testing.MockClock) -> None:
+async def test_abandoned_answer_closes_its_connection_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    """Leaving or cancelling an answer closes its connection at once."""
+
     async def slowly(request: Request) -> None:
         await request.head()
         await request.chunk(b"One")
@@ -53,7 +55,8 @@ async def test_an_answer_that_is_left_ends_its_connection_at_once(autojump_clock
         assert trio.current_time() == pytest.approx(2.0)
 
 
-async def test_its_users_share_it_and_the_last_one_closes_it(autojump_clock: trio.testing.MockClock) -> None:
+async def test_shared_client_closes_with_its_last_user(autojump_clock: trio.testing.MockClock) -> None:
+    """All users share one HTTP client, and the last user closes it."""
     async with serving(hello) as web:
         async with shared_client() as one:
             async with shared_client() as other:
@@ -71,9 +74,11 @@ async def test_its_users_share_it_and_the_last_one_closes_it(autojump_clock: tri
     ("status", "error"),
     [(400, ProviderError), (401, AuthenticationError), (403, AuthenticationError), (429, RateLimitError), (500, ProviderError)],
 )  # fmt: skip
-async def test_a_status_is_an_error_that_says_what_may_be_done(
+async def test_http_status_raises_a_specific_error(
     autojump_clock: trio.testing.MockClock, status: int, error: type[ProviderError]
 ) -> None:
+    """Each HTTP error status raises its specific ProviderError without the path, query or body."""
+
     async def refuse(request: Request) -> None:
         await request.answer(b"secret details", status)
 
@@ -96,9 +101,11 @@ async def test_a_redirect_is_followed_nowhere(autojump_clock: trio.testing.MockC
     assert elsewhere.requests == []
 
 
-async def test_deadlines_hold_for_the_head_for_each_piece_and_for_the_whole(
+async def test_http_deadlines_cover_head_pieces_and_whole(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """The deadlines of the HTTP client limit the head, each piece and the whole answer."""
+
     async def stalls(request: Request) -> None:
         if request.target == "/head":
             await trio.sleep_forever()
@@ -121,7 +128,9 @@ async def test_deadlines_hold_for_the_head_for_each_piece_and_for_the_whole(
 
 
 @pytest.mark.parametrize("whole", [True, False])
-async def test_an_answer_that_is_too_long_is_given_up(autojump_clock: trio.testing.MockClock, whole: bool) -> None:
+async def test_oversized_answer_is_abandoned(autojump_clock: trio.testing.MockClock, whole: bool) -> None:
+    """An answer over the size limit raises ProviderError, with or without a declared length."""
+
     async def floods(request: Request) -> None:
         if whole:
             await request.answer(b"x" * 101)
@@ -185,9 +194,10 @@ async def test_no_cookie_is_kept(autojump_clock: trio.testing.MockClock) -> None
     assert "cookie" not in web.requests[1].headers
 
 
-async def test_no_log_has_the_url_and_other_users_of_httpx_keep_theirs(
+async def test_log_hides_urls_of_our_client_only(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The log contains no URL of the shared client, and other users of httpx keep their log lines."""
     caplog.set_level(logging.INFO)
     async with serving(hello) as web, shared_client() as client:
         await ask(client, f"http://user:hush@{web.url.removeprefix('http://')}/hush?key=hush")

@@ -21,9 +21,11 @@ async def test_the_task_ends_with_the_block(autojump_clock: MockClock) -> None:
     assert ended == [1.0]
 
 
-async def test_a_failure_of_the_task_cancels_the_block_and_leaves_bare_with_its_cause(
+async def test_task_failure_cancels_block_and_propagates_bare(
     autojump_clock: MockClock,
 ) -> None:
+    """A failing task cancels its block, and its error leaves ungrouped with its cause."""
+
     async def task() -> None:
         await trio.sleep(1)
         raise ValueError("task") from KeyError("cause")
@@ -61,7 +63,8 @@ async def test_a_cancellation_from_outside_passes(autojump_clock: MockClock) -> 
     assert scope.cancelled_caught
 
 
-async def test_what_finds_room_is_handed_over_at_once_and_what_does_not_waits(autojump_clock: MockClock) -> None:
+async def test_hand_over_waits_only_when_full(autojump_clock: MockClock) -> None:
+    """The hand_over function returns at once when there is room and waits otherwise."""
     put, taken = trio.open_memory_channel[str](1)
 
     async def take() -> None:

@@ -30,7 +30,8 @@ def gate() -> Gate:
     return Gate()
 
 
-async def test_virtual_time_does_not_pass_while_a_thread_works(autojump_clock: MockClock, gate: Gate) -> None:
+async def test_virtual_time_stops_during_thread_work(autojump_clock: MockClock, gate: Gate) -> None:
+    """Virtual time stands still while a thread works and goes on afterwards."""
     started = threading.Event()
 
     def work() -> str:
@@ -52,7 +53,8 @@ async def test_virtual_time_does_not_pass_while_a_thread_works(autojump_clock: M
     helper.join()
 
 
-async def test_overlapping_threads_hold_the_clock_until_the_last_has_ended(autojump_clock: MockClock) -> None:
+async def test_clock_stops_until_last_overlapping_thread_ends(autojump_clock: MockClock) -> None:
+    """Overlapping threads stop the virtual clock until the last one has ended."""
     async with trio.open_nursery() as nursery:
         for number in range(5):
             nursery.start_soon(run_in_thread, pow, number, 2)
@@ -63,9 +65,8 @@ async def test_overlapping_threads_hold_the_clock_until_the_last_has_ended(autoj
     assert autojump_clock.autojump_threshold == 0.0
 
 
-async def test_cancellation_abandons_the_thread_at_once_and_lets_the_clock_go(
-    autojump_clock: MockClock, gate: Gate
-) -> None:
+async def test_cancellation_abandons_thread_and_releases_clock(autojump_clock: MockClock, gate: Gate) -> None:
+    """Cancellation abandons the thread at once and releases the virtual clock."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_in_thread, gate)
         await wait_all_tasks_blocked()
@@ -85,7 +86,8 @@ async def test_an_abandoned_thread_still_counts_as_load(gate: Gate) -> None:
     gate.open()
 
 
-async def test_tasks_that_find_no_free_thread_are_counted_as_waiting(gate: Gate) -> None:
+async def test_tasks_without_free_thread_count_as_waiting(gate: Gate) -> None:
+    """Tasks that find no free thread count as waiting until a thread is free."""
     threads = available()
     async with trio.open_nursery() as nursery:
         for _ in range(threads + 2):
@@ -96,12 +98,15 @@ async def test_tasks_that_find_no_free_thread_are_counted_as_waiting(gate: Gate)
     assert (available(), waiting()) == (threads, 0)
 
 
-async def test_the_threads_own_error_is_raised_in_the_task() -> None:
+async def test_thread_error_is_raised_in_the_task() -> None:
+    """An error in the thread is raised in the task that called it."""
     with pytest.raises(ZeroDivisionError):
         await run_in_thread(divmod, 1, 0)
 
 
-async def test_every_run_of_trio_has_its_own_threads_to_count() -> None:
+async def test_each_trio_run_counts_its_own_threads() -> None:
+    """Each run of Trio counts its own free threads."""
+
     def another_run() -> int:
         async def count() -> int:
             return available()
@@ -111,7 +116,8 @@ async def test_every_run_of_trio_has_its_own_threads_to_count() -> None:
     assert await run_in_thread(another_run) == available()
 
 
-def test_a_process_that_exits_lets_an_abandoned_thread_end() -> None:
+def test_exiting_process_lets_abandoned_thread_end() -> None:
+    """An exiting process waits until an abandoned thread has ended."""
     program = """
 import atexit, threading, trio
 from patter_trio.net.threads import run_in_thread

@@ -186,9 +186,10 @@ class _Everywhere(trio.abc.HostnameResolver):
         ("IP:127.0.0.1", "Hostname mismatch, certificate is not valid for 'tools.test'"),
     ],
 )
-async def test_behind_a_guard_the_certificate_has_to_be_the_names_and_not_the_addresss(
+async def test_guarded_tls_checks_certificate_against_host_name(
     autojump_clock: trio.testing.MockClock, trust: Callable[[Path], None], tmp_path: Path, owner: str, error: str
 ) -> None:
+    """A guarded connection requires a certificate for the host name and rejects one for the address."""
     certificate = made(tmp_path, owner)
     trust(certificate)
     trio.socket.set_custom_hostname_resolver(_Everywhere())

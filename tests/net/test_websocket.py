@@ -38,7 +38,8 @@ async def test_messages_arrive_whole_and_in_order_both_ways() -> None:
     assert await client.receive() == "back"
 
 
-async def test_path_and_headers_of_the_upgrade_are_told_before_it_is_accepted() -> None:
+async def test_upgrade_shows_path_and_headers_before_acceptance() -> None:
+    """An upgrade request shows its path and headers before the server accepts or refuses it."""
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
 
@@ -53,7 +54,8 @@ async def test_path_and_headers_of_the_upgrade_are_told_before_it_is_accepted() 
         await ours.aclose()
 
 
-async def test_a_frame_in_one_segment_with_the_handshake_is_not_lost() -> None:
+async def test_frame_in_handshake_segment_is_kept() -> None:
+    """The server keeps a frame that arrives in one segment with the handshake."""
     ours, theirs = trio.testing.memory_stream_pair()
     head = (
         b"GET /ws/x HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -65,7 +67,8 @@ async def test_a_frame_in_one_segment_with_the_handshake_is_not_lost() -> None:
     assert await socket.receive() == "early"
 
 
-async def test_fragments_are_joined_and_a_ping_between_them_is_answered() -> None:
+async def test_fragments_join_around_an_answered_ping() -> None:
+    """The WebSocket joins fragments and answers a ping that comes between them."""
     server, client, raw = await open_pair()
     await raw.send_all(frame(Opcode.TEXT, b"hel", fin=False) + frame(Opcode.PING, b"?") + frame(Opcode.CONT, b"lo"))
     assert await server.receive() == "hello"
@@ -73,7 +76,8 @@ async def test_fragments_are_joined_and_a_ping_between_them_is_answered() -> Non
     assert await client.receive() == "after the pong"
 
 
-async def test_with_a_writer_the_reader_leaves_pongs_to_it() -> None:
+async def test_reader_leaves_pongs_to_the_writer() -> None:
+    """A reader that shares its socket with a writer leaves the pongs to that writer."""
     server, _, raw = await open_pair()
     told: list[bytes] = []
     server.share_sending(lambda: told.append(bytes(server.pending)))
@@ -93,7 +97,8 @@ async def test_with_a_writer_the_reader_leaves_pongs_to_it() -> None:
     ],
     ids=["too long", "no UTF-8", "nothing to continue", "no frame", "a close frame"],
 )
-async def test_a_peer_that_breaks_the_protocol_or_leaves_is_told_and_closed(sent: bytes, code: int) -> None:
+async def test_protocol_error_or_close_ends_with_its_code(sent: bytes, code: int) -> None:
+    """A protocol error or a close by the peer closes both sides with the matching code."""
     server, client, raw = await open_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(raw.send_all, sent)
@@ -136,7 +141,8 @@ async def test_a_cancelled_send_breaks_the_socket_for_good(autojump_clock: trio.
     assert trio.current_time() == before
 
 
-async def test_closing_does_not_wait_long_for_a_silent_peer(autojump_clock: trio.testing.MockClock) -> None:
+async def test_closing_a_silent_peer_takes_half_a_second(autojump_clock: trio.testing.MockClock) -> None:
+    """Closing waits at most half a second for a silent peer."""
     server, _, _ = await open_pair()
     before = trio.current_time()
     await server.aclose()

@@ -69,7 +69,8 @@ async def listens(socket: WebSocket) -> None:
         await socket.receive()
 
 
-async def test_messages_go_both_ways_and_the_end_is_orderly(autojump_clock: trio.testing.MockClock) -> None:
+async def test_client_exchanges_messages_and_closes_orderly(autojump_clock: trio.testing.MockClock) -> None:
+    """The client exchanges text and binary messages and closes with code 1000."""
     line = Line(echoes)
     async with connected(line) as client:
         for message in ("text", b"binary"):
@@ -82,7 +83,8 @@ async def test_messages_go_both_ways_and_the_end_is_orderly(autojump_clock: trio
     assert (line.upgrade.path, line.upgrade.headers["X-Who"]) == ("/chat?key=hush", "me")
 
 
-async def test_pings_are_answered_while_nobody_waits_for_a_message(autojump_clock: trio.testing.MockClock) -> None:
+async def test_client_answers_pings_while_idle(autojump_clock: trio.testing.MockClock) -> None:
+    """The client answers pings while no task waits for a message."""
     heard: list[bool] = []
 
     async def pings(socket: WebSocket) -> None:
@@ -99,9 +101,11 @@ async def test_pings_are_answered_while_nobody_waits_for_a_message(autojump_cloc
     assert heard == [True, True, True]
 
 
-async def test_the_peers_end_is_noticed_while_nobody_waits_and_messages_before_it_are_kept(
+async def test_idle_client_notices_close_and_keeps_messages(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """An idle client notices the peer's close and still delivers the messages that came before it."""
+
     async def says_goodbye(socket: WebSocket) -> None:
         await socket.send("Goodbye.")
         await socket.aclose(4000, "no more")
@@ -130,9 +134,10 @@ async def test_a_reset_is_a_failure_of_the_peers(autojump_clock: trio.testing.Mo
         assert isinstance(raised.value, ProviderError)
 
 
-async def test_a_send_that_is_cancelled_breaks_it_and_it_is_only_closed(
+async def test_cancelled_send_makes_connection_unusable(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """A cancelled send makes the connection unusable, and the client writes nothing more to it."""
     line = Line(listens)
     async with connected(line) as client:
         assert line.ours is not None
@@ -147,7 +152,8 @@ async def test_a_send_that_is_cancelled_breaks_it_and_it_is_only_closed(
     assert trio.current_time() == pytest.approx(1.0)
 
 
-async def test_a_peer_that_does_not_read_has_five_seconds(autojump_clock: trio.testing.MockClock) -> None:
+async def test_unread_send_times_out_after_five_seconds(autojump_clock: trio.testing.MockClock) -> None:
+    """A send to a peer that does not read raises ProviderTimeout after five seconds."""
     line = Line(listens)
     async with connected(line) as client:
         assert line.ours is not None
@@ -157,9 +163,10 @@ async def test_a_peer_that_does_not_read_has_five_seconds(autojump_clock: trio.t
     assert trio.current_time() == pytest.approx(SEND_TIMEOUT_S)
 
 
-async def test_a_send_that_waits_its_turn_has_no_more_than_five_seconds_either(
+async def test_queued_send_has_the_same_five_seconds(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """A send that waits behind another also times out after five seconds in all."""
     line = Line(listens)
     late: list[float] = []
 
@@ -177,9 +184,10 @@ async def test_a_send_that_waits_its_turn_has_no_more_than_five_seconds_either(
     assert late == [pytest.approx(SEND_TIMEOUT_S)] * 2
 
 
-async def test_a_send_that_is_cancelled_before_it_began_leaves_the_connection_whole(
+async def test_send_cancelled_before_start_keeps_connection(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """A send that is cancelled before it starts leaves the connection usable."""
     async with connected(Line(echoes)) as client:
         with trio.CancelScope() as scope:
             scope.cancel()
@@ -198,9 +206,11 @@ async def test_closing_does_not_wait_for_a_frozen_peer(autojump_clock: trio.test
     assert trio.current_time() == pytest.approx(CLOSE_TIMEOUT_S)
 
 
-async def test_messages_that_nobody_takes_hold_the_peer_up_not_our_memory(
+async def test_untaken_messages_apply_backpressure(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """Messages that no task takes stop the reading from the network and use bounded memory."""
+
     async def floods(socket: WebSocket) -> None:
         while True:
             await trio.sleep(0.01)
@@ -260,9 +270,11 @@ async def test_a_refusal_says_its_status(
     assert str(raised.value) == f"ws://agent.test refused the connection: status {status}"
 
 
-async def test_opening_has_a_deadline_and_names_who_could_not_be_reached(
+async def test_open_websocket_deadline_names_unreachable_host(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """Opening a WebSocket has a five-second deadline, and its error names the unreachable host."""
+
     async def open_stream(url: str) -> trio.abc.Stream:
         await trio.lowlevel.checkpoint()
         return trio.testing.memory_stream_pair()[0]  # nobody is at the other end

@@ -60,7 +60,8 @@ def test_every_price_has_its_source_and_its_date(rate: dict[str, Any]) -> None:
     assert rate["unit"] in AMOUNTS
 
 
-def test_the_list_is_a_table_that_could_be_given_as_ones_own() -> None:
+def test_default_pricing_is_a_valid_table() -> None:
+    """An absent or an empty table of prices leaves the default prices unchanged."""
     assert merge_pricing(None) == merge_pricing({}) == DEFAULT_PRICING
 
 
@@ -87,14 +88,16 @@ def test_what_runs_here_costs_nothing_and_no_warning(provider: str, caplog: pyte
         ("gift", 0.0),
     ],
 )
-def test_the_exact_model_then_the_longest_prefix_then_the_providers_default(
+def test_price_lookup_prefers_model_then_prefix_then_default(
     model: str, cost: float, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The price lookup takes the exact model, then the longest prefix, then the provider's default."""
     assert llm(model) == pytest.approx(cost)
     assert not caplog.records
 
 
-def test_what_has_no_price_costs_nothing_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_price_costs_zero_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """Usage without a price costs nothing and logs one warning per provider, model and unit."""
     for _ in range(3):
         assert llm("m-2", "bare") == llm("x", "nobody") == 0
         assert calculate_stt_cost("bare", 60, TABLE, "ear") == 0
@@ -105,7 +108,8 @@ def test_what_has_no_price_costs_nothing_with_one_warning(caplog: pytest.LogCapt
 
 
 # Your own -------------------------------------------------------------------------------------------------------------
-def test_a_price_for_a_provider_holds_for_all_its_models_in_that_unit() -> None:
+def test_provider_price_covers_all_models_of_its_unit() -> None:
+    """A price for a provider applies to all its models that use the same unit."""
     own = merge_pricing({"deepgram": {"price": 0.003}, "openai": {"input": 1.0, "output": 1.0}})
     assert calculate_stt_cost("deepgram", 60, own, "nova-3") == pytest.approx(0.003)
     assert calculate_stt_cost("deepgram", 60, own, "flux-general-en") == pytest.approx(0.003)
@@ -113,7 +117,8 @@ def test_a_price_for_a_provider_holds_for_all_its_models_in_that_unit() -> None:
     assert calculate_tts_cost("openai", 1000, own, "tts-1") == pytest.approx(0.015)
 
 
-def test_a_price_for_a_model_holds_for_that_one() -> None:
+def test_model_price_covers_only_that_model() -> None:
+    """A price for a model applies to that model only."""
     own = merge_pricing({"elevenlabs": {"models": {"eleven_v3": {"price": 0.08}, "mine": {"price": 0.2}}}})
     assert calculate_tts_cost("elevenlabs", 1000, own, "eleven_v3") == pytest.approx(0.08)
     assert calculate_tts_cost("elevenlabs", 1000, own, "mine") == pytest.approx(0.2)
@@ -121,7 +126,8 @@ def test_a_price_for_a_model_holds_for_that_one() -> None:
     assert calculate_tts_cost("elevenlabs", 1000, own, "eleven_flash_v2_5") == pytest.approx(0.05)
 
 
-def test_what_is_not_listed_can_be_added_and_what_is_free_can_cost() -> None:
+def test_pricing_can_add_providers_and_price_free_ones() -> None:
+    """A custom table can add unlisted providers and models and put a price on free ones."""
     own = merge_pricing(
         {
             "acme": {"unit": "token", "input": 0.5, "output": 1.5},
@@ -168,13 +174,15 @@ def test_overrides_change_nothing_but_what_they_name() -> None:
         ({"deepgram": {"models": {"nova-3": {"input": 3}}}}, "['models']['nova-3']: amounts of the unit"),
     ],
 )
-def test_what_is_no_table_of_prices_is_refused_at_once_and_says_where(pricing: Any, message: str) -> None:
+def test_invalid_pricing_is_refused_with_its_place(pricing: Any, message: str) -> None:
+    """An invalid table of prices raises ConfigurationError that names the wrong place."""
     with pytest.raises(ConfigurationError, match=re.escape(message)):
         Patter(pricing=pricing)
 
 
 # The arithmetic -------------------------------------------------------------------------------------------------------
-def test_recognition_is_billed_by_the_second_and_synthesis_by_the_character() -> None:
+def test_stt_is_billed_per_second_tts_per_character() -> None:
+    """STT is billed by the second and TTS by the character."""
     assert calculate_stt_cost("deepgram", 90, None, "nova-3") == pytest.approx(0.0072)
     assert calculate_stt_cost("openai", 60, model="whisper-1") == pytest.approx(0.006)
     assert calculate_tts_cost("elevenlabs", 250) == pytest.approx(0.0125)
@@ -195,7 +203,8 @@ def test_tokens_are_billed_each_at_its_rate() -> None:
     ) == pytest.approx((100 * 4 + 10 * 16 + 1000 * 0.4 + 600 * 32 + 1200 * 64 + 5000 * 0.4) / MILLION)
 
 
-def test_cached_tokens_without_a_rate_cost_as_much_as_others() -> None:
+def test_cached_tokens_default_to_the_input_rate() -> None:
+    """Cached tokens without a rate of their own cost as much as other input tokens."""
     assert calculate_llm_cost("groq", "llama-3.1-8b-instant", 0, 0, MILLION, MILLION) == pytest.approx(0.10)
     assert calculate_cached_savings("groq", "llama-3.1-8b-instant", MILLION) == 0
 
@@ -217,7 +226,8 @@ def test_twilio_minutes_round_up(seconds: float, minutes: int) -> None:
     )
 
 
-def test_a_carriers_own_price_holds_in_both_directions_and_the_stream_is_on_top() -> None:
+def test_carrier_price_covers_both_directions_plus_stream() -> None:
+    """A custom carrier price applies in both directions, and the price of the stream is added to it."""
     own = merge_pricing({"twilio": {"price": 0.0220}})
     for direction in ("inbound", "outbound"):
         assert calculate_telephony_cost("twilio", 90, own, direction=direction) == pytest.approx(2 * 0.0264)

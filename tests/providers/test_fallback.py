@@ -48,25 +48,29 @@ async def hearing(stt: SpeechToText) -> str:
 
 
 # Minds ----------------------------------------------------------------------------------------------------------------
-async def test_the_second_mind_answers_when_the_first_one_fails(autojump_clock: MockClock) -> None:
+async def test_second_llm_answers_when_the_first_fails(autojump_clock: MockClock) -> None:
+    """The second LLM answers when the first one fails."""
     assert await answer(Fallback(FAILING, WELL)) == "The second one answers."
     assert trio.current_time() == pytest.approx(0.1 + 0.1 + 0.3)  # it fails with its first token
 
 
-async def test_the_first_mind_that_is_well_is_the_only_one_that_is_asked(autojump_clock: MockClock) -> None:
+async def test_healthy_first_llm_is_the_only_one_asked(autojump_clock: MockClock) -> None:
+    """The fallback asks only the first LLM while that one is healthy."""
     first = ScriptedLLM(["One."])
     second = ScriptedLLM(["Two."], model="second")
     assert await answer(Fallback(first, second)) == "One."
     assert (len(first.requests), len(second.requests)) == (1, 0)
 
 
-async def test_a_mind_that_is_silent_is_given_up_after_the_patience(autojump_clock: MockClock) -> None:
+async def test_silent_llm_is_given_up_after_patience(autojump_clock: MockClock) -> None:
+    """The fallback gives up a silent LLM after the patience and asks the next one."""
     silent = ScriptedLLM(["One."], hang_after=0)
     assert await answer(Fallback(silent, WELL, patience=2.0)) == "The second one answers."
     assert trio.current_time() == pytest.approx(2.0 + 0.1 + 0.3)
 
 
-async def test_a_mind_that_failed_is_passed_over_until_it_may_have_recovered(autojump_clock: MockClock) -> None:
+async def test_failed_llm_is_skipped_until_recovery_time(autojump_clock: MockClock) -> None:
+    """The fallback skips a failed LLM until its recovery time has passed."""
     llm = Fallback(FAILING, WELL, recover_after=30.0)
     asked = []
     for at in (0.0, 10.0, 30.0, 30.5, 61.0):
@@ -78,7 +82,8 @@ async def test_a_mind_that_failed_is_passed_over_until_it_may_have_recovered(aut
     assert asked == [1, 0, 0, 1, 1]
 
 
-async def test_what_one_call_has_found_out_another_need_not_wait_for(autojump_clock: MockClock) -> None:
+async def test_provider_failure_is_known_to_other_calls(autojump_clock: MockClock) -> None:
+    """A provider failure that one fallback has found spares another fallback the wait."""
     silent = ScriptedLLM(["One."], hang_after=0, model="silent")
     await answer(Fallback(silent, WELL))
     began = trio.current_time()
@@ -120,9 +125,10 @@ async def test_never_after_the_first_token(autojump_clock: MockClock) -> None:
     assert await answer(llm) == "Other words."  # but the next reply begins elsewhere
 
 
-async def test_when_all_have_failed_the_error_has_what_each_said_and_all_are_tried_again(
+async def test_total_failure_reports_each_and_retries_all(
     autojump_clock: MockClock,
 ) -> None:
+    """When all providers fail the error reports each failure, and the next request tries all of them again."""
     other = ScriptedLLM([""], fail_after=0, model="other")
     llm = Fallback(FAILING, other)
     for _ in range(2):
@@ -132,7 +138,8 @@ async def test_when_all_have_failed_the_error_has_what_each_said_and_all_are_tri
         assert (len(FAILING.requests), len(other.requests)) == (before[0] + 1, before[1] + 1)
 
 
-async def test_what_fails_in_the_block_is_no_failure_of_the_provider(autojump_clock: MockClock) -> None:
+async def test_block_error_is_not_a_provider_failure(autojump_clock: MockClock) -> None:
+    """An error raised inside the stream block does not count as a failure of the provider."""
     first = ScriptedLLM(["One."])
     llm = Fallback(first, WELL)
     with pytest.raises(ProviderError, match="the voice is gone"):
@@ -182,18 +189,20 @@ async def test_an_answer_of_nothing_is_an_answer(autojump_clock: MockClock) -> N
 @pytest.mark.parametrize(
     ("first", "after"), [(ScriptedSTT(fail_to_open=True), 0.0), (ScriptedSTT(hang_on_open=True), 4.0)]
 )
-async def test_a_session_is_opened_from_the_recogniser_that_is_well(
+async def test_stt_session_opens_from_the_healthy_provider(
     autojump_clock: MockClock, first: SpeechToText, after: float
 ) -> None:
+    """The fallback opens the STT session from the first provider that is healthy."""
     stt = Fallback(first, ScriptedSTT(model="second"))
     async with stt.open(language="en"):
         assert trio.current_time() == after
     assert await hearing(stt) == "One room, please"
 
 
-async def test_a_recogniser_that_is_lost_is_not_changed_within_a_call_but_for_the_next(
+async def test_lost_stt_is_replaced_only_for_next_call(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A lost STT is an error of its call, and only the next call uses the second STT."""
     lost, second = ScriptedSTT(fail_at=0.3, model="first"), ScriptedSTT(model="second")
     stt = Fallback(lost, second)
     [error, *_] = await findings(lambda: hearing(stt))
@@ -213,7 +222,8 @@ async def test_the_second_voice_speaks_the_whole_text(autojump_clock: MockClock,
     assert await speech(tts, "Good morning.", "It is late.") == "Good morning. It is late."
 
 
-async def test_the_patience_with_a_voice_begins_with_its_text(autojump_clock: MockClock) -> None:
+async def test_tts_patience_starts_with_the_text(autojump_clock: MockClock) -> None:
+    """The patience with a TTS starts when its text arrives."""
     tts = Fallback(ScriptedTTS(first_audio=0.2), ScriptedTTS(model="second"), patience=1.0)
     send, receive = trio.open_memory_channel[str](1)
 
@@ -275,7 +285,8 @@ async def test_prewarming_fails_only_if_none_can_be_loaded(autojump_clock: MockC
         await Fallback(bad).prewarm()
 
 
-def test_what_cannot_be_put_behind_each_other_is_refused() -> None:
+def test_invalid_fallback_combination_is_refused() -> None:
+    """Mixed kinds, unsupported audio formats and invalid numbers raise ConfigurationError."""
     for given in ((), (WELL, ScriptedTTS()), ("x",)):
         with pytest.raises(ConfigurationError, match="must be all STT, all LLM or all TTS"):
             Fallback(*given)
@@ -314,7 +325,8 @@ async def test_a_fallback_conforms(autojump_clock: MockClock, deep: bool) -> Non
         await check_tts(lambda voice=voice: Fallback(voice, ScriptedTTS(model="second")), points=points)
 
 
-async def test_a_call_goes_on_with_the_second_of_each(call_simulator: CallSimulator) -> None:
+async def test_call_continues_with_second_stt_llm_tts(call_simulator: CallSimulator) -> None:
+    """A call continues with the second STT, LLM and TTS when each first one fails."""
     agent = Patter().agent(
         "x",
         vad=ScriptedVAD(),

@@ -18,7 +18,8 @@ def test_weights_are_found_in_their_package() -> None:
     assert SILERO.find().name == "silero_vad.onnx"
 
 
-def test_a_path_of_ones_own_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_custom_weights_path_is_used_as_given(tmp_path: Path) -> None:
+    """A custom path to weights is used without a checksum, and a missing path raises ConfigurationError."""
     own = tmp_path / "own.onnx"
     own.write_bytes(b"anything")
     assert SILERO.find(own) == own
@@ -26,7 +27,8 @@ def test_a_path_of_ones_own_is_taken_as_it_is(tmp_path: Path) -> None:
         SILERO.find(tmp_path / "other.onnx")
 
 
-def test_a_wrong_checksum_names_the_file_and_both_sums() -> None:
+def test_checksum_error_names_file_and_both_sums() -> None:
+    """A wrong checksum raises ConfigurationError that names the file and both checksums."""
     other = attrs.evolve(SILERO, sha256="0" * 64)
     with pytest.raises(ConfigurationError) as failure:
         other.find()
@@ -34,12 +36,14 @@ def test_a_wrong_checksum_names_the_file_and_both_sums() -> None:
     assert all(part in message for part in ("silero_vad.onnx", SILERO.sha256, "0" * 64))
 
 
-def test_a_missing_file_of_an_installed_package_is_said() -> None:
+def test_missing_file_of_package_suggests_reinstall() -> None:
+    """A missing file of an installed package raises ConfigurationError that suggests a reinstall."""
     with pytest.raises(ConfigurationError, match="reinstall its package"):
         attrs.evolve(SILERO, file="gone.onnx").find()
 
 
-def test_a_missing_extra_is_named_with_the_command_that_installs_it() -> None:
+def test_missing_extra_error_names_install_command() -> None:
+    """A missing extra raises MissingExtraError that names the command to install it."""
     for attempt in (package_folder, optional_module):
         with pytest.raises(MissingExtraError, match=r"pip install 'patter-trio\[local\]'"):
             attempt("no_such_package_anywhere")
@@ -72,7 +76,8 @@ def test_threads_that_ask_at_once_load_once() -> None:
     assert load("b") == ["b"]
 
 
-def test_what_a_runtime_raises_becomes_the_providers_failure_with_its_cause() -> None:
+def test_runtime_error_becomes_provider_error_with_cause() -> None:
+    """An error of a model runtime becomes a ProviderError with the original error as its cause."""
     cause = RuntimeError("out of memory")
     with pytest.raises(ProviderError, match="silero: out of memory") as failure, model_errors("silero"):
         raise cause

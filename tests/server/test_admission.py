@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from patter_trio import Agent, Patter
+from patter_trio import Patter
 from patter_trio.server import calls as call_servers
 from patter_trio.server.admission import (
     ALWAYS_ADMITTED_CALLS,
@@ -27,7 +27,8 @@ from patter_trio.server.admission import (
 )
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
-from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
+from patter_trio.testing import CallRefused, SimulatedTwilio
+from tests.kit.call import agent_of
 from tests.kit.server import CARRIER
 
 LIMIT = 0.1
@@ -59,7 +60,8 @@ def test_without_limits_everybody_is_welcome() -> None:
     assert asked(admission, late(admission, 0.04, WINDOW_MEASUREMENTS), live=10_000, announced=10_000) == ""
 
 
-def test_a_late_loop_takes_no_call_until_it_is_half_as_late() -> None:
+def test_late_loop_refuses_calls_until_half_as_late() -> None:
+    """A late event loop refuses calls until its lag is half the limit."""
     admission = Admission(max_lag=0.03)
     assert asked(admission, late(admission, 0.029, WINDOW_MEASUREMENTS)) == ""
     assert asked(admission, late(admission, 0.031, MAX_IGNORED_MEASUREMENTS)) == "", "so many may be late"
@@ -73,14 +75,16 @@ def test_a_late_loop_takes_no_call_until_it_is_half_as_late() -> None:
     )
 
 
-def test_what_was_more_than_two_seconds_ago_does_not_count() -> None:
+def test_lag_older_than_two_seconds_is_ignored() -> None:
+    """The admission ignores lag that is more than two seconds old."""
     admission = Admission(max_lag=LIMIT)
     assert asked(admission, late(admission, 3.0))
     assert asked(admission, late(admission, 0.0, WINDOW_MEASUREMENTS - 8)), "the last of it still counts"
     assert asked(admission, late(admission, 0.0, 4)) == ""
 
 
-def test_a_loop_that_stands_still_was_late_at_each_measurement_that_it_missed() -> None:
+def test_stalled_loop_counts_every_missed_measurement() -> None:
+    """A stalled event loop counts as late at every measurement that it missed."""
     admission = Admission(max_lag=LIMIT)
     now = late(admission, 0.5)
     assert admission.due == pytest.approx(12 * MEASUREMENT_INTERVAL_S)
@@ -94,13 +98,15 @@ def test_a_hiccup_is_no_overload() -> None:
     assert asked(admission, late(admission, 0.25)) == ""
 
 
-def test_a_lag_that_nobody_has_measured_yet_counts_all_the_same() -> None:
+def test_unmeasured_lag_counts_too() -> None:
+    """Lag since the last measurement counts although it has not been measured yet."""
     admission = Admission(max_lag=LIMIT)
     now = late(admission, 0.0, WINDOW_MEASUREMENTS)
     assert asked(admission, now + 1.0) == "the event loop is 750 ms late"
 
 
-def test_a_clock_that_was_stopped_for_a_year_costs_no_more_than_two_seconds() -> None:
+def test_clock_stopped_for_a_year_blocks_two_seconds() -> None:
+    """A clock that was stopped for a year blocks new calls for at most two seconds."""
     admission = Admission(max_lag=LIMIT)
     now = late(admission, 365 * 86400.0)
     assert now < admission.due <= now + MEASUREMENT_INTERVAL_S + 1e-6
@@ -108,7 +114,8 @@ def test_a_clock_that_was_stopped_for_a_year_costs_no_more_than_two_seconds() ->
     assert asked(admission, late(admission, 0.0, WINDOW_MEASUREMENTS)) == ""
 
 
-def test_the_first_calls_are_taken_on_trust_and_a_burst_waits_until_their_cost_is_known() -> None:
+def test_first_calls_are_admitted_then_burst_waits() -> None:
+    """The first calls are admitted on trust, and a larger burst is refused until the cost of a call is known."""
     admission = Admission(max_lag=LIMIT)
     assert asked(admission, 0.0, live=0, announced=ALWAYS_ADMITTED_CALLS - 1) == ""
     refusal = f"{ALWAYS_ADMITTED_CALLS} calls came at once, and the cost of a call is not measured yet"
@@ -118,7 +125,8 @@ def test_the_first_calls_are_taken_on_trust_and_a_burst_waits_until_their_cost_i
     assert asked(admission, 0.0, live=ALWAYS_ADMITTED_CALLS, announced=5) == ""
 
 
-def test_a_burst_is_judged_by_what_it_will_cost_not_by_the_lag_before_it() -> None:
+def test_burst_is_judged_by_its_expected_cost() -> None:
+    """The admission judges a burst by its expected cost and not by the lag before it."""
     admission = Admission(max_lag=LIMIT)
     for _ in range(2 * WINDOW_MEASUREMENTS):
         admission.worked(0.399, live=40)  # hardly 1 % of the time for each
@@ -130,7 +138,8 @@ def test_a_burst_is_judged_by_what_it_will_cost_not_by_the_lag_before_it() -> No
     )
 
 
-def test_the_cost_of_a_call_is_known_before_the_averages_have_settled() -> None:
+def test_call_cost_is_known_before_averages_settle() -> None:
+    """The cost of a call is known before the averages have settled."""
     admission = Admission(max_lag=LIMIT)
     for live in range(30):
         admission.worked(live * 0.01, live)
@@ -138,7 +147,8 @@ def test_the_cost_of_a_call_is_known_before_the_averages_have_settled() -> None:
     assert asked(admission, 0.0, live=30, announced=55)
 
 
-def test_after_a_lull_a_burst_is_judged_by_what_the_calls_before_it_cost() -> None:
+def test_burst_after_lull_uses_earlier_call_cost() -> None:
+    """After a lull the admission judges a burst by the cost of the earlier calls."""
     admission = Admission(max_lag=LIMIT)
     for live in [40] * (2 * WINDOW_MEASUREMENTS) + [0] * (20 * WINDOW_MEASUREMENTS):
         admission.worked(live * 0.0099, live)
@@ -164,7 +174,8 @@ async def test_in_virtual_time_the_loop_is_never_late(autojump_clock: trio.testi
     assert repr(admission) == "<Admission 0 ms late, 0% busy>"
 
 
-async def test_a_task_that_holds_up_the_loop_is_what_makes_it_late(autojump_clock: trio.testing.MockClock) -> None:
+async def test_task_that_blocks_the_loop_makes_it_late(autojump_clock: trio.testing.MockClock) -> None:
+    """A task that blocks the event loop causes the lag that is measured."""
     admission = Admission(max_lag=LIMIT, now=trio.current_time())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(measure, admission, lambda: 3)
@@ -178,7 +189,8 @@ async def test_a_task_that_holds_up_the_loop_is_what_makes_it_late(autojump_cloc
         nursery.cancel_scope.cancel()
 
 
-async def test_the_share_of_time_for_which_the_loop_works_is_measured(autojump_clock: object) -> None:
+async def test_work_share_of_the_loop_is_measured(autojump_clock: object) -> None:
+    """The admission measures the share of time that the event loop works and refuses calls by it."""
     admission = Admission(max_lag=LIMIT, now=trio.current_time())
     with trio.move_on_after(30.0):
         await measure(admission, lambda: 50, work=lambda: trio.current_time() / 2)
@@ -187,14 +199,17 @@ async def test_the_share_of_time_for_which_the_loop_works_is_measured(autojump_c
     assert asked(admission, trio.current_time(), live=50, announced=35).startswith("86 calls would keep the event loop")
 
 
-def test_the_work_of_a_thread_is_what_it_has_spent_so_far() -> None:
+def test_work_seconds_follow_the_threads_cpu_time() -> None:
+    """The function work_seconds follows the CPU time that the thread has used."""
     before, spent = work_seconds(), time.thread_time()
     while time.thread_time() < spent + 0.02:
         pass
     assert work_seconds() - before > 0.01  # the system's accounts may be a tick old
 
 
-def test_where_the_system_does_not_tell_the_thread_s_own_clock_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_seconds_fall_back_to_thread_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function work_seconds falls back to the thread's clock where the system gives no accounts."""
+
     def nothing(_: Path) -> bytes:
         raise FileNotFoundError
 
@@ -204,12 +219,6 @@ def test_where_the_system_does_not_tell_the_thread_s_own_clock_counts(monkeypatc
 
 
 # At the desk ----------------------------------------------------------------------------------------------------------
-def agent() -> Agent:
-    return Patter().agent(
-        "x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS(), first_message="Hello."
-    )
-
-
 @attrs.frozen
 class Load:
     """Measures what the test says, instead of the loop."""
@@ -235,14 +244,17 @@ async def call(connect: Any, number: int) -> SimulatedTwilio:
     )
 
 
-async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_alone(
+async def test_late_loop_sends_busy_and_keeps_running_calls(
     autojump_clock: object, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A late event loop makes new calls hear busy and leaves the running calls alone."""
     caplog.set_level(logging.WARNING, "patter_trio.server")
     load = Load()
     async with (
         call_servers.open_call_server(
-            Patter()._serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_lag=LIMIT),
+            Patter()._serve_options(
+                agent_of(first_message="Hello."), carrier=CARRIER, public_url="http://agent.test", max_lag=LIMIT
+            ),
             Seams(epoch=0.0, measure_lag=load.measure),
         ) as call_server,
         trio.open_nursery() as nursery,
@@ -273,9 +285,12 @@ async def test_a_late_loop_lets_new_calls_hear_busy_and_leaves_the_running_ones_
         welcome.hang_up()
 
 
-async def test_calls_that_are_announced_and_not_connected_leave_no_room(autojump_clock: object) -> None:
+async def test_announced_calls_occupy_room_until_they_expire(autojump_clock: object) -> None:
+    """Announced calls that never connect occupy room until they expire."""
     async with call_servers.open_call_server(
-        Patter()._serve_options(agent(), carrier=CARRIER, public_url="http://agent.test", max_calls=2),
+        Patter()._serve_options(
+            agent_of(first_message="Hello."), carrier=CARRIER, public_url="http://agent.test", max_calls=2
+        ),
         Seams(epoch=0.0),
     ) as call_server:
         for number in range(2):

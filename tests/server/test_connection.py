@@ -16,7 +16,8 @@ from tests.kit.server import CARRIER, CONNECTED, MEDIA, PUBLIC, STOP, CallServer
 CLOCK = trio.testing.MockClock
 
 
-async def test_a_stream_with_the_token_of_its_call_is_answered_and_closed_after_it(autojump_clock: CLOCK) -> None:
+async def test_stream_with_valid_token_is_answered_then_closed(autojump_clock: CLOCK) -> None:
+    """A stream with the token of its call is answered and closed normally afterwards."""
     call_server = CallServer()
     call = call_server.announce()
     async with trio.open_nursery() as nursery:
@@ -42,9 +43,10 @@ async def test_a_stream_with_the_token_of_its_call_is_answered_and_closed_after_
         ([b"\x00\x01"], "binary message"),
     ],
 )
-async def test_a_stream_that_does_not_prove_its_call_is_closed_with_1008(
+async def test_stream_without_proof_closes_with_1008(
     messages: list[str | bytes], reason: str, autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A stream that does not prove its call closes with 1008 and its reason and leaves the call pending."""
     call_server = CallServer()
     token = call_server.announce().token
     async with trio.open_nursery() as nursery:
@@ -59,7 +61,8 @@ async def test_a_stream_that_does_not_prove_its_call_is_closed_with_1008(
     ]
 
 
-async def test_a_token_of_another_call_a_used_one_and_an_old_one_are_refused(autojump_clock: CLOCK) -> None:
+async def test_foreign_used_and_expired_tokens_are_refused(autojump_clock: CLOCK) -> None:
+    """The server refuses a token of another call, a used token and an expired token."""
     call_server = CallServer()
     one, other = call_server.announce("CA1"), call_server.announce("CA2")
 
@@ -85,7 +88,8 @@ async def test_silence_for_ever_is_closed_at_ten_seconds(autojump_clock: CLOCK) 
         assert trio.current_time() == 13
 
 
-async def test_chatter_without_a_start_does_not_prolong_the_ten_seconds(autojump_clock: CLOCK) -> None:
+async def test_messages_without_start_do_not_extend_ten_seconds(autojump_clock: CLOCK) -> None:
+    """Messages without a start do not extend the deadline of ten seconds."""
     call_server = CallServer()
     async with trio.open_nursery() as nursery:
         socket = await dial(call_server.open(nursery))
@@ -110,7 +114,8 @@ async def test_an_oversized_message_closes_with_1009(autojump_clock: CLOCK) -> N
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET /ws/twilio/stream/CA1 HTTP/1.1\r\nUpgrade: websocket\r\n"])
-async def test_who_never_finishes_a_head_is_closed_at_ten_seconds(sent: bytes, autojump_clock: CLOCK) -> None:
+async def test_unfinished_head_is_closed_at_ten_seconds(sent: bytes, autojump_clock: CLOCK) -> None:
+    """The server closes a connection with an unfinished HTTP head at ten seconds."""
     async with trio.open_nursery() as nursery:
         stream = CallServer().open(nursery)
         await stream.send_all(sent)
@@ -118,7 +123,8 @@ async def test_who_never_finishes_a_head_is_closed_at_ten_seconds(sent: bytes, a
         assert trio.current_time() == 10
 
 
-async def test_a_head_that_trickles_in_is_closed_at_ten_seconds(autojump_clock: CLOCK) -> None:
+async def test_trickling_head_is_closed_at_ten_seconds(autojump_clock: CLOCK) -> None:
+    """The server closes a connection whose HTTP head trickles in at ten seconds."""
     async with trio.open_nursery() as nursery:
         stream = CallServer().open(nursery)
 
@@ -152,9 +158,10 @@ async def test_a_head_without_end_is_told_431(autojump_clock: CLOCK) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"nonsense\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n"])
-async def test_what_is_no_http_is_told_400_and_is_one_line_in_the_log(
+async def test_non_http_request_gets_400_and_one_warning(
     sent: bytes, autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A request that is not HTTP gets status 400 and logs one line."""
     async with trio.open_nursery() as nursery:
         stream = CallServer().open(nursery)
         await stream.send_all(sent)
@@ -162,9 +169,8 @@ async def test_what_is_no_http_is_told_400_and_is_one_line_in_the_log(
     assert [record.getMessage() for record in caplog.records] == ["connection closed: the request must be HTTP"]
 
 
-async def test_who_only_connects_and_leaves_as_health_checks_do_is_no_warning(
-    autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_connect_and_leave_logs_no_warning(autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that connects and leaves, as a health check does, logs nothing."""
     caplog.set_level(logging.INFO)
     async with trio.open_nursery() as nursery:
         stream = CallServer().open(nursery)
@@ -191,7 +197,8 @@ async def test_an_upgrade_anywhere_else_is_not_found(path: str, autojump_clock: 
             await connect(CallServer().open(nursery), f"wss://agent.example{path}")
 
 
-async def test_a_signed_upgrade_is_let_in_and_a_wrongly_signed_one_refused(autojump_clock: CLOCK) -> None:
+async def test_signed_upgrade_is_accepted_and_forged_one_refused(autojump_clock: CLOCK) -> None:
+    """The server accepts a signed upgrade and refuses one with a wrong or an empty signature."""
     call_server = CallServer()
     signature = CARRIER.sign("wss://agent.example/ws/twilio/stream/CA1", {})
     call = call_server.announce()
@@ -206,7 +213,8 @@ async def test_a_signed_upgrade_is_let_in_and_a_wrongly_signed_one_refused(autoj
     assert len(call_server.answered) == 1
 
 
-async def test_strangers_are_bounded_and_do_not_keep_the_carrier_out(autojump_clock: CLOCK) -> None:
+async def test_unauthenticated_sockets_are_bounded_without_blocking_carrier(autojump_clock: CLOCK) -> None:
+    """The server bounds unauthenticated sockets and still accepts the carrier's signed upgrade."""
     call_server = CallServer()
     signature = CARRIER.sign("wss://agent.example/ws/twilio/stream/CA1", {})
     async with trio.open_nursery() as nursery:
@@ -223,9 +231,10 @@ async def test_strangers_are_bounded_and_do_not_keep_the_carrier_out(autojump_cl
         await again.aclose()
 
 
-async def test_a_bug_in_answering_is_logged_and_harms_no_other_call(
+async def test_answering_bug_is_logged_and_spares_other_calls(
     autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A bug while answering closes its call with 1011, is logged, and does not affect another call."""
     call_server = CallServer()
     one, other = call_server.announce("CA1"), call_server.announce("CA2")
 
@@ -274,7 +283,8 @@ async def test_cancellation_passes_and_closes_the_stream(autojump_clock: CLOCK) 
     assert (await read_all(theirs))[-4:] == b"\x88\x02\x03\xf3"
 
 
-async def test_a_peer_that_stops_reading_cannot_hold_the_door(autojump_clock: CLOCK) -> None:
+async def test_unread_upgrade_cannot_hold_the_server(autojump_clock: CLOCK) -> None:
+    """A client that does not read its upgrade answer is disconnected at ten seconds."""
     call_server = CallServer()
     ours, theirs = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
@@ -286,7 +296,8 @@ async def test_a_peer_that_stops_reading_cannot_hold_the_door(autojump_clock: CL
     assert trio.current_time() == 10
 
 
-async def test_a_client_that_does_not_read_its_answer_is_given_up(autojump_clock: CLOCK) -> None:
+async def test_unread_http_answer_is_abandoned(autojump_clock: CLOCK) -> None:
+    """The server abandons a client that does not read its HTTP answer after five seconds."""
     ours, theirs = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve_connection, CallServer().context, ours)
@@ -294,7 +305,8 @@ async def test_a_client_that_does_not_read_its_answer_is_given_up(autojump_clock
     assert trio.current_time() == 5
 
 
-async def test_a_request_whose_body_never_comes_is_given_up_at_fifteen_seconds(autojump_clock: CLOCK) -> None:
+async def test_incomplete_request_body_times_out_after_15_s(autojump_clock: CLOCK) -> None:
+    """The server closes a connection whose request body stays incomplete for 15 seconds."""
     async with trio.open_nursery() as nursery:
         stream = CallServer().open(nursery)
         await stream.send_all(b"POST /webhooks/twilio/voice HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
@@ -303,7 +315,8 @@ async def test_a_request_whose_body_never_comes_is_given_up_at_fifteen_seconds(a
 
 
 @pytest.mark.parametrize("url", ["agent.example", "ftp://agent.example", "https://", "https://a.example/?x=1", ""])
-def test_a_public_url_that_is_none_is_a_configuration_error(url: str) -> None:
+def test_invalid_public_url_raises_configuration_error(url: str) -> None:
+    """An invalid public_url raises ConfigurationError."""
     with pytest.raises(ConfigurationError, match="public URL"):
         CallServer(public_url=url)
 

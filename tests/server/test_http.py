@@ -135,7 +135,8 @@ async def test_a_signed_body_of_another_kind_is_400() -> None:
         assert (await client.post(path, content=body + b" ", headers=headers)).status_code == 403
 
 
-async def test_a_body_that_is_too_large_is_413_and_the_answer_arrives() -> None:
+async def test_oversized_webhook_body_gets_a_413_answer() -> None:
+    """The server answers 413 to an oversized body, and the client receives that answer."""
     call_server = CallServer()
     async with serving(call_server) as (client, _):
         assert (await post(client, VOICE, FORM | {"X": "x" * MAX_BODY_BYTES})).status_code == 413
@@ -151,7 +152,8 @@ async def test_unknown_paths_and_methods() -> None:
         assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
-async def test_no_room_is_busy_but_a_call_already_announced_is_let_in() -> None:
+async def test_full_server_answers_busy_to_new_calls_only() -> None:
+    """A full server answers busy to new calls and still accepts a call that it has already announced."""
     call_server = CallServer(limit=2)
     async with serving(call_server) as (client, _):
         assert not busy(await post(client, VOICE, FORM))
@@ -164,7 +166,8 @@ async def test_no_room_is_busy_but_a_call_already_announced_is_let_in() -> None:
     assert [call.info.call_id for call in call_server.announced] == ["CA1", "CA2"]
 
 
-async def test_a_webhook_tried_again_announces_once_and_only_its_last_token_is_good() -> None:
+async def test_retried_webhook_announces_once_with_newest_token() -> None:
+    """A retried webhook announces its call once, and only the newest token is valid."""
     call_server = CallServer()
     async with serving(call_server) as (client, dial):
         url, first = stream_of((await post(client, VOICE, FORM)).text)
@@ -180,7 +183,8 @@ async def test_a_webhook_tried_again_announces_once_and_only_its_last_token_is_g
     assert len(call_server.announced) == len(call_server.answered) == 1
 
 
-async def test_a_bug_behind_a_webhook_is_500_and_the_server_lives(caplog: pytest.LogCaptureFixture) -> None:
+async def test_webhook_bug_answers_500_and_server_survives(caplog: pytest.LogCaptureFixture) -> None:
+    """A bug in webhook handling produces a 500 answer, and the server keeps running."""
     call_server = CallServer()
     broken = CallServer()
 
@@ -194,7 +198,8 @@ async def test_a_bug_behind_a_webhook_is_500_and_the_server_lives(caplog: pytest
     assert "ZeroDivisionError: a bug" in caplog.text
 
 
-async def test_one_request_per_connection_so_that_an_upgrade_never_follows_a_webhook() -> None:
+async def test_server_takes_one_request_per_connection() -> None:
+    """The server answers one request per connection, so an upgrade cannot follow a webhook on it."""
     async with serving(CallServer()) as (_, dial):
         stream = await dial()
         body = urlencode(FORM).encode()
@@ -211,7 +216,8 @@ async def test_one_request_per_connection_so_that_an_upgrade_never_follows_a_web
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
-async def test_a_reset_in_any_phase_ends_that_connection_alone(caplog: pytest.LogCaptureFixture) -> None:
+async def test_tcp_reset_in_any_phase_ends_one_connection(caplog: pytest.LogCaptureFixture) -> None:
+    """A TCP reset in any phase ends that connection and no other."""
     call_server = CallServer()
     here, left = trio.Event(), trio.Event()
 
@@ -250,7 +256,8 @@ async def reset(stream: trio.SocketStream, sent: bytes) -> None:
     await trio.aclose_forcefully(stream)
 
 
-async def test_a_port_that_is_in_use_is_said_so() -> None:
+async def test_port_in_use_is_reported() -> None:
+    """The server reports a port that is already in use."""
     (listener,) = await open_listeners("127.0.0.1", 0)
     _, port = listening_address([listener])
     with pytest.raises(ConfigurationError, match=f"port {port} on 127.0.0.1 is in use"):
@@ -281,9 +288,10 @@ async def test_http_works_over_memory_streams(autojump_clock: trio.testing.MockC
     assert trio.current_time() == 0
 
 
-async def test_a_client_that_keeps_the_connection_open_is_closed_after_half_a_second(
+async def test_lingering_http_client_is_closed_after_half_second(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """The server closes a keep-alive client half a second after its answer."""
     async with trio.open_nursery() as nursery:
         stream = CallServer().open(nursery)
         await stream.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n")

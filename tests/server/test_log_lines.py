@@ -209,9 +209,8 @@ WIRE = [kind for kind in KINDS if kind.startswith("wire: ")]
 
 
 @pytest.mark.parametrize("kind", chosen(KINDS, {*KINDS} - {*WIRE[3:]}))
-def test_every_log_line_of_a_call_carries_its_call_id_and_numbers_are_masked(
-    kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_log_lines_carry_call_id_and_mask_numbers(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Every log line of a call carries its call_id, and phone numbers are masked."""
     caplog.set_level(logging.DEBUG, "patter_trio")
     run(KINDS[kind])
     ours = [record for record in caplog.records if record.name.startswith("patter_trio")]

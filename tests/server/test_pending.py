@@ -37,7 +37,8 @@ def test_a_token_lives_for_exactly_a_minute() -> None:
     assert pending.claim("CA2", late.token, 60.0) is None
 
 
-def test_a_webhook_tried_again_renews_the_token_of_the_same_call() -> None:
+def test_retried_webhook_renews_the_pending_token() -> None:
+    """A retried webhook renews the token of the same pending call."""
     pending = PendingCalls()
     call = announce(pending)
     first = call.token
@@ -47,7 +48,8 @@ def test_a_webhook_tried_again_renews_the_token_of_the_same_call() -> None:
     assert pending.claim("CA1", call.token, 109.0) is call
 
 
-def test_calls_that_never_connect_are_handed_back_once_and_forgotten() -> None:
+def test_expired_pending_calls_are_returned_once() -> None:
+    """PendingCalls returns each call that never connects once, after its minute, and then forgets it."""
     pending = PendingCalls()
     one, other = announce(pending), announce(pending, "CA2", now=5.0)
     assert pending.next_expiry == 60.0
@@ -58,7 +60,8 @@ def test_calls_that_never_connect_are_handed_back_once_and_forgotten() -> None:
     assert (len(pending), pending.next_expiry) == (0, math.inf)
 
 
-def test_no_more_calls_are_announced_than_there_is_room_for() -> None:
+def test_announced_calls_stay_within_the_limit() -> None:
+    """PendingCalls announces no more calls than the limit allows."""
     pending = PendingCalls(limit=1)
     announce(pending)
     with pytest.raises(TooManyPending):

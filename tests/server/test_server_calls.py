@@ -15,21 +15,12 @@ from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
-from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
+from patter_trio.testing import CallRefused, SimulatedTwilio
+from tests.kit.call import agent_of
 
 CARRIER = Twilio("AC1", "hush")
 START_KEYS = {"call_id", "caller", "callee", "direction", "custom_params", "telephony_provider"}
 PUBLIC = "http://agent.test"
-
-
-def agent_of(**options: Any) -> Agent:
-    chosen: dict[str, Any] = {
-        "vad": ScriptedVAD(),
-        "stt": ScriptedSTT(),
-        "llm": ScriptedLLM(["Yes."]),
-        "tts": ScriptedTTS(),
-    }
-    return Patter().agent("x", **chosen | options)
 
 
 @attrs.define
@@ -68,9 +59,10 @@ async def hangs(event: dict[str, Any]) -> None:
     await trio.sleep_forever()
 
 
-async def test_a_call_that_is_announced_and_never_connects_is_forgotten_after_a_minute(
+async def test_unconnected_call_is_forgotten_after_a_minute(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The server forgets an announced call that does not connect within a minute."""
     cancelled: list[float] = []
 
     async def on_call_start(event: dict[str, Any]) -> None:
@@ -91,9 +83,10 @@ async def test_a_call_that_is_announced_and_never_connects_is_forgotten_after_a_
         await here.caller(2)._ask()  # and its place is free again
 
 
-async def test_the_control_of_a_call_that_never_connects_says_that_it_is_over(
+async def test_control_of_unconnected_call_reports_its_end(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """The CallControl of a call that never connects reports outcome "failed" and raises CallEnded."""
     kept: list[CallControl] = []
 
     def on_call_start(event: dict[str, Any], call: CallControl) -> None:
@@ -109,9 +102,10 @@ async def test_the_control_of_a_call_that_never_connects_says_that_it_is_over(
             kept[0].say("x")
 
 
-async def test_direction_is_true_per_call_and_custom_params_are_always_there(
+async def test_direction_and_custom_params_are_set_per_call(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """Every call reports its own direction, and custom_params is always present."""
     starts: list[dict[str, Any]] = []
 
     def on_call_start(event: dict[str, Any]) -> None:
@@ -136,17 +130,19 @@ async def test_direction_is_true_per_call_and_custom_params_are_always_there(
     assert all(set(start) == START_KEYS for start in starts)
 
 
-async def test_closing_the_desk_waits_for_no_call_that_was_only_announced(
+async def test_server_close_ignores_announced_calls(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """Closing the server does not wait for a call that is only announced."""
     async with office(on_call_start=hangs) as here:
         await here.caller()._ask()
     assert trio.current_time() < 1.0
 
 
-async def test_a_live_call_that_is_announced_again_hears_busy_and_is_not_started_twice(
+async def test_reannounced_live_call_hears_busy(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The server answers busy when a live call is announced again, and does not start it twice."""
     phone, ends, starts = Patter(), [], []
     async with office(phone, on_call_end=ends.append, on_call_start=starts.append) as here:
         first = here.caller(1)
@@ -163,9 +159,10 @@ async def test_a_live_call_that_is_announced_again_hears_busy_and_is_not_started
     assert len(starts) == 1
 
 
-async def test_draining_waits_for_a_call_that_is_announced_and_not_connected_yet(
+async def test_draining_waits_for_announced_calls(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """Draining waits for a call that is announced and not yet connected."""
     async with office() as here:
         caller = here.caller(1)
         stream = await caller._ask()
@@ -180,9 +177,10 @@ async def test_draining_waits_for_a_call_that_is_announced_and_not_connected_yet
 
 
 @pytest.mark.parametrize(("hang_up_after", "closed_at"), [(5.0, 5.0), (1000.0, 20.0)])
-async def test_draining_waits_for_the_last_call_or_for_its_grace(
+async def test_draining_waits_for_last_call_or_grace(
     autojump_clock: trio.testing.MockClock, hang_up_after: float, closed_at: float
 ) -> None:
+    """Draining waits until the last call ends or the grace period is over."""
     async with office() as here:
         callers = [here.caller(number) for number in (1, 2)]
         for caller in callers:
@@ -209,9 +207,10 @@ async def _later(seconds: float, act: Any) -> None:
     act()
 
 
-async def test_a_cancelled_server_tells_every_end_and_is_gone_within_seven_seconds(
+async def test_cancelled_server_reports_ends_within_seven_seconds(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """A cancelled server reports the end of every call and stops within seven seconds."""
     told: list[tuple[str, float]] = []
 
     async def on_call_end(event: dict[str, Any]) -> None:
@@ -233,7 +232,8 @@ async def test_a_cancelled_server_tells_every_end_and_is_gone_within_seven_secon
     assert trio.current_time() <= 4.0 + 7.2
 
 
-async def test_callbacks_of_the_phone_are_found_when_they_are_needed(autojump_clock: trio.testing.MockClock) -> None:
+async def test_phone_callbacks_are_looked_up_at_use(autojump_clock: trio.testing.MockClock) -> None:
+    """The server looks up a callback of the phone at the time of use."""
     phone = Patter()
     async with office(phone, on_transcript=print) as here:
         assert here.call_server.callback("on_transcript") is print

@@ -86,13 +86,23 @@ async def test_is_expected_to_fail(call_simulator):
 )
 
 
+OPTIONS = ("-W", "error", "--strict-markers", "-p", "no:randomly", "-p", "no:anyio")
+
+
 def run(pytester: pytest.Pytester, source: str, *options: str, mark: str = "") -> pytest.RunResult:
+    """Run tests in this process, which has imported what they need."""
     pytester.makepyfile(source.replace("MARK", mark))
+    return pytester.runpytest_inprocess(*OPTIONS, *options)
+
+
+def run_apart(pytester: pytest.Pytester, source: str, *options: str) -> pytest.RunResult:
+    """Run tests in a process of their own, as users do."""
+    pytester.makepyfile(source.replace("MARK", ""))
     plugin: tuple[str, ...] = ()
     if not any(point.value == "patter_trio.pytest_plugin" for point in entry_points(group="pytest11")):
         plugin = ("-p", "patter_trio.pytest_plugin")  # run from a checkout that is not installed
         pytester._monkeypatch.setenv("PYTHONPATH", str(Path(patter_trio.__file__).parents[1]))
-    command = (sys.executable, "-m", "pytest", "-W", "error", "--strict-markers", "-p", "no:randomly", "-p", "no:anyio")
+    command = (sys.executable, "-m", "pytest", *OPTIONS)
     return pytester.run(*command, *plugin, *options, timeout=60)
 
 
@@ -105,12 +115,13 @@ def test_with_the_marker_of_pytest_trio(pytester: pytest.Pytester) -> None:
     run(pytester, TRIO_CALLS, mark="@pytest.mark.trio").assert_outcomes(passed=5)
 
 
-def test_with_pytest_trio_there_and_neither_mode_nor_marker(pytester: pytest.Pytester) -> None:
+def test_with_pytest_trio_but_no_mode_or_marker(pytester: pytest.Pytester) -> None:
+    """The plugin runs async tests when pytest-trio is installed and neither its mode nor its marker is set."""
     run(pytester, CALLS).assert_outcomes(passed=3)
 
 
 def test_without_pytest_trio(pytester: pytest.Pytester) -> None:
-    run(pytester, CALLS, "-p", "no:trio").assert_outcomes(passed=3)
+    run_apart(pytester, CALLS, "-p", "no:trio").assert_outcomes(passed=3)
 
 
 @pytest.mark.parametrize("options", [(), ("-p", "no:trio")])

@@ -124,7 +124,8 @@ def test_a_collector_gets_the_whole_call(collector: Collector) -> None:
     assert b"Good morning" not in b"".join(request.SerializeToString() for request in collector.requests)
 
 
-def test_the_end_of_the_program_sends_the_rest_to_where_the_standard_variable_says(collector: Collector) -> None:
+def test_program_end_exports_remaining_spans(collector: Collector) -> None:
+    """The end of the program exports the remaining spans to the endpoint of OTEL_EXPORTER_OTLP_ENDPOINT."""
     python(TRACED.format(arguments="", end=""), PATTER_OTEL_ENABLED="1", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
     assert set(collector.paths) == {"/v1/traces"}
     assert "patter.call" in collector.spans()
@@ -140,9 +141,10 @@ def test_the_end_of_the_program_sends_the_rest_to_where_the_standard_variable_sa
         (None, "/theirs", "/theirs"),
     ],
 )
-def test_an_endpoint_is_the_collector_or_the_whole_url_and_comes_before_the_variable(
+def test_otlp_endpoint_argument_overrides_variable(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, endpoint: str | None, variable: str, expected: str
 ) -> None:
+    """The endpoint argument takes a collector or a whole URL and takes precedence over the variable."""
     if variable:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", collector.url + variable)
     [exporter] = provider._exporters("" if endpoint is None else collector.url + endpoint, None)
@@ -170,7 +172,7 @@ agent = phone.agent(
 """
 
 
-def test_contract_8_10_the_flag_is_heeded_and_a_real_call_opens_its_span(collector: Collector, tmp_path: Path) -> None:
+def test_contract_8_10_otel_flag_opens_call_span(collector: Collector, tmp_path: Path) -> None:
     """The launcher, its server, sockets, real time; the flag stands in the file that the launcher reads."""
     (tmp_path / "agent.py").write_text(PROGRAM)
     (tmp_path / ".env").write_text("PATTER_OTEL_ENABLED=1\n")
@@ -193,7 +195,8 @@ def test_contract_8_10_the_flag_is_heeded_and_a_real_call_opens_its_span(collect
     assert stamps == sorted(stamps)
 
 
-def test_a_collector_that_does_not_answer_holds_the_end_up_for_no_longer_than_told(collector: Collector) -> None:
+def test_silent_collector_delays_shutdown_at_most_timeout(collector: Collector) -> None:
+    """A collector that does not answer delays the shutdown for at most the given timeout."""
     collector.silent.set()
     done = python(
         TRACED.format(
@@ -203,10 +206,11 @@ def test_a_collector_that_does_not_answer_holds_the_end_up_for_no_longer_than_to
         PATTER_OTEL_ENABLED="1",
     )
     assert done.stdout == "False\n"
-    assert "WARNING:patter_trio.telemetry:spans may be lost: they were not taken within 0.5 s" in done.stderr
+    assert "WARNING:patter_trio.telemetry:spans may be lost: the exporter did not take them within 0.5 s" in done.stderr
 
 
-def test_a_collector_that_is_not_there_is_no_business_of_the_call() -> None:
+def test_missing_collector_leaves_call_unaffected() -> None:
+    """A missing collector does not affect the call."""
     done = python(
         TRACED.format(arguments=", endpoint='http://127.0.0.1:9'", end="shutdown_tracing(timeout=2)\nprint('done')"),
         PATTER_OTEL_ENABLED="1",

@@ -43,7 +43,8 @@ print(mine + sorted(name for name in sys.modules if name.startswith("opentelemet
     assert not done.stderr
 
 
-def test_with_the_flag_and_without_opentelemetry_calls_go_on_and_one_line_says_what_is_missing() -> None:
+def test_missing_opentelemetry_warns_once_and_calls_work() -> None:
+    """Calls work with the flag on and OpenTelemetry missing, and one log line names the missing package."""
     done = python(
         "MISSING = 'opentelemetry'\n" + WITHOUT + CALL + "run(one_call)\nprint('done')", PATTER_OTEL_ENABLED="1"
     )
@@ -56,7 +57,8 @@ def test_with_the_flag_and_without_opentelemetry_calls_go_on_and_one_line_says_w
 
 
 @pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.sdk"])
-def test_init_tracing_without_the_sdk_says_what_is_missing_and_returns_false(missing: str) -> None:
+def test_init_tracing_without_sdk_warns_and_returns_false(missing: str) -> None:
+    """init_tracing logs what is missing without the SDK and returns False."""
     done = python(
         f"MISSING = {missing!r}\n"
         + WITHOUT
@@ -65,15 +67,16 @@ def test_init_tracing_without_the_sdk_says_what_is_missing_and_returns_false(mis
     )
     assert done.stdout == "False True\n"
     [line] = done.stderr.splitlines()
-    assert line.startswith("WARNING:patter_trio.telemetry:PATTER_OTEL_ENABLED=1, but there is nothing to trace with: ")
+    assert line.startswith("WARNING:patter_trio.telemetry:PATTER_OTEL_ENABLED=1, but calls are not traced: ")
     assert line.endswith("pip install 'patter-trio[otel]'")
 
 
-def test_with_the_api_alone_calls_go_on_and_one_line_says_that_nobody_takes_the_spans() -> None:
+def test_api_without_sdk_warns_once_and_calls_work() -> None:
+    """Calls work with the OpenTelemetry API alone, and one log line says that no SDK takes the spans."""
     done = python("MISSING = 'opentelemetry.sdk'\n" + WITHOUT + CALL + "run(one_call)", PATTER_OTEL_ENABLED="1")
     [line] = done.stderr.splitlines()
     assert line == (
-        "WARNING:patter_trio.telemetry:PATTER_OTEL_ENABLED=1, but there is no tracer provider yet: "
+        "WARNING:patter_trio.telemetry:PATTER_OTEL_ENABLED=1, but no tracer provider is set yet: "
         "call init_tracing(), or set your own"
     )
 
@@ -88,7 +91,8 @@ def test_an_exporter_that_is_not_installed_is_named() -> None:
     assert "the exporter pigeon is not installed" in done.stderr
 
 
-def test_the_application_s_own_provider_is_used_as_it_is_and_never_replaced() -> None:
+def test_application_tracer_provider_is_used_never_replaced() -> None:
+    """Tracing uses the tracer provider of the application as it is and never replaces it."""
     done = python(
         MEMORY
         + """
@@ -119,7 +123,8 @@ print([span.name for span in memory.get_finished_spans()])
     )
 
 
-def test_a_provider_that_is_set_after_serving_began_gets_the_next_call() -> None:
+def test_late_tracer_provider_traces_the_next_call() -> None:
+    """A tracer provider that the application sets while serving receives the next call."""
     done = python(
         MEMORY
         + CALL
@@ -141,7 +146,8 @@ print([span.name for span in memory.get_finished_spans()].count("patter.call"))
     assert done.stdout == "1\n"
 
 
-def test_init_tracing_sets_one_provider_up_and_can_send_its_spans_elsewhere() -> None:
+def test_init_tracing_sets_one_provider_and_redirects_spans() -> None:
+    """init_tracing sets up one provider, and a second call redirects its spans to another exporter."""
     done = python(
         MEMORY
         + CALL

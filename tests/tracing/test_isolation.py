@@ -111,12 +111,13 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]
 
 @pytest.mark.parametrize("at", few(["start", "end"], 1))
 @pytest.mark.parametrize("name", ["patter.call", "patter.stt", "chat", "patter.tts", "patter.bargein", ""])
-def test_a_tracer_that_raises_is_one_warning_and_the_call_is_the_same(
+def test_raising_tracer_warns_once_without_changing_call(
     provided: Callable[[SpanProcessor], None],
     caplog: pytest.LogCaptureFixture,
     name: str,
     at: str,
 ) -> None:
+    """A tracer that raises causes one warning and does not change the call."""
     provided(Raising(name, at))
     with quiet(caplog) as ours:
         assert a_call() == untraced_call()
@@ -150,9 +151,10 @@ class Lame:
     [no_way, lambda: None, lambda: 7, lambda: Lame(None), lambda: Lame("span")],
     ids=["raises", "no tracer", "a number", "no span", "a text"],
 )
-def test_a_provider_that_gives_nonsense_is_one_warning_and_the_call_is_the_same(
+def test_nonsense_tracer_warns_once_without_changing_call(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tracer: Callable[[], Any]
 ) -> None:
+    """A provider that returns nonsense causes one warning and does not change the call."""
     untraced_call()
     monkeypatch.setenv("PATTER_OTEL_ENABLED", "1")
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: Nonsense(tracer))
@@ -163,11 +165,12 @@ def test_a_provider_that_gives_nonsense_is_one_warning_and_the_call_is_the_same(
 
 
 @pytest.mark.parametrize("kind", [SimpleSpanProcessor, BatchSpanProcessor])
-def test_an_exporter_that_fails_is_no_business_of_the_call(
+def test_failing_exporter_leaves_call_unaffected(
     provided: Callable[[SpanProcessor], None],
     caplog: pytest.LogCaptureFixture,
     kind: type[Any],
 ) -> None:
+    """A failing exporter does not affect the call and causes no warning of the package."""
     exporter = BrokenExporter(no_way)
     processor = kind(exporter)
     provided(processor)
@@ -195,12 +198,13 @@ def test_an_exporter_that_never_returns_holds_up_nobody(provided: Callable[[Span
     processor.shutdown()
 
 
-def test_a_call_that_is_traced_is_the_same_as_one_that_is_not(traced: Trace) -> None:
+def test_traced_call_equals_untraced_call(traced: Trace) -> None:
+    """A traced call has the same course as an untraced call."""
     assert a_call() == untraced_call()
     assert traced.one("patter.bargein")
 
 
-def test_an_exporter_in_a_thread_does_not_make_the_clock_jump(provided: Callable[[SpanProcessor], None]) -> None:
+def test_threaded_exporter_does_not_advance_clock(provided: Callable[[SpanProcessor], None]) -> None:
     """In virtual time a thread of trio's would: the jumping clock would take the wait for it as idleness."""
     exporter = BrokenExporter(lambda: time.sleep(0.05))
     processor = BatchSpanProcessor(exporter, max_export_batch_size=1)
@@ -210,7 +214,7 @@ def test_an_exporter_in_a_thread_does_not_make_the_clock_jump(provided: Callable
     assert exporter.asked > 5
 
 
-async def test_a_tracer_that_blocks_every_call_is_reported_with_the_remedy(
+async def test_blocking_tracer_is_reported_with_remedy(
     provided: Callable[[SpanProcessor], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """On the real clock: no other can show that the loop stood still."""
@@ -276,7 +280,8 @@ class Numbers:
         self.__dict__.update(numbers)
 
 
-async def test_tools_are_spans_by_the_generative_ai_conventions_without_what_they_were_told(traced: Trace) -> None:
+async def test_tool_spans_follow_genai_conventions_without_arguments(traced: Trace) -> None:
+    """Tool spans follow the GenAI conventions and contain no arguments or results."""
     call = a_trace()
     bern, rome = ToolCallStarted("weather", "t1", {"city": "Bern"}), ToolCallStarted("weather", "t2", {"city": "Rome"})
     call.on_event(bern, 1.0)
@@ -299,7 +304,8 @@ async def test_tools_are_spans_by_the_generative_ai_conventions_without_what_the
     assert "Bern" not in "".join(span.to_json() for span in traced.spans)
 
 
-async def test_cost_and_latency_of_a_call_that_was_measured_are_attributes_of_its_span(traced: Trace) -> None:
+async def test_call_span_carries_cost_and_latency(traced: Trace) -> None:
+    """The span of a measured call carries its cost and latency as attributes."""
     metrics = Numbers(
         cost=Numbers(stt=0.01, tts=0.02, llm=0.03, telephony=0.04, total=0.1, llm_cached_savings=0.0),
         latency_avg=Numbers(total_ms=812.5, bargein_ms=None),
@@ -326,7 +332,8 @@ async def test_cost_and_latency_of_a_call_that_was_measured_are_attributes_of_it
     }
 
 
-async def test_a_call_whose_metrics_failed_has_the_cost_that_was_told_last(traced: Trace) -> None:
+async def test_call_without_final_metrics_keeps_last_cost(traced: Trace) -> None:
+    """The span of a call whose final metrics failed carries the cost reported last."""
     call = a_trace()
     turn: Any = None
     call.on_event(TurnMeasured(turn, CostBreakdown(total=0.1)), 3.0)

@@ -28,9 +28,10 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ours", "OTEL_SERVICE_NAME", "theirs", "ours"),
     ],
 )
-def test_the_service_is_named_by_the_argument_then_by_the_environment(
+def test_service_name_argument_precedes_environment(
     monkeypatch: pytest.MonkeyPatch, given: str, variable: str, value: str, named: str
 ) -> None:
+    """The argument names the service, and the environment names it if there is no argument."""
     if variable:
         monkeypatch.setenv(variable, value)
     assert provider._new_provider(given).resource.attributes["service.name"] == named
@@ -43,15 +44,18 @@ def events_kept() -> int:
     return len(getattr(span, "events", ()))
 
 
-def test_a_call_of_more_than_a_hundred_turns_keeps_all_its_events_unless_the_environment_limits_them(
+def test_call_span_keeps_over_hundred_turns_of_events(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The span of a long call keeps all its events unless the environment sets a limit."""
     assert events_kept() == 1000
     monkeypatch.setenv("OTEL_SPAN_EVENT_COUNT_LIMIT", "10")
     assert events_kept() == 10
 
 
-def test_the_sampler_and_the_switch_of_the_standard_variables_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_sampler_and_disable_variables_apply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracing obeys the standard variables for the sampler and for disabling the SDK."""
+
     def records() -> bool:
         return provider._new_provider("").get_tracer("app").start_span("call").is_recording()
 
@@ -63,7 +67,9 @@ def test_the_sampler_and_the_switch_of_the_standard_variables_hold(monkeypatch: 
     assert not records()
 
 
-def test_the_exporters_are_those_that_the_standard_variable_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exporters_follow_the_standard_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracing uses the exporters that OTEL_TRACES_EXPORTER names."""
+
     def kinds() -> list[str]:
         return [type(exporter).__name__ for exporter in provider._exporters("", None)]
 
@@ -80,17 +86,17 @@ def test_the_exporters_are_those_that_the_standard_variable_names(monkeypatch: p
         kinds()
 
 
-def test_a_mistake_in_the_arguments_is_an_error_even_with_the_flag_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_tracing_arguments_raise_without_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invalid arguments raise an error even when the tracing flag is off."""
     monkeypatch.delenv("PATTER_OTEL_ENABLED", raising=False)
     with pytest.raises(ConfigurationError, match="endpoint must be a URL such as http://localhost:4318"):
         init_tracing(endpoint="localhost:4318")
-    with pytest.raises(ConfigurationError, match="endpoint= or exporter=, not both"):
+    with pytest.raises(ConfigurationError, match="endpoint= or exporter=, got both"):
         init_tracing(endpoint="http://localhost:4318", exporter=ConsoleSpanExporter())
 
 
-def test_an_application_s_provider_stays_what_it_is_and_its_own_to_shut_down(
-    traced: Trace, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_init_and_shutdown_leave_application_provider_alone(traced: Trace, caplog: pytest.LogCaptureFixture) -> None:
+    """init_tracing and shutdown_tracing leave the tracer provider of the application unchanged."""
     own = trace.get_tracer_provider()
     assert init_tracing("other", exporter=ConsoleSpanExporter())
     assert trace.get_tracer_provider() is own
@@ -109,7 +115,8 @@ class Stuck(SpanProcessor):
         self.released.wait()
 
 
-def test_spans_go_where_they_go_at_present_and_nowhere_after_the_end() -> None:
+def test_outlet_exports_spans_only_while_open() -> None:
+    """The outlet sends spans to its current exporters and drops them before it opens and after it closes."""
     outlet, memory, other = provider._Outlet(), InMemorySpanExporter(), InMemorySpanExporter()
     own = TracerProvider(shutdown_on_exit=False)
     own.add_span_processor(outlet)

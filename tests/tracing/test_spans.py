@@ -44,9 +44,10 @@ async def asks(caller: SimulatedCaller) -> None:
 
 
 # What there is in every call --------------------------------------------------------------------------------------------
-async def test_a_call_is_one_span_from_its_announcement_to_its_end(
+async def test_call_span_lasts_from_announcement_to_end(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """Each call has one span, which lasts from its announcement to its end."""
     async with call_simulator(speaking(backend)) as caller:
         await asks(caller)
     call = traced.one("patter.call")
@@ -69,9 +70,10 @@ async def test_a_call_is_one_span_from_its_announcement_to_its_end(
     assert {span.context.trace_id for span in traced.spans} == {call.context.trace_id}
 
 
-async def test_the_seven_edges_of_a_normal_turn_are_span_events_as_on_the_page(
+async def test_turn_edges_are_the_documented_span_events(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """The seven edges of a normal turn appear as span events, as the documentation lists them."""
     async with call_simulator(speaking(backend)) as caller:
         await asks(caller)
     speaker = VOICE if backend.is_pipeline else {"patter.engine": "scripted"}
@@ -100,9 +102,10 @@ async def test_the_seven_edges_of_a_normal_turn_are_span_events_as_on_the_page(
     assert [at for at, _, _ in traced.events()] == pytest.approx(told, abs=1e-6)
 
 
-async def test_the_parts_of_a_normal_turn_are_children_of_the_call_with_their_instants(
+async def test_turn_part_spans_are_children_with_times(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """The spans of the parts of a normal turn are children of the call span and have the right times."""
     async with call_simulator(speaking(backend, first_message="Hello.")) as caller:
         await caller.hears()
         await caller.at(4.0)
@@ -125,9 +128,10 @@ async def test_the_parts_of_a_normal_turn_are_children_of_the_call_with_their_in
     ]
 
 
-async def test_a_model_is_told_of_by_the_generative_ai_conventions(
+async def test_llm_span_follows_genai_conventions(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """The span of the LLM has the attributes of the GenAI conventions."""
     async with call_simulator(speaking(backend)) as caller:
         await asks(caller)
     chat = traced.one("chat scripted")
@@ -162,9 +166,10 @@ async def test_a_model_is_told_of_by_the_generative_ai_conventions(
 
 
 @pytest.mark.pipeline("on_call_start gives other providers")
-async def test_parts_that_on_call_start_gave_the_call_are_those_that_its_spans_name(
+async def test_spans_name_providers_chosen_in_on_call_start(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """The spans name the providers that on_call_start chose for the call."""
     own = {
         "stt": ScriptedSTT(provider="ear", model="e1"),
         "tts": ScriptedTTS(provider="mouth", model="m1"),
@@ -179,9 +184,9 @@ async def test_parts_that_on_call_start_gave_the_call_are_those_that_its_spans_n
 
 
 @pytest.mark.pipeline("hooks are beside a pipeline alone")
-async def test_the_time_of_each_hook_is_on_the_call(
-    call_simulator: CallSimulator, traced: Trace, backend: Backend
-) -> None:
+async def test_call_span_carries_hook_durations(call_simulator: CallSimulator, traced: Trace, backend: Backend) -> None:
+    """The call span carries the count and the durations of each hook."""
+
     async def redact(sentence: str) -> str:
         await trio.sleep(0.2 if "nine" in sentence else 0.1)
         return sentence
@@ -201,7 +206,7 @@ async def test_the_time_of_each_hook_is_on_the_call(
 
 
 @pytest.mark.pipeline("on_message answers")
-async def test_an_application_that_answers_itself_has_a_span_that_names_its_function(
+async def test_on_message_span_names_its_function(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
     """It is no model: what it asks of one is its own to tell, as a child."""
@@ -224,9 +229,10 @@ async def test_an_application_that_answers_itself_has_a_span_that_names_its_func
 
 
 # Turns that go otherwise ------------------------------------------------------------------------------------------------
-async def test_a_barge_in_is_a_span_from_the_voice_over_the_agent_to_its_silence(
+async def test_barge_in_span_runs_from_voice_to_silence(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """The barge-in span lasts from the voice over the agent until the agent is silent."""
     llm = ScriptedLLM([REPLY, "Yes."], duration=4.0)
     async with call_simulator(speaking(backend, llm=llm)) as caller:
         await caller.at(1.0)
@@ -249,9 +255,10 @@ async def test_a_barge_in_is_a_span_from_the_voice_over_the_agent_to_its_silence
     assert [event["patter.turn.interrupted"] for event in interrupted] == [True, False]
 
 
-async def test_an_answer_that_is_taken_back_before_it_is_heard_is_no_barge_in(
+async def test_retracted_unheard_answer_makes_no_barge_in_span(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """An answer that is retracted before the caller hears it produces no barge-in span."""
     llm = ScriptedLLM(["Two rooms, certainly."], first_token=0.8)
     async with call_simulator(speaking(backend, llm=llm)) as caller:
         await caller.speaks("A room", seconds=0.5)
@@ -282,9 +289,10 @@ async def test_a_cough_leaves_its_edges_and_no_utterance(
 
 
 @pytest.mark.pipeline("a cough is told from words by their recogniser")
-async def test_a_cough_is_no_part_of_the_utterance_that_comes_long_after_it(
+async def test_early_cough_stays_outside_later_stt_span(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """The STT span of an utterance excludes a cough long before it."""
     async with call_simulator(speaking(backend)) as caller:
         await caller.at(1.0)
         await caller.coughs(0.2)
@@ -297,9 +305,10 @@ async def test_a_cough_is_no_part_of_the_utterance_that_comes_long_after_it(
 
 
 @pytest.mark.pipeline("of the recogniser")
-async def test_words_that_come_late_are_of_the_voice_that_said_them(
+async def test_late_words_belong_to_their_own_voice(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """Late words belong to the STT span of the voice that said them."""
     async with call_simulator(speaking(backend, stt=ScriptedSTT(interim_every=0.2, final_delay=1.8))) as caller:
         await caller.at(1.0)
         await caller.speaks("What are your hours?", seconds=1.0)
@@ -310,9 +319,10 @@ async def test_words_that_come_late_are_of_the_voice_that_said_them(
 
 
 # Failures ---------------------------------------------------------------------------------------------------------------
-async def test_a_model_that_fails_is_an_error_of_its_span_and_not_of_the_call(
+async def test_llm_failure_marks_its_span_not_the_call(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """An LLM failure marks the span of the LLM as an error and leaves the call span unmarked."""
     async with call_simulator(speaking(backend, llm=ScriptedLLM([REPLY], fail_after=6))) as caller:
         await asks(caller)
     chat = traced.one("chat scripted")
@@ -327,9 +337,10 @@ async def test_a_model_that_fails_is_an_error_of_its_span_and_not_of_the_call(
 
 
 @pytest.mark.pipeline("of the synthesiser")
-async def test_a_voice_that_fails_is_an_error_of_its_span_and_not_of_the_model_s(
+async def test_tts_failure_marks_its_span_not_the_llm(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """A TTS failure marks the span of the TTS as an error and leaves the LLM span unmarked."""
     agent = speaking(backend, llm=ScriptedLLM([REPLY], duration=4.0), tts=ScriptedTTS(fail_after=0))
     async with call_simulator(agent) as caller:
         await caller.at(1.0)
@@ -342,9 +353,10 @@ async def test_a_voice_that_fails_is_an_error_of_its_span_and_not_of_the_model_s
     assert (chat.attributes or {})["patter.cut.reason"] == "failed"
 
 
-async def test_a_model_that_does_not_answer_in_time_is_a_timeout(
+async def test_llm_timeout_is_recorded_as_timeout(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """The span of an LLM that does not answer in time records a timeout."""
     async with call_simulator(speaking(backend, llm=ScriptedLLM([REPLY], hang_after=0))) as caller:
         await asks(caller)
     chat = traced.one("chat scripted")
@@ -353,9 +365,11 @@ async def test_a_model_that_does_not_answer_in_time_is_a_timeout(
 
 
 @pytest.mark.pipeline("on_message answers")
-async def test_a_callback_that_raises_is_told_of_by_the_class_of_its_error(
+async def test_callback_error_is_recorded_by_class(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """A trace records a callback error by the class of the exception."""
+
     async def reception(event: dict[str, Any]) -> str:
         raise KeyError(event["text"])
 
@@ -379,9 +393,10 @@ class Buggy(LanguageModel):
         yield  # type: ignore[unreachable]
 
 
-async def test_a_bug_ends_all_spans_and_is_the_call_s_error_by_its_class(
+async def test_bug_ends_all_spans_and_names_its_class(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """A bug ends all spans, and the call span records the class of the exception."""
     async with call_simulator(speaking(backend, llm=Buggy())) as caller:
         await caller.speaks("What are your hours?", seconds=1.0)
         await caller.carrier.over.wait()
@@ -393,9 +408,10 @@ async def test_a_bug_ends_all_spans_and_is_the_call_s_error_by_its_class(
 
 
 @pytest.mark.pipeline("of the recogniser")
-async def test_a_recogniser_that_fails_is_the_call_s_error(
+async def test_stt_failure_is_the_error_of_the_call(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """An STT failure marks the call span as an error."""
     async with call_simulator(speaking(backend, stt=ScriptedSTT(fail_at=1.5))) as caller:
         await caller.speaks("What are your hours?", seconds=2.0)
         await caller.carrier.over.wait()
@@ -403,9 +419,8 @@ async def test_a_recogniser_that_fails_is_the_call_s_error(
     assert (call.status.status_code, (call.attributes or {})["error.type"]) == (StatusCode.ERROR, "ProviderError")
 
 
-async def test_a_hang_up_in_the_middle_of_a_reply_ends_what_is_open(
-    call_simulator: CallSimulator, traced: Trace, backend: Backend
-) -> None:
+async def test_hangup_mid_reply_ends_open_spans(call_simulator: CallSimulator, traced: Trace, backend: Backend) -> None:
+    """A hang-up in the middle of a reply ends all open spans."""
     async with call_simulator(speaking(backend, llm=ScriptedLLM([REPLY], duration=4.0))) as caller:
         await caller.at(1.0)
         await caller.speaks("What are your hours?", seconds=1.0)
@@ -419,9 +434,11 @@ async def test_a_hang_up_in_the_middle_of_a_reply_ends_what_is_open(
 
 
 # Calls beside each other, and other people's spans ------------------------------------------------------------------------
-async def test_calls_at_the_same_time_are_traces_of_their_own(
+async def test_concurrent_calls_have_separate_traces(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """Concurrent calls have separate traces."""
+
     async def on_transcript(event: dict[str, Any]) -> None:
         with trace.get_tracer("app").start_as_current_span("note") as span:
             await trio.sleep(0.1)
@@ -463,9 +480,11 @@ class Asking(LanguageModel):
         yield "Yes."
 
 
-async def test_spans_that_callbacks_and_providers_open_are_children_of_the_call(
+async def test_callback_and_provider_spans_are_call_children(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """The spans that callbacks and providers open are children of the call span."""
+
     def opening(name: str) -> Any:
         async def callback(event: dict[str, Any]) -> None:
             with trace.get_tracer("app").start_as_current_span(name):
@@ -495,9 +514,10 @@ async def test_spans_that_callbacks_and_providers_open_are_children_of_the_call(
     }
 
 
-async def test_a_span_that_is_current_where_calls_are_served_from_gets_no_part_of_them(
+async def test_ambient_span_does_not_adopt_calls(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """A span that is current around the server does not become the parent of its calls."""
     with trace.get_tracer("app").start_as_current_span("the whole day"):
         async with call_simulator(speaking(backend)) as caller:
             await asks(caller)
@@ -507,7 +527,7 @@ async def test_a_span_that_is_current_where_calls_are_served_from_gets_no_part_o
 
 
 # What is never told -----------------------------------------------------------------------------------------------------
-async def test_nothing_that_anyone_said_and_no_whole_number_is_in_any_span(
+async def test_spans_contain_no_speech_or_full_number(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
     """In a call with all that can quote it: words, guesses, keys, an error that repeats them, parameters, variables."""
@@ -554,9 +574,10 @@ async def test_attributes_are_of_kinds_that_every_exporter_takes(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_a_call_that_never_connects_is_one_span_that_says_so_however_often_it_is_announced(
+async def test_unconnected_call_has_one_span_when_reannounced(
     autojump_clock: trio.testing.MockClock, traced: Trace
 ) -> None:
+    """A call that never connects has one span that says so, however often the webhook announces it."""
     async with (
         open_call_server(
             Patter()._serve_options(speaking(PIPELINE), public_url=PUBLIC, carrier=CARRIER), Seams(epoch=EPOCH_UNIX_S)

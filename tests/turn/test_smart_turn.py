@@ -42,7 +42,8 @@ async def test_only_the_last_eight_seconds_are_heard(recording: Recording) -> No
     assert whole == pytest.approx(last, abs=1e-3)
 
 
-async def test_a_model_that_cannot_be_loaded_is_the_providers_failure(tmp_path: Path) -> None:
+async def test_unloadable_smart_turn_model_raises_provider_error(tmp_path: Path) -> None:
+    """A turn model that fails to load raises ProviderError."""
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     for path in (tmp_path / "broken.onnx", tmp_path / "missing.onnx"):
         with pytest.raises(ProviderError, match=path.name):

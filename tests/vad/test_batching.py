@@ -55,9 +55,10 @@ async def test_few_sessions_wait_for_nobody(model: Sums, batcher: Batcher[float]
     assert (autojump_clock.current_time(), model.batches) == (0.0, [1])
 
 
-async def test_windows_that_come_within_the_time_are_one_batch_and_each_gets_its_own_result(
+async def test_concurrent_windows_share_batch_with_own_results(
     model: Sums, batcher: Batcher[float], autojump_clock: MockClock
 ) -> None:
+    """Windows within the batch wait form one batch, and each session gets its own result."""
     results: dict[int, tuple[float, float]] = {}
     instants: set[float] = set()
 
@@ -93,9 +94,10 @@ async def test_a_full_batch_runs_at_once(model: Sums, batcher: Batcher[float], a
     assert model.batches == [MAX_BATCH_WINDOWS, 3]
 
 
-async def test_the_others_get_their_results_when_the_one_who_gathers_is_cancelled(
+async def test_cancelled_batch_leader_leaves_results_for_others(
     model: Sums, batcher: Batcher[float], autojump_clock: MockClock
 ) -> None:
+    """The other sessions get their results when the session that gathers the batch is cancelled."""
     results: list[tuple[float, float]] = []
 
     async def other() -> None:
@@ -129,9 +131,10 @@ async def test_one_who_waits_may_be_cancelled(model: Sums, batcher: Batcher[floa
     assert autojump_clock.current_time() == BATCH_WAIT_S
 
 
-async def test_a_model_that_fails_fails_for_every_one_of_the_batch_and_works_again(
+async def test_failing_model_fails_whole_batch_then_recovers(
     model: Sums, batcher: Batcher[float], autojump_clock: MockClock
 ) -> None:
+    """A model failure reaches every session of the batch, and the next batch works again."""
     failed: list[float] = []
 
     async def voice(value: float) -> None:
@@ -152,7 +155,9 @@ async def test_a_model_has_one_batcher_in_a_run(model: Sums) -> None:
     assert repr(batcher_of(model)) == "<Batcher of 0 sessions, 0 windows waiting>"
 
 
-async def test_a_bug_that_the_one_who_gathers_runs_into_leaves_nobody_waiting(autojump_clock: MockClock) -> None:
+async def test_bug_in_batch_leader_leaves_no_session_waiting(autojump_clock: MockClock) -> None:
+    """A bug in the session that gathers the batch leaves no other session waiting."""
+
     class Buggy(Sums):
         def infer(self, windows: Floats, states: Sequence[float]) -> tuple[Floats, list[float]]:
             raise LookupError("a bug")

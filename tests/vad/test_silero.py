@@ -34,9 +34,10 @@ async def edges(samples: Samples, step: int = 160, vad: SileroVAD | None = None)
         ("ill_disposed", (1.29, 3.89)),
     ],
 )
-async def test_a_human_sentence_is_one_voice_that_begins_and_ends_where_it_does(
+async def test_silero_finds_sentence_edges_in_recording(
     recording: Recording, name: str, seconds: tuple[float, float]
 ) -> None:
+    """SileroVAD hears a recorded sentence as one voice with the right beginning and end."""
     began, ended = await edges(recording(name))
     assert (began.speaking, ended.speaking) == (True, False)
     assert began.offset / 8000 == pytest.approx(seconds[0], abs=0.1)
@@ -60,7 +61,8 @@ async def test_voice_edges_are_noticed_soon(recording: Recording) -> None:
     assert noticed[1] <= 0.280 + WINDOW_S
 
 
-async def test_edges_do_not_depend_on_how_the_samples_are_cut(recording: Recording) -> None:
+async def test_silero_edges_ignore_sample_chunking(recording: Recording) -> None:
+    """The edges of SileroVAD do not depend on the chunking of the samples."""
     samples = recording("cards_1")
     whole = await edges(samples, step=len(samples))
     assert [await edges(samples, step) for step in (1000, 256, 160, 37)] == [whole] * 4
@@ -72,9 +74,8 @@ async def test_silence_and_noise_are_no_voice(level: int) -> None:
     assert await edges(noise) == []
 
 
-async def test_many_calls_at_once_hear_the_edges_that_each_hears_alone(
-    recording: Recording, autojump_clock: MockClock
-) -> None:
+async def test_concurrent_silero_calls_match_single_calls(recording: Recording, autojump_clock: MockClock) -> None:
+    """Many concurrent calls find the same edges as each call alone."""
     names = ("cards_1", "cards_2", "ill_disposed", "cold_hearted") * 3
     alone = {name: await edges(recording(name)) for name in set(names)}
     together: list[tuple[str, list[VoiceEdge]]] = []
@@ -124,7 +125,8 @@ async def test_loading_takes_no_virtual_time(autojump_clock: MockClock) -> None:
         assert autojump_clock.current_time() == 0.0
 
 
-async def test_a_model_that_cannot_be_loaded_is_the_providers_failure(tmp_path: Path) -> None:
+async def test_unloadable_silero_model_raises_provider_error(tmp_path: Path) -> None:
+    """A Silero model that fails to load raises ProviderError."""
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
     for path in (broken, tmp_path / "missing.onnx"):

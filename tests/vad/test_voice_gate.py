@@ -37,7 +37,8 @@ def test_edges(probabilities: list[float], expected: list[tuple[bool, int, int]]
     assert edges(probabilities) == expected
 
 
-def test_an_edge_is_as_sure_as_its_surest_window() -> None:
+def test_edge_confidence_is_highest_window_probability() -> None:
+    """The confidence of an edge is the highest probability among its windows."""
     gate = VoiceGate(WINDOW, RULES)
     assert [gate.step(p) for p in (0.6, 0.9, 0.7)][-1] == VoiceEdge(speaking=True, offset=0, confidence=0.9)
 
@@ -70,9 +71,8 @@ def test_edges_alternate_and_never_go_back_or_ahead(probabilities: list[float], 
 
 
 @given(probabilities_, rules_)
-def test_no_voice_or_silence_between_two_edges_is_shorter_than_its_minimum(
-    probabilities: list[float], rules: GateRules
-) -> None:
+def test_voice_and_silence_respect_their_minimums(probabilities: list[float], rules: GateRules) -> None:
+    """No voice and no silence between two edges is shorter than its minimum duration."""
     for speaking, where, noticed in edges(probabilities, rules):
         needed = rules.min_speech if speaking else rules.min_silence
         windows = probabilities[where : noticed + 1]

@@ -36,7 +36,8 @@ def test_what_the_fuzzer_kept_still_holds(target: str) -> None:
         TARGETS[target](data)
 
 
-def test_every_target_has_its_seeds_and_its_corpus_and_no_other_has() -> None:
+def test_fuzz_targets_match_seeds_and_corpora() -> None:
+    """Every fuzz target has seeds and a corpus, and no seeds or corpus exist without a target."""
     assert set(SEEDS) == set(TARGETS)
     assert {file.stem for file in corpus.FOLDER.iterdir()} == set(TARGETS)
 
@@ -54,7 +55,8 @@ FRAMES = st.builds(
 
 
 @given(st.integers(0, 127), st.lists(FRAMES, max_size=8), st.binary(max_size=10))
-def test_frames_mean_the_same_in_whatever_segments_they_come(how: int, frames: list[bytes], rest: bytes) -> None:
+def test_websocket_frames_ignore_segmentation(how: int, frames: list[bytes], rest: bytes) -> None:
+    """WebSocket frames have the same meaning for every segmentation of the bytes."""
     TARGETS["websocket"](bytes([how]) + b"".join(frames) + rest)
 
 

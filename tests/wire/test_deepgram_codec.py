@@ -59,7 +59,8 @@ def said(text: str, segment: int, *, final: bool = True, finished: bool | None =
 
 
 # Nova -----------------------------------------------------------------------------------------------------------------
-def test_interim_results_replace_each_other_and_the_final_one_closes_the_segment() -> None:
+def test_nova_interims_replace_and_final_closes_segment() -> None:
+    """Nova interim results replace each other, and the final result closes the segment."""
     told = heard(
         NovaCodec(),
         results("hello", 0, 1),
@@ -77,7 +78,8 @@ def test_interim_results_replace_each_other_and_the_final_one_closes_the_segment
     ]
 
 
-def test_a_final_result_that_stops_short_of_words_told_before_leaves_the_segment_open() -> None:
+def test_short_final_leaves_segment_open() -> None:
+    """A final result that covers only part of the reported words leaves the segment open."""
     told = heard(
         NovaCodec(),
         results("one two three four", 0, 4),
@@ -89,7 +91,7 @@ def test_a_final_result_that_stops_short_of_words_told_before_leaves_the_segment
 
 
 @pytest.mark.parametrize("revised", ["one two three four", "one two three for"])
-def test_the_words_of_a_promoted_interim_are_in_the_conversation_once(revised: str) -> None:
+def test_codec_commits_promoted_interim_words_once(revised: str) -> None:
     """The whole way: the machine commits the interim words, then their final ones come in two pieces."""
     machine, codec = TurnMachine(TurnPolicy()), NovaCodec()
     machine.step(Ready(), 0.0)
@@ -109,7 +111,8 @@ def test_the_words_of_a_promoted_interim_are_in_the_conversation_once(revised: s
     assert set(history[1:]) <= {revised}
 
 
-def test_an_answer_to_finalize_closes_the_segment_with_whatever_there_is() -> None:
+def test_finalize_answer_closes_segment() -> None:
+    """An answer to Finalize closes the segment with the words so far."""
     told = heard(
         NovaCodec(),
         results("one two three", 0, 3),
@@ -119,7 +122,8 @@ def test_an_answer_to_finalize_closes_the_segment_with_whatever_there_is() -> No
     assert told == [said("one two three", 1, final=False), said("one two", 1), said("", 2)]
 
 
-def test_silence_says_nothing_and_takes_back_what_was_told_wrongly() -> None:
+def test_empty_nova_final_retracts_interim_words() -> None:
+    """Silence produces no transcript, and an empty final result retracts wrong interim words."""
     codec = NovaCodec()
     assert not heard(codec, results("", 0, 1), results("", 0, 3, final=True))
     assert codec.settled == 3.0
@@ -129,7 +133,8 @@ def test_silence_says_nothing_and_takes_back_what_was_told_wrongly() -> None:
     ]
 
 
-def test_a_new_connection_goes_on_in_the_open_segment_and_its_times_are_moved() -> None:
+def test_nova_reconnect_continues_segment_with_shifted_times() -> None:
+    """A new Nova connection continues the open segment with shifted times."""
     codec = NovaCodec()
     heard(codec, results("done", 0, 2, final=True), results("one two", 2, 4))
     codec.connected(2.0)
@@ -137,19 +142,22 @@ def test_a_new_connection_goes_on_in_the_open_segment_and_its_times_are_moved() 
     assert codec.settled == 5.0
 
 
-def test_a_final_result_told_again_is_not_told_again() -> None:
+def test_repeated_final_result_is_ignored() -> None:
+    """NovaCodec ignores a repeated final result."""
     codec = NovaCodec()
     assert heard(codec, results("hello", 0, 1, final=True), results("hello", 0, 1, final=True)) == [said("hello", 1)]
 
 
-def test_a_segment_is_bounded_even_if_no_final_result_ever_reaches_its_end() -> None:
+def test_segment_is_bounded_without_reaching_its_end() -> None:
+    """NovaCodec bounds a segment even if no final result reaches its end."""
     codec = NovaCodec()
     heard(codec, results("ahead", 0, 500))
     told = heard(codec, *(results("x", second, second + 1, final=True) for second in range(MAX_SEGMENT_PARTS)))
     assert [(one.final, one.segment) for one in told] == [(True, 1)]
 
 
-def test_metadata_tells_what_is_billed_and_errors_are_failures() -> None:
+def test_metadata_sets_billing_and_errors_raise() -> None:
+    """Metadata sets the billed duration, and an error message raises an error."""
     codec = NovaCodec()
     metadata = '{"type":"Metadata","duration":12.5,"request_id":"r","channels":1}'
     assert not codec.receive(metadata)
@@ -161,7 +169,8 @@ def test_metadata_tells_what_is_billed_and_errors_are_failures() -> None:
 
 
 # Flux -----------------------------------------------------------------------------------------------------------------
-def test_a_turn_is_a_segment_and_its_end_finishes_it() -> None:
+def test_flux_turn_is_one_segment_finished_by_end() -> None:
+    """A Flux turn is one segment, and EndOfTurn finishes it."""
     codec = FluxCodec()
     told = heard(
         codec,
@@ -184,7 +193,8 @@ def test_a_turn_is_a_segment_and_its_end_finishes_it() -> None:
 
 
 @pytest.mark.parametrize("timed", [True, False])
-def test_an_end_that_is_taken_back_parts_the_turn_there(timed: bool) -> None:
+def test_flux_resumed_turn_splits_at_eager_end(timed: bool) -> None:
+    """TurnResumed splits the turn into two segments at the eager end of turn."""
     told = heard(
         FluxCodec(),
         turn("StartOfTurn", "my", timed=timed),
@@ -203,7 +213,8 @@ def test_an_end_that_is_taken_back_parts_the_turn_there(timed: bool) -> None:
     ]
 
 
-def test_a_word_of_a_single_frame_at_the_boundary_is_not_told_twice() -> None:
+def test_short_word_at_boundary_appears_once() -> None:
+    """A word of a single frame at the segment boundary appears once."""
     words = [
         {"word": "a", "confidence": 1, "start": 1.0, "end": 1.02},
         {"word": "b", "confidence": 1, "start": 1.02, "end": 2},
@@ -216,14 +227,16 @@ def test_a_word_of_a_single_frame_at_the_boundary_is_not_told_twice() -> None:
     ]
 
 
-def test_a_resumption_of_nothing_and_an_end_without_words_are_passed_on() -> None:
+def test_flux_passes_bare_resumption_and_empty_end() -> None:
+    """FluxCodec passes on a TurnResumed without an eager end and an EndOfTurn without words."""
     assert heard(FluxCodec(), turn("TurnResumed", "a"), turn("EndOfTurn", "")) == [
         said("a", 1, final=False, finished=False),
         said("", 1, finished=True),
     ]
 
 
-def test_a_turn_without_an_end_is_closed_by_the_next_one() -> None:
+def test_next_turn_closes_flux_turn_without_end() -> None:
+    """The next turn closes a Flux turn that has no EndOfTurn."""
     assert heard(FluxCodec(), turn("Update", "a"), turn("StartOfTurn", "b", index=1)) == [
         said("a", 1, final=False),
         said("a", 1),
@@ -231,7 +244,8 @@ def test_a_turn_without_an_end_is_closed_by_the_next_one() -> None:
     ]
 
 
-def test_a_new_connection_hears_the_rest_of_the_turn_again_in_the_same_segment() -> None:
+def test_flux_reconnect_repeats_turn_in_same_segment() -> None:
+    """A new Flux connection continues the turn in the same segment."""
     codec = FluxCodec()
     heard(codec, turn("EndOfTurn", "done", end=2.0), turn("StartOfTurn", "one", index=1))
     codec.connected(2.0)
@@ -239,7 +253,8 @@ def test_a_new_connection_hears_the_rest_of_the_turn_again_in_the_same_segment()
     assert codec.settled == 5.0
 
 
-def test_an_event_to_come_is_an_update_and_an_error_is_a_failure() -> None:
+def test_unknown_flux_event_updates_and_error_raises() -> None:
+    """An unknown Flux event counts as an update, and an error message raises ProviderError."""
     assert heard(FluxCodec(), turn("Whatever", "a")) == [said("a", 1, final=False)]
     with pytest.raises(ProviderError, match="INTERNAL_SERVER_ERROR oops"):
         FluxCodec().receive('{"type":"Error","sequence_id":3,"code":"INTERNAL_SERVER_ERROR","description":"oops"}')
@@ -265,7 +280,8 @@ def test_messages_of_no_interest_say_nothing(codec: type[ListenCodec], kind: str
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("codec", CODECS)
-def test_what_is_no_message_is_an_error_of_the_wire_or_of_no_interest(codec: type[ListenCodec], message: str) -> None:
+def test_malformed_deepgram_message_changes_nothing(codec: type[ListenCodec], message: str) -> None:
+    """A malformed message raises WireError or yields nothing, and the codec reads the next good message."""
     session = codec()
     with suppress(WireError):
         assert not session.receive(message)
@@ -296,9 +312,8 @@ def damaged(draw: st.DrawFn) -> str | bytes:
 
 
 @given(st.sampled_from(CODECS), st.lists(damaged() | st.text() | st.binary(), max_size=12))
-def test_whatever_comes_codecs_raise_nothing_but_their_own_errors_and_close_each_segment_once(
-    codec: type[ListenCodec], messages: list[str | bytes]
-) -> None:
+def test_deepgram_codecs_survive_any_messages(codec: type[ListenCodec], messages: list[str | bytes]) -> None:
+    """For any messages, the codecs raise only their own errors and close each segment at most once."""
     session = codec()
     closed: list[int] = []
     for message in messages:
@@ -314,7 +329,7 @@ def test_whatever_comes_codecs_raise_nothing_but_their_own_errors_and_close_each
 
 
 @given(st.data())
-def test_however_nova_cuts_a_sentence_its_words_are_final_once_and_in_order(data: st.DataObject) -> None:
+def test_nova_words_are_final_once_in_order(data: st.DataObject) -> None:
     """Word n lasts from n to n + 1; interim results reach as far ahead as they like, final ones stop where they like."""
     total = data.draw(st.integers(1, 12))
     codec, begin, told = NovaCodec(), 0, list[Transcript]()
@@ -337,7 +352,8 @@ def test_however_nova_cuts_a_sentence_its_words_are_final_once_and_in_order(data
         assert finals[one.segment].startswith(one.text)
 
 
-def test_the_address_spells_booleans_as_the_vendor_does_repeats_lists_and_escapes() -> None:
+def test_listen_url_encodes_booleans_lists_and_escapes() -> None:
+    """listen_url writes booleans in lower case, repeats the key for lists, and escapes values."""
     url = listen_url(
         "wss://api.deepgram.com/", "/v1/listen", {"a": True, "b": None, "c": ["x y", "&"], "d": 0.5, "e": ()}
     )

@@ -58,7 +58,8 @@ def test_what_comes_means(message: dict[str, object], events: tuple[wire.Event, 
 @pytest.mark.parametrize(
     "message", ["", "nonsense", "[]", "1", '{"audio": 1}', '{"audio": "é"}', '{"audio": "abc"}', b"\xff", "[" * 10**5]
 )
-def test_what_the_protocol_does_not_allow_is_a_wire_error(message: str | bytes) -> None:
+def test_elevenlabs_protocol_violation_raises_wire_error(message: str | bytes) -> None:
+    """A message that violates the ElevenLabs protocol raises WireError."""
     with pytest.raises(WireError):
         wire.receive(message)
 
@@ -90,7 +91,8 @@ def test_no_bytes_crash_it(message: str | bytes) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=())), st.text(min_size=1))
-def test_any_text_can_be_sent_and_is_never_empty(text: str, context: str) -> None:
+def test_elevenlabs_text_message_is_valid_for_any_text(text: str, context: str) -> None:
+    """The codec encodes any text, and the encoded text is never empty."""
     context = context.encode(errors="replace").decode()
     message = json.loads(wire.say(context, text))
     assert message["text"].endswith(" ")

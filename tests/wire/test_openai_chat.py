@@ -50,7 +50,8 @@ def function(name: str = "", arguments: object = "") -> dict[str, Any]:
         ([{"index": "0", "id": 7, "function": {"name": 7, "arguments": 7}}], []),
     ],
 )  # fmt: skip
-def test_calls_are_put_together_as_each_server_cuts_them(deltas: list[Any], calls: list[ToolCall]) -> None:
+def test_streamed_tool_calls_assemble_for_each_server(deltas: list[Any], calls: list[ToolCall]) -> None:
+    """The codec assembles streamed tool calls from the chunks of each kind of server."""
     assert calls_of(*deltas) == calls
 
 
@@ -92,7 +93,8 @@ def test_an_error_within_the_stream_is_one(error: object, kind: type[ProviderErr
     assert type(raised.value) is kind
 
 
-def test_a_character_that_was_cut_in_two_comes_whole_and_half_a_one_never() -> None:
+def test_surrogate_pairs_join_and_lone_halves_are_replaced() -> None:
+    """The codec joins a surrogate pair across chunks and replaces a lone half."""
     halves = ['{"choices": [{"delta": {"content": "a\\ud83d"}}]}', '{"choices": [{"delta": {"content": "\\ude00b"}}]}']
     assert decoded(*halves, "[DONE]")[0] == "a\U0001f600b"
     assert decoded(halves[1], "[DONE]")[0] == "\ufffdb"
@@ -167,7 +169,8 @@ def test_the_reason_of_a_refusal_is_found(body: bytes, reason: str) -> None:
     assert reason_of_refusal(body) == reason
 
 
-def test_messages_in_the_vendors_own_form_pass_as_they_are() -> None:
+def test_native_chat_messages_pass_unchanged() -> None:
+    """Messages in the OpenAI format pass through unchanged."""
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     message = {"role": "assistant", "content": "So.", "tool_calls": [call]}
     assert message_out(message) == message
@@ -175,7 +178,8 @@ def test_messages_in_the_vendors_own_form_pass_as_they_are() -> None:
     assert message_out(parts) == parts
 
 
-def test_a_message_that_is_not_fit_for_json_is_a_failure() -> None:
+def test_unencodable_chat_message_raises_provider_error() -> None:
+    """A message that JSON cannot encode raises ProviderError."""
     with pytest.raises(ProviderError, match="cannot be encoded as JSON"):
         request("m", [{"role": "user", "content": b"bytes"}])
     assert b"?" in request("m", [{"role": "user", "content": "half \ud83d"}])

@@ -124,7 +124,8 @@ TABLE: list[tuple[dict[str, Any], wire.Event | None]] = [
 
 
 @pytest.mark.parametrize(("message", "event"), TABLE)
-def test_a_message_is_understood_as_text_and_as_bytes(message: dict[str, Any], event: wire.Event | None) -> None:
+def test_realtime_message_is_read_as_text_and_bytes(message: dict[str, Any], event: wire.Event | None) -> None:
+    """The codec reads a message both as text and as bytes."""
     assert told(message) == event
     assert wire.receive(json.dumps({**message, "news": [1]}).encode()) == event
 
@@ -151,14 +152,16 @@ USAGES: list[tuple[Any, Usage | None]] = [
 
 
 @pytest.mark.parametrize(("given", "usage"), USAGES)
-def test_each_token_is_counted_once_whatever_is_told_of_it(given: Any, usage: Usage | None) -> None:
+def test_partial_usage_counts_each_token_once(given: Any, usage: Usage | None) -> None:
+    """The codec counts each token once, whichever usage details the response contains."""
     ended = told(response(usage=given))
     assert isinstance(ended, ResponseEnded)
     assert ended.usage == usage
 
 
 @given(st.tuples(*[st.integers(0, 1000)] * 6))
-def test_no_token_is_lost_and_none_is_counted_twice(counts: tuple[int, ...]) -> None:
+def test_full_usage_loses_and_doubles_no_token(counts: tuple[int, ...]) -> None:
+    """For any full usage details, the codec loses no token and counts none twice."""
     text, audio, text_cached, audio_cached, text_out, audio_out = counts
     text_cached, audio_cached = min(text_cached, text), min(audio_cached, audio)
     given = {
@@ -210,7 +213,8 @@ BROKEN: list[str | bytes] = [
 
 
 @pytest.mark.parametrize("message", BROKEN, ids=lambda message: str(message[:60]))
-def test_what_the_protocol_does_not_allow_is_an_error_of_the_wire(message: str | bytes) -> None:
+def test_realtime_protocol_violation_raises_wire_error(message: str | bytes) -> None:
+    """A message that violates the Realtime protocol raises WireError."""
     with pytest.raises(WireError):
         wire.receive(message)
 
@@ -246,9 +250,10 @@ def test_texts_are_cut_at_their_bounds() -> None:
         (None, None, False, ProviderError),
     ],
 )
-def test_which_refusals_end_a_session_and_what_is_raised_for_them(
+def test_realtime_refusals_have_fatality_and_error_type(
     code: str | None, kind: str | None, fatal: bool, raised: type[ProviderError]
 ) -> None:
+    """Each refusal has the right fatal flag and raises the matching ProviderError."""
     refused = told(failing(code, "So it is.", type=kind))
     assert isinstance(refused, Refused)
     assert refused.fatal is fatal
@@ -320,7 +325,8 @@ def damaged(draw: st.DrawFn) -> str | bytes:
 
 
 @given(damaged() | st.text() | st.binary())
-def test_whatever_comes_is_understood_or_of_no_interest_or_an_error_of_the_wire(message: str | bytes) -> None:
+def test_any_realtime_message_is_read_ignored_or_refused(message: str | bytes) -> None:
+    """The codec reads any message, ignores it, or raises WireError."""
     try:
         event = wire.receive(message)
     except WireError:
@@ -339,7 +345,8 @@ THEIR_HOURS = {
 MULAW = {"type": "audio/pcmu"}
 
 
-def test_a_session_is_set_up_with_all_that_it_has() -> None:
+def test_session_update_contains_every_setting() -> None:
+    """A session update contains every setting of the session."""
     message = wire.session_update(
         instructions="Be brief.",
         voice="marin",
@@ -386,7 +393,8 @@ def test_a_session_is_set_up_with_all_that_it_has() -> None:
     }
 
 
-def test_what_is_not_wanted_is_said_where_it_would_be_the_vendors_default() -> None:
+def test_session_update_disables_unwanted_defaults() -> None:
+    """A session update explicitly disables each OpenAI default that the session does not want."""
     session = json.loads(wire.session_update(instructions="", voice="cedar", turn_detection=None))["session"]
     nobody = {"format": MULAW, "turn_detection": None, "noise_reduction": None, "transcription": None}
     assert session["audio"] == {"input": nobody, "output": {"format": MULAW, "voice": "cedar"}}
@@ -394,7 +402,8 @@ def test_what_is_not_wanted_is_said_where_it_would_be_the_vendors_default() -> N
     assert not {"parallel_tool_calls", "reasoning"} & set(session)
 
 
-def test_the_vendor_judges_turns_by_meaning_if_it_is_asked_to() -> None:
+def test_semantic_turn_detection_is_sent_on_request() -> None:
+    """A session update requests semantic turn detection if the session asks for it."""
     message = wire.session_update(
         instructions="", voice="v", turn_detection=wire.SemanticVAD(eagerness="high", create_response=False)
     )
@@ -471,7 +480,8 @@ def test_the_vendor_judges_turns_by_meaning_if_it_is_asked_to() -> None:
         (wire.delete_item("i"), {"type": "conversation.item.delete", "item_id": "i"}),
     ],
 )  # fmt: skip
-def test_an_intention_is_written_as_the_vendor_wants_it(message: str, sent: dict[str, Any] | None) -> None:
+def test_realtime_commands_match_vendor_format(message: str, sent: dict[str, Any] | None) -> None:
+    """The codec writes each command in the format that OpenAI expects."""
     if sent is None:
         assert message.endswith('"event_id": "e"}')
     else:
@@ -481,16 +491,19 @@ def test_an_intention_is_written_as_the_vendor_wants_it(message: str, sent: dict
 @pytest.mark.parametrize(
     ("role", "kind"), [("system", "input_text"), ("user", "input_text"), ("assistant", "output_text")]
 )
-def test_the_content_of_a_message_is_named_by_who_says_it(role: Any, kind: str) -> None:
+def test_message_content_type_follows_its_role(role: Any, kind: str) -> None:
+    """The content type of a message follows from its role."""
     assert json.loads(wire.add_message(role, "x"))["item"]["content"] == [{"type": kind, "text": "x"}]
 
 
-def test_half_a_character_and_a_quote_do_no_harm() -> None:
+def test_lone_surrogate_and_quote_are_encoded_safely() -> None:
+    """The codec encodes a lone surrogate and a quote as valid JSON."""
     assert json.loads(wire.add_message("user", 'half \ud83d "'))["item"]["content"][0]["text"] == 'half ? "'
 
 
 @pytest.mark.parametrize("parameters", [{"x": b"bytes"}, {"x": float("nan")}])
-def test_a_tool_that_is_not_fit_for_json_is_a_failure(parameters: dict[str, Any]) -> None:
+def test_unencodable_realtime_tool_raises_provider_error(parameters: dict[str, Any]) -> None:
+    """A tool that JSON cannot encode raises ProviderError."""
     with pytest.raises(ProviderError, match=r"session\.update cannot be encoded as JSON") as raised:
         wire.session_change(tools=[ToolDefinition("x", "", parameters)])
     assert isinstance(raised.value, PatterError)

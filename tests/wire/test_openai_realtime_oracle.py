@@ -137,7 +137,8 @@ def test_what_we_send_is_what_the_vendor_knows(name: str) -> None:
 
 @pytest.mark.deep
 @pytest.mark.parametrize("name", SENT)
-def test_a_typo_at_any_depth_of_what_we_send_would_have_been_noticed(name: str) -> None:
+def test_oracle_detects_typo_at_any_depth_sent(name: str) -> None:
+    """The oracle detects a typo at any depth of a message that we send."""
     variants = spoilt(json.loads(SENT[name]))
     assert variants
     for place, message in variants:
@@ -169,7 +170,7 @@ def test_the_betas_words_would_have_been_noticed(message: dict[str, Any]) -> Non
 
 
 @pytest.mark.deep
-def test_all_that_the_vendor_takes_is_sent_or_not_wanted() -> None:
+def test_client_event_types_are_sent_or_listed_unwanted() -> None:
     """A new type would be the signal that the wire has changed."""
     ours = {json.loads(message)["type"] for message in SENT.values()}
     assert set(FROM_US) - ours == {"conversation.item.retrieve", "output_audio_buffer.clear"}
@@ -177,7 +178,7 @@ def test_all_that_the_vendor_takes_is_sent_or_not_wanted() -> None:
 
 # What we understand ---------------------------------------------------------------------------------------------------
 @pytest.mark.deep
-def test_every_event_of_the_vendors_is_understood_or_of_no_interest() -> None:
+def test_server_event_types_are_understood_or_ignored() -> None:
     """A new type would be the signal that the wire has changed."""
     assert set(FROM_THEM) == UNDERSTOOD.keys() | OF_NO_INTEREST
     assert not UNDERSTOOD.keys() & OF_NO_INTEREST
@@ -220,7 +221,8 @@ REQUIRED = {
 @pytest.mark.parametrize("kind", REQUIRED)
 @settings(max_examples=settings().max_examples // 8)  # each is tried for every kind and field
 @given(st.data())
-def test_what_lacks_what_the_models_demand_is_refused_by_both(kind: str, data: st.DataObject) -> None:
+def test_incomplete_realtime_message_fails_both_checks(kind: str, data: st.DataObject) -> None:
+    """The OpenAI models and the codec both refuse a message that lacks a required field."""
     message = data.draw(instances(FROM_THEM[kind]))
     del message[REQUIRED[kind]]
     assert complaints_about(message, FROM_THEM)
@@ -229,7 +231,8 @@ def test_what_lacks_what_the_models_demand_is_refused_by_both(kind: str, data: s
 
 
 @pytest.mark.deep
-def test_a_typo_in_what_comes_would_have_been_noticed() -> None:
+def test_oracle_detects_typo_in_received_event() -> None:
+    """The oracle detects a typo in an event that the server sends."""
     message = {"type": "input_audio_buffer.cleared", "event_id": "e"}
     assert complaints_about(message, FROM_THEM) == []
     assert complaints_about({**message, "typo": 1}, FROM_THEM)
@@ -280,7 +283,8 @@ async def told_in_a_session(script: FakeRealtime, rounds: int) -> RealtimeServer
 
 @pytest.mark.deep
 @pytest.mark.parametrize("fails", [False, True])
-async def test_all_that_our_server_says_is_what_the_vendor_says(fails: bool, autojump_clock: object) -> None:
+async def test_realtime_server_sends_only_vendor_events(fails: bool, autojump_clock: object) -> None:
+    """Every event that our fake server sends fits the OpenAI models."""
     script = FakeRealtime(replies=REPLIES, transcript_delay=0.0, transcript_fails=fails)
     connection = await told_in_a_session(script, 3)
     for _, event in connection.told:
@@ -303,7 +307,8 @@ async def run_client(url: str, key: str, session: dict[str, Any], audio: bytes) 
 
 
 @pytest.mark.deep
-async def test_the_vendors_client_asks_as_we_do_and_understands_our_server() -> None:
+async def test_openai_client_matches_us_and_our_server() -> None:
+    """The OpenAI client sends the same requests as we do and understands our fake server."""
     reply = RealtimeReply(text="Good morning.", seconds=0.6, first_audio=0.0, speed=100.0)
     session = json.loads(SENT["set up"])["session"]
     audio = audible_text.encode("What time is it?", 30)
@@ -344,7 +349,8 @@ async def test_the_vendors_client_asks_as_we_do_and_understands_our_server() -> 
 
 
 @pytest.mark.deep
-async def test_the_vendors_client_is_refused_with_a_wrong_key_and_where_ours_is() -> None:
+async def test_openai_client_with_wrong_key_is_refused() -> None:
+    """Our fake server refuses the OpenAI client with status 401 when its key is wrong, and opens no session."""
     async with serve_openai_realtime() as server:
         done = await run_client(server.url, "wrong", {"type": "realtime"}, b"")
         assert (done.returncode, done.stdout) == (1, b"")

@@ -56,6 +56,7 @@ def test_garbage_is_decoded_whatever_it_is(pieces: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("flood", [b"data: " + b"x" * 1000, b"data: x\n" * 200, b": only a comment " * 100])
-def test_an_event_that_does_not_end_is_given_up(flood: bytes) -> None:
+def test_endless_sse_event_raises_wire_error(flood: bytes) -> None:
+    """An SSE event without an end raises WireError at the size limit."""
     with pytest.raises(WireError, match="must have at most 1000 bytes"):
         decoded(flood)

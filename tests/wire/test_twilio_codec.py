@@ -116,7 +116,8 @@ def test_unknown_fields_are_skipped_wherever_they_are() -> None:
         (json.dumps(media("AAAA")).encode(), "binary"),
     ],
 )
-def test_what_the_protocol_does_not_allow_is_refused_without_quoting_it(message: str | bytes, reason: str) -> None:
+def test_twilio_protocol_violation_is_refused_without_quote(message: str | bytes, reason: str) -> None:
+    """The codec refuses a message that violates the protocol, and the error does not quote it."""
     with pytest.raises(WireError, match=reason) as refused:
         started().receive(message)
     assert "secret" not in str(refused.value)
@@ -140,7 +141,8 @@ def test_nothing_comes_before_start(message: object) -> None:
         ({"mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 16000, "channels": 1}}, "media format"),
     ],
 )
-def test_a_start_that_contradicts_itself_or_the_documentation_is_refused(change: dict[str, Any], reason: str) -> None:
+def test_contradictory_twilio_start_is_refused(change: dict[str, Any], reason: str) -> None:
+    """The codec refuses a start message that contradicts itself or the documentation."""
     body: dict[str, Any] = dict(START["start"])  # type: ignore[call-overload]
     with pytest.raises(WireError, match=reason):
         TwilioCodec().receive(json.dumps(START | {"start": body | change}))
@@ -160,7 +162,8 @@ def test_a_call_without_parameters_has_none() -> None:
         (lambda c: c.clear(), {"event": "clear", "streamSid": "MZ1"}),
     ],
 )
-def test_what_is_sent_has_the_documented_fields_and_no_other(sent: Any, documented: object) -> None:
+def test_twilio_messages_have_only_documented_fields(sent: Any, documented: object) -> None:
+    """Each message that the codec sends has exactly the documented fields."""
     assert json.loads(sent(started())) == documented
 
 
@@ -178,7 +181,8 @@ def test_mark_names_survive_the_way_out_and_in(name: str) -> None:
 
 
 @given(st.text() | st.binary())
-def test_arbitrary_messages_are_refused_or_ignored_and_nothing_else(message: str | bytes) -> None:
+def test_any_twilio_message_is_refused_or_ignored(message: str | bytes) -> None:
+    """For any arbitrary message, the codec raises WireError or returns nothing."""
     for codec in (TwilioCodec(), started()):
         with contextlib.suppress(WireError):
             assert codec.receive(message) is None

@@ -1,6 +1,5 @@
-"""A bounded hand-over between two tasks of a call that never holds up the first: when full, the oldest goes."""
+"""A bounded hand-over between two tasks of a call that never delays the sender: when full, it drops the oldest item."""
 
-from collections import deque
 from typing import Generic, TypeVar
 
 import trio
@@ -9,52 +8,88 @@ T = TypeVar("T")
 
 
 class DropOldestChannel(Generic[T]):
-    """A queue of at most ``bound`` items. Losing old speech is better than delaying marks, hang-ups and new speech."""
+    """A memory channel of at most ``bound`` items. Losing old speech is better than delaying marks, hang-ups and new speech."""
 
     def __init__(self, bound: int) -> None:
-        self._items: deque[T] = deque(maxlen=bound)
-        self._taker: trio.lowlevel.Task | None = None
-        """Who waits in :meth:`take`. An event would do, but 100 times a second and call its cost is worth saving."""
+        self._bound = bound
+        # Lists, because items that wait for one that wakes the task cross together: a channel costs by the send. One
+        # more than the bound, because _buffered can miss one list while a cancellation is on its way to the task.
+        self._send, self._receive = trio.open_memory_channel[list[T]](bound + 1)
+        self._buffered = 0
+        """Lists in the channel. Counted here, because asking the channel costs more than sending through it."""
+        self._held: list[T] = []
+        """Items that must not wake the task that waits. Empty unless one does, and then the channel is empty."""
+        self._taking = False
+        """A task waits in :meth:`take`, or was woken there and has not run yet."""
+        self._waiting = False
+        """That task has not been woken."""
         self.dropped: int = 0
 
     def __repr__(self) -> str:
-        return f"<Feed {len(self._items)}/{self._items.maxlen}, {self.dropped} dropped>"
+        return f"<DropOldestChannel {len(self._held) + self._buffered}/{self._bound}, {self.dropped} dropped>"
+
+    @property
+    def handing_over(self) -> bool:
+        """True while items have left the channel for a task that was woken and has not run yet."""
+        return self._taking and not self._waiting
 
     @property
     def waiting(self) -> int:
         """The number of items that nobody has taken yet."""
-        return len(self._items)
+        return len(self._held) + self._buffered
 
     def put(self, item: T, *, wake: bool = True) -> None:
-        """Add an item; drops the oldest when full. With ``wake`` false, one who waits waits for the next item, too."""
-        if len(self._items) == self._items.maxlen:
+        """Add an item; drop the oldest when full. With ``wake`` false, the item does not wake a task that waits."""
+        if not self._waiting:
+            self._buffer(item)
+            return
+        if len(self._held) == self._bound:
+            del self._held[0]
             self.dropped += 1
-        self._items.append(item)
-        if wake and self._taker is not None:
-            taker, self._taker = self._taker, None
-            trio.lowlevel.reschedule(taker)
+        self._held.append(item)
+        if wake:
+            self._waiting = False
+            self._send.send_nowait(self._held)  # straight to the task, so it does not count as buffered
+            self._held = []
+
+    def _buffer(self, item: T) -> None:
+        if self._buffered >= self._bound:
+            self.dropped += len(self._receive.receive_nowait())
+            self._buffered -= 1
+        self._send.send_nowait([item])
+        self._buffered += 1
 
     async def take(self) -> list[T]:
-        """Return everything that is there, at least one item, oldest first; for one task at a time."""
-        if self._items:
+        """Return everything that is there, oldest first; if nothing is, wait for an item that wakes.
+
+        Raises:
+            trio.BusyResourceError: another task waits.
+        """
+        if self._buffered:
+            # Before anything is taken: a task that is cancelled here leaves all of it to the next one.
             await trio.lowlevel.checkpoint()
-        else:
-            await self._wait()
-        return self.take_nowait()
+            return self.take_nowait()
+        if self._taking:
+            raise trio.BusyResourceError("Only one task at a time can wait for a channel's items; another one waits.")
+        self._taking = self._waiting = True
+        try:
+            items = await self._receive.receive()
+        except trio.Cancelled:
+            # What was put after the cancellation and before this task learnt of it is in the channel, or was held.
+            self._buffered = self._receive.statistics().current_buffer_used
+            for item in self.take_nowait():
+                self._buffer(item)
+            raise
+        finally:
+            self._taking = self._waiting = False
+        return items + self.take_nowait() if self._buffered else items
 
     def take_nowait(self) -> list[T]:
-        """Return everything that is there, oldest first; it may be nothing."""
-        items = list(self._items)
-        self._items.clear()
+        """Return everything that is there, oldest first; it may be nothing. See :attr:`handing_over` for what is not."""
+        items: list[T] = []
+        for _ in range(self._buffered):
+            items += self._receive.receive_nowait()
+        self._buffered = 0
+        items += self._held
+        self._held = []
         return items
-
-    async def _wait(self) -> None:
-        if self._taker is not None:
-            raise trio.BusyResourceError("another task takes from this feed")
-        self._taker = trio.lowlevel.current_task()
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._taker = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)

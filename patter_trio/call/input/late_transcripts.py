@@ -1,9 +1,9 @@
-"""The caller's words where an engine understands speech itself: they arrive late, but in the order of the conversation.
+"""The caller's words when an engine transcribes them: they arrive late, and are reported in the conversation's order.
 
 An utterance is committed, and answered, when its voice is over. The engine transcribes it later, sometimes after its
 answer. Observers still get ``on_transcript`` of the caller before that of the agent: whatever belongs behind an
-utterance's words waits until they are there, for at most :data:`PATIENCE`, or until the next utterance is over. Words
-that arrive even later are still told, and the history has them in their position.
+utterance's words waits until they are there, for at most :data:`TRANSCRIPT_WAIT_S`, or until the next utterance is over.
+Words that arrive even later are still reported, and enter the history at their position.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from patter_trio.net.pulse import Pulse
 TRANSCRIPT_WAIT_S: Final = 2.0
 """Seconds, from the end of an answer, to wait for the words that it answered.
 
-Waiting longer would delay on_transcript of the agent; words that come later are still told.
+Waiting longer would delay on_transcript of the agent; words that come later are still reported.
 """
 
 MAX_LATE_UTTERANCES: Final = 32
@@ -35,7 +35,7 @@ An engine that never transcribes must not fill the memory.
 
 @attrs.define(eq=False)
 class _CommittedTurn:
-    """What the caller said before an answer was heard: one entry, made of one or several commits."""
+    """One message of the caller: one entry of the history, made of one or several commits."""
 
     at: float
     entry: Spoken
@@ -43,7 +43,7 @@ class _CommittedTurn:
     parts: dict[int, str | None] = attrs.field(factory=dict)
     """The words by number of commit; None while they are not known."""
     timed_out: bool = False
-    """True once it was waited for long enough. Its words may still come."""
+    """True once the wait for its words has ended. They may still come."""
 
     @property
     def is_complete(self) -> bool:
@@ -59,7 +59,7 @@ class LateTranscripts:
 
     Args:
         history: the conversation.
-        tell: tells eos and on_transcript.
+        reporter: reports eos and on_transcript.
         commit: tells the engine that an utterance is over; returns the number of the commit.
     """
 
@@ -70,13 +70,13 @@ class LateTranscripts:
         self._turns: list[_CommittedTurn] = []
         """The utterances whose words are not all known, and the newest."""
         self._deferred: list[Callable[[], None]] = []
-        """What waits for the words in front of it, in order."""
+        """Callbacks that wait for the words before them, in order."""
         self._due = trio.Event()
         self._completed = Pulse()
         self._start_part: StartPart | None = None
 
     def __repr__(self) -> str:
-        return f"<LateWords, {self.pending_count} utterances unknown, {len(self._deferred)} things behind them>"
+        return f"<LateTranscripts, {self.pending_count} pending, {len(self._deferred)} deferred callbacks>"
 
     @property
     def pending_count(self) -> int:
@@ -88,7 +88,7 @@ class LateTranscripts:
         self._start_part = start
 
     def commit(self, action: do.CommitUser) -> None:
-        """Commit an utterance: tell eos, and ask the engine for its words."""
+        """Commit an utterance: report eos, and ask the engine for its words."""
         goes_on = action.replaces and bool(self._turns)
         if not goes_on:
             self.settle("another turn began")
@@ -122,7 +122,7 @@ class LateTranscripts:
         self._turns = [*unknown[-MAX_LATE_UTTERANCES:], _CommittedTurn(at, self._history.reserve("user"))]
 
     def on_transcript(self, words: EngineWords) -> None:
-        """Take a transcript of the engine's."""
+        """Handle a transcript from the engine."""
         utterance = next((one for one in self._turns if words.commit in one.parts), None)
         if utterance is None:
             return  # not of an utterance, or of one that is no longer remembered
@@ -151,10 +151,10 @@ class LateTranscripts:
         self._reporter.transcript(now, "user", text, self._history.shown())
 
     def cut(self, reason: str) -> None:
-        """Do nothing: no hook is being waited for."""
+        """Do nothing: an engine has no hook that could still run."""
 
     def after_user_turn(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` when all words are there, or when they were waited for long enough."""
+        """Call ``callback`` when all words are there, or when the wait for them has ended."""
         if not self.pending_count:
             callback()
             return
@@ -166,6 +166,7 @@ class LateTranscripts:
     async def _time_out(self, released: trio.Event) -> None:
         with trio.move_on_after(TRANSCRIPT_WAIT_S):
             await released.wait()
+        # The event of this wait alone: by now self._due may belong to the next one.
         if not released.is_set():
             self._release()
 
@@ -173,12 +174,12 @@ class LateTranscripts:
         self._due.set()
         for utterance in self._turns:
             utterance.timed_out = utterance.timed_out or not utterance.is_complete
-        # Emptied first, because what is called may put something behind words again.
+        # Emptied first, because a callback may defer another one.
         behind, self._deferred = self._deferred, []
         for enter in behind:
             enter()
 
-    def settle(self, reason: str) -> None:  # noqa: ARG002 (there is no hook to blame in the log)
+    def settle(self, reason: str) -> None:  # noqa: ARG002 (without a hook, nothing is logged)
         """Go on without the words that are still missing."""
         self._release()
 

@@ -1,6 +1,6 @@
-"""The caller's voice on its way in, third stop: which words are in it?
+"""The transcription stage: the caller's audio to words.
 
-Two tasks around one session of the recogniser: one hands it the audio, the other takes its results to the inbox.
+Two tasks share one STT session: one sends it the audio, the other posts its results to the inbox.
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,26 +22,26 @@ MAX_UNSENT_FRAMES: Final = 250
 
 
 class Flush:
-    """Asks the recogniser for its last words."""
+    """A request, in the order of the audio, for the STT's last words."""
 
 
 class TranscriptionStage:
-    """Recognition of one call."""
+    """The STT of one call, with a queue before it."""
 
     def __init__(self, post: Callable[[InterimWords | FinalWords | Flushed], None]) -> None:
         self._post = post
         self._feed: DropOldestChannel[tuple[int, bytes | VoiceEdge | Flush]] = DropOldestChannel(MAX_UNSENT_FRAMES)
-        self._put = 0  # samples handed over
-        self._unsettled = False
+        self._put = 0  # samples put into the queue
+        self._unsettled = False  # True from the start of a voice until a final transcript: more words may come
         self._flushing = False
 
     @property
     def dropped(self) -> int:
-        """Pieces of audio that the recogniser was too slow to take."""
+        """The number of items that were dropped because the STT was too slow."""
         return self._feed.dropped
 
     def put(self, item: bytes | VoiceEdge) -> None:
-        """Hand over audio, or an edge of the voice in it."""
+        """Put audio, or an edge of the voice in it, into the queue; never waits."""
         if isinstance(item, VoiceEdge) and item.speaking:
             self._unsettled = True
         self._feed.put((self._put, item))
@@ -49,18 +49,19 @@ class TranscriptionStage:
             self._put += len(item)
 
     def flush(self) -> None:
-        """Have the last words come; the inbox is told ``Flushed`` when none will."""
+        """Ask for the last words; ``Flushed`` is posted when no more will come."""
         if not self._unsettled:
+            # No voice since the last final transcript: nothing to wait for.
             self._post(Flushed())
             return
         self._flushing = True
         self._feed.put((self._put, Flush()))
 
     async def run(self, stt: SpeechToText, language: str, hook_runner: HookRunner | None = None) -> None:
-        """Recognise until cancelled.
+        """Transcribe until cancelled.
 
         Raises:
-            ProviderError: the recogniser cannot be had, or failed.
+            ProviderError: the STT cannot be opened, or failed.
         """
         async with (
             open_with_timeout(stt.open(language=language), stt.provider) as session,
@@ -68,6 +69,7 @@ class TranscriptionStage:
         ):
             accepts = session.accepts or stt.accepts
             hook_stream = None if hook_runner is None else hook_runner.incoming(accepts)
+            # Sending has a task of its own: a slow STT that takes no audio must not hold up its results.
             nursery.start_soon(self._send, session, accepts, hook_stream)
             hooked = hook_runner is not None and bool(hook_runner.given("after_stt"))
             async for result in session.transcripts():
@@ -94,7 +96,7 @@ class TranscriptionStage:
         sent = 0
         while True:
             for position, item in await self._feed.take():
-                if position > sent:  # silence stands for what was dropped, so that the edges' offsets hold
+                if position > sent:  # silence replaces dropped audio, so that the offsets of the edges stay right
                     await outgoing.silence(position - sent)
                     sent = position
                 match item:
@@ -104,12 +106,12 @@ class TranscriptionStage:
                     case VoiceEdge():
                         await session.voice(item)
                     case Flush():
-                        await outgoing.push()  # the words in what the resampler holds back are wanted, too
+                        await outgoing.push()  # first, because the last word may be in what the resampler holds back
                         await session.flush()
 
 
 class _Outgoing:
-    """The caller's audio on its way into a recogniser: through the hooks, then into the format that it accepts."""
+    """The way of the caller's audio into an STT session: through the hooks, then into the format that it accepts."""
 
     def __init__(
         self,
@@ -119,7 +121,7 @@ class _Outgoing:
     ) -> None:
         self._session = session
         self._hook_stream = hook_stream
-        # Hooks that want 16-bit samples give them, too: another coding as mu-law would only add noise.
+        # Hooks take and return 16-bit samples: encoding their result as mu-law again would only add noise.
         self._shown_as_pcm = hook_stream is not None and accepts != MULAW_8K
         self._converter = converter(PCM16_8K if self._shown_as_pcm else MULAW_8K, accepts, Quality.LOW_DELAY)
 
@@ -130,12 +132,12 @@ class _Outgoing:
         await self._give(bytes(2 * samples) if self._shown_as_pcm else bytes([g711.SILENCE]) * samples)
 
     async def push(self) -> None:
-        """Have what the resampler holds back go out."""
+        """Send the audio that the resampler holds back."""
         if self._converter is not None and (rest := self._converter.flush()):
             await self._session.send(rest)
 
     async def _give(self, audio: bytes) -> None:
         if self._converter is None:
             await self._session.send(audio)
-        elif converted := self._converter.convert(audio):  # nothing, while all of it is held back
+        elif converted := self._converter.convert(audio):  # empty while the resampler holds back all of it
             await self._session.send(converted)

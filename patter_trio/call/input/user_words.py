@@ -31,23 +31,23 @@ Together with the STT's last words and closing the stream, the call then ends wi
 """
 
 AfterTranscribe = Callable[[str], Awaitable[str]]
-"""``after_transcribe``: takes words and returns words; an empty text is a veto."""
+"""``after_transcribe``: takes words and returns words; an empty text vetoes the turn."""
 
 _log = logging.getLogger("patter_trio.events")
 
 
 @attrs.frozen(eq=False)
 class _PendingTurn:
-    """Committed words that the hook has not answered about yet."""
+    """Committed words for which the hook has not returned yet."""
 
     text: str
     at: float
     reports: bool
-    """True if on_transcript is still to be told; False if late words amend what it was told already."""
+    """True if on_transcript has not been emitted yet; False if late words amend an entry that was reported."""
 
 
 class UserTurns:
-    """Enters the caller's words in the history, and tells on_transcript."""
+    """The log of the caller's turns in a pipeline: enters their words in the history and emits on_transcript."""
 
     def __init__(self, history: History, reporter: CallReporter) -> None:
         self._history = history
@@ -58,16 +58,17 @@ class UserTurns:
         self._after_transcribe: AfterTranscribe | None = None
 
     def __repr__(self) -> str:
-        return f"<UserWords {self._waiting!r}>"
+        return f"<UserTurns {self._waiting!r}>"
 
     def use_hook(self, after_transcribe: AfterTranscribe) -> None:
-        """Ask the agent's hook, which the call knows from here on, about every utterance."""
+        """Run the agent's hook, which the call knows from here on, on every utterance."""
         self._after_transcribe = after_transcribe
 
     def commit(self, action: do.CommitUser) -> None:
-        """Commit an utterance: tell eos, and enter its words."""
+        """Commit an utterance: report eos, and enter its words."""
         self._reporter.eos(action.at, action.trigger, action.trailing_silence, action.text)
         if not action.replaces:
+            # A new message: words that still wait belong to the one before, and enter the history first.
             self.settle("another turn began")
             self._entry = None
         self._take(_PendingTurn(action.text, action.at, reports=True))
@@ -84,7 +85,7 @@ class UserTurns:
         self._take(_PendingTurn(action.text, action.at, reports=True))
 
     def cut(self, reason: str) -> None:
-        """Take the end of the reply that was to answer: waiting words pass unchanged, unless the caller goes on."""
+        """Handle the end of the reply that was to answer: waiting words pass unchanged, unless the caller goes on."""
         if self._waiting is None:
             return
         if reason in ("retracted", "amended"):
@@ -94,7 +95,7 @@ class UserTurns:
             self.settle(reason)
 
     def after_user_turn(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` at once: words that wait belong to a reply that has not begun, so nothing comes behind them."""
+        """Call ``callback`` at once: waiting words belong to a reply that has not begun, so nothing follows them yet."""
         callback()
 
     def settle(self, reason: str) -> None:
@@ -102,17 +103,18 @@ class UserTurns:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             _log.warning(
-                "call %s: after_transcribe had not answered (%s); the original passes", current_call.get(), reason
+                "call %s: after_transcribe had not returned (%s); the original passes", current_call.get(), reason
             )
             self._enter(waiting, waiting.text, trio.current_time())
 
     async def run_hook(self) -> bool:
-        """Ask the hook about the words that wait. Return True if there is something to answer."""
+        """Run the hook on the words that wait. Return True if there is something to answer."""
         waiting = self._waiting
         if waiting is None or self._after_transcribe is None:
             return True
+        # May take up to the hook's deadline; the session loop goes on meanwhile.
         text = await self._after_transcribe(waiting.text)
-        # Other words, or the end of the reply, have overtaken this answer of the hook.
+        # During the await other words came, or the reply ended: this result of the hook no longer counts.
         if self._waiting is not waiting:
             return False
         self._waiting = None
@@ -124,7 +126,7 @@ class UserTurns:
         return bool(text)
 
     async def last(self) -> None:
-        """Ask the hook about the call's last words, within :data:`LAST_WORDS_TIMEOUT_S`."""
+        """Run the hook on the call's last words, within :data:`LAST_WORDS_TIMEOUT_S` seconds."""
         with trio.move_on_after(LAST_WORDS_TIMEOUT_S):
             await self.run_hook()
 

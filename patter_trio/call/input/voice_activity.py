@@ -1,7 +1,7 @@
-"""The caller's voice on its way in, second stop: is there a voice in it?
+"""The voice activity stage: finds where voices begin and end in the caller's audio.
 
-Frames come from the reader by a feed that it never waits for. Each goes through the voice detector and on to the
-recogniser, the edges that it completes behind it, so that a gated recogniser sees both in the order of the audio.
+The reader puts frames into a queue without waiting. Each frame passes the VAD and goes on to the STT or engine, followed
+by the edges that it completes, so that a gated STT gets both in the order of the audio.
 """
 
 import logging
@@ -21,19 +21,19 @@ from patter_trio.errors import ProviderError
 from patter_trio.user_code.context import current_call
 
 MAX_WAITING_FRAMES: Final = 50
-"""1 s of 20 ms frames between reader and detector; behind that much, old speech is useless."""
+"""1 s of 20 ms frames between reader and VAD; when the VAD is further behind, old speech is useless."""
 MAX_PIECE_SAMPLES: Final = RATE // 10
-"""Most samples that are listened to at once: a lump of audio must not hold up other calls for longer than 0.1 s of it takes."""
+"""0.1 s of audio for the VAD at once; a longer piece would hold up the other calls."""
 MAX_RECENT_SAMPLES: Final = 8 * RATE
-"""Samples kept for a turn detector."""
+"""8 s of audio kept for a turn detector."""
 VERDICT_TIMEOUT_S: Final = 0.3
-"""Seconds that a turn detector has; after that there is no hint, and silence decides."""
+"""Seconds that a turn detector has for its verdict; after that, silence decides."""
 
 _log = logging.getLogger("patter_trio.call")
 
 
 class VoiceActivityStage:
-    """Voice activity of one call."""
+    """The VAD of one call, with a queue before it."""
 
     def __init__(
         self,
@@ -57,14 +57,14 @@ class VoiceActivityStage:
         self._frames: DropOldestChannel[tuple[int, bytes]] = DropOldestChannel(MAX_WAITING_FRAMES)
 
     def put(self, position: int, audio: bytes) -> None:
-        """Take the caller's audio that begins ``position`` samples after the call's first; never waits."""
+        """Put audio that begins ``position`` samples after the call's first one into the queue; never waits."""
         end = position + len(audio)
-        # Woken when the detector can say something new: a third fewer wake-ups, and no edge is noticed later for it.
+        # The task is woken only when a window of the VAD is full: a third fewer wake-ups, and no edge comes later.
         self._frames.put((position, audio), wake=end // self._window > self._fed // self._window)
 
     @property
     def dropped(self) -> int:
-        """Frames that the detector was too slow to take."""
+        """The number of frames that were dropped because the VAD was too slow."""
         return self._frames.dropped
 
     def recent(self) -> g711.Samples:
@@ -72,10 +72,11 @@ class VoiceActivityStage:
         return np.concatenate(self._recent)[-MAX_RECENT_SAMPLES:] if self._recent else np.zeros(0, np.int16)
 
     async def ask_detector(self, detector: TurnDetector | None, generation: int) -> None:
-        """Ask a turn detector about the utterance so far, and post its verdict, if there is one in time."""
+        """Ask a turn detector about the utterance so far, and post its verdict if it comes in time."""
         if detector is None:
             return
         with trio.move_on_after(VERDICT_TIMEOUT_S):
+            # A task of its own for each question; the generation tells the turn machine whether it is still current.
             try:
                 complete = await detector.complete(self.recent())
             except ProviderError as error:
@@ -84,12 +85,13 @@ class VoiceActivityStage:
             self._post(Verdict(generation, complete))
 
     def finish(self, on_finished: Callable[[], None]) -> None:
-        """The caller is gone: let the recogniser have what the detector was not shown yet, and then do that.
+        """Pass on the audio that still waits, without the VAD, and then call ``on_finished``: the caller is gone.
 
-        At once, or behind what the detector is being shown.
+        This happens at once, or after the audio that the VAD is processing now.
         """
         self._on_finished = on_finished
-        if not self._detecting:
+        # Frames on their way to the detector's task would be overtaken by those behind them, so that task finishes.
+        if not (self._detecting or self._frames.handing_over):
             self._finish()
 
     def _finish(self) -> None:
@@ -102,7 +104,7 @@ class VoiceActivityStage:
         """Detect voice until cancelled.
 
         Raises:
-            ProviderError: the detector failed.
+            ProviderError: the VAD failed.
         """
         async with self._vad.open() as session:
             self._window = session.window
@@ -111,7 +113,7 @@ class VoiceActivityStage:
                 self._detecting = True
                 for start in range(0, len(audio), MAX_PIECE_SAMPLES):
                     if start:
-                        await trio.lowlevel.checkpoint()
+                        await trio.lowlevel.checkpoint()  # lets the other calls run between two pieces
                     await self._listen(session, audio[start : start + MAX_PIECE_SAMPLES])
                 self._detecting = False
                 self._finish()
@@ -119,6 +121,7 @@ class VoiceActivityStage:
     async def _listen(self, session: VoiceActivitySession, audio: bytes) -> None:
         samples = g711.decode(audio)
         edges = await session.feed(samples)
+        # The audio before its edges: an edge's offset lies within audio that was passed on.
         self._to_transcription(audio)
         if self._remember:
             self._keep(samples)
@@ -128,11 +131,11 @@ class VoiceActivityStage:
             self._post(VoiceStarted(at, edge.confidence) if edge.speaking else VoiceEnded(at, edge.confidence))
 
     async def _next(self) -> bytes:
-        """Return the audio that waits."""
+        """Wait for audio, and return all of it that waits."""
         return self._joined(await self._frames.take())
 
     def _joined(self, frames: list[tuple[int, bytes]]) -> bytes:
-        """Return frames as one piece of audio; silence stands for what was dropped, so that positions hold."""
+        """Return frames as one piece of audio; silence replaces dropped frames, so that positions stay right."""
         parts: list[bytes] = []
         for position, audio in frames:
             if position > self._fed:
@@ -143,5 +146,6 @@ class VoiceActivityStage:
 
     def _keep(self, samples: g711.Samples) -> None:
         self._recent.append(samples)
+        # Joined at twice the length only, so that not every frame copies the whole 8 s.
         if sum(len(part) for part in self._recent) > 2 * MAX_RECENT_SAMPLES:
             self._recent = [self.recent()]

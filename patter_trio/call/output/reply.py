@@ -1,8 +1,8 @@
-"""One reply of the agent: thought, cut into sentences, spoken into its lane. All of it lives in one cancel scope.
+"""One reply of the agent: generated, cut into sentences, and spoken into its playout queue, in one cancel scope.
 
-``think`` and ``speak`` are two tasks joined by a channel of sentences, so that the first sentence is heard while the
-second is still being thought. Cancelling the scope stops both, wherever they are; what they leave behind is a lane that
-swallows.
+``_think`` and ``_speak`` are two tasks joined by a channel of sentences, so that the caller hears the first sentence
+while the second one is still being generated. Cancelling the scope stops both at any await; the playout queue, closed by
+the cut, discards audio that still arrives.
 """
 
 import logging
@@ -44,11 +44,11 @@ from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
 MAX_WAITING_SENTENCES: Final = 8
-"""Sentences between mind and voice; a mind that is further ahead waits."""
+"""Sentences between responder and TTS; a responder that is further ahead waits."""
 MAX_PLAYOUT_SAMPLES: Final = 30 * RATE
-"""30 s of audio in a lane; a voice that is further ahead waits."""
+"""30 s of audio in a playout queue; a TTS that is further ahead waits."""
 ON_MESSAGE_TIMEOUT_S: Final = 30.0
-"""Seconds that ``on_message`` has for its answer, or for each next piece of it."""
+"""Seconds that ``on_message`` has for its answer, or for each next piece of a streamed one."""
 
 Post = Callable[[TokenArrived | AudioArrived | Produced | ReplyFailed], None]
 EmitFact = Callable[[InternalEvent], None]
@@ -56,19 +56,19 @@ EmitFact = Callable[[InternalEvent], None]
 
 
 class AnswerPhase(Enum):
-    """Where the answer of a model with tools is, between its texts."""
+    """A phase of an answer with tools, yielded between its texts."""
 
     TOOLS = "tools"
-    """The model has spoken, and waits for tools: what it said is to be heard meanwhile."""
+    """The LLM has called tools; the caller hears its text so far while they run."""
     MODEL = "model"
-    """The tools have answered: the model is asked again."""
+    """The tools have answered, and the LLM is asked again."""
     OVER = "over"
-    """The model has said everything, and calls no tool; only its connection remains to be closed."""
+    """The LLM has finished without calling a tool; only its connection remains to be closed."""
 
 
 @attrs.frozen
 class ProgressText:
-    """A text to be spoken that is not the model's: the progress of a tool."""
+    """A spoken text that is not the LLM's: the progress of a tool."""
 
     text: str
 
@@ -78,7 +78,7 @@ AnswerSource = Callable[[], AbstractAsyncContextManager[AsyncIterator[str | Answ
 Prepare = Callable[["Reply"], Awaitable[AnswerSource | None]]
 """Runs the hooks before the answer and returns its source; None if there is nothing to answer."""
 MakeHooks = Callable[[Callable[..., None]], ReplyHooks]
-"""Makes one reply's hooks; its argument emits facts about that reply."""
+"""Makes the hooks of one reply; its argument emits internal events about that reply."""
 
 _log = logging.getLogger("patter_trio.call")
 
@@ -87,12 +87,12 @@ class Reply:
     """A reply: its number, its turn, its playout queue, and the scope that everything made for it runs in.
 
     Args:
-        number: counts the call's replies.
-        turn: the turn that it belongs to.
+        number: the number of the reply within the call.
+        turn: the turn to which the reply belongs.
         emit_fact: emits internal events.
-        language: the agent's, for splitting sentences.
-        make_hooks: makes the hooks that see the reply's text and audio.
-        prepare: makes the source of the answer within the reply's scope, instead of the one given to :meth:`run`.
+        language: the agent's language, for splitting sentences.
+        make_hooks: makes the hooks for the reply's text and audio.
+        prepare: runs hooks within the reply's scope and returns the answer source, instead of that given to :meth:`run`.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Reply:
         return f"<Reply {self.number} of turn {self.turn}, {self.playout!r}>"
 
     def emit_fact(self, event: InternalEvent) -> None:
-        """Report an internal event, if anyone observes this reply."""
+        """Emit an internal event, if this reply has observers."""
         if self._emit_fact is not None:
             self._emit_fact(event)
 
@@ -135,7 +135,7 @@ class Reply:
     async def _noting(
         self, failed: type[LlmFailed | TtsFailed], part: Callable[..., Awaitable[None]], *arguments: object
     ) -> None:
-        """Run a part; report the first exception as ``failed``. Parts that it takes along have not failed themselves."""
+        """Run a part; emit its first exception as ``failed``. A part that is cancelled because of it has not failed."""
         try:
             await part(*arguments)
         except (ProviderError, invoke.ApplicationError, ExceptionGroup) as error:
@@ -151,11 +151,13 @@ class Reply:
     async def run(
         self, source: AnswerSource, voice: TextToSpeechSession, emits: AudioFormat, writer: CarrierWriter, post: Post
     ) -> None:
-        """Think and speak; the inbox is told how it went, unless the scope was cancelled."""
+        """Generate and speak the reply, and post its success or failure unless the scope was cancelled."""
+        # In this task, before the nursery: the tasks of the nursery inherit the context.
         usage_sink.set(self._used)
         with self.scope:
             try:
                 async with trio.open_nursery() as nursery:
+                    # Bounded: when the TTS falls behind, the responder waits, and with it the LLM's connection.
                     sentences, to_voice = trio.open_memory_channel[str](MAX_WAITING_SENTENCES)
                     nursery.start_soon(self._noting, LlmFailed, self._think, source, sentences, post)
                     feed = self._feed_of(emits, writer, post, nursery)
@@ -169,12 +171,13 @@ class Reply:
                 self._all_made(writer, post)
 
     def _all_made(self, writer: CarrierWriter, post: Post) -> None:
+        # In this order: Produced says that the playout queue is complete.
         self.playout.end()
         writer.wake()
         post(Produced(self.number))
 
     async def _think(self, source: AnswerSource, sentences: trio.MemorySendChannel[str], post: Post) -> None:
-        async with sentences:
+        async with sentences:  # closing it ends the TTS's text, also if the turn is vetoed
             prepared = source if self.prepare is None else await self.prepare(self)
             if prepared is None:
                 self.emit_fact(TurnVetoed(self.number, self.turn))
@@ -182,7 +185,7 @@ class Reply:
                 await self._answer(prepared, sentences, post)
 
     async def _answer(self, source: AnswerSource, sentences: trio.MemorySendChannel[str], post: Post) -> None:
-        """Follow the answer through its phases, and send each sentence to the synthesiser as soon as it is whole."""
+        """Follow the answer through its phases, and send each sentence to the TTS as soon as it is complete."""
         chunker = SentenceChunker(language=self.language)
         self._begin_thinking()
         async with source() as pieces:
@@ -193,31 +196,31 @@ class Reply:
                     case ProgressText():
                         await self._send_all([*chunker.flush(), piece.text], sentences)
                     case AnswerPhase.TOOLS:
-                        self._begin(post)  # the call of a tool is made of tokens, too
+                        self._begin(post)  # a tool call consists of tokens, too
                         self._end_thinking()
                         await self._send_all(chunker.flush(), sentences)
                     case AnswerPhase.MODEL:
                         self._begin_thinking()
                     case AnswerPhase.OVER:
                         await self._finish(chunker, sentences)
-            # For sources without phases; a second time, nothing is left. Inside the block, since closing may take long.
+            # For sources without phases; after OVER nothing is left. Inside the block, because closing may take long.
             await self._finish(chunker, sentences)
 
     async def _take_text(
         self, text: str, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str], post: Post
     ) -> None:
-        """Take a piece of the model's text, and send the sentences that it completes."""
+        """Add a piece of the LLM's text, and send the sentences that it completes."""
         if not text:
-            return  # some models open an answer with an empty piece: it must not count as the first token
+            return  # some LLMs begin an answer with an empty piece, which must not count as the first token
         self._begin(post)
         if not is_sayable(text):
-            raise ProviderError("half a character is no text that can be said")
+            raise ProviderError("The text contains a lone surrogate (invalid Unicode).")
         self.emit_fact(LlmChunk(self.number, self.turn, text))
         await self._send_all(chunker.push(text if self.hooks is None else await self.hooks.piece(text)), sentences)
 
     async def _finish(self, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
-        """Send what is left of the text, with what ``on_response`` made of it."""
-        self._end_thinking()
+        """Send the rest of the text; if ``on_response`` held the answer back, that is the whole rewritten answer."""
+        self._end_thinking()  # before the hook, whose time is not the LLM's
         rest = chunker.push("" if self.hooks is None else await self.hooks.rest())
         await self._send_all([*rest, *chunker.flush()], sentences)
 
@@ -231,7 +234,7 @@ class Reply:
             self.emit_fact(LlmFinished(self.number, self.turn))
 
     def _begin(self, post: Post) -> None:
-        """Post the first token, with the first piece of the answer whatever it is; an engine's audio may come first."""
+        """Post ``TokenArrived`` once, at the first piece of the answer of any kind; from an engine it may be audio."""
         if not self._begun:
             self._begun = True
             post(TokenArrived(self.number))
@@ -248,7 +251,7 @@ class Reply:
         )
 
     def _sounds(self, post: Post) -> None:
-        """The first audio is in the lane."""
+        """Report that the first audio is in the playout queue."""
         self.emit_fact(TtsFirstAudio(self.number, self.turn))
         post(AudioArrived(self.number))
 
@@ -257,7 +260,7 @@ class Reply:
     ) -> None:
         async with sentences, voice.speak(sentences) as chunks:
             async for chunk in chunks:
-                await feed.put(chunk)
+                await feed.put(chunk)  # waits while the playout queue is full, and so slows the TTS down
             await feed.finish()
         self.emit_fact(TtsFinished(self.number, self.turn))
 
@@ -266,16 +269,18 @@ class Reply:
             sentence = await self.hooks.sentence(sentence)
             if not sentence:
                 return
+        # Before the send: the TTS may begin to speak before this task runs again, and its events come after this one.
         self.emit_fact(SentenceStarted(self.number, self.turn, sentence))
         try:
             await sentences.send(sentence)
         except trio.BrokenResourceError as error:
-            ended = ProviderError("the synthesiser ended before its text did")
+            # _speak has returned and closed its end although there is more text.
+            ended = ProviderError("the TTS ended before its text did")
             self._emit_failure(TtsFailed, ended)
             raise ended from error
 
 
-# Where answers come from ----------------------------------------------------------------------------------------------
+# Answer sources ----------------------------------------------------------------------------------------------
 # These are plain async generators under ``aclosing``: none holds a cancel scope or a nursery open while it yields, so they
 # need no task and no channel, which would cost each token about 30 us.
 def from_text(text: str) -> AnswerSource:
@@ -294,7 +299,7 @@ async def _once(text: str) -> AsyncGenerator[str, None]:
 
 
 def from_llm(llm: LanguageModel, messages: Sequence[Message]) -> AnswerSource:
-    """Return the source that asks a language model without tools."""
+    """Return the source that asks an LLM without tools."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[str]]:
@@ -305,16 +310,16 @@ def from_llm(llm: LanguageModel, messages: Sequence[Message]) -> AnswerSource:
 
 
 async def _texts(items: AsyncIterator[str | ToolCall]) -> AsyncGenerator[str, None]:
-    """Yield a model's text; log and ignore calls of tools, since the model was offered none."""
+    """Yield an LLM's text; log and ignore tool calls, since the LLM was offered no tools."""
     async for item in items:
         if isinstance(item, str):
             yield item
         else:
-            _log.warning("call %s: the model called %r, and has no tools", current_call.get(), item.name)
+            _log.warning("call %s: the LLM called the tool %r, but has no tools", current_call.get(), item.name)
 
 
 def from_callback(function: Callable[..., Any], *arguments: object) -> AnswerSource:
-    """Return the source that asks the application's ``on_message``: a function, a coroutine or an async generator."""
+    """Return the source that calls the application's ``on_message``: a function, a coroutine or an async generator."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[str]]:
@@ -335,9 +340,8 @@ async def _timed(pieces: invoke.UserIterator) -> AsyncGenerator[str, None]:
     """Yield the pieces of ``on_message``, each within the deadline and checked to be text."""
     while True:
         try:
-            with _answering(
-                pieces.function
-            ):  # around the wait alone: what the reply does with a piece has its own time
+            # Around the wait alone: the time that the reply takes with a piece does not count.
+            with _answering(pieces.function):
                 piece = await anext(pieces)
         except StopAsyncIteration:
             return
@@ -346,7 +350,7 @@ async def _timed(pieces: invoke.UserIterator) -> AsyncGenerator[str, None]:
 
 @contextmanager
 def _answering(function: Callable[..., Any]) -> Iterator[None]:
-    """Turn the end of the deadline into a failure that names the function."""
+    """Limit the time of the block, and raise a timeout that names the function."""
     try:
         with trio.fail_after(ON_MESSAGE_TIMEOUT_S):
             yield

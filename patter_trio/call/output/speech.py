@@ -1,8 +1,8 @@
-"""From a synthesiser's or an engine's speech to a reply's playout queue: converted, shown to the hooks, written as mu-law.
+"""The way from a TTS's or an engine's speech to a reply's playout queue: conversion, hooks, mu-law.
 
-mu-law at 8 kHz goes straight through. Everything else has a converter of its own for each reply. What a resampler holds
-back, 160 ms at most, comes out when the reply ends, and also when the carrier is about to run dry: before a tool answers
-or the application writes its next sentence, the caller must not wait seconds for the end of a word.
+mu-law at 8 kHz passes unconverted. For any other format, each reply has its own converter. The resampler holds back
+160 ms at most. That audio is pushed out when the reply ends, and also before the carrier runs out of audio: while a tool
+runs, or the application writes its next sentence, the caller must not wait seconds for the end of a word.
 """
 
 from collections.abc import Callable
@@ -19,19 +19,19 @@ from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.speech import SpeechConverter
 
 DRY_LEAD_S: Final = 0.1
-"""Seconds of audio that the carrier has left when held-back speech is pushed out: one message of media, 100 ms."""
+"""Seconds of audio that the carrier has left when held-back speech is pushed out: one media message of 100 ms."""
 
 
 class SpeechFeed:
-    """The speech of one reply on its way into its queue.
+    """The way of one reply's speech into its playout queue.
 
     Args:
-        playout: where it goes.
+        playout: the reply's playout queue.
         emits: the format of chunks that do not name another one.
-        writer: paces it, and sends it.
-        bound: samples that may wait in the queue; a voice that is further ahead waits.
-        hooks: those that want to see the audio.
-        begun: called once, with the first audio that reaches the queue.
+        writer: sends the audio, and says when there is room for more.
+        bound: samples that may wait in the queue; a provider that is further ahead waits.
+        hooks: the hooks for the audio.
+        begun: called once, at the first audio that reaches the queue.
         start_soon: starts a task that pushes out held-back speech before the carrier runs dry; without it the reply
             itself has to :meth:`push` where it pauses.
     """
@@ -56,7 +56,7 @@ class SpeechFeed:
         self._begun = begun
         self._start_soon = start_soon
         self._converter: SpeechConverter | None = None
-        # Held while converted chunks are handed over: two tasks do that, and a hook may take its time.
+        # Held while converted chunks go through the hooks: two tasks do that, and their chunks must stay in order.
         self._turn = trio.Lock()
         self._held = trio.Event()
         self._pushing = trio.CancelScope()
@@ -65,7 +65,8 @@ class SpeechFeed:
         return f"<SpeechFeed {self._emits} into {self._playout!r}, {self._converter}>"
 
     async def put(self, chunk: SpeechChunk) -> None:
-        """Take the next speech; waits while too much of it waits in the queue."""
+        """Convert the next chunk, and put it into the queue; wait first while the queue is full."""
+        # Before the lock: a full queue must not keep held-back speech from being pushed out.
         await self._writer.wait_for_room(self._playout, self._bound)
         made = chunk.format or self._emits
         if made == self._target and self._converter is None:
@@ -77,23 +78,25 @@ class SpeechFeed:
         self._held.set()
 
     async def push(self) -> None:
-        """Have what is held back come out: speech pauses here, or ends."""
+        """Push out the speech that the converter holds back, because speech pauses here, or ends."""
         if self._converter is not None:
             async with self._turn:
                 for part in self._converter.rest():
                     await self._hand_over(part)
 
     async def finish(self) -> None:
-        """Have the rest come out: this was all of the reply."""
+        """Push out the rest, because this was all of the reply."""
         if self._converter is None:
             return
-        async with self._turn:  # cancelled elsewhere, the task would lose what it is handing over
+        # Under the lock: cancelled while it holds the lock itself, the task would lose the chunk that it is passing on.
+        async with self._turn:
             self._pushing.cancel(reason="all of the reply was spoken")
         await self.push()
 
     def _converted(self, chunk: SpeechChunk, made: AudioFormat) -> list[SpeechChunk]:
         before: list[SpeechChunk] = []
         if self._converter is None or self._converter.source != made:
+            # A new format needs a new converter; what the old one holds back comes first.
             before = [] if self._converter is None else self._converter.rest()
             first, self._converter = self._converter is None, SpeechConverter(made, self._target)
             if first and self._start_soon is not None and made.rate != RATE:
@@ -117,9 +120,10 @@ class SpeechFeed:
                 await self._held.wait()
                 if self._playout.put_samples:
                     await self._writer.wait_until_dry(self._playout, DRY_LEAD_S)
-                else:  # all of it is held back, so the queue does not open; more is usually on its way
+                else:  # all audio so far is held back, so the queue does not open; more usually follows soon
                     await trio.sleep(DRY_LEAD_S)
                     if self._playout.put_samples:
                         continue
+                # Reset before the push: a chunk that comes during it is noticed.
                 self._held = trio.Event()
                 await self.push()

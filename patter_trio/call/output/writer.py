@@ -1,7 +1,7 @@
-"""The agent's voice on its way out: the one task that writes to the carrier's socket.
+"""The writer: the only task that writes to the carrier's socket.
 
-What to send, and when, the playback ledger says; this is the task around it. Cutting a reply is a plain function, so
-that nothing can be half done: it changes the ledger and wakes the writer, whose next message is ``clear``.
+The playback ledger decides what to send and when; the writer sends it. Cutting a reply is a plain function, so that it
+cannot be half done: it changes the ledger and wakes the writer, whose next message is ``clear``.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ from patter_trio.net.pulse import Pulse
 from patter_trio.net.websocket import WebSocket
 
 STALL_TIMEOUT_S: Final = 5.0
-"""Seconds without progress after which a carrier that does not read counts as gone."""
+"""Seconds for one message to be sent, after which a carrier that does not read counts as gone."""
 
 
 class Stalled(PatterConnectionError):
@@ -38,10 +38,10 @@ class CarrierWriter:
     """Sends the open reply's audio in the carrier's protocol.
 
     Args:
-        socket: the carrier's; nothing else may send on it.
-        codec: encodes messages for it.
-        post: takes what the turn machine needs to know.
-        on_sent: takes every piece of audio after it was sent.
+        socket: the carrier's socket; no other task may send on it.
+        codec: encodes messages in the carrier's protocol.
+        post: posts inputs for the turn machine.
+        on_sent: called with each piece of audio after it was sent.
     """
 
     def __init__(
@@ -54,57 +54,60 @@ class CarrierWriter:
         self._socket = socket
         self._codec = codec
         self._post = post
-        self._wake = trio.Event()  # kept until the writer has seen it: it may be set between its look and its wait
+        # Not a Pulse: it stays set until the writer has seen it, since wake() may come while the writer is sending.
+        self._wake = trio.Event()
         self._progress = Pulse()
         self._drained_posted: tuple[int, int] | None = None
         self._playout: PlayoutQueue | None = None
         self.playback: Playback = Playback()
         self._on_sent = on_sent
+        # The socket queues its own frames (pong, ping, close) and wakes the writer, which sends them.
         socket.share_sending(self.wake)
 
     def __repr__(self) -> str:
-        return f"<Egress {self.playback!r}>"
+        return f"<CarrierWriter {self.playback!r}>"
 
     def wake(self) -> None:
-        """Have the writer look at the ledger again."""
+        """Wake the writer, so that it reads the ledger again."""
         self._wake.set()
 
     def open(self, playout: PlayoutQueue) -> None:
-        """Let a lane's audio go out."""
+        """Begin to send a playout queue's audio."""
         self._playout = playout
         self.playback.open(playout)
         self.wake()
 
     def close(self) -> HeardSpeech:
-        """End the open lane, all of which was played."""
+        """Close the open playout queue after all of it was played; return what the caller heard."""
         self._playout = None
         return self.playback.close()
 
     def cut(self, now: float) -> HeardSpeech:
-        """Silence the open lane; return what was heard."""
+        """Cut the open playout queue; return what the caller heard."""
         self._playout = None
         heard = self.playback.cut(now)
         self.wake()
         return heard
 
     def reached(self, name: str, now: float) -> None:
-        """Take a mark that the carrier reports."""
+        """Handle a mark that the carrier returned."""
         self.playback.reached(name, now)
         self._post_drained()
         self.wake()
 
     def hang_up(self) -> None:
-        """Have the writer close the stream, behind what is being sent."""
+        """Make the writer close the stream after the current message."""
         self.playback.hang_up()
         self.wake()
 
     async def wait_for_room(self, playout: PlayoutQueue, samples: int) -> None:
-        """Wait until fewer than ``samples`` wait in the lane; a cut lane has room for ever."""
+        """Wait until fewer than ``samples`` wait in a playout queue; return at once for one that was cut."""
+        # No await between the check and the wait, as Pulse requires.
         while playout.waiting >= samples and not playout.is_cut:
             await self._progress.wait()
 
     async def wait_until_dry(self, playout: PlayoutQueue, lead: float) -> None:
-        """Wait until nothing waits in an open lane, and the carrier has at most ``lead`` seconds of audio left to play."""
+        """Wait until an open playout queue is empty, and the carrier has at most ``lead`` seconds of audio left."""
         while True:
             if playout is not self._playout or playout.waiting:
                 await self._progress.wait()
@@ -118,6 +121,7 @@ class CarrierWriter:
         playout = self._playout
         if playout is None or not playout.sent_samples or not self.playback.drained:
             return
+        # Once for each amount sent: a playout queue may run empty, get more audio, and run empty again.
         state = (playout.reply, playout.sent_samples)
         if state != self._drained_posted:
             self._drained_posted = state
@@ -131,16 +135,19 @@ class CarrierWriter:
             Stalled: the carrier has not read for :data:`STALL_TIMEOUT_S` seconds.
         """
         while True:
+            # Asked anew after each await: a cut may have changed the ledger meanwhile, and clear comes first then.
             message = self.playback.next_message(trio.current_time())
             if isinstance(message, Close):
                 break
             if not isinstance(message, float):
                 await self._send(message)
             elif self._socket.pending:
+                # No audio is due: send the socket's own frames before sleeping.
                 with self._progressing():
                     await self._socket.flush()
             else:
                 self._post_drained()
+                # The ledger says how long there is nothing to send; a cut, a mark or new audio ends the sleep.
                 with trio.move_on_after(max(0.0, message)):
                     await self._wake.wait()
                 if self._wake.is_set():
@@ -151,6 +158,7 @@ class CarrierWriter:
     async def _send(self, message: Media | Mark | Clear) -> None:
         with self._progressing():
             await self._socket.send(self._encoded(message))
+        # After the send: OnWire is the instant at which the audio has left, and room is made only by sent audio.
         if isinstance(message, Media):
             self._post(OnWire(message.reply, self.playback.end))
             self._on_sent(message)

@@ -1,1 +1,1 @@
-"""Who answers in a call: a language model, or the application's ``on_message``."""
+"""The responder of a pipeline: an LLM, or the application's ``on_message``."""

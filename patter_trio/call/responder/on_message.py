@@ -1,4 +1,4 @@
-"""``on_message`` in each of its forms, told apart once, when the agent is served.
+"""The handlers for each form of ``on_message``; the form is determined once, when the agent is served.
 
 ========================================  ==========================================================================
 form                                      what it is
@@ -25,34 +25,35 @@ from patter_trio.user_code.signatures import name_of
 
 
 class CallMessageHandler(ABC):
-    """What answers the messages of one call."""
+    """Handler of the messages of one call."""
 
     async def run(self) -> None:
         """Keep open what the answers need, in the call's nursery, for as long as the call lives. Raises nothing."""
+        # Nothing by default; the checkpoint makes it a well-behaved async function.
         await trio.lowlevel.checkpoint()
 
     @abstractmethod
     def answer_source(self, event: dict[str, Any]) -> replies.AnswerSource:
-        """Return what answers one message."""
+        """Return the source of the answer to one message."""
 
 
 class MessageHandler(ABC):
-    """What answers the messages of all calls; ``name`` is told as the model of ``llm_token``."""
+    """Handler of the messages of all calls; ``name`` is the model in ``llm_token``."""
 
     name: str
 
     @abstractmethod
     def for_call(self, control: CallControl) -> CallMessageHandler:
-        """Return what answers the messages of one call."""
+        """Return the handler for one call."""
 
 
 @attrs.frozen
 class FunctionHandler(MessageHandler):
-    """A function of the application's."""
+    """A function of the application that answers messages."""
 
     function: Callable[..., Any]
     takes_control: bool
-    """Whether it takes the call's control as its second argument."""
+    """True if the function takes the call's control as its second argument."""
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -60,7 +61,7 @@ class FunctionHandler(MessageHandler):
         return getattr(self.function, "__name__", name_of(self.function))
 
     def for_call(self, control: CallControl) -> CallMessageHandler:
-        """Return what calls the function."""
+        """Return a handler that calls the function for one call."""
         return _FunctionCallHandler(self.function, (control,) if self.takes_control else ())
 
 

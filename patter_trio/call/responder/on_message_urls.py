@@ -1,7 +1,7 @@
-"""``on_message`` elsewhere: a webhook, or a WebSocket. ``docs/messages.md`` has both protocols as their servers see them.
+"""``on_message`` behind a URL: a webhook or a WebSocket. ``docs/messages.md`` describes both protocols for servers.
 
-Whatever goes wrong there is a reply that failed: the caller hears ``error_message``, and the call goes on. What went
-wrong is logged with the origin of the URL; the rest of the URL, the secret and what was said are not.
+Every failure there is a failed reply: the caller hears ``error_message``, and the call goes on. The log has the failure
+with the origin of the URL, but not the rest of the URL, the secret, or any words of the call.
 """
 
 import codecs
@@ -35,20 +35,21 @@ MAX_ANSWER_BYTES: Final = 64 * 1024
 """Most bytes of one answer: more than an hour of speech."""
 CALL_ID_HEADER: Final = "X-Patter-Call-Id"
 NORMAL_CLOSE_CODE: Final = 1000
+"""The close code after a complete answer (RFC 6455, section 7.4.1)."""
 TEXT_CONTENT_TYPES: Final = ("", "text/plain")
 
 _log = logging.getLogger("patter_trio.call")
 
 
 def remote(url: str, secret: str) -> MessageHandler:
-    """Return what sends the messages to a URL; ``secret`` signs them, unless it is empty.
+    """Return a handler that sends the messages to a URL; ``secret`` signs them, unless it is empty.
 
     Raises:
-        ConfigurationError: it is none to which messages can be sent.
+        ConfigurationError: messages cannot be sent to the URL.
     """
     scheme = checked_message_url(url)
     if scheme in ("https", "wss"):
-        tls_context()  # made now, not while a caller waits
+        tls_context()  # loads the certificates now, not while a caller waits
     if scheme in ("http", "https"):
         return WebhookHandler(url, secret)
     return SocketHandler(url, secret)
@@ -58,7 +59,7 @@ def checked_message_url(url: str) -> str:
     """Return the scheme of an ``on_message`` URL.
 
     Raises:
-        ConfigurationError: messages cannot be sent there; the message says why, and names no more than the origin.
+        ConfigurationError: messages cannot be sent there. The error says why, and has only the origin of the URL.
     """
     kind = "a function or a URL (https, http, wss or ws)"
     scheme = checked_url(url, "on_message", kind, ("https", "http", "wss", "ws"))
@@ -73,14 +74,14 @@ def checked_message_url(url: str) -> str:
 # By HTTP --------------------------------------------------------------------------------------------------------------
 @attrs.frozen
 class WebhookHandler(MessageHandler):
-    """An http or https URL."""
+    """Handler that POSTs each message to an http or https URL."""
 
     url: str = attrs.field(repr=False)
     secret: str = attrs.field(repr=False)
     name: str = attrs.field(init=False, default=attrs.Factory(lambda self: origin_of(self.url), takes_self=True))
 
     def for_call(self, control: CallControl) -> CallMessageHandler:  # noqa: ARG002 (the event says all)
-        """Return what posts the messages."""
+        """Return the handler for one call."""
         return _WebhookCallHandler(self)
 
 
@@ -100,12 +101,13 @@ class _WebhookCallHandler(CallMessageHandler):
         async def opened() -> AsyncIterator[AsyncIterator[str]]:
             deadline = replies.ON_MESSAGE_TIMEOUT_S
             async with (
-                shared_client(direct=True) as http,  # the application's own URL: no proxy of the environment
+                shared_client(direct=True) as http,  # the application's own server: no proxy of the environment
                 http.stream(
                     "POST",
                     self.webhook.url,
                     content=body,
                     headers=headers,
+                    # For the answer to begin, and then for each piece: a long answer may stream for longer.
                     head_timeout=deadline,
                     piece_timeout=deadline,
                     max_bytes=MAX_ANSWER_BYTES,
@@ -118,7 +120,7 @@ class _WebhookCallHandler(CallMessageHandler):
 
 
 async def _texts(answer: HttpAnswer, who: str) -> AsyncGenerator[str, None]:
-    """Iterate over what an answer says."""
+    """Yield the text of an HTTP response: a JSON answer at once, plain text as it arrives."""
     if answer.status == NO_CONTENT_STATUS:
         return
     if answer.content_type == JSON_CONTENT_TYPE:
@@ -126,6 +128,7 @@ async def _texts(answer: HttpAnswer, who: str) -> AsyncGenerator[str, None]:
         if text:
             yield text
     elif answer.content_type in TEXT_CONTENT_TYPES:
+        # Incremental, because a piece of the body may end in the middle of a character.
         decoder = codecs.getincrementaldecoder("utf-8")()
         async for piece in answer.pieces():
             with _must_be_text(who):
@@ -152,14 +155,14 @@ def _text_of(body: bytes, who: str) -> str:
 def _must_be_text(who: str) -> Iterator[None]:
     try:
         yield
-    except ValueError as error:  # both what is no UTF-8 and what is no JSON
-        raise ProviderError(f"{who} answered with what is no text: {error}") from error
+    except ValueError as error:  # invalid UTF-8 (UnicodeDecodeError) and invalid JSON (JSONDecodeError) are both this
+        raise ProviderError(f"{who} answered with invalid UTF-8 or JSON: {error}") from error
 
 
 # By WebSocket ---------------------------------------------------------------------------------------------------------
 @attrs.frozen
 class SocketHandler(MessageHandler):
-    """A ws or wss URL."""
+    """Handler that sends the messages of each call over a connection to a ws or wss URL."""
 
     url: str = attrs.field(repr=False)
     secret: str = attrs.field(repr=False)
@@ -167,12 +170,12 @@ class SocketHandler(MessageHandler):
     name: str = attrs.field(init=False, default=attrs.Factory(lambda self: origin_of(self.url), takes_self=True))
 
     def for_call(self, control: CallControl) -> CallMessageHandler:
-        """Return what holds the call's connection."""
+        """Return the handler that keeps the connection of one call."""
         return _SocketCallHandler(self, control.call_id)
 
 
 class _SocketCallHandler(CallMessageHandler):
-    """The connection of one call: opened with the call, and again when it is wanted and there is none."""
+    """The connection of one call: opened with the call, and opened again when a message finds it closed."""
 
     def __init__(self, socket: SocketHandler, call_id: str) -> None:
         self._socket = socket
@@ -186,7 +189,7 @@ class _SocketCallHandler(CallMessageHandler):
         self._failure: ProviderError | None = None
 
     async def run(self) -> None:
-        """Keep the connection, until cancelled."""
+        """Keep the connection open until cancelled."""
         while True:
             self._failure, abandoned = None, False
             try:
@@ -196,26 +199,30 @@ class _SocketCallHandler(CallMessageHandler):
                     self._client, self._busy, self._used = client, False, False
                     self._wanted = trio.Event()
                     self._changed.fire()
+                    # The answers read and write; this task only notices the end, so that it can reconnect.
                     await client.ended.wait()
                     abandoned = client.abandoned
             except ProviderError as error:
                 self._failure = error
-                if not self._wanted.is_set():  # otherwise it is a reply's failure, and said there
+                if not self._wanted.is_set():  # otherwise a reply waits for it, raises it, and logs it
                     _log.warning("call %s: on_message: %s", self._call_id, error)
                 self._wanted = trio.Event()
             self._client = None
             self._changed.fire()
+            # After an abandoned answer the next one is likely soon: connect at once. After the server's end or a failure,
+            # connect only when a message needs it, so that a server that is down is not asked again and again.
             if not abandoned:
                 await self._wanted.wait()
 
     async def connected(self) -> tuple[WebSocketClient, bool]:
-        """Return a connection that nobody uses, opened if need be, and whether messages were sent over it before.
+        """Return an idle connection, opened if necessary, and True if messages were sent over it before.
 
         Raises:
-            ProviderError: none could be had.
+            ProviderError: the connection cannot be opened.
         """
         if self._client is not None and (self._busy or not self._client.usable):
-            self.release(self._client, clean=False)  # what a reply that was cut left behind, or the server's end
+            self.release(self._client, clean=False)  # a cut reply has left it busy, or the server has closed it
+        # No await between the check and the wait, as Pulse requires.
         while self._client is None:
             self._wanted.set()
             await self._changed.wait()
@@ -225,7 +232,7 @@ class _SocketCallHandler(CallMessageHandler):
         return self._client, used
 
     def release(self, client: WebSocketClient, *, clean: bool) -> None:
-        """Give a connection back: for the next message, or, when its answer was not taken to the end, to be closed."""
+        """Return a connection for the next message; close it if the answer was not read to its end (not ``clean``)."""
         if self._client is not client:
             return
         self._busy = False
@@ -234,7 +241,7 @@ class _SocketCallHandler(CallMessageHandler):
             client.abandon()
 
     def answer_source(self, event: dict[str, Any]) -> replies.AnswerSource:
-        """Return what asks over the connection; left before the answer's end, it ends the connection."""
+        """Return the source of an answer over the connection; leaving it before the answer's end closes the connection."""
         message = encoded(event).decode()
 
         @asynccontextmanager
@@ -251,7 +258,7 @@ class _SocketCallHandler(CallMessageHandler):
 
 
 class _StreamedAnswer:
-    """The answer to one message, as its pieces come over the call's connection."""
+    """The answer to one message, received in pieces over the call's connection."""
 
     def __init__(self, conversation: _SocketCallHandler, who: str, message: str) -> None:
         self._conversation = conversation
@@ -270,22 +277,23 @@ class _StreamedAnswer:
     async def _ask(self) -> None:
         while True:
             self._client, self._used = await self._conversation.connected()
-            self._client.discard()  # what nobody asked for
+            self._client.discard()  # messages that the server sent unasked are not part of this answer
             try:
                 await self._client.send(self._message)
             except ConnectionOver:
+                # A used connection may have ended while it was idle: try a new one. A new one that ends is a failure.
                 if not self._used:
                     raise
             else:
                 return
 
     def leave(self) -> None:
-        """The reply is over."""
+        """Release the connection, because the reply is over."""
         if self._client is not None:
             self._conversation.release(self._client, clean=self._done)
 
     async def pieces(self) -> AsyncGenerator[str, None]:
-        """Yield the pieces of the answer as they come."""
+        """Yield the pieces of the answer as they arrive."""
         while not self._done:
             piece = await self._receive()
             if piece is not None:
@@ -299,7 +307,8 @@ class _StreamedAnswer:
                     return self._piece(await self._client.receive())
                 except ConnectionOver as over:
                     if self._used and not self._size:
-                        await self._ask()  # the server ended a connection that was idle in the moment we asked
+                        # The server closed the idle connection just as the message was sent: send it again.
+                        await self._ask()
                     elif over.code == NORMAL_CLOSE_CODE:
                         break
                     else:
@@ -321,7 +330,7 @@ class _StreamedAnswer:
         if text is None or (isinstance(text, str) and is_sayable(text)):
             return text or ""
         raise ProviderError(
-            f'{self._who} must send {{"text": "..."}}, {{"done": true}}, or text that is no JSON object'
+            f'{self._who} must send {{"text": "..."}}, {{"done": true}}, or text that is not a JSON object'
         )
 
     @contextmanager
@@ -334,7 +343,7 @@ class _StreamedAnswer:
 
 
 def _object(message: str) -> dict[str, Any] | None:
-    """Return the JSON object that a message is; None when it is none."""
+    """Return a message parsed as a JSON object; None if it is plain text."""
     if not message.startswith("{"):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What answers the caller in one call: the agent's model, or the application, by way of the hooks that come before it."""
+"""The responder of one call: the agent's LLM or the application's ``on_message``, with the hooks before it."""
 
 import logging
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from patter_trio.metrics.internal_events import AnswerKind
 from patter_trio.user_code.context import current_call
 
 CONNECT_REASONS: Final = ("begun", "barge-in", "retracted", "say", "failed")
-"""What has happened when a connection will be needed a while later."""
+"""Ends of a reply, and the begin of the call, after which a connection for the next answer is opened in advance."""
 
 _log = logging.getLogger("patter_trio.call")
 
@@ -28,12 +28,12 @@ class Responder:
     """Makes the answer source of each reply that answers the conversation.
 
     Args:
-        on_message: answers instead of an LLM, if the application does.
-        control: the call's, for the application.
+        on_message: the application's handler that answers instead of an LLM; None if an LLM answers.
+        control: the control of the call, for the application.
         info: the facts of the call.
         history: the conversation.
-        words: the caller's committed words, on their way into it.
-        tools: runs the model's tools.
+        words: the log of the caller's turns, which runs ``after_transcribe``.
+        tools: runs the LLM's tools.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Responder:
         return "llm" if self._on_message is None else "on_message"
 
     def names(self, agent: Agent | None) -> tuple[str, str]:
-        """Return provider and model, as ``llm_token`` has them."""
+        """Return provider and model, for ``llm_token``."""
         if self._on_message is not None:
             return "on_message", self._on_message.name
         llm = agent.llm if agent else None
@@ -75,21 +75,22 @@ class Responder:
         self.hook_runner = hook_runner
 
     async def connect(self, agent: Agent | None, reason: str) -> None:
-        """Open what the model's next answer would otherwise wait for: the call has begun, or a reply was cut.
+        """Pre-connect to the LLM, so that its next answer does not wait: the call has begun, or a reply was cut.
 
-        With a reply its connection goes. Where no other follows (the call ends), or at once, there is nothing to open.
+        A cut reply loses its connection. If no reply follows, or one follows at once, nothing is opened in advance.
         """
         if self.message_handler is None and agent is not None and agent.llm is not None and reason in CONNECT_REASONS:
             try:
                 await agent.llm.connect()
             except ProviderError as error:
-                _log.info("call %s: no connection in advance: %s", current_call.get(), error)
+                # Not a failure of the call: the next answer connects by itself, and then its failure counts.
+                _log.info("call %s: could not pre-connect to the LLM: %s", current_call.get(), error)
 
     def source_for(self, agent: Agent, reply: replies.Reply) -> replies.AnswerSource:
-        """Return what answers the conversation as it is now, in that reply."""
+        """Return the source of an answer, in ``reply``, to the conversation as it is now."""
         if self.message_handler is None:
             if agent.llm is None:
-                raise ConfigurationError("an agent needs llm= or on_message=")
+                raise ConfigurationError("An agent must have llm= or on_message=.")
             return self._model(agent, agent.llm, self._messages(agent), reply)
         return self.message_handler.answer_source(
             {**self._facts, "text": self._history.last_user(), "history": self._history.before_last_user()}
@@ -103,7 +104,7 @@ class Responder:
         return self._tools.answer_source(llm, agent.tools, messages, reply)
 
     def prepare(self, agent: Agent) -> replies.Prepare | None:
-        """Return what runs the hooks before the answer within its reply; None if the agent has none of them."""
+        """Return a function that runs the hooks before the answer; None if the agent has no such hook."""
         hook_runner = self.hook_runner
         if hook_runner is None or not hook_runner.given("after_transcribe", "before_llm"):
             return None
@@ -112,7 +113,8 @@ class Responder:
     async def _prepared(
         self, agent: Agent, hook_runner: HookRunner, reply: replies.Reply
     ) -> replies.AnswerSource | None:
-        """Go by way of ``after_transcribe`` and ``before_llm``; None when the turn is vetoed."""
+        """Run ``after_transcribe`` and ``before_llm``; return None if the turn is vetoed."""
+        # First, because it enters the caller's words in the history from which the messages are made.
         if not await self._words.run_hook():
             return None
         if self.message_handler is not None or agent.llm is None:
@@ -124,5 +126,5 @@ class Responder:
 
 
 def messages_from(history: History) -> list[Message]:
-    """Return what was said so far, and the tool rounds, as messages."""
+    """Return the conversation so far, with its tool rounds, as messages for an LLM."""
     return [message for item in history.items() for message in item.messages()]

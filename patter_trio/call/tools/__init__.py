@@ -1,1 +1,1 @@
-"""The tools of a call: when they run, what they are given, and what becomes of their answers."""
+"""The tools of a call: their start, their arguments and their results."""

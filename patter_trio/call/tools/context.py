@@ -1,4 +1,4 @@
-"""What the handler of a tool gets of its call."""
+"""The ``call_context`` of a tool's handler."""
 
 from typing import Any, Final
 
@@ -6,9 +6,9 @@ from patter_trio.call.control import CallControl
 
 
 class ToolContext(CallControl):
-    """What a tool's handler gets as ``call_context``: the call, to be read and steered.
+    """The control of the call that a tool's handler gets as ``call_context``.
 
-    What ``on_call_start`` was told can be read as from a dict, too: ``call_context["caller"]``.
+    The facts that ``on_call_start`` gets can also be read as from a dict: ``call_context["caller"]``.
     """
 
     __slots__ = ()
@@ -21,5 +21,5 @@ class ToolContext(CallControl):
         return getattr(self, key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return what is under that key, or ``default``."""
+        """Return the value of a key, or ``default`` if there is no such key."""
         return getattr(self, key) if key in self._KEYS else default

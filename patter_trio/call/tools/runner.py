@@ -1,11 +1,11 @@
 """Runs the tools of one call: replies start them, the call's nursery runs them, the conversation keeps their results.
 
-A reply only waits for the results of its tools, so a barge-in need not end them: each tool has its policy, and the model
-gets what a tool has given by then, or gives later, with the next question. The model never sees a tool call without a
-result: for a tool that is still running, the result says so.
+A reply only waits for the results of its tools, so a barge-in need not end them: each tool has a policy for that. The LLM
+gets the results that exist by then, and later ones, with the next request. It never gets a tool call without a result:
+for a tool that is still running, the result says so.
 
-A tool starts while the reply that calls it is alive and has the floor: not while the caller is speaking, and may be
-going on with the question. So a reply that was taken back has called no tool.
+A tool starts only while the reply that calls it is alive and has the floor, and so not while the caller speaks, who may
+be continuing the question. A reply that is retracted has therefore called no tool.
 """
 
 import logging
@@ -40,11 +40,11 @@ from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import name_of
 
 MAX_MODEL_ROUNDS: Final = 10
-"""Requests to the model within one reply; the last one offers no tools. A model that calls for ever ends here."""
+"""Requests to the LLM within one reply; the last one offers no tools, which ends an LLM that would call tools for ever."""
 MAX_WAITING_PROGRESS_TEXTS: Final = 16
 """Progress texts that wait to be spoken; further ones are dropped, since they would be out of date when spoken."""
 SHIELD_GRACE_S: Final = 5.0
-"""Time that a shielded tool has after the end of the call."""
+"""Seconds that a shielded tool has after the end of the call."""
 
 RUNNING_RESULT: Final = "It is still running. What it gives will be here when it is finished."
 DEFERRED_RESULT: Final = "It will be done as soon as what you say has been played. Say no more than goodbye."
@@ -59,7 +59,7 @@ P_co = TypeVar("P_co", covariant=True)
 
 
 class Answers(Protocol[P_co]):
-    """A source of answers that may call tools: a language model, or a call's engine."""
+    """A source of answers that may call tools: an LLM, or a call's engine."""
 
     def stream(
         self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
@@ -69,38 +69,43 @@ class Answers(Protocol[P_co]):
 
 @attrs.define(eq=False)
 class ToolInvocation:
-    """One call of a tool, from its start on."""
+    """One call of a tool, with its progress and its result."""
 
     tool: Tool | None
     call: ToolCall
     arguments: Any
-    """A dict; the text that the model wrote, where that is none."""
+    """The arguments as a dict; the LLM's text if it is not a JSON object."""
     wrong: str = ""
-    """Why the tool cannot be called at all."""
+    """The reason why the tool cannot be called; empty if it can."""
     began: float = 0.0
     duration: float = 0.0
     over: bool = False
     result: Any = None
     text: str = RUNNING_RESULT
-    """What the model is told."""
+    """The result that the LLM gets."""
     error: str = ""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What ``on_call_end`` is told."""
-        told = {"name": self.call.name, "arguments": self.arguments, "result": self.result, "duration": self.duration}
-        return {**told, "error": self.error} if self.error else told
+        """The summary of the call of the tool for ``on_call_end``."""
+        summary = {
+            "name": self.call.name,
+            "arguments": self.arguments,
+            "result": self.result,
+            "duration": self.duration,
+        }
+        return {**summary, "error": self.error} if self.error else summary
 
 
 @attrs.define(eq=False)
 class ToolRound:
-    """What the model wanted called at once."""
+    """The tool calls of one answer of the LLM."""
 
     invocations: list[ToolInvocation] = attrs.field(factory=list)
 
     def messages(self, said: str = "") -> list[Message]:
-        """Return the model's wish and what came of it, as messages; nothing where nothing was started."""
+        """Return the tool calls and their results as messages; an empty list if none was started."""
         if not self.invocations:
             return []
         calls = [{"id": r.call.id, "name": r.call.name, "arguments": r.call.arguments} for r in self.invocations]
@@ -118,8 +123,8 @@ class ToolRunner:
 
     Args:
         call: the call; a handler that takes ``call_context`` reads and controls it.
-        history: the conversation, in which each round of tools has its place.
-        emit_fact: reports an internal event, at this instant.
+        history: the conversation, in which each tool round has its position.
+        emit_fact: emits an internal event, at this instant.
         post: tells the turn machine until when a reply may be busy.
         webhooks: calls the tools whose handler is a URL.
         shield_nursery: the server's, which outlives the call; runs the tools that a barge-in must not cancel.
@@ -152,7 +157,7 @@ class ToolRunner:
 
     def __repr__(self) -> str:
         running = sum(not invocation.over for invocation in self._invocations)
-        return f"<Toolbox of {self._context.call_id}, {len(self._invocations)} calls, {running} running>"
+        return f"<ToolRunner of {self._context.call_id}, {len(self._invocations)} calls, {running} running>"
 
     @contextmanager
     def open(self, nursery: trio.Nursery) -> Iterator[None]:
@@ -164,7 +169,7 @@ class ToolRunner:
             self._nursery = None
 
     def set_floor(self, *, free: bool) -> None:
-        """Take note of whether the live reply has the floor, or could."""
+        """Record that the live reply has the floor (``free``), or does not, and wake tools that wait for it."""
         if free and not self._floor_is_free:
             self._floor_freed.fire()
         self._floor_is_free = free
@@ -172,13 +177,14 @@ class ToolRunner:
     def answer_source(
         self, llm: Answers[P], tools: Sequence[Tool], messages: Sequence[Message], reply: Reply
     ) -> Callable[[], AbstractAsyncContextManager[AsyncIterator[P | AnswerPhase | ProgressText]]]:
-        """Return what opens the answer of a model, or an engine, with tools."""
+        """Return a function that opens the answer of an LLM, or an engine, with tools."""
         return ToolLoop(self, llm, tools, messages, reply).pieces
 
     # Starting ---------------------------------------------------------------------------------------------------------
     def new_invocation(self, tools: Sequence[Tool], call: ToolCall) -> ToolInvocation:
-        """Return a call of a tool that has not started."""
+        """Return an invocation for a tool call; it has not started."""
         self._count += 1
+        # Ids pair calls with results in the messages, so a missing or repeated one is replaced.
         if not call.id or any(invocation.call.id == call.id for invocation in self._invocations):
             call = attrs.evolve(call, id=f"call_{self._count}")
         found = next((tool for tool in tools if tool.name == call.name), None)
@@ -190,43 +196,46 @@ class ToolRunner:
         return ToolInvocation(found, call, arguments, wrong or mismatch(found, arguments) or unwanted(found, arguments))
 
     async def has_floor(self, reply: Reply) -> None:
-        """Wait until a reply has the floor, or could; for ever if it is over."""
+        """Wait until a reply has the floor, or can have it; for ever if the reply is over."""
         while not self._floor_is_free or reply.scope.cancel_called:
             if reply.scope.cancel_called:
-                await trio.sleep_forever()  # we are in it
+                await trio.sleep_forever()  # this task runs in the reply's scope, so the cancellation ends the wait
             await self._floor_freed.wait()
 
     async def start(
         self, invocations: Sequence[ToolInvocation], round_: ToolRound, reply: Reply
     ) -> trio.MemoryReceiveChannel[str]:
-        """Start tools as soon as their reply has the floor; return what they say of their progress."""
+        """Start tools as soon as their reply has the floor; return a channel with their progress texts."""
+        # Before anything is started: a reply that is retracted meanwhile must not have called a tool.
         await self.has_floor(reply)
         send, progress = trio.open_memory_channel[str](MAX_WAITING_PROGRESS_TEXTS)
         busy = max(
             (invocation.tool.timeout_s for invocation in invocations if invocation.tool is not None), default=0.0
         )
+        # The turn machine must not time the reply out while its tools run: the longest of their time limits counts.
         self._post(Busy(reply.number, trio.current_time() + busy))
+        # Each tool gets a clone, so the channel ends when the last of them has finished.
         with send:
             for invocation in invocations:
                 self._spawn(invocation, round_, send.clone(), reply)
         return progress
 
     def end_wait(self, reply: Reply) -> None:
-        """Tell the turn machine that a reply has the results of its tools, and waits for the model again."""
+        """Tell the turn machine that a reply has the results of its tools, and waits for the LLM again."""
         self._post(Busy(reply.number, trio.current_time()))
 
     def defer_until_played(self, invocation: ToolInvocation, round_: ToolRound, reply: Reply) -> None:
-        """Have a tool started when its reply has been played."""
+        """Defer the start of a tool until its reply has been played."""
         invocation.text = DEFERRED_RESULT
         self._deferred.setdefault(reply, []).append((invocation, round_))
 
     def waiting(self) -> Iterator[ToolInvocation]:
-        """Yield what waits for its reply to be played."""
+        """Yield the invocations that wait until their reply has been played."""
         for later in self._deferred.values():
             yield from (invocation for invocation, _ in later)
 
     def played(self, reply: Reply) -> None:
-        """A reply has been played: start what was to wait for that, one after another while none fails."""
+        """Start the tools that waited until the reply was played, one after another while none fails."""
         self._in_turn(self._deferred.pop(reply, []))
 
     def _in_turn(self, later: "Sequence[tuple[ToolInvocation, ToolRound]]") -> None:
@@ -234,7 +243,7 @@ class ToolRunner:
             self._spawn(*later[0], None, None, later[1:])
 
     def cut(self, reply: Reply) -> None:
-        """A reply is over before it was played: what waited for its end is not done."""
+        """Drop the tools that waited until the reply was played, because it was cut."""
         self._deferred.pop(reply, None)
 
     def _spawn(
@@ -251,6 +260,7 @@ class ToolRunner:
             if progress is not None:
                 progress.close()
             return
+        # The end of the call sets the deadline of this scope (SHIELD_GRACE_S), so the shield is bounded.
         invocation.scope.shield = shielded
         nursery.start_soon(self._run, invocation, round_, progress, reply, later, name=f"tool {invocation.call.name}")
 
@@ -265,7 +275,7 @@ class ToolRunner:
     ) -> None:
         try:
             if self._closed or (reply is not None and reply.scope.cancel_called):
-                return  # between the decision and now
+                return  # the call or the reply ended between the decision to start and this task's first step
             self._begin(invocation, round_)
             error = "it was cancelled: the call is over"
             try:
@@ -274,6 +284,7 @@ class ToolRunner:
                 if invocation.scope.cancelled_caught:
                     error = "it was cancelled: the caller interrupted"
             finally:
+                # Also when the nursery is cancelled: each call of a tool that began has exactly one end.
                 self._end(invocation, error)
             if not error:
                 self._in_turn(later)
@@ -290,11 +301,12 @@ class ToolRunner:
         self._emit_fact(ToolCallStarted(invocation.call.name, invocation.call.id, invocation.arguments))
 
     async def _answer(self, invocation: ToolInvocation, progress: "trio.MemorySendChannel[str] | None") -> str:
-        """Call the handler; return what went wrong."""
+        """Call the handler, and store its result; return an error message for the LLM, empty if it succeeded."""
         tool = invocation.tool
         if tool is None or invocation.wrong:
             return invocation.wrong
         try:
+            # Ends an async handler; a plain one blocks the loop, and invoke reports that.
             with trio.fail_after(tool.timeout_s):
                 invocation.result = await self._result(tool, invocation, progress)
                 with invoke.isolate(f"the result of {tool.name}", "give less"):
@@ -305,7 +317,7 @@ class ToolRunner:
             return f"it did not answer within {tool.timeout_s:g} s"
         except WebhookFailed as failed:
             _events.warning("call %s: tool %s: %s", self._context.call_id, tool.name, failed)
-            return failed.told
+            return failed.for_llm
         except invoke.ApplicationError as failed:
             name = self._context.call_id
             _events.warning("call %s: tool %s: %s", name, tool.name, failed, exc_info=failed.__cause__)
@@ -317,8 +329,8 @@ class ToolRunner:
     ) -> Any:
         if tool.handler is not None:
             return await self._called(tool, tool.handler, invocation.arguments, progress)
-        told = self._info.payload("call_id", "caller", "callee", "direction", "custom_params")
-        event = {"tool": tool.name, "arguments": invocation.arguments, "tool_call_id": invocation.call.id, **told}
+        facts = self._info.payload("call_id", "caller", "callee", "direction", "custom_params")
+        event = {"tool": tool.name, "arguments": invocation.arguments, "tool_call_id": invocation.call.id, **facts}
         return await self._webhooks.call(tool, event, deadline=invocation.began + tool.timeout_s)
 
     async def _called(
@@ -349,7 +361,7 @@ class ToolRunner:
         return result
 
     def _end(self, invocation: ToolInvocation, error: str) -> None:
-        """Take note of how a call ended, once."""
+        """Record how an invocation ended, once."""
         if invocation.over:
             return
         invocation.over, invocation.error = True, error
@@ -369,20 +381,25 @@ class ToolRunner:
         )
 
     def close(self) -> list[dict[str, Any]]:
-        """The call is over: return all calls of tools. What is shielded goes on for a while, and nobody is told how it ends."""
+        """Close, because the call is over, and return the summaries of all invocations.
+
+        Shielded tools that still run have :data:`SHIELD_GRACE_S` seconds more; their results are not reported.
+        """
         self._closed = True
         self._deferred.clear()
         for invocation in self._invocations:
             if not invocation.over:
                 invocation.scope.deadline = trio.current_time() + SHIELD_GRACE_S
-                _log.info("call %s: tool %s goes on beyond the call", self._context.call_id, invocation.call.name)
+                _log.info(
+                    "call %s: tool %s continues after the end of the call", self._context.call_id, invocation.call.name
+                )
                 self._end(invocation, "the call was over before it was")
         return [invocation.summary for invocation in self._invocations]
 
 
 @attrs.frozen(eq=False)
 class ToolLoop(Generic[P]):
-    """One answer of a model with tools: asks it, runs the tools that it calls, and asks again until it calls none."""
+    """One answer of an LLM with tools: asks it, runs the tools that it calls, and asks again until it calls none."""
 
     _runner: ToolRunner
     _llm: Answers[P]
@@ -392,11 +409,11 @@ class ToolLoop(Generic[P]):
 
     @trio.as_safe_channel
     async def pieces(self) -> AsyncGenerator[P | AnswerPhase | ProgressText, None]:
-        """Yield the model's text, the phases between its answers, and what its tools report meanwhile.
+        """Yield the LLM's text, the phases between its answers, and the progress of its tools.
 
         The generator runs in a task of its own, so that it may hold an answer and a tool's progress open while it
-        yields. It goes on only when the reply asks for the next piece: tools do not start, and the model is not asked
-        again, before the reply has passed on what came before.
+        yields. It continues only when the reply asks for the next piece: no tool starts, and the LLM is not asked
+        again, before the reply has passed on the pieces before.
         """
         messages = list(self._messages)
         for number in range(1, MAX_MODEL_ROUNDS + 1):
@@ -410,7 +427,7 @@ class ToolLoop(Generic[P]):
                     if isinstance(item, str):
                         said.append(item)
                     yield item
-                # Before the answer is closed: that reads the rest of an HTTP response, and the voice need not wait.
+                # Before the answer is closed: closing reads the rest of an HTTP response, and the TTS need not wait.
                 yield AnswerPhase.TOOLS if calls else AnswerPhase.OVER
             if not calls or number == MAX_MODEL_ROUNDS:
                 return
@@ -419,6 +436,7 @@ class ToolLoop(Generic[P]):
             if progress is None:
                 return
             with progress, _cancelled_with_reply(invocations):
+                # Ends when the last tool of the round has finished, since each of them holds a sender.
                 async for text in progress:
                     yield ProgressText(text)
             messages += ToolRound(invocations).messages("".join(said))
@@ -430,7 +448,7 @@ class ToolLoop(Generic[P]):
     ) -> AbstractAsyncContextManager[AsyncIterator[P | ToolCall]]:
         if number < MAX_MODEL_ROUNDS:
             return self._llm.stream(messages, tools=[tool.definition for tool in self._tools])
-        _log.warning("a reply has asked for tools %d times; the model gets no more", MAX_MODEL_ROUNDS - 1)
+        _log.warning("a reply has called tools in %d rounds; the LLM is offered no more tools", MAX_MODEL_ROUNDS - 1)
         return self._llm.stream(messages)
 
     async def _start(self, invocations: Sequence[ToolInvocation]) -> trio.MemoryReceiveChannel[str] | None:
@@ -444,14 +462,14 @@ class ToolLoop(Generic[P]):
                 now.append(invocation)
         if now:
             return await self._runner.start(now, round_, self._reply)
-        # The reply must not end, and with its end start what waits for it, while the caller goes on with the question.
+        # The end of the reply starts its deferred tools, so it must not end while the caller continues the question.
         await self._runner.has_floor(self._reply)
         return None
 
 
 @contextmanager
 def _cancelled_with_reply(invocations: Sequence[ToolInvocation]) -> Iterator[None]:
-    """Cancel, when the block ends, the tools that still run and are to be cancelled when their reply is cut."""
+    """Cancel, when the block ends, the tools that still run and whose policy is to be cancelled with their reply."""
     try:
         yield
     finally:
@@ -461,10 +479,11 @@ def _cancelled_with_reply(invocations: Sequence[ToolInvocation]) -> Iterator[Non
 
 
 def _queue_progress(progress: "trio.MemorySendChannel[str] | None", text: str) -> None:
-    """Have a piece of progress spoken, if anybody still speaks."""
+    """Queue a progress text to be spoken, unless the reply is over or the queue is full."""
     if progress is None or not text.strip() or not is_sayable(text):
         return
     try:
+        # Never waits: a tool must not be slower because the caller is still listening.
         progress.send_nowait(text)
     except (trio.WouldBlock, trio.BrokenResourceError):
         return

@@ -1,4 +1,4 @@
-"""What goes into tools and what comes out of them, as a model writes and reads it; no clock and no socket."""
+"""The arguments and results of tools, as an LLM writes and reads them; pure functions."""
 
 import json
 from collections.abc import Mapping
@@ -8,10 +8,13 @@ from patter_trio.agent.tools import Tool
 from patter_trio.user_code import invoke
 
 MAX_RESULT_CHARACTERS: Final = 16_384
-"""Characters of a result that the model is shown."""
+"""Characters of a result that the LLM gets."""
 MAX_NESTING_LEVELS: Final = 64
-"""Levels of lists and dicts in what goes in or comes out: more than data has, and few enough for all who walk through
-it, which is copied for each callback. Python itself reads some 990."""
+"""Levels of lists and dicts in arguments and results.
+
+That is more than real data has, and few enough for code that walks through it recursively: it is copied for each
+callback. Python itself reads about 990 levels.
+"""
 _TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
     "string": str,
     "integer": int,
@@ -24,20 +27,20 @@ _TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
 
 
 def arguments_of(text: str) -> tuple[Any, str]:
-    """Return the arguments that a model wrote, and what is wrong with them."""
+    """Return the arguments that an LLM wrote, and an error message for the LLM, empty if they are valid."""
     try:
         arguments = json.loads(text or "{}")
     except (ValueError, RecursionError):
-        return text, "the arguments are no JSON"
+        return text, "the arguments are not valid JSON"
     if not isinstance(arguments, dict):
-        return text, "the arguments are no JSON object"
+        return text, "the arguments are not a JSON object"
     if is_deeper(arguments):
         return text, f"the arguments have more than {MAX_NESTING_LEVELS} levels"
     return arguments, ""
 
 
 def mismatch(tool: Tool | None, arguments: Any) -> str:
-    """Return what a model should have written instead; nothing beyond the outermost level is looked at."""
+    """Return an error message for the LLM if arguments do not fit the schema; only the outermost level is checked."""
     if tool is None or not isinstance(arguments, dict):
         return ""
     known = tool.parameters.get("properties", {})
@@ -59,7 +62,7 @@ def mismatch(tool: Tool | None, arguments: Any) -> str:
 
 
 def unwanted(tool: Tool | None, arguments: Any) -> str:
-    """Return what the tool itself says is wrong with arguments that are formally right."""
+    """Return the error message of the tool's own check for arguments that fit the schema; empty if it accepts them."""
     if tool is None or tool.check is None:
         return ""
     try:
@@ -78,7 +81,7 @@ def _is(value: object, kind: str) -> bool:
 
 
 def shown(result: Any) -> str:
-    """Return a result as the model is shown it."""
+    """Return a result as text for the LLM."""
     if result is None:
         return "Done."
     text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
@@ -90,7 +93,8 @@ def shown(result: Any) -> str:
 
 
 def is_deeper(value: Any, levels: int = MAX_NESTING_LEVELS) -> bool:
-    """Say whether a value has more levels of lists and dicts than that."""
+    """Return True if a value has more than ``levels`` levels of lists and dicts."""
+    # Level by level instead of recursively, so that no depth can exhaust Python's stack.
     layer = [value]
     for _ in range(levels + 1):
         layer = [item for item in layer if isinstance(item, list | dict)]

@@ -1,17 +1,18 @@
-"""Tools behind a URL: a model's wish is POSTed there, and the answer is its result. ``docs/tools.md`` has the protocol.
+"""Tools behind a URL: the tool call is POSTed, and the answer is the result. ``docs/tools.md`` describes the protocol.
 
-Three things that go wrong with others' servers, and what is done about each:
+Three ways in which such a server fails, and the remedy for each:
 
-* **It fails now and then**: it is asked again, when it could not be reached, broke off, or answered with 429 or 5xx. The
-  request is the same to the last byte, with the same ``Idempotency-Key``, so that a server that did what was asked and
-  could not say so does not do it twice. Any other answer is an answer.
-* **It fails for good**: each server has a circuit (``net/circuit.py``), so that callers do not wait for what others have
-  just seen fail. It belongs to the run of trio, like the connections: that a server is down is true for all phones of the
-  process, and its times are on trio's clock. It is the origin's, for servers on two ports have nothing to do with each other.
-* **It is not the server that was meant**: connections go through ``net/guarded.py``.
+* **It fails now and then**: the request is repeated if the server could not be reached, broke off, or answered 429 or
+  5xx. Each attempt is identical, byte for byte, with the same ``Idempotency-Key``, so that a server which did the work
+  but could not answer does not do it twice. Any other status is a final answer.
+* **It fails for good**: each server has a circuit breaker (``net/circuit.py``), so that a caller does not wait for a
+  server that has just failed for others. The circuits belong to the run of trio, like the connections: a server that is
+  down is down for all phones of the process, and the times are on trio's clock. Each origin has its own circuit, because
+  servers on different ports are independent.
+* **It is not the intended server**: connections go through ``net/guarded.py``.
 
-The model is told what went wrong in words that a caller may hear; the log has the origin, and neither has the rest of the
-URL. Whoever waits for the answer owns the deadline (``call/tools/runner.py``), and leaving ends the connection.
+The LLM gets the failure in words that a caller may hear; the log also has the origin. Neither has the rest of the URL.
+The caller of :meth:`ToolWebhooks.call` owns the deadline (``call/tools/runner.py``); cancelling it ends the connection.
 """
 
 import json
@@ -47,13 +48,13 @@ from patter_trio.user_code.invoke import ApplicationError
 from patter_trio.user_code.urls import JSON_CONTENT_TYPE, NO_CONTENT_STATUS, encoded, is_exposed, signed
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
-"""Most bytes of an answer: the model is shown 16 384 characters, and one takes four bytes at most."""
+"""Most bytes of an answer: the LLM gets 16 384 characters, and one takes four bytes at most."""
 MAX_FIRST_BACKOFF_S: Final = 0.4
-"""Seconds: the longest wait before the first retry; twice as long before each next one. A caller is waiting, too."""
+"""Longest wait before the first retry, doubled before each further one. It is short because a caller is waiting."""
 MAX_RETRY_AFTER_S: Final = 30.0
-"""Seconds that a server may ask for (``Retry-After``); with more, it is not asked again at all."""
+"""Longest ``Retry-After`` of a server that is respected; the request is not repeated after a longer one."""
 MAX_LOGGED_CHARACTERS: Final = 300
-"""Characters in the log: libraries quote what they cannot read, and a server may send anything."""
+"""Characters of a failure in the log: libraries quote invalid input, and a server may send anything."""
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 SUCCESS_STATUSES: Final = range(200, 300)
 SERVER_ERROR_STATUSES: Final = range(500, 600)
@@ -63,26 +64,26 @@ _circuits: Final = trio.lowlevel.RunVar[Circuits]("patter_trio_circuits")
 
 
 class WebhookFailed(ApplicationError):
-    """A tool's server did not give a result: ``told`` is for the model, the message for the log."""
+    """A tool's server gave no result: ``for_llm`` is the error for the LLM, the message is for the log."""
 
-    def __init__(self, told: str, logged: str = "", *, again: bool = False, after: float | None = None) -> None:
-        super().__init__((logged or told)[:MAX_LOGGED_CHARACTERS])
-        self.told: str = told
+    def __init__(self, for_llm: str, logged: str = "", *, again: bool = False, after: float | None = None) -> None:
+        super().__init__((logged or for_llm)[:MAX_LOGGED_CHARACTERS])
+        self.for_llm: str = for_llm
         self.again: bool = again
-        """Whether asking again may help."""
+        """True if a retry may succeed."""
         self.after: float | None = after
-        """Seconds that the server wants to be left alone for."""
+        """Seconds that the server asks to wait before a retry; None if it does not say."""
 
 
 @attrs.frozen
 class ToolWebhooks:
-    """How tools are called that are behind a URL.
+    """The client for tools behind a URL.
 
     Args:
-        secret: signs the requests; empty: they are not signed.
-        guard: says where they can go.
-        jitter: gives a number from 0 to 1, for the waits between retries.
-        new_key: gives what tells one call of a tool from all others.
+        secret: signs the requests; they are not signed if it is empty.
+        guard: decides which addresses are allowed.
+        jitter: returns a number from 0 to 1, for the waits between retries.
+        new_key: returns a new ``Idempotency-Key``, unique for each call of a tool.
     """
 
     secret: str = attrs.field(default="", repr=False)
@@ -91,10 +92,10 @@ class ToolWebhooks:
     new_key: Callable[[], str] = attrs.field(default=lambda: str(uuid.uuid4()), repr=False)
 
     def check(self, tools: Iterable[Tool]) -> None:
-        """Look at the tools of an agent before it is served.
+        """Check the tools of an agent before it is served.
 
         Raises:
-            ConfigurationError: one is at an address to which requests do not go; the message names the option.
+            ConfigurationError: a tool's URL has an address that is not allowed; the error names the option.
         """
         for tool in tools:
             if not tool.webhook_url:
@@ -105,20 +106,20 @@ class ToolWebhooks:
                 raise ConfigurationError(f"tool {tool.name}: {error}") from error
             if is_exposed(tool.webhook_url):
                 where = origin_of(tool.webhook_url)
-                _log.warning("tool %s: what callers say goes to %s unencrypted; use https", tool.name, where)
+                _log.warning("tool %s: callers' words are sent to %s unencrypted; use https", tool.name, where)
             else:
-                tls_context()  # made now, not while a caller waits
+                tls_context()  # loads the certificates now, not while a caller waits
 
     async def call(self, tool: Tool, event: Mapping[str, Any], *, deadline: float) -> Any:
-        """POST ``event``, as often as it takes, and return what the answer says.
+        """POST ``event``, with retries, and return the result in the answer.
 
         Args:
-            tool: whose URL it is.
-            event: what the tool is told.
-            deadline: the instant at which the caller cancels this; no wait that ends later is begun.
+            tool: the tool to call.
+            event: the body of the request.
+            deadline: the instant at which the caller cancels this call; a retry that would start later is not made.
 
         Raises:
-            WebhookFailed: there was no answer, or none that is a result.
+            WebhookFailed: there was no answer, or an answer without a valid result.
         """
         key = self.new_key()
         body = encoded({**event, "idempotency_key": key})
@@ -139,25 +140,28 @@ class ToolWebhooks:
                     if not failed.again or asked > tool.webhook_retries or trio.current_time() + wait >= deadline:
                         raise
                     _log.info("call %s: tool %s: %s; again in %.2f s", event["call_id"], tool.name, failed, wait)
+                # Outside of the handler: an exception of the next attempt must not have this one as its context.
                 await trio.sleep(wait)
 
 
 def _backoff(asked: int, jitter: float) -> float:
-    """Return the seconds before the next request: half of the step for sure, the other half by chance."""
+    """Return the seconds before the next request: half of the step, and a random part of the other half."""
+    # Random, so that calls which failed together do not come back together.
     return float(MAX_FIRST_BACKOFF_S * 2**asked * (1 + jitter) / 2)
 
 
 async def _once(http: Client, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> Any:
-    """Ask once, and let the circuit know how it went."""
+    """Make one request, and report its result to the circuit breaker."""
     who = origin_of(url)
     permit = run_local(_circuits, Circuits).admit(who, trio.current_time())
     if permit is None:
-        told = "its server has failed several times lately, and is not asked for now; try again later"
-        raise WebhookFailed(told, f"{who} has failed too often lately: it is not asked for up to {OPEN_CIRCUIT_S:g} s")
+        for_llm = "its server has failed several times lately, and is not asked for now; try again later"
+        raise WebhookFailed(for_llm, f"{who} has failed too often lately: no requests for up to {OPEN_CIRCUIT_S:g} s")
     try:
         return await _asked(http, url, body, headers, permit)
     finally:
-        # Cancelled, if nothing was told yet: by the tool's deadline, or because nobody wants the answer any more.
+        # A permit without a result here means cancellation: at the tool's deadline the server was too slow, which is its
+        # failure; otherwise the answer is no longer wanted, which says nothing about the server.
         if trio.current_time() >= deadline:
             permit.failed(trio.current_time())
         permit.given_up()
@@ -166,6 +170,7 @@ async def _once(http: Client, url: str, body: bytes, headers: Mapping[str, str],
 async def _asked(http: Client, url: str, body: bytes, headers: Mapping[str, str], permit: Permit) -> Any:
     who = origin_of(url)
     try:
+        # head_timeout is infinite, because the caller of call() owns the deadline for all attempts together.
         async with http.stream(
             "POST",
             url,
@@ -182,9 +187,9 @@ async def _asked(http: Client, url: str, body: bytes, headers: Mapping[str, str]
         raise WebhookFailed("its server is at an address that is not allowed", str(error)) from None
     except (PatterConnectionError, ProviderTimeout) as error:
         permit.failed(trio.current_time())
-        told = "its server broke off" if isinstance(error, ConnectionBroke) else "its server could not be reached"
-        raise WebhookFailed(told, str(error), again=True) from None
-    except ProviderError as error:  # too long, or compressed
+        for_llm = "its server broke off" if isinstance(error, ConnectionBroke) else "its server could not be reached"
+        raise WebhookFailed(for_llm, str(error), again=True) from None
+    except ProviderError as error:  # too long, or compressed: the server works, but its answer cannot be used
         permit.succeeded()
         raise WebhookFailed("its server gave an answer that cannot be used", str(error)) from None
     except ValueError as error:
@@ -201,7 +206,7 @@ async def _asked(http: Client, url: str, body: bytes, headers: Mapping[str, str]
 
 
 def _refusal_of(answer: HttpAnswer, who: str) -> WebhookFailed | None:
-    """Return what an answer's status says is wrong."""
+    """Return the failure that an answer's status means; None for success."""
     status = answer.status
     if status in SUCCESS_STATUSES:
         return None
@@ -221,13 +226,13 @@ def _refusal_of(answer: HttpAnswer, who: str) -> WebhookFailed | None:
 
 
 def seconds_of(retry_after: str, date: str) -> float | None:
-    """Return the seconds for which a server wants to be left alone (RFC 9110, section 10.2.3); None: it does not say.
+    """Return the seconds that ``Retry-After`` asks to wait (RFC 9110, section 10.2.3); None if it does not say.
 
-    A point in time counts from the answer's own ``Date``, so that no clock has to be right.
+    A point in time counts from the answer's own ``Date``, so that our clock need not agree with the server's.
     """
     text = retry_after.strip()
     if text.isascii() and text.isdigit():
-        return float(text[:9])
+        return float(text[:9])  # nine digits are 31 years, far beyond MAX_RETRY_AFTER_S
     try:
         return max(0.0, (parsedate_to_datetime(text) - parsedate_to_datetime(date)).total_seconds())
     except (TypeError, ValueError, OverflowError):
@@ -235,10 +240,10 @@ def seconds_of(retry_after: str, date: str) -> float | None:
 
 
 async def _result_of(answer: HttpAnswer) -> Any:
-    """Return what an answer says: JSON as what it is, else text; None where it is empty.
+    """Return the result in an answer: parsed JSON, or text; None if it is empty.
 
     Raises:
-        ValueError: it is neither; the message says what it is instead.
+        ValueError: the body is neither; the message describes the body.
     """
     kind = answer.content_type
     if answer.status == NO_CONTENT_STATUS:
@@ -250,7 +255,7 @@ async def _result_of(answer: HttpAnswer) -> Any:
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
-        raise ValueError("what is no UTF-8") from error
+        raise ValueError("invalid UTF-8") from error
     if not text.strip():
         return None
     return _json(text) if is_json else text
@@ -260,9 +265,9 @@ def _json(text: str) -> Any:
     try:
         result = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError("what is no JSON") from error
+        raise ValueError("invalid JSON") from error
     if is_deeper(result):
         raise ValueError(f"JSON of more than {MAX_NESTING_LEVELS} levels")
     if not is_sayable(json.dumps(result, ensure_ascii=False)):
-        raise ValueError("half a character")
+        raise ValueError("a lone surrogate (invalid Unicode)")
     return result

@@ -40,7 +40,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message.partition(": ")[2] for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_its_words_are_the_turns_once_per_committed_turn(call_simulator: CallSimulator) -> None:
+async def test_after_transcribe_rewrites_each_committed_turn_once(call_simulator: CallSimulator) -> None:
     """The eos is at once and has what was said; on_transcript, history and the model have what the hook made of it."""
     hook, llm, said = Transcribed(), ScriptedLLM(["One.", "Two."]), []
     async with call_simulator(agent(hook, llm), on_transcript=said.append) as caller:
@@ -59,7 +59,8 @@ async def test_its_words_are_the_turns_once_per_committed_turn(call_simulator: C
     assert (first, caller.times("llm_token")[0]) == (2000, pytest.approx(2.1))  # 0.5 s in the hook, 0.1 s in the model
 
 
-async def test_a_vetoed_turn_has_an_eos_and_nothing_else(call_simulator: CallSimulator) -> None:
+async def test_vetoed_turn_reports_only_eos(call_simulator: CallSimulator) -> None:
+    """A turn that the after_transcribe hook vetoes reports its eos and nothing else."""
     hook, llm, said = Transcribed(lambda text: None if "robot" in text else text), ScriptedLLM(["Yes."]), []
     async with call_simulator(agent(hook, llm), on_transcript=said.append) as caller:
         await caller.speaks("Stupid robot", seconds=1.0)
@@ -98,9 +99,10 @@ async def test_no_words_left_are_a_veto(call_simulator: CallSimulator) -> None:
     assert (llm.requests, caller.transcript) == ([], [])
 
 
-async def test_a_caller_who_goes_on_during_the_hook_is_one_message_and_the_hook_hears_all_of_it(
+async def test_speech_during_hook_extends_same_message(
     call_simulator: CallSimulator,
 ) -> None:
+    """Speech during the after_transcribe hook joins the same message, and the hook receives the whole text."""
     hook, llm, said = Transcribed(delay=1.0), ScriptedLLM(["Certainly."]), []
     stt = ScriptedSTT(interim_every=0.3)
     async with call_simulator(agent(hook, llm, stt=stt), on_transcript=said.append) as caller:
@@ -116,9 +118,10 @@ async def test_a_caller_who_goes_on_during_the_hook_is_one_message_and_the_hook_
     assert len(llm.requests) == 1
 
 
-async def test_a_caller_who_goes_on_after_the_hook_and_before_the_agent_is_one_message_too(
+async def test_speech_after_hook_and_before_reply_extends_message(
     call_simulator: CallSimulator,
 ) -> None:
+    """Speech after the after_transcribe hook and before the reply joins the same message."""
     hook, llm = Transcribed(delay=0.1), ScriptedLLM(["Certainly."], first_token=1.0)
     async with call_simulator(agent(hook, llm)) as caller:
         await caller.speaks("A room", seconds=0.5)
@@ -131,9 +134,10 @@ async def test_a_caller_who_goes_on_after_the_hook_and_before_the_agent_is_one_m
     assert [message["content"] for message in llm.requests[-1][1:]] == ["A ROOM OR RATHER TWO"]
 
 
-async def test_a_veto_of_the_whole_takes_back_what_was_entered_of_its_beginning(
+async def test_veto_of_extended_turn_removes_its_first_entry(
     call_simulator: CallSimulator,
 ) -> None:
+    """A veto of an extended turn removes the history entry of the turn's beginning."""
     hook = Transcribed(lambda text: None if "never" in text else text, delay=0.1)
     phone = Patter()
     async with call_simulator(agent(hook, ScriptedLLM(["Certainly."], first_token=1.0)), phone=phone) as caller:
@@ -147,7 +151,7 @@ async def test_a_veto_of_the_whole_takes_back_what_was_entered_of_its_beginning(
     assert caller.payloads("call_end")[0]["transcript"] == []
 
 
-async def test_words_that_were_only_a_guess_do_not_ask_the_hook_twice_about_an_answered_turn(
+async def test_retracted_noise_transcript_does_not_rerun_hook(
     call_simulator: CallSimulator,
 ) -> None:
     """A noise that the recogniser takes for words, and takes back, retracts the reply and has it begin again."""
@@ -162,9 +166,10 @@ async def test_words_that_were_only_a_guess_do_not_ask_the_hook_twice_about_an_a
     assert caller.transcript == [("user", "A ROOM"), ("assistant", "Certainly.")]
 
 
-async def test_late_words_of_the_same_utterance_ask_the_hook_afresh_without_another_event(
+async def test_late_transcript_reruns_hook_without_second_eos(
     call_simulator: CallSimulator,
 ) -> None:
+    """A late transcript of the same utterance runs the hook again and reports no second eos."""
     hook, llm = Transcribed(delay=0.05), ScriptedLLM(["Good."], first_token=0.8)
     stt = ScriptedSTT(final_delay=0.4, interim_every=0.3)
     async with call_simulator(agent(hook, llm, stt=stt, endpointing_ms=0)) as caller:
@@ -177,9 +182,10 @@ async def test_late_words_of_the_same_utterance_ask_the_hook_afresh_without_anot
     assert llm.requests[-1][-1]["content"] == "A ROOM FOR TWO NIGHTS"
 
 
-async def test_a_hang_up_during_the_hook_ends_the_call_in_time_and_the_words_pass_as_they_are(
+async def test_hang_up_during_hook_keeps_original_transcript(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A hang-up during the hook ends the call in time, and the transcript keeps the original words."""
     hook, ends, said = Transcribed(delay=2.0), [], []
     async with call_simulator(agent(hook), on_call_end=ends.append, on_transcript=said.append) as caller:
         await caller.speaks("Is it open?", seconds=1.0)
@@ -188,10 +194,10 @@ async def test_a_hang_up_during_the_hook_ends_the_call_in_time_and_the_words_pas
     assert (hook.asked, hook.answered) == (["Is it open?"], [])
     assert [entry["text"] for entry in said] == ["Is it open?"]
     assert [entry["text"] for entry in ends[0]["transcript"]] == ["Is it open?"]
-    assert warned(caplog) == ["after_transcribe had not answered (leg down); the original passes"]
+    assert warned(caplog) == ["after_transcribe had not returned (leg down); the original passes"]
 
 
-async def test_the_last_words_of_a_caller_who_has_hung_up_pass_the_hook_too(call_simulator: CallSimulator) -> None:
+async def test_last_words_after_hang_up_pass_hook(call_simulator: CallSimulator) -> None:
     """They are no turn, but what a hook takes out of a transcript must not be in it."""
     hook, ends = Transcribed(lambda text: text.replace("4711", "XXXX"), delay=0.0), []
     async with call_simulator(agent(hook), on_call_end=ends.append) as caller:
@@ -203,21 +209,21 @@ async def test_the_last_words_of_a_caller_who_has_hung_up_pass_the_hook_too(call
     assert told(caller, "user") == ["My number is XXXX"]
 
 
-async def test_last_words_do_not_wait_for_a_hook_that_is_slow(
+async def test_last_words_do_not_wait_for_slow_hook(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The last words of a caller who hangs up do not wait for a slow hook."""
     hook, ends = Transcribed(delay=5.0), []
     async with call_simulator(agent(hook), on_call_end=ends.append) as caller:
         await caller.speaks("My number is 4711", seconds=1.0, wait=False)
         await caller.at(1.1)
         assert await hangs_up_in_time(caller) < 1.0
     assert [entry["text"] for entry in ends[0]["transcript"]] == ["My number is 4711"]
-    assert warned(caplog) == ["after_transcribe had not answered (the call is over); the original passes"]
+    assert warned(caplog) == ["after_transcribe had not returned (the call is over); the original passes"]
 
 
-async def test_a_hook_that_never_returns_is_given_up_and_the_turn_is_answered(
-    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_hook_timeout_still_answers_turn(call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture) -> None:
+    """The call gives up an after_transcribe hook that never returns, and the agent answers the turn."""
     async with call_simulator(agent(Transcribed(delay=1e9))) as caller:
         await caller.speaks("Is it open?", seconds=1.0)
         assert (await caller.hears()).text == "Yes."
@@ -228,9 +234,10 @@ async def test_a_hook_that_never_returns_is_given_up_and_the_turn_is_answered(
     assert line.endswith(" did not return within 3 s; the original passes")
 
 
-async def test_what_the_application_says_at_once_does_not_lose_the_words_that_the_hook_has(
+async def test_interrupting_say_keeps_words_pending_in_hook(
     call_simulator: CallSimulator,
 ) -> None:
+    """An interrupting say keeps the caller's words that the hook still holds."""
     phone, hook = Patter(), Transcribed(delay=1.0)
     async with call_simulator(agent(hook), phone=phone) as caller:
         await caller.speaks("Is it open?", seconds=1.0)
@@ -246,7 +253,7 @@ async def talk(caller: SimulatedCaller, rounds: int) -> None:
         await caller.hears()
 
 
-async def test_the_hook_moves_no_instant_but_its_own_turns(call_simulator: CallSimulator) -> None:
+async def test_hook_delays_only_its_own_turns(call_simulator: CallSimulator) -> None:
     """A quick hook, sync or async, leaves the call as it is without; one of 0.2 s moves each reply by 0.2 s."""
 
     async def once(hook: Any) -> list[tuple[float, str]]:

@@ -8,7 +8,8 @@ from trio.testing import MockClock
 from patter_trio.call.input.audio_queue import DropOldestChannel
 
 
-async def test_what_was_put_is_taken_at_once_and_in_order() -> None:
+async def test_audio_queue_take_returns_items_in_order() -> None:
+    """Taking from the audio queue returns all queued items at once and in order."""
     feed = DropOldestChannel[int](5)
     feed.put(1)
     feed.put(2, wake=False)
@@ -19,11 +20,12 @@ async def test_when_full_the_oldest_goes_and_is_counted() -> None:
     feed = DropOldestChannel[int](3)
     for number in range(5):
         feed.put(number)
-    assert repr(feed) == "<Feed 3/3, 2 dropped>"
+    assert repr(feed) == "<DropOldestChannel 3/3, 2 dropped>"
     assert await feed.take() == [2, 3, 4]
 
 
-async def test_one_who_waits_is_woken_by_an_item_that_wakes_and_gets_those_before_it(autojump_clock: MockClock) -> None:
+async def test_waking_item_delivers_earlier_items_too(autojump_clock: MockClock) -> None:
+    """An item that wakes the waiting reader delivers the items before it as well."""
     feed = DropOldestChannel[int](5)
     taken: list[tuple[float, list[int]]] = []
 
@@ -49,7 +51,8 @@ async def test_one_who_was_cancelled_while_waiting_took_nothing(autojump_clock: 
     assert await feed.take() == [1]
 
 
-async def test_taking_lets_others_run_even_when_there_is_something() -> None:
+async def test_taking_from_nonempty_queue_is_a_checkpoint() -> None:
+    """Taking from a queue that holds an item still executes a trio checkpoint."""
     feed = DropOldestChannel[int](5)
     feed.put(1)
     with trio.testing.assert_checkpoints():
@@ -64,3 +67,54 @@ async def test_a_second_taker_is_a_mistake() -> None:
         with pytest.raises(trio.BusyResourceError):
             await feed.take()
         feed.put(1)
+
+
+async def test_items_that_wake_nobody_stay_bounded() -> None:
+    """A task waits, and four items that do not wake it come to a queue of three: the oldest is dropped."""
+    feed = DropOldestChannel[int](3)
+    taken: list[int] = []
+
+    async def take() -> None:
+        taken.extend(await feed.take())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        await trio.testing.wait_all_tasks_blocked()
+        for number in range(4):
+            feed.put(number, wake=False)
+        assert (repr(feed), taken) == ("<DropOldestChannel 3/3, 1 dropped>", [])
+        feed.put(4)
+    assert (taken, feed.dropped) == ([2, 3, 4], 2)
+
+
+async def test_a_woken_task_keeps_what_woke_it() -> None:
+    """Until the woken task runs, its items are in no queue; what follows them is, and goes to it as well."""
+    feed = DropOldestChannel[int](3)
+    taken: list[int] = []
+
+    async def take() -> None:
+        taken.extend(await feed.take())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not feed.handing_over
+        feed.put(0)
+        assert feed.handing_over
+        assert feed.take_nowait() == []
+        feed.put(1)
+    assert (taken, feed.handing_over) == ([0, 1], False)
+
+
+async def test_a_cancelled_task_leaves_everything() -> None:
+    """Items put before and after the cancellation, by which the task has not stopped yet, are there in their order."""
+    feed = DropOldestChannel[int](3)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(feed.take)
+        await trio.testing.wait_all_tasks_blocked()
+        feed.put(0, wake=False)
+        nursery.cancel_scope.cancel()
+        feed.put(1)
+        feed.put(2)
+    assert await feed.take() == [0, 1, 2]
+    assert feed.dropped == 0

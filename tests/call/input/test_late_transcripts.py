@@ -67,9 +67,8 @@ def told_to_a_model(history: History) -> list[str]:
     return [message["content"] for item in history.items() for message in item.messages()]
 
 
-async def test_of_two_utterances_the_first_stands_first_though_its_words_come_last(
-    words: LateTranscripts, history: History
-) -> None:
+async def test_late_transcript_keeps_order_of_utterances(words: LateTranscripts, history: History) -> None:
+    """The first of two utterances stands first in the history even if its transcript arrives last."""
     words.commit(over(1.0))
     words.commit(over(2.0))  # nothing of an answer was heard between them
     words.on_transcript(EngineWords(2, "second", final=True))
@@ -77,7 +76,8 @@ async def test_of_two_utterances_the_first_stands_first_though_its_words_come_la
     assert said(history) == ["first", "second"]
 
 
-async def test_an_answer_stands_before_the_last_words_of_who_hangs_up(words: LateTranscripts, history: History) -> None:
+async def test_answer_precedes_last_words_before_hang_up(words: LateTranscripts, history: History) -> None:
+    """An answer stands before the last words of a caller who hangs up."""
     async with trio.open_nursery() as talk:
         words.open(lambda _, part, *arguments: talk.start_soon(part, *arguments))
         words.commit(over(1.0))
@@ -89,9 +89,8 @@ async def test_an_answer_stands_before_the_last_words_of_who_hangs_up(words: Lat
     assert told_to_a_model(history) == ["first", "the answer", "bye"]
 
 
-async def test_what_a_tool_gave_stands_behind_the_question_that_it_was_called_for(
-    words: LateTranscripts, history: History
-) -> None:
+async def test_tool_result_follows_question_that_caused_it(words: LateTranscripts, history: History) -> None:
+    """A tool result stands behind the question that caused the tool call."""
     history.add_tool_round(Called("earlier"))
     words.commit(over(1.0))
     history.add_tool_round(Called("what it gave"))
@@ -99,7 +98,8 @@ async def test_what_a_tool_gave_stands_behind_the_question_that_it_was_called_fo
     assert told_to_a_model(history) == ["earlier", "the question", "what it gave"]
 
 
-async def test_words_that_never_come_hold_up_one_answer_only(words: LateTranscripts, autojump_clock: Any) -> None:
+async def test_missing_transcript_delays_only_one_answer(words: LateTranscripts, autojump_clock: Any) -> None:
+    """A transcript that never arrives delays the entry of only one answer."""
     done: list[float] = []
     async with trio.open_nursery() as talk:
         words.open(lambda _, part, *arguments: talk.start_soon(part, *arguments))
@@ -123,7 +123,8 @@ async def test_utterances_without_words_are_not_remembered_for_ever(words: LateT
     assert said(history) == ["the last"]
 
 
-def test_what_waited_for_words_is_told_before_the_next_utterance_is_over(words: LateTranscripts, told: Told) -> None:
+def test_waiting_answer_is_reported_before_next_eos(words: LateTranscripts, told: Told) -> None:
+    """An answer that waits for a transcript is reported before the eos of the next utterance."""
     words.commit(over(1.0))
     words.after_user_turn(lambda: told.names.append("the answer"))
     words.commit(over(2.0))

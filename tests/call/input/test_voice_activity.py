@@ -57,14 +57,16 @@ async def heard(vad: Recording, positions: Sequence[int]) -> bytes:
     return b"".join(passed)
 
 
-async def test_a_detector_of_any_length_is_fed_every_frame(autojump_clock: MockClock) -> None:
+async def test_detector_without_window_receives_every_frame(autojump_clock: MockClock) -> None:
+    """A VAD that accepts any length receives every frame."""
     vad = Recording(window=1)
     passed = await heard(vad, [0, 160, 320])
     assert vad.fed == [(0.02, 160), (0.04, 160), (0.06, 160)]
     assert passed == b"\0" * 160 + b"\1" * 160 + b"\2" * 160
 
 
-async def test_a_detector_with_a_window_is_fed_when_one_is_whole(autojump_clock: MockClock) -> None:
+async def test_detector_with_window_receives_whole_windows(autojump_clock: MockClock) -> None:
+    """A VAD with a window receives audio when a window is complete."""
     vad = Recording(window=256)
     passed = await heard(vad, [160 * number for number in range(8)])
     # 256, 512, 768, 1024 and 1280 samples are there with frames 2, 4, 5, 7 and 8.
@@ -79,7 +81,8 @@ async def test_silence_stands_for_what_was_dropped(autojump_clock: MockClock) ->
     assert vad.fed == [(0.04, 320), (0.06, 480)]
 
 
-async def test_a_detector_that_is_too_slow_loses_the_oldest_audio_but_no_time(autojump_clock: MockClock) -> None:
+async def test_slow_vad_loses_oldest_audio_and_no_time(autojump_clock: MockClock) -> None:
+    """A slow VAD loses the oldest audio, and its time offsets stay correct."""
     del autojump_clock
     fed: list[int] = []
     listening = VoiceActivityStage(
@@ -94,9 +97,10 @@ async def test_a_detector_that_is_too_slow_loses_the_oldest_audio_but_no_time(au
     assert sum(fed) == pytest.approx(160 * (MAX_WAITING_FRAMES + 7))
 
 
-async def test_who_hangs_up_is_heard_to_the_last_frame_though_the_detector_has_not_seen_it(
+async def test_audio_before_hang_up_passes_lagging_vad(
     autojump_clock: MockClock,
 ) -> None:
+    """The audio before a hang-up passes on to its last frame even if the VAD has not processed it."""
     passed: list[bytes | VoiceEdge] = []
     listening = VoiceActivityStage(Recording(window=800), MediaClock(), lambda _: None, passed.append, remember=False)
     async with trio.open_nursery() as nursery:
@@ -109,7 +113,9 @@ async def test_who_hangs_up_is_heard_to_the_last_frame_though_the_detector_has_n
     assert passed == [b"\1" * 160 + bytes([SILENCE]) * 160 + b"\2" * 160, b""]
 
 
-async def test_what_the_detector_is_being_shown_is_not_overtaken(autojump_clock: MockClock) -> None:
+async def test_frame_in_vad_keeps_its_place(autojump_clock: MockClock) -> None:
+    """Later audio does not overtake the frame that the VAD is processing."""
+
     class Slow(_Session):
         async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
             await trio.sleep(0.1)
@@ -132,3 +138,19 @@ async def test_what_the_detector_is_being_shown_is_not_overtaken(autojump_clock:
         await trio.sleep(0.2)
         nursery.cancel_scope.cancel()
     assert passed == [b"\1" * 160, b"\2" * 160, b""]
+
+
+async def test_frames_on_their_way_are_not_overtaken(autojump_clock: MockClock) -> None:
+    """The caller hangs up after the detector's task was woken with a frame, and before it runs: that task finishes."""
+    passed: list[bytes | VoiceEdge] = []
+    listening = VoiceActivityStage(Recording(window=160), MediaClock(), lambda _: None, passed.append, remember=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listening.run)
+        await trio.testing.wait_all_tasks_blocked()
+        listening.put(0, b"\1" * 160)
+        listening.put(160, b"\2" * 160)
+        listening.finish(lambda: passed.append(b"end"))
+        assert passed == []
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert passed == [b"\1" * 160 + b"\2" * 160, b"", b"end"]

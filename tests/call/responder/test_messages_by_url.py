@@ -38,9 +38,10 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 # A webhook: what it sees ------------------------------------------------------------------------------------------------
-async def test_the_event_is_posted_as_json_signed_with_the_hmac_of_the_body(
+async def test_message_event_is_posted_as_signed_json(
     call_simulator: CallSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The client posts the event as JSON and signs the body with its HMAC."""
     monkeypatch.setenv("PATTER_WEBHOOK_SECRET", SECRET)
 
     async def answer(request: Request) -> None:
@@ -74,9 +75,10 @@ async def test_the_event_is_posted_as_json_signed_with_the_hmac_of_the_body(
     assert (token["llm_provider"], token["model"]) == ("on_message", web.url)
 
 
-async def test_without_a_secret_nothing_is_signed_and_the_argument_counts_before_the_variable(
+async def test_signing_secret_argument_precedes_environment_variable(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The signing secret is empty by default, and the argument takes precedence over the environment variable."""
     from patter_trio.server.calls import message_handler_of  # noqa: PLC0415
 
     assert message_handler_of("http://127.0.0.1/", "").secret == ""  # type: ignore[union-attr]
@@ -148,7 +150,8 @@ async def test_it_may_answer_with_plain_text_or_json(call_simulator: CallSimulat
         answering(b'{"text": ""}'),
     ],
 )
-async def test_no_content_is_silence_and_the_agent_is_idle_again(call_simulator: CallSimulator, server: Any) -> None:
+async def test_no_content_response_leaves_agent_idle(call_simulator: CallSimulator, server: Any) -> None:
+    """A response without content means silence, and the agent returns to idle."""
     async with serving(server) as web, call_simulator(agent_of(), on_message=web.url) as caller:
         await caller.speaks("Say nothing", seconds=0.5)
         await caller.waits(5.0)
@@ -198,9 +201,9 @@ WRONG: list[tuple[Any, str, float]] = [
     (answering(b"slower", status=429), "answered 429", 0),
     (redirects, "redirects are not followed", 0),
     (answering(b"<html>Login</html>", "text/html"), "answered with text/html: give application/json or text/plain", 0),
-    (answering(b"{not json"), "answered with what is no text", 0),
-    (answering(b"\xff\xfe", "text/plain"), "answered with what is no text", 0),
-    (answering(b"\xff", "application/json"), "answered with what is no text", 0),
+    (answering(b"{not json"), "answered with invalid UTF-8 or JSON", 0),
+    (answering(b"\xff\xfe", "text/plain"), "answered with invalid UTF-8 or JSON", 0),
+    (answering(b"\xff", "application/json"), "answered with invalid UTF-8 or JSON", 0),
     (answering(b"7"), 'must answer {"text": "..."}', 0),
     (answering(b'{"text": 7}'), 'must answer {"text": "..."}', 0),
     (answering(b'{"text": "Hello \\ud83d"}'), 'must answer {"text": "..."}', 0),
@@ -213,9 +216,10 @@ WRONG: list[tuple[Any, str, float]] = [
 
 
 @pytest.mark.parametrize(("server", "why", "after"), WRONG, ids=[why for _, why, _ in WRONG])
-async def test_whatever_goes_wrong_is_a_failed_reply_said_once_and_the_call_goes_on(
+async def test_webhook_failure_reports_one_failed_reply(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, server: Any, why: str, after: float
 ) -> None:
+    """Any webhook failure makes one failed reply with one log line, and the call goes on."""
     fine = answering(b"We are.", "text/plain")
     servers = [server, fine]
 
@@ -263,7 +267,9 @@ async def test_a_barge_in_ends_the_request_at_once(call_simulator: CallSimulator
         assert web.interrupted == ["/first", "/first"]
 
 
-async def test_words_before_the_answer_end_the_request_and_ask_again_with_both(call_simulator: CallSimulator) -> None:
+async def test_speech_before_answer_cancels_request_and_asks_again(call_simulator: CallSimulator) -> None:
+    """Speech before the answer cancels the request, and a new request carries both parts."""
+
     async def slow(request: Request) -> None:
         await trio.sleep(1.0)
         await request.answer(b"Certainly.")
@@ -323,9 +329,10 @@ async def in_plain_text(socket: WebSocket, event: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("talk", [in_pieces, in_one, in_plain_text])
-async def test_one_connection_per_call_takes_the_events_and_gives_the_pieces(
+async def test_one_websocket_per_call_carries_events_and_pieces(
     call_simulator: CallSimulator, upgrades: list[Upgrade], talk: Talk
 ) -> None:
+    """One WebSocket connection per call carries the events out and the answer pieces in."""
     asked: list[str] = []
     async with serving(converse=talking(talk, asked, upgrades)) as web:
         async with call_simulator(agent_of(), on_message=f"{web.url}/chat") as caller:
@@ -342,9 +349,10 @@ async def test_one_connection_per_call_takes_the_events_and_gives_the_pieces(
     assert "X-Patter-Signature" not in upgrades[0].headers
 
 
-async def test_its_handshake_is_signed_with_the_hmac_of_the_calls_id(
+async def test_websocket_handshake_is_signed_with_call_id_hmac(
     call_simulator: CallSimulator, monkeypatch: pytest.MonkeyPatch, upgrades: list[Upgrade]
 ) -> None:
+    """The client signs its WebSocket handshake with the HMAC of the call id."""
     monkeypatch.setenv("PATTER_WEBHOOK_SECRET", SECRET)
     async with (
         serving(converse=talking(in_one, [], upgrades)) as web,
@@ -383,7 +391,7 @@ async def test_no_piece_is_silence(call_simulator: CallSimulator) -> None:
         assert caller.times("agent_speech_started") == []
 
 
-async def test_a_server_that_ends_the_connection_behind_each_answer_is_asked_over_a_new_one(
+async def test_server_closing_after_each_answer_gets_new_connection(
     call_simulator: CallSimulator,
 ) -> None:
     """With or without an end marker: an orderly close (1000) ends an answer, too."""
@@ -399,7 +407,7 @@ async def test_a_server_that_ends_the_connection_behind_each_answer_is_asked_ove
         assert web.connections == 3
 
 
-async def test_an_idle_connection_that_ends_as_it_is_asked_is_asked_again(call_simulator: CallSimulator) -> None:
+async def test_idle_connection_closing_during_request_is_retried(call_simulator: CallSimulator) -> None:
     """Neither side can know that the other's last message crosses its own."""
 
     async def converse(socket: WebSocket, upgrade: Upgrade) -> None:
@@ -451,9 +459,10 @@ async def stops(socket: WebSocket, event: dict[str, Any]) -> None:
         (stops, "did not answer within 30 s", 30),
     ],
 )
-async def test_what_its_server_does_wrong_is_a_failed_reply_and_the_next_is_asked_over_a_new_connection(
+async def test_websocket_error_fails_reply_and_reconnects(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, wrong: Talk, why: str, after: float
 ) -> None:
+    """A server error on the WebSocket makes a failed reply, and the next message uses a new connection."""
     talks, asked = [wrong, in_one], list[str]()
 
     async def talk(socket: WebSocket, event: dict[str, Any]) -> None:
@@ -472,9 +481,10 @@ async def test_what_its_server_does_wrong_is_a_failed_reply_and_the_next_is_aske
     assert "hush" not in line
 
 
-async def test_a_server_that_is_not_there_yet_is_found_when_it_is_needed(
+async def test_late_server_is_reached_when_needed(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A server that starts during the call answers the next message."""
     async with serving(converse=talking(in_one, [])) as web:
         pass
     async with call_simulator(agent_of(), on_message=web.url) as caller:
@@ -495,9 +505,10 @@ async def _sends_for_ever(socket: WebSocket) -> None:
         await trio.sleep(1.0)
 
 
-async def test_a_barge_in_ends_the_connection_at_once_and_the_next_is_open_before_it_is_needed(
+async def test_barge_in_closes_connection_and_opens_next_early(
     call_simulator: CallSimulator,
 ) -> None:
+    """A barge-in closes the connection at once, and the next one opens before a message needs it."""
     ended: list[tuple[float, int]] = []
 
     async def goes_on(socket: WebSocket, event: dict[str, Any]) -> None:
@@ -530,7 +541,9 @@ async def test_a_barge_in_ends_the_connection_at_once_and_the_next_is_open_befor
         assert ended == [(4.25, 1000)]
 
 
-async def test_pieces_that_nobody_asked_for_are_not_the_next_answer(call_simulator: CallSimulator) -> None:
+async def test_unrequested_pieces_do_not_enter_next_answer(call_simulator: CallSimulator) -> None:
+    """Pieces that arrive without a request do not become part of the next answer."""
+
     async def chatters(socket: WebSocket, event: dict[str, Any]) -> None:
         await in_one(socket, event)
         await socket.send(piece("And another thing."))
@@ -563,7 +576,8 @@ async def test_pieces_that_nobody_asked_for_are_not_the_next_answer(call_simulat
         (7, "on_message must be a function, got int: 7"),
     ],
 )
-async def test_a_malformed_url_is_a_configuration_error_at_serve(url: Any, message: str) -> None:
+async def test_malformed_message_url_raises_at_serve(url: Any, message: str) -> None:
+    """A malformed on_message URL raises ConfigurationError at serve."""
     with pytest.raises(ConfigurationError) as raised:
         await Patter().serve(agent_of(), port=0, on_message=url)
     assert message in str(raised.value)
@@ -582,9 +596,8 @@ async def test_a_malformed_url_is_a_configuration_error_at_serve(url: Any, messa
         ("http://localhost/", False),
     ],
 )
-async def test_words_that_would_travel_unencrypted_are_warned_about_at_serve(
-    caplog: pytest.LogCaptureFixture, url: str, warned: bool
-) -> None:
+async def test_unencrypted_message_url_warns_at_serve(caplog: pytest.LogCaptureFixture, url: str, warned: bool) -> None:
+    """An on_message URL without encryption causes a warning at serve."""
     async with open_call_server(
         Patter()._serve_options(agent_of(), public_url="http://agent.test", callbacks={"on_message": url})
     ):
@@ -617,7 +630,7 @@ async def half_a_body(stream: trio.SocketStream) -> None:
 @pytest.mark.parametrize("scheme", ["http", "ws"])
 @pytest.mark.parametrize("server", [no_handshake, reads_nothing, half_a_head, half_a_body])
 @pytest.mark.parametrize("hang_up_at", [0.0, 1.0, 1.5, 6.5])
-async def test_a_caller_may_hang_up_wherever_the_message_is_and_nothing_of_it_is_left(
+async def test_hang_up_at_any_message_stage_leaves_nothing(
     call_simulator: CallSimulator, scheme: str, server: Any, hang_up_at: float
 ) -> None:
     """The simulator fails the test when a task of the call is left a second after the hang-up."""
@@ -638,9 +651,9 @@ async def test_a_caller_may_hang_up_wherever_the_message_is_and_nothing_of_it_is
 
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])
-async def test_a_server_that_never_answers_moves_no_audio_of_another_call(
-    call_simulator: CallSimulator, scheme: str
-) -> None:
+async def test_unresponsive_server_delays_no_other_call_audio(call_simulator: CallSimulator, scheme: str) -> None:
+    """A server that never answers does not delay the audio of another call."""
+
     async def other_call(url: str) -> list[Any]:
         greeting = "We open at nine and close at five, every day but Sunday."
         async with (

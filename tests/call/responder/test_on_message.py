@@ -55,7 +55,8 @@ async def test_it_may_be_any_kind_of_function(call_simulator: CallSimulator, on_
     assert told(caller, "assistant") == ["You said hello."]
 
 
-async def test_it_gets_the_message_and_what_was_said_before_it(call_simulator: CallSimulator) -> None:
+async def test_on_message_receives_message_and_history(call_simulator: CallSimulator) -> None:
+    """The on_message responder receives the message and the history before it."""
     events: list[dict[str, Any]] = []
 
     def on_message(event: dict[str, Any]) -> str:
@@ -82,7 +83,8 @@ async def test_it_gets_the_message_and_what_was_said_before_it(call_simulator: C
 
 
 @pytest.mark.parametrize("nothing", [None, "", "  "])
-async def test_no_answer_is_silence_and_the_agent_is_idle_again(call_simulator: CallSimulator, nothing: Any) -> None:
+async def test_empty_reply_is_silence_and_returns_to_idle(call_simulator: CallSimulator, nothing: Any) -> None:
+    """An empty reply of on_message means silence, and the agent returns to idle."""
     answers = [nothing, "Now I do."]
     async with call_simulator(agent_of(**MINDLESS), on_message=lambda event: answers.pop(0)) as caller:
         await caller.speaks("Say nothing", seconds=0.5)
@@ -157,9 +159,10 @@ async def returns_a_generator(event: dict[str, Any]) -> Any:
         (returns_a_generator, "returns_a_generator must give text or None, not async_generator"),
     ],
 )
-async def test_a_failure_is_apologised_for_once_and_the_call_goes_on(
+async def test_on_message_failure_apologises_once_and_continues(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, on_message: Any, why: str
 ) -> None:
+    """After an on_message failure the agent apologises once, and the call goes on."""
     async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
         for turn in range(2):
             await caller.speaks("Hello", seconds=0.5)
@@ -173,7 +176,9 @@ async def test_a_failure_is_apologised_for_once_and_the_call_goes_on(
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
-async def test_a_failure_after_the_first_words_cuts_them_and_apologises(call_simulator: CallSimulator) -> None:
+async def test_failure_after_first_words_cuts_and_apologises(call_simulator: CallSimulator) -> None:
+    """A failure after the first words cuts the reply, and the agent apologises."""
+
     async def on_message(event: dict[str, Any]) -> AsyncIterator[str]:
         yield "Let me look that up for you. I "
         await trio.sleep(1.0)
@@ -192,9 +197,11 @@ async def test_a_failure_after_the_first_words_cuts_them_and_apologises(call_sim
 
 
 @pytest.mark.parametrize("pieces", [[], ["One moment. And "]])
-async def test_it_has_thirty_seconds_for_its_answer_and_for_each_next_piece(
+async def test_on_message_has_30_seconds_per_piece(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, pieces: list[str]
 ) -> None:
+    """The on_message responder has thirty seconds for its answer and for each next piece."""
+
     async def never_answers(event: dict[str, Any]) -> str:
         await trio.sleep_forever()
         return ""
@@ -232,7 +239,8 @@ async def test_its_own_timeout_is_its_own_failure(
     assert "raised TooSlowError" in caplog.text
 
 
-async def test_a_generator_is_closed_in_its_call_when_the_caller_talks_over_it(call_simulator: CallSimulator) -> None:
+async def test_barge_in_closes_generator_in_its_call(call_simulator: CallSimulator) -> None:
+    """A barge-in closes the on_message generator in the context of its call."""
     phone, closed = Patter(), []
 
     async def on_message(event: dict[str, Any]) -> AsyncIterator[str]:
@@ -254,7 +262,7 @@ async def test_a_generator_is_closed_in_its_call_when_the_caller_talks_over_it(c
     assert closed == [(call_id, call_id, pytest.approx(began_at + 2.25))]
 
 
-async def test_a_generator_that_waits_for_the_voice_is_closed_too(call_simulator: CallSimulator) -> None:
+async def test_generator_waiting_for_tts_is_closed_too(call_simulator: CallSimulator) -> None:
     """It has more sentences ready than the voice takes: it is suspended at its ``yield`` when it is cut."""
     closed: list[str] = []
 
@@ -304,9 +312,10 @@ async def goes_on_when_closed(event: dict[str, Any]) -> AsyncIterator[str]:
 @pytest.mark.parametrize(
     "on_message", [raises_when_closed, yields_a_number_and_raises_when_closed, goes_on_when_closed]
 )
-async def test_a_generator_that_fails_while_it_is_closed_hurts_nobody(
+async def test_generator_failing_while_closed_affects_nothing(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, on_message: Any
 ) -> None:
+    """A generator that fails while it is closed affects neither the call nor other calls."""
     agent = agent_of(**MINDLESS, tts=ScriptedTTS(first_audio=0.5, speed=1.0))
     async with call_simulator(agent, on_message=on_message) as caller:
         await caller.speaks("Hello", seconds=0.5)
@@ -339,7 +348,8 @@ async def test_an_iterator_that_cannot_be_closed_will_do(call_simulator: CallSim
     assert caller.payloads("llm_token")[0]["model"] == "Words"
 
 
-async def test_what_is_asked_again_is_asked_with_both_halves(call_simulator: CallSimulator) -> None:
+async def test_repeated_request_contains_both_utterance_parts(call_simulator: CallSimulator) -> None:
+    """A repeated on_message request contains both parts of the caller's utterance."""
     asked: list[str] = []
     cancelled: list[str] = []
 

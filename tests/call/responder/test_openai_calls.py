@@ -17,7 +17,8 @@ def agent_for(server: OpenAIServer, **options: Any) -> Any:
     return agent_of(llm=OpenAILLM(model="gpt-4o-mini", base_url=server.base_url, provider="openai"), **options)
 
 
-async def test_two_turns_share_the_connection_that_the_call_opened(call_simulator: CallSimulator) -> None:
+async def test_two_turns_share_one_llm_connection(call_simulator: CallSimulator) -> None:
+    """Two turns share the LLM connection that the call opened."""
     replies = [ChatReply("Good morning.", first_token=0.2, usage=(1000, 10, 800)), ChatReply("We open at nine.")]
     async with serve_openai(replies) as server, call_simulator(agent_for(server)) as caller:
         await caller.speaks("Hello?", seconds=0.6)
@@ -40,7 +41,8 @@ async def test_two_turns_share_the_connection_that_the_call_opened(call_simulato
     assert caller.metrics.cost.llm == pytest.approx(expected, abs=1e-6)
 
 
-async def test_a_barge_in_ends_the_generation_at_the_server_within_50_ms(call_simulator: CallSimulator) -> None:
+async def test_barge_in_stops_llm_generation_within_50_ms(call_simulator: CallSimulator) -> None:
+    """A barge-in ends the generation at the LLM server within 50 ms."""
     endless = ChatReply("So this is the long story. " * 40, first_token=0.2, duration=60.0)
     agent_options = {"tts": ScriptedTTS(per_character=0.06)}
     async with serve_openai([endless, ChatReply("Yes?")]) as server:
@@ -58,7 +60,9 @@ async def test_a_barge_in_ends_the_generation_at_the_server_within_50_ms(call_si
     assert server.requests[3].connection == server.requests[2].connection
 
 
-async def test_a_tool_is_called_and_its_result_is_sent(call_simulator: CallSimulator) -> None:
+async def test_llm_tool_call_runs_and_returns_result(call_simulator: CallSimulator) -> None:
+    """The call runs the tool that the LLM requests and sends the result back."""
+
     @tool
     async def hours(day: str) -> str:
         """When we are open."""
@@ -92,9 +96,8 @@ async def test_a_tool_is_called_and_its_result_is_sent(call_simulator: CallSimul
         ChatReply("One two", hang_after=1),
     ],
 )
-async def test_a_model_that_fails_is_apologised_for_and_the_call_goes_on(
-    call_simulator: CallSimulator, reply: ChatReply
-) -> None:
+async def test_llm_failure_apologises_and_call_continues(call_simulator: CallSimulator, reply: ChatReply) -> None:
+    """After an LLM failure the agent apologises, and the call goes on."""
     script = iter([reply])
     async with (
         serve_openai(lambda _: next(script, ChatReply("Here I am."))) as server,

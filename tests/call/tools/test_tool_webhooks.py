@@ -53,7 +53,7 @@ async def told(url: str, *arguments: Any, **options: Any) -> str:
     """Return what the model is told of a call that fails."""
     with pytest.raises(WebhookFailed) as failed:
         await call(url, *arguments, **options)
-    return failed.value.told
+    return failed.value.for_llm
 
 
 CallMessageHandler = Callable[[Request], Awaitable[None]]
@@ -92,9 +92,10 @@ def with_body(body: bytes, kind: str = "application/json", **headers: str) -> Ca
 
 
 # What is sent ---------------------------------------------------------------------------------------------------------
-async def test_the_event_is_posted_as_json_signed_and_with_a_key_that_the_body_has_too(
+async def test_tool_webhook_posts_signed_json_with_idempotency_key(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """The tool webhook posts signed JSON with an idempotency key that the body contains, too."""
     answer, _ = answers(200)
     async with serving(answer) as web:
         assert await call(f"{web.url}/look/up?v=1", webhooks(secret="hush")) == "room 12"
@@ -115,9 +116,10 @@ async def test_without_a_secret_nothing_is_signed(autojump_clock: trio.testing.M
     assert "x-patter-signature" not in web.requests[0].headers
 
 
-async def test_each_call_has_a_key_of_its_own_and_by_default_one_that_nobody_guesses(
+async def test_call_key_is_unique_and_random_by_default(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """Each tool call has its own idempotency key, which nobody can guess by default."""
     answer, _ = answers(200)
     async with serving(answer) as web:
         for _ in range(3):
@@ -163,14 +165,14 @@ BOMB = gzip.compress(b"0" * 10_000_000)
 @pytest.mark.parametrize(
     ("server", "model", "log"),
     [
-        (with_body(b"{nonsense"), UNUSABLE, "answered with what is no JSON"),
-        (with_body(b'{"a": "\\ud83d"}'), UNUSABLE, "answered with half a character"),
+        (with_body(b"{nonsense"), UNUSABLE, "answered with invalid JSON"),
+        (with_body(b'{"a": "\\ud83d"}'), UNUSABLE, "answered with a lone surrogate"),
         (with_body(b"[" * 100_000), UNUSABLE, "must have at most 65536 bytes"),
-        (with_body(b"[" * 20_000), UNUSABLE, "answered with what is no JSON"),
+        (with_body(b"[" * 20_000), UNUSABLE, "answered with invalid JSON"),
         (with_body(b"[" * 65 + b"]" * 65), UNUSABLE, "answered with JSON of more than 64 levels"),
         (with_body(b"[" * 500 + b"]" * 500), UNUSABLE, "answered with JSON of more than 64 levels"),
-        (with_body(b"1" * 10_000), UNUSABLE, "answered with what is no JSON"),  # more digits than Python reads
-        (with_body(b"\xff\xfe", "text/plain"), UNUSABLE, "answered with what is no UTF-8"),
+        (with_body(b"1" * 10_000), UNUSABLE, "answered with invalid JSON"),  # more digits than Python reads
+        (with_body(b"\xff\xfe", "text/plain"), UNUSABLE, "answered with invalid UTF-8"),
         (with_body(b"\x89PNG", "image/png"), UNUSABLE, "answered with image/png: give application/json or text"),
         (with_body(b"x" * (MAX_ANSWER_BYTES + 1), "text/plain"), UNUSABLE, "must have at most 65536 bytes"),
         (with_body(BOMB, content_encoding="gzip"), UNUSABLE, "must not compress its answer, got gzip"),
@@ -180,16 +182,17 @@ BOMB = gzip.compress(b"0" * 10_000_000)
         (answers(699)[0], "its server answered 699", "answered 699"),
     ],
 )
-async def test_any_other_answer_is_a_failure_in_words_and_not_asked_again(
+async def test_other_answer_fails_without_retry(
     autojump_clock: trio.testing.MockClock, server: CallMessageHandler, model: str, log: str
 ) -> None:
+    """Any other answer becomes a failure that the LLM gets in words, and the server is not asked again."""
     async with serving(server) as web:
         if not model:
             assert await call(web.url) == "room 12"
             return
         with pytest.raises(WebhookFailed) as failed:
             await call(f"http://user:password@{web.url.removeprefix('http://')}/secret?token=1")
-        assert failed.value.told == model
+        assert failed.value.for_llm == model
         assert str(failed.value).startswith((web.url, f"the answer of {web.url}"))
         assert log in str(failed.value)
         assert "secret" not in str(failed.value)
@@ -223,21 +226,23 @@ async def test_a_redirect_leads_nowhere(autojump_clock: trio.testing.MockClock) 
         (raw(b""), "its server broke off"),
     ],
 )
-async def test_a_server_that_breaks_off_or_speaks_no_http_is_asked_again_as_often_as_is_allowed(
+async def test_broken_http_answer_is_retried_to_limit(
     autojump_clock: trio.testing.MockClock, server: CallMessageHandler, model: str
 ) -> None:
+    """A server that breaks off or does not speak HTTP is asked again up to the limit of retries."""
     async with serving(server) as web:
         with pytest.raises(WebhookFailed) as failed:
             await call(web.url)
-        assert failed.value.told == model
+        assert failed.value.for_llm == model
         assert len(str(failed.value)) <= 300
         assert len(web.requests) == 3
     assert trio.current_time() == pytest.approx(0.4 + 0.8)
 
 
-async def test_an_endless_answer_is_read_up_to_the_cap_and_its_connection_closed(
+async def test_endless_answer_stops_at_size_cap(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """The client reads an endless answer only up to the size cap and then closes the connection."""
     sent = 0
 
     async def answer(request: Request) -> None:
@@ -266,9 +271,11 @@ async def test_an_endless_answer_is_read_up_to_the_cap_and_its_connection_closed
         (b"", b""),
     ],
 )
-async def test_a_trickle_ends_at_the_tools_deadline_and_so_does_its_connection(
+async def test_trickling_answer_ends_at_tool_deadline(
     autojump_clock: trio.testing.MockClock, begin: bytes, piece: bytes
 ) -> None:
+    """An answer that trickles in ends at the tool's deadline, and its connection is closed."""
+
     async def trickle(request: Request) -> None:
         await request.stream.send_all(begin)
         with suppress(trio.BrokenResourceError):
@@ -308,9 +315,10 @@ async def test_a_trickle_ends_at_the_tools_deadline_and_so_does_its_connection(
         ),
     ],
 )
-async def test_it_is_asked_again_after_waits_that_grow_or_that_it_names(
+async def test_retries_follow_backoff_or_retry_after(
     autojump_clock: trio.testing.MockClock, each: Any, jitter: float, times: list[float]
 ) -> None:
+    """Retries repeat the same request after growing waits, or after the wait that Retry-After names."""
     answer, asked = answers(*each)
     async with serving(answer) as web:
         assert await call(web.url, webhooks(jitter, secret="hush")) == "room 12"
@@ -342,9 +350,10 @@ async def test_it_is_asked_again_after_waits_that_grow_or_that_it_names(
         ),
     ],
 )
-async def test_no_wait_is_begun_that_would_be_in_vain(
+async def test_retries_stop_when_waiting_cannot_help(
     autojump_clock: trio.testing.MockClock, each: Any, options: dict[str, Any], times: list[float], said: str
 ) -> None:
+    """The tool fails at once when no retry is left or the wait would pass the deadline or the 30 s limit."""
     answer, asked = answers(each)
     async with serving(answer) as web:
         assert await told(web.url, **options) == said
@@ -352,9 +361,10 @@ async def test_no_wait_is_begun_that_would_be_in_vain(
     assert asked == times
 
 
-async def test_a_server_that_nobody_finds_is_looked_for_again(
+async def test_unreachable_server_is_retried(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A server that cannot be reached is tried again twice, and the log names only its origin."""
     async with serving(answers(200)[0]) as web:
         gone = web.url
     with caplog.at_level(logging.INFO, "patter_trio.call"):
@@ -365,9 +375,11 @@ async def test_a_server_that_nobody_finds_is_looked_for_again(
     assert all(line.startswith(f"call CA1: tool look_up: {gone} could not be reached") for line in lines)
 
 
-async def test_a_connection_that_the_server_ended_while_idle_costs_one_retry(
+async def test_closed_idle_connection_costs_one_retry(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """A connection that the server closed while it was idle costs one retry on a new connection."""
+
     async def answer(request: Request) -> None:
         if request.connection == 1 and len(web.requests) > 1:
             await request.stream.aclose()
@@ -398,9 +410,8 @@ async def test_a_connection_that_the_server_ended_while_idle_costs_one_retry(
         ("Wed, 99 Nov 2026 10:00:05 GMT", "Wed, 25 Nov 2026 10:00:00 GMT", None),
     ],
 )
-def test_retry_after_is_seconds_or_a_point_in_time_by_the_servers_own_clock(
-    retry_after: str, date: str, seconds: float | None
-) -> None:
+def test_retry_after_takes_seconds_or_server_date(retry_after: str, date: str, seconds: float | None) -> None:
+    """Retry-After is read as seconds, or as a date relative to the server's own Date header."""
     assert seconds_of(retry_after, date) == seconds
 
 
@@ -408,9 +419,10 @@ def test_retry_after_is_seconds_or_a_point_in_time_by_the_servers_own_clock(
 AGAIN = "its server has failed several times lately, and is not asked for now; try again later"
 
 
-async def test_a_server_that_keeps_failing_is_left_alone_and_then_tried_once(
+async def test_circuit_opens_and_tries_once(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """A server that keeps failing is left alone for a while and then gets a single trial request."""
     answer, asked = answers(*[503] * 6, 200)
     async with serving(answer) as web:
         assert "503" in await told(web.url)
@@ -437,9 +449,11 @@ async def test_whoever_answers_is_alive(autojump_clock: trio.testing.MockClock, 
     assert AGAIN not in said
 
 
-async def test_deadlines_that_are_over_are_failures_and_calls_that_were_cancelled_are_none(
+async def test_circuit_counts_timeouts_but_not_cancellations(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """The circuit counts expired deadlines as failures and ignores cancelled calls."""
+
     async def silent(request: Request) -> None:
         await trio.sleep_forever()
 
@@ -454,7 +468,9 @@ async def test_deadlines_that_are_over_are_failures_and_calls_that_were_cancelle
         assert len(web.requests) == 3 * MAX_FAILURES
 
 
-async def test_a_trial_that_is_cancelled_leaves_the_way_to_the_next(autojump_clock: trio.testing.MockClock) -> None:
+async def test_cancelled_trial_permits_the_next_trial(autojump_clock: trio.testing.MockClock) -> None:
+    """A trial request that is cancelled leaves the circuit ready for the next trial."""
+
     async def answer(request: Request) -> None:
         if len(web.requests) == MAX_FAILURES + 1:
             await trio.sleep_forever()
@@ -477,7 +493,8 @@ async def test_servers_on_two_ports_are_two(autojump_clock: trio.testing.MockClo
         assert await call(well.url) == "room 12"
 
 
-async def test_an_address_that_is_refused_says_nothing_about_a_server(autojump_clock: trio.testing.MockClock) -> None:
+async def test_refused_address_does_not_open_circuit(autojump_clock: trio.testing.MockClock) -> None:
+    """An address that the guard refuses does not count as a failure of the server."""
     async with serving(answers(200)[0]) as web:
         for _ in range(2 * MAX_FAILURES):
             assert await told(web.url, webhooks(guard=Guard())) == "its server is at an address that is not allowed"
@@ -488,13 +505,14 @@ async def test_an_address_that_is_refused_says_nothing_about_a_server(autojump_c
 
 # Cancelled ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("each", [(200,), (503, 200)])
-async def test_a_call_that_is_cancelled_anywhere_leaves_nothing_behind(
+async def test_webhook_cancelled_anywhere_leaves_nothing_behind(
     each: tuple[int, ...],
     autojump_clock: trio.testing.MockClock,
     recwarn: pytest.WarningsRecorder,
     monkeypatch: pytest.MonkeyPatch,
     stride: int,
 ) -> None:
+    """A webhook call can be cancelled at any step without errors, warnings or leftovers."""
     left: list[object] = []
     monkeypatch.setattr("sys.unraisablehook", left.append)
 

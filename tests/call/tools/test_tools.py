@@ -86,9 +86,8 @@ async def test_the_model_speaks_calls_and_speaks_on(call_simulator: CallSimulato
     assert ends[0]["tool_calls"] == [{"name": "look_up", "arguments": arguments, "result": "room 12", "duration": 2.0}]
 
 
-async def test_what_is_said_before_a_tool_is_heard_while_it_runs(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_speech_before_tool_plays_while_it_runs(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The caller hears what the agent says before a tool call while the tool runs."""
     agent, _ = agent_with(backend, looking_up(5.0), replies=[["Let me see.", CALL], "In room 12."])
     async with call_simulator(agent) as caller:
         await asks(caller)
@@ -123,7 +122,8 @@ async def test_later_questions_come_with_what_the_tools_gave(call_simulator: Cal
     assert [entry["role"] for entry in caller.history] == ["user", "assistant", "user", "assistant"]
 
 
-async def test_tools_that_are_called_at_once_run_at_once(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_parallel_tool_calls_run_concurrently(call_simulator: CallSimulator, backend: Backend) -> None:
+    """Tools that one reply calls together run at the same time, and the LLM gets their results in order."""
     calls = [tool_call("look_up", name="Miller"), tool_call("look_up", name="Smith")]
     agent, llm = agent_with(backend, looking_up(2.0), replies=[calls, "Both are here."])
     async with call_simulator(agent) as caller:
@@ -134,7 +134,8 @@ async def test_tools_that_are_called_at_once_run_at_once(call_simulator: CallSim
     assert [message["tool_call_id"] for message in llm.requests[1] if message["role"] == "tool"] == ids(backend, 1, 2)
 
 
-async def test_a_model_that_calls_for_ever_is_asked_ten_times(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_tool_loop_ends_after_ten_requests(call_simulator: CallSimulator, backend: Backend) -> None:
+    """An LLM that keeps calling tools is asked ten times, the last time without tools."""
     agent, llm = agent_with(backend, looking_up(), replies=[CALL])
     async with call_simulator(agent) as caller:
         await asks(caller)
@@ -144,9 +145,8 @@ async def test_a_model_that_calls_for_ever_is_asked_ten_times(call_simulator: Ca
     assert len(caller.payloads("tool_call_completed")) == 9
 
 
-async def test_a_model_without_tools_that_calls_one_is_overheard(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_tool_call_without_tools_is_ignored(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A tool call from an LLM without tools is ignored, and its text is still spoken."""
     agent, _ = agent_with(backend, replies=[["Let me see.", CALL]])
     async with call_simulator(agent) as caller:
         await asks(caller)
@@ -176,9 +176,10 @@ RAISING = Tool(
         ([looking_up(result={1, 2})], CALL, ""),  # not fit for JSON: shown as text
     ],
 )
-async def test_a_tool_that_fails_tells_the_model_and_the_call_goes_on(
+async def test_tool_failure_reaches_llm_and_call_continues(
     call_simulator: CallSimulator, tools: list[Tool], call: Any, said: str, backend: Backend
 ) -> None:
+    """The LLM gets the reason of a tool's failure, and the call goes on."""
     agent, llm = agent_with(backend, *tools, replies=[call, "I see."])
     ends: list[dict[str, Any]] = []
     async with call_simulator(agent, on_call_end=ends.append) as caller:
@@ -195,22 +196,24 @@ async def test_a_tool_that_fails_tells_the_model_and_the_call_goes_on(
 
 
 @pytest.mark.parametrize("text", ["{nonsense", "[1]", "7"])
-async def test_arguments_that_are_none_are_told_to_the_model(
+async def test_invalid_arguments_are_reported_to_llm(
     call_simulator: CallSimulator, text: str, backend: Backend
 ) -> None:
+    """The LLM learns that its tool arguments are not a JSON object, and the event has their raw text."""
     agent, llm = agent_with(backend, looking_up(), replies=[ToolCall("x", "look_up", text), "I see."])
     async with call_simulator(agent) as caller:
         await asks(caller)
         await caller.heard(0)
-    assert "the arguments are no JSON" in llm.requests[1][-1]["content"]
+    assert "the arguments are not valid JSON" in llm.requests[1][-1]["content"]
     assert caller.payloads("tool_call_completed")[0]["arguments"] == text
 
 
 @pytest.mark.parametrize("depth", [65, 300, 900])
 @pytest.mark.parametrize("whose", ["the model's", "the tool's"])
-async def test_what_is_nested_too_deep_to_be_copied_is_a_failure_of_the_tool_and_of_nothing_else(
+async def test_too_deep_nesting_fails_only_the_tool(
     call_simulator: CallSimulator, whose: str, depth: int, backend: Backend
 ) -> None:
+    """Arguments or a result nested deeper than 64 levels fail the tool alone, and the call goes on."""
     nested = json.loads("[" * depth + "]" * depth)
     of_model, of_tool = (nested, []) if whose == "the model's" else ([], nested)
     phone, ends = Patter(), list[dict[str, Any]]()
@@ -303,9 +306,10 @@ SPEECH = ScriptedTTS(duration=8.0)
         ("shield", "finished", "It is still running. What it gives will be here when it is finished."),
     ],
 )
-async def test_a_barge_in_does_to_a_tool_what_its_policy_says(
+async def test_barge_in_follows_the_tool_policy(
     call_simulator: CallSimulator, policy: Any, how: str, shown: str, backend: Backend
 ) -> None:
+    """A barge-in cancels a running tool or lets it finish, as its on_barge_in policy says."""
     ended: list[str] = []
     slow = looking_up(5.0, on_barge_in=policy, ended=ended)
     agent, llm = agent_with(
@@ -323,9 +327,8 @@ async def test_a_barge_in_does_to_a_tool_what_its_policy_says(
     assert completed["result"] == (None if policy == "cancel" else "room 12")
 
 
-async def test_what_a_tool_gave_after_the_barge_in_is_known_with_the_next_question(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_late_tool_result_is_in_next_request(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The result of a tool that finishes after a barge-in is in the LLM's next request."""
     agent, llm = agent_with(
         backend,
         looking_up(5.0),
@@ -346,9 +349,8 @@ async def test_what_a_tool_gave_after_the_barge_in_is_known_with_the_next_questi
         assert news == ["The tool look_up has finished meanwhile: room 12"]
 
 
-async def test_a_hang_up_ends_tools_and_a_shielded_one_goes_on_for_five_seconds(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_hang_up_grants_shielded_tools_five_seconds(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A hang-up cancels tools at once, and shielded tools may run five seconds longer."""
     ended: list[tuple[str, float]] = []
 
     def slow(name: str, seconds: float, **options: Any) -> Tool:
@@ -386,9 +388,7 @@ async def test_a_hang_up_ends_tools_and_a_shielded_one_goes_on_for_five_seconds(
 
 
 # When a tool starts ---------------------------------------------------------------------------------------------------
-async def test_no_tool_starts_while_the_caller_goes_on_with_the_question(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_resumed_question_starts_tool_only_once(call_simulator: CallSimulator, backend: Backend) -> None:
     """The reply is retracted before it did anything; the answer to the whole question does it once."""
     agent, llm = agent_with(backend, looking_up(), replies=lambda m: "In room 12." if m[-1]["role"] == "tool" else CALL)
     async with call_simulator(agent) as caller:
@@ -415,7 +415,8 @@ async def test_a_cough_only_delays_a_tool(call_simulator: CallSimulator, backend
 
 
 # Ending the call ------------------------------------------------------------------------------------------------------
-async def test_end_call_hangs_up_when_the_goodbye_was_played(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_end_call_hangs_up_after_goodbye_playout(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The end_call tool hangs up once the goodbye has been played."""
     agent, _ = agent_with(backend, end_call, replies=[["Goodbye and have a nice day.", tool_call("end_call")]])
     async with call_simulator(agent) as caller:
         await asks(caller, "Bye then.")
@@ -428,9 +429,8 @@ async def test_end_call_hangs_up_when_the_goodbye_was_played(call_simulator: Cal
     assert tool_events(caller)[0][0] == pytest.approx(ended, abs=0.001)
 
 
-async def test_a_caller_who_interrupts_the_goodbye_is_not_hung_up_on(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_barge_in_on_goodbye_prevents_hang_up(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A caller who interrupts the goodbye keeps the call, and end_call does not run."""
     replies = [["Goodbye and have a nice day.", tool_call("end_call")], "Of course."]
     agent, llm = agent_with(backend, end_call, replies=replies)
     async with call_simulator(agent) as caller:
@@ -453,9 +453,7 @@ async def test_end_call_without_a_word_hangs_up(call_simulator: CallSimulator, b
     assert caller.outcome == "agent_hung_up"
 
 
-async def test_a_caller_who_goes_on_with_the_question_is_not_hung_up_on(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_resumed_question_prevents_hang_up(call_simulator: CallSimulator, backend: Backend) -> None:
     """The answer to the first half was to hang up without a word."""
     llm = ScriptedLLM(lambda m: "Of course." if "Wait" in m[-1]["content"] else tool_call("end_call"), first_token=0.5)
     async with call_simulator(backend.agent_of(llm=llm, tools=[end_call])) as caller:
@@ -468,9 +466,8 @@ async def test_a_caller_who_goes_on_with_the_question_is_not_hung_up_on(
     assert tool_events(caller) == []
 
 
-async def test_end_call_beside_another_tool_waits_for_the_last_word(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_end_call_waits_for_other_tools_reply(call_simulator: CallSimulator, backend: Backend) -> None:
+    """An end_call beside another tool hangs up only after the reply to that tool has been played."""
     replies = [[CALL, tool_call("end_call")], "Room 12, goodbye."]
     agent, llm = agent_with(backend, looking_up(1.0), end_call, replies=replies)
     async with call_simulator(agent) as caller:
@@ -499,9 +496,8 @@ async def test_tools_that_nothing_would_call_are_warned_about(caplog: pytest.Log
 
 
 @pytest.mark.pipeline("hooks are beside a pipeline alone")
-async def test_before_llm_sees_what_tools_gave_earlier_and_keeps_the_tools(
-    call_simulator: CallSimulator, backend: Backend
-) -> None:
+async def test_before_llm_sees_earlier_tool_results(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The before_llm hook sees earlier tool calls and results, and the LLM keeps its tools."""
     seen: list[list[str]] = []
 
     def before_llm(messages: list[dict[str, Any]]) -> None:
@@ -535,7 +531,7 @@ async def test_tool_after_speech_runs_whatever_its_policy(
     """A barge-in policy is about tools that run: what waits for the end of its reply is not cancelled by that end."""
     ended: list[str] = []
     look_up = looking_up(0.5, ended=ended, on_barge_in=policy, after_speech=True)
-    agent, _ = agent_with(look_up, replies=[["Goodbye.", CALL]])
+    agent, _ = agent_with(backend, look_up, replies=[["Goodbye.", CALL]])
     async with call_simulator(agent) as caller:
         await asks(caller)
         await caller.heard(0)

@@ -58,9 +58,10 @@ def after(seconds: float, left: list[float] | None = None) -> Any:
 
 
 # What is sent and told --------------------------------------------------------------------------------------------------
-async def test_the_wish_is_posted_and_the_answer_is_told_to_model_and_application(
+async def test_webhook_tool_posts_request_and_reports_result(
     call_simulator: CallSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A webhook tool posts the signed call, and the LLM, the events and on_call_end get its answer."""
     monkeypatch.setenv("PATTER_WEBHOOK_SECRET", "hush")
     ends: list[dict[str, Any]] = []
     async with serving(room) as web:
@@ -95,9 +96,11 @@ async def test_the_wish_is_posted_and_the_answer_is_told_to_model_and_applicatio
     ]
 
 
-async def test_what_went_wrong_is_told_to_the_model_and_only_the_origin_to_the_log(
+async def test_webhook_failure_logs_only_the_origin(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The LLM and the events get the reason of a webhook failure, and the log shows only the URL's origin."""
+
     async def answer(request: Request) -> None:
         await request.answer(b"Traceback: /srv/secret.py", 404)
 
@@ -127,7 +130,9 @@ async def test_the_deadline_is_the_tools_with_its_retries(call_simulator: CallSi
     assert caller.payloads("tool_call_completed")[0]["duration"] == 2.5
 
 
-async def test_no_retry_is_waited_for_that_would_come_behind_the_tools_deadline(call_simulator: CallSimulator) -> None:
+async def test_webhook_retry_never_outlasts_tool_deadline(call_simulator: CallSimulator) -> None:
+    """A webhook tool fails without waiting for a retry that would come after the tool's deadline."""
+
     async def answer(request: Request) -> None:
         await request.answer(b"", 503, Retry_After="2")
 
@@ -162,9 +167,8 @@ async def test_one_connection_serves_the_tools_of_a_server(call_simulator: CallS
 
 # Whoever is not wanted any more -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("policy", ["cancel", "detach", "shield"])
-async def test_a_barge_in_ends_the_connection_at_once_or_not_at_all_by_the_tools_policy(
-    call_simulator: CallSimulator, policy: Any
-) -> None:
+async def test_barge_in_closes_connection_by_tool_policy(call_simulator: CallSimulator, policy: Any) -> None:
+    """A barge-in closes the webhook's connection at once under cancel and leaves it open otherwise."""
     left: list[float] = []
     async with serving(after(5.0, left)) as web:
         replies = [["Let me see about that now.", CALL], "Smith is out."]
@@ -186,9 +190,8 @@ async def test_a_barge_in_ends_the_connection_at_once_or_not_at_all_by_the_tools
 
 
 @pytest.mark.parametrize(("policy", "later"), [("detach", 0.0), ("shield", 5.0)])
-async def test_a_hang_up_ends_the_connection_at_once_and_a_shielded_one_after_five_seconds(
-    call_simulator: CallSimulator, policy: Any, later: float
-) -> None:
+async def test_hang_up_closes_webhook_connection(call_simulator: CallSimulator, policy: Any, later: float) -> None:
+    """A hang-up closes the webhook's connection at once, or after five seconds if the tool is shielded."""
     left: list[float] = []
     async with serving(after(60.0, left)) as web:
         agent, _ = agent_with(web.url, [CALL, "Done."], on_barge_in=policy, timeout_s=90.0)
@@ -204,7 +207,8 @@ async def test_a_hang_up_ends_the_connection_at_once_and_a_shielded_one_after_fi
 @pytest.mark.parametrize(
     "url", ["http://localhost:8080/x?token=1", "http://169.254.169.254/x?token=1", "http://[::1]/x?token=1"]
 )
-async def test_a_tool_on_this_machine_is_refused_when_it_is_served_and_the_error_says_what_to_write(url: str) -> None:
+async def test_private_webhook_host_is_refused_with_hint(url: str) -> None:
+    """Serving a tool on a private host raises an error that names the allow_private_hosts entry to set."""
     agent, _ = agent_with(url, ["Yes."])
     with pytest.raises(
         ConfigurationError, match=r'^tool look_up: .*to allow it, set Patter\(allow_private_hosts=\["'
@@ -219,7 +223,7 @@ async def test_a_tool_on_this_machine_is_refused_when_it_is_served_and_the_error
         pass
 
 
-async def test_a_tool_that_a_call_brings_along_is_guarded_too(
+async def test_per_call_webhook_tool_is_guarded(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What on_call_start gives may come out of a customer's settings."""
@@ -246,14 +250,13 @@ async def test_a_tool_that_a_call_brings_along_is_guarded_too(
     ("url", "warned"),
     [("http://tools.example/x", True), ("https://tools.example/x", False), ("http://127.0.0.1/x", False)],
 )
-async def test_a_url_without_encryption_is_taken_with_a_warning(
-    caplog: pytest.LogCaptureFixture, url: str, warned: bool
-) -> None:
+async def test_plain_http_webhook_url_is_warned_about(caplog: pytest.LogCaptureFixture, url: str, warned: bool) -> None:
+    """A public webhook_url without TLS is accepted with a warning."""
     agent, _ = agent_with(url, ["Yes."])
     with caplog.at_level(logging.WARNING):
         async with open_call_server(phone()._serve_options(agent, public_url="http://agent.test")):
             pass
-    line = "tool look_up: what callers say goes to http://tools.example unencrypted; use https"
+    line = "tool look_up: callers' words are sent to http://tools.example unencrypted; use https"
     assert [record.message for record in caplog.records] == [line] * warned
 
 
@@ -295,14 +298,16 @@ async def test_the_secret_of_serve_counts_before_the_variable(monkeypatch: pytes
         ({"webhook_url": "https://tools.example", "webhook_retries": True}, "webhook_retries must be from 0 to 10"),
     ],
 )
-def test_a_tool_has_a_function_or_a_url_that_can_be_asked(options: dict[str, Any], message: str) -> None:
+def test_invalid_handler_or_webhook_url_is_refused(options: dict[str, Any], message: str) -> None:
+    """A tool needs exactly one of handler and a valid webhook_url; anything else raises an error."""
     with pytest.raises(ConfigurationError, match=message):
         Tool("look_up", **options)
     with pytest.raises(ValueError, match=message):
         tools_of([{"name": "look_up", **options}])
 
 
-def test_the_shapes_in_which_a_tool_with_a_url_can_be_given_are_the_same() -> None:
+def test_webhook_tool_forms_are_equivalent() -> None:
+    """Tool(), tool() and a dict build the same webhook tool, whose repr does not show the URL."""
     url = "https://user:password@tools.example/x?token=1"
     made = Tool("look_up", "Look up a guest.", SCHEMA, None, url)
     assert made == tool(name="look_up", description="Look up a guest.", parameters=SCHEMA, webhook_url=url)

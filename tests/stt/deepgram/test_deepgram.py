@@ -72,7 +72,8 @@ async def over(connection: DeepgramServerConnection) -> None:
 
 
 # Options --------------------------------------------------------------------------------------------------------------
-def test_the_key_comes_from_the_argument_or_the_environment_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deepgram_key_source_and_secrecy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API key comes from the argument or the environment, and DeepgramSTT never shows it."""
     monkeypatch.delenv("DEEPGRAM_API_KEY", raising=False)
     with pytest.raises(ConfigurationError, match=r"DeepgramSTT.*api_key=.*DEEPGRAM_API_KEY"):
         DeepgramSTT()
@@ -93,12 +94,14 @@ def test_the_key_comes_from_the_argument_or_the_environment_and_is_never_shown(m
         ({"base_url": "https://api.deepgram.com"}, "base_url must begin with ws"),
     ],
 )
-def test_options_that_cannot_be_are_refused_where_they_are_given(options: dict[str, Any], why: str) -> None:
+def test_invalid_deepgram_options_raise_at_construction(options: dict[str, Any], why: str) -> None:
+    """DeepgramSTT raises ConfigurationError for invalid options in its constructor."""
     with pytest.raises(ConfigurationError, match=why):
         DeepgramSTT(api_key="k", **options)
 
 
-async def test_nova_is_asked_for_mulaw_at_8_khz_and_not_for_ends_of_utterances() -> None:
+async def test_nova_requests_mulaw_without_utterance_ends() -> None:
+    """DeepgramSTT asks Nova for mu-law at 8 kHz and does not ask for utterance ends."""
     async with serve_deepgram() as vendor:
         stt = provider(
             vendor, keyterm=["Patter", "trio"], numerals=True, parameters={"mip_opt_out": True, "tag": ["a", "b"]}
@@ -126,7 +129,8 @@ async def test_flux_is_asked_for_what_it_knows_alone() -> None:
     }  # fmt: skip
 
 
-async def test_flux_for_english_says_that_it_hears_nothing_else() -> None:
+async def test_english_flux_rejects_other_languages() -> None:
+    """The English Flux model raises ProviderError for any language except English."""
     async with serve_deepgram() as vendor:
         with pytest.raises(ProviderError, match="the language of flux-general-en must be English, got 'de'"):
             async with provider(vendor, model=FLUX).open(language="de"):
@@ -170,7 +174,8 @@ async def test_prewarming_needs_nobody() -> None:
 
 
 # Listening ------------------------------------------------------------------------------------------------------------
-async def test_audio_arrives_as_it_was_sent_and_flux_gets_it_in_pieces_of_80_ms(autojump_clock: MockClock) -> None:
+async def test_deepgram_audio_arrives_unchanged_in_pieces(autojump_clock: MockClock) -> None:
+    """Deepgram receives the audio unchanged, and Flux receives it in pieces of 80 ms."""
     audio = bytes(range(256)) * 20
     async with serve_deepgram() as vendor:
         for model, sizes in (("nova-3", {160}), (FLUX, {640})):
@@ -181,9 +186,10 @@ async def test_audio_arrives_as_it_was_sent_and_flux_gets_it_in_pieces_of_80_ms(
             assert set(vendor.connections[-1].sizes) == sizes
 
 
-async def test_the_end_of_a_voice_has_nova_finalize_behind_all_audio_and_flux_is_left_alone(
+async def test_voice_end_finalizes_nova_only(
     autojump_clock: MockClock,
 ) -> None:
+    """The end of a voice sends Finalize to Nova behind all audio, and sends Flux nothing."""
     async with serve_deepgram() as vendor:
         for model in ("nova-3", FLUX):
             async with provider(vendor, model=model).open(language="en") as session, collecting(session) as told:
@@ -197,7 +203,8 @@ async def test_the_end_of_a_voice_has_nova_finalize_behind_all_audio_and_flux_is
 
 
 @pytest.mark.parametrize(("model", "asked"), [("nova-3", "Finalize"), (FLUX, "ForceEndTurn")])
-async def test_a_flush_brings_the_words_of_all_that_was_sent(model: str, asked: str, autojump_clock: MockClock) -> None:
+async def test_deepgram_flush_returns_all_words(model: str, asked: str, autojump_clock: MockClock) -> None:
+    """A flush returns the words of all audio that was sent."""
     async with (
         serve_deepgram() as vendor,
         provider(vendor, model=model).open(language="en") as session,
@@ -213,7 +220,8 @@ async def test_a_flush_brings_the_words_of_all_that_was_sent(model: str, asked: 
 
 
 @pytest.mark.parametrize("model", ["nova-3", FLUX])
-async def test_a_flush_that_the_vendor_does_not_answer_has_no_more_words(model: str, autojump_clock: MockClock) -> None:
+async def test_unanswered_deepgram_flush_ends_without_words(model: str, autojump_clock: MockClock) -> None:
+    """A flush that Deepgram leaves unanswered ends with an empty final transcript after its timeout."""
     async with (
         serve_deepgram(FakeDeepgram(answers_finalize=False)) as vendor,
         provider(vendor, model=model).open(language="en") as session,
@@ -242,7 +250,8 @@ async def test_a_socket_without_audio_is_kept_open(autojump_clock: MockClock) ->
         assert told[-1].text == "hello"
 
 
-async def test_leaving_lets_the_vendor_go_at_once_also_when_cancelled(autojump_clock: MockClock) -> None:
+async def test_leaving_deepgram_disconnects_at_once(autojump_clock: MockClock) -> None:
+    """Leaving a session closes the Deepgram connection at once, also under cancellation."""
     async with serve_deepgram() as vendor:
         with trio.move_on_after(1.0):
             async with provider(vendor).open(language="en") as session:
@@ -254,9 +263,10 @@ async def test_leaving_lets_the_vendor_go_at_once_also_when_cancelled(autojump_c
         assert connection.ended_at - left <= 0.05
 
 
-async def test_what_will_be_billed_is_reported_once_at_the_end_with_what_was_sent_again(
+async def test_deepgram_usage_includes_resent_audio(
     autojump_clock: MockClock,
 ) -> None:
+    """The STT session reports its usage once, at the end, and includes audio that it sent again."""
     used: list[Usage] = []
     usage_sink.set(used.append)
     async with serve_deepgram(FakeDeepgram(lose_after=(2.0,))) as vendor:
@@ -295,7 +305,8 @@ async def test_what_is_sent_again_is_bounded(autojump_clock: MockClock) -> None:
         assert len(vendor.connections[1].audio) == MAX_REPEATED_S * 8000
 
 
-async def test_a_request_that_was_lost_with_the_connection_is_made_again(autojump_clock: MockClock) -> None:
+async def test_deepgram_request_lost_with_connection_is_repeated(autojump_clock: MockClock) -> None:
+    """DeepgramSTT repeats a request that was lost with its connection."""
     async with (
         serve_deepgram(FakeDeepgram(answers_finalize=False)) as vendor,
         provider(vendor).open(language="en") as session,
@@ -310,7 +321,8 @@ async def test_a_request_that_was_lost_with_the_connection_is_made_again(autojum
         assert [one.text for one in told if one.final] == ["hello"]
 
 
-async def test_a_second_loss_is_a_failure_unless_the_first_is_long_past(autojump_clock: MockClock) -> None:
+async def test_second_deepgram_loss_fails_the_session(autojump_clock: MockClock) -> None:
+    """A second connection loss fails the session unless the first is long past."""
     async with serve_deepgram() as vendor, provider(vendor).open(language="en") as session:
         for expected in (2, 3):
             await vendor.connections[-1].lose()
@@ -349,7 +361,8 @@ async def test_a_close_that_blames_nobody_is_a_loss(code: int, autojump_clock: M
         assert len(vendor.connections) == 2
 
 
-async def test_a_close_that_blames_the_audio_is_a_failure_at_once(autojump_clock: MockClock) -> None:
+async def test_deepgram_close_blaming_audio_fails_at_once(autojump_clock: MockClock) -> None:
+    """A close code that blames the audio fails the session at once."""
     async with serve_deepgram() as vendor, provider(vendor).open(language="en") as session:
         vendor.connections[0].close(1008)
         with pytest.raises(ProviderError, match="1008"):
@@ -359,7 +372,8 @@ async def test_a_close_that_blames_the_audio_is_a_failure_at_once(autojump_clock
 
 
 @pytest.mark.parametrize("model", ["nova-3", FLUX])
-async def test_an_error_that_the_vendor_reports_is_a_failure_at_once(model: str, autojump_clock: MockClock) -> None:
+async def test_deepgram_error_message_fails_at_once(model: str, autojump_clock: MockClock) -> None:
+    """An error message from Deepgram fails the session at once."""
     async with serve_deepgram() as vendor, provider(vendor, model=model).open(language="en") as session:
         vendor.connections[0].say({"type": "Error", "code": "INTERNAL_SERVER_ERROR", "description": "oops"})
         with pytest.raises(ProviderError, match="INTERNAL_SERVER_ERROR oops"):
@@ -381,9 +395,8 @@ async def test_metadata_before_a_loss_is_what_counts(autojump_clock: MockClock) 
 
 @pytest.mark.parametrize("after", [0.0, 0.001, 0.02, 0.35, 1.0, 1.5])
 @pytest.mark.parametrize("model", ["nova-3", FLUX])
-async def test_cancelled_anywhere_it_leaves_at_once_and_leaves_nobody_behind(
-    model: str, after: float, autojump_clock: MockClock
-) -> None:
+async def test_deepgram_cancellation_leaves_no_task_behind(model: str, after: float, autojump_clock: MockClock) -> None:
+    """A session that is cancelled at any point ends at once and leaves no task behind."""
     async with serve_deepgram(FakeDeepgram(accepting=0.01, lose_after=(0.5,))) as vendor:
         with trio.CancelScope() as scope:
             scope.deadline = trio.current_time() + after

@@ -60,7 +60,8 @@ async def test_a_conversation_of_two_turns_over_one_connection(call_simulator: S
         assert connection.types()[-1] == "CloseStream"
 
 
-async def test_nova_ends_turns_by_the_silence_and_has_its_final_words_asked_for(call_simulator: Simulator) -> None:
+async def test_nova_turn_ends_by_silence_with_finalize(call_simulator: Simulator) -> None:
+    """With Nova, the VAD silence ends the turn, and the call asks for the final words with Finalize."""
     async with serve_deepgram(FakeDeepgram(final_delay=0.1)) as vendor:
         async with call_simulator(agent_hearing_by(vendor)) as caller:
             await caller.waits(1)
@@ -72,9 +73,10 @@ async def test_nova_ends_turns_by_the_silence_and_has_its_final_words_asked_for(
         assert vendor.connections[0].types()[0] == "Finalize"
 
 
-async def test_flux_ends_the_turn_before_the_usual_silence_is_over_and_before_the_voice_detector(
+async def test_flux_ends_turn_before_silence_and_vad(
     call_simulator: Simulator,
 ) -> None:
+    """Flux ends the turn before the usual silence is over and before the VAD does."""
     async with serve_deepgram(FakeDeepgram(end_of_turn=0.2)) as vendor:
         async with call_simulator(agent_hearing_by(vendor, model=FLUX, vad_end=0.4)) as caller:
             await caller.waits(1)
@@ -87,7 +89,8 @@ async def test_flux_ends_the_turn_before_the_usual_silence_is_over_and_before_th
         assert caller.times("user_speech_ended") == [at]
 
 
-async def test_flux_lets_the_caller_think_for_longer_than_the_usual_silence(call_simulator: Simulator) -> None:
+async def test_flux_waits_longer_than_usual_silence(call_simulator: Simulator) -> None:
+    """Flux lets the caller pause for longer than the usual silence within one turn."""
     async with serve_deepgram(FakeDeepgram(end_of_turn=1.2)) as vendor:
         async with call_simulator(agent_hearing_by(vendor, model=FLUX)) as caller:
             await caller.waits(1)
@@ -99,9 +102,10 @@ async def test_flux_lets_the_caller_think_for_longer_than_the_usual_silence(call
         assert [trigger for _, trigger in eos(caller)] == ["semantic_turn_detector"]
 
 
-async def test_a_probable_end_is_answered_after_the_usual_silence_and_its_words_are_there_once(
+async def test_eager_end_answers_after_silence_without_doubling(
     call_simulator: Simulator,
 ) -> None:
+    """The agent answers an eager end of turn after the usual silence, and its words appear once."""
     async with serve_deepgram(FakeDeepgram(end_of_turn=1.5, eager_end_of_turn=0.2)) as vendor:
         agent = agent_hearing_by(vendor, model=FLUX, eager_eot_threshold=0.5)
         async with call_simulator(agent) as caller:
@@ -115,7 +119,8 @@ async def test_a_probable_end_is_answered_after_the_usual_silence_and_its_words_
         assert caller.transcript == [("user", "hello there"), ("assistant", "One.")]
 
 
-async def test_a_probable_end_that_was_none_goes_on_as_one_turn(call_simulator: Simulator) -> None:
+async def test_revoked_eager_end_keeps_one_turn(call_simulator: Simulator) -> None:
+    """A turn continues as one turn when Flux takes back its eager end."""
     async with serve_deepgram(FakeDeepgram(end_of_turn=1.5, eager_end_of_turn=0.1)) as vendor:
         agent = agent_hearing_by(vendor, model=FLUX, eager_eot_threshold=0.5)
         async with call_simulator(agent) as caller:
@@ -130,9 +135,10 @@ async def test_a_probable_end_that_was_none_goes_on_as_one_turn(call_simulator: 
 
 @pytest.mark.parametrize("model", [NOVA, FLUX])
 @pytest.mark.parametrize("lost_at", [1.3, 1.7, 2.1, 2.3])
-async def test_a_connection_lost_in_mid_sentence_costs_no_word_and_doubles_none(
+async def test_deepgram_reconnect_mid_sentence_keeps_words_once(
     call_simulator: Simulator, model: str, lost_at: float
 ) -> None:
+    """A connection loss in mid-sentence loses no word and doubles no word."""
     async with serve_deepgram(FakeDeepgram(lose_after=(lost_at,))) as vendor:
         async with call_simulator(agent_hearing_by(vendor, model=model)) as caller:
             await caller.waits(1)
@@ -148,7 +154,8 @@ async def test_a_connection_lost_in_mid_sentence_costs_no_word_and_doubles_none(
 
 
 @pytest.mark.parametrize("model", [NOVA, FLUX])
-async def test_the_second_loss_within_the_minute_is_told_to_the_caller(call_simulator: Simulator, model: str) -> None:
+async def test_second_deepgram_loss_plays_apology(call_simulator: Simulator, model: str) -> None:
+    """The caller hears an apology after a second connection loss within one minute."""
     ends: list[dict[str, Any]] = []
     async with serve_deepgram(FakeDeepgram(lose_after=(1.5, 1.0))) as vendor:
         agent = agent_hearing_by(vendor, model=model)
@@ -161,7 +168,8 @@ async def test_the_second_loss_within_the_minute_is_told_to_the_caller(call_simu
     assert "ended" in ends[0]["error"]
 
 
-async def test_a_vendor_that_cannot_be_reached_again_is_told_to_the_caller(call_simulator: Simulator) -> None:
+async def test_unreachable_deepgram_plays_apology(call_simulator: Simulator) -> None:
+    """The caller hears an apology when the STT cannot reconnect to Deepgram."""
     async with serve_deepgram(FakeDeepgram(lose_after=(1.5,))) as vendor:
         async with call_simulator(agent_hearing_by(vendor)) as caller:
             await caller.waits(1)
@@ -171,9 +179,10 @@ async def test_a_vendor_that_cannot_be_reached_again_is_told_to_the_caller(call_
         assert (len(vendor.connections), vendor.refused) == (1, 1)
 
 
-async def test_a_key_that_is_refused_is_told_to_the_caller_and_never_shown(
+async def test_refused_deepgram_key_plays_apology_without_leak(
     call_simulator: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The caller hears an apology when Deepgram refuses the API key, and no output shows the key."""
     ends: list[dict[str, Any]] = []
     async with serve_deepgram(FakeDeepgram(key="another")) as vendor:
         stt = DeepgramSTT(api_key="hush-hush", base_url=vendor.url)
@@ -185,7 +194,7 @@ async def test_a_key_that_is_refused_is_told_to_the_caller_and_never_shown(
     assert "hush-hush" not in caplog.text + repr(stt) + repr(agent) + ends[0]["error"]
 
 
-async def test_words_that_ran_ahead_of_final_ones_and_were_acted_upon_are_there_once(call_simulator: Simulator) -> None:
+async def test_promoted_interim_words_appear_once(call_simulator: Simulator) -> None:
     """Nova tells "a b c d", makes "a b" final, and never answers for the rest until long after the turn."""
     script = FakeDeepgram(answers_finalize=False, settles_every=1.5, interim_every=0.1)
     async with serve_deepgram(script) as vendor:
@@ -198,9 +207,8 @@ async def test_words_that_ran_ahead_of_final_ones_and_were_acted_upon_are_there_
 
 
 @pytest.mark.parametrize("model", [NOVA, FLUX])
-async def test_a_caller_who_hangs_up_in_mid_sentence_is_heard_to_the_end_and_the_vendor_let_go_at_once(
-    call_simulator: Simulator, model: str
-) -> None:
+async def test_hangup_mid_sentence_keeps_words_and_disconnects(call_simulator: Simulator, model: str) -> None:
+    """A hang-up in mid-sentence keeps the words so far and closes the Deepgram connection at once."""
     async with serve_deepgram() as vendor:
         async with call_simulator(agent_hearing_by(vendor, model=model)) as caller:
             await caller.waits(1)
@@ -218,7 +226,8 @@ async def test_a_caller_who_hangs_up_in_mid_sentence_is_heard_to_the_end_and_the
         assert connection.ended_at - told[0] <= 0.05
 
 
-async def test_a_reply_is_cut_by_the_voice_and_what_interrupted_is_answered(call_simulator: Simulator) -> None:
+async def test_deepgram_barge_in_is_answered(call_simulator: Simulator) -> None:
+    """The voice of the caller cuts the reply, and the agent answers the interrupting words."""
     async with serve_deepgram() as vendor:
         agent = attrs.evolve(agent_hearing_by(vendor), llm=ScriptedLLM(["A very long answer. " * 20, "Two."]))
         async with call_simulator(agent) as caller:
@@ -241,14 +250,16 @@ async def test_what_the_vendor_may_not_send_changes_nothing(call_simulator: Simu
         assert caller.transcript == [("user", "hello there"), ("assistant", "One.")]
 
 
-async def test_a_vendor_that_sends_nothing_but_nonsense_is_given_up(call_simulator: Simulator) -> None:
+async def test_deepgram_sending_only_garbage_is_abandoned(call_simulator: Simulator) -> None:
+    """The call gives up an STT that sends only garbage."""
     async with serve_deepgram(FakeDeepgram(garbage=("nonsense",) * 100)) as vendor:
         async with call_simulator(agent_hearing_by(vendor)) as caller:
             assert (await caller.hears()).text == SORRY
         assert len(vendor.connections) == 1
 
 
-async def test_what_was_listened_to_is_what_the_call_is_billed(call_simulator: Simulator) -> None:
+async def test_deepgram_cost_matches_audio_sent(call_simulator: Simulator) -> None:
+    """The STT cost of the call equals the price of the audio that Deepgram received."""
     ends: list[dict[str, Any]] = []
     async with serve_deepgram() as vendor:
         async with call_simulator(agent_hearing_by(vendor), on_call_end=ends.append) as caller:
@@ -259,7 +270,7 @@ async def test_what_was_listened_to_is_what_the_call_is_billed(call_simulator: S
     assert ends[0]["metrics"].cost.stt == pytest.approx(seconds / 60 * 0.0048, rel=1e-3)
 
 
-async def test_a_caller_who_goes_on_before_the_voice_detector_saw_a_pause_still_interrupts_the_answer(
+async def test_flux_barge_in_without_vad_pause(
     call_simulator: Simulator,
 ) -> None:
     """Flux ends the turn after 0.2 s; the detector needs 0.8 s, and takes what comes after 0.5 s for the same voice."""

@@ -68,9 +68,8 @@ def test_the_judge_refuses_what_is_wrong(model: type[BaseModel], kind: str, mess
 @pytest.mark.deep
 @given(st.data())
 @pytest.mark.parametrize("model", [*FROM_NOVA, *FROM_FLUX], ids=lambda model: model.__name__)
-def test_every_message_that_the_vendors_models_can_make_is_understood(
-    model: type[BaseModel], data: st.DataObject
-) -> None:
+def test_codecs_understand_all_deepgram_model_messages(model: type[BaseModel], data: st.DataObject) -> None:
+    """The codecs understand every message that the models of the Deepgram SDK can produce."""
     codec: ListenCodec = NovaCodec() if model in FROM_NOVA else FluxCodec()
     messages = data.draw(st.lists(instances(model), min_size=1, max_size=4))
     for message in messages:
@@ -92,7 +91,8 @@ def test_every_message_that_the_vendors_models_can_make_is_understood(
 
 
 @pytest.mark.deep
-def test_a_message_that_lacks_what_the_models_demand_is_refused_by_both() -> None:
+def test_incomplete_deepgram_message_fails_both_checks() -> None:
+    """The SDK models and the codecs both refuse a message that lacks a required field."""
     for model, message, codec in (
         (v1.ListenV1Results, {"type": "Results", "start": 0.0}, NovaCodec()),
         (v2.ListenV2TurnInfo, {"type": "TurnInfo", "event": "Update"}, FluxCodec()),
@@ -117,7 +117,8 @@ async def run_client(url: str, key: str, version: str, options: dict[str, Any], 
 
 @pytest.mark.deep
 @pytest.mark.parametrize("model", ["nova-3", "flux-general-en"])
-async def test_the_vendors_client_asks_as_we_do_and_understands_our_server(model: str) -> None:
+async def test_deepgram_client_matches_us_and_our_server(model: str) -> None:
+    """The Deepgram client sends the same requests as we do and understands our fake server."""
     version = "v2" if model.startswith("flux") else "v1"
     audio = audible_text.encode("hello there my friend", 50)
     more: dict[str, Any] = {"eot_threshold": 0.8, "eager_eot_threshold": 0.5} if version == "v2" else {"numerals": True}
@@ -159,7 +160,8 @@ async def test_the_vendors_client_asks_as_we_do_and_understands_our_server(model
 
 @pytest.mark.deep
 @pytest.mark.parametrize("version", ["v1", "v2"])
-async def test_the_vendors_client_is_refused_with_a_wrong_key(version: str) -> None:
+async def test_deepgram_client_with_wrong_key_is_refused(version: str) -> None:
+    """Our fake server refuses the Deepgram client with status 401 when its key is wrong."""
     options = {"model": "flux-general-en" if version == "v2" else "nova-3", "encoding": "mulaw", "sample_rate": "8000"}
     async with serve_deepgram() as vendor:
         told = await run_client(vendor.url, "wrong", version, options, b"")
@@ -167,6 +169,7 @@ async def test_the_vendors_client_is_refused_with_a_wrong_key(version: str) -> N
     assert told == [{"refused": 401}]
 
 
-def test_the_judge_refuses_a_message_of_a_server_with_a_typo() -> None:
+def test_oracle_rejects_misspelled_server_message() -> None:
+    """The oracle rejects a server message with a misspelled field."""
     assert complaints(v1.ListenV1UtteranceEnd, {"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 1.0}) == []
     assert complaints(v1.ListenV1UtteranceEnd, {"type": "UtteranceEnd", "channel": [0, 1], "last_word_ends": 1.0})

@@ -15,7 +15,8 @@ def numbered(count: int) -> bytes:
     return bytes(np.random.default_rng(7).integers(0, 256, count, np.uint8))
 
 
-def test_an_utterance_holds_the_voice_and_a_little_before_and_after() -> None:
+def test_utterance_includes_padding_around_voice() -> None:
+    """An utterance contains the voice and a short margin before and after it."""
     audio, buffer = numbered(32000), UtteranceBuffer()
     for at in range(0, 16000, FRAME):
         buffer.add(audio[at : at + FRAME])
@@ -28,7 +29,8 @@ def test_an_utterance_holds_the_voice_and_a_little_before_and_after() -> None:
     assert (utterance.segment, buffer.segment, buffer.is_open, buffer.seconds) == (0, 1, False, 0.0)
 
 
-def test_a_voice_that_resumes_at_once_hears_nothing_twice() -> None:
+def test_resumed_voice_repeats_no_samples() -> None:
+    """A voice that resumes at once yields two utterances that share no sample."""
     audio, buffer = numbered(32000), UtteranceBuffer()
     buffer.begin(0)
     buffer.add(audio[:16000])
@@ -40,7 +42,8 @@ def test_a_voice_that_resumes_at_once_hears_nothing_twice() -> None:
     np.testing.assert_array_equal(np.concatenate([first.samples, second.samples]), g711.decode(audio))
 
 
-def test_an_utterance_that_lasts_is_cut_in_its_quietest_place() -> None:
+def test_long_utterance_splits_at_quietest_place() -> None:
+    """The buffer cuts a long utterance at its quietest place."""
     loud, quiet = g711.encode(np.full(FRAME, 8000, np.int16)), g711.silence(0.02)
     buffer = UtteranceBuffer()
     buffer.begin(0)
@@ -51,7 +54,8 @@ def test_an_utterance_that_lasts_is_cut_in_its_quietest_place() -> None:
     assert (rest.segment, rest.seconds + parts[0].seconds) == (1, 30.0)
 
 
-def test_outside_an_utterance_only_the_last_second_is_kept() -> None:
+def test_buffer_keeps_last_second_outside_utterances() -> None:
+    """The buffer keeps only the last second of audio outside an utterance."""
     buffer = UtteranceBuffer()
     for _ in range(1000):
         buffer.add(g711.silence(0.02))
@@ -66,7 +70,8 @@ def test_ends_without_a_beginning_are_no_utterance() -> None:
     assert (buffer.split().seconds, buffer.segment, buffer.is_open) == (0.0, 1, False)
 
 
-def test_an_utterance_that_is_split_goes_on_as_the_next_segment() -> None:
+def test_split_utterance_continues_as_next_segment() -> None:
+    """A split utterance continues as the next segment."""
     audio, buffer = numbered(8000), UtteranceBuffer()
     buffer.begin(0)
     buffer.add(audio[:5000])
@@ -91,7 +96,8 @@ steps_ = st.lists(
 
 
 @given(steps_)
-def test_whatever_the_edges_say_segments_follow_each_other_without_overlap(steps: list[tuple[str, int]]) -> None:
+def test_segments_never_overlap_for_any_edges(steps: list[tuple[str, int]]) -> None:
+    """Segments follow each other without overlap for any sequence of voice edges."""
     audio, buffer, sent, heard = numbered(600_000), UtteranceBuffer(), 0, []
     for step, number in steps:
         if step == "add":

@@ -124,9 +124,8 @@ async def test_the_callers_of_the_example_are_heard_right(
     assert words(" ".join(result.text for result in results)) == words(said)
 
 
-async def test_interim_results_grow_with_the_utterance_and_belong_to_its_segment(
-    autojump_clock: MockClock, recording: Recording
-) -> None:
+async def test_whisper_interims_grow_within_one_segment(autojump_clock: MockClock, recording: Recording) -> None:
+    """Interim results grow with the utterance and carry the number of its segment."""
     results = await hear(recording("dashwood_leisure"))
     interim = results[:-2]
     assert len(interim) >= 8
@@ -145,7 +144,7 @@ async def test_two_utterances_are_two_segments(autojump_clock: MockClock, record
 
 
 @pytest.mark.parametrize("level", [0, 300])
-async def test_a_voice_without_words_ends_with_an_empty_final(autojump_clock: MockClock, level: int) -> None:
+async def test_wordless_voice_ends_with_empty_final(autojump_clock: MockClock, level: int) -> None:
     """Whisper makes up words in silence and noise; whoever waits for the final must not get them, and not wait."""
     noise = np.random.default_rng(3).normal(0, level, 16000).astype(np.int16)
     async with WhisperSTT(interim_every=None).open(language="en") as session:
@@ -192,9 +191,10 @@ async def send(session: SpeechToTextSession, seconds: float) -> None:
         await trio.sleep(0.02)
 
 
-async def test_the_growing_utterance_is_heard_every_half_second_and_once_more_at_its_end(
+async def test_whisper_transcribes_every_half_second_and_at_end(
     autojump_clock: MockClock,
 ) -> None:
+    """Whisper transcribes the growing utterance every half second and once more at its end."""
     ear = Ear()
     async with listening(ear) as session:
         await session.voice(VoiceEdge(speaking=True, offset=0))
@@ -209,7 +209,8 @@ async def test_the_growing_utterance_is_heard_every_half_second_and_once_more_at
         ]
 
 
-async def test_interim_results_are_shed_when_no_thread_is_free(autojump_clock: MockClock) -> None:
+async def test_whisper_drops_interims_without_free_thread(autojump_clock: MockClock) -> None:
+    """Whisper drops interim results while no thread is free and still delivers the final one."""
     busy, ear = threading.Event(), Ear()
     async with trio.open_nursery() as nursery, listening(ear) as session:
         for _ in range(available()):
@@ -225,7 +226,8 @@ async def test_interim_results_are_shed_when_no_thread_is_free(autojump_clock: M
     assert ear.heard == [2.0]
 
 
-async def test_an_interim_result_is_given_up_when_the_voice_ends(autojump_clock: MockClock) -> None:
+async def test_voice_end_abandons_whisper_interim(autojump_clock: MockClock) -> None:
+    """The end of the voice abandons an interim transcription that is still running."""
     ear = Ear()
     ear.may_end.clear()
     async with listening(ear) as session:
@@ -252,7 +254,8 @@ async def test_a_voice_that_lasts_is_heard_in_parts(autojump_clock: MockClock) -
     assert sum(ear.heard) == pytest.approx(30)
 
 
-async def test_a_model_that_fails_ends_the_results_and_the_session_with_its_cause(autojump_clock: MockClock) -> None:
+async def test_failing_whisper_model_ends_session_with_cause(autojump_clock: MockClock) -> None:
+    """A failing model ends the results and the session with its original cause."""
     async with listening(Ear(failing=True)) as session:
         await session.flush()
         with pytest.raises(ProviderError, match="the model failed") as failure:
@@ -263,7 +266,9 @@ async def test_a_model_that_fails_ends_the_results_and_the_session_with_its_caus
                 await attempt
 
 
-def test_a_model_of_many_languages_is_told_which_one() -> None:
+def test_multilingual_whisper_receives_the_language() -> None:
+    """Whisper passes the language of the call to a multilingual model."""
+
     class Tokenizer:
         def token_to_id(self, token: str) -> int | None:
             return {"<|pt|>": 5}.get(token)
@@ -295,7 +300,8 @@ async def test_results_end_with_the_session(autojump_clock: MockClock) -> None:
     assert [result async for result in results] == []
 
 
-async def test_a_language_that_the_model_does_not_know_is_refused_with_the_remedy() -> None:
+async def test_unknown_whisper_language_error_names_remedy() -> None:
+    """The error for a language that the model does not support names the remedy."""
     with pytest.raises(ProviderError, match=r"'pt-BR'; set path="):
         async with WhisperSTT().open(language="pt-BR"):
             pass

@@ -16,7 +16,8 @@ AUDIO = Path(__file__).parents[2] / "audio"
 SAID = "he was not an ill disposed young man"
 
 
-async def test_a_recorded_person_is_heard_right_answered_and_may_interrupt(call_simulator: CallSimulator) -> None:
+async def test_recorded_caller_is_understood_and_interrupts(call_simulator: CallSimulator) -> None:
+    """The agent understands a recorded person, answers, and lets that person barge in."""
     asked: list[str] = []
 
     async def on_message(event: dict[str, Any]) -> str:

@@ -32,9 +32,8 @@ def words(sounds: list[Sound]) -> str:
     silence=st.integers(0, 500),
     sizes=st.lists(st.integers(1, 700), max_size=30),
 )
-def test_any_text_comes_out_whole_and_in_place_however_the_audio_is_cut(
-    text: str, spare: int, silence: int, sizes: list[int]
-) -> None:
+def test_audible_text_round_trips_through_any_chunking(text: str, spare: int, silence: int, sizes: list[int]) -> None:
+    """Any text comes back complete and at its position for every chunking of the audio."""
     frames = fewest_frames(text) + spare
     audio = bytes([0xFF]) * silence + encode(text, frames, utterance=7, part=2) + bytes([0xFF]) * silence
     sounds = decode(audio, sizes)
@@ -48,7 +47,8 @@ def test_any_text_comes_out_whole_and_in_place_however_the_audio_is_cut(
 
 
 @given(st.lists(st.integers(0, 255), min_size=0, max_size=2000).map(bytes), st.lists(st.integers(1, 300), max_size=9))
-def test_any_bytes_decode_without_an_error_and_the_same_however_they_are_cut(junk: bytes, sizes: list[int]) -> None:
+def test_any_bytes_decode_alike_in_any_chunking(junk: bytes, sizes: list[int]) -> None:
+    """Arbitrary bytes decode without an error and with the same result for every chunking."""
     audio = junk + encode(TEXT, 5) + junk
     assert words(decode(audio, sizes)) == words(decode(audio)) == TEXT
 
@@ -58,7 +58,8 @@ def test_mulaw_to_pcm_and_back_changes_no_byte() -> None:
     assert g711.encode(g711.decode(audio)) == audio
 
 
-def test_words_are_spread_by_their_length_over_the_frames_that_speak() -> None:
+def test_words_spread_by_length_over_speech_frames() -> None:
+    """The encoder spreads words over the speech frames in proportion to their length."""
     ends = [(sound.words, sound.end / 8000) for sound in decode(encode(TEXT, 500, spoken=100)) if sound.words]
     assert ends == [("What", 0.4), (" are", 0.8), (" your", 1.3), (" hours?", 2.0)]
     assert audible_text.word_times(TEXT, 100)[-1] == ("hours?", 1.3, 2.0)
@@ -68,7 +69,8 @@ def test_every_voiced_sample_is_loud() -> None:
     assert np.abs(g711.decode(encode(TEXT, 10)).astype(int)).min() > 8000
 
 
-def test_silence_is_nothing_and_other_sound_has_no_words() -> None:
+def test_silence_yields_nothing_and_tone_no_words() -> None:
+    """Silence decodes to nothing, and any other sound decodes to a sound without words."""
     tone = g711.encode((3000 * np.sin(np.arange(800) / 3 + 1)).astype(np.int16))
     quiet = bytes([0xFF, 0x7E]) * 200
     assert decode(quiet) == []
@@ -87,7 +89,8 @@ def test_frames_in_another_order_tell_it() -> None:
     assert words(decode(audio[FRAME : 2 * FRAME] + audio[:FRAME] + audio[2 * FRAME :])) == " areWhat your time"
 
 
-def test_a_frame_that_was_cut_short_is_sound_and_the_next_one_is_read() -> None:
+def test_truncated_frame_is_sound_and_next_is_read() -> None:
+    """A truncated frame decodes as plain sound, and the decoder reads the next frame."""
     audio = encode(TEXT, 4)
     sounds = decode(audio[:100] + audio[FRAME:])
     assert [(sound.kind, sound.start, sound.end) for sound in sounds[:2]] == [

@@ -21,7 +21,7 @@ def written(sounds: list[Sound]) -> str:
 
 
 @pytest.mark.parametrize("made", OTHERS, ids=str)
-def test_it_is_read_behind_the_way_to_the_caller(made: AudioFormat) -> None:
+def test_words_survive_conversion_to_the_caller(made: AudioFormat) -> None:
     """Spoken at any rate, converted to mu-law at 8 kHz: every frame is there, at its own sample."""
     samples = encode(TEXT, 200, rate=made.rate, utterance=7, part=2)
     audio = g711.encode(samples) if made.encoding is Encoding.MULAW else samples.tobytes()
@@ -32,7 +32,7 @@ def test_it_is_read_behind_the_way_to_the_caller(made: AudioFormat) -> None:
 
 
 @pytest.mark.parametrize("made", OTHERS, ids=str)
-def test_it_is_read_behind_the_way_to_the_agent(made: AudioFormat) -> None:
+def test_words_survive_conversion_to_the_agent(made: AudioFormat) -> None:
     """Spoken as mu-law at 8 kHz, converted as for a recogniser, 20 ms at a time."""
     mulaw = g711.silence(0.1) + g711.encode(encode(TEXT, 150)) + g711.silence(0.1)
     stream, reader, sounds = converter(MULAW_8K, made, Quality.LOW_DELAY), WordReader(made), list[Sound]()

@@ -41,7 +41,8 @@ def flat(told: list[tuple[float, VoiceEdge]]) -> list[tuple[float, bool, float]]
     return [(at, edge.speaking, edge.offset / 8000) for at, edge in told]
 
 
-async def test_vad_tells_true_offsets_when_its_delays_are_over() -> None:
+async def test_scripted_vad_delays_edges_with_true_offsets() -> None:
+    """ScriptedVAD reports each edge after its delay, with the true offset."""
     audio = silence(0.5) + speech("Hello", 1.0) + silence(1.0)
     vad = ScriptedVAD(start_delay=0.06, end_delay=0.5)
     assert flat(await edges_of(vad, audio)) == [(0.56, True, 0.5), (2.0, False, 1.5)]
@@ -54,7 +55,8 @@ async def test_vad_tells_the_same_edges_in_any_chunking(size: int) -> None:
     assert [(edge.speaking, edge.offset) for edge in edges] == [(True, 2400), (False, 10400), (True, 15200)]
 
 
-async def test_vad_takes_a_cough_for_voice_but_not_a_click() -> None:
+async def test_scripted_vad_hears_coughs_but_not_clicks() -> None:
+    """ScriptedVAD takes a cough for voice and ignores a click."""
     audio = silence(0.1) + g711.encode(np.full(40, 9000, np.int16)) + silence(0.7) + speech("", 0.2, kind=Kind.COUGH)
     assert [edge.offset for _, edge in await edges_of(ScriptedVAD(), audio)] == [800 + 40 + 5600]
 
@@ -100,9 +102,8 @@ async def hear(
 
 
 @pytest.mark.parametrize("size", [160, 800, 123])
-async def test_stt_tells_the_final_words_after_the_true_end_in_any_chunking(
-    autojump_clock: MockClock, size: int
-) -> None:
+async def test_scripted_stt_final_follows_end_in_any_chunking(autojump_clock: MockClock, size: int) -> None:
+    """ScriptedSTT reports the final words after the true end of speech for every chunking."""
     audio = silence(0.51) + speech("What are your hours?", 2.0) + silence(1.0)
     assert (await hear(ScriptedSTT(final_delay=0.2), audio, size=size))[0] == [(2.71, "What are your hours?", True, 1)]
 
@@ -123,7 +124,8 @@ async def test_stt_takes_pcm_where_it_announces_that(autojump_clock: MockClock) 
     assert told == [(1.2, "Hello there", True, 1)]
 
 
-async def test_stt_numbers_its_segments_and_hears_hums_but_no_words_in_coughs(autojump_clock: MockClock) -> None:
+async def test_scripted_stt_numbers_segments_and_skips_coughs(autojump_clock: MockClock) -> None:
+    """ScriptedSTT numbers its segments, transcribes hums, and finds no words in coughs."""
     audio = speech("mhm", 0.4, 1, Kind.HUM) + silence(0.1) + speech("", 0.4, 2, Kind.COUGH) + silence(1)
     assert (await hear(ScriptedSTT(), audio))[0] == [(0.6, "mhm", True, 1), (1.1, "", True, 2)]
     assert (await hear(ScriptedSTT(noise=None), audio))[0][1:] == []
@@ -136,7 +138,8 @@ async def test_stt_shows_lost_frames(autojump_clock: MockClock) -> None:
     assert [text for _, text, _, _ in (await hear(ScriptedSTT(), lost))[0]] == ["one two four"]
 
 
-async def test_stt_closes_an_utterance_whose_end_is_lost_and_one_that_is_flushed(autojump_clock: MockClock) -> None:
+async def test_scripted_stt_closes_lost_and_flushed_utterances(autojump_clock: MockClock) -> None:
+    """ScriptedSTT closes an utterance when its end is lost and when the session is flushed."""
     cut = speech("one two three four", 0.8)[:3200]
     assert (await hear(ScriptedSTT(), cut + silence(1.0)))[0] == [(0.6, "one two", True, 1)]
     told, _ = await hear(ScriptedSTT(), cut, flush=0.4)
@@ -172,7 +175,8 @@ async def test_llm_spreads_its_tokens_over_the_duration(autojump_clock: MockCloc
     assert await answer(llm, [USER, USER]) == [(0.1, "one"), (0.4, "END")]
 
 
-async def test_llm_finds_its_place_in_the_conversation_so_that_calls_do_not_mix(autojump_clock: MockClock) -> None:
+async def test_scripted_llm_derives_place_from_messages(autojump_clock: MockClock) -> None:
+    """ScriptedLLM finds its place from the messages, so concurrent calls do not mix."""
     llm = ScriptedLLM(["first", "second"])
     said: list[tuple[int, str]] = []
 
@@ -194,7 +198,8 @@ async def test_llm_answers_by_a_function_and_records_copies(autojump_clock: Mock
     assert llm.requests == [[{"role": "user", "content": "hi"}]]
 
 
-async def test_llm_calls_tools_and_counts_what_they_gave_at_once_as_one_answer(autojump_clock: MockClock) -> None:
+async def test_scripted_llm_counts_parallel_tool_results_once(autojump_clock: MockClock) -> None:
+    """ScriptedLLM calls tools and counts the results of parallel calls as one answer."""
     calls = [tool_call("f", x=1), tool_call("g")]
     llm = ScriptedLLM([["one two", *calls], tool_call("f"), "three"])
     told = [ToolCall("", "f", '{"x": 1}'), ToolCall("", "g", "{}")]
@@ -239,20 +244,23 @@ def text(made: Sequence[tuple[float, SpeechChunk]]) -> str:
     return "".join(sound.words for _, chunk in made for sound in decoder.feed(chunk.audio))
 
 
-async def test_tts_gives_chunks_faster_than_real_time_that_carry_the_words(autojump_clock: MockClock) -> None:
+async def test_scripted_tts_outpaces_real_time_with_words(autojump_clock: MockClock) -> None:
+    """ScriptedTTS yields chunks faster than real time, and the chunks carry the words."""
     made = await say(ScriptedTTS(first_audio=0.2, duration=1.0, speed=10), [(0.0, "Hello there.")])
     assert [at for at, _ in made] == pytest.approx([0.2 + 0.01 * i for i in range(10)])
     assert (seconds(made), text(made)) == (1.0, "Hello there.")
     assert [chunk.text for _, chunk in made] == ["Hello there."] + [""] * 9
 
 
-async def test_tts_shares_the_duration_when_the_text_is_known_in_time(autojump_clock: MockClock) -> None:
+async def test_scripted_tts_divides_duration_among_sentences(autojump_clock: MockClock) -> None:
+    """ScriptedTTS divides its duration among the sentences when it knows the whole text in time."""
     made = await say(ScriptedTTS(duration=3.0), [(0.0, "Short one."), (0.1, "This one is longer.!")])
     starts = [i for i, (_, chunk) in enumerate(made) if chunk.text]
     assert (seconds(made), starts) == (3.0, [0, 10])
 
 
-async def test_tts_pads_the_last_sentence_when_the_end_was_not_known_in_time(autojump_clock: MockClock) -> None:
+async def test_scripted_tts_pads_last_sentence_to_duration(autojump_clock: MockClock) -> None:
+    """ScriptedTTS pads the last sentence to the duration when the text ends too late."""
     made = await say(ScriptedTTS(duration=5.0), [(0.0, "x" * 10), (1.0, "y" * 10)], end=1.5)
     assert seconds(made) == pytest.approx(5.0)
     assert [(at, chunk.text[:1]) for at, chunk in made if chunk.text] == [(0.2, "x"), (1.2, "y")]
@@ -263,7 +271,8 @@ async def test_tts_takes_its_time_per_character(autojump_clock: MockClock) -> No
     assert seconds(await say(ScriptedTTS(per_character=0.06), [(0.0, "x" * 50)])) == 3.0
 
 
-async def test_tts_tells_word_times_within_the_chunks_if_asked(autojump_clock: MockClock) -> None:
+async def test_scripted_tts_reports_word_times_on_request(autojump_clock: MockClock) -> None:
+    """ScriptedTTS reports word times within the chunks on request."""
     made = await say(ScriptedTTS(duration=1.0, chunk=0.4, per_character=1.0), [(0.0, "one t")])
     words = [[(word.text, round(word.start, 6), round(word.end, 6)) for word in chunk.words] for _, chunk in made]
     assert words == [[("one", 0.0, 0.6)], [("t", 0.2, 0.6)], []]
@@ -286,7 +295,9 @@ async def test_tts_fails_hangs_and_yields_nothing_as_told(autojump_clock: MockCl
         await say(ScriptedTTS(fail_to_open=True), [])
 
 
-async def test_tts_lets_a_failing_source_out_as_it_is_and_stops_when_left(autojump_clock: MockClock) -> None:
+async def test_scripted_tts_passes_source_error_and_stops(autojump_clock: MockClock) -> None:
+    """ScriptedTTS passes the error of a failing text source unchanged and stops when the caller leaves."""
+
     async def broken() -> AsyncIterator[str]:
         yield "One."
         await trio.sleep(0.05)

@@ -101,7 +101,8 @@ def last(server: RealtimeServer) -> RealtimeServerConnection:
 
 
 # Beginning ------------------------------------------------------------------------------------------------------------
-async def test_it_speaks_first_and_takes_the_session_as_it_is_set_up(autojump_clock: MockClock) -> None:
+async def test_realtime_server_greets_and_applies_session_updates(autojump_clock: MockClock) -> None:
+    """The fake server sends the first message and applies every session update."""
     async with connected(FakeRealtime()) as (client, server):
         assert not (await client.until(wire.SessionReady)).updated
         await client.send(wire.session_update(instructions="Be brief.", voice="marin", turn_detection=None))
@@ -138,7 +139,8 @@ async def test_whom_it_does_not_want_it_refuses(
     assert raised.group_contains(error, match=f"status {status}")
 
 
-async def test_half_open_it_takes_the_connection_and_never_answers(autojump_clock: MockClock) -> None:
+async def test_half_open_realtime_server_never_answers(autojump_clock: MockClock) -> None:
+    """A half-open or mute fake server accepts the connection and never answers."""
     with pytest.raises(ExceptionGroup) as raised:
         async with connected(FakeRealtime(half_open=True)):
             pytest.fail("it was accepted")
@@ -150,7 +152,8 @@ async def test_half_open_it_takes_the_connection_and_never_answers(autojump_cloc
         assert waited.cancelled_caught
 
 
-async def test_an_error_in_the_place_of_the_hello_ends_the_connection(autojump_clock: MockClock) -> None:
+async def test_error_instead_of_greeting_ends_connection(autojump_clock: MockClock) -> None:
+    """The connection ends when the fake server sends an error in place of session.created."""
     script = FakeRealtime(opens_with=("insufficient_quota", "insufficient_quota", "No money."))
     async with connected(script) as (client, _):
         refused = await client.until(wire.Refused)
@@ -160,9 +163,10 @@ async def test_an_error_in_the_place_of_the_hello_ends_the_connection(autojump_c
 
 
 # Turns ----------------------------------------------------------------------------------------------------------------
-async def test_a_turn_that_we_end_is_written_down_in_its_own_time_later_than_the_reply(
+async def test_committed_turn_transcript_arrives_after_reply(
     autojump_clock: MockClock,
 ) -> None:
+    """The transcript of a committed turn arrives at its own time, later than the reply."""
     async with connected(FakeRealtime(replies=[BRIEF], transcript_delay=2.0)) as (client, server):
         await client.setup()
         await client.say(voice("What time is it?", 0.6) + SILENCE * 10)
@@ -199,7 +203,8 @@ async def test_words_come_ahead_of_the_sound_of_them(autojump_clock: MockClock) 
     assert shown[-1] == "AudioDelta"
 
 
-async def test_by_voice_and_silence_it_finds_turns_in_the_audios_own_time(autojump_clock: MockClock) -> None:
+async def test_server_vad_finds_turns_in_audio_time(autojump_clock: MockClock) -> None:
+    """The server VAD finds turns by voice and silence in the time of the audio."""
     vad = wire.ServerVAD(prefix_padding=0.1, silence=0.4)
     async with connected(FakeRealtime(replies=[BRIEF])) as (client, server):
         await client.setup(vad)
@@ -223,9 +228,10 @@ async def test_by_voice_and_silence_it_finds_turns_in_the_audios_own_time(autoju
     ("words", "eagerness", "patience"),
     [("Yes.", "auto", 0.3), ("Yes, and", "high", 2.0), ("Yes, and", "auto", 4.0), ("Yes, and", "low", 8.0)],
 )
-async def test_by_meaning_a_turn_ends_with_its_sentence_or_when_patience_does(
+async def test_semantic_vad_ends_turn_by_sentence_or_patience(
     autojump_clock: MockClock, words: str, eagerness: Any, patience: float
 ) -> None:
+    """The semantic VAD ends a turn with its sentence or when its patience runs out."""
     async with connected(FakeRealtime(semantic_silence=0.3)) as (client, _):
         await client.setup(wire.SemanticVAD(eagerness=eagerness))
         await client.say(voice(words, 0.5) + SILENCE * 450)
@@ -233,7 +239,8 @@ async def test_by_meaning_a_turn_ends_with_its_sentence_or_when_patience_does(
     assert stopped.audio_end == pytest.approx(0.5 + patience)
 
 
-async def test_it_answers_by_itself_only_if_it_is_to(autojump_clock: MockClock) -> None:
+async def test_realtime_server_answers_only_with_create_response(autojump_clock: MockClock) -> None:
+    """The fake server answers a turn on its own only if the session enables create_response."""
     async with connected(FakeRealtime()) as (client, server):
         await client.setup(wire.ServerVAD(create_response=False))
         await client.say(voice("Hello?", 0.5) + SILENCE * 50)
@@ -242,7 +249,8 @@ async def test_it_answers_by_itself_only_if_it_is_to(autojump_clock: MockClock) 
     assert not server.asked
 
 
-async def test_a_voice_interrupts_the_response_if_it_is_to_and_only_then(autojump_clock: MockClock) -> None:
+async def test_voice_interrupts_only_with_interrupt_response(autojump_clock: MockClock) -> None:
+    """A voice interrupts the response only if the session enables interrupt_response."""
     slow = RealtimeReply(text="One two three four five six.", seconds=5.0, first_audio=0.1, speed=1.0)
     for interrupt, status in ((True, wire.Status.CANCELLED), (False, wire.Status.COMPLETED)):
         async with connected(FakeRealtime(replies=[slow])) as (client, server):
@@ -260,7 +268,8 @@ async def test_a_voice_interrupts_the_response_if_it_is_to_and_only_then(autojum
             assert client.all(wire.ItemDone)[0][1].completed is False
 
 
-async def test_a_turn_that_ends_while_a_response_is_made_cannot_be_answered_too(autojump_clock: MockClock) -> None:
+async def test_turn_during_response_gets_no_second_response(autojump_clock: MockClock) -> None:
+    """The fake server refuses to answer a turn that ends while another response is active."""
     slow = RealtimeReply(text="One two three four five six.", seconds=5.0, speed=1.0)
     async with connected(FakeRealtime(replies=[slow])) as (client, _):
         await client.setup(wire.ServerVAD(silence=0.2, interrupt_response=False))
@@ -280,7 +289,8 @@ async def test_recorded_sound_and_faint_noise_are_told_apart(autojump_clock: Moc
     assert (final.text, final.final) == ("", True)
 
 
-async def test_less_than_a_tenth_of_a_second_is_no_turn_and_what_is_cleared_is_gone(autojump_clock: MockClock) -> None:
+async def test_short_commit_is_refused_and_clear_discards_audio(autojump_clock: MockClock) -> None:
+    """The fake server refuses a commit of less than 100 ms, and clear discards the audio."""
     async with connected(FakeRealtime()) as (client, server):
         await client.setup()
         await client.send(wire.append(voice("x", 0.08)), wire.commit("c"))
@@ -303,7 +313,8 @@ async def test_what_cannot_be_written_down_is_told(autojump_clock: MockClock) ->
     assert not failed.refusal.fatal
 
 
-async def test_without_a_model_for_it_nothing_is_written_down(autojump_clock: MockClock) -> None:
+async def test_no_transcript_without_transcription_model(autojump_clock: MockClock) -> None:
+    """The fake server sends no transcript if the session has no transcription model."""
     async with connected(FakeRealtime()) as (client, server):
         await client.setup(transcription="")
         await client.send(wire.append(voice("Hello?", 0.5)), wire.commit(), wire.create_response())
@@ -325,9 +336,10 @@ async def test_one_response_at_a_time(autojump_clock: MockClock) -> None:
         assert (await client.until(wire.ResponseEnded)).request == "c"
 
 
-async def test_a_response_that_is_cancelled_stops_at_once_and_what_was_not_heard_can_be_cut_off(
+async def test_cancelled_response_stops_and_can_be_truncated(
     autojump_clock: MockClock,
 ) -> None:
+    """A cancelled response stops at once, and the client can truncate its unheard part."""
     reply = RealtimeReply(text="One two three four.", seconds=2.0, first_audio=0.1, chunk=0.2, speed=2.0)
     async with connected(FakeRealtime(replies=[reply])) as (client, server):
         await client.setup()
@@ -357,9 +369,10 @@ async def test_a_response_that_is_cancelled_stops_at_once_and_what_was_not_heard
 @pytest.mark.parametrize(
     ("milliseconds", "code"), [(400, None), (401, "invalid_value"), (10_000, "invalid_value"), (0, None)]
 )
-async def test_no_more_can_be_kept_of_an_item_than_was_sent(
+async def test_truncate_beyond_sent_audio_is_refused(
     autojump_clock: MockClock, milliseconds: int, code: str | None
 ) -> None:
+    """The fake server refuses to truncate an item beyond the audio that it sent."""
     reply = RealtimeReply(text="One two.", seconds=0.4, first_audio=0.0)
     async with connected(FakeRealtime(replies=[reply])) as (client, server):
         await client.setup()
@@ -375,7 +388,8 @@ async def test_no_more_can_be_kept_of_an_item_than_was_sent(
     assert last(server).texts() == [("assistant", "" if code is None else "One two.")]
 
 
-async def test_a_response_that_takes_its_time_to_exist_cannot_be_cancelled_before(autojump_clock: MockClock) -> None:
+async def test_cancel_before_response_exists_is_refused(autojump_clock: MockClock) -> None:
+    """The fake server refuses to cancel a response that it has not created yet."""
     reply = RealtimeReply(text="One.", created_delay=1.0, first_audio=0.0)
     async with connected(FakeRealtime(replies=[reply])) as (client, _):
         await client.setup()
@@ -387,7 +401,8 @@ async def test_a_response_that_takes_its_time_to_exist_cannot_be_cancelled_befor
         assert (await client.until(wire.ResponseEnded)).status is wire.Status.CANCELLED
 
 
-async def test_tools_are_called_once_and_whole_and_answered_only_where_they_were(autojump_clock: MockClock) -> None:
+async def test_realtime_tool_calls_arrive_once_and_whole(autojump_clock: MockClock) -> None:
+    """Tool calls arrive once and complete, and the server accepts outputs only for known call ids."""
     calls = [ToolCall("c1", "hours", '{"day": "Monday"}'), ToolCall("c2", "end_call", "{}")]
     script = FakeRealtime(replies=[RealtimeReply(text="Let me see.", tool_calls=calls), BRIEF])
     async with connected(script) as (client, server):
@@ -436,7 +451,8 @@ async def test_responses_that_do_not_end_well_say_why(
     assert [event.completed for _, event in client.all(wire.ItemDone)] == [False]
 
 
-async def test_what_is_told_of_the_usage_counts_each_token_once(autojump_clock: MockClock) -> None:
+async def test_realtime_server_usage_counts_each_token_once(autojump_clock: MockClock) -> None:
+    """The usage that the fake server reports counts each token once."""
     usage = {"input_tokens": 30, "output_tokens": 7, "input_token_details": {"text_tokens": 20, "audio_tokens": 10}}
     async with connected(FakeRealtime(replies=[RealtimeReply(usage=usage), RealtimeReply()])) as (client, server):
         await client.setup()
@@ -453,7 +469,9 @@ async def test_what_is_told_of_the_usage_counts_each_token_once(autojump_clock: 
     assert told.output_tokens + told.audio_output_tokens == raw["output_tokens"]
 
 
-async def test_replies_can_be_a_function_of_what_was_heard(autojump_clock: MockClock) -> None:
+async def test_realtime_replies_can_be_computed_from_input(autojump_clock: MockClock) -> None:
+    """A function can compute the replies of the fake server from the transcript."""
+
     def reply(asked: Asked) -> RealtimeReply:
         return RealtimeReply(text=f"You said: {asked.heard}")
 
@@ -471,7 +489,8 @@ async def test_replies_can_be_a_function_of_what_was_heard(autojump_clock: MockC
 
 
 # The conversation -----------------------------------------------------------------------------------------------------
-async def test_a_conversation_can_be_told_again_in_any_order(autojump_clock: MockClock) -> None:
+async def test_conversation_items_can_be_restored_in_any_order(autojump_clock: MockClock) -> None:
+    """A client can restore the items of a conversation in any order."""
     async with connected(FakeRealtime()) as (client, server):
         await client.setup()
         await client.send(
@@ -510,9 +529,10 @@ async def test_a_conversation_can_be_told_again_in_any_order(autojump_clock: Moc
         ("[]", "invalid_json", ""),
     ],
 )
-async def test_what_the_vendor_does_not_take_is_refused_and_harmless(
+async def test_invalid_realtime_message_is_refused_harmlessly(
     autojump_clock: MockClock, message: str, code: str, param: str
 ) -> None:
+    """The fake server refuses an invalid message, and the session goes on."""
     async with connected(FakeRealtime()) as (client, _):
         await client.setup()
         await client.send(message)
@@ -533,7 +553,8 @@ async def test_the_voice_stays_once_it_was_heard(autojump_clock: MockClock) -> N
 
 
 # What goes wrong ------------------------------------------------------------------------------------------------------
-async def test_a_session_expires_and_the_next_connection_is_another(autojump_clock: MockClock) -> None:
+async def test_expired_session_gets_a_new_connection(autojump_clock: MockClock) -> None:
+    """A session expires, and the next connection has a new session."""
     async with connected(FakeRealtime(expires_after=60.0)) as (client, server):
         await client.setup()
         refused = await client.until(wire.Refused)
@@ -544,7 +565,8 @@ async def test_a_session_expires_and_the_next_connection_is_another(autojump_clo
     assert last(server).ended_at - client.began == pytest.approx(60.0)
 
 
-async def test_a_connection_is_lost_where_it_is_told_to_be(autojump_clock: MockClock) -> None:
+async def test_connection_is_lost_where_scripted(autojump_clock: MockClock) -> None:
+    """The fake server drops the connection at the point that the script names."""
     script = FakeRealtime(
         replies=[RealtimeReply(text="One two three.", seconds=1.0, lose_after=2)], lose_after=(math.inf,)
     )

@@ -226,11 +226,13 @@ def test_every_rule_has_a_broken_call() -> None:
     assert {rule for rule, _, _ in BROKEN} == set(CHECKS)
 
 
-def test_a_reply_that_is_cleared_in_its_gap_may_not_come_back_but_the_next_one_plays() -> None:
+def test_reply_cleared_in_gap_allows_next_reply() -> None:
+    """The invariants accept that the next reply plays after a clear in a gap of the reply before it."""
     again = [Arrival(1.0, FIRST[:320]), Arrival(1.5), Arrival(1.6), Arrival(2.0, SECOND)]
     assert violations(record(arrivals=again)) == []
 
 
-def test_a_call_that_ended_as_it_began_need_not_have_been_seen() -> None:
+def test_call_ending_at_once_needs_no_events() -> None:
+    """The invariants accept a call of zero seconds without any event."""
     assert violations(CallRecord(events=(), arrivals=(), seconds=0.0, end_callbacks=0)) == []
     assert violations(CallRecord(events=(), arrivals=(), seconds=0.1, end_callbacks=0)) != []

@@ -34,39 +34,45 @@ def test_sentences_are_joined_by_a_space() -> None:
     assert heard_utterances([Stretch(1.0, audio)], [started(1.0), ended(1.8)])[0].text == "One. Two."
 
 
-def test_utterances_are_told_apart_by_the_events_even_without_a_gap_between_them() -> None:
+def test_events_separate_utterances_without_gap() -> None:
+    """The events separate two utterances that have no gap between them."""
     first, second = encode("first", 50, utterance=1), encode("second", 50, utterance=2)
     events = [started(1.0), ended(2.0), started(2.0), ended(3.0)]
     heard = heard_utterances([Stretch(1.0, first + second)], events)
     assert [(one.text, one.started, one.ended) for one in heard] == [("first", 1.0, 2.0), ("second", 2.0, 3.0)]
 
 
-def test_sound_is_behind_the_events_by_the_delay_of_the_network() -> None:
+def test_heard_sound_trails_events_by_network_delay() -> None:
+    """The recorded sound trails the events by the delay of the network."""
     first, second = encode("first", 50, utterance=1), encode("second", 50, utterance=2)
     events = [started(1.0), ended(2.0), started(2.0), ended(3.0)]
     heard = heard_utterances([Stretch(1.3, first + second)], events, 0.3)
     assert [one.text for one in heard] == ["first", "second"]
 
 
-def test_on_a_real_clock_an_event_may_come_after_its_sound() -> None:
+def test_late_event_on_real_clock_matches_its_sound() -> None:
+    """On a real clock, the record matches an event with the sound that precedes it."""
     first, second = encode("first", 50, utterance=1), encode("second", 50, utterance=2)
     events = [started(1.03), ended(2.05), started(2.54), ended(3.5)]
     heard = heard_utterances([Stretch(1.0, first), Stretch(2.5, second)], events)
     assert [one.text for one in heard] == ["first", "second"]
 
 
-def test_a_voice_without_words_in_it_said_what_the_agent_believes() -> None:
+def test_wordless_voice_takes_text_the_agent_reports() -> None:
+    """A voice without readable words takes the text that the agent reports for it."""
     events = [started(1.0), ended(2.0), said_by_agent(2.0, "Hello"), started(3.0), ended(4.0)]
     heard = heard_utterances([Stretch(1.0, TONE), Stretch(3.0, TONE)], events)
     assert [one.text for one in heard] == ["Hello", ""]
 
 
-def test_an_utterance_that_was_not_heard_at_all_is_empty_and_one_that_is_not_over_is_not_there() -> None:
+def test_unheard_utterance_is_empty_and_open_one_absent() -> None:
+    """An unheard utterance has empty text, and the record omits an utterance that has not ended."""
     assert heard_utterances([], [started(1.0), ended(1.0)]) == [Heard("", 1.0, 1.0, interrupted=False)]
     assert heard_utterances([Stretch(1.0, TONE)], [started(1.0)]) == []
 
 
-def test_the_picture_shows_both_lanes_in_rows_of_ten_seconds() -> None:
+def test_timeline_shows_both_speakers_in_ten_second_rows() -> None:
+    """The timeline shows caller and agent in rows of ten seconds."""
     said = [Said("Hello", 0.5, 1.5), Said("", 9.5, 10.5, Kind.COUGH), Said("mhm", 11.0, 11.7, Kind.HUM)]
     heard = [Heard("Good evening", 2.0, 10.2, interrupted=True)]
     events = [Event(0.0, "call_start", {"call_id": "x"}), Event(1.0, "transcript_partial", {}), ended(10.2)]

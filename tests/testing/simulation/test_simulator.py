@@ -92,7 +92,8 @@ async def test_two_runs_of_a_call_are_identical(call_simulator: CallSimulator) -
     assert await once() == await once()
 
 
-async def test_callbacks_and_a_phone_of_ones_own_are_used(call_simulator: CallSimulator) -> None:
+async def test_simulator_uses_given_callbacks_and_phone(call_simulator: CallSimulator) -> None:
+    """The simulator uses the callbacks and the phone that the test passes."""
     own, told = Patter(phone_number="+15550100009"), []
     own.on_agent_speech_ended = lambda event: told.append(event["interrupted"])
 
@@ -158,7 +159,8 @@ async def test_a_scenario_is_the_same_as_data(call_simulator: CallSimulator) -> 
     assert caller.outcome == "caller_hung_up"
 
 
-async def test_a_failed_assertion_comes_with_the_picture_of_the_call(call_simulator: CallSimulator) -> None:
+async def test_failed_assertion_shows_call_timeline(call_simulator: CallSimulator) -> None:
+    """A failed assertion shows the timeline of the call."""
     with pytest.raises(AssertionError) as raised:  # noqa: PT012
         async with call_simulator(make_agent("Nine to five.", tts=ScriptedTTS(duration=5.0))) as caller:
             await caller.speaks("Your hours?", seconds=1.0)
@@ -176,7 +178,8 @@ async def test_a_failed_assertion_comes_with_the_picture_of_the_call(call_simula
     assert "   4.250  agent_speech_ended    turn_idx=1  interrupted=True  speech_duration_ms=2150" in note
 
 
-async def test_what_the_caller_waits_for_in_vain_is_told_with_what_came(call_simulator: CallSimulator) -> None:
+async def test_vain_wait_reports_what_arrived_instead(call_simulator: CallSimulator) -> None:
+    """A wait of the caller that fails reports what it waited for and what arrived."""
     async with call_simulator(make_agent("Yes.")) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
@@ -206,7 +209,8 @@ async def test_a_line_that_drops_ends_the_call_too(call_simulator: CallSimulator
     assert caller.outcome == "failed"
 
 
-async def test_a_greeting_is_turn_0_and_can_be_interrupted(call_simulator: CallSimulator) -> None:
+async def test_greeting_is_turn_0_and_allows_barge_in(call_simulator: CallSimulator) -> None:
+    """The greeting is turn 0, and the caller can interrupt it."""
     agent = make_agent("Sure.", first_message="Good evening, this is the front desk, how may I help you?")
     async with call_simulator(agent) as caller:
         await caller.at(1.0)
@@ -220,7 +224,8 @@ async def test_a_greeting_is_turn_0_and_can_be_interrupted(call_simulator: CallS
     assert [payload["turn_idx"] for payload in caller.payloads("agent_speech_started")] == [0, 1]
 
 
-async def test_mistakes_in_the_call_of_the_simulator_are_named(call_simulator: CallSimulator) -> None:
+async def test_simulator_errors_name_the_wrong_argument(call_simulator: CallSimulator) -> None:
+    """The simulator raises an error that names the wrong argument."""
     with pytest.raises(TypeError, match="no option on_mesage; callbacks are on_call_start"):
         async with call_simulator(make_agent(), on_mesage=print):
             pass
@@ -235,7 +240,8 @@ async def test_mistakes_in_the_call_of_the_simulator_are_named(call_simulator: C
             await caller.speaks("word " * 100, seconds=0.1)
 
 
-async def test_a_broken_promise_fails_the_test_with_the_rule_and_the_picture(call_simulator: CallSimulator) -> None:
+async def test_violated_invariant_fails_with_rule_and_timeline(call_simulator: CallSimulator) -> None:
+    """A violated invariant fails the test with the rule and the timeline of the call."""
     with pytest.raises(CallInvariantError) as raised:  # noqa: PT012
         async with call_simulator(make_agent("Yes.")) as caller:
             await caller.speaks("Hello", seconds=0.5)

@@ -39,7 +39,8 @@ def hmac_of(text: str) -> str:
     return base64.b64encode(hmac.new(TOKEN.encode(), text.encode(), hashlib.sha1).digest()).decode()
 
 
-async def test_webhook_and_upgrade_are_signed_and_the_parameters_come_back_in_start(autojump_clock: MockClock) -> None:
+async def test_carrier_signs_requests_and_start_carries_parameters(autojump_clock: MockClock) -> None:
+    """The carrier signs webhook and upgrade, and the start message returns the stream parameters."""
     agent = FakeAgent()
     async with calling(agent):
         await trio.sleep(0.1)
@@ -73,9 +74,10 @@ async def test_webhook_and_upgrade_are_signed_and_the_parameters_come_back_in_st
     ]
 
 
-async def test_a_frame_is_sent_when_it_is_complete_and_carries_what_was_said_within_it(
+async def test_carrier_sends_complete_frames_with_speech(
     autojump_clock: MockClock,
 ) -> None:
+    """The carrier sends a frame when it is complete, and the frame carries the speech within it."""
     agent = FakeAgent()
     audio = encode("Hello", 2)
     async with calling(agent) as carrier:
@@ -95,7 +97,9 @@ async def test_a_frame_is_sent_when_it_is_complete_and_carries_what_was_said_wit
     assert set(sent.replace(audio, b"")) == {0xFF}
 
 
-async def test_marks_come_back_when_what_came_before_was_played(autojump_clock: MockClock) -> None:
+async def test_carrier_marks_return_after_preceding_playout(autojump_clock: MockClock) -> None:
+    """The carrier returns a mark when the audio before it has played."""
+
     async def script(agent: FakeAgent) -> None:
         await agent.mark("empty")
         await agent.at(0.5)
@@ -114,7 +118,9 @@ async def test_marks_come_back_when_what_came_before_was_played(autojump_clock: 
     assert marks(agent) == [(0.0, "empty"), (1.5, "a"), (2.0, "b"), (3.1, "c")]
 
 
-async def test_clear_stops_the_sound_and_returns_all_marks_at_once(autojump_clock: MockClock) -> None:
+async def test_carrier_clear_stops_playout_and_returns_marks(autojump_clock: MockClock) -> None:
+    """A clear stops the playout and returns all marks at once."""
+
     async def script(agent: FakeAgent) -> None:
         await agent.play(bytes(8000))
         await agent.mark("a")
@@ -147,7 +153,8 @@ async def test_delays_of_the_network_hold_in_both_directions(autojump_clock: Moc
     assert agent.events("media")[0][0] == 0.12
 
 
-async def test_a_stall_holds_everything_back_and_then_lets_it_go(autojump_clock: MockClock) -> None:
+async def test_carrier_stall_delays_frames_then_releases_them(autojump_clock: MockClock) -> None:
+    """A stall holds back all frames and then releases them together."""
     agent = FakeAgent()
     async with calling(agent) as carrier:
         await trio.sleep_until(carrier.media_start + 0.11)
@@ -191,7 +198,9 @@ async def test_a_dropped_connection_has_no_last_words(autojump_clock: MockClock)
     assert carrier.ended == "dropped"
 
 
-async def test_the_agents_close_ends_the_call_and_the_sound(autojump_clock: MockClock) -> None:
+async def test_agent_close_ends_call_and_sound(autojump_clock: MockClock) -> None:
+    """The close by the agent ends the call and its sound."""
+
     async def script(agent: FakeAgent) -> None:
         await agent.play(bytes(16000))
         await agent.at(1.0)
@@ -219,9 +228,11 @@ async def test_the_agents_close_ends_the_call_and_the_sound(autojump_clock: Mock
         ({"event": "mark", "streamSid": STREAM_SID, "mark": {"name": 1}}, "Expected `str`"),
     ],
 )
-async def test_what_twilio_would_not_take_is_reported_and_ignored(
+async def test_invalid_twilio_message_is_reported_and_ignored(
     autojump_clock: MockClock, message: object, fault: str
 ) -> None:
+    """The carrier reports a message that Twilio would reject and otherwise ignores it."""
+
     async def script(agent: FakeAgent) -> None:
         await agent.send(message)
         await agent.mark("after")
@@ -258,9 +269,10 @@ def twiml(inside: str) -> str:
         (lambda: FakeAgent(silent=True), "failed", "within 15 s"),
     ],
 )
-async def test_a_call_that_does_not_come_about_says_why(
+async def test_refused_call_reports_its_reason(
     autojump_clock: MockClock, agent: Callable[[], FakeAgent], outcome: str, message: str
 ) -> None:
+    """A call that fails to start raises CallRefused with its outcome and its reason."""
     with pytest.raises(CallRefused, match=message) as raised:
         async with calling(agent()):
             pass

@@ -18,7 +18,8 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_what_is_played_and_when_marks_return_is_as_if_played_sample_by_sample(steps: list[tuple[str, int]]) -> None:
+def test_playback_and_marks_match_per_sample_model(steps: list[tuple[str, int]]) -> None:
+    """The playback and the return of its marks match a model that plays sample by sample."""
     playback = PhonePlayback()
     now, queue, played, expected = 0, list[int | str](), dict[int, int](), list[tuple[int, str]]()
     returned: list[tuple[int, str]] = []
@@ -53,7 +54,8 @@ def test_what_is_played_and_when_marks_return_is_as_if_played_sample_by_sample(s
     assert returned == expected
 
 
-def test_stretches_are_joined_where_there_is_no_gap_and_end_where_the_time_does() -> None:
+def test_playback_joins_gapless_stretches_until_now() -> None:
+    """The playback joins stretches without a gap and cuts the last one at the requested time."""
     playback = PhonePlayback()
     playback.media(b"a" * 800, 1.0)
     playback.media(b"b" * 800, 1.05)
@@ -63,9 +65,8 @@ def test_stretches_are_joined_where_there_is_no_gap_and_end_where_the_time_does(
 
 
 @given(st.lists(st.tuples(st.integers(0, 800), st.integers(1, 500)), max_size=8), st.integers(1, 400))
-def test_what_is_said_is_handed_out_once_in_order_and_never_before_its_time(
-    said: list[tuple[int, int]], frame: int
-) -> None:
+def test_caller_audio_is_taken_once_in_order(said: list[tuple[int, int]], frame: int) -> None:
+    """CallerAudio yields what the caller says once, in order, and never before its time."""
     mouth, expected = CallerAudio(), dict[int, int]()
     for number, (gap, amount) in enumerate(said, 1):
         for _ in range(gap // frame):
@@ -77,6 +78,7 @@ def test_what_is_said_is_handed_out_once_in_order_and_never_before_its_time(
     assert {at: value for at, value in enumerate(mouth.said) if value != SILENCE} == expected
 
 
-def test_a_whole_recording_has_silence_in_the_gaps_and_no_more_than_its_length() -> None:
+def test_whole_recording_fills_gaps_and_keeps_length() -> None:
+    """The whole recording has silence in its gaps and never exceeds its length."""
     audio = whole([Stretch(0.01, b"a" * 80), Stretch(0.03, b"b" * 400)], 0.04)
     assert audio == b"\xff" * 80 + b"a" * 80 + b"\xff" * 80 + b"b" * 80

@@ -50,7 +50,8 @@ TEXT = " ".join(SENTENCES) + " "
 
 
 @given(st.lists(st.integers(1, len(TEXT) - 1), unique=True).map(sorted))
-def test_every_cut_of_the_audio_gives_the_same_words_at_the_same_times(cuts: list[int]) -> None:
+def test_any_audio_chunking_keeps_word_times(cuts: list[int]) -> None:
+    """Every chunking of the audio yields the same words at the same times."""
     sentences, words = positions(cut_up(TEXT, SENTENCES, cuts))
     assert sentences[0] == ("Yes, we are.", 0.0)
     assert [text for text, _ in sentences] == SENTENCES
@@ -62,17 +63,20 @@ def test_every_cut_of_the_audio_gives_the_same_words_at_the_same_times(cuts: lis
     assert words == expected
 
 
-def test_a_chunk_with_the_end_of_a_sentence_and_the_beginning_of_the_next_is_cut_between_them() -> None:
+def test_chunk_across_sentences_is_cut_between_them() -> None:
+    """SpokenText cuts a chunk between the end of one sentence and the start of the next."""
     chunks = cut_up("Yes. No. ", ["Yes.", "No."], [])
     assert [(chunk.text, len(chunk.audio)) for chunk in chunks] == [("Yes.", 5 * SAMPLES), ("No.", 4 * SAMPLES)]
 
 
-def test_without_white_space_between_sentences_their_words_are_still_told_apart() -> None:
+def test_unspaced_sentences_keep_separate_words() -> None:
+    """Two sentences without white space between them keep their words separate."""
     _, words = positions(cut_up("Yes.No.", ["Yes.", "No."], [4]))
     assert [word for word, _, _ in words] == ["Yes.", "No."]
 
 
-def test_a_word_that_is_spelled_otherwise_counts_as_the_one_that_was_given() -> None:
+def test_respelled_word_counts_as_given_word() -> None:
+    """A word that ElevenLabs spells differently counts as the given word."""
     spoken = SpokenText()
     spoken.add("Tom & Eve")
     [chunk] = spoken.chunks(bytes(SAMPLES * 13), characters("Tom and Eve  "))
@@ -80,7 +84,8 @@ def test_a_word_that_is_spelled_otherwise_counts_as_the_one_that_was_given() -> 
 
 
 @pytest.mark.parametrize("given", [None, []])
-def test_a_chunk_of_which_nothing_is_known_begins_what_was_given(given: list[Character] | None) -> None:
+def test_chunk_without_alignment_carries_given_text(given: list[Character] | None) -> None:
+    """The first chunk without alignment carries the whole given text."""
     spoken = SpokenText()
     spoken.add("One.")
     spoken.add("Two.")

@@ -85,13 +85,15 @@ def agent_of(tts: ElevenLabsTTS, *replies: str, **options: object) -> Agent:
 
 
 # The provider -----------------------------------------------------------------------------------------------------------
-def test_without_a_key_it_says_which_class_argument_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_elevenlabs_key_error_names_its_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error for a missing API key names the class, its argument and the environment variable."""
     monkeypatch.delenv("ELEVENLABS_API_KEY", raising=False)
     with pytest.raises(ConfigurationError, match=r"ElevenLabsTTS.*api_key=.*ELEVENLABS_API_KEY"):
         ElevenLabsTTS()
 
 
-def test_the_key_comes_from_the_environment_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_elevenlabs_key_from_environment_stays_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ElevenLabsTTS reads the API key from the environment and never shows it."""
     monkeypatch.setenv("ELEVENLABS_API_KEY", "secret-of-the-environment")
     tts = ElevenLabsTTS()
     assert tts.headers == {"xi-api-key": "secret-of-the-environment"}
@@ -126,7 +128,8 @@ def test_it_is_exported_and_reached_by_its_module() -> None:
 
 
 # The WebSocket --------------------------------------------------------------------------------------------------------
-async def test_a_reply_is_said_in_one_context_that_is_opened_fed_flushed_and_closed(jumping: object) -> None:
+async def test_elevenlabs_reply_uses_one_full_context(jumping: object) -> None:
+    """One context speaks the whole reply: the session opens, feeds, flushes and closes it."""
     async with serve_elevenlabs() as vendor, provider(vendor, stability=0.4).open(language="en-GB") as session:
         chunks = await said(session, "Good morning.", "How are you?")
         assert words_in(chunks) == "Good morning.How are you?"
@@ -146,7 +149,8 @@ async def test_a_reply_is_said_in_one_context_that_is_opened_fed_flushed_and_clo
     )
 
 
-async def test_it_is_connected_before_the_first_reply_and_all_replies_share_the_connection(jumping: object) -> None:
+async def test_elevenlabs_connects_early_and_shares_connection(jumping: object) -> None:
+    """The session connects before the first reply, and all replies share the connection."""
     async with (
         serve_elevenlabs(FakeElevenLabs(accepting=0.3)) as vendor,
         provider(vendor).open(language="en") as session,
@@ -157,7 +161,8 @@ async def test_it_is_connected_before_the_first_reply_and_all_replies_share_the_
         assert len(vendor.opened) == 1
 
 
-async def test_the_end_of_every_word_is_told_where_it_is(jumping: object) -> None:
+async def test_elevenlabs_word_ends_have_true_offsets(jumping: object) -> None:
+    """ElevenLabsTTS reports the end of every word at its true position in the audio."""
     async with serve_elevenlabs(FakeElevenLabs(chunk=0.1)) as vendor, provider(vendor).open(language="en") as session:
         chunks = await said(session, "One two three.", "Four five.")
     position, ends, starts = 0.0, [], []
@@ -171,7 +176,8 @@ async def test_the_end_of_every_word_is_told_where_it_is(jumping: object) -> Non
     assert starts == [0.0, 0.84]  # 14 characters of 60 ms
 
 
-async def test_a_barge_in_closes_its_context_at_once_and_nothing_of_it_is_in_the_next_reply(jumping: object) -> None:
+async def test_elevenlabs_barge_in_closes_context_at_once(jumping: object) -> None:
+    """A barge-in closes its context at once, and the next reply contains none of its audio."""
     script = FakeElevenLabs(speed=1.0, late=3)
     async with serve_elevenlabs(script) as vendor, provider(vendor).open(language="en") as session:
         with trio.move_on_after(1.0) as scope:
@@ -186,7 +192,8 @@ async def test_a_barge_in_closes_its_context_at_once_and_nothing_of_it_is_in_the
         assert len(vendor.opened) == 1
 
 
-async def test_a_barge_in_after_all_text_was_flushed_ends_the_connection_and_another_is_ready(jumping: object) -> None:
+async def test_barge_in_after_flush_replaces_connection(jumping: object) -> None:
+    """A barge-in after the flush of all text closes the connection and opens another one at once."""
     script = FakeElevenLabs(speed=1.0)
     async with serve_elevenlabs(script) as vendor, provider(vendor).open(language="en") as session:
         with trio.move_on_after(1.0) as scope:
@@ -198,7 +205,8 @@ async def test_a_barge_in_after_all_text_was_flushed_ends_the_connection_and_ano
         assert words_in(await said(session, "Yes.")) == "Yes."
 
 
-async def test_a_reply_that_is_cut_before_its_first_text_leaves_no_context_behind(jumping: object) -> None:
+async def test_reply_cut_before_text_leaves_no_context(jumping: object) -> None:
+    """A reply that is cut before its first text leaves no open context."""
     async with serve_elevenlabs() as vendor, provider(vendor).open(language="en") as session:
         for _ in range(8):
             with trio.move_on_after(0.1):
@@ -209,7 +217,8 @@ async def test_a_reply_that_is_cut_before_its_first_text_leaves_no_context_behin
         assert words_in(await said(session, "Yes.")) == "Yes."
 
 
-async def test_contexts_that_the_vendor_does_not_finish_never_become_more_than_it_allows(jumping: object) -> None:
+async def test_unfinished_contexts_stay_within_vendor_limit(jumping: object) -> None:
+    """The number of contexts that ElevenLabs has not finished stays within its limit."""
     script = FakeElevenLabs(speed=1.0, final_delay=60.0)
     async with serve_elevenlabs(script) as vendor, provider(vendor).open(language="en") as session:
         for _ in range(12):
@@ -223,7 +232,8 @@ async def test_contexts_that_the_vendor_does_not_finish_never_become_more_than_i
             assert (await anext(chunks)).text == "Yes."
 
 
-async def test_an_idle_connection_is_kept_alive_within_the_vendors_limit(jumping: object) -> None:
+async def test_idle_elevenlabs_connection_is_kept_alive(jumping: object) -> None:
+    """The session keeps an idle connection alive within the inactivity limit of ElevenLabs."""
     async with (
         serve_elevenlabs() as vendor,
         provider(vendor, inactivity_timeout=20).open(language="en") as session,
@@ -234,7 +244,8 @@ async def test_an_idle_connection_is_kept_alive_within_the_vendors_limit(jumping
         assert words_in(await said(session, "Yes.")) == "Yes."
 
 
-async def test_a_context_that_waits_for_text_is_kept_alive_under_its_id(jumping: object) -> None:
+async def test_waiting_context_gets_keep_alive_by_id(jumping: object) -> None:
+    """The session keeps a context that waits for text alive under the id of that context."""
     async with (
         serve_elevenlabs() as vendor,
         provider(vendor, inactivity_timeout=20).open(language="en") as session,
@@ -243,7 +254,8 @@ async def test_a_context_that_waits_for_text_is_kept_alive_under_its_id(jumping:
         assert {seen.message.get("context_id") for seen in vendor.sent(text="")} == {"reply-1"}
 
 
-async def test_a_connection_that_the_vendor_closed_between_replies_is_opened_again_at_once(jumping: object) -> None:
+async def test_connection_closed_between_replies_is_reopened(jumping: object) -> None:
+    """The session reopens a connection at once that ElevenLabs closed between replies."""
     async with serve_elevenlabs() as vendor, provider(vendor).open(language="en") as session:
         assert words_in(await said(session, "One.")) == "One."
         vendor.close_all()
@@ -252,9 +264,10 @@ async def test_a_connection_that_the_vendor_closed_between_replies_is_opened_aga
         assert words_in(await said(session, "Two.")) == "Two."
 
 
-async def test_a_connection_that_was_idle_for_too_long_is_opened_again_although_it_ends_with_an_error(
+async def test_connection_with_inactivity_error_is_reopened(
     jumping: object,
 ) -> None:
+    """The session reopens a connection that ended with an inactivity error."""
     async with serve_elevenlabs() as vendor:
         url = f"{vendor.url.replace('http', 'ws')}/v1/text-to-speech/v/multi-stream-input?inactivity_timeout=20"
         session = WebSocketSession(url, {"xi-api-key": "key"}, {}, keep_alive=math.inf, timeout=5.0)
@@ -265,7 +278,8 @@ async def test_a_connection_that_was_idle_for_too_long_is_opened_again_although_
             assert words_in(await said(session, "Yes.")) == "Yes."
 
 
-async def test_the_server_can_be_had_over_memory_streams_too(jumping: object) -> None:
+async def test_elevenlabs_server_works_over_memory_streams(jumping: object) -> None:
+    """The fake ElevenLabs server works over memory streams as well."""
     ours, theirs = trio.testing.memory_stream_pair()
     vendor = ElevenLabsServer("http://vendor.test", FakeElevenLabs(first_audio=0.3))
     async with trio.open_nursery() as nursery:
@@ -278,7 +292,8 @@ async def test_the_server_can_be_had_over_memory_streams_too(jumping: object) ->
         await socket.aclose()
 
 
-async def test_a_reply_of_which_nothing_was_heard_begins_again_on_a_new_connection(jumping: object) -> None:
+async def test_unheard_reply_restarts_on_new_connection(jumping: object) -> None:
+    """A reply without any audio so far restarts on a new connection after a loss."""
     script = FakeElevenLabs(first_audio=1.0)
     async with serve_elevenlabs(script) as vendor, provider(vendor).open(language="en") as session:
         async with trio.open_nursery() as nursery:
@@ -293,9 +308,10 @@ async def _close_at(vendor: ElevenLabsServer, at: float) -> None:
     vendor.close_all()
 
 
-async def test_a_connection_that_ends_in_the_middle_of_a_reply_is_its_failure_and_not_the_next_ones(
+async def test_connection_lost_mid_reply_fails_that_reply_only(
     jumping: object,
 ) -> None:
+    """A connection loss in the middle of a reply fails that reply and not the next one."""
     async with (
         serve_elevenlabs(FakeElevenLabs(close_after=2)) as vendor,
         provider(vendor).open(language="en") as session,
@@ -310,9 +326,10 @@ async def test_a_connection_that_ends_in_the_middle_of_a_reply_is_its_failure_an
     [(401, AuthenticationError), (403, AuthenticationError), (429, RateLimitError), (503, ProviderError)],
 )
 @pytest.mark.parametrize("transport", ["websocket", "http"])
-async def test_a_refusal_by_status_is_raised_as_what_it_is(
+async def test_elevenlabs_refusal_status_raises_matching_error(
     jumping: object, transport: str, status: int, error: type[ProviderError]
 ) -> None:
+    """A refusal by HTTP status raises the matching ProviderError without the key."""
     async with serve_elevenlabs(FakeElevenLabs(status=status)) as vendor:
         with pytest.raises(error) as caught:
             async with provider(vendor, transport=transport).open(language="en") as session:
@@ -331,9 +348,10 @@ async def test_a_refusal_by_status_is_raised_as_what_it_is(
         (("voice_not_found", "A voice with that id was not found"), ProviderError),
     ],
 )
-async def test_a_refusal_on_the_open_connection_fails_the_reply_as_what_it_is(
+async def test_elevenlabs_in_band_refusal_raises_matching_error(
     jumping: object, refusal: tuple[str, str], error: type[ProviderError]
 ) -> None:
+    """A refusal on the open connection fails the reply with the matching ProviderError."""
     async with (
         serve_elevenlabs(FakeElevenLabs(refusal=refusal)) as vendor,
         provider(vendor).open(language="en") as session,
@@ -345,7 +363,8 @@ async def test_a_refusal_on_the_open_connection_fails_the_reply_as_what_it_is(
         assert len(vendor.opened) <= 2  # it does not try for ever on its own
 
 
-async def test_a_vendor_that_cannot_be_reached_is_a_provider_error() -> None:
+async def test_unreachable_elevenlabs_raises_provider_error() -> None:
+    """An unreachable ElevenLabs server raises ProviderError."""
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener.socket.getsockname()[1]
     await listener.aclose()
@@ -390,7 +409,8 @@ async def test_garbage_is_skipped_and_the_reply_goes_on(jumping: object) -> None
         assert words_in(await said(session, "Yes, we are open.")) == "Yes, we are open."
 
 
-async def test_a_failure_of_one_context_is_its_replys_alone(jumping: object) -> None:
+async def test_context_failure_fails_only_its_reply(jumping: object) -> None:
+    """The failure of one context fails only its own reply."""
     failure = '{"contextId": "reply-1", "error": "text_not_allowed", "message": "not this text", "code": 1008}'
     async with (
         serve_elevenlabs(FakeElevenLabs(garbage=(failure,))) as vendor,
@@ -402,7 +422,8 @@ async def test_a_failure_of_one_context_is_its_replys_alone(jumping: object) -> 
         assert len(vendor.opened) == 1
 
 
-async def test_a_reply_whose_audio_nobody_takes_holds_up_the_vendor_and_not_the_next_reply(jumping: object) -> None:
+async def test_unread_reply_does_not_block_the_next_one(jumping: object) -> None:
+    """A reply with unread audio holds up ElevenLabs and does not block the next reply."""
     script = FakeElevenLabs(chunk=0.02, speed=1000)
     async with serve_elevenlabs(script) as vendor, provider(vendor).open(language="en") as session:
         with trio.move_on_after(5.0):
@@ -412,7 +433,8 @@ async def test_a_reply_whose_audio_nobody_takes_holds_up_the_vendor_and_not_the_
         assert words_in(await said(session, "Yes.")) == "Yes."
 
 
-async def test_a_reply_that_is_cut_while_its_connection_is_being_opened_is_never_sent(jumping: object) -> None:
+async def test_reply_cut_while_connecting_is_never_sent(jumping: object) -> None:
+    """The session never sends a reply that is cut while its connection opens."""
     async with (
         serve_elevenlabs(FakeElevenLabs(accepting=0.5)) as vendor,
         provider(vendor).open(language="en") as session,
@@ -434,16 +456,16 @@ async def test_without_times_each_sentence_still_has_its_text(jumping: object) -
         assert [chunk.text for chunk in chunks if chunk.text] == ["Good morning.", "How are you?"]
 
 
-async def test_a_reply_without_text_has_no_audio_and_asks_nothing(jumping: object) -> None:
+async def test_reply_without_text_sends_no_request(jumping: object) -> None:
+    """A reply without text yields no audio and sends no request."""
     async with serve_elevenlabs() as vendor, provider(vendor).open(language="en") as session:
         assert await said(session, "  ", "") == []
         assert vendor.messages == []
 
 
 @pytest.mark.parametrize("transport", ["websocket", "http"])
-async def test_the_characters_that_were_sent_are_reported_also_of_a_reply_that_was_cut(
-    jumping: object, transport: str
-) -> None:
+async def test_elevenlabs_usage_includes_cut_replies(jumping: object, transport: str) -> None:
+    """ElevenLabsTTS reports the characters that it sent, also for a reply that was cut."""
     used: list[Usage] = []
     usage_sink.set(used.append)
     async with (
@@ -457,7 +479,8 @@ async def test_the_characters_that_were_sent_are_reported_also_of_a_reply_that_w
 
 
 @pytest.mark.parametrize("model", ["eleven_multilingual_v2", "eleven_flash_v2"])
-async def test_the_models_that_know_no_language_code_are_told_none(jumping: object, model: str) -> None:
+async def test_language_code_is_omitted_for_models_without_it(jumping: object, model: str) -> None:
+    """The session omits language_code for models that do not support it."""
     async with serve_elevenlabs() as vendor:
         async with provider(vendor, model=model).open(language="de"):
             pass
@@ -468,7 +491,8 @@ async def test_the_models_that_know_no_language_code_are_told_none(jumping: obje
 
 
 # HTTP -----------------------------------------------------------------------------------------------------------------
-async def test_over_http_each_sentence_is_a_request_that_knows_what_was_said_before(jumping: object) -> None:
+async def test_elevenlabs_http_sends_sentences_with_previous_text(jumping: object) -> None:
+    """Over HTTP, each sentence is one request that carries the text before it."""
     async with (
         serve_elevenlabs() as vendor,
         provider(vendor, transport="http", speed=1.1).open(language="en") as session,
@@ -484,7 +508,8 @@ async def test_over_http_each_sentence_is_a_request_that_knows_what_was_said_bef
     assert set(vendor.targets) == {"/v1/text-to-speech/JBFqnCBsd6RMkjVDRZzb/stream?output_format=ulaw_8000"}
 
 
-async def test_over_http_a_barge_in_ends_the_request_at_once(jumping: object) -> None:
+async def test_elevenlabs_http_barge_in_ends_request(jumping: object) -> None:
+    """Over HTTP, a barge-in ends the request at once."""
     async with (
         serve_elevenlabs(FakeElevenLabs(speed=1.0)) as vendor,
         provider(vendor, transport="http").open(language="en") as session,
@@ -498,7 +523,8 @@ async def test_over_http_a_barge_in_ends_the_request_at_once(jumping: object) ->
 
 # Whole calls ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("transport", ["websocket", "http"])
-async def test_a_whole_call_in_which_the_agent_greets_and_answers(call_simulator: Simulate, transport: str) -> None:
+async def test_elevenlabs_call_greets_and_answers(call_simulator: Simulate, transport: str) -> None:
+    """The agent greets and answers with ElevenLabs in a whole call."""
     async with serve_elevenlabs(FakeElevenLabs(first_audio=0.15)) as vendor:
         tts = provider(vendor, transport=transport)
         async with call_simulator(agent_of(tts, "We close at five.", first_message="Good morning.")) as caller:
@@ -512,9 +538,10 @@ async def test_a_whole_call_in_which_the_agent_greets_and_answers(call_simulator
         assert caller.metrics.cost.tts == pytest.approx(30 * 0.05 / 1000)
 
 
-async def test_a_barge_in_in_a_call_is_on_the_wire_in_time_and_the_history_has_what_was_heard_to_the_word(
+async def test_elevenlabs_call_barge_in_keeps_heard_words(
     call_simulator: Simulate,
 ) -> None:
+    """A barge-in reaches the wire in time, and the history holds exactly the words that the caller heard."""
     script = FakeElevenLabs(first_audio=0.1, speed=1.2)
     async with serve_elevenlabs(script) as vendor:
         # A second sentence is still being thought, so that the context is open.
@@ -552,9 +579,10 @@ async def test_two_calls_at_once_have_a_connection_each(call_simulator: Simulate
 # Secrets --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("transport", ["websocket", "http"])
 @pytest.mark.parametrize("status", [0, 401])
-async def test_the_key_is_in_no_log_and_no_error(
+async def test_elevenlabs_key_stays_out_of_logs_and_errors(
     jumping: object, caplog: pytest.LogCaptureFixture, transport: str, status: int
 ) -> None:
+    """No log line and no error contains the API key."""
     secret = "sk_5ecret5ecret"
     caplog.set_level(logging.DEBUG)
     async with serve_elevenlabs(FakeElevenLabs(key=secret, status=status, garbage=("x",))) as vendor:

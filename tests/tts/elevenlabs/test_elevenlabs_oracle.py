@@ -124,7 +124,8 @@ def test_all_that_their_models_can_say_is_understood(
 
 
 @pytest.mark.deep
-async def test_all_that_our_server_says_is_one_of_their_messages() -> None:
+async def test_elevenlabs_server_sends_only_vendor_messages() -> None:
+    """Every message of our fake server and of our client fits a message model of the ElevenLabs SDK."""
     heard: list[dict[str, Any]] = []
     received = wire.receive
 

@@ -18,7 +18,8 @@ from patter_trio.tts.piper._pieces import ends_sentence, first_pieces, later_pie
         ("Internationalisation notwithstanding everything.",),
     ],
 )
-def test_a_long_first_sentence_is_cut_at_its_first_clause(pieces: tuple[str, ...]) -> None:
+def test_long_first_sentence_is_cut_at_first_clause(pieces: tuple[str, ...]) -> None:
+    """The splitter cuts a long first sentence at its first clause."""
     assert first_pieces(" ".join(pieces)) == pieces
 
 
@@ -34,7 +35,8 @@ def test_the_pieces_are_the_sentence(words: list[str]) -> None:
     assert " ".join(later_pieces(sentence)) == sentence
 
 
-def test_a_long_later_sentence_is_cut_at_the_last_clause_that_fits() -> None:
+def test_long_later_sentence_is_cut_at_last_fit() -> None:
+    """The splitter cuts a long later sentence at the last clause that fits."""
     clause = "we are open from noon to midnight,"
     assert later_pieces(" ".join([clause] * 4)) == (f"{clause} {clause}", f"{clause} {clause}")
     assert later_pieces("x" * 200) == ("x" * 200,)
@@ -42,7 +44,8 @@ def test_a_long_later_sentence_is_cut_at_the_last_clause_that_fits() -> None:
 
 
 @given(sentences_, st.floats(0, 1), st.floats(0.1, 10))
-def test_word_times_follow_each_other_and_fill_the_voice(words: list[str], start: float, seconds: float) -> None:
+def test_piper_word_times_are_contiguous_and_fill_voice(words: list[str], start: float, seconds: float) -> None:
+    """The word times follow each other without gaps and fill the duration of the voice."""
     times = list(word_times(" ".join(words), start, seconds))
     assert [word.text for word in times] == words
     assert all(word.start < word.end for word in times)
@@ -56,7 +59,8 @@ def test_a_digit_takes_longer_than_a_letter() -> None:
     assert digits.end - digits.start > 2 * (letters.end - letters.start)
 
 
-def test_a_sentence_ends_with_its_mark_whatever_quotes_follow() -> None:
+def test_quotes_after_punctuation_still_end_sentence() -> None:
+    """A sentence ends with its punctuation mark, also when quotes follow it."""
     assert ends_sentence(["Hello,", 'he said "hi."'])
     assert not ends_sentence(["Hello,"])
     assert not ends_sentence([])

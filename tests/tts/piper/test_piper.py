@@ -34,7 +34,8 @@ async def speak(*texts: str, tts: PiperTTS | None = None) -> list[SpeechChunk]:
         return [chunk async for chunk in chunks]
 
 
-async def test_the_first_sentence_begins_with_its_first_clause_and_later_ones_are_whole() -> None:
+async def test_piper_splits_first_sentence_only_by_clause() -> None:
+    """PiperTTS starts the first sentence with its first clause and keeps later sentences whole."""
     chunks = await speak(
         "We are open from noon, and the kitchen closes at ten.", "Would you like to book a table, or not?"
     )
@@ -64,7 +65,8 @@ async def test_speech_is_telephone_loud_and_never_clipped() -> None:
         assert np.abs(samples).max() < 0.95
 
 
-async def test_sentences_are_apart_by_a_pause_that_no_reply_begins_or_ends_with() -> None:
+async def test_pause_separates_sentences_but_not_reply_edges() -> None:
+    """A pause separates sentences, and no reply begins or ends with a pause."""
     first, second = await speak("Yes.", "It is.")
     quiet = [np.abs(g711.decode(chunk.audio[: 8 * 290])).max() < 100 for chunk in (first, second)]
     assert quiet == [False, True]
@@ -95,7 +97,8 @@ async def test_leaving_the_reply_stops_the_synthesis_at_once(autojump_clock: Moc
         assert trio.current_time() == 0.0
 
 
-async def test_a_mind_that_fails_while_it_is_spoken_fails_the_reply_bare() -> None:
+async def test_piper_passes_llm_failure_unwrapped() -> None:
+    """An LLM failure during a reply leaves PiperTTS without a wrapper and loses no earlier chunk."""
     heard: list[SpeechChunk] = []
     failure = ProviderError("the mind is gone")
 
@@ -118,7 +121,8 @@ async def test_accents_numbers_and_long_pieces_are_spoken() -> None:
     assert 0.8 < len(chunk.audio) / 8000 < 3
 
 
-def test_a_voice_that_makes_no_sound_has_no_speech() -> None:
+def test_soundless_piper_voice_yields_no_speech() -> None:
+    """A voice without sound yields no speech."""
     assert len(_level(_trim(np.zeros(1000, np.float32), 22050))) == 0
 
 
@@ -137,7 +141,8 @@ async def test_other_languages_are_refused() -> None:
 
 
 @pytest.mark.parametrize("description", [None, "{}", "no json"])
-async def test_a_voice_that_cannot_be_loaded_is_the_providers_failure(tmp_path: Path, description: str | None) -> None:
+async def test_unloadable_piper_voice_raises_provider_error(tmp_path: Path, description: str | None) -> None:
+    """A voice that PiperTTS cannot load raises ProviderError."""
     voice = tmp_path / "voice.onnx"
     voice.write_bytes(b"no model")
     if description:

@@ -100,5 +100,6 @@ def test_spoken_form(written: str, said: str) -> None:
 
 
 @given(st.text(alphabet=st.sampled_from("0123456789:.,-/$%#+() ampkth°€£stndrd"), max_size=40))
-def test_no_digit_is_left_and_no_text_is_too_strange(written: str) -> None:
+def test_spoken_form_of_any_text_has_no_digit(written: str) -> None:
+    """The spoken form of any text contains no digit, and no text raises an error."""
     assert not re.search(r"[0-9]", spoken(written))
