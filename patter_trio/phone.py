@@ -256,7 +256,8 @@ class Patter(SpeechCallbacks):
             agent: the agent that answers.
             public_url: the URL at which the carrier reaches us.
             carrier: a carrier to use instead of the phone's own.
-            callbacks: the application's functions by name (``on_call_start`` ...); they take precedence over the phone's.
+            callbacks: the application's functions by name (``on_call_start`` ...); they take precedence over
+                the phone's.
             max_calls: as for :meth:`serve`.
             max_lag: as for :meth:`serve`.
             on_message_secret: as for :meth:`serve`.
@@ -277,7 +278,7 @@ class Patter(SpeechCallbacks):
         )
 
     def public_url(self, address: tuple[str, int]) -> str:
-        """Return the URL of a server that listens at ``address``: ``webhook_url`` or, without one, the address itself."""
+        """Return the public URL of a server at ``address``: ``webhook_url`` or, without one, the address itself."""
         if not self.webhook_url:
             host, port = address
             return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,1 +1,1 @@
-"""The parts of an agent that applications configure: tools, hooks, guardrails. All are frozen, without tasks or sockets."""
+"""The parts of an agent: options, tools, hooks, guardrails. All are frozen, without tasks or sockets."""

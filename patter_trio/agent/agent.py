@@ -230,7 +230,7 @@ class Agent:
             )
 
     def policy(self, *, reply: float) -> TurnPolicy:
-        """Return the limits for the turn machine; ``reply`` is the longest wait for a reply's first audio, in seconds."""
+        """Return the limits for the turn machine; ``reply``: seconds to wait at most for a reply's first audio."""
         policy = TurnPolicy(
             endpoint=self.endpointing_ms / 1000,
             overlap=self.barge_in_threshold_ms / 1000 or math.inf,
@@ -265,7 +265,7 @@ class Agent:
                 await provider.prewarm()
 
     def overridden(self, overrides: Mapping[str, Any]) -> tuple["Agent", list[str]]:
-        """Return this agent, resolved and with the valid overrides of ``on_call_start``, and a complaint for each other.
+        """Return this agent, resolved, with the valid overrides of ``on_call_start``; and a complaint for each other.
 
         ``voice`` is applied before an override of ``tts``, so the new TTS keeps its own voice: the name of a voice of
         one vendor may mean nothing to another.

@@ -26,7 +26,7 @@ from patter_trio.user_code.signatures import parameters_of
 
 
 class PatterDeprecationWarning(DeprecationWarning, UserWarning):
-    """A warning about an interface that will be removed; shown by default, because it is also a ``UserWarning``."""
+    """A warning of an interface that will be removed; shown by default, because it is also a ``UserWarning``."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Tier:
     values: tuple[str, ...]
     """The names of its arguments; ``ctx`` follows them if the function takes it."""
     often: bool = False
-    """True if the hook is called many times a second. After the first missed deadline it is disabled for the rest of the
-    call, and only its first failure is logged."""
+    """True if the hook is called many times a second. After the first missed deadline it is disabled for the rest of
+    the call, and only its first failure is logged."""
 
 
 TIERS: Final[Mapping[str, Tier]] = {

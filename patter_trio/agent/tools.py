@@ -34,8 +34,8 @@ from patter_trio.user_code.signatures import name_of, parameters_of, positional,
 from patter_trio.user_code.urls import checked_url
 
 BargeInPolicy = Literal["cancel", "detach", "shield"]
-"""The fate of a running tool whose reply is cut. ``cancel``: it is cancelled. ``detach``: it goes on until the call ends.
-``shield``: it may also outlive the call, by 5 s at most. Any result enters the conversation."""
+"""The fate of a running tool whose reply is cut. ``cancel``: it is cancelled. ``detach``: it goes on until the call
+ends. ``shield``: it may also outlive the call, by 5 s at most. Any result enters the conversation."""
 
 CONTEXT_PARAMETER: Final = "call_context"
 ARGUMENTS_PARAMETER: Final = "arguments"
@@ -212,11 +212,11 @@ def tool(
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool from a function: name, description and schema come from its name, docstring and type hints.
 
-    Use it as ``@tool``, or as ``@tool(timeout_s=30.0)`` with options of :class:`Tool`; ``tool(handler=f)`` does the same.
-    ``parameters`` replaces the schema. ``tool(name=..., webhook_url=...)`` is a :class:`Tool` behind a URL.
+    Use it as ``@tool``, or as ``@tool(timeout_s=30.0)`` with options of :class:`Tool`; ``tool(handler=f)`` does the
+    same. ``parameters`` replaces the schema. ``tool(name=..., webhook_url=...)`` is a :class:`Tool` behind a URL.
 
     Raises:
-        ConfigurationError: a parameter has no type hint, or one that JSON Schema cannot express; or as for :class:`Tool`.
+        ConfigurationError: a parameter has no type hint, or one without a JSON Schema; or as for :class:`Tool`.
     """
 
     def made(handler: Callable[..., Any]) -> Tool:
@@ -317,4 +317,4 @@ end_call: Final = Tool(
     _end_call,
     after_speech=True,
 )
-"""A tool for the LLM to hang up once its last words have been played; if the caller interrupts them, the call goes on."""
+"""A tool with which the LLM hangs up after its last words; if the caller interrupts these, the call goes on."""

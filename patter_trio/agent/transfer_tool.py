@@ -40,8 +40,8 @@ def transfer_call(
 
     Args:
         destinations: a number in E.164, or a SIP address, for each name that the LLM may choose.
-        prefixes: prefixes of other numbers that the LLM may dial, each with the country code: ``["+1415555"]``. A caller
-            can talk the LLM into dialling any number with such a prefix.
+        prefixes: prefixes of other numbers that the LLM may dial, each with the country code: ``["+1415555"]``. A
+            caller can talk the LLM into dialling any number with such a prefix.
         error_message: spoken to the caller if the transfer fails; None: the agent's.
         name: the name for the LLM.
         description: the description for the LLM.
@@ -77,7 +77,7 @@ def _checked(destinations: Any) -> dict[str, str]:
         return {}
     if not isinstance(destinations, Mapping):
         raise ConfigurationError(
-            f'destinations must be a dict of numbers by name, such as {{"billing": "+15550100003"}}, got {destinations!r}'
+            f'destinations must be a dict of numbers by name, like {{"billing": "+15550100003"}}, got {destinations!r}'
         )
     nameless = [name for name in destinations if not isinstance(name, str) or not name.strip()]
     if nameless:

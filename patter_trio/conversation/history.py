@@ -1,8 +1,8 @@
-"""The conversation so far: the caller's words, the agent's words that the caller heard, and the tools that were called.
+"""The history of a conversation: the caller's words, the agent's words that the caller heard, and the tool rounds.
 
-A history is one list, in the order of the conversation. The words of the caller can be known later than their position:
-an engine transcribes an utterance while, or after, it answers. So the position is reserved when the utterance ends, as an
-empty :class:`Spoken`, and filled when the words arrive. Readers skip what is still empty.
+A history is one list, in the order of the conversation. The caller's words may arrive after their position is known,
+because an engine transcribes an utterance while or after it answers. So the session reserves the position when the
+utterance ends, as an empty :class:`Spoken`, and fills it when the words arrive. Readers skip empty positions.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,8 @@ import attrs
 from patter_trio.abc import Message
 
 MAX_SHOWN_ENTRIES: Final = 200
-"""Entries that a callback or hook gets. It bounds the payload in a call of hours; the final transcript is complete."""
+"""Number of entries that a callback or hook receives. It bounds the payload in a call of hours; the final transcript is
+complete."""
 
 
 class Entry(TypedDict):
@@ -25,7 +26,7 @@ class Entry(TypedDict):
 
 
 class ToolRound(Protocol):
-    """The tools that one step of a reply called, as the history keeps them: something that can be sent to an LLM."""
+    """The calls of tools in one step of a reply, with their results, as messages for the LLM."""
 
     def messages(self) -> list[Message]:
         """Return the calls and their results so far, as messages."""
@@ -34,27 +35,27 @@ class ToolRound(Protocol):
 # Compared by identity: two utterances with equal words are two entries.
 @attrs.define(eq=False)
 class Spoken:
-    """One position in the history: what one side said there, or None while that is not known."""
+    """One position in the history: the words of one side, or None while they are not known."""
 
     role: str
     text: str | None = None
     timestamp: float = 0.0
 
     def fill(self, text: str, timestamp: float) -> None:
-        """Enter the words, or replace the ones that are there."""
+        """Set the words, or replace them."""
         self.text, self.timestamp = text, timestamp
 
     def clear(self) -> None:
-        """Take the words out of the history; the position stays, and is skipped."""
+        """Remove the words from the history; the empty position stays."""
         self.text = None
 
     def messages(self) -> list[Message]:
-        """Return the words as a message; nothing while they are not known."""
+        """Return the words as a list of one message; the list is empty while they are not known."""
         return [] if self.text is None else [{"role": self.role, "content": self.text}]
 
 
 class History:
-    """What was said and which tools were called, in the order in which it happened."""
+    """The words of both sides and the tool rounds, in the order of the conversation."""
 
     def __init__(self) -> None:
         # Unbounded, because the final transcript is complete. It grows by one small object per utterance, reply or tool
@@ -89,15 +90,15 @@ class History:
         return next((entry["text"] for entry in reversed(self.whole()) if entry["role"] == "user"), "")
 
     def shown(self) -> list[Entry]:
-        """Return copies of the newest :data:`SHOWN` entries."""
+        """Return copies of the newest :data:`MAX_SHOWN_ENTRIES` entries."""
         return self.whole()[-MAX_SHOWN_ENTRIES:]
 
     def before_last_user(self) -> list[Entry]:
-        """Return copies of the newest :data:`SHOWN` entries before the newest user entry."""
+        """Return copies of the newest :data:`MAX_SHOWN_ENTRIES` entries before the newest user entry."""
         entries = self.whole()
         if any(entry["role"] == "user" for entry in entries):
             while entries.pop()["role"] != "user":
-                pass  # what came after it is dropped, too
+                pass  # the entries after it are dropped, too
         return entries[-MAX_SHOWN_ENTRIES:]
 
     def whole(self) -> list[Entry]:

@@ -1,12 +1,12 @@
-"""The turn machine: it decides who has the floor, when an utterance is over, and when a reply is cut.
+"""The turn machine: it decides which side may speak, when an utterance has ended, and when a reply is cut.
 
-It is a pure function of inputs and time. ``step`` takes what happened and when, and returns the actions to carry out,
-in order. ``deadline`` says when to call it next if nothing happens. The rules are the tables in ``turn_table``;
-docs/turns.md shows them.
+The machine is a pure function of inputs and time. ``step`` takes an input and its instant, and returns the actions to
+carry out, in order. ``deadline`` is the instant of the next call of ``step`` if no input arrives before. The rules are
+the tables in ``turn_table``; docs/turns.md shows them.
 
-Decisions do not depend on when the loop gets to run. Before the machine looks at an input, it fires every deadline that
-is earlier, each at its own time. An input at the very instant of a deadline goes first. So it makes no difference how
-often the loop calls ``step(None, now)``, and a loop that lags decides what a punctual one would have decided.
+Decisions do not depend on when the event loop runs. Before the machine applies an input, it fires each earlier
+deadline, at that deadline's own time. An input at the instant of a deadline goes first. So the number of calls of
+``step(None, now)`` makes no difference, and a lagging loop makes the same decisions as a punctual one.
 """
 
 import math
@@ -28,9 +28,9 @@ from patter_trio.conversation.turn_state import AgentState, Timer
 from patter_trio.conversation.turn_table import AGENT, CALLER, Trigger
 
 _REPLY_INPUTS = (TokenArrived, AudioArrived, OnWire, Busy, Produced, Drained, ReplyFailed)
-"""Inputs that carry the number of a reply, and are stale once another reply is live."""
+"""Inputs that carry the number of a reply. They are stale if that reply is not live."""
 _TIMER_ORDER = {timer: place for place, timer in enumerate(Timer)}
-"""Position of each deadline in :class:`Timer`: the order of those that are due at the same instant."""
+"""Position of each deadline in :class:`Timer`, which is the order of deadlines at the same instant."""
 
 
 class TurnMachine:
@@ -45,12 +45,12 @@ class TurnMachine:
 
     @property
     def deadline(self) -> float:
-        """When ``step(None, deadline)`` is due; infinite while only an input can change anything."""
+        """The instant at which ``step(None, deadline)`` is due; infinite while only an input can change the state."""
         return min(self._conversation.timers.values(), default=math.inf)
 
     @property
     def ended(self) -> bool:
-        """True once ``EndCall`` was returned. After that the machine ignores everything."""
+        """True once ``EndCall`` was returned. After that the machine ignores every input."""
         return self._conversation.agent is AgentState.ENDED
 
     @property
@@ -79,12 +79,12 @@ class TurnMachine:
         return self._conversation.reply is not None and self._conversation.may_play()
 
     def step(self, event: Input | None, now: float) -> list[Action]:
-        """Take what happened at ``now`` (None: nothing but time passed); return the actions to carry out, in order.
+        """Apply an input at ``now`` (None: only time has passed), and return the actions to carry out, in order.
 
-        ``now`` should not go back. If it does, the latest time so far counts.
+        ``now`` must not decrease. If it does, the machine uses the latest time so far.
         """
         conversation = self._conversation
-        # A clock that went back must not fire a deadline twice, nor date a decision before its cause.
+        # A clock that goes back must not fire a deadline twice, or date a decision before its cause.
         now = max(now, conversation.now)
         # Deadlines first, so that the input meets the state that it would have met in a loop without lag.
         self._fire_until(now, inclusive=event is None)
@@ -109,22 +109,22 @@ class TurnMachine:
             self._apply(timer, None)
 
     def _apply(self, trigger: Trigger, event: Input | None) -> None:
-        """Apply the rule for a trigger, and then what follows from it at the same instant."""
+        """Apply the rule for a trigger, and then the consequences at the same instant."""
         conversation = self._conversation
         if trigger in CALLER:
             CALLER[trigger][conversation.caller](conversation, event)
         else:
             AGENT[trigger][conversation.agent](conversation, event)
         conversation.derive()
-        # A rule may set a deadline that is over already, such as a silence that ended before the VAD reported it. It
-        # fires within this step, or the decision would depend on when the loop calls again.
+        # A rule may set a deadline in the past, such as the end of a silence that the VAD reported late. It must fire
+        # within this step, or the decision would depend on when the loop calls again.
         if conversation.prompt:
             timer = conversation.prompt[0]
             conversation.disarm(timer)
             self._apply(timer, None)
 
     def _stale(self, event: Input) -> bool:
-        # What a task of a reply posted before it was cut can arrive after the cut.
+        # An input that a task posted before its reply was cut can arrive after the cut.
         return isinstance(event, _REPLY_INPUTS) and event.reply != self.reply
 
     def __repr__(self) -> str:

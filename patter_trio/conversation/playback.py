@@ -1,18 +1,19 @@
-"""The playback ledger: what was sent, what was played, and what to send next. It makes "heard" a fact.
+"""The playback ledger: it computes what the caller has heard of a reply, and what to send next.
 
-The carrier plays what it gets, in order, from a buffer that we cannot look into. Three sources tell about it. The
-clock: we know how long the audio that was sent takes to play. The marks: each comes back when all audio before it was
-played. The ``clear``: it empties the buffer and makes every mark in it come back at once, played or not.
+The carrier plays audio in order from a buffer that we cannot inspect. Three sources give evidence about it. The clock:
+we know how long the sent audio takes to play. The marks: the carrier returns each mark when it has played all audio
+before it. The ``clear``: it empties the buffer, and the carrier returns all marks in the buffer at once, played or not.
 
-* Audio is sent ahead of real time by at most :data:`SEND_AHEAD_S`. More would delay a ``clear`` behind it and would not bridge
-  a longer stall of the sender; less would turn every stall of ours into a gap in the voice.
-* Audio goes out in messages of :data:`MESSAGE_SAMPLES`. A mark follows after every :data:`MARK_INTERVAL_SAMPLES`, at the end of each
-  sentence, and after the last audio there is.
-* If more than :data:`MAX_UNMARKED_SAMPLES` is unacknowledged, the path is stuck and sending stops: the kernel alone would buffer 8 s
-  of speech that no ``clear`` could reach. If a carrier's marks do not come back, the clock counts after :data:`MARK_GRACE_S`.
-* Marks that come back because of our own ``clear`` say nothing about what was heard.
-* Audio cannot be heard before it can have been played: a mark that comes more than :data:`CLOCK_SKEW_S` too soon waits for the
-  clock.
+* Audio is sent ahead of real time by at most :data:`SEND_AHEAD_S`. A longer lead would delay a ``clear`` behind it; a
+  shorter one would turn every stall of our event loop into a gap in the speech.
+* Audio is sent in messages of :data:`MESSAGE_SAMPLES`. A mark is sent after each :data:`MARK_INTERVAL_SAMPLES`, at the
+  end of each sentence, and after the last audio.
+* If more than :data:`MAX_UNMARKED_SAMPLES` are unacknowledged, the path is blocked and we stop sending, because the
+  kernel alone would buffer 8 s of speech, which a ``clear`` could not reach. If the marks do not return, the clock
+  alone counts after :data:`MARK_GRACE_S`.
+* A mark that returns because of our own ``clear`` does not prove that its audio was heard.
+* Audio cannot be heard before it can have been played. So a mark that returns more than :data:`CLOCK_SKEW_S` too early
+  waits for the clock.
 
 Positions are samples (at 8 kHz) since the call's first; times are seconds on the call's clock.
 """
@@ -30,29 +31,28 @@ from patter_trio.audio.formats import RATE
 SEND_AHEAD_S: Final = 0.4
 """Seconds of audio that the carrier may hold. Four messages: enough to bridge an ordinary stall of the event loop."""
 MESSAGE_SAMPLES: Final = 800
-"""Samples per message: 100 ms. Each message costs the same processor time, so smaller ones raise the cost of a call."""
+"""Samples per message: 100 ms. Each message costs the same processor time, so smaller ones would cost more per call."""
 MARK_INTERVAL_SAMPLES: Final = 1600
-"""Samples between marks: 200 ms. Between two of them only the clock tells what was heard."""
+"""Samples between marks: 200 ms. Between two marks, only the clock shows how much was heard."""
 MAX_UNMARKED_SAMPLES: Final = RATE
-"""Samples that may be unacknowledged: one second, that is :data:`SEND_AHEAD_S` and a generous round trip."""
+"""Largest number of unacknowledged samples: one second, enough for :data:`SEND_AHEAD_S` and a slow round trip."""
 MARK_GRACE_S: Final = 1.5
 """Seconds after the computed end of playback that the ledger waits for a missing mark."""
 CLOCK_TOLERANCE_S: Final = 1e-9
-"""Seconds that count as zero. Adding less may not move a clock, and a sleep until then would be asked for again and again."""
+"""Seconds that count as zero. Adding less may not change a clock reading, and the writer would ask for the same sleep
+again and again."""
 WORD_END_TOLERANCE_SAMPLES: Final = 1e-3
-"""Samples by which the end of a word may lie behind the end of its sentence, from adding up word times."""
+"""Samples by which a word may end after its sentence, because of rounding when word times are added."""
 CLOCK_SKEW_S: Final = 0.05
 """Seconds by which the carrier's clock may be ahead of ours."""
 SECONDS_PER_CHARACTER: Final = 0.06
-"""Estimated length of a sentence whose audio is not complete yet.
-
-About 1000 characters a minute, an average speaking rate.
-"""
+"""Estimated seconds per character of a sentence whose audio is not complete yet: about 1000 characters per minute, an
+average speaking rate."""
 
 
 @attrs.frozen
 class Media:
-    """Audio to send to the carrier now, of the reply numbered ``reply``."""
+    """Audio of the reply numbered ``reply``, to be sent to the carrier now."""
 
     audio: bytes
     reply: int
@@ -60,7 +60,7 @@ class Media:
 
 @attrs.frozen
 class Mark:
-    """A request to the carrier to report once it has played everything before."""
+    """A request to the carrier to report when it has played all audio before the mark."""
 
     name: str
 
@@ -80,7 +80,7 @@ Outgoing = Media | Mark | Clear | Close
 
 @attrs.frozen
 class HeardSpeech:
-    """How much of a reply the caller heard: seconds, and the text down to the last whole word."""
+    """The part of a reply that the caller heard: its seconds, and its text rounded down to a whole word."""
 
     seconds: float
     text: str
@@ -96,7 +96,7 @@ class _Span:
 
 
 class PlayoutQueue:
-    """The playout queue of one reply. Once it is cut, it swallows whatever still comes."""
+    """The playout queue of one reply. After a cut it discards all audio that still arrives."""
 
     def __init__(self, reply: int) -> None:
         self.reply = reply
@@ -110,11 +110,11 @@ class PlayoutQueue:
 
     def __repr__(self) -> str:
         state = "cut" if self.is_cut else "open" if self.is_open else "closed"
-        return f"<Lane of reply {self.reply}, {state}, {self.waiting / RATE:.2f} s waiting>"
+        return f"<PlayoutQueue of reply {self.reply}, {state}, {self.waiting / RATE:.2f} s waiting>"
 
     @property
     def waiting(self) -> int:
-        """Samples that were put in and not taken yet."""
+        """The number of samples that were put in and not taken yet."""
         return self.put_samples - self.sent_samples
 
     def end(self) -> None:
@@ -122,7 +122,7 @@ class PlayoutQueue:
         self.produced = True
 
     def put(self, audio: bytes, text: str = "", words: tuple[Word, ...] = ()) -> None:
-        """Add mu-law audio. ``text`` is the sentence that begins with it; ``words`` have times from its first sample."""
+        """Add mu-law audio. ``text`` is the sentence that begins with it; times in ``words`` count from its start."""
         if self.is_cut:
             return
         if text:
@@ -146,13 +146,13 @@ class PlayoutQueue:
         self._spans[-1].text += text
 
     def cut(self) -> None:
-        """Drop what waits, and everything that still comes."""
+        """Discard the queued audio, and all audio that still arrives."""
         self.is_cut = True
         self._queue.clear()
 
     def take(self) -> tuple[bytes, bool]:
-        """Return the audio of the next message, and True if it ends a sentence; empty if no audio waits."""
-        # A message ends where a sentence does, so that the mark behind it tells that the sentence was heard.
+        """Return the audio of the next message, empty if the queue is, and True if the audio ends a sentence."""
+        # A message ends where a sentence does, so that the mark after it proves that the sentence was heard.
         limit = min(
             [MESSAGE_SAMPLES, *(s.start - self.sent_samples for s in self._spans if s.start > self.sent_samples)]
         )
@@ -168,7 +168,7 @@ class PlayoutQueue:
         return bytes(taken), at_boundary or (self.produced and not self._queue)
 
     def heard(self, samples: int) -> HeardSpeech:
-        """Return what the first ``samples`` of this reply say, rounded down to a whole word."""
+        """Return the speech in the first ``samples`` of this reply, rounded down to a whole word."""
         ends = [later.start for _, later in pairwise(self._spans)] + [self.put_samples] * bool(self._spans)
         said: list[str] = []
         for index, (span, end) in enumerate(zip(self._spans, ends, strict=True)):
@@ -185,9 +185,9 @@ class PlayoutQueue:
 
 
 def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
-    """Return the words of a sentence that were over after ``heard`` of its ``length`` samples."""
+    """Return the words of a sentence that have ended after ``heard`` of its ``length`` samples."""
     words = span.text.split()
-    # Times come with their audio: while the rest is on its way, what has none yet cannot have been heard.
+    # Word times arrive with their audio. While more audio is to come, a word without a time cannot have been heard.
     if span.words and (unfinished or len(span.words) >= len(words)):
         return " ".join(
             words[: sum(w.end * RATE <= heard + WORD_END_TOLERANCE_SAMPLES for w in span.words[: len(words)])]
@@ -198,7 +198,7 @@ def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
     said, position = 0, 0
     for word in words:
         position += len(word)
-        # Tolerance for the rounding of the division, or a word that ended exactly here would be missing.
+        # 1e-9 allows for rounding in the division; without it, a word that ends exactly here would be missing.
         if position > reached + 1e-9:
             break
         said += 1
@@ -208,12 +208,12 @@ def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
 
 @attrs.define
 class _Sent:
-    """A mark that was sent: its name, and the position that it stands for."""
+    """A mark that was sent: its name, and its position in the audio."""
 
     name: str
     position: int
     early: bool = False
-    """True if it came back before the audio can have been played."""
+    """True if the mark returned before its audio can have been played."""
 
 
 class Playback:
@@ -222,21 +222,21 @@ class Playback:
     def __init__(self) -> None:
         self._control: deque[Mark | Clear | Close] = deque()
         self._playout: PlayoutQueue | None = None
-        self._playout_start = 0  # position at which the lane's first sample was, or will be, sent
-        self._position = 0  # sent
-        self._marked = 0  # covered by a mark
-        self._acknowledged = 0  # honestly reported as played
+        self._playout_start = 0  # position of the queue's first sample
+        self._position = 0  # end of the audio that was sent
+        self._marked = 0  # end of the audio that is covered by a mark
+        self._acknowledged = 0  # end of the audio that valid marks report as played
         self._acknowledged_at = 0.0
-        self._end = -math.inf  # when the carrier will have played all that was sent
+        self._end = -math.inf  # instant at which all sent audio will have been played
         self._marks: deque[_Sent] = deque()
         self._cleared: set[str] = set()
         self._probes: dict[str, float] = {}
         self._sequence = 0
         self.marks_lost: bool = False
-        """True if the carrier failed to report what it must have played. Until its next mark, the clock alone counts.
-        """
+        """True if the carrier did not return the marks of audio that it must have played. Until it returns a mark, only
+        the clock counts."""
         self.clear_seconds: list[float] = []
-        """Round trip times of ``clear``: from the decision to the report that the buffer is empty."""
+        """Round-trip times of ``clear`` in seconds: from the decision to the report that the buffer is empty."""
 
     def __repr__(self) -> str:
         unplayed = (self._position - self._acknowledged) / RATE
@@ -244,7 +244,7 @@ class Playback:
 
     @property
     def end(self) -> float:
-        """When the carrier will have played all that was sent."""
+        """The instant at which the carrier will have played all sent audio."""
         return self._end
 
     @property
@@ -254,31 +254,31 @@ class Playback:
         return playout is not None and playout.waiting == 0 and self._acknowledged == self._position
 
     def open(self, playout: PlayoutQueue) -> None:
-        """Let a reply's audio go to the carrier, after what was sent before."""
+        """Start sending a reply's audio to the carrier, after the audio that was sent before."""
         playout.is_open = True
         self._playout, self._playout_start = playout, self._position
 
     def close(self) -> HeardSpeech:
-        """End the open queue, which was played completely. Return what was heard."""
+        """Close the open queue, which was played completely, and return what was heard."""
         playout, self._playout = self._playout, None
         return playout.heard(playout.sent_samples) if playout else HeardSpeech(0.0, "")
 
     def cut(self, now: float) -> HeardSpeech:
-        """Silence the open queue at once; return what was heard. The next message is ``clear``."""
+        """Cut the open queue at once, and return what was heard. The next message is ``clear``."""
         playout, self._playout = self._playout, None
         if playout is None:
             return HeardSpeech(0.0, "")
         # Before the queue is cut, because the marks and the end of playback are reset below.
         heard = max(0, self.played(now) - self._playout_start)
         playout.cut()
-        # Marks that were not sent would ask about audio that is dropped now.
+        # The marks in the control queue are not sent, because their audio is discarded.
         self._control = deque(item for item in self._control if not isinstance(item, Mark))
         self._sequence += 1
         probe = f"c{self._sequence}"
         self._probes[probe] = now
-        # The probe comes back when the carrier has emptied its buffer.
+        # The probe is a mark after the clear. The carrier returns it when it has emptied its buffer.
         self._control += [Clear(), Mark(probe)]
-        # These marks come back because of the clear. They do not prove that their audio was heard.
+        # These marks return because of the clear, so they do not prove that their audio was heard.
         self._cleared.update(mark.name for mark in self._marks)
         self._marks.clear()
         self._marked = self._acknowledged = self._position
@@ -295,13 +295,13 @@ class Playback:
         if self.marks_lost:
             return max(0, int(by_clock))
         # The least of three: what the clock allows, what can have been played since the last mark, and the next mark,
-        # which has not come back.
+        # which has not returned.
         since_mark = self._acknowledged + (now - self._acknowledged_at) * RATE
         next_mark = self._marks[0].position if self._marks else self._position
         return max(self._acknowledged, int(min(by_clock, since_mark, next_mark) + 1e-6))
 
     def next_message(self, now: float) -> Outgoing | float:
-        """Return what to send now, or the seconds until something is to be sent if nothing changes."""
+        """Return the message to send now, or the seconds until the next one is due if nothing changes."""
         if self._control:
             return self._control.popleft()
         return self._next_media(now, self._settle(now))
@@ -310,7 +310,7 @@ class Playback:
         playout = self._playout
         if playout is None:
             return math.inf
-        # A mark goes before more audio: what is heard is to be known every MARK_INTERVAL_SAMPLES samples.
+        # A due mark goes before more audio, so that playback is acknowledged every MARK_INTERVAL_SAMPLES.
         if self._position > self._marked and (
             playout.waiting == 0 or self._position - self._marked >= MARK_INTERVAL_SAMPLES
         ):
@@ -320,11 +320,11 @@ class Playback:
             self._acknowledge_by_clock(now)
         if playout.waiting == 0:
             return min(overdue, ahead) if self._acknowledged < self._position else math.inf
-        # The carrier reports too little: wait for its marks, at most until the clock counts.
+        # Too much is unacknowledged: wait for marks, at most until the clock alone counts.
         if self._position - self._acknowledged > MAX_UNMARKED_SAMPLES and not self.marks_lost:
             return min(overdue, ahead)
         ahead = max(self._end, now) - now
-        # Far enough ahead: sleep until there is room for one more message.
+        # The lead is used up: sleep until one more message fits into it.
         if ahead + MESSAGE_SAMPLES / RATE > SEND_AHEAD_S + CLOCK_TOLERANCE_S:
             return ahead + MESSAGE_SAMPLES / RATE - SEND_AHEAD_S
         if (
@@ -332,12 +332,12 @@ class Playback:
             and not playout.produced
             and ahead > MESSAGE_SAMPLES / RATE + CLOCK_TOLERANCE_S
         ):
-            return ahead - MESSAGE_SAMPLES / RATE  # a fuller message is worth the wait
+            return ahead - MESSAGE_SAMPLES / RATE  # wait for a full message while the carrier has audio
         return self._media(playout, now)
 
     def _media(self, playout: PlayoutQueue, now: float) -> Media:
         audio, ends_sentence = playout.take()
-        if self._acknowledged == self._position:  # nothing was under way: playing begins now
+        if self._acknowledged == self._position:  # the buffer was empty, so playback begins now
             self._acknowledged_at = now
         self._position += len(audio)
         self._end = max(self._end, now) + len(audio) / RATE
@@ -353,18 +353,18 @@ class Playback:
         return Mark(name)
 
     def _acknowledge_by_clock(self, now: float) -> None:
-        """Count everything sent as played, because the carrier's marks do not come back."""
+        """Count all sent audio as played, because the carrier does not return its marks."""
         self.marks_lost = True
         self._marks.clear()
         self._acknowledged, self._acknowledged_at = self._position, now
 
     def reached(self, name: str, now: float) -> None:
-        """Take a mark that the carrier reported. Unknown marks and cleared ones change nothing."""
+        """Record a mark that the carrier returned. Unknown and cleared marks change nothing."""
         if name in self._probes:
             self.clear_seconds.append(now - self._probes.pop(name))
             return
         if name in self._cleared:
-            # A mark comes back once; forgetting it bounds the set.
+            # The carrier returns a mark once, so removing it bounds the set.
             self._cleared.discard(name)
             return
         mark = next((mark for mark in self._marks if mark.name == name), None)
@@ -382,13 +382,13 @@ class Playback:
     def _acknowledge(self, mark: _Sent, now: float) -> None:
         """Count the audio before a mark as played."""
         while self._marks.popleft() is not mark:
-            pass  # a mark that got lost is covered by the next one
-        # The carrier reports again, so its marks count again.
+            pass  # a later mark also covers the audio of lost ones
+        # The carrier returns marks again, so they count again.
         self.marks_lost = False
         self._acknowledged, self._acknowledged_at = mark.position, now
 
     def _settle(self, now: float) -> float:
-        """Take early marks whose time has come. Return the seconds until the next one is due."""
+        """Acknowledge the early marks that are due, and return the seconds until the next one is due."""
         for mark in [mark for mark in self._marks if mark.early]:
             left = self._due(mark) - now
             if left > CLOCK_TOLERANCE_S:

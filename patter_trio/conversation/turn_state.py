@@ -1,4 +1,4 @@
-"""The nouns of the turn machine: the states of both sides, the deadlines, and the live reply."""
+"""The state of the turn machine: the states of both sides, the deadlines, and the live reply."""
 
 import math
 from enum import StrEnum
@@ -7,27 +7,27 @@ import attrs
 
 
 class CallerState(StrEnum):
-    """What the caller is doing."""
+    """The state of the caller."""
 
     SILENT = "silent"
     SPEAKING = "speaking"
     PAUSING = "pausing"
     """The voice has ended; whether the utterance has ended is not decided yet."""
     HELD = "held"
-    """A turn detector calls the utterance unfinished, so the machine waits for more."""
+    """A turn detector judges the utterance unfinished, so the machine waits for more."""
     AWAY = "away"
 
 
 class AgentState(StrEnum):
-    """What the agent's side is doing."""
+    """The state of the agent's side."""
 
     INITIALIZING = "initializing"
     IDLE = "idle"
     THINKING = "thinking"
-    """A reply is live but none of its audio is at the carrier: not yet, or there is a gap."""
+    """A reply is live and the carrier has no audio of it to play: the reply has not begun, or it has a gap."""
     SPEAKING = "speaking"
     CLOSING = "closing"
-    """The agent's side hung up or transferred the call, and the carrier has not confirmed it."""
+    """The agent's side hung up or transferred the call, and the carrier has not confirmed it yet."""
     FLUSHING = "flushing"
     """The caller is gone, and the STT may still deliver words."""
     ENDED = "ended"
@@ -79,16 +79,16 @@ class ReplyState:
     apology: bool
     interruptible: bool
     answers: bool
-    """True if it answers the newest user entry; False if the application asked for it."""
+    """True if the reply answers the newest user entry; False if the application asked for it."""
     audio: bool = False
     opened: bool = False
     started: bool = False
-    """True once the caller has heard some of it: agent_speech_started was told."""
+    """True once the caller has begun to hear the reply, and ``agent_speech_started`` was reported."""
     produced: bool = False
     busy: float = -math.inf
-    """Until when it may be waiting for a tool."""
+    """The instant until which the reply may wait for a tool."""
 
     def __str__(self) -> str:
-        """Return its number and its flags."""
+        """Return the reply's number and flags."""
         marks = [name for name in ("audio", "opened", "started", "produced") if getattr(self, name)]
         return f"reply {self.number} ({', '.join(marks) or 'nothing yet'})"

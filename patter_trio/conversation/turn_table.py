@@ -1,8 +1,9 @@
-"""The rules of turn-taking, as two tables: what each input or deadline does in each state of caller and agent.
+"""The rules of turn-taking, as two tables: the rule for each input or deadline in each state of caller and agent.
 
-The tables are complete; ``ignored`` stands where nothing happens. ``CALLER`` has the triggers that change what the
-caller does, ``AGENT`` has all others, where the row ``WORDS`` is how the caller's words concern the agent. Inputs of a
-reply that is over never get here. ``Conversation.settle`` derives what follows from both states together.
+The tables are complete; ``ignored`` is the rule that does nothing. ``CALLER`` has the triggers that change the state of
+the caller, and ``AGENT`` has all others. Its row ``WORDS`` is the agent's reaction to the caller's words. The machine
+drops the inputs of finished replies before it looks here. After each rule, ``Conversation.derive`` applies the
+consequences that depend on both states together.
 """
 
 # ruff: noqa: ARG001 - every rule has the same signature, whether or not it looks at the input.
@@ -40,7 +41,7 @@ from patter_trio.conversation.turn_state import AgentState, CallerState, Timer
 
 
 class Noticed(Enum):
-    """What one side notices of the other."""
+    """Triggers that the rules for one side raise for the other side."""
 
     WORDS = "words"
 
@@ -55,7 +56,7 @@ def ignored(conversation: Conversation, event: object) -> None:
 
 # The caller -----------------------------------------------------------------------------------------------------------
 def begin_voice(conversation: Conversation, event: VoiceStarted) -> None:
-    """Let the caller speak: what was being decided about the utterance is open again."""
+    """Let the caller speak, and discard any decision about the end of the utterance."""
     conversation.caller = CallerState.SPEAKING
     conversation.onset = min(event.onset, conversation.now)
     conversation.unfinished = conversation.is_complete = conversation.ended_early = False
@@ -72,10 +73,10 @@ def end_voice(conversation: Conversation, event: VoiceEnded) -> None:
 
 
 def forget_voice(conversation: Conversation, event: VoiceEnded) -> None:
-    """End, for the VAD too, the voice of a turn that the recogniser had ended.
+    """Take the VAD's end of a voice whose turn the STT or engine has already ended.
 
-    Where no words tell whether the voice went on after that end, the VAD's end does: if it is later, the caller said
-    more, which the engine has not noticed.
+    With an engine, there are no words to show that the voice went on after the end of the turn. If the VAD's end is
+    later, the caller said more, and the engine has not noticed it.
     """
     went_on = conversation.ended_early and not conversation.policy.needs_words and event.end > conversation.end
     conversation.ended_early = False
@@ -86,22 +87,22 @@ def forget_voice(conversation: Conversation, event: VoiceEnded) -> None:
 
 def go_on(conversation: Conversation, until: float) -> None:
     """Restart the voice that has lasted since its turn was ended early. Over the agent, it may interrupt."""
-    # What was said after the end of the turn is a voice of its own.
+    # The speech after the end of the turn counts as a new voice.
     begin_voice(conversation, VoiceStarted(conversation.end))
     if conversation.is_over_agent and until >= conversation.onset + conversation.policy.overlap:
         conversation.yield_floor()
 
 
 def call_it_noise(conversation: Conversation, event: None) -> None:
-    """Treat a long voice without a word as noise or music: go on as if it had ended now."""
+    """Treat a long voice without words as noise or music: go on as if it had ended now."""
     conversation.voice_over(conversation.now)
 
 
 def add_words(conversation: Conversation, event: InterimWords | FinalWords) -> None:
-    """Record words of a caller who is still speaking; a recogniser that judges turns can end the voice with them.
+    """Record words of a caller who is still speaking; an STT that detects turns can end the voice with them.
 
-    Only a turn with words of this very voice ends it. A turn that ends with earlier words was reported late, and the
-    caller has gone on.
+    A turn ends the voice only if it has words of this voice. A turn that ends with earlier words was reported late, and
+    the caller has gone on.
     """
     worded = conversation.voice_has_words
     if conversation.take(event):
@@ -115,38 +116,38 @@ def add_words(conversation: Conversation, event: InterimWords | FinalWords) -> N
         conversation.voice_over(conversation.now)
         conversation.apply_verdict(event)
         conversation.try_commit()
-    elif not over:  # the late end of an earlier turn says nothing about the voice that goes on
+    elif not over:  # the late end of an earlier turn says nothing about the present voice
         conversation.apply_verdict(event)
 
 
 def join_words(conversation: Conversation, event: InterimWords | FinalWords) -> None:
-    """Record words of the utterance that is being decided about, and commit it if nothing else is missing."""
+    """Record words of the utterance whose end is being decided, and commit it if nothing else is missing."""
     if conversation.take(event):
         notice_words(conversation)
         conversation.time_words(reopened=False)
     if not conversation.utterance.interims and isinstance(event, FinalWords):
-        # Every segment has its final words, so there is nothing to wait for.
+        # Each segment has its final words, so there is nothing to wait for.
         conversation.disarm(Timer.FINAL)
     conversation.apply_verdict(event)
     conversation.try_commit()
 
 
 def reopen(conversation: Conversation, event: InterimWords | FinalWords) -> None:
-    """Take words without a voice: late ones amend the unheard answer, others begin an utterance.
+    """Take words without a voice: late words amend the unheard answer, others begin an utterance.
 
-    After a turn that the recogniser ended, new words belong to a voice that was not over, so the voice begins again.
+    After a turn that the STT ended, new words belong to a voice that had not ended, so the voice begins again.
     """
     if event.finished and not conversation.policy.needs_words:
         hear_turn(conversation, event)
         return
-    # Final words of a segment that was committed with interim ones are not new.
+    # The final words of a segment that was committed with its interim words are not new.
     if conversation.ended_early and event.text.strip() and event.segment not in conversation.promoted:
         begin_voice(conversation, VoiceStarted(conversation.now))
         add_words(conversation, event)
         return
     if not conversation.take(event):
         return
-    # Interim words do not amend: each change of them would restart the answer.
+    # Interim words do not amend, because each change of them would restart the answer.
     if isinstance(event, FinalWords) and conversation.can_amend:
         conversation.amend([*conversation.committed, *conversation.utterance.take()])
         return
@@ -159,7 +160,7 @@ def reopen(conversation: Conversation, event: InterimWords | FinalWords) -> None
 
 
 def hear_turn(conversation: Conversation, event: InterimWords | FinalWords) -> None:
-    """Take a whole turn that an engine heard: in a voice that went on, or where the VAD noticed none."""
+    """Take a whole turn that an engine heard, in a voice that goes on or where the VAD found none."""
     lasting = conversation.ended_early
     if lasting:
         go_on(conversation, conversation.now)
@@ -178,18 +179,18 @@ def judge(conversation: Conversation, event: Verdict) -> None:
 
 
 def decide(conversation: Conversation, event: None) -> None:
-    """Commit the utterance, if nothing stands against it."""
+    """Commit the utterance, if the rules for commits allow it now."""
     conversation.try_commit()
 
 
 def stop_holding(conversation: Conversation, event: None) -> None:
-    """Treat the utterance as finished after all."""
+    """Treat the utterance as finished, although the turn detector judged it unfinished."""
     conversation.unfinished = False
     conversation.try_commit()
 
 
 def go_away(conversation: Conversation, event: None) -> None:
-    """Mark the caller as away: neither side has spoken for long."""
+    """Mark the caller as away, because neither side has spoken for ``policy.away``."""
     conversation.caller = CallerState.AWAY
 
 
@@ -218,7 +219,7 @@ def give_way(conversation: Conversation, event: None) -> None:
 
 
 def count_words(conversation: Conversation, event: None) -> None:
-    """Cut the reply if the caller has said enough words over it, where interruptions take words."""
+    """Cut the reply if the caller has said enough words over it, where interruptions need words."""
     if conversation.can_cut and 0 < conversation.policy.min_words <= conversation.utterance.unjudged_words:
         conversation.yield_floor()
 
@@ -229,7 +230,7 @@ def barge_in(conversation: Conversation, event: None) -> None:
 
 
 def note_token(conversation: Conversation, event: TokenArrived) -> None:
-    """Tell the turn's first generated text, unless its audio was told before."""
+    """Report the turn's first generated text, unless its audio was reported before."""
     reply = conversation.live
     # Only an LLM's answer has tokens, and llm_token never comes after the turn's audio_out.
     if (
@@ -242,7 +243,7 @@ def note_token(conversation: Conversation, event: TokenArrived) -> None:
 
 
 def note_audio(conversation: Conversation, event: AudioArrived) -> None:
-    """Tell the turn's first audio. It goes out as soon as the caller lets it."""
+    """Report the turn's first audio, which is sent as soon as the agent may speak."""
     reply = conversation.live
     if reply.audio:
         return
@@ -273,7 +274,7 @@ def extend(conversation: Conversation, event: OnWire) -> None:
 
 
 def note_busy(conversation: Conversation, event: Busy) -> None:
-    """Record until when the reply may wait for a tool. The deadline for its audio counts from there."""
+    """Record until when the reply may wait for a tool; the deadline for its audio counts from that instant."""
     conversation.live.busy = event.until
     if Timer.REPLY in conversation.timers:
         conversation.wait_for_reply()
@@ -300,7 +301,7 @@ def end_unheard(conversation: Conversation, event: Drained) -> None:
 
 
 def drain(conversation: Conversation, event: Drained | None) -> None:
-    """Finish the reply, because all of it was played; if more is to come, it has a gap."""
+    """Finish the reply if all of it was produced and played; otherwise it has a gap."""
     conversation.disarm(Timer.DRAIN)
     if conversation.live.produced:
         conversation.finish()
@@ -320,7 +321,7 @@ def speak(conversation: Conversation, event: Say) -> None:
 
 
 def enqueue(conversation: Conversation, event: Say) -> None:
-    """Speak the text later; before all others if it is to interrupt."""
+    """Queue the text; put it first if it is to interrupt."""
     if event.interrupt:
         conversation.queue.appendleft(event)
     else:
@@ -354,7 +355,7 @@ def await_ready(conversation: Conversation, event: Transfer) -> None:
 
 
 def leave(conversation: Conversation, event: HangUp | Transfer) -> None:
-    """Hang up, or transfer, after what is being spoken and what waits to be spoken, within *goodbye*."""
+    """Hang up or transfer once the present reply and the queued texts have been spoken, within *goodbye*."""
     if conversation.ending is None:
         conversation.ending = event.reason
         conversation.arm(Timer.GOODBYE, conversation.now + conversation.policy.goodbye)
@@ -369,13 +370,13 @@ def fall_back(conversation: Conversation, event: HangUp | Transfer) -> None:
 
 
 def take_back(conversation: Conversation, event: TransferFailed) -> None:
-    """Go on after a failed transfer and tell the caller; or hang up, if that was wanted meanwhile."""
+    """Go on after a failed transfer and tell the caller; or hang up, if that was requested meanwhile."""
     if conversation.ending == TRANSFERRED_REASON and not conversation.transfer_accepted:
         conversation.take_back(event.text)
 
 
 def blame_leg(conversation: Conversation, event: TransferFailed) -> None:
-    """Record what ended the call: the transfer failed, and the caller is gone."""
+    """Record why the call ended, because the transfer failed and the caller is gone."""
     if conversation.ending == TRANSFERRED_REASON and not conversation.transfer_accepted:
         conversation.ending = conversation.pending_hang_up or conversation.leg_down_reason or conversation.ending
     if conversation.flushed:
@@ -397,15 +398,15 @@ def confirm(conversation: Conversation, event: TransferAccepted) -> None:
 
 
 def stop_goodbye(conversation: Conversation, event: None) -> None:
-    """Cut a goodbye that takes too long, and hang up."""
-    # The texts that wait share the goodbye's time, and it is used up.
+    """Cut a goodbye that takes too long, and hang up or transfer."""
+    # The queued texts share the time of the goodbye, which is used up.
     conversation.queue.clear()
     conversation.cut("goodbye")
     conversation.next_move()
 
 
 def flush(conversation: Conversation, event: LegDown) -> None:
-    """Cut what is being spoken, because the caller is gone, and wait for the STT's last words."""
+    """Cut the present reply, because the caller is gone, and wait for the STT's last words."""
     conversation.leg_down(event.reason)
 
 
@@ -415,12 +416,12 @@ def give_up_leg(conversation: Conversation, event: None) -> None:
 
 
 def end(conversation: Conversation, event: None) -> None:
-    """End the call. Words that nobody will answer enter the history."""
+    """End the call. Words that were not answered enter the history."""
     conversation.finish_call()
 
 
 def end_when_known(conversation: Conversation, event: Flushed) -> None:
-    """End the call as soon as it is known whether the transfer was accepted."""
+    """End the call, unless it is still open whether the transfer was accepted."""
     conversation.flushed = True
     if conversation.ending != TRANSFERRED_REASON or conversation.transfer_accepted:
         conversation.finish_call()

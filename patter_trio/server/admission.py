@@ -90,7 +90,7 @@ class Admission:
     def worked(self, share: float, live: int) -> None:
         """Record the loop's load since the last measurement, and the number of live calls.
 
-        The cost of a call is kept when the last call has ended, so that a burst after a lull is judged by earlier calls.
+        The cost of a call is kept after the last call has ended: it serves to judge a burst after a lull.
         """
         self._work += NEWEST_WEIGHT * (share - self._work)
         self._worked_for += NEWEST_WEIGHT * (live - self._worked_for)

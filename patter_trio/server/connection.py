@@ -10,8 +10,8 @@ message must name that call. A socket that has not done so within 10 s is closed
 :data:`~patter_trio.server.context.MAX_UNAUTHENTICATED_SOCKETS` unsigned sockets may wait at a time.
 
 This is the border between connections: an error of one must not harm the others. A peer cannot make
-:func:`serve_connection` raise. A bug in the code that answers a call is logged, the connection is closed, and the server
-goes on.
+:func:`serve_connection` raise. A bug in the code that answers a call is logged, the connection is closed, and the
+server goes on.
 """
 
 import logging
@@ -34,7 +34,7 @@ from patter_trio.server.webhooks import Application
 from patter_trio.user_code.context import NO_CALL, current_call
 
 MAX_HEAD_BYTES: Final = 16 * 1024
-"""Largest head of a request, in bytes; h11, which parses the requests that are not media streams, has the same limit."""
+"""Largest head of a request, in bytes; h11, which parses all other requests, has the same limit."""
 HEAD_TIMEOUT_S: Final = 10.0
 """Seconds for the head of a request, so that silent connections do not accumulate."""
 START_TIMEOUT_S: Final = 10.0

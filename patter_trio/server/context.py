@@ -1,4 +1,4 @@
-"""The values that all connections of a server share: its carrier, its public URL, and the functions that handle calls."""
+"""The state that all connections of a server share: its carrier, its public URL and its handlers of calls."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -32,8 +32,8 @@ def checked_public_url(url: str) -> str:
 class ServerContext:
     """The state of one server that its connections use.
 
-    The carrier reaches us at ``public_url`` (``https://host``). Signatures are checked against it, and stream URLs begin
-    with it, never with the ``Host`` of a request, which a client can forge.
+    The carrier reaches us at ``public_url`` (``https://host``). Signatures are checked against it, and stream URLs
+    begin with it, never with the ``Host`` of a request, which a client can forge.
 
     * ``refusal(call_id)`` returns the reason to refuse a call, whose caller then hears busy; empty: it is accepted.
     * ``on_announced(call)`` is called once per announced call, before the webhook is answered; it must not raise.

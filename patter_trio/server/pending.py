@@ -60,8 +60,8 @@ class PendingCalls:
     def announce(self, info: CallInfo, now: float) -> PendingCall:
         """Add a call and give it a token.
 
-        If the carrier repeats a webhook, because it did not receive the first answer, the call gets a new token. Only the
-        newest token is valid.
+        If the carrier repeats a webhook, because it did not receive the first answer, the call gets a new token. Only
+        the newest token is valid.
 
         Raises:
             TooManyPending: the call is new and the limit is reached.

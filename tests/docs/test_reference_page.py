@@ -40,7 +40,7 @@ def test_page_shows_unit_and_default(page: str) -> None:
     assert "| `endpointing_ms` | `int` | ms | `500` | Milliseconds of silence" in page
     assert "| `max_lag` | `float \\| None` | s | `0.1` | Seconds of event loop lag" in page
     assert "| `language` | `str` |  | `'en'` | BCP 47 tag" in page
-    assert "| `system_prompt` | `str` |  |  | Tells the model" in page
+    assert "| `system_prompt` | `str` |  |  | The instructions for the LLM." in page
 
 
 def test_page_documents_one_way_to_hang_up(page: str) -> None:
