@@ -610,7 +610,7 @@ async def test_unsubscribing_ends_it_at_once_and_twice_is_no_error(autojump_cloc
         ),
         (lambda bus: bus.on(T.LLM_CHUNK, "print"), r"a handler must be callable, got str: 'print'"),
         (lambda bus: bus.on(T.LLM_CHUNK, print, scope="CA1"), r'scope must be "call" or "all", got \'CA1\''),
-        (lambda bus: bus.on(T.LLM_CHUNK, print, scope="call"), r'scope="call" is for callbacks of a call'),
+        (lambda bus: bus.on(T.LLM_CHUNK, print, scope="call"), r'scope="call" must be used inside a callback of a call'),
         (lambda bus: bus.subscribe(T.LLM_CHUNK, size=0), r"size must be a whole number of at least 1, got 0"),
     ],
 )
