@@ -614,7 +614,7 @@ async def test_unsubscribe_is_immediate_and_idempotent(autojump_clock: trio.test
         ),
         (lambda bus: bus.on(T.LLM_CHUNK, "print"), r"a handler must be callable, got str: 'print'"),
         (lambda bus: bus.on(T.LLM_CHUNK, print, scope="CA1"), r'scope must be "call" or "all", got \'CA1\''),
-        (lambda bus: bus.on(T.LLM_CHUNK, print, scope="call"), r'scope="call" is for callbacks of a call'),
+        (lambda bus: bus.on(T.LLM_CHUNK, print, scope="call"), r'scope="call" must be used inside a callback of a call'),
         (lambda bus: bus.subscribe(T.LLM_CHUNK, size=0), r"size must be a whole number of at least 1, got 0"),
     ],
 )
