@@ -525,7 +525,8 @@ async def test_audio_after_cancellation_is_dropped(autojump_clock: MockClock) ->
 
 async def test_answer_exceeding_the_buffer_is_stopped(autojump_clock: MockClock) -> None:
     """An answer that exceeds the waiting buffer fails and is cancelled at the vendor."""
-    endless = attrs.evolve(TEN, speed=1000.0, chunk=10.0 / (_response.MAX_WAITING_PIECES + 100))
+    endless = attrs.evolve(TEN, seconds=200.0, speed=1000.0, chunk=0.02)
+    assert endless.seconds / endless.chunk > _response.MAX_WAITING_PIECES
     async with serve(replies=[endless, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         async with line.session.respond() as response:
             await trio.sleep(2.0)
@@ -1233,8 +1234,10 @@ async def test_what_is_told_and_not_taken_is_dropped(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serve(replies=[BRIEF]) as vendor, engine_of(vendor).open(EngineSetup(instructions="")) as session:
-        for _ in range(_session._MAX_WAITING_EVENTS + 2):
+        for number in range(_session._MAX_WAITING_EVENTS + 2):
             session.commit()
+            if number % 500 == 0:  # each commit is more than one message, and what waits to be sent has a bound, too
+                await trio.sleep(0.1)
         await trio.sleep(1.0)
         assert caplog.text.count("dropping an event") == 2
         assert (await answered(session)).text == "Yes."

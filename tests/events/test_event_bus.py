@@ -614,7 +614,10 @@ async def test_unsubscribe_is_immediate_and_idempotent(autojump_clock: trio.test
         ),
         (lambda bus: bus.on(T.LLM_CHUNK, "print"), r"a handler must be callable, got str: 'print'"),
         (lambda bus: bus.on(T.LLM_CHUNK, print, scope="CA1"), r'scope must be "call" or "all", got \'CA1\''),
-        (lambda bus: bus.on(T.LLM_CHUNK, print, scope="call"), r'scope="call" must be used inside a callback of a call'),
+        (
+            lambda bus: bus.on(T.LLM_CHUNK, print, scope="call"),
+            r'scope="call" must be used inside a callback of a call',
+        ),
         (lambda bus: bus.subscribe(T.LLM_CHUNK, size=0), r"size must be a whole number of at least 1, got 0"),
     ],
 )
@@ -796,7 +799,7 @@ async def test_frequent_events_cost_nothing_without_subscribers(
         async with trio.open_nursery() as nursery:
             await nursery.start(caller.run)
             await trio.sleep(3.0)
-            [call] = phone.live.values()
+            [call] = phone._live.values()
             bus = call._reporter._events
             assert bus is not None
             assert not bus.wants(TtsChunk)

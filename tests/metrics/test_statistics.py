@@ -28,7 +28,7 @@ def test_percentiles_are_hyndman_and_fans_type_7(values: list[float], share: flo
 
 
 def test_of_no_values_there_is_no_percentile() -> None:
-    with pytest.raises(ValueError, match="no values"):
+    with pytest.raises(ValueError, match="at least one value"):
         percentile([], 0.5)
 
 

@@ -17,7 +17,7 @@ import trio
 
 from patter_trio.abc import LanguageModel, Message, TextToSpeechSession, ToolCall, Usage, usage_sink
 from patter_trio.audio.formats import RATE, AudioFormat
-from patter_trio.call.hooks import ReplyHooks
+from patter_trio.call.hooks import EmitBlocked, ReplyHooks
 from patter_trio.call.output.speech import SpeechFeed
 from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.conversation.inputs import AudioArrived, Produced, ReplyFailed, TokenArrived
@@ -77,8 +77,8 @@ AnswerSource = Callable[[], AbstractAsyncContextManager[AsyncIterator[str | Answ
 """Opens the streamed answer to the conversation as it is now."""
 Prepare = Callable[["Reply"], Awaitable[AnswerSource | None]]
 """Runs the hooks before the answer and returns its source; None if there is nothing to answer."""
-MakeHooks = Callable[[Callable[..., None]], ReplyHooks]
-"""Makes the hooks of one reply; its argument emits internal events about that reply."""
+MakeHooks = Callable[[EmitBlocked], ReplyHooks]
+"""Makes the hooks of one reply; its argument reports that a guardrail blocked a sentence of it."""
 
 _log = logging.getLogger("patter_trio.call")
 
@@ -107,7 +107,7 @@ class Reply:
     ) -> None:
         self.number = number
         self.language = language
-        self.hooks: ReplyHooks | None = None if make_hooks is None else make_hooks(self.emit_fact)
+        self.hooks: ReplyHooks | None = None if make_hooks is None else make_hooks(self.emit_blocked)
         self.prepare: Prepare | None = prepare
         self._emit_fact = emit_fact
         self._failed = False

@@ -71,7 +71,7 @@ class Fault:
 
 
 _LOST: Final = r"the carrier's stream was lost: websocket closed \(1006, connection lost\)"
-_IGNORED: Final = "ignoring what its stream may not send: "
+_IGNORED: Final = "ignoring an invalid message from the carrier: "
 
 _ALL: Final = (
     # The connection
@@ -100,7 +100,7 @@ _ALL: Final = (
         on_stream(FaultyStream.vanish),
         "failed",
         21.0,
-        "the carrier said nothing for 20 s",
+        "the carrier sent nothing for 20 s",
     ),
     Fault(
         "frozen peer",
@@ -109,7 +109,7 @@ _ALL: Final = (
         on_stream(FaultyStream.freeze),
         "failed",
         26.0,
-        "the carrier (stopped reading|said nothing for 20 s)",
+        "the carrier (stopped reading|sent nothing for 20 s)",
     ),
     Fault(
         "stalled reader",
@@ -127,7 +127,7 @@ _ALL: Final = (
         on_stream(lambda line: line.trickle(1, 0.5)),
         "failed",
         21.0,
-        "the carrier said nothing for 20 s",
+        "the carrier sent nothing for 20 s",
     ),
     Fault(
         "torn segments",
