@@ -6,6 +6,8 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import anyio
+
 from patter_trio.audio.wav import write_wav
 from patter_trio.cli.caller import SimulatedCall
 from patter_trio.cli.picture import call_picture
@@ -67,22 +69,24 @@ def latency_table(turns: Iterable[Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def write_call(call: SimulatedCall, folder: Path) -> Path:
+async def write_call(call: SimulatedCall, folder: Path) -> Path:
     """Write the results of a call into ``calls/<call_id>``; return that folder.
 
     ``call.wav`` is its audio (stereo, caller left, agent right), ``call.svg`` its picture, and ``timeline.json`` has
     all its events with their times.
 
+    Worker threads write the files, so that the event loop stays free.
+
     Raises:
         OSError: a file cannot be written.
     """
-    place = folder / "calls" / call.call_id
-    place.mkdir(parents=True, exist_ok=True)
+    place = anyio.Path(folder / "calls" / call.call_id)
+    await place.mkdir(parents=True, exist_ok=True)
     recording = call.carrier.recording()
-    (place / "call.wav").write_bytes(write_wav(recording))
+    await (place / "call.wav").write_bytes(write_wav(recording))
     caller = call.caller
     picture = call_picture(f"Call {call.call_id}", recording, call.log.events, caller.utterances)
-    (place / "call.svg").write_text(picture, encoding="utf-8")
+    await (place / "call.svg").write_text(picture, encoding="utf-8")
     timeline = {
         "call_id": call.call_id,
         "outcome": caller.outcome,
@@ -107,10 +111,10 @@ def write_call(call: SimulatedCall, folder: Path) -> Path:
             if e.name not in _OMITTED_EVENTS
         ],
     }
-    (place / "timeline.json").write_text(
+    await (place / "timeline.json").write_text(
         json.dumps(timeline, indent=1, ensure_ascii=False, default=repr) + "\n", encoding="utf-8"
     )
-    return place
+    return Path(place)
 
 
 def plain(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -185,13 +185,13 @@ async def _simulate(program: Program, options: _Options) -> int:
                 callers.start_soon(call.run)
                 await trio.sleep(CALL_INTERVAL_S if options.calls > 1 else 0)
         serving.cancel_scope.cancel(reason="all simulated calls are over")
-    return _report(list(calls.values()), options.out, busy)
+    return await _report(list(calls.values()), options.out, busy)
 
 
-def _report(calls: list[SimulatedCall], out: Path, busy: LoadMonitor) -> int:
+async def _report(calls: list[SimulatedCall], out: Path, busy: LoadMonitor) -> int:
     """Write and print the results of the calls; return the exit status."""
     try:
-        places = [write_call(call, out) for call in calls if call.log.events]
+        places = [await write_call(call, out) for call in calls if call.log.events]
     except OSError as error:
         raise _unwritable(error, out) from error
     failed = [call for call in calls if call.failure]

@@ -171,7 +171,7 @@ async def test_failed_call_says_why_and_ends(
     call, _ = await held(timeouts={"answer_timeout_s": 20.0, "greeting_timeout_s": 12.0}, **options)
     assert call.failure.endswith(failure)
     assert call.carrier.ended in ("caller_hung_up", "agent_hung_up")
-    place = write_call(call, tmp_path)
+    place = await write_call(call, tmp_path)
     text = (place / "timeline.json").read_text(encoding="utf-8")
     assert "Infinity" not in text
     assert json.loads(text)["failure"] == call.failure
@@ -201,7 +201,7 @@ async def test_refused_call_fails_and_saves_nothing(
         await call.run()
     assert call.failure == "the server refused the call: busy"
     assert seen.ends == [(call.call_id, call.failure)]
-    assert _report([call], tmp_path, Seemingly("")) == 1
+    assert await _report([call], tmp_path, Seemingly("")) == 1
     assert capsys.readouterr().out == f"\n{latency_table([])}\n"
     assert not list(tmp_path.iterdir())  # noqa: ASYNC240
 
@@ -224,7 +224,7 @@ async def test_report_says_when_machine_was_busy(
 ) -> None:
     """The report says when the machine was too busy, and still names the saved files."""
     call, _ = await held(1)
-    assert _report([call], tmp_path, Seemingly("Too busy.")) == 0
+    assert await _report([call], tmp_path, Seemingly("Too busy.")) == 0
     *_, verdict, _, place = capsys.readouterr().out.splitlines()
     assert verdict == "Too busy."
     assert str(tmp_path / "calls" / call.call_id) in place
@@ -235,14 +235,14 @@ async def test_folder_that_became_unwritable_is_one_line(autojump_clock: MockClo
     call, _ = await held(1)
     (tmp_path / "calls").write_text("a file")
     with pytest.raises(ConfigurationError, match=r"calls/CA\w+ cannot be written: Not a directory$"):
-        _report([call], tmp_path, LoadMonitor())
+        await _report([call], tmp_path, LoadMonitor())
 
 
 # What is left of it ---------------------------------------------------------------------------------------------------
 async def test_recording_is_stereo_caller_left_agent_right(autojump_clock: MockClock, tmp_path: Path) -> None:
     """The recording is 16-bit stereo, with the caller on the left and the agent on the right."""
     call, _ = await held(1)
-    place = write_call(call, tmp_path)
+    place = await write_call(call, tmp_path)
     assert place == tmp_path / "calls" / call.call_id
     with wave.open(str(place / "call.wav")) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (2, 2, 8000)
@@ -257,7 +257,7 @@ async def test_recording_is_stereo_caller_left_agent_right(autojump_clock: MockC
 async def test_timeline_has_events_texts_and_latencies(autojump_clock: MockClock, tmp_path: Path) -> None:
     """The timeline has every event, the texts of both sides, the latencies and the metrics."""
     call, _ = await held(2, interrupt_at=0.5)
-    timeline = json.loads((write_call(call, tmp_path) / "timeline.json").read_text(encoding="utf-8"))
+    timeline = json.loads((await write_call(call, tmp_path) / "timeline.json").read_text(encoding="utf-8"))
     assert timeline["call_id"] == call.call_id
     assert (timeline["outcome"], timeline["failure"]) == ("caller_hung_up", "")
     assert timeline["seconds"] == pytest.approx(call.carrier.ended_at, abs=0.001)
@@ -290,7 +290,7 @@ async def test_timeline_has_turns_but_no_chunks(autojump_clock: MockClock, tmp_p
     for name in ("turn_started", "llm_chunk", "tts_chunk", "transcript_final", "tool_call_completed", "call_ended"):
         result = b"" if name == "tts_chunk" else object()  # what a tool gives need not be fit for JSON
         call.log.bus_tap(0.0, name, {"call_id": call.call_id, "turn_idx": 1, "result": result})
-    timeline = json.loads((write_call(call, tmp_path) / "timeline.json").read_text(encoding="utf-8"))
+    timeline = json.loads((await write_call(call, tmp_path) / "timeline.json").read_text(encoding="utf-8"))
     names = [event["name"] for event in timeline["events"]]
     assert names[:told] == [event.name for event in call.log.events]
     assert names[told:] == ["turn_started", "tool_call_completed"]
