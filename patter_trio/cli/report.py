@@ -17,8 +17,8 @@ from patter_trio.testing.simulation.record import Event
 
 COLUMNS: Final = {
     "endpoint": "last voice to end of utterance",
-    "mind": "end of utterance to first words",
-    "voice": "first words to first audio",
+    "llm": "end of utterance to first words",
+    "tts": "first words to first audio",
     "answer": "last voice to answer audible",
     "barge-in": "onset of voice to agent silent",
 }
@@ -40,8 +40,8 @@ _OMITTED_EVENTS: Final = frozenset(
 
 _COLUMN_METRICS: Final = {
     "endpoint": "endpoint_ms",
-    "mind": "llm_ttft_ms",
-    "voice": "tts_ms",
+    "llm": "llm_ttft_ms",
+    "tts": "tts_ms",
     "answer": "total_ms",
     "barge-in": "bargein_ms",
 }

@@ -7,8 +7,8 @@ and the texts that wait to be spoken. Each move is synchronous and leaves the st
   is unanswered again, and what the caller says next joins it in one message.
 * **amend** restarts the answer, because words of the same utterance came late.
 * **finish** ends a reply that has come to its own end.
-* **rest** starts what comes next when the agent is idle; **try_commit** commits the utterance if it is over.
-* **settle** runs after every rule. It derives what follows from both states together: whether a reply may be heard,
+* **next_move** starts what comes next when the agent is idle; **try_commit** commits the utterance if it is over.
+* **derive** runs after every rule. It derives what follows from both states together: whether a reply may be heard,
   whether the caller is talking over the agent, whether both sides are silent.
 """
 

@@ -140,7 +140,7 @@ class Application:
     """The ASGI application of a server. It receives only HTTP; ``connection`` handles media streams before it."""
 
     def __init__(self, context: ServerContext) -> None:
-        self._site = context
+        self._context = context
         self._routes = routes_of(context.carrier)
 
     async def __call__(self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable") -> None:
@@ -178,4 +178,4 @@ class Application:
                 return _refused(413, f"body of more than {MAX_BODY_BYTES} bytes")
         query = scope["query_string"].decode("ascii")
         target = f"{path}?{query}" if query else path
-        return handler(self._site, WebhookRequest(target, headers, bytes(body)))
+        return handler(self._context, WebhookRequest(target, headers, bytes(body)))

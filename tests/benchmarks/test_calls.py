@@ -7,6 +7,7 @@ from benchmarks.report import markdown
 from tests.kit.depth import few
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("server", few(["ours", "bare"], 1))
 def test_two_calls_are_answered_and_reported(server: str) -> None:
     options = parse(["--calls", "2", "--seconds", "5", "--settling", "0.5", "--unpinned", "--servers", server])

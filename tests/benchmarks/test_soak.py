@@ -71,6 +71,7 @@ def test_one_outlier_does_not_bend_the_line() -> None:
     assert slope([(0, 1.0), (1, 2.0), (2, 900.0), (3, 4.0), (4, 5.0)]) == pytest.approx(1.0)
 
 
+@pytest.mark.deep
 def test_some_minutes_of_calls_leave_nothing_behind() -> None:
     soak = Soak(seconds=240.0, tide=120.0, callers=2, show=False)
     assert soak.run() == []

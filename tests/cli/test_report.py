@@ -119,7 +119,7 @@ def test_latencies_of_each_turn_are_its_metrics() -> None:
         over(7.1, 2, endpoint_ms=600.0),
     ]
     first, second = latencies(events)
-    assert first == pytest.approx({"endpoint": 0.6, "mind": 0.3, "voice": 0.1, "answer": 1.1, "barge-in": 0.25})
+    assert first == pytest.approx({"endpoint": 0.6, "llm": 0.3, "tts": 0.1, "answer": 1.1, "barge-in": 0.25})
     assert second == {"endpoint": 0.6}
 
 

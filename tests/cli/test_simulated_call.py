@@ -272,8 +272,8 @@ async def test_timeline_has_events_texts_and_latencies(autojump_clock: MockClock
     assert cut["at"] == pytest.approx(5.2 + 0.25, abs=0.02)
     assert timeline["latencies_ms"][0] == {
         "endpoint": 500.0,
-        "mind": 100.0,
-        "voice": 500.0,
+        "llm": 100.0,
+        "tts": 500.0,
         "answer": 1100.0,
         "barge-in": 250.0,
     }

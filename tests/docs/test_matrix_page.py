@@ -19,6 +19,7 @@ def _maker() -> ModuleType:
     return module
 
 
+@pytest.mark.deep
 def test_matrix_page_matches_the_tests(maker: ModuleType) -> None:
     """The matrix page is what the present tests produce."""
     for oracle in maker.oracles({}):

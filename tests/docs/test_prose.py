@@ -43,9 +43,6 @@ INDIRECT = ("say how", "say what", "say when", "say where", "say whether", "say 
 OTHER_VERB_FORM = re.compile("(?!bring$|string$|focus$|process$).*([^s]s|ing)")
 """Verbs as in "Returns ..." and "Returning ..."."""
 
-PENDING = frozenset(Path(__file__).with_name("prose_pending.txt").read_text(encoding="utf-8").split())
-"""Modules whose prose is not rewritten yet. Remove a line when its module is; the aim is an empty file."""
-
 
 def riddles(text: str) -> list[str]:
     """Return the phrases of a text that rule 1 refuses; a phrase may run over the end of a line."""
@@ -143,16 +140,9 @@ def test_page_has_no_riddles(page: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PACKAGE).as_posix())
-def test_module_keeps_the_prose_rules(file: Path, request: pytest.FixtureRequest) -> None:
-    """Docstrings, comments, errors and log lines keep rules 1 and 2; a module that does not yet is in PENDING."""
-    if file.relative_to(PACKAGE).as_posix() in PENDING:
-        request.applymarker(pytest.mark.xfail(reason="not rewritten yet", strict=False))
+def test_module_keeps_the_prose_rules(file: Path) -> None:
+    """Docstrings, comments, errors and log lines keep rules 1 and 2."""
     assert not findings(file)
-
-
-def test_pending_names_only_modules_that_exist() -> None:
-    """A module that was moved or deleted does not stay in the list."""
-    assert {file.relative_to(PACKAGE).as_posix() for file in FILES} >= PENDING
 
 
 @pytest.mark.parametrize(

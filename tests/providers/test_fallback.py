@@ -314,6 +314,7 @@ async def test_patience_is_a_timeout(autojump_clock: MockClock) -> None:
     assert isinstance(caught.value.__cause__, ProviderTimeout)
 
 
+@pytest.mark.deep
 async def test_a_fallback_conforms(autojump_clock: MockClock, deep: bool) -> None:
     """To all that the kit demands of its parts, with a first one that fails each time and with one that is well."""
     points = 150 if deep else 3

@@ -172,7 +172,7 @@ agent = phone.agent(
 """
 
 
-def test_contract_8_10_otel_flag_opens_call_span(collector: Collector, tmp_path: Path) -> None:
+def test_otel_flag_opens_call_span(collector: Collector, tmp_path: Path) -> None:
     """The launcher, its server, sockets, real time; the flag stands in the file that the launcher reads."""
     (tmp_path / "agent.py").write_text(PROGRAM)
     (tmp_path / ".env").write_text("PATTER_OTEL_ENABLED=1\n")

@@ -328,6 +328,7 @@ def test_deepgram_codecs_survive_any_messages(codec: type[ListenCodec], messages
     assert closed == sorted(closed)
 
 
+@pytest.mark.deep
 @given(st.data())
 def test_nova_words_are_final_once_in_order(data: st.DataObject) -> None:
     """Word n lasts from n to n + 1; interim results reach as far ahead as they like, final ones stop where they like."""
