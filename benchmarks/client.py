@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 from benchmarks.caller import Caller, Tally, media_frames, stream_sid, text_frame
 from benchmarks.sounds import FRAME_BYTES, INTERRUPTION, QUESTION, frames_of, voiced
-from patter_trio.audio.g711 import SILENCE
+from patter_trio.audio.g711 import SILENCE_BYTE
 from patter_trio.carriers.twilio import Twilio
 
 SAMPLE_INTERVAL_S: Final = 0.02
@@ -66,7 +66,7 @@ class Line:
         self.socket.sendall(text_frame({"event": "start", "sequenceNumber": "1", "start": start, "streamSid": sid}))
         self.socket.setblocking(False)
         question, interruption = (media_frames(sid, frames) for frames in sounds)
-        (silence,) = media_frames(sid, [bytes([SILENCE]) * FRAME_BYTES])
+        (silence,) = media_frames(sid, [bytes([SILENCE_BYTE]) * FRAME_BYTES])
         self.stop = text_frame({"event": "stop", "streamSid": sid, "stop": {"callSid": call}})
         self.caller = Caller(sid, question, interruption, silence, first)
         if rest:

@@ -29,7 +29,7 @@ import trio.testing
 from benchmarks.soak_line import Line, Server, Tally
 from benchmarks.soak_report import MB, Peak, Record, Rest, lines, plot, verdict
 from benchmarks.soak_script import Dice
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.call import session
 from patter_trio.call.input import transcription, voice_activity
 from patter_trio.call.output import reply
@@ -51,7 +51,7 @@ BOUNDS: Final = {
     "inbox": session.MAX_INBOX_INPUTS,
     "frames to the VAD": voice_activity.MAX_WAITING_FRAMES,
     "audio to the STT": transcription.MAX_UNSENT_FRAMES,
-    "playout queue, samples": reply.MAX_PLAYOUT_SAMPLES + RATE,  # a chunk of audio comes on top
+    "playout queue, samples": reply.MAX_PLAYOUT_SAMPLES + RATE_HZ,  # a chunk of audio comes on top
     "callbacks": callbacks.MAX_QUEUED_EVENTS,
     "messages of the simulated line": carrier.MAX_MESSAGES_IN_FLIGHT,
 }

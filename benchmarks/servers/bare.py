@@ -67,7 +67,7 @@ options.intra_op_num_threads = options.inter_op_num_threads = 1
 silero = onnxruntime.InferenceSession(
     str(Path(patter_trio.vad.__file__).parent / "silero_vad.onnx"), options, providers=["CPUExecutionProvider"]
 )
-RATE = np.array(8000, dtype=np.int64)
+RATE_HZ = np.array(8000, dtype=np.int64)
 TABLE = (g711.decode(bytes(range(256))) / np.float32(32768)).astype(np.float32)
 
 
@@ -87,7 +87,7 @@ class Voice:
             self.buffer[0, self.filled : self.filled + len(part)] = part
             self.filled += len(part)
             if self.filled == CONTEXT + WINDOW:
-                output, self.state = silero.run(None, {"input": self.buffer, "state": self.state, "sr": RATE})
+                output, self.state = silero.run(None, {"input": self.buffer, "state": self.state, "sr": RATE_HZ})
                 self.buffer[0, :CONTEXT] = self.buffer[0, -CONTEXT:]
                 self.filled = CONTEXT
                 yield from self.step(float(output[0, 0]))

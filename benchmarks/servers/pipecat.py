@@ -44,7 +44,7 @@ from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.utils.time import time_now_iso8601
 
-RATE = 8000
+RATE_HZ = 8000
 CHUNK = 3200
 TEXT = "We are open from seven in the morning to nine in the evening, every day of the week."
 
@@ -81,7 +81,7 @@ class CannedLLM(LLMService):
 class CannedTTS(TTSService):
     def __init__(self, answer):
         super().__init__(
-            sample_rate=RATE,
+            sample_rate=RATE_HZ,
             push_start_frame=True,
             push_stop_frames=True,
             settings=TTSSettings(model=None, voice=None, language=None),
@@ -90,7 +90,7 @@ class CannedTTS(TTSService):
 
     async def run_tts(self, text, context_id):
         for at in range(0, len(self._answer), CHUNK):
-            yield TTSAudioRawFrame(self._answer[at : at + CHUNK], RATE, 1, context_id=context_id)
+            yield TTSAudioRawFrame(self._answer[at : at + CHUNK], RATE_HZ, 1, context_id=context_id)
 
 
 def application(answer):
@@ -135,7 +135,7 @@ def application(answer):
                     aggregators.assistant(),
                 ]
             ),
-            params=PipelineParams(audio_in_sample_rate=RATE, audio_out_sample_rate=RATE),
+            params=PipelineParams(audio_in_sample_rate=RATE_HZ, audio_out_sample_rate=RATE_HZ),
         )
 
         @transport.event_handler("on_client_disconnected")

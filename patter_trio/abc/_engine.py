@@ -138,7 +138,7 @@ class Engine(Prewarmable, ABC):
     The call keeps turn-taking to itself: an engine must neither answer nor stop unless it is asked to.
 
     ``accepts`` and ``emits`` are its input and output formats, as for an STT and a TTS; each may be mu-law or 16-bit
-    PCM, at one of :data:`patter_trio.audio.formats.RATES`.
+    PCM, at one of :data:`patter_trio.audio.formats.RATES_HZ`.
     """
 
     provider: str

@@ -81,7 +81,7 @@ class SpeechToText(Prewarmable, ABC):
     """A speech recogniser.
 
     ``accepts`` is the format of the caller's audio that it wants: mu-law or 16-bit PCM, at one of
-    :data:`patter_trio.audio.formats.RATES`. The call converts. Carriers send mu-law at 8 kHz, so that format adds no
+    :data:`patter_trio.audio.formats.RATES_HZ`. The call converts. Carriers send mu-law at 8 kHz, so that format adds no
     cost and no delay.
     """
 

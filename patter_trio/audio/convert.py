@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from patter_trio.audio import g711
-from patter_trio.audio.formats import RATES, AudioFormat, Encoding
+from patter_trio.audio.formats import RATES_HZ, AudioFormat, Encoding
 from patter_trio.audio.g711 import Samples
 
 if TYPE_CHECKING:
@@ -103,9 +103,9 @@ def converted(audio: bytes, source: AudioFormat, target: AudioFormat) -> bytes:
 
 def rate_problem(made: AudioFormat) -> str:
     """Return the end of an error message about the sampling rate of a provider's format; empty if the rate is valid."""
-    if made.rate in RATES:
+    if made.rate in RATES_HZ:
         return ""
-    return f"at {', '.join(map(str, RATES[:-1]))} or {RATES[-1]} Hz, got {made.rate} Hz"
+    return f"at {', '.join(map(str, RATES_HZ[:-1]))} or {RATES_HZ[-1]} Hz, got {made.rate} Hz"
 
 
 def _rounded(samples: Floats) -> Samples:

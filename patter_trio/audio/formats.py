@@ -5,15 +5,15 @@ from typing import Final
 
 import attrs
 
-RATE = 8000
+RATE_HZ = 8000
 """Samples per second on every leg; the telephone network carries no more (ITU-T G.711)."""
 
 FRAME_SAMPLES = 160
 """Samples of one 20 ms frame, the unit in which carriers send."""
 
-FRAME_SECONDS = FRAME_SAMPLES / RATE
+FRAME_S = FRAME_SAMPLES / RATE_HZ
 
-RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
+RATES_HZ: Final = (8000, 16000, 22050, 24000, 44100, 48000)
 """Sampling rates (Hz) that a provider may use; 20 ms are a whole number of samples at each of them."""
 
 
@@ -31,7 +31,7 @@ class AudioFormat:
     """Encoding and sampling rate (Hz) of mono audio."""
 
     encoding: Encoding
-    rate: int = RATE
+    rate: int = RATE_HZ
 
     @property
     def width(self) -> int:

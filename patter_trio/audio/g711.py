@@ -7,7 +7,7 @@ Samples = npt.NDArray[np.int16]
 
 Codes = npt.NDArray[np.uint8]
 
-SILENCE = 0xFF
+SILENCE_BYTE = 0xFF
 """The mu-law byte of a zero sample."""
 
 # G.711 adds the bias to the magnitude before it takes the exponent, so that every segment has a leading one bit.
@@ -59,4 +59,4 @@ def from_pcm(pcm: bytes | bytearray | memoryview) -> bytes:
 
 def silence(seconds: float, rate: int = 8000) -> bytes:
     """Return the given number of seconds of mu-law silence."""
-    return bytes([SILENCE]) * round(seconds * rate)
+    return bytes([SILENCE_BYTE]) * round(seconds * rate)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 
 MAX_ARRIVAL_DELAY_S: Final = 1.0
 """Longest delay, in seconds, of audio that counts as late. Audio that arrives later than that counts as interrupted."""
@@ -26,7 +26,7 @@ class MediaClock:
     def arrived(self, samples: int, now: float) -> None:
         """Record that ``samples`` more samples arrived at ``now``."""
         self.samples += samples
-        zero = now - self.samples / RATE
+        zero = now - self.samples / RATE_HZ
         if self.start is None:
             self.start = self._zero = zero
         elif zero < self._zero or zero - self._zero > MAX_ARRIVAL_DELAY_S:
@@ -34,4 +34,4 @@ class MediaClock:
 
     def time_of(self, position: int) -> float:
         """Return when the sample at ``position`` was spoken."""
-        return self._zero + position / RATE
+        return self._zero + position / RATE_HZ

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import Samples
 
 PCM_FORMAT: Final = 1
@@ -59,10 +59,10 @@ def _decoded(layout: bytes, sound: bytes) -> Samples:
         )
     width = bits // 8 * channels
     mono = _scaled(sound[: len(sound) // width * width], bits).reshape(-1, channels).mean(axis=1)
-    if rate != RATE:
+    if rate != RATE_HZ:
         import soxr  # noqa: PLC0415 (needed only for other rates)
 
-        mono = soxr.resample(mono, rate, RATE)
+        mono = soxr.resample(mono, rate, RATE_HZ)
     samples: Samples = np.clip(np.rint(mono), -32768, 32767).astype(np.int16)
     return samples
 
@@ -82,7 +82,7 @@ def _scaled(sound: bytes, bits: int) -> np.ndarray[tuple[int], np.dtype[np.float
     return wide.reshape(-1).view("<i4") / 65536
 
 
-def write_wav(channels: Sequence[Samples], rate: int = RATE) -> bytes:
+def write_wav(channels: Sequence[Samples], rate: int = RATE_HZ) -> bytes:
     """Return a 16-bit PCM WAV of these channels (the first is left); silence pads the shorter ones."""
     length = max((len(channel) for channel in channels), default=0)
     frames = np.zeros((length, len(channels)), "<i2")

@@ -33,7 +33,7 @@ from patter_trio.abc import (
 from patter_trio.agent.agent import Agent
 from patter_trio.audio import g711
 from patter_trio.audio.convert import Converter, Quality, converter
-from patter_trio.audio.formats import MULAW_8K, RATE
+from patter_trio.audio.formats import MULAW_8K, RATE_HZ
 from patter_trio.call.backend import Backend, CallServices, StartPart, say_error_message
 from patter_trio.call.engine_reply import AnswerPiece, AnswerPieces, EngineReply
 from patter_trio.call.input.late_transcripts import LateTranscripts
@@ -51,7 +51,7 @@ from patter_trio.metrics.metering import parts_of
 from patter_trio.metrics.public_events import AgentSpeechStarted
 from patter_trio.user_code.context import current_call
 
-MAX_OPENING_SAMPLES: Final = 5 * RATE
+MAX_OPENING_SAMPLES: Final = 5 * RATE_HZ
 """5 s of the caller's audio kept while the engine is being opened; silence replaces audio older than that."""
 NOT_DONE_RESULT: Final = "It was not done: the caller went on before."
 
@@ -154,7 +154,7 @@ class EngineBackend(Backend):
             if isinstance(item, VoiceEdge):
                 session.voice(item)
             else:
-                self._hear(session, g711.silence(item / RATE) if isinstance(item, int) else item)
+                self._hear(session, g711.silence(item / RATE_HZ) if isinstance(item, int) else item)
         self._waiting.clear()
         # Last: from here on hear() sends directly, so nothing newer overtakes what was kept.
         self._session = session

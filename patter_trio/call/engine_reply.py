@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 from patter_trio.abc import EngineResponse, EngineSession, SpeechChunk, usage_sink
-from patter_trio.audio.formats import RATE, AudioFormat
+from patter_trio.audio.formats import RATE_HZ, AudioFormat
 from patter_trio.call.backend import CallServices
 from patter_trio.call.output import reply as replies
 from patter_trio.call.output.speech import SpeechFeed
@@ -22,7 +22,7 @@ from patter_trio.user_code.context import current_call
 AnswerPiece = str | SpeechChunk | replies.AnswerPhase | replies.ProgressText
 AnswerPieces = AbstractAsyncContextManager[AsyncIterator[AnswerPiece]]
 
-MAX_PLAYOUT_SAMPLES: Final = 120 * RATE
+MAX_PLAYOUT_SAMPLES: Final = 120 * RATE_HZ
 """2 min of audio in a playout queue.
 
 An engine generates faster than real time. It has to wait only with an answer longer than any caller would listen to.
@@ -65,7 +65,7 @@ class EngineReply(replies.Reply):
     def heard(self, seconds: float) -> None:
         """Tell the engine how much of each part the caller heard, because the reply was cut."""
         for part in self._parts:
-            part.response.heard(max(0.0, seconds - part.start / RATE))
+            part.response.heard(max(0.0, seconds - part.start / RATE_HZ))
 
     async def make(self, pieces: Callable[[], AnswerPieces], emits: AudioFormat, at: CallServices) -> None:
         """Generate the reply, and post its success or failure unless the scope was cancelled."""

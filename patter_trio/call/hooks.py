@@ -197,7 +197,7 @@ class HookRunner:
             for hook in hooks:
                 answer = await self.transform(hook, _pcm_of(len(given)), pcm)
                 if answer is None:  # silence in its place keeps the STT's clock right
-                    return bytes(len(given)) if as_pcm else bytes([g711.SILENCE]) * len(mulaw)
+                    return bytes(len(given)) if as_pcm else bytes([g711.SILENCE_BYTE]) * len(mulaw)
                 pcm = bytes(answer)
             return pcm if as_pcm else mulaw if pcm == given else g711.from_pcm(pcm)
 

@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 import attrs
 import numpy as np
 
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import Samples
 from patter_trio.testing.simulation.record import Event, Heard
 
@@ -65,7 +65,7 @@ def call_picture(
         events: the call's events, with times in seconds since the media began.
         heard: the agent's utterances.
     """
-    seconds = len(recording[0]) / RATE
+    seconds = len(recording[0]) / RATE_HZ
     rows = range(max(1, math.ceil(seconds / ROW_S)))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH_PX}" height="{_HEAD_PX + len(rows) * _ROW_PX}">',
@@ -119,15 +119,15 @@ def _frame(row: int, seconds: float) -> Iterator[str]:
 
 def _wave(lane: Lane, samples: Samples, row: int) -> Iterator[str]:
     """Draw the envelope of a lane's audio, one step per two pixels; silence is left blank."""
-    step = 2 * RATE // PIXELS_PER_S
-    part = np.abs(samples[int(row * ROW_S * RATE) : int((row + 1) * ROW_S * RATE)].astype(np.int32))
+    step = 2 * RATE_HZ // PIXELS_PER_S
+    part = np.abs(samples[int(row * ROW_S * RATE_HZ) : int((row + 1) * ROW_S * RATE_HZ)].astype(np.int32))
     peaks = [int(part[start : start + step].max()) for start in range(0, len(part), step)]
     middle = _top(row, lane) + _LANE_PX // 2
     bars = []
     for number, peak in enumerate(peaks):
         half = round((peak / 32768) ** 0.5 * _LANE_PX / 2, 1)
         if half >= 1:
-            bars.append(f"M{_LEFT_PX + number * step / RATE * PIXELS_PER_S:.1f} {middle - half:g}v{2 * half:g}")
+            bars.append(f"M{_LEFT_PX + number * step / RATE_HZ * PIXELS_PER_S:.1f} {middle - half:g}v{2 * half:g}")
     if bars:
         color = "#2a78b8" if lane == "caller" else "#d9822b"
         yield f'<path d="{"".join(bars)}" stroke="{color}" stroke-width="2"/>'

@@ -26,7 +26,7 @@ from typing import Final
 import attrs
 
 from patter_trio.abc import Word
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 
 SEND_AHEAD_S: Final = 0.4
 """Seconds of audio that the carrier may hold. Four messages: enough to bridge an ordinary stall of the event loop."""
@@ -34,7 +34,7 @@ MESSAGE_SAMPLES: Final = 800
 """Samples per message: 100 ms. Each message costs the same processor time, so smaller ones would cost more per call."""
 MARK_INTERVAL_SAMPLES: Final = 1600
 """Samples between marks: 200 ms. Between two marks, only the clock shows how much was heard."""
-MAX_UNMARKED_SAMPLES: Final = RATE
+MAX_UNMARKED_SAMPLES: Final = RATE_HZ
 """Largest number of unacknowledged samples: one second, enough for :data:`SEND_AHEAD_S` and a slow round trip."""
 MARK_GRACE_S: Final = 1.5
 """Seconds after the computed end of playback that the ledger waits for a missing mark."""
@@ -110,7 +110,7 @@ class PlayoutQueue:
 
     def __repr__(self) -> str:
         state = "cut" if self.is_cut else "open" if self.is_open else "closed"
-        return f"<PlayoutQueue of reply {self.reply}, {state}, {self.waiting / RATE:.2f} s waiting>"
+        return f"<PlayoutQueue of reply {self.reply}, {state}, {self.waiting / RATE_HZ:.2f} s waiting>"
 
     @property
     def waiting(self) -> int:
@@ -129,7 +129,7 @@ class PlayoutQueue:
             self._spans.append(_Span(text, self.put_samples))
         if words and self._spans:
             span = self._spans[-1]
-            offset = (self.put_samples - span.start) / RATE
+            offset = (self.put_samples - span.start) / RATE_HZ
             span.words += [attrs.evolve(w, start=w.start + offset, end=w.end + offset) for w in words]
         if audio:
             self._queue.append(audio)
@@ -181,7 +181,7 @@ class PlayoutQueue:
                 unfinished = last and not self.produced
                 said.append(_begun(span, samples - span.start, end - span.start, unfinished=unfinished))
             break
-        return HeardSpeech(samples / RATE, " ".join(part for part in said if part))
+        return HeardSpeech(samples / RATE_HZ, " ".join(part for part in said if part))
 
 
 def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
@@ -190,10 +190,10 @@ def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
     # Word times arrive with their audio. While more audio is to come, a word without a time cannot have been heard.
     if span.words and (unfinished or len(span.words) >= len(words)):
         return " ".join(
-            words[: sum(w.end * RATE <= heard + WORD_END_TOLERANCE_SAMPLES for w in span.words[: len(words)])]
+            words[: sum(w.end * RATE_HZ <= heard + WORD_END_TOLERANCE_SAMPLES for w in span.words[: len(words)])]
         )
     if unfinished:
-        length = max(length, round(len(span.text) * SECONDS_PER_CHARACTER * RATE))
+        length = max(length, round(len(span.text) * SECONDS_PER_CHARACTER * RATE_HZ))
     reached = len(span.text) * heard / length if length else 0.0
     said, position = 0, 0
     for word in words:
@@ -239,8 +239,8 @@ class Playback:
         """Round-trip times of ``clear`` in seconds: from the decision to the report that the buffer is empty."""
 
     def __repr__(self) -> str:
-        unplayed = (self._position - self._acknowledged) / RATE
-        return f"<Playback {self._position / RATE:.2f} s sent, {unplayed:.2f} s unacknowledged, {self._playout!r}>"
+        unplayed = (self._position - self._acknowledged) / RATE_HZ
+        return f"<Playback {self._position / RATE_HZ:.2f} s sent, {unplayed:.2f} s unacknowledged, {self._playout!r}>"
 
     @property
     def end(self) -> float:
@@ -291,12 +291,12 @@ class Playback:
 
     def played(self, now: float) -> int:
         """Return the position up to which the caller has certainly heard the audio."""
-        by_clock = self._position - max(0.0, self._end - now) * RATE
+        by_clock = self._position - max(0.0, self._end - now) * RATE_HZ
         if self.marks_lost:
             return max(0, int(by_clock))
         # The least of three: what the clock allows, what can have been played since the last mark, and the next mark,
         # which has not returned.
-        since_mark = self._acknowledged + (now - self._acknowledged_at) * RATE
+        since_mark = self._acknowledged + (now - self._acknowledged_at) * RATE_HZ
         next_mark = self._marks[0].position if self._marks else self._position
         return max(self._acknowledged, int(min(by_clock, since_mark, next_mark) + 1e-6))
 
@@ -325,14 +325,14 @@ class Playback:
             return min(overdue, ahead)
         ahead = max(self._end, now) - now
         # The lead is used up: sleep until one more message fits into it.
-        if ahead + MESSAGE_SAMPLES / RATE > SEND_AHEAD_S + CLOCK_TOLERANCE_S:
-            return ahead + MESSAGE_SAMPLES / RATE - SEND_AHEAD_S
+        if ahead + MESSAGE_SAMPLES / RATE_HZ > SEND_AHEAD_S + CLOCK_TOLERANCE_S:
+            return ahead + MESSAGE_SAMPLES / RATE_HZ - SEND_AHEAD_S
         if (
             playout.waiting < MESSAGE_SAMPLES
             and not playout.produced
-            and ahead > MESSAGE_SAMPLES / RATE + CLOCK_TOLERANCE_S
+            and ahead > MESSAGE_SAMPLES / RATE_HZ + CLOCK_TOLERANCE_S
         ):
-            return ahead - MESSAGE_SAMPLES / RATE  # wait for a full message while the carrier has audio
+            return ahead - MESSAGE_SAMPLES / RATE_HZ  # wait for a full message while the carrier has audio
         return self._media(playout, now)
 
     def _media(self, playout: PlayoutQueue, now: float) -> Media:
@@ -340,7 +340,7 @@ class Playback:
         if self._acknowledged == self._position:  # the buffer was empty, so playback begins now
             self._acknowledged_at = now
         self._position += len(audio)
-        self._end = max(self._end, now) + len(audio) / RATE
+        self._end = max(self._end, now) + len(audio) / RATE_HZ
         if ends_sentence:
             self._control.append(self._mark(playout))
         return Media(audio, playout.reply)
@@ -377,7 +377,7 @@ class Playback:
 
     def _due(self, mark: _Sent) -> float:
         """Return the earliest instant at which the audio before a mark can have been played."""
-        return self._end - (self._position - mark.position) / RATE
+        return self._end - (self._position - mark.position) / RATE_HZ
 
     def _acknowledge(self, mark: _Sent, now: float) -> None:
         """Count the audio before a mark as played."""

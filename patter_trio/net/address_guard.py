@@ -28,7 +28,7 @@ from patter_trio.net.addresses import refusal
 if TYPE_CHECKING:
     import httpx
 
-OPTION: Final = "allow_private_hosts"
+PRIVATE_HOSTS_OPTION: Final = "allow_private_hosts"
 
 
 class AddressRefused(ProviderError):
@@ -49,7 +49,7 @@ def hosts_of(given: object) -> frozenset[str]:
         ConfigurationError: the value is not a list of names, or one of them is a URL or has a port.
     """
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise ConfigurationError(f'{OPTION} must be a list of names such as ["localhost"], got {given!r}')
+        raise ConfigurationError(f'{PRIVATE_HOSTS_OPTION} must be a list of names such as ["localhost"], got {given!r}')
     return frozenset(_host(name) for name in given)
 
 
@@ -63,7 +63,9 @@ def _host(name: object) -> str:
                 return host
         except httpx.InvalidURL:
             pass
-    raise ConfigurationError(f"{OPTION} must have names or addresses without scheme, port or *, got {name!r}")
+    raise ConfigurationError(
+        f"{PRIVATE_HOSTS_OPTION} must have names or addresses without scheme, port or *, got {name!r}"
+    )
 
 
 @attrs.frozen
@@ -95,4 +97,4 @@ class Guard:
         for address in addresses:
             if why := refusal(address):
                 has = "is" if address == host else f"has the address {address}, which is"
-                raise AddressRefused(f'{host} {has} {why}; to allow it, set Patter({OPTION}=["{host}"])')
+                raise AddressRefused(f'{host} {has} {why}; to allow it, set Patter({PRIVATE_HOSTS_OPTION}=["{host}"])')

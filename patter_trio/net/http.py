@@ -209,10 +209,10 @@ class _Pieces:
         httpx iterates with nested generators and closes none of the inner ones. Cancelling the read of the innermost
         one ends them all, and their connection.
         """
-        from patter_trio.net.httpx_client import BROKEN, StreamError
+        from patter_trio.net.httpx_client import BROKEN_CONNECTION_ERRORS, StreamError
 
         # Cancelled from the start: the read ends at its first checkpoint and never waits for the peer.
-        with trio.CancelScope() as scope, suppress(*BROKEN, StreamError):
+        with trio.CancelScope() as scope, suppress(*BROKEN_CONNECTION_ERRORS, StreamError):
             scope.cancel(reason="the rest of the answer is not wanted")
             async for _ in self._raw:
                 pass
@@ -411,9 +411,9 @@ async def _explanation(who: str, response: "httpx.Response") -> bytes:
 
 def _foreign() -> tuple[type[Exception], ...]:
     """Return the exception types of httpx and httpcore. An ``except`` clause evaluates this only for an exception."""
-    from patter_trio.net.httpx_client import FOREIGN
+    from patter_trio.net.httpx_client import REQUEST_ERRORS
 
-    return FOREIGN
+    return REQUEST_ERRORS
 
 
 @contextmanager
@@ -434,10 +434,10 @@ def _late(who: str, seconds: float) -> ProviderTimeout:
 
 def _ours(who: str, error: Exception) -> ProviderError:
     """Return an error of httpx, or of a layer below it, as one of this package's errors."""
-    from patter_trio.net.httpx_client import NO_CONNECTION, TOO_LATE
+    from patter_trio.net.httpx_client import CONNECT_ERRORS, TIMEOUT_ERRORS
 
-    if isinstance(error, TOO_LATE):
+    if isinstance(error, TIMEOUT_ERRORS):
         return ProviderTimeout(f"{who} could not be reached within {CONNECT_TIMEOUT_S:g} s")
-    if isinstance(error, NO_CONNECTION):
+    if isinstance(error, CONNECT_ERRORS):
         return Unreachable(f"{who} could not be reached: {reason_of(error)}")
     return ConnectionBroke(f"the connection to {who} broke: {type(error).__name__}: {reason_of(error)}")

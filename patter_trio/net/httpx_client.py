@@ -20,12 +20,12 @@ MAX_IDLE_CONNECTIONS: Final = 100
 """Most idle connections that are kept: one for each call that is being answered at the same moment."""
 
 StreamError = httpx.StreamError
-BROKEN: Final = (httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError)
+BROKEN_CONNECTION_ERRORS: Final = (httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError)
 """Errors of a broken connection; guarded connections raise httpcore's own."""
-FOREIGN: Final = (*BROKEN, httpcore.TimeoutException)
+REQUEST_ERRORS: Final = (*BROKEN_CONNECTION_ERRORS, httpcore.TimeoutException)
 """All errors that a request can raise."""
-TOO_LATE: Final = (httpx.TimeoutException, httpcore.TimeoutException)
-NO_CONNECTION: Final = (httpx.ConnectError, httpcore.ConnectError)
+TIMEOUT_ERRORS: Final = (httpx.TimeoutException, httpcore.TimeoutException)
+CONNECT_ERRORS: Final = (httpx.ConnectError, httpcore.ConnectError)
 
 
 def new_client(guard: Guard | None, *, direct: bool, tls: SSLContext, connect_timeout: float) -> httpx.AsyncClient:

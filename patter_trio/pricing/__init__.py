@@ -3,7 +3,7 @@
 from patter_trio.pricing.rates import (
     AMOUNTS,
     DEFAULT_PRICING,
-    MILLION,
+    UNITS_PER_MILLION,
     Pricing,
     calculate_cached_savings,
     calculate_llm_cost,
@@ -16,7 +16,7 @@ from patter_trio.pricing.rates import (
 __all__ = [
     "AMOUNTS",
     "DEFAULT_PRICING",
-    "MILLION",
+    "UNITS_PER_MILLION",
     "Pricing",
     "calculate_cached_savings",
     "calculate_llm_cost",

@@ -25,7 +25,7 @@ AMOUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     "free": (),
 }
 """Amounts that each unit allows."""
-MILLION: Final = 1_000_000
+UNITS_PER_MILLION: Final = 1_000_000
 
 _ALL_AMOUNTS: Final = frozenset(key for keys in AMOUNTS.values() for key in keys)
 _DESCRIPTIONS: Final = frozenset({"unit", "source", "as_of", "round_up"})
@@ -149,7 +149,7 @@ def calculate_llm_cost(  # noqa: PLR0917 (programs pass these by position)
         + audio_input_tokens * audio
         + audio_output_tokens * _amount(rate, "audio_output")
         + audio_cache_read_tokens * _amount(rate, "audio_cache_read", audio)
-    ) / MILLION
+    ) / UNITS_PER_MILLION
 
 
 def calculate_cached_savings(
@@ -165,7 +165,7 @@ def calculate_cached_savings(
     text, audio = _amount(rate, "input"), _amount(rate, "audio_input")
     saved = cache_read_tokens * (text - _amount(rate, "cache_read", text))
     saved += audio_cache_read_tokens * (audio - _amount(rate, "audio_cache_read", audio))
-    return max(0.0, saved) / MILLION
+    return max(0.0, saved) / UNITS_PER_MILLION
 
 
 def calculate_telephony_cost(

@@ -38,7 +38,7 @@ from patter_trio.audio.convert import rate_problem
 from patter_trio.audio.formats import AudioFormat
 from patter_trio.errors import ConfigurationError, PatterConnectionError, ProviderError, ProviderTimeout
 
-DEFAULT_PATIENCE_S: Final = 4.0
+DEFAULT_ATTEMPT_TIMEOUT_S: Final = 4.0
 """Default seconds that a provider gets: well above the time of a healthy provider's first token or sample, and half of
 what callers tolerate."""
 DEFAULT_RECOVERY_S: Final = 60.0
@@ -439,7 +439,7 @@ def Fallback(*providers: LanguageModel, patience: float = ..., recover_after: fl
 @overload
 def Fallback(*providers: TextToSpeech, patience: float = ..., recover_after: float = ...) -> FallbackTTS: ...
 def Fallback(  # noqa: N802 (used like the provider classes that it stands for)
-    *providers: Any, patience: float = DEFAULT_PATIENCE_S, recover_after: float = DEFAULT_RECOVERY_S
+    *providers: Any, patience: float = DEFAULT_ATTEMPT_TIMEOUT_S, recover_after: float = DEFAULT_RECOVERY_S
 ) -> FallbackSTT | FallbackLLM | FallbackTTS:
     """Combine providers of one kind: when one fails before it has begun, the next one takes its place.
 

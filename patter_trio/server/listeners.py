@@ -13,7 +13,7 @@ from patter_trio.server.connection import serve_connection
 from patter_trio.server.context import ServerContext
 from patter_trio.server.http import load_hypercorn
 
-LAST_PORT: Final = 65535
+MAX_PORT: Final = 65535
 
 
 async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
@@ -22,8 +22,8 @@ async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
     Raises:
         ConfigurationError: a socket cannot be opened; the message names host, port and reason.
     """
-    if not 0 <= port <= LAST_PORT:  # getaddrinfo would take the port modulo 65536
-        raise ConfigurationError(f"port must be from 0 to {LAST_PORT}, got {port}")
+    if not 0 <= port <= MAX_PORT:  # getaddrinfo would take the port modulo 65536
+        raise ConfigurationError(f"port must be from 0 to {MAX_PORT}, got {port}")
     try:
         return await trio.open_tcp_listeners(port, host=host)
     except socket.gaierror as error:

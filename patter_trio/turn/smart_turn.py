@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 
 from patter_trio.abc import TurnDetector
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.logmel import RATE_HZ as MODEL_RATE
 from patter_trio.audio.logmel import log_mel
@@ -75,7 +75,7 @@ class SmartTurn(TurnDetector):
 
 
 def _complete(model: OnnxModel, samples: Samples) -> float:
-    heard = to_floats(samples[-_WINDOW_S * RATE :], RATE, MODEL_RATE)
+    heard = to_floats(samples[-_WINDOW_S * RATE_HZ :], RATE_HZ, MODEL_RATE)
     window = np.pad(heard, (_WINDOW_S * MODEL_RATE - len(heard), 0))
     normal = (window - window.mean()) / np.sqrt(window.var() + np.float32(_EPSILON))
     (output,) = model.run(input_features=log_mel(normal)[np.newaxis])

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from patter_trio.abc import VoiceActivity, VoiceActivitySession, VoiceEdge
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import Samples
 from patter_trio.providers.weights import LoadOnce, OnnxModel, Weights, model_errors, onnx_model
 from patter_trio.vad.batching import Batcher, batcher_of
@@ -83,7 +83,7 @@ def _joined(arrays: Sequence[Floats], axis: int) -> Floats:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=axis)
 
 
-_RATE = np.array(RATE, dtype=np.int64)
+_RATE = np.array(RATE_HZ, dtype=np.int64)
 _SCALE = np.float32(1 / 32768)
 
 

@@ -14,9 +14,9 @@ keep their positions.
 import attrs
 
 from patter_trio.abc import VoiceEdge
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 
-HYSTERESIS = 0.15
+HYSTERESIS_PROBABILITY = 0.15
 """Distance below ``threshold`` at which a voice ends; the value that the model's authors use."""
 
 
@@ -76,7 +76,7 @@ class VoiceGate:
         better = min if self.speaking else max
         self._confidence = better(self._confidence, probability)
         needed = self.rules.min_silence if self.speaking else self.rules.min_speech
-        if self._position - self._turning < round(needed * RATE):
+        if self._position - self._turning < round(needed * RATE_HZ):
             return None
         self.speaking = not self.speaking
         edge = VoiceEdge(self.speaking, self._turning, self._confidence if self.speaking else 1.0 - self._confidence)
@@ -85,7 +85,7 @@ class VoiceGate:
 
     def _contradicts(self, probability: float) -> bool:
         """Return True if a window contradicts the current state; a single one between the thresholds never does."""
-        leaving = max(0.0, self.rules.threshold - HYSTERESIS)
+        leaving = max(0.0, self.rules.threshold - HYSTERESIS_PROBABILITY)
         if self.speaking:
             return probability < leaving
         return probability >= (self.rules.threshold if self._turning is None else leaving)

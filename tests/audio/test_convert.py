@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from patter_trio.audio import g711
 from patter_trio.audio.convert import Converter, Quality, converted, converter, rate_problem
-from patter_trio.audio.formats import MULAW_8K, PCM16_8K, RATE, RATES, AudioFormat, Encoding
+from patter_trio.audio.formats import MULAW_8K, PCM16_8K, RATE_HZ, RATES_HZ, AudioFormat, Encoding
 
-OTHERS = RATES[1:]
-PCM = {rate: AudioFormat(Encoding.PCM16, rate) for rate in RATES}
-FORMATS = [AudioFormat(encoding, rate) for encoding in Encoding for rate in RATES]
+OTHERS = RATES_HZ[1:]
+PCM = {rate: AudioFormat(Encoding.PCM16, rate) for rate in RATES_HZ}
+FORMATS = [AudioFormat(encoding, rate) for encoding in Encoding for rate in RATES_HZ]
 AMPLITUDE = 10_000.0
 
 
@@ -52,8 +52,8 @@ def test_a_synthesisers_voice_keeps_its_level(rate: int) -> None:
     """Over the whole voice band of the telephone, 300 to 3400 Hz, within 0.5 dB; what is added is 16-bit rounding."""
     for hertz in range(300, 3401, 155):
         samples = streamed(tone(hertz, rate), PCM[rate], PCM16_8K, Quality.HIGH)
-        assert abs(level(samples, hertz, RATE)) < 0.5
-        assert residue(samples, hertz, RATE) < -75
+        assert abs(level(samples, hertz, RATE_HZ)) < 0.5
+        assert residue(samples, hertz, RATE_HZ) < -75
 
 
 @pytest.mark.parametrize("rate", OTHERS)
@@ -61,7 +61,7 @@ def test_what_a_telephone_cannot_carry_is_gone(rate: int) -> None:
     """Tones from 4.2 kHz to the source's limit leave nothing within the telephone's band: no aliases."""
     for hertz in np.linspace(4200, rate / 2 - 200, 20):
         samples = streamed(tone(hertz, rate), PCM[rate], PCM16_8K, Quality.HIGH)
-        middle = samples[RATE // 5 : -(RATE // 5)]
+        middle = samples[RATE_HZ // 5 : -(RATE_HZ // 5)]
         assert np.sqrt(2 * np.mean(middle**2)) < AMPLITUDE * 10 ** (-75 / 20)
 
 
@@ -69,7 +69,7 @@ def test_what_a_telephone_cannot_carry_is_gone(rate: int) -> None:
 def test_the_callers_voice_keeps_its_level(rate: int) -> None:
     """Up to 3 kHz within 0.5 dB, above it as soxr's LQ does: 2.2 dB less at 3.2 kHz, 8 dB at 3.4 kHz."""
     for hertz, most in [*((hertz, 0.5) for hertz in range(300, 3001, 150)), (3200, 2.5), (3400, 8.5)]:
-        samples = streamed(tone(hertz, RATE), PCM16_8K, PCM[rate], Quality.LOW_DELAY)
+        samples = streamed(tone(hertz, RATE_HZ), PCM16_8K, PCM[rate], Quality.LOW_DELAY)
         assert -most < level(samples, hertz, rate) < 0.1
 
 
@@ -77,7 +77,7 @@ def test_the_callers_voice_keeps_its_level(rate: int) -> None:
 def test_the_callers_voice_has_no_images(rate: int) -> None:
     """Nothing above 4 kHz, where the telephone had nothing, is louder than 75 dB below the voice."""
     for hertz in range(300, 3401, 155):
-        samples = streamed(tone(hertz, RATE), PCM16_8K, PCM[rate], Quality.LOW_DELAY)
+        samples = streamed(tone(hertz, RATE_HZ), PCM16_8K, PCM[rate], Quality.LOW_DELAY)
         assert residue(samples, hertz, rate) < -75
 
 
@@ -85,7 +85,7 @@ def test_the_callers_voice_has_no_images(rate: int) -> None:
 def test_silence_stays_silence(made: AudioFormat) -> None:
     silent = g711.silence(0.5)
     there = converted(silent, MULAW_8K, made)
-    assert set(there) <= ({0} if made.encoding is Encoding.PCM16 else {g711.SILENCE})
+    assert set(there) <= ({0} if made.encoding is Encoding.PCM16 else {g711.SILENCE_BYTE})
     assert converted(there, made, MULAW_8K) == silent
 
 
@@ -95,7 +95,7 @@ def test_what_is_too_loud_is_clipped(rate: int) -> None:
     half = rate // 100
     square = np.tile(np.repeat(np.array([32767, -32768], "<i2"), half), 20)
     samples = streamed(square.tobytes(), PCM[rate], PCM16_8K, Quality.HIGH)
-    halves = np.arange(len(samples)) * rate / RATE / half  # counted in halves
+    halves = np.arange(len(samples)) * rate / RATE_HZ / half  # counted in halves
     inside = np.abs(halves % 1 - 0.5) < 0.4
     assert (np.sign(samples)[inside] == np.where(halves % 2 < 1, 1, -1)[inside]).all()
 
@@ -165,7 +165,7 @@ HELD_BACK_MS = {
 
 @pytest.mark.parametrize(("source", "target"), HELD_BACK_MS)
 def test_no_more_is_held_back_than_documented(source: int, target: int) -> None:
-    stream = Converter(PCM[source], PCM[target], Quality.LOW_DELAY if source == RATE else Quality.HIGH)
+    stream = Converter(PCM[source], PCM[target], Quality.LOW_DELAY if source == RATE_HZ else Quality.HIGH)
     worst = 0.0
     for piece in range(1, 500):
         stream.convert(bytes(source // 50 * 2))

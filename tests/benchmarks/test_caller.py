@@ -10,14 +10,14 @@ from benchmarks.caller import ANSWER_TIMEOUT_S, Caller, media_frames
 
 QUESTION = [b"q%d" % number for number in range(5)]
 INTERRUPTION = [b"i%d" % number for number in range(4)]
-SILENCE = b"silence"
+SILENCE_BYTE = b"silence"
 
 
 class Line:
     """A caller with its clock: a frame each 20 ms."""
 
     def __init__(self) -> None:
-        self.caller = Caller("MZ1", QUESTION, INTERRUPTION, SILENCE, first=2)
+        self.caller = Caller("MZ1", QUESTION, INTERRUPTION, SILENCE_BYTE, first=2)
         self.now = 0.0
         self.sent: list[bytes] = []
 
@@ -60,7 +60,7 @@ def test_a_round_measures_an_answer_and_a_clear(line: Line) -> None:
     line.runs_until(b"i0")
     assert line.caller.tally.answers == [pytest.approx(0.6)]
     line.runs(10)
-    assert line.sent[-10:] == [b"i1", b"i2", b"i3", *[SILENCE] * 7]
+    assert line.sent[-10:] == [b"i1", b"i2", b"i3", *[SILENCE_BYTE] * 7]
     line.gets({"event": "clear", "streamSid": "MZ1"})
     assert line.caller.tally.clears == [pytest.approx(0.2)]
     assert b"end" in bytes(line.caller.out) or line.caller.out  # the mark is echoed, masked

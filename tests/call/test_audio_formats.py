@@ -23,8 +23,8 @@ from patter_trio.abc import (
     TextToSpeechSession,
     Transcript,
 )
-from patter_trio.audio.formats import FRAME_SECONDS, PCM16_8K, RATE, RATES, AudioFormat, Encoding
-from patter_trio.audio.g711 import SILENCE
+from patter_trio.audio.formats import FRAME_S, PCM16_8K, RATE_HZ, RATES_HZ, AudioFormat, Encoding
+from patter_trio.audio.g711 import SILENCE_BYTE
 from patter_trio.call.input.transcription import TranscriptionStage
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
@@ -35,7 +35,7 @@ from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import agent_of, told
 from tests.kit.depth import chosen
 
-FORMATS = [AudioFormat(encoding, rate) for encoding in Encoding for rate in RATES]
+FORMATS = [AudioFormat(encoding, rate) for encoding in Encoding for rate in RATES_HZ]
 WIDE = AudioFormat(Encoding.PCM16, 24_000)
 STUDIO = AudioFormat(Encoding.PCM16, 16_000)
 TYPICAL = [STUDIO, AudioFormat(Encoding.PCM16, 22_050), WIDE, AudioFormat(Encoding.MULAW, 48_000)]
@@ -56,7 +56,7 @@ def words_until(seconds: float) -> str:
     for sentence in (FIRST, SECOND):
         frames = audible_text.frames_of(len(sentence) * 0.06)
         over += [word for word, _, end in audible_text.word_times(sentence, frames) if begun + end <= seconds + 1e-6]
-        begun += frames * FRAME_SECONDS
+        begun += frames * FRAME_S
     return " ".join(over)
 
 
@@ -121,7 +121,7 @@ async def test_all_audio_is_sent_before_the_flush(autojump_clock: MockClock, acc
         nursery.start_soon(stage.run, listener, "en")
         for _ in range(2):
             for _ in range(37):
-                stage.put(bytes([SILENCE]) * 160)
+                stage.put(bytes([SILENCE_BYTE]) * 160)
                 await trio.sleep(0.02)
             stage.flush()
             await trio.sleep(0.1)
@@ -143,7 +143,7 @@ async def test_a_synthesiser_speaks_at_any_rate(call_simulator: CallSimulator, e
         heard = await caller.hears()
     frames = sum(audible_text.frames_of(len(sentence) * 0.06) for sentence in (FIRST, SECOND))
     assert (heard.text, heard.interrupted) == (HOURS, False)
-    assert heard.seconds == pytest.approx(frames * FRAME_SECONDS, abs=1e-3)
+    assert heard.seconds == pytest.approx(frames * FRAME_S, abs=1e-3)
     assert sum(len(arrival.audio) for arrival in caller.carrier.arrivals) == frames * 160
     assert caller.payloads("agent_speech_ended")[0]["speech_duration_ms"] == pytest.approx(frames * 20, abs=20)
 
@@ -223,7 +223,7 @@ class _Tone(TextToSpeechSession):
         yield chunks()
 
 
-@pytest.mark.parametrize("rate", chosen(RATES, [22_050, 24_000]))
+@pytest.mark.parametrize("rate", chosen(RATES_HZ, [22_050, 24_000]))
 async def test_cut_reply_leaves_no_audio_in_next(call_simulator: CallSimulator, rate: int) -> None:
     """A reply takes its resampler with it: the next one, digital silence, is that on the wire from its first sample on."""
     tts = ToneThenSilence(AudioFormat(Encoding.PCM16, rate))
@@ -236,14 +236,14 @@ async def test_cut_reply_leaves_no_audio_in_next(call_simulator: CallSimulator, 
     cleared = next(place for place, arrival in enumerate(caller.carrier.arrivals) if arrival.clears)
     before, after = caller.carrier.arrivals[:cleared], caller.carrier.arrivals[cleared:]
     assert len(set(b"".join(arrival.audio for arrival in before))) > 10
-    assert set(b"".join(arrival.audio for arrival in after)) == {SILENCE}
+    assert set(b"".join(arrival.audio for arrival in after)) == {SILENCE_BYTE}
 
 
 # A pause in a reply ---------------------------------------------------------------------------------------------------
 def readable(caller: SimulatedCaller) -> list[tuple[float, int]]:
     """When each frame of the agent's voice ended at the caller's ear, and which part of the reply it is of."""
     return [
-        (round(stretch.at + sound.end / RATE, 3), sound.part)
+        (round(stretch.at + sound.end / RATE_HZ, 3), sound.part)
         for stretch in caller.carrier.played()
         for sound in sounds_in(stretch.audio)
         if sound.kind is not Kind.SOUND
@@ -270,7 +270,7 @@ async def test_word_before_pause_is_played_completely(call_simulator: CallSimula
         ends = [at for at, mine in parts if mine == part]
         frames = audible_text.frames_of(len(text) * 0.06)
         assert len(ends) == frames
-        assert ends[-1] - ends[0] == pytest.approx((frames - 1) * FRAME_SECONDS, abs=1e-3)
+        assert ends[-1] - ends[0] == pytest.approx((frames - 1) * FRAME_S, abs=1e-3)
 
 
 # Engines --------------------------------------------------------------------------------------------------------------
@@ -362,7 +362,7 @@ async def test_an_engine_has_all_audio_before_a_decision(call_simulator: CallSim
     assert [name for name, _, _ in engine.heard] == ["discard", "commit"]
     assert told(caller, "user") == ["And now?"]
     for _, at, seconds in engine.heard:
-        frames = seconds / FRAME_SECONDS
+        frames = seconds / FRAME_S
         assert frames == pytest.approx(round(frames), abs=1e-6)
         assert at - caller.carrier.media_start - seconds <= 0.04
 
@@ -383,7 +383,7 @@ async def test_engine_audio_completes_before_its_tool(call_simulator: CallSimula
     assert heard.text == "One moment please. Ninety euros."
     frames = audible_text.frames_of(len("One moment please.") * 0.06)
     ends = [at for at, _ in readable(caller)]
-    assert ends[frames - 1] - ends[0] == pytest.approx((frames - 1) * FRAME_SECONDS, abs=1e-3)
+    assert ends[frames - 1] - ends[0] == pytest.approx((frames - 1) * FRAME_S, abs=1e-3)
     assert ends[frames] - ends[frames - 1] > 2
 
 
@@ -419,8 +419,8 @@ async def test_hooks_always_see_8_khz(call_simulator: CallSimulator, made: Audio
         heard = await caller.hears()
         seconds = caller.now
     assert (told(caller, "user"), heard.text) == (["What are your hours?"], HOURS)
-    assert sum(map(len, before)) / 2 / RATE == pytest.approx(seconds, abs=0.05)
-    assert sum(map(len, after)) / 2 / RATE == pytest.approx(heard.seconds, abs=1e-3)
+    assert sum(map(len, before)) / 2 / RATE_HZ == pytest.approx(seconds, abs=0.05)
+    assert sum(map(len, after)) / 2 / RATE_HZ == pytest.approx(heard.seconds, abs=1e-3)
 
 
 @pytest.mark.parametrize("made", [PCM16_8K, STUDIO, AudioFormat(Encoding.MULAW, 44_100)], ids=str)
@@ -452,7 +452,7 @@ async def test_providers_behind_each_other_may_differ(call_simulator: CallSimula
         heard = await caller.hears()
     assert (told(caller, "user"), heard.text) == (["What are your hours?"], HOURS)
     frames = sum(audible_text.frames_of(len(sentence) * 0.06) for sentence in (FIRST, SECOND))
-    assert heard.seconds == pytest.approx(frames * FRAME_SECONDS, abs=1e-3)
+    assert heard.seconds == pytest.approx(frames * FRAME_S, abs=1e-3)
 
 
 async def test_the_telephones_format_is_passed_as_it_is(call_simulator: CallSimulator) -> None:

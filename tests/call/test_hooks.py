@@ -443,7 +443,7 @@ async def test_after_tts_runs_before_after_synthesize(
     caller, _ = await answered(call_simulator, hooks)
     sent = b"".join(arrival.audio for arrival in caller.carrier.arrivals)
     assert sent
-    assert set(sent) == {g711.SILENCE}
+    assert set(sent) == {g711.SILENCE_BYTE}
 
 
 @pytest.mark.parametrize("nothing", [None, b""])

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.both_backends
 
 PCM = AudioFormat(Encoding.PCM16, 8000)
 ODD = AudioFormat(Encoding.PCM16, 11025)
-RATES = "8000, 16000, 22050, 24000, 44100 or 48000 Hz"
+RATES_HZ = "8000, 16000, 22050, 24000, 44100 or 48000 Hz"
 
 
 # A mind, or a voice: the reply fails, the call goes on -------------------------------------------------------------------
@@ -228,8 +228,8 @@ async def test_stt_and_tts_with_16_bit_pcm_work(call_simulator: CallSimulator, b
 @pytest.mark.parametrize(
     ("providers", "error"),
     [
-        ({"stt": ScriptedSTT(accepts=ODD)}, f"stt must accept audio at {RATES}, got 11025 Hz"),
-        ({"tts": ScriptedTTS(emits=ODD)}, f"tts must emit audio at {RATES}, got 11025 Hz"),
+        ({"stt": ScriptedSTT(accepts=ODD)}, f"stt must accept audio at {RATES_HZ}, got 11025 Hz"),
+        ({"tts": ScriptedTTS(emits=ODD)}, f"tts must emit audio at {RATES_HZ}, got 11025 Hz"),
     ],
 )
 def test_an_odd_rate_is_refused_with_a_name(providers: dict[str, Any], error: str) -> None:

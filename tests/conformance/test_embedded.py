@@ -7,7 +7,7 @@ from trio.testing import MockClock
 
 from patter_trio import PiperTTS, WhisperSTT
 from patter_trio.audio import g711
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import Samples
 from patter_trio.testing import Speech, check_stt, check_tts
 from patter_trio.testing.conformance.stt import CHECKS as OF_STT
@@ -26,7 +26,7 @@ SMOKE = {"works again", "can be left in the middle", "gives transcripts", "emits
 @pytest.mark.parametrize("check", chosen(LOCAL_STT, SMOKE))
 async def test_whisper_conforms(autojump_clock: MockClock, recording: Callable[[str], Samples], check: str) -> None:
     said = [recording(name) for name in ("cards_1", "cards_2")]
-    speech = [Speech(g711.encode(samples), RATE, len(samples) - RATE) for samples in said]
+    speech = [Speech(g711.encode(samples), RATE_HZ, len(samples) - RATE_HZ) for samples in said]
     await check_stt(WhisperSTT, check, speech=speech, points=8)
 
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio.abc import SpeechChunk, Word
-from patter_trio.audio.formats import MULAW_8K, PCM16_8K, RATE, RATES, AudioFormat, Encoding
+from patter_trio.audio.formats import MULAW_8K, PCM16_8K, RATE_HZ, RATES_HZ, AudioFormat, Encoding
 from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.speech import SpeechConverter
 
-FORMATS = [AudioFormat(encoding, rate) for encoding in Encoding for rate in RATES]
+FORMATS = [AudioFormat(encoding, rate) for encoding in Encoding for rate in RATES_HZ]
 MADE = st.lists(st.tuples(st.integers(0, 4000), st.booleans(), st.booleans()), max_size=12)
 """Chunks: samples, whether a text begins with them, whether the converter is flushed behind them."""
 
@@ -30,7 +30,7 @@ def test_each_text_begins_with_its_own_sample(
     converter, given_out, expected, at = SpeechConverter(source, target), list[SpeechChunk](), dict[str, float](), 0
     for number, (samples, has_text, flushed) in enumerate(made):
         text = f"text {number}" if has_text else ""
-        expected |= {text: at * RATE / source.rate} if text else {}
+        expected |= {text: at * RATE_HZ / source.rate} if text else {}
         given_out += converter.take(SpeechChunk(bytes(samples * source.width), text))
         given_out += converter.rest() if flushed else []
         at += samples
@@ -38,7 +38,7 @@ def test_each_text_begins_with_its_own_sample(
     starts = begins(given_out, target.width)
     assert list(starts) == list(expected)
     assert all(abs(starts[text] - expected[text]) <= 1 for text in expected)
-    assert abs(sum(len(chunk.audio) for chunk in given_out) / target.width - at * RATE / source.rate) <= 1
+    assert abs(sum(len(chunk.audio) for chunk in given_out) / target.width - at * RATE_HZ / source.rate) <= 1
 
 
 @pytest.mark.parametrize("made", FORMATS, ids=str)
@@ -53,7 +53,7 @@ def test_what_was_heard_ends_at_the_same_word(made: AudioFormat) -> None:
         for chunk in converter.take(SpeechChunk(audio, "" if number else text, told)):
             playout.put(chunk.audio, chunk.text, chunk.words)
         for heard in range(0, playout.put_samples, 160):
-            over = [word.text for word in words if word.end * RATE <= heard + 1.5]
+            over = [word.text for word in words if word.end * RATE_HZ <= heard + 1.5]
             assert playout.heard(heard).text == " ".join(over)
     for chunk in converter.rest():
         playout.put(chunk.audio, chunk.text, chunk.words)

@@ -32,7 +32,7 @@ from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD
 from tests.kit.realtime import (
     FRAME,
     KEY,
-    SILENCE,
+    SILENCE_BYTE,
     answered,
     bare,
     engine_of,
@@ -341,7 +341,7 @@ async def test_crossing_commit_with_more_audio_is_one_turn(autojump_clock: MockC
     async with serve(transcript_delay=1.0) as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
         await line.says("Hello", 0.6, pause=0.48)
         for _ in range(8):
-            line.session.send(SILENCE)
+            line.session.send(SILENCE_BYTE)
         assert line.session.commit() == 1
         assert await line.words(1) == "Hello"
         [connection] = vendor.connections

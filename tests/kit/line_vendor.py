@@ -21,7 +21,7 @@ import trio
 
 from patter_trio.audio import g711
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
-from patter_trio.testing.servers.fake_vendor import LEFT, Misbehaviour
+from patter_trio.testing.servers.fake_vendor import CLIENT_LEFT_ENTRY, Misbehaviour
 
 PACE = 0.02
 """Seconds from one message of an answer to the next."""
@@ -47,7 +47,7 @@ class LineVendor:
             pass
         finally:
             await trio.aclose_forcefully(stream)
-            self.seen.append(LEFT)
+            self.seen.append(CLIENT_LEFT_ENTRY)
 
     async def _connection(self, stream: trio.SocketStream) -> None:
         head = b""

@@ -23,7 +23,7 @@ from patter_trio.abc import (
     ToolDefinition,
     VoiceEdge,
 )
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.errors import ProviderError
 from patter_trio.net.tasks import run_beside
 from patter_trio.testing import ScriptedVAD
@@ -41,7 +41,7 @@ Simulator = Callable[..., AbstractAsyncContextManager[SimulatedCaller]]
 KEY = "sk-made-up-key-that-nobody-may-see"
 SORRY = "Sorry, again please."
 FRAME = 160
-SILENCE = b"\xff" * FRAME
+SILENCE_BYTE = b"\xff" * FRAME
 
 
 def serve(**script: Any) -> AbstractAsyncContextManager[RealtimeServer]:
@@ -77,10 +77,10 @@ class Line:
             piece = audio[begin : begin + FRAME]
             self.session.send(piece)
             self.samples += len(piece)
-            await trio.sleep(len(piece) / RATE)
+            await trio.sleep(len(piece) / RATE_HZ)
 
     async def waits(self, seconds: float) -> None:
-        await self.hears(SILENCE * round(seconds * RATE / FRAME))
+        await self.hears(SILENCE_BYTE * round(seconds * RATE_HZ / FRAME))
 
     async def begins(self, text: str, seconds: float = 1.0) -> bytes:
         """Say something that does not end; return its audio."""
@@ -163,7 +163,7 @@ class Answer:
 
     @property
     def seconds(self) -> float:
-        return len(self.audio) / RATE
+        return len(self.audio) / RATE_HZ
 
 
 async def taken(response: EngineResponse, *, until: float = float("inf")) -> Answer:

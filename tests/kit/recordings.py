@@ -10,7 +10,7 @@ import pytest
 import soxr
 
 from patter_trio.audio import g711
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import Samples
 
 FOLDERS = (Path(__file__).parents[1] / "audio", Path(__file__).parents[2] / "examples" / "audio")
@@ -21,8 +21,8 @@ def telephone(name: str) -> Samples:
     path = next(folder / f"{name}.wav" for folder in FOLDERS if (folder / f"{name}.wav").exists())
     with wave.open(str(path)) as recording:
         samples = np.frombuffer(recording.readframes(recording.getnframes()), np.int16)
-        heard = soxr.resample(samples, recording.getframerate(), RATE)
-    quiet = np.zeros(RATE, np.int16)
+        heard = soxr.resample(samples, recording.getframerate(), RATE_HZ)
+    quiet = np.zeros(RATE_HZ, np.int16)
     return np.concatenate([quiet, g711.decode(g711.encode(heard)), quiet])
 
 

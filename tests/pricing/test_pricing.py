@@ -20,8 +20,8 @@ from patter_trio.pricing import (
     rates,
 )
 
-MILLION = 1_000_000
-RATES = [
+UNITS_PER_MILLION = 1_000_000
+RATES_HZ = [
     pytest.param({**{key: value for key, value in rates.items() if key != "models"}, **rate}, id=f"{provider} {model}")
     for provider, rates in DEFAULT_PRICING.items()
     for model, rate in {"": {}, **rates.get("models", {})}.items()
@@ -49,11 +49,11 @@ def nothing_said_before() -> None:
 
 
 def llm(model: str, provider: str = "acme") -> float:
-    return calculate_llm_cost(provider, model, MILLION, MILLION, pricing=TABLE)
+    return calculate_llm_cost(provider, model, UNITS_PER_MILLION, UNITS_PER_MILLION, pricing=TABLE)
 
 
 # The list -------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("rate", RATES_HZ)
 def test_every_price_has_its_source_and_its_date(rate: dict[str, Any]) -> None:
     assert re.fullmatch(r"20\d\d-\d\d-\d\d", rate["as_of"])
     assert rate["source"].startswith("https://") or rate["unit"] == "free"
@@ -113,7 +113,9 @@ def test_provider_price_covers_all_models_of_its_unit() -> None:
     own = merge_pricing({"deepgram": {"price": 0.003}, "openai": {"input": 1.0, "output": 1.0}})
     assert calculate_stt_cost("deepgram", 60, own, "nova-3") == pytest.approx(0.003)
     assert calculate_stt_cost("deepgram", 60, own, "flux-general-en") == pytest.approx(0.003)
-    assert calculate_llm_cost("openai", "gpt-4o", MILLION, MILLION, pricing=own) == pytest.approx(2.0)
+    assert calculate_llm_cost("openai", "gpt-4o", UNITS_PER_MILLION, UNITS_PER_MILLION, pricing=own) == pytest.approx(
+        2.0
+    )
     assert calculate_tts_cost("openai", 1000, own, "tts-1") == pytest.approx(0.015)
 
 
@@ -136,9 +138,11 @@ def test_pricing_can_add_providers_and_price_free_ones() -> None:
             "vendor": {"models": {"m": {"unit": "1k_chars", "price": 0.02}}},
         }
     )
-    assert calculate_llm_cost("acme", "any", MILLION, MILLION, pricing=own) == pytest.approx(2.0)
+    assert calculate_llm_cost("acme", "any", UNITS_PER_MILLION, UNITS_PER_MILLION, pricing=own) == pytest.approx(2.0)
     assert calculate_stt_cost("whisper", 60, own, "base") == pytest.approx(0.001)
-    assert calculate_llm_cost("openai", "gpt-4.1", MILLION, MILLION, pricing=own) == pytest.approx(9.0)
+    assert calculate_llm_cost("openai", "gpt-4.1", UNITS_PER_MILLION, UNITS_PER_MILLION, pricing=own) == pytest.approx(
+        9.0
+    )
     assert calculate_tts_cost("vendor", 1000, own, "m") == pytest.approx(0.02)
 
 
@@ -200,20 +204,22 @@ def test_tokens_are_billed_each_at_its_rate() -> None:
         audio_input_tokens=600,
         audio_output_tokens=1200,
         audio_cache_read_tokens=5000,
-    ) == pytest.approx((100 * 4 + 10 * 16 + 1000 * 0.4 + 600 * 32 + 1200 * 64 + 5000 * 0.4) / MILLION)
+    ) == pytest.approx((100 * 4 + 10 * 16 + 1000 * 0.4 + 600 * 32 + 1200 * 64 + 5000 * 0.4) / UNITS_PER_MILLION)
 
 
 def test_cached_tokens_default_to_the_input_rate() -> None:
     """Cached tokens without a rate of their own cost as much as other input tokens."""
-    assert calculate_llm_cost("groq", "llama-3.1-8b-instant", 0, 0, MILLION, MILLION) == pytest.approx(0.10)
-    assert calculate_cached_savings("groq", "llama-3.1-8b-instant", MILLION) == 0
+    assert calculate_llm_cost(
+        "groq", "llama-3.1-8b-instant", 0, 0, UNITS_PER_MILLION, UNITS_PER_MILLION
+    ) == pytest.approx(0.10)
+    assert calculate_cached_savings("groq", "llama-3.1-8b-instant", UNITS_PER_MILLION) == 0
 
 
 def test_savings_are_what_caching_took_off() -> None:
-    assert calculate_cached_savings("openai", "gpt-4.1", MILLION) == pytest.approx(1.5)
-    assert calculate_cached_savings("openai", "gpt-realtime", 0, MILLION) == pytest.approx(31.6)
+    assert calculate_cached_savings("openai", "gpt-4.1", UNITS_PER_MILLION) == pytest.approx(1.5)
+    assert calculate_cached_savings("openai", "gpt-realtime", 0, UNITS_PER_MILLION) == pytest.approx(31.6)
     dearer = {"acme": {"unit": "token", "input": 1.0, "cache_read": 2.0}}
-    assert calculate_cached_savings("acme", "", MILLION, pricing=dearer) == 0
+    assert calculate_cached_savings("acme", "", UNITS_PER_MILLION, pricing=dearer) == 0
 
 
 @pytest.mark.parametrize(

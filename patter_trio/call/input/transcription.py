@@ -129,7 +129,7 @@ class _Outgoing:
         await self._give(mulaw if self._hook_stream is None else await self._hook_stream(mulaw))
 
     async def silence(self, samples: int) -> None:
-        await self._give(bytes(2 * samples) if self._shown_as_pcm else bytes([g711.SILENCE]) * samples)
+        await self._give(bytes(2 * samples) if self._shown_as_pcm else bytes([g711.SILENCE_BYTE]) * samples)
 
     async def push(self) -> None:
         """Send the audio that the resampler holds back."""

@@ -13,7 +13,7 @@ import trio
 
 from patter_trio.abc import TurnDetector, VoiceActivity, VoiceActivitySession, VoiceEdge
 from patter_trio.audio import g711
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.input.audio_queue import DropOldestChannel
 from patter_trio.conversation.inputs import Verdict, VoiceEnded, VoiceStarted
@@ -22,9 +22,9 @@ from patter_trio.user_code.context import current_call
 
 MAX_WAITING_FRAMES: Final = 50
 """1 s of 20 ms frames between reader and VAD; when the VAD is further behind, old speech is useless."""
-MAX_PIECE_SAMPLES: Final = RATE // 10
+MAX_PIECE_SAMPLES: Final = RATE_HZ // 10
 """0.1 s of audio for the VAD at once; a longer piece would hold up the other calls."""
-MAX_RECENT_SAMPLES: Final = 8 * RATE
+MAX_RECENT_SAMPLES: Final = 8 * RATE_HZ
 """8 s of audio kept for a turn detector."""
 VERDICT_TIMEOUT_S: Final = 0.3
 """Seconds that a turn detector has for its verdict; after that, silence decides."""
@@ -139,7 +139,7 @@ class VoiceActivityStage:
         parts: list[bytes] = []
         for position, audio in frames:
             if position > self._fed:
-                parts.append(g711.silence((position - self._fed) / RATE))
+                parts.append(g711.silence((position - self._fed) / RATE_HZ))
             parts.append(audio)
             self._fed = position + len(audio)
         return b"".join(parts)

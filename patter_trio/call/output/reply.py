@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from patter_trio.abc import LanguageModel, Message, TextToSpeechSession, ToolCall, Usage, usage_sink
-from patter_trio.audio.formats import RATE, AudioFormat
+from patter_trio.audio.formats import RATE_HZ, AudioFormat
 from patter_trio.call.hooks import EmitBlocked, ReplyHooks
 from patter_trio.call.output.speech import SpeechFeed
 from patter_trio.call.output.writer import CarrierWriter
@@ -45,7 +45,7 @@ from patter_trio.user_code.signatures import name_of
 
 MAX_WAITING_SENTENCES: Final = 8
 """Sentences between responder and TTS; a responder that is further ahead waits."""
-MAX_PLAYOUT_SAMPLES: Final = 30 * RATE
+MAX_PLAYOUT_SAMPLES: Final = 30 * RATE_HZ
 """30 s of audio in a playout queue; a TTS that is further ahead waits."""
 ON_MESSAGE_TIMEOUT_S: Final = 30.0
 """Seconds that ``on_message`` has for its answer, or for each next piece of a streamed one."""

@@ -12,7 +12,7 @@ import trio
 
 from patter_trio.abc import SpeechChunk
 from patter_trio.audio import g711
-from patter_trio.audio.formats import MULAW_8K, RATE, AudioFormat
+from patter_trio.audio.formats import MULAW_8K, RATE_HZ, AudioFormat
 from patter_trio.call.hooks import ReplyHooks
 from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.conversation.playback import PlayoutQueue
@@ -99,7 +99,7 @@ class SpeechFeed:
             # A new format needs a new converter; what the old one holds back comes first.
             before = [] if self._converter is None else self._converter.rest()
             first, self._converter = self._converter is None, SpeechConverter(made, self._target)
-            if first and self._start_soon is not None and made.rate != RATE:
+            if first and self._start_soon is not None and made.rate != RATE_HZ:
                 self._start_soon(self._keep_flowing)
         return before + self._converter.take(chunk)
 

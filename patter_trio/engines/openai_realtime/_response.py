@@ -7,7 +7,7 @@ from typing import Final
 import trio
 
 from patter_trio.abc import EngineResponse, SpeechChunk, ToolCall, Usage, usage_sink
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.errors import ProviderError, ProviderTimeout
 from patter_trio.wire import openai_realtime as wire
 
@@ -58,7 +58,7 @@ class RealtimeResponse(EngineResponse):
 
     def __repr__(self) -> str:
         state = "over" if self.over else "abandoned" if self.abandoned else "coming"
-        return f"<RealtimeResponse {self.request}, {state}, {sum(self._items.values()) / RATE:.2f} s>"
+        return f"<RealtimeResponse {self.request}, {state}, {sum(self._items.values()) / RATE_HZ:.2f} s>"
 
     # Called by the consumer -------------------------------------------------------------------------------------------
     async def __anext__(self) -> str | SpeechChunk | ToolCall:
@@ -81,7 +81,7 @@ class RealtimeResponse(EngineResponse):
         """Delete what was received and not heard; pieces that still come are deleted as they arrive."""
         self.abandon()
         self.playing_until = -math.inf
-        left = max(0, math.floor(seconds * RATE))
+        left = max(0, math.floor(seconds * RATE_HZ))
         for item, samples in self._items.items():
             # Truncated also while it is still growing: the vendor would otherwise keep what comes after the cut.
             heard = min(left, samples)
@@ -89,7 +89,7 @@ class RealtimeResponse(EngineResponse):
             if not heard:
                 self._take_back(item)
             elif heard < samples or not self.over:
-                self._put(wire.truncate(item, heard * 1000 // RATE))
+                self._put(wire.truncate(item, heard * 1000 // RATE_HZ))
 
     def abandon(self) -> None:
         """Make the vendor stop, and delete the tool calls that nobody has seen."""
@@ -128,7 +128,7 @@ class RealtimeResponse(EngineResponse):
                 if self._wanted(event.item_id):
                     self._items[event.item_id] += len(event.audio)
                     self.playing_until = (
-                        max(self.playing_until, trio.current_time() + MAX_PLAYBACK_DELAY_S) + len(event.audio) / RATE
+                        max(self.playing_until, trio.current_time() + MAX_PLAYBACK_DELAY_S) + len(event.audio) / RATE_HZ
                     )
                     self._bring(SpeechChunk(event.audio))
             case wire.TextDelta():

@@ -25,7 +25,7 @@ from patter_trio.abc import (
     VoiceEdge,
     usage_sink,
 )
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import silence
 from patter_trio.engines.openai_realtime._connection import (
     ConnectionAttempt,
@@ -42,15 +42,15 @@ from patter_trio.net.tasks import ResultStream
 from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, ConnectionOver, WebSocketClient
 from patter_trio.wire import openai_realtime as wire
 
-PREFIX_SAMPLES: Final = round(0.3 * RATE)
+PREFIX_SAMPLES: Final = round(0.3 * RATE_HZ)
 """Samples before a voice that are sent with it: the vendor's own default."""
-MAX_RECENT_SAMPLES: Final = RATE
+MAX_RECENT_SAMPLES: Final = RATE_HZ
 """Samples of the last audio that are kept: a voice is noticed some time after it began."""
-CHUNK_SAMPLES: Final = round(0.06 * RATE)
+CHUNK_SAMPLES: Final = round(0.06 * RATE_HZ)
 """Samples in a message."""
-MIN_COMMIT_SAMPLES: Final = round(0.1 * RATE)
+MIN_COMMIT_SAMPLES: Final = round(0.1 * RATE_HZ)
 """Fewest samples of a commit that the vendor accepts."""
-MAX_REPEATED_SAMPLES: Final = 60 * RATE
+MAX_REPEATED_SAMPLES: Final = 60 * RATE_HZ
 """Most samples of a voice that are sent again to a new connection."""
 MAX_OUTBOX_MESSAGES: Final = 2048
 """Most messages that wait to be sent: two minutes of audio. With more than that the vendor has failed."""
@@ -176,7 +176,7 @@ class RealtimeSession(EngineSession):
         """Close the utterance."""
         # The vendor refuses a shorter commit: pad it with silence.
         if not self._detects_turns and len(self._voice) + len(self._unsent) < MIN_COMMIT_SAMPLES:
-            self._unsent += silence(MIN_COMMIT_SAMPLES / RATE)
+            self._unsent += silence(MIN_COMMIT_SAMPLES / RATE_HZ)
         self._append()
         number, by_us = self._utterances.commit(bytes(self._voice), trio.current_time(), by_vendor=self._detects_turns)
         self._committed.fire()
@@ -367,8 +367,8 @@ class RealtimeSession(EngineSession):
             self._over(response)
 
     def _repeat(self, audio: bytes) -> None:
-        for start in range(0, len(audio), RATE):
-            self._put(wire.append(audio[start : start + RATE]))
+        for start in range(0, len(audio), RATE_HZ):
+            self._put(wire.append(audio[start : start + RATE_HZ]))
 
     async def _use(self, connection: RealtimeConnection, nursery: trio.Nursery) -> ConnectionUse:
         """Use a connection until its end; connections that replace it are opened in ``nursery``."""

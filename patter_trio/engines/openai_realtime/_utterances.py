@@ -7,9 +7,9 @@ from typing import Final
 import attrs
 
 from patter_trio.abc import EngineWords
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 
-MAX_KEPT_BYTES: Final = 60 * RATE
+MAX_KEPT_BYTES: Final = 60 * RATE_HZ
 """Most bytes of the caller's audio that are kept until its words are known."""
 TRANSCRIPT_TIMEOUT_S: Final = 10.0
 """Seconds after a commit for which its words are awaited; usually they take about one."""

@@ -15,7 +15,7 @@ from typing import Final
 import trio
 
 from patter_trio.abc import SpeechToTextSession, Transcript, VoiceEdge
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.errors import ProviderError, WireError
 from patter_trio.net.tasks import ResultStream, hand_over
 from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, ConnectionOver, WebSocketClient, open_websocket
@@ -55,7 +55,7 @@ class _AudioTape:
 
     def add(self, audio: bytes) -> None:
         self._audio += audio
-        self.forget(self.end - round(MAX_REPEATED_S * RATE))
+        self.forget(self.end - round(MAX_REPEATED_S * RATE_HZ))
 
     def forget(self, until: int) -> None:
         gone = min(until, self.end) - self.start
@@ -141,7 +141,7 @@ class ListenSession(SpeechToTextSession):
         """Send the unsent audio in pieces of at least ``least`` bytes; an empty piece would end the stream."""
         connection.sent = max(connection.sent, self._tape.start)
         while connection.lost is None and self._tape.end - connection.sent >= least:
-            piece = self._tape.piece(connection.sent, max(least, RATE // 10))
+            piece = self._tape.piece(connection.sent, max(least, RATE_HZ // 10))
             if not piece:
                 return
             # Count the piece before the await: if the send is cut off, this connection is over anyway.
@@ -195,8 +195,8 @@ class ListenSession(SpeechToTextSession):
             self._url, headers=self._headers, connect_timeout=connect_timeout, why=REFUSAL_HEADER
         ) as socket:
             # From the last final words on, as far as the audio is still kept.
-            start = max(self._tape.start, min(self._tape.end, round(self._codec.settled * RATE)))
-            self._codec.connected(start / RATE)
+            start = max(self._tape.start, min(self._tape.end, round(self._codec.settled * RATE_HZ)))
+            self._codec.connected(start / RATE_HZ)
             connection = _Connection(socket, start)
             try:
                 with connection.scope:
@@ -209,7 +209,7 @@ class ListenSession(SpeechToTextSession):
             finally:
                 # Before the await below: the audio's task must not send to a connection that is closing.
                 self._connection = None
-                sent = (connection.sent - connection.start) / RATE
+                sent = (connection.sent - connection.start) / RATE_HZ
                 self.seconds += sent if self._codec.billed is None else self._codec.billed
                 await self._say_goodbye(socket)
         if connection.failure is not None:
@@ -274,7 +274,7 @@ class ListenSession(SpeechToTextSession):
             # Before the await: _answer_flushes must not add an empty result behind the vendor's own.
             self._finalizing = self._finalizing and not transcript.final
             await hand_over(self._results, transcript)
-        self._tape.forget(round(self._codec.settled * RATE))
+        self._tape.forget(round(self._codec.settled * RATE_HZ))
 
     async def _say_goodbye(self, socket: WebSocketClient) -> None:
         if not socket.usable:

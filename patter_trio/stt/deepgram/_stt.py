@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from patter_trio.abc import SpeechToText, SpeechToTextSession, Usage, report_usage
-from patter_trio.audio.formats import MULAW_8K, RATE
+from patter_trio.audio.formats import MULAW_8K, RATE_HZ
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.net.http import tls_context
 from patter_trio.net.tasks import run_beside
@@ -24,7 +24,7 @@ from patter_trio.providers.validators import in_range, socket_base
 from patter_trio.stt.deepgram._session import ListenSession
 from patter_trio.wire.deepgram import FluxCodec, NovaCodec, Value, listen_url
 
-_FLUX_CHUNK_BYTES: Final = RATE * 80 // 1000
+_FLUX_CHUNK_BYTES: Final = RATE_HZ * 80 // 1000
 """Bytes of audio in a message to Flux, which works in steps of 80 ms."""
 
 
@@ -102,7 +102,7 @@ class DeepgramSTT(SpeechToText):
             ProviderError: the model does not support the language.
         """
         spoken = self.language or language
-        audio: dict[str, Value] = {"encoding": "mulaw", "sample_rate": RATE}
+        audio: dict[str, Value] = {"encoding": "mulaw", "sample_rate": RATE_HZ}
         if not self.flux:
             mine: dict[str, Value | None] = {
                 **audio,

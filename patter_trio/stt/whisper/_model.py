@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.logmel import HOP_SAMPLES, Floats, log_mel
 from patter_trio.audio.logmel import RATE_HZ as MODEL_RATE
@@ -85,7 +85,7 @@ class WhisperModel:
         """
         if not len(samples):
             return ""
-        heard = _levelled(to_floats(samples, RATE, MODEL_RATE))
+        heard = _levelled(to_floats(samples, RATE_HZ, MODEL_RATE))
         seconds = len(heard) / MODEL_RATE
         # The encoder halves the number of frames, so it must be even.
         window = (

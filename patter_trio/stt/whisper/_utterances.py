@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from patter_trio.audio import g711
-from patter_trio.audio.formats import FRAME_SAMPLES, RATE
+from patter_trio.audio.formats import FRAME_SAMPLES, RATE_HZ
 from patter_trio.audio.g711 import Samples
 
 MAX_UTTERANCE_S = 28.0
@@ -33,7 +33,7 @@ class RecordedUtterance:
     @property
     def seconds(self) -> float:
         """Duration in seconds."""
-        return len(self.samples) / RATE
+        return len(self.samples) / RATE_HZ
 
 
 @attrs.define
@@ -58,7 +58,7 @@ class UtteranceBuffer:
     @property
     def seconds(self) -> float:
         """Duration of the open utterance so far, in seconds; 0 without one."""
-        return 0.0 if self._start is None else (self._received - self._start) / RATE
+        return 0.0 if self._start is None else (self._received - self._start) / RATE_HZ
 
     @property
     def _received(self) -> int:
@@ -68,11 +68,11 @@ class UtteranceBuffer:
         """Take the next audio; if an utterance has become too long, return its first part and keep the rest open."""
         self._audio += mulaw
         if self._start is None:
-            self._forget(self._received - round(_MAX_SILENCE_KEPT_S * RATE))
+            self._forget(self._received - round(_MAX_SILENCE_KEPT_S * RATE_HZ))
             return None
         if self.seconds < MAX_UTTERANCE_S:
             return None
-        cut = self._quietest(self._received - round(_CUT_SEARCH_S * RATE))
+        cut = self._quietest(self._received - round(_CUT_SEARCH_S * RATE_HZ))
         part = self._close(cut)
         self._start = cut
         return part
@@ -81,13 +81,13 @@ class UtteranceBuffer:
         """Open an utterance for a voice that began at ``offset``, unless one is open already."""
         if self._start is None:
             earliest = max(self._base, self._ended)
-            self._start = min(max(earliest, offset - round(_PRE_ROLL_S * RATE)), self._received)
+            self._start = min(max(earliest, offset - round(_PRE_ROLL_S * RATE_HZ)), self._received)
 
     def end(self, offset: int) -> RecordedUtterance | None:
         """Close the utterance of a voice that ended at ``offset`` and return it; None if none was open."""
         if self._start is None:
             return None
-        return self._close(max(self._start, min(self._received, offset + round(_POST_ROLL_S * RATE))))
+        return self._close(max(self._start, min(self._received, offset + round(_POST_ROLL_S * RATE_HZ))))
 
     def split(self) -> RecordedUtterance:
         """Return all received audio of the open utterance, which goes on as the next one; empty if none is open."""

@@ -23,7 +23,7 @@ from patter_trio.abc import (
 )
 from patter_trio.audio import g711
 from patter_trio.audio.convert import converted, rate_problem
-from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, MULAW_8K
+from patter_trio.audio.formats import FRAME_S, FRAME_SAMPLES, MULAW_8K
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError
 from patter_trio.net.tasks import run_beside
@@ -116,7 +116,7 @@ class EngineBench(Bench):
             while edges and edges[0].offset <= sent:
                 edge = edges.pop(0)
                 session.voice(attrs.evolve(edge, offset=edge.offset + after))
-            await trio.sleep(FRAME_SECONDS)
+            await trio.sleep(FRAME_S)
 
     @asynccontextmanager
     async def begun(self, provider: Engine) -> AsyncIterator[None]:
@@ -241,7 +241,7 @@ async def _forgets_what_is_discarded(bench: EngineBench) -> None:
 async def _takes_audio_of_any_size(bench: EngineBench) -> None:
     provider = bench.provider()
     async with bench.session(provider) as (session, told):
-        for seconds in (0.0, FRAME_SECONDS / FRAME_SAMPLES, _BACKLOG_S):
+        for seconds in (0.0, FRAME_S / FRAME_SAMPLES, _BACKLOG_S):
             session.send(converted(g711.silence(seconds), MULAW_8K, provider.accepts))
         await told.closed(session.commit())
         await _demand_well(session, "30 s of audio at once")

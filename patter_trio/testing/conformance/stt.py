@@ -11,7 +11,7 @@ import trio
 from patter_trio.abc import SpeechToText, SpeechToTextSession, Transcript, VoiceEdge
 from patter_trio.audio import g711
 from patter_trio.audio.convert import converted, rate_problem
-from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, MULAW_8K, AudioFormat
+from patter_trio.audio.formats import FRAME_S, FRAME_SAMPLES, MULAW_8K, AudioFormat
 from patter_trio.conversation.text import is_sayable
 from patter_trio.net.tasks import run_beside
 from patter_trio.testing.conformance.bench import (
@@ -79,7 +79,7 @@ class _Heard(Collected[Transcript]):
 def frames_of(speech: bytes, accepts: AudioFormat) -> list[bytes]:
     """Return mu-law speech in the accepted format, in pieces of 20 ms."""
     audio = converted(speech, MULAW_8K, accepts)
-    size = round(FRAME_SECONDS * accepts.rate) * accepts.width  # whole samples at every rate
+    size = round(FRAME_S * accepts.rate) * accepts.width  # whole samples at every rate
     return [audio[begin : begin + size] for begin in range(0, len(audio), size)]
 
 
@@ -115,7 +115,7 @@ class SttBench(Bench):
             while edges and edges[0].offset <= sent:
                 edge = edges.pop(0)
                 await session.voice(attrs.evolve(edge, offset=edge.offset + after))
-            await trio.sleep(FRAME_SECONDS)
+            await trio.sleep(FRAME_S)
 
     async def flush(self, session: SpeechToTextSession, heard: _Heard) -> None:
         """Flush the session, and wait for its answer and for anything after it."""
@@ -212,7 +212,7 @@ async def _takes_audio_of_any_size(bench: SttBench) -> None:
         with finish_within(
             STEP_TIMEOUT_S, f"sending {_BACKLOG_S:g} s of audio at once", "audio comes in pieces of any size"
         ):
-            for samples in (b"", g711.silence(FRAME_SECONDS / FRAME_SAMPLES), g711.silence(_BACKLOG_S)):
+            for samples in (b"", g711.silence(FRAME_S / FRAME_SAMPLES), g711.silence(_BACKLOG_S)):
                 await session.send(converted(samples, MULAW_8K, provider.accepts))
         await bench.flush(session, heard)
 

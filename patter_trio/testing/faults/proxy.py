@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import attrs
 import trio
 
-from patter_trio.testing.servers.fake_vendor import LEFT, Misbehaviour
+from patter_trio.testing.servers.fake_vendor import CLIENT_LEFT_ENTRY, Misbehaviour
 
 READ_BYTES: Final = 65536
 SLOW_DELAY_S: Final = 0.2
@@ -48,7 +48,7 @@ class FaultProxy:
 
     address: str
     seen: list[object]
-    """The bytes that clients sent, and :data:`~patter_trio.testing.servers.fake_vendor.LEFT` for each client that left.
+    """The bytes that clients sent, and :data:`~patter_trio.testing.servers.fake_vendor.CLIENT_LEFT_ENTRY` for each client that left.
     """
     _upstream: tuple[str, int]
     _unknown: bytes
@@ -71,7 +71,7 @@ class FaultProxy:
         except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass
         finally:
-            self.seen.append(LEFT)
+            self.seen.append(CLIENT_LEFT_ENTRY)
 
     async def _answer(self, client: trio.SocketStream) -> None:
         head = b""

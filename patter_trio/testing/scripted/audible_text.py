@@ -33,12 +33,12 @@ import attrs
 import numpy as np
 
 from patter_trio.audio import g711
-from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS
+from patter_trio.audio.formats import FRAME_S, FRAME_SAMPLES
 
-MAGIC: Final = bytes.fromhex("109011911292")
+MAGIC_BYTES: Final = bytes.fromhex("109011911292")
 HEAD_BYTES: Final = 12
 """Bytes of the head, checksum included, before they are written as nibbles."""
-MAX_TEXT_BYTES: Final = (FRAME_SAMPLES - len(MAGIC)) // 2 - HEAD_BYTES
+MAX_TEXT_BYTES: Final = (FRAME_SAMPLES - len(MAGIC_BYTES)) // 2 - HEAD_BYTES
 """Bytes of text that fit into a frame."""
 MAX_PIECE_BYTES: Final = 16
 """The longest piece of a word that one frame carries; a longer word is split."""
@@ -84,7 +84,7 @@ class Sound:
 
 def frames_of(seconds: float) -> int:
     """Return the number of voiced frames that last ``seconds``, at least one."""
-    return max(1, round(seconds / FRAME_SECONDS))
+    return max(1, round(seconds / FRAME_S))
 
 
 def encode(
@@ -104,7 +104,7 @@ def encode(
         ValueError: the text does not fit into the frames, or the number of frames is out of range.
     """
     if not 0 < frames <= MAX_PART_FRAMES:
-        raise ValueError(f"an utterance must have 1 to {MAX_PART_FRAMES} frames of {FRAME_SECONDS:g} s, got {frames}")
+        raise ValueError(f"an utterance must have 1 to {MAX_PART_FRAMES} frames of {FRAME_S:g} s, got {frames}")
     carried = carried_text(text, frames, spoken=spoken)
     return b"".join(_frame(kind, (utterance, part, index, frames), words) for index, words in enumerate(carried))
 
@@ -130,7 +130,7 @@ def word_times(text: str, frames: int) -> list[tuple[str, float, float]]:
     begun = 0.0
     for index, words in enumerate(_spread(_pieces(text), frames)):
         if words:
-            end = (index + 1) * FRAME_SECONDS
+            end = (index + 1) * FRAME_S
             times.append((words.decode().strip(), begun, end))
             begun = end
     return times
@@ -176,7 +176,7 @@ def _spread(pieces: Sequence[bytes], frames: int, capacity: int = MAX_TEXT_BYTES
         while len(carried[latest]) + len(piece) > capacity:
             latest -= 1
             if latest < 0:
-                size, seconds = sum(map(len, pieces)), frames * FRAME_SECONDS
+                size, seconds = sum(map(len, pieces)), frames * FRAME_S
                 raise ValueError(
                     f"{seconds:g} s of simulated voice cannot carry a text of {size} bytes; make it longer"
                 )
@@ -203,10 +203,10 @@ def unpacked(data: bytes) -> tuple[Kind, tuple[int, int, int, int], bytes] | Non
 
 def _frame(kind: Kind, numbers: tuple[int, int, int, int], words: bytes) -> bytes:
     data = np.frombuffer(packed(kind, numbers, words), dtype=np.uint8)
-    nibbles = np.zeros(FRAME_SAMPLES - len(MAGIC), dtype=np.uint8)
+    nibbles = np.zeros(FRAME_SAMPLES - len(MAGIC_BYTES), dtype=np.uint8)
     nibbles[: 2 * len(data)] = np.stack([data >> 4, data & 0x0F], axis=1).reshape(-1)
     nibbles[1::2] |= 0x80
-    return MAGIC + nibbles.tobytes()
+    return MAGIC_BYTES + nibbles.tobytes()
 
 
 class Decoder:
@@ -228,7 +228,7 @@ class Decoder:
 
     def _take(self, *, final: bool) -> Iterator[Sound]:
         while self._held:
-            found = self._held.find(MAGIC)
+            found = self._held.find(MAGIC_BYTES)
             if found < 0:
                 keep = 0 if final else _started_magic(self._held)
                 yield from self._other(len(self._held) - keep)
@@ -239,7 +239,7 @@ class Decoder:
                     yield from self._other(len(self._held))
                 return
             # A frame that was cut short is followed by the next frame's magic before its own end.
-            again = self._held.find(MAGIC, 1, FRAME_SAMPLES + len(MAGIC) - 1)
+            again = self._held.find(MAGIC_BYTES, 1, FRAME_SAMPLES + len(MAGIC_BYTES) - 1)
             if 0 < again < FRAME_SAMPLES:
                 yield from self._other(again)
                 continue
@@ -263,7 +263,7 @@ class Decoder:
 
     def _read(self, frame: bytes) -> Sound | None:
         """Return the sound of a frame, or None if the frame is damaged."""
-        nibbles = np.frombuffer(frame[len(MAGIC) :], dtype=np.uint8) & 0x0F
+        nibbles = np.frombuffer(frame[len(MAGIC_BYTES) :], dtype=np.uint8) & 0x0F
         data = (nibbles[0::2] << 4 | nibbles[1::2]).tobytes()
         kind, size = data[0], data[HEAD_BYTES - 3]
         utterance, part, index, total = numbers = struct.unpack_from(">4H", data, 1)
@@ -276,4 +276,4 @@ class Decoder:
 
 def _started_magic(held: bytes) -> int:
     """Return the number of trailing bytes that could be the beginning of a magic."""
-    return next((count for count in range(len(MAGIC) - 1, 0, -1) if held.endswith(MAGIC[:count])), 0)
+    return next((count for count in range(len(MAGIC_BYTES) - 1, 0, -1) if held.endswith(MAGIC_BYTES[:count])), 0)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from patter_trio.audio import g711
-from patter_trio.audio.formats import FRAME_SAMPLES, RATE, AudioFormat, Encoding
+from patter_trio.audio.formats import FRAME_SAMPLES, RATE_HZ, AudioFormat, Encoding
 from patter_trio.audio.g711 import Samples
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.scripted.audible_text import HEAD_BYTES, MAX_SILENCE_LEVEL, Decoder, Kind, Sound
@@ -47,7 +47,7 @@ def encode(
     text: str,
     frames: int,
     *,
-    rate: int = RATE,
+    rate: int = RATE_HZ,
     spoken: int | None = None,
     kind: Kind = Kind.SPEECH,
     utterance: int = 0,
@@ -80,7 +80,7 @@ def _nibbles(data: bytes) -> npt.NDArray[np.int64]:
 @lru_cache
 def _pulses(rate: int) -> Floats:
     """Return the pulses of a frame at a rate, one row for each."""
-    times = np.arange(FRAME_SAMPLES * rate // RATE) * (RATE / rate)
+    times = np.arange(FRAME_SAMPLES * rate // RATE_HZ) * (RATE_HZ / rate)
     apart = (times[None, :] - _CENTRES[:, None]) / _SPACING_SAMPLES
     with np.errstate(divide="ignore", invalid="ignore"):
         pulses = np.sinc(apart) * np.cos(np.pi * apart / 2) / (1 - apart * apart)
@@ -161,7 +161,7 @@ class WordReader:
 
     def __init__(self, accepts: AudioFormat) -> None:
         self._accepts = accepts
-        self._exact = Decoder() if accepts.rate == RATE else None
+        self._exact = Decoder() if accepts.rate == RATE_HZ else None
         self._filtered = BandLimitedDecoder()
         self._sampler = _Sampler(accepts.rate)
         self._taken = 0
@@ -169,7 +169,7 @@ class WordReader:
     @property
     def fed(self) -> int:
         """Number of samples fed so far."""
-        return round(self._taken * RATE / self._accepts.rate)
+        return round(self._taken * RATE_HZ / self._accepts.rate)
 
     @property
     def position(self) -> int:
@@ -204,8 +204,8 @@ class _Sampler:
     """
 
     def __init__(self, rate: int) -> None:
-        common = gcd(rate, RATE)
-        self._step, self._phases = rate // common, RATE // common
+        common = gcd(rate, RATE_HZ)
+        self._step, self._phases = rate // common, RATE_HZ // common
         # At a multiple of 8 kHz, every instant coincides with a sample.
         self._reach = _TAPS_EACH_SIDE if self._phases > 1 else 0
         offsets = np.arange(-self._reach, self._reach + 1)

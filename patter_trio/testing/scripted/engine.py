@@ -23,7 +23,7 @@ from patter_trio.abc import (
     ToolDefinition,
     VoiceEdge,
 )
-from patter_trio.audio.formats import MULAW_8K, RATE, AudioFormat
+from patter_trio.audio.formats import MULAW_8K, RATE_HZ, AudioFormat
 from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.errors import ProviderError
@@ -109,7 +109,7 @@ class _Session(EngineSession):
     # The caller -------------------------------------------------------------------------------------------------------
     def send(self, audio: bytes) -> None:
         self._read(self._reader.feed(audio))
-        if self._script.fail_at is not None and self._reader.fed >= self._script.fail_at * RATE:
+        if self._script.fail_at is not None and self._reader.fed >= self._script.fail_at * RATE_HZ:
             self._gone = True
             self._due.put(trio.current_time(), ProviderError("ScriptedEngine has failed, as scripted"))
 
@@ -125,7 +125,7 @@ class _Session(EngineSession):
     def voice(self, edge: VoiceEdge) -> None:
         delay = self._script.turn_delay
         if delay is not None and not edge.speaking:
-            ended = trio.current_time() - (self._reader.fed - edge.offset) / RATE
+            ended = trio.current_time() - (self._reader.fed - edge.offset) / RATE_HZ
             self._due.put(max(trio.current_time(), ended + delay), EngineTurnOver())
 
     def commit(self) -> int:
@@ -249,7 +249,7 @@ class _Response(EngineResponse):
         with put, sentences:
             async with self._session.voice_of.speak(sentences) as chunks:
                 async for chunk in chunks:
-                    self._spoken.put(bytes(round(emits.seconds(chunk.audio) * RATE)), chunk.text, chunk.words)
+                    self._spoken.put(bytes(round(emits.seconds(chunk.audio) * RATE_HZ)), chunk.text, chunk.words)
                     await put.send(attrs.evolve(chunk, text=""))
             self._spoken.end()
 
@@ -262,6 +262,6 @@ class _Response(EngineResponse):
     def heard(self, seconds: float) -> None:
         self._session.script.heard.append(seconds)
         self._cut = True
-        self._entry["content"] = self._spoken.heard(round(seconds * RATE)).text
+        self._entry["content"] = self._spoken.heard(round(seconds * RATE_HZ)).text
         if not self._entry["content"] and "tool_calls" not in self._entry:
             self._session.forget(self._entry)

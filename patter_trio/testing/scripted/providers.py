@@ -35,7 +35,7 @@ from patter_trio.abc import (
     report_usage,
 )
 from patter_trio.audio import g711
-from patter_trio.audio.formats import FRAME_SECONDS, MULAW_8K, RATE, AudioFormat, Encoding
+from patter_trio.audio.formats import FRAME_S, MULAW_8K, RATE_HZ, AudioFormat, Encoding
 from patter_trio.audio.g711 import Samples
 from patter_trio.errors import ProviderError
 from patter_trio.testing.flat_nursery import open_flat_nursery
@@ -44,7 +44,7 @@ from patter_trio.testing.scripted.audible_text import Kind, Sound
 from patter_trio.testing.scripted.band_limited import WordReader
 from patter_trio.testing.scripted.timed_results import TimedResults
 
-MAX_GAP_SAMPLES: Final = round(0.1 * RATE)
+MAX_GAP_SAMPLES: Final = round(0.1 * RATE_HZ)
 """Samples without a frame of an utterance after which it counts as over, if its last frame never came."""
 MAX_WAITING_SENTENCES: Final = 256
 """Sentences of one reply that may wait for synthesis; with more, the reader of the text waits."""
@@ -71,9 +71,9 @@ class ScriptedVAD(VoiceActivity):
 
 class _VoiceSession(VoiceActivitySession):
     def __init__(self, script: ScriptedVAD) -> None:
-        self._fail_at = math.inf if script.fail_at is None else script.fail_at * RATE
-        self._start_delay = round(script.start_delay * RATE)
-        self._end_delay = max(1, round(script.end_delay * RATE))
+        self._fail_at = math.inf if script.fail_at is None else script.fail_at * RATE_HZ
+        self._start_delay = round(script.start_delay * RATE_HZ)
+        self._end_delay = max(1, round(script.end_delay * RATE_HZ))
         self._fed = 0
         self._onset: int | None = None
         self._last = 0  # end of the newest sound
@@ -85,7 +85,7 @@ class _VoiceSession(VoiceActivitySession):
             self._sound(self._fed + start, self._fed + end, edges)
         self._fed += len(samples)
         if self._fed >= self._fail_at:
-            raise ProviderError(f"ScriptedVAD fails after {self._fed / RATE:g} s, as scripted")
+            raise ProviderError(f"ScriptedVAD fails after {self._fed / RATE_HZ:g} s, as scripted")
         self._silence(self._fed, edges)
         return edges
 
@@ -179,8 +179,8 @@ class _RecognitionSession(SpeechToTextSession):
             self._hear(sound)
         if self._now is not None and self._reader.position - self._now.end >= MAX_GAP_SAMPLES:
             self._close(self._script.final_delay)
-        if self._script.fail_at is not None and self._reader.fed >= self._script.fail_at * RATE:
-            gone = f"ScriptedSTT has failed after {self._reader.fed / RATE:g} s, as scripted"
+        if self._script.fail_at is not None and self._reader.fed >= self._script.fail_at * RATE_HZ:
+            gone = f"ScriptedSTT has failed after {self._reader.fed / RATE_HZ:g} s, as scripted"
             self._tell(trio.current_time(), ProviderError(gone))
             raise ProviderError(gone)
 
@@ -210,7 +210,7 @@ class _RecognitionSession(SpeechToTextSession):
         now.end = sound.end
         now.words += sound.words
         every = self._script.interim_every
-        if every is not None and now.heard >= round((now.interims + 1) * every * RATE):
+        if every is not None and now.heard >= round((now.interims + 1) * every * RATE_HZ):
             now.interims += 1
             if now.words.strip():
                 self._tell(self._arrival(now.end), Transcript(now.words.strip(), final=False, segment=now.segment))
@@ -232,7 +232,7 @@ class _RecognitionSession(SpeechToTextSession):
 
     def _arrival(self, sample: int) -> float:
         """Return the instant at which a sample arrived, or would have arrived had it not been part of a frame."""
-        return trio.current_time() - (self._reader.fed - sample) / RATE
+        return trio.current_time() - (self._reader.fed - sample) / RATE_HZ
 
     def _tell(self, at: float, result: Transcript | ProviderError) -> None:
         if not (self._script.silent and isinstance(result, Transcript)):
@@ -424,11 +424,11 @@ class _SpokenReply:
             if shared is None:
                 frames = audible_text.frames_of(len(sentence) * self._script.per_character)
             else:
-                frames = round(said * shared / FRAME_SECONDS) - self._frames
+                frames = round(said * shared / FRAME_S) - self._frames
             async with aclosing(self._part(sentence, frames)) as part:
                 async for chunk in part:
                     yield chunk
-        missing = round((self._script.duration or 0) / FRAME_SECONDS) - self._frames
+        missing = round((self._script.duration or 0) / FRAME_S) - self._frames
         if missing > 0 and self._parts:
             async with aclosing(self._part("", missing)) as part:
                 async for chunk in part:
@@ -452,9 +452,9 @@ class _SpokenReply:
                 continue
             frame = len(audio) // frames
             piece = audio[first * frame : (first + step) * frame]
-            begin, seconds = first * FRAME_SECONDS, self._script.emits.seconds(piece)
+            begin, seconds = first * FRAME_S, self._script.emits.seconds(piece)
             # Compare frame numbers: in seconds, rounding could put a word at the border of two chunks into both.
-            mine = [word for word in words if first <= round(word[1] / FRAME_SECONDS) < first + step]
+            mine = [word for word in words if first <= round(word[1] / FRAME_S) < first + step]
             yield SpeechChunk(
                 audio=piece,
                 text="" if first else text,
@@ -465,7 +465,7 @@ class _SpokenReply:
             await trio.sleep_until(self._time)
 
     def _fewest_frames(self, text: str) -> int:
-        exact = self._script.emits.rate == RATE
+        exact = self._script.emits.rate == RATE_HZ
         return (
             audible_text.fewest_frames(text) if exact else audible_text.fewest_frames(text, band_limited.MAX_TEXT_BYTES)
         )
@@ -473,15 +473,15 @@ class _SpokenReply:
     def _voiced(self, text: str, frames: int, spoken: int) -> bytes:
         """Return the speech of a text in the format that is emitted."""
         emits, number, part = self._script.emits, self._number, self._parts
-        if emits.rate == RATE:
+        if emits.rate == RATE_HZ:
             mulaw = audible_text.encode(text, frames, spoken=spoken, utterance=number, part=part)
             return mulaw if emits.encoding is Encoding.MULAW else g711.to_pcm(mulaw)
         samples = band_limited.encode(text, frames, rate=emits.rate, spoken=spoken, utterance=number, part=part)
         return g711.encode(samples) if emits.encoding is Encoding.MULAW else samples.astype("<i2").tobytes()
 
     async def _stop(self) -> None:
-        made = self._frames * FRAME_SECONDS
-        if self._script.fail_after is not None and made >= self._script.fail_after - FRAME_SECONDS / 2:
+        made = self._frames * FRAME_S
+        if self._script.fail_after is not None and made >= self._script.fail_after - FRAME_S / 2:
             raise ProviderError(f"ScriptedTTS fails after {made:g} s of audio, as scripted")
-        if self._script.hang_after is not None and made >= self._script.hang_after - FRAME_SECONDS / 2:
+        if self._script.hang_after is not None and made >= self._script.hang_after - FRAME_S / 2:
             await trio.sleep_forever()

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 import attrs
 import trio
 
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
 from patter_trio.testing.scripted.audible_text import Decoder, Kind, Sound
@@ -265,14 +265,14 @@ class _Listener:
         self.connection.sizes.append(len(audio))
         for sound in self._decoder.feed(audio):
             self._note(sound)
-        self.heard += len(audio) / RATE
+        self.heard += len(audio) / RATE_HZ
         if self.words and self.heard - self._told_at >= self.script.interim_every - 1e-9:
             self._told_at = self.heard
             self.tell()
         self.progress()
 
     def _note(self, sound: Sound) -> None:
-        start, end = sound.start / RATE, sound.end / RATE
+        start, end = sound.start / RATE_HZ, sound.end / RATE_HZ
         if sound.kind in (Kind.SPEECH, Kind.HUM):
             self.quiet_since = end
         if not sound.words:

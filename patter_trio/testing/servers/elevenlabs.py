@@ -23,7 +23,7 @@ import attrs
 import h11
 import trio
 
-from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS
+from patter_trio.audio.formats import FRAME_S, FRAME_SAMPLES
 from patter_trio.errors import WireError
 from patter_trio.net.pulse import Pulse
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
@@ -275,7 +275,7 @@ class _Connection:
                 async with self._sending:
                     await self._socket.send(garbage)
         for first in range(0, frames, step):
-            begin, end = first * FRAME_SECONDS, (first + step) * FRAME_SECONDS
+            begin, end = first * FRAME_S, (first + step) * FRAME_S
             mine = [(c, s - begin, e - begin) for c, s, e in characters if begin <= s + 1e-9 < end]
             if context.sent == self._script.hang_after:
                 await trio.sleep_forever()
@@ -285,7 +285,7 @@ class _Connection:
             if self._sent == self._script.close_after and self._number == 0:
                 self._closer.set()
                 await trio.sleep_forever()
-            await trio.sleep(min(step, frames - first) * FRAME_SECONDS / self._script.speed)
+            await trio.sleep(min(step, frames - first) * FRAME_S / self._script.speed)
 
     async def _send(self, message: dict[str, Any]) -> None:
         async with self._sending:
@@ -371,7 +371,7 @@ async def _stream_audio(vendor: ElevenLabsServer, stream: trio.abc.Stream, text:
             await stream.send_all(b"%x\r\n%b\r\n" % (len(piece), piece))
             if number + 1 == script.close_after:
                 await trio.aclose_forcefully(stream)
-            await trio.sleep(len(piece) / FRAME_SAMPLES * FRAME_SECONDS / script.speed)
+            await trio.sleep(len(piece) / FRAME_SAMPLES * FRAME_S / script.speed)
         nursery.cancel_scope.cancel()
     await stream.send_all(b"0\r\n\r\n")
 

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
-LEFT: Final = "left"
+CLIENT_LEFT_ENTRY: Final = "left"
 """The entry of :attr:`FakeVendor.seen` for a connection that its client ended."""
 
 
@@ -48,7 +48,7 @@ class FakeVendor(Protocol):
 
     @property
     def seen(self) -> Sequence[Any]:
-        """The data that was received, oldest first, and :data:`LEFT` for each connection that a client ended."""
+        """The data that was received, oldest first, and :data:`CLIENT_LEFT_ENTRY` for each connection that a client ended."""
 
     def misbehave(self, kind: str) -> None:
         """Misbehave in this way from now on (see :class:`Misbehaviour`); an empty ``kind`` restores normal behaviour.

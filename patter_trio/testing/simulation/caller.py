@@ -10,7 +10,7 @@ import trio
 
 from patter_trio.agent.agent import Agent
 from patter_trio.audio import g711
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import read_wav
 from patter_trio.metrics.results import CallMetrics
@@ -285,7 +285,7 @@ class SimulatedCaller:
 
 def is_resampled_for(agent: Agent) -> bool:
     """Return True if the STT provider or engine of this agent hears at another rate than the telephone's."""
-    return any(listener is not None and listener.accepts.rate != RATE for listener in (agent.stt, agent.engine))
+    return any(listener is not None and listener.accepts.rate != RATE_HZ for listener in (agent.stt, agent.engine))
 
 
 def _load(path: Path) -> Samples:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import attrs
 
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.events.kinds import PatterEventType
 from patter_trio.net.pulse import Pulse
 from patter_trio.testing.scripted.audible_text import Kind
@@ -126,7 +126,7 @@ def heard_utterances(played: Sequence[Stretch], events: Sequence[Event], delay: 
 def _sounds(played: Iterable[Stretch]) -> Iterable[_Sounding]:
     for stretch in played:
         for sound in sounds_in(stretch.audio):
-            begun, ended = stretch.at + sound.start / RATE, stretch.at + sound.end / RATE
+            begun, ended = stretch.at + sound.start / RATE_HZ, stretch.at + sound.end / RATE_HZ
             sentence = None if sound.kind is Kind.SOUND else (sound.utterance, sound.part)
             yield _Sounding(begun, ended, sound.words, sentence)
 

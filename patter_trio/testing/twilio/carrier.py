@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from patter_trio.audio import g711
-from patter_trio.audio.formats import FRAME_SAMPLES, FRAME_SECONDS, RATE
+from patter_trio.audio.formats import FRAME_S, FRAME_SAMPLES, RATE_HZ
 from patter_trio.audio.g711 import Samples
 from patter_trio.errors import CallEnded, PatterConnectionError, WireError
 from patter_trio.net.pulse import Pulse
@@ -225,7 +225,7 @@ class SimulatedTwilio:
     def recording(self) -> tuple[Samples, Samples]:
         """Return the call so far as 16-bit samples at 8 kHz, equally long: the caller's side and the agent's."""
         length = len(self.caller_audio.said)
-        return g711.decode(self.caller_audio.said), g711.decode(whole(self.played(), length / RATE))
+        return g711.decode(self.caller_audio.said), g711.decode(whole(self.played(), length / RATE_HZ))
 
     # The call ---------------------------------------------------------------------------------------------------------
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -390,12 +390,12 @@ class SimulatedTwilio:
         frame = 0
         while True:
             frame += 1
-            await trio.sleep_until(self.media_start + frame * FRAME_SECONDS)
+            await trio.sleep_until(self.media_start + frame * FRAME_S)
             if self.ended is not None:
                 return
             body = messages.MediaBody(
                 chunk=str(frame),
-                timestamp=str(round((frame - 1) * FRAME_SECONDS * 1000)),
+                timestamp=str(round((frame - 1) * FRAME_S * 1000)),
                 payload=base64.b64encode(self.caller_audio.take(FRAME_SAMPLES)).decode(),
             )
             self._post(messages.Media(**self._ids(), media=body))

@@ -10,8 +10,8 @@ from typing import Final
 
 import attrs
 
-from patter_trio.audio.formats import RATE
-from patter_trio.audio.g711 import SILENCE
+from patter_trio.audio.formats import RATE_HZ
+from patter_trio.audio.g711 import SILENCE_BYTE
 
 _TOLERANCE_SAMPLES: Final = 1e-3
 """Fraction of a sample by which times may be off because of floating-point arithmetic."""
@@ -27,7 +27,7 @@ class Stretch:
     @property
     def until(self) -> float:
         """The time of the end."""
-        return self.at + len(self.audio) / RATE
+        return self.at + len(self.audio) / RATE_HZ
 
 
 class CallerAudio:
@@ -41,15 +41,15 @@ class CallerAudio:
 
     def say(self, audio: bytes, now: float) -> tuple[float, float]:
         """Schedule audio from ``now`` on, or after the current utterance; return its begin and end."""
-        start = max(len(self.said), self._end, math.floor(now * RATE + _TOLERANCE_SAMPLES))
+        start = max(len(self.said), self._end, math.floor(now * RATE_HZ + _TOLERANCE_SAMPLES))
         self._scheduled.append((start, audio))
         self._end = start + len(audio)
-        return start / RATE, self._end / RATE
+        return start / RATE_HZ, self._end / RATE_HZ
 
     def take(self, count: int) -> bytes:
         """Return the next samples."""
         first = len(self.said)
-        frame = bytearray([SILENCE]) * count
+        frame = bytearray([SILENCE_BYTE]) * count
         while self._scheduled and self._scheduled[0][0] < first + count:
             start, audio = self._scheduled.popleft()
             room = first + count - start
@@ -75,23 +75,23 @@ class PhonePlayback:
 
     def media(self, audio: bytes, now: float) -> None:
         """Add audio that arrived."""
-        start = max(self._end, math.ceil(now * RATE - _TOLERANCE_SAMPLES))
+        start = max(self._end, math.ceil(now * RATE_HZ - _TOLERANCE_SAMPLES))
         self._stretches.append((start, audio))
         self._end = start + len(audio)
 
     def mark(self, name: str, now: float) -> None:
         """Add a mark that arrived."""
-        self._marks.append((max(self._end, math.floor(now * RATE + _TOLERANCE_SAMPLES)), name))
+        self._marks.append((max(self._end, math.floor(now * RATE_HZ + _TOLERANCE_SAMPLES)), name))
 
     @property
     def next_mark(self) -> float:
         """The time at which the next mark is due; infinite if no mark waits."""
-        return self._marks[0][0] / RATE if self._marks else math.inf
+        return self._marks[0][0] / RATE_HZ if self._marks else math.inf
 
     def reached(self, now: float) -> list[str]:
         """Return, and remove, the marks that are due."""
         names = []
-        while self._marks and self._marks[0][0] <= now * RATE + _TOLERANCE_SAMPLES:
+        while self._marks and self._marks[0][0] <= now * RATE_HZ + _TOLERANCE_SAMPLES:
             names.append(self._marks.popleft()[1])
         return names
 
@@ -99,14 +99,14 @@ class PhonePlayback:
         """Stop the playback; return, and remove, the waiting marks."""
         names = [name for _, name in self._marks]
         self._marks.clear()
-        end = math.floor(now * RATE + _TOLERANCE_SAMPLES)
+        end = math.floor(now * RATE_HZ + _TOLERANCE_SAMPLES)
         self._stretches = [(start, audio[: end - start]) for start, audio in self._stretches if start < end]
         self._end = min(self._end, end)
         return names
 
     def played(self, now: float) -> list[Stretch]:
         """Return what the caller has heard up to ``now``, with adjacent audio joined."""
-        end = math.floor(now * RATE + _TOLERANCE_SAMPLES)
+        end = math.floor(now * RATE_HZ + _TOLERANCE_SAMPLES)
         joined: list[tuple[int, list[bytes]]] = []
         reach = -1
         for start, audio in self._stretches:
@@ -116,14 +116,14 @@ class PhonePlayback:
                 joined.append((start, []))
             joined[-1][1].append(audio[: end - start])
             reach = start + len(audio)
-        return [Stretch(start / RATE, b"".join(pieces)) for start, pieces in joined]
+        return [Stretch(start / RATE_HZ, b"".join(pieces)) for start, pieces in joined]
 
 
 def whole(stretches: Sequence[Stretch], seconds: float) -> bytes:
     """Return the stretches as one piece of audio of ``seconds``, with silence in the gaps."""
-    audio = bytearray([SILENCE]) * round(seconds * RATE)
+    audio = bytearray([SILENCE_BYTE]) * round(seconds * RATE_HZ)
     for stretch in stretches:
-        start = round(stretch.at * RATE)
+        start = round(stretch.at * RATE_HZ)
         room = len(audio) - start
         audio[start : start + len(stretch.audio)] = stretch.audio[: max(0, room)]
     return bytes(audio)

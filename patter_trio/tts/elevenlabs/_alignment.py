@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from patter_trio.abc import SpeechChunk, Word
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.wire.elevenlabs import Character
 
 
@@ -51,7 +51,7 @@ class SpokenText:
         if not characters:
             return [SpeechChunk(audio, self._unaligned())]
         self._aligned = True
-        seconds = len(audio) / RATE
+        seconds = len(audio) / RATE_HZ
         parts: list[tuple[float, list[str], list[Word]]] = [(0.0, [], [])]
         said = bool(self._begun)
         start = 0.0
@@ -106,9 +106,9 @@ class SpokenText:
 
 def _cut(audio: bytes, parts: Sequence[tuple[float, list[str], list[Word]]]) -> list[SpeechChunk]:
     chunks: list[SpeechChunk] = []
-    places = [round(begin * RATE) for begin, _, _ in parts] + [len(audio)]
+    places = [round(begin * RATE_HZ) for begin, _, _ in parts] + [len(audio)]
     for (_, sentences, words), begin, end in zip(parts, places, places[1:], strict=False):
-        at = begin / RATE
+        at = begin / RATE_HZ
         moved = tuple(Word(word.text, word.start - at, word.end - at) for word in words)
         chunks.append(SpeechChunk(audio[begin:end], " ".join(sentences), moved))
     return chunks

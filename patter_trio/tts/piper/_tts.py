@@ -18,7 +18,7 @@ import trio
 
 from patter_trio.abc import SpeechChunk, TextToSpeech, TextToSpeechSession
 from patter_trio.audio import g711
-from patter_trio.audio.formats import MULAW_8K, RATE
+from patter_trio.audio.formats import MULAW_8K, RATE_HZ
 from patter_trio.errors import ProviderError
 from patter_trio.net.threads import run_in_thread
 from patter_trio.providers.weights import model_errors, require
@@ -108,10 +108,10 @@ class _PiperSession(BackgroundSpeech):
         if not len(samples):
             return SpeechChunk(b"")
         audio = g711.silence(pause) + g711.encode(samples)
-        return SpeechChunk(audio, piece, tuple(word_times(piece, pause, len(samples) / RATE)))
+        return SpeechChunk(audio, piece, tuple(word_times(piece, pause, len(samples) / RATE_HZ)))
 
 
-def write_wav(text: str, path: Path, rate: int = 2 * RATE) -> None:
+def write_wav(text: str, path: Path, rate: int = 2 * RATE_HZ) -> None:
     """Write a text's speech to a mono 16-bit WAV, with a fifth of a second of silence around it.
 
     Raises:

@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.resample import to_samples
 from patter_trio.errors import ConfigurationError
@@ -50,7 +50,7 @@ class PiperVoice:
     _noise: tuple[float, float]
     _pronunciation: Pronunciation
 
-    def say(self, text: str, length_scale: float, rate: int = RATE) -> Samples:
+    def say(self, text: str, length_scale: float, rate: int = RATE_HZ) -> Samples:
         """Return the speech of a text, without silence around it; empty if there is nothing to pronounce.
 
         This takes about an eighth of the speech's duration on one core: call it in a thread.

@@ -10,7 +10,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from patter_trio.abc import VoiceActivity, VoiceActivitySession, VoiceEdge
-from patter_trio.audio.g711 import SILENCE, Samples
+from patter_trio.audio.g711 import SILENCE_BYTE, Samples
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.input.voice_activity import MAX_WAITING_FRAMES, VoiceActivityStage
 
@@ -77,7 +77,7 @@ async def test_detector_with_window_receives_whole_windows(autojump_clock: MockC
 async def test_silence_stands_for_what_was_dropped(autojump_clock: MockClock) -> None:
     vad = Recording(window=256)
     passed = await heard(vad, [0, 160, 640])
-    assert passed == b"\0" * 160 + b"\1" * 160 + bytes([SILENCE]) * 320 + b"\2" * 160
+    assert passed == b"\0" * 160 + b"\1" * 160 + bytes([SILENCE_BYTE]) * 320 + b"\2" * 160
     assert vad.fed == [(0.04, 320), (0.06, 480)]
 
 
@@ -110,7 +110,7 @@ async def test_audio_before_hang_up_passes_lagging_vad(
         listening.put(320, b"\2" * 160)  # one between them was lost
         listening.finish(lambda: passed.append(b""))
         nursery.cancel_scope.cancel()
-    assert passed == [b"\1" * 160 + bytes([SILENCE]) * 160 + b"\2" * 160, b""]
+    assert passed == [b"\1" * 160 + bytes([SILENCE_BYTE]) * 160 + b"\2" * 160, b""]
 
 
 async def test_frame_in_vad_keeps_its_place(autojump_clock: MockClock) -> None:

@@ -16,7 +16,7 @@ from patter_trio.errors import ProviderError
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
 from patter_trio.testing.scripted.audible_text import Decoder, Kind, encode, frames_of, word_times
 
-SILENCE = bytes([0xFF])
+SILENCE_BYTE = bytes([0xFF])
 Told = list[tuple[float, str, bool, int]]
 
 
@@ -25,7 +25,7 @@ def speech(text: str, seconds: float, number: int = 1, kind: Kind = Kind.SPEECH)
 
 
 def silence(seconds: float) -> bytes:
-    return SILENCE * round(seconds * 8000)
+    return SILENCE_BYTE * round(seconds * 8000)
 
 
 async def edges_of(vad: ScriptedVAD, audio: bytes, size: int = 160) -> list[tuple[float, VoiceEdge]]:

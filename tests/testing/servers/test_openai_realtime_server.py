@@ -26,7 +26,7 @@ from patter_trio.testing.servers.openai_realtime import (
 from patter_trio.wire import openai_realtime as wire
 
 E = TypeVar("E")
-SILENCE = b"\xff" * 160
+SILENCE_BYTE = b"\xff" * 160
 KEY = {"Authorization": "Bearer key"}
 BRIEF = RealtimeReply(text="One two three.", seconds=1.0, first_audio=0.5, chunk=0.2, speed=10.0)
 
@@ -169,7 +169,7 @@ async def test_committed_turn_transcript_arrives_after_reply(
     """The transcript of a committed turn arrives at its own time, later than the reply."""
     async with connected(FakeRealtime(replies=[BRIEF], transcript_delay=2.0)) as (client, server):
         await client.setup()
-        await client.say(voice("What time is it?", 0.6) + SILENCE * 10)
+        await client.say(voice("What time is it?", 0.6) + SILENCE_BYTE * 10)
         await client.send(wire.commit(), wire.create_response("q1"))
         ended = await client.until(wire.ResponseEnded)
         transcripts = [await client.until(wire.InputTranscript) for _ in range(5)]
@@ -208,7 +208,7 @@ async def test_server_vad_finds_turns_in_audio_time(autojump_clock: MockClock) -
     vad = wire.ServerVAD(prefix_padding=0.1, silence=0.4)
     async with connected(FakeRealtime(replies=[BRIEF])) as (client, server):
         await client.setup(vad)
-        await client.say(SILENCE * 50 + voice("Hello?", 0.5) + SILENCE * 25)
+        await client.say(SILENCE_BYTE * 50 + voice("Hello?", 0.5) + SILENCE_BYTE * 25)
         await client.until(wire.ResponseEnded)
     [(_, started)], [(_, stopped)] = client.all(wire.SpeechStarted), client.all(wire.SpeechStopped)
     assert started.audio_start == 0.9  # with the padding
@@ -234,7 +234,7 @@ async def test_semantic_vad_ends_turn_by_sentence_or_patience(
     """The semantic VAD ends a turn with its sentence or when its patience runs out."""
     async with connected(FakeRealtime(semantic_silence=0.3)) as (client, _):
         await client.setup(wire.SemanticVAD(eagerness=eagerness))
-        await client.say(voice(words, 0.5) + SILENCE * 450)
+        await client.say(voice(words, 0.5) + SILENCE_BYTE * 450)
         stopped = await client.until(wire.SpeechStopped)
     assert stopped.audio_end == pytest.approx(0.5 + patience)
 
@@ -243,7 +243,7 @@ async def test_realtime_server_answers_only_with_create_response(autojump_clock:
     """The fake server answers a turn on its own only if the session enables create_response."""
     async with connected(FakeRealtime()) as (client, server):
         await client.setup(wire.ServerVAD(create_response=False))
-        await client.say(voice("Hello?", 0.5) + SILENCE * 50)
+        await client.say(voice("Hello?", 0.5) + SILENCE_BYTE * 50)
         assert (await client.until(wire.InputTranscript)).text == "Hello?"
         await trio.sleep(5)
     assert not server.asked
@@ -274,7 +274,7 @@ async def test_turn_during_response_gets_no_second_response(autojump_clock: Mock
     async with connected(FakeRealtime(replies=[slow])) as (client, _):
         await client.setup(wire.ServerVAD(silence=0.2, interrupt_response=False))
         await client.send(wire.create_response("q"))
-        await client.say(voice("Hm.", 0.4) + SILENCE * 20)
+        await client.say(voice("Hm.", 0.4) + SILENCE_BYTE * 20)
         refused = await client.until(wire.Refused)
     assert (refused.code, refused.event_id, refused.fatal) == ("conversation_already_has_active_response", "", False)
 
@@ -282,7 +282,7 @@ async def test_turn_during_response_gets_no_second_response(autojump_clock: Mock
 async def test_recorded_sound_and_faint_noise_are_told_apart(autojump_clock: MockClock) -> None:
     async with connected(FakeRealtime()) as (client, _):
         await client.setup(wire.ServerVAD(silence=0.2))
-        await client.say(b"\x7e\xfe" * 8000 + b"\x10\x90" * 800 + SILENCE * 30)
+        await client.say(b"\x7e\xfe" * 8000 + b"\x10\x90" * 800 + SILENCE_BYTE * 30)
         started = await client.until(wire.SpeechStarted)
         final = await client.until(wire.InputTranscript)
     assert started.audio_start == 1.7
@@ -581,7 +581,7 @@ async def test_connection_is_lost_where_scripted(autojump_clock: MockClock) -> N
     async with connected(FakeRealtime(lose_after=(0.5,))) as (client, server):
         await client.setup()
         with pytest.raises(ConnectionOver):
-            await client.say(SILENCE * 100)
+            await client.say(SILENCE_BYTE * 100)
     assert len(last(server).audio) == 4000
 
 

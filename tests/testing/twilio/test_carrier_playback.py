@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from patter_trio.testing.twilio.playback import CallerAudio, PhonePlayback, Stretch, whole
 
-SILENCE = 0xFF
+SILENCE_BYTE = 0xFF
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("media"), st.integers(1, 3000)),
@@ -75,7 +75,7 @@ def test_caller_audio_is_taken_once_in_order(said: list[tuple[int, int]], frame:
         expected |= dict.fromkeys(range(round(start * 8000), round(end * 8000)), number)
     while len(mouth.said) < 10_000:
         mouth.take(frame)
-    assert {at: value for at, value in enumerate(mouth.said) if value != SILENCE} == expected
+    assert {at: value for at, value in enumerate(mouth.said) if value != SILENCE_BYTE} == expected
 
 
 def test_whole_recording_fills_gaps_and_keeps_length() -> None:

@@ -7,7 +7,7 @@ import attrs
 import numpy as np
 
 from patter_trio.audio import g711
-from patter_trio.audio.formats import FRAME_SAMPLES, RATE
+from patter_trio.audio.formats import FRAME_SAMPLES, RATE_HZ
 from patter_trio.testing.scripted.audible_text import Decoder
 
 LOUD_RMS: Final = 2000
@@ -60,9 +60,9 @@ class Ear:
             self._voice = self.position
             if not self.speaking:
                 self.speaking = True
-                padding = round((detection.get("prefix_padding_ms") or 0) / 1000 * RATE)
+                padding = round((detection.get("prefix_padding_ms") or 0) / 1000 * RATE_HZ)
                 yield Edge("started", max(self.floor, self.position - FRAME_SAMPLES - padding))
-        elif self.speaking and self.position - self._voice >= self._silence(detection) * RATE - 1e-6:
+        elif self.speaking and self.position - self._voice >= self._silence(detection) * RATE_HZ - 1e-6:
             self.speaking = False
             yield Edge("stopped", self.position)
 
@@ -76,7 +76,7 @@ class Ear:
     @property
     def buffered(self) -> float:
         """Seconds of audio in the buffer."""
-        return (self.position + len(self._rest) - self.floor) / RATE
+        return (self.position + len(self._rest) - self.floor) / RATE_HZ
 
     def take(self, until: int | None = None) -> str:
         """Empty the buffer up to a position, by default all of it; return the words that were in it."""

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from patter_trio.abc import ToolCall
-from patter_trio.audio.formats import FRAME_SAMPLES, RATE
+from patter_trio.audio.formats import FRAME_SAMPLES, RATE_HZ
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.openai_realtime.script import Asked, Json, RealtimeReply, RealtimeServerConnection
 
@@ -123,7 +123,7 @@ class RealtimeServerResponse:
         frames = max(audible_text.frames_of(seconds), audible_text.fewest_frames(text))
         audio = audible_text.encode(text, frames, utterance=self.asked.number, part=1)
         step = audible_text.frames_of(reply.chunk) * FRAME_SAMPLES
-        words = list(_starts(text, len(audio) / RATE))
+        words = list(_starts(text, len(audio) / RATE_HZ))
         self._begin({"type": "message", "role": "assistant", "content": []})
         where = {**self._where(), "content_index": 0}
         part = {"type": "audio", "transcript": ""}
@@ -134,14 +134,14 @@ class RealtimeServerResponse:
                 await trio.sleep_forever()
             if number == reply.lose_after:
                 await session.connection.lose()
-            while words and words[0][1] <= (begin + 2 * step) / RATE:
+            while words and words[0][1] <= (begin + 2 * step) / RATE_HZ:
                 word, _ = words.pop(0)
                 self._said += word
                 session.tell("response.output_audio_transcript.delta", **where, delta=word)
             piece = audio[begin : begin + step]
             session.sent[where["item_id"]] += len(piece)
             session.tell("response.output_audio.delta", **where, delta=base64.b64encode(piece).decode())
-            await self._pause(len(piece) / RATE / reply.speed)
+            await self._pause(len(piece) / RATE_HZ / reply.speed)
         self._finish(complete=reply.status == "completed" and reply.error is None)
 
     async def _call(self, call: ToolCall) -> None:
@@ -196,7 +196,7 @@ class RealtimeServerResponse:
     def _usage(self) -> Json:
         """Plausible numbers: a token is four characters of text, or 50 ms of speech; half of the text was cached."""
         text = sum(len(str(item)) for item in self.asked.items) // 4 + len(self.asked.instructions) // 4
-        spoken = sum(self.session.sent.get(item["id"], 0) for item in self.output) * 20 // RATE
+        spoken = sum(self.session.sent.get(item["id"], 0) for item in self.output) * 20 // RATE_HZ
         heard = 10 * sum(item.get("role") == "user" for item in self.asked.items)
         written = spoken // 4 + 1
         cached = {"text_tokens": text // 2, "audio_tokens": 0, "image_tokens": 0}

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import trio
 
-from patter_trio.audio.formats import RATE
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.net.websocket import WebSocket
 from patter_trio.testing.servers.openai_realtime.ear import Ear, Edge
 from patter_trio.testing.servers.openai_realtime.response import RealtimeServerResponse
@@ -125,7 +125,7 @@ class RealtimeServerSession:
             self.connection.error(
                 refusal.code, message=str(refusal), param=refusal.param, event_id=message.get("event_id")
             )
-        if self._ear.position >= self._lose_at * RATE:
+        if self._ear.position >= self._lose_at * RATE_HZ:
             await self.connection.lose()
 
     def _do(self, kind: str, message: Json) -> None:
@@ -167,7 +167,7 @@ class RealtimeServerSession:
             self._edge(edge, detection)
 
     def _edge(self, edge: Edge, detection: Mapping[str, Any]) -> None:
-        milliseconds = round(edge.position / RATE * 1000)
+        milliseconds = round(edge.position / RATE_HZ * 1000)
         if edge.kind == "started":
             self._speech = self.new_id("item")
             self.tell("input_audio_buffer.speech_started", audio_start_ms=milliseconds, item_id=self._speech)
@@ -293,9 +293,9 @@ class RealtimeServerSession:
             raise RequestRefused("invalid_value", "Only audio of the assistant can be truncated.", "item_id")
         if not isinstance(end, int) or end < 0 or message.get("content_index") != 0:
             raise RequestRefused("invalid_value", "Invalid 'audio_end_ms' or 'content_index'.", "audio_end_ms")
-        if end > (length := self.sent[item["id"]] * 1000 // RATE):
+        if end > (length := self.sent[item["id"]] * 1000 // RATE_HZ):
             raise RequestRefused("invalid_value", f"Audio content of {length}ms is already shorter than {end}ms")
-        self.sent[item["id"]] = end * RATE // 1000
+        self.sent[item["id"]] = end * RATE_HZ // 1000
         item["content"] = [{"type": "output_audio", "transcript": None}]
         self.tell("conversation.item.truncated", item_id=item["id"], content_index=0, audio_end_ms=end)
 
