@@ -54,7 +54,7 @@ async def test_serve_has_no_unknown_keywords() -> None:
         await Patter().serve(agent_of(), on_mesage=print)  # type: ignore[call-arg]
 
 
-def mind(event: dict[str, Any]) -> str:
+def responder(event: dict[str, Any]) -> str:
     return ""
 
 
@@ -62,7 +62,7 @@ def mind(event: dict[str, Any]) -> str:
     ("agent", "callbacks", "message"),
     [
         (agent_of(llm=None), {}, r"exactly one of llm= .* and on_message= .*; this one has neither"),
-        (agent_of(), {"on_message": mind}, "this one has both"),
+        (agent_of(), {"on_message": responder}, "this one has both"),
         (agent_of(), {"on_call_end": "https://example.com"}, "on_call_end must be a function, got str: 'https://exam"),
         ("agent", {}, r"agent must be an Agent such as phone.agent\(\.\.\.\) returns, got str: 'agent'"),
     ],

@@ -38,7 +38,7 @@ async def test_barge_in_cuts_at_threshold_and_word_end(
     assert (cut.interrupted, cut.ended) == (True, pytest.approx(at))
     clears = [arrival.at for arrival in caller.carrier.arrivals if arrival.clears]
     assert clears == [pytest.approx(at)]
-    # The caller, on_transcript, the history and the mind agree on it, and it is whole words.
+    # The caller, on_transcript, the history and the LLM agree on it, and it is whole words.
     assert LONG.startswith(cut.text + " ")
     assert told(caller, "assistant")[0] == cut.text == caller.transcript[0][1]
     assert llm.requests[0][1] == {"role": "assistant", "content": cut.text}

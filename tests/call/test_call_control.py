@@ -45,7 +45,7 @@ def keyword_only(event: Any, *, call: Any = None) -> str:
     return ""
 
 
-class CallServer:
+class Hotel:
     def one(self, event: Any) -> str:
         return ""
 
@@ -65,10 +65,10 @@ class CallServer:
         (named, True),
         (variadic, False),
         (keyword_only, False),
-        (CallServer().one, False),
-        (CallServer().two, True),
-        (CallServer(), True),
-        (CallServer, False),
+        (Hotel().one, False),
+        (Hotel().two, True),
+        (Hotel(), True),
+        (Hotel, False),
         (partial(two, {"text": "x"}), False),
         (partial(two, call=None), False),
         (in_thread(two), True),
@@ -109,8 +109,8 @@ def returns_a_generator(event: Any, call: CallControl) -> AsyncIterator[str]:
         generator,
         returns_an_awaitable,
         returns_a_generator,
-        CallServer(),
-        CallServer().two,
+        Hotel(),
+        Hotel().two,
         in_thread(two),
     ],
 )

@@ -460,7 +460,7 @@ async def test_concurrent_calls_have_their_own_overrides(
     phone = Patter()
     voices = {"de": ScriptedTTS(duration=1.0), "fr": ScriptedTTS(duration=2.0)}
     ears = {"de": ScriptedSTT(final_delay=0.1), "fr": ScriptedSTT(final_delay=0.3)}
-    minds = {"de": ScriptedLLM(["Ja."]), "fr": ScriptedLLM(["Oui."])}
+    llms = {"de": ScriptedLLM(["Ja."]), "fr": ScriptedLLM(["Oui."])}
     served = agent_of("Yes.", first_message="Hello.", system_prompt="Desk of {hotel}.", variables={"hotel": "Miller"})
     before = repr(served)
 
@@ -471,7 +471,7 @@ async def test_concurrent_calls_have_their_own_overrides(
                 "language": language,
                 "tts": voices[language],
                 "stt": ears[language],
-                "llm": minds[language],
+                "llm": llms[language],
                 "first_message": f"{language} {{hotel}}",
                 "variables": {"hotel": language.upper()},
             }
@@ -493,7 +493,7 @@ async def test_concurrent_calls_have_their_own_overrides(
     ]
     lengths = [caller.payloads("agent_speech_ended")[1]["speech_duration_ms"] for caller in (german, french, plain)]
     assert lengths == [1000, 2000, 240]
-    assert minds["de"].requests[0][0]["content"] == "Desk of DE."
+    assert llms["de"].requests[0][0]["content"] == "Desk of DE."
     assert repr(served) == before
 
 

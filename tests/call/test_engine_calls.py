@@ -322,7 +322,7 @@ PLACES = (
     "llm.stream", "llm.first", "llm.next", "llm.close",
     "tts.open", "tts.speak", "tts.first", "tts.next",
 )  # fmt: skip
-"""Of a mind and a voice: where a scripted engine hangs or breaks."""
+"""Where a scripted engine hangs or breaks, as an LLM or as a TTS."""
 
 
 def told_engine(at: At) -> Agent:

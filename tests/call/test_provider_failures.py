@@ -17,7 +17,7 @@ ODD = AudioFormat(Encoding.PCM16, 11025)
 RATES_HZ = "8000, 16000, 22050, 24000, 44100 or 48000 Hz"
 
 
-# A mind, or a voice: the reply fails, the call goes on -------------------------------------------------------------------
+# LLM or TTS: the reply fails, the call goes on -------------------------------------------------------------------
 @pytest.mark.parametrize("place", ["llm.stream", "llm.first", "llm.next", "llm.close", "tts.speak", "tts.first"])
 async def test_failure_before_first_audio_apologises_once(
     call_simulator: CallSimulator, place: str, backend: Backend

@@ -22,7 +22,7 @@ REPLIES = (
 )
 
 
-def mind_for(chance: random.Random) -> ScriptedLLM:
+def llm_for(chance: random.Random) -> ScriptedLLM:
     return ScriptedLLM(
         chance.choices(REPLIES, k=3),
         chance.choice([0, 0.1, 0.5]),
@@ -56,7 +56,7 @@ def pipeline_for(chance: random.Random) -> Agent:
             silent=chance.random() < 0.05,
             fail_at=chance.choice([None] * 9 + [5.0]),
         ),
-        llm=mind_for(chance),
+        llm=llm_for(chance),
         tts=voice_for(chance),
         first_message=chance.choice(["", "Good evening, how may I help?"]),
         barge_in_threshold_ms=chance.choice([250, 250, 0, 600]),
@@ -72,16 +72,16 @@ async def look_up(name: str) -> str:
 
 
 def engine_for(chance: random.Random) -> Agent:
-    mind = mind_for(chance)
+    llm = llm_for(chance)
     calls: list[Any] = [["Let me see.", tool_call("look_up", name="Miller")], [tool_call("end_call")]]
     tools = chance.random() < 0.3
     if tools:
-        mind = ScriptedLLM(chance.choices([*REPLIES, *calls], k=4), chance.choice([0, 0.5]), chance.choice([0, 0.3]))
+        llm = ScriptedLLM(chance.choices([*REPLIES, *calls], k=4), chance.choice([0, 0.5]), chance.choice([0, 0.3]))
     return Patter().agent(
         "x",
         vad=ScriptedVAD(chance.choice([0, 0.05, 0.1]), chance.choice([0.2, 0.5, 0.8])),
         engine=ScriptedEngine(
-            llm=mind,
+            llm=llm,
             tts=voice_for(chance),
             words_delay=chance.choice([0, 0.2, 1.0, 4.0]),
             interim=chance.random() < 0.5,

@@ -56,7 +56,7 @@ async def test_on_call_start_overrides_agent_for_one_call(call_simulator: CallSi
             "first_message": "Wellness at {hotel}!",
             "variables": {"hotel": "Moser"},
             "language": "de",
-            **({"llm": other} if backend.is_pipeline else {}),  # an engine cannot be given another mind
+            **({"llm": other} if backend.is_pipeline else {}),  # an engine cannot be given another LLM
         },
         None,
     ]

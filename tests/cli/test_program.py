@@ -172,7 +172,7 @@ MISTAKES = {
         "def main(): ...",
         f"agent.py must have {NEEDS} `async def main()` (its main() is not async)",
     ),
-    "no mind": (
+    "no responder": (
         AGENT,
         (
             "agent.py: an agent must have exactly one of llm= (phone.agent's) and on_message= (serve's); this one has neither; "

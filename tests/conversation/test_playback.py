@@ -65,7 +65,7 @@ def media_times(carrier: Carrier) -> list[tuple[float, int]]:
     return [(at, len(item.audio)) for at, item in carrier.sent if isinstance(item, Media)]
 
 
-def lane_with(*sentences: tuple[str, float]) -> PlayoutQueue:
+def playout_with(*sentences: tuple[str, float]) -> PlayoutQueue:
     playout = PlayoutQueue(1)
     for text, seconds in sentences:
         playout.put(b"\x00" * round(seconds * 8000), text)
@@ -76,7 +76,7 @@ def lane_with(*sentences: tuple[str, float]) -> PlayoutQueue:
 def test_playout_sends_at_once_then_400_ms_ahead() -> None:
     """The first audio goes out at once, and the rest in 100 ms messages up to 400 ms ahead."""
     playback, carrier = Playback(), Carrier()
-    playback.open(lane_with(("Hello.", 1.0)))
+    playback.open(playout_with(("Hello.", 1.0)))
     run(playback, carrier, 2.0, 5.0)
     expected = [2.0, 2.0, 2.0, 2.0, 2.1, 2.2, 2.3, 2.4, 2.5, 2.6]
     assert media_times(carrier) == [(at, 800) for at in expected]
@@ -85,7 +85,7 @@ def test_playout_sends_at_once_then_400_ms_ahead() -> None:
 def test_marks_follow_200_ms_and_sentences() -> None:
     """A mark follows every 200 ms of audio and every sentence."""
     playback, carrier = Playback(), Carrier()
-    playback.open(lane_with(("One.", 0.3), ("Two.", 0.5)))
+    playback.open(playout_with(("One.", 0.3), ("Two.", 0.5)))
     run(playback, carrier, 0.0, 5.0)
     kinds = [len(item.audio) // 800 if isinstance(item, Media) else "mark" for _, item in carrier.sent]
     assert kinds == [1, 1, "mark", 1, "mark", 1, 1, "mark", 1, 1, "mark", 1, "mark"]
@@ -96,7 +96,7 @@ def test_marks_follow_200_ms_and_sentences() -> None:
 def test_cut_sends_clear_and_swallows_the_rest() -> None:
     """A cut sends Clear before anything else, and the playout queue discards later audio."""
     playback, carrier = Playback(), Carrier()
-    playout = lane_with(("One two three four five.", 5.0))
+    playout = playout_with(("One two three four five.", 5.0))
     playback.open(playout)
     run(playback, carrier, 0.0, 2.0)
     heard = playback.cut(2.0)
@@ -111,13 +111,13 @@ def test_cut_sends_clear_and_swallows_the_rest() -> None:
 def test_marks_returned_by_clear_are_not_heard() -> None:
     """Marks that a Clear brings back do not count as heard audio."""
     playback, carrier = Playback(), Carrier(delay=0.05)
-    playback.open(lane_with(("A long sentence that is cut.", 4.0)))
+    playback.open(playout_with(("A long sentence that is cut.", 4.0)))
     run(playback, carrier, 0.0, 1.0)
     heard = playback.cut(1.0)
     run(playback, carrier, 1.0, 3.0)
-    next_lane = PlayoutQueue(2)
-    next_lane.put(SECOND, "Next.")
-    playback.open(next_lane)
+    next_playout = PlayoutQueue(2)
+    next_playout.put(SECOND, "Next.")
+    playback.open(next_playout)
     run(playback, carrier, 3.0, 3.5)
     assert heard.seconds == pytest.approx(1.0, abs=0.1)
     assert playback.cut(3.5).seconds == pytest.approx(0.5, abs=0.1)
@@ -126,7 +126,7 @@ def test_marks_returned_by_clear_are_not_heard() -> None:
 def test_stalled_carrier_gets_one_second_at_most() -> None:
     """A carrier that returns no marks gets no more than about a second of speech."""
     playback, carrier = Playback(), Carrier(echoes=False)
-    playback.open(lane_with(("Long.", 30.0)))
+    playback.open(playout_with(("Long.", 30.0)))
     run(playback, carrier, 0.0, 1.9)
     assert sum(size for _, size in media_times(carrier)) <= 8000 + 800
 
@@ -134,7 +134,7 @@ def test_stalled_carrier_gets_one_second_at_most() -> None:
 def test_lost_marks_fall_back_to_the_clock() -> None:
     """When a carrier returns no marks, the playout counts as drained by the clock after the grace."""
     playback, carrier = Playback(), Carrier(echoes=False)
-    playback.open(lane_with(("Short.", 0.5)))
+    playback.open(playout_with(("Short.", 0.5)))
     run(playback, carrier, 0.0, 0.5 + MARK_GRACE_S + 0.01)
     assert playback.drained
     assert playback.marks_lost
@@ -142,7 +142,7 @@ def test_lost_marks_fall_back_to_the_clock() -> None:
 
 def test_a_lost_mark_is_covered_by_the_next() -> None:
     playback = Playback()
-    playback.open(lane_with(("One.", 0.2), ("Two.", 0.2)))
+    playback.open(playout_with(("One.", 0.2), ("Two.", 0.2)))
     marks = []
     while not isinstance(item := playback.next_message(0.0), float):
         if isinstance(item, Mark):
@@ -183,7 +183,7 @@ def test_nothing_to_send_is_nothing_to_wait_for() -> None:
 
 def test_hanging_up_goes_before_waiting_audio() -> None:
     playback = Playback()
-    playback.open(lane_with(("Hello.", 1.0)))
+    playback.open(playout_with(("Hello.", 1.0)))
     playback.hang_up()
     assert playback.next_message(0.0) == Close()
 

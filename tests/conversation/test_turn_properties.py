@@ -10,7 +10,7 @@ The laws, by the names that their failures begin with (``turn_laws.py``, but for
 
 ==================  ==================================================================================================
 one-reply           at most one live reply; numbers count from 1 and are never reused
-dead-reply,         nothing of a reply after its cut or finish; its lane opens at most once, and never over a caller
+dead-reply,         nothing of a reply after its cut or finish; its playout queue opens at most once, and never over a caller
 open-once/-silent   who is speaking and may interrupt it
 user-edges,         edges alternate; agent edges carry the turn of their reply; turns count by one; token and audio once
 agent-edges,        per turn, in order, after their commit
@@ -19,7 +19,7 @@ once-per-turn, order
 waker               whatever waits has a deadline that wakes it
 words-once/-order   every final word is in the history exactly once, in order; a promoted interim is not doubled
 one-entry           the words of an unanswered entry stay when it is replaced
-heard-if-open       nothing is heard, and so entered in the history, of a reply whose lane was closed
+heard-if-open       nothing is heard, and so entered in the history, of a reply whose playout queue was closed
 no-zeno             a fired deadline leaves a later one
 end-once            EndCall exactly once, with the first reason, and nothing after it
 uninterruptible     no caller cuts a reply that may not be, nor the goodbye

@@ -406,7 +406,7 @@ def test_words_after_commit_join_new_turn() -> None:
     ],
 )
 def test_a_cough_before_the_answer_only_delays_it(found: list[tuple[float, Input]], opens: float) -> None:
-    """The lane stays closed until it is sure that there were no words: else they would be talked over."""
+    """The playout queue stays closed until it is sure that there were no words: else they would be talked over."""
     scene = Scene().asks()
     scene.then()
     scene.at(2.75, VoiceStarted(2.625)).at(2.875, AudioArrived(1)).at(3.5, VoiceEnded(3.25))

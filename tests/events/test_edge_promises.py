@@ -252,7 +252,7 @@ async def test_audio_out_precedes_speech_started_for_held_reply(
     call_simulator: CallSimulator,
     backend: Backend,
 ) -> None:
-    """They differ while a caller who may still go on keeps the reply in its lane."""
+    """They differ while a caller who may still go on keeps the reply in its playout queue."""
     agent = backend.agent_of(
         "Two rooms.", tts=ScriptedTTS(first_audio=0.0), llm=ScriptedLLM(["Two rooms."], first_token=0.1)
     )

@@ -73,7 +73,7 @@ SENT = {
 
 
 async def knocks(office: Office, sent: bytes, injection: Callable[[FaultyStream], None]) -> float:
-    """Knock at the door; return after how many seconds the connection was over."""
+    """Open a connection; return after how many seconds the connection was over."""
     ours, theirs = trio.testing.memory_stream_pair()
     line = FaultyStream(theirs)
     begun = trio.current_time()
@@ -96,10 +96,10 @@ async def knocks(office: Office, sent: bytes, injection: Callable[[FaultyStream]
     return trio.current_time() - begun
 
 
-async def beside_a_call(*strangers: tuple[bytes, Callable[[FaultyStream], None]]) -> tuple[list[object], list[float]]:
-    """Hold a call, and have strangers knock in the middle of it."""
+async def beside_a_call(*peers: tuple[bytes, Callable[[FaultyStream], None]]) -> tuple[list[object], list[float]]:
+    """Hold a call, and have unauthenticated peers connect in the middle of it."""
     office = Office()
-    took: list[float] = [float("inf")] * len(strangers)
+    took: list[float] = [float("inf")] * len(peers)
 
     async def knock(number: int, sent: bytes, injection: Callable[[FaultyStream], None]) -> None:
         took[number] = await knocks(office, sent, injection)
@@ -108,7 +108,7 @@ async def beside_a_call(*strangers: tuple[bytes, Callable[[FaultyStream], None]]
         healthy = await office.place(nursery, HEALTHY)
         nursery.start_soon(office.act, healthy)
         await trio.sleep(3.0)
-        for number, (sent, injection) in enumerate(strangers):
+        for number, (sent, injection) in enumerate(peers):
             nursery.start_soon(knock, number, sent, injection)
         await trio.sleep_until(ALL_OVER)
     assert healthy.findings() == []

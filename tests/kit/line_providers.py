@@ -206,10 +206,10 @@ class _Recognition(SpeechToTextSession):
                 return Transcript(self._provider.text(words) if words else "", final, number)
 
 
-# Minds ----------------------------------------------------------------------------------------------------------------
+# LLMs -----------------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
 class LineLLM(Line, LanguageModel):
-    """The mind."""
+    """The LLM."""
 
     @asynccontextmanager
     async def stream(self, messages: Sequence[Message], **options: Any) -> AsyncIterator[AsyncIterator[str]]:

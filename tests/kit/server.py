@@ -1,4 +1,4 @@
-"""A site to knock at: records what reaches it, and talks to it as a carrier or a stranger does."""
+"""A fake server of calls: records what reaches it, and talks to it as a carrier or an unauthenticated peer does."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ PUBLIC = "https://agent.example"
 CALLER, CALLEE = "+15551234567", "+15557654321"
 
 
-class CallServer:
+class FakeCallServer:
     """The application behind a site: answers every call by waiting for its stop, unless told otherwise."""
 
     def __init__(self, *, public_url: str = PUBLIC, limit: int = 1000) -> None:

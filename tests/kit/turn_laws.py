@@ -325,7 +325,7 @@ class Laws:
 
     def _do_ReportAgentStarted(self, action: actions.ReportAgentStarted) -> None:
         fate = self._alive(action)
-        assert fate.opened, "heard-if-open: heard with a closed lane"
+        assert fate.opened, "heard-if-open: heard with a closed playout queue"
         assert not fate.started, "agent-edges: started twice"
         assert action.turn in self.audio_turns, "order: speech started before audio"
         assert self.states[1] == "speaking", "state-told: started before the state"
@@ -341,7 +341,7 @@ class Laws:
     def _do_CutReply(self, action: actions.CutReply) -> None:
         fate = self._ends(action)
         assert action.opened == fate.opened, "open-once: the cut knows better"
-        assert action.reason != "amended" or not fate.opened, "amend: the lane was open"
+        assert action.reason != "amended" or not fate.opened, "amend: the playout queue was open"
         assert action.reason != "retracted" or not fate.started, "retract: it was heard"
         if action.reason in BY_CALLER:
             assert fate.interruptible, "uninterruptible: cut by the caller"

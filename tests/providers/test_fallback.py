@@ -47,7 +47,7 @@ async def hearing(stt: SpeechToText) -> str:
     return await SttBench(SpeechToText, lambda: stt).use(stt)
 
 
-# Minds ----------------------------------------------------------------------------------------------------------------
+# LLMs -----------------------------------------------------------------------------------------------------------------
 async def test_second_llm_answers_when_the_first_fails(autojump_clock: MockClock) -> None:
     """The second LLM answers when the first one fails."""
     assert await answer(Fallback(FAILING, WELL)) == "The second one answers."

@@ -218,7 +218,7 @@ def test_work_seconds_fall_back_to_thread_clock(monkeypatch: pytest.MonkeyPatch)
     assert before <= work_seconds() <= time.thread_time()
 
 
-# At the desk ----------------------------------------------------------------------------------------------------------
+# In a server --------------------------------------------------------------------------------------------------------
 @attrs.frozen
 class Load:
     """Measures what the test says, instead of the loop."""

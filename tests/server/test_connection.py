@@ -1,4 +1,4 @@
-"""The door over memory streams, in virtual time: who comes in, who is turned away, when, and that nobody else notices."""
+"""Connections over memory streams, in virtual time: who comes in, who is turned away, when, and that nobody else notices."""
 
 import logging
 
@@ -11,14 +11,14 @@ from patter_trio.errors import ConfigurationError, WireError
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES, connect
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.context import MAX_UNAUTHENTICATED_SOCKETS, ServerContext
-from tests.kit.server import CARRIER, CONNECTED, MEDIA, PUBLIC, STOP, CallServer, closing, dial, read_all, start
+from tests.kit.server import CARRIER, CONNECTED, MEDIA, PUBLIC, STOP, FakeCallServer, closing, dial, read_all, start
 
 CLOCK = trio.testing.MockClock
 
 
 async def test_stream_with_valid_token_is_answered_then_closed(autojump_clock: CLOCK) -> None:
     """A stream with the token of its call is answered and closed normally afterwards."""
-    call_server = CallServer()
+    call_server = FakeCallServer()
     call = call_server.announce()
     async with trio.open_nursery() as nursery:
         socket = await dial(call_server.open(nursery), CONNECTED, start("CA1", call.token), MEDIA, STOP)
@@ -47,7 +47,7 @@ async def test_stream_without_proof_closes_with_1008(
     messages: list[str | bytes], reason: str, autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A stream that does not prove its call closes with 1008 and its reason and leaves the call pending."""
-    call_server = CallServer()
+    call_server = FakeCallServer()
     token = call_server.announce().token
     async with trio.open_nursery() as nursery:
         sent = [m.replace("TOKEN", token) if isinstance(m, str) else m for m in messages]
@@ -63,7 +63,7 @@ async def test_stream_without_proof_closes_with_1008(
 
 async def test_foreign_used_and_expired_tokens_are_refused(autojump_clock: CLOCK) -> None:
     """The server refuses a token of another call, a used token and an expired token."""
-    call_server = CallServer()
+    call_server = FakeCallServer()
     one, other = call_server.announce("CA1"), call_server.announce("CA2")
 
     async def end_of(call_id: str, token: str) -> int:
@@ -80,7 +80,7 @@ async def test_foreign_used_and_expired_tokens_are_refused(autojump_clock: CLOCK
 
 
 async def test_silence_for_ever_is_closed_at_ten_seconds(autojump_clock: CLOCK) -> None:
-    call_server = CallServer()
+    call_server = FakeCallServer()
     async with trio.open_nursery() as nursery:
         await trio.sleep(3)
         socket = await dial(call_server.open(nursery), CONNECTED)
@@ -90,7 +90,7 @@ async def test_silence_for_ever_is_closed_at_ten_seconds(autojump_clock: CLOCK) 
 
 async def test_messages_without_start_do_not_extend_ten_seconds(autojump_clock: CLOCK) -> None:
     """Messages without a start do not extend the deadline of ten seconds."""
-    call_server = CallServer()
+    call_server = FakeCallServer()
     async with trio.open_nursery() as nursery:
         socket = await dial(call_server.open(nursery))
 
@@ -106,7 +106,7 @@ async def test_messages_without_start_do_not_extend_ten_seconds(autojump_clock: 
 
 
 async def test_an_oversized_message_closes_with_1009(autojump_clock: CLOCK) -> None:
-    call_server = CallServer()
+    call_server = FakeCallServer()
     async with trio.open_nursery() as nursery:
         socket = await dial(call_server.open(nursery), "x" * (MAX_MESSAGE_BYTES + 1))
         assert (await closing(socket))[0] == 1009
@@ -117,7 +117,7 @@ async def test_an_oversized_message_closes_with_1009(autojump_clock: CLOCK) -> N
 async def test_unfinished_head_is_closed_at_ten_seconds(sent: bytes, autojump_clock: CLOCK) -> None:
     """The server closes a connection with an unfinished HTTP head at ten seconds."""
     async with trio.open_nursery() as nursery:
-        stream = CallServer().open(nursery)
+        stream = FakeCallServer().open(nursery)
         await stream.send_all(sent)
         assert await read_all(stream) == b""
         assert trio.current_time() == 10
@@ -126,7 +126,7 @@ async def test_unfinished_head_is_closed_at_ten_seconds(sent: bytes, autojump_cl
 async def test_trickling_head_is_closed_at_ten_seconds(autojump_clock: CLOCK) -> None:
     """The server closes a connection whose HTTP head trickles in at ten seconds."""
     async with trio.open_nursery() as nursery:
-        stream = CallServer().open(nursery)
+        stream = FakeCallServer().open(nursery)
 
         async def trickle() -> None:
             for byte in b"GET /health HTTP/1.1\r\n" + b"X" * 1000:
@@ -144,7 +144,7 @@ async def test_trickling_head_is_closed_at_ten_seconds(autojump_clock: CLOCK) ->
 )
 async def test_who_leaves_within_the_head_leaves_nothing_behind(sent: bytes, autojump_clock: CLOCK) -> None:
     async with trio.open_nursery() as nursery:
-        stream = CallServer().open(nursery)
+        stream = FakeCallServer().open(nursery)
         await stream.send_all(sent)
         await stream.aclose()
     assert trio.current_time() == 0
@@ -152,7 +152,7 @@ async def test_who_leaves_within_the_head_leaves_nothing_behind(sent: bytes, aut
 
 async def test_a_head_without_end_is_told_431(autojump_clock: CLOCK) -> None:
     async with trio.open_nursery() as nursery:
-        stream = CallServer().open(nursery)
+        stream = FakeCallServer().open(nursery)
         await stream.send_all(b"GET /health HTTP/1.1\r\nX: " + b"x" * 20_000)
         assert (await read_all(stream)).startswith(b"HTTP/1.1 431 ")
 
@@ -163,7 +163,7 @@ async def test_non_http_request_gets_400_and_one_warning(
 ) -> None:
     """A request that is not HTTP gets status 400 and logs one line."""
     async with trio.open_nursery() as nursery:
-        stream = CallServer().open(nursery)
+        stream = FakeCallServer().open(nursery)
         await stream.send_all(sent)
         assert (await read_all(stream)).startswith(b"HTTP/1.1 400 ")
     assert [record.getMessage() for record in caplog.records] == ["connection closed: the request must be HTTP"]
@@ -173,17 +173,17 @@ async def test_connect_and_leave_logs_no_warning(autojump_clock: CLOCK, caplog: 
     """A client that connects and leaves, as a health check does, logs nothing."""
     caplog.set_level(logging.INFO)
     async with trio.open_nursery() as nursery:
-        stream = CallServer().open(nursery)
+        stream = FakeCallServer().open(nursery)
         await stream.aclose()
     assert caplog.records == []
 
 
 async def test_http_2_is_not_spoken(autojump_clock: CLOCK) -> None:
     async with trio.open_nursery() as nursery:
-        stream = CallServer().open(nursery)
+        stream = FakeCallServer().open(nursery)
         await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         assert await read_all(stream) == b""
-        stream = CallServer().open(nursery)
+        stream = FakeCallServer().open(nursery)
         await stream.send_all(
             b"GET /health HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
         )
@@ -194,12 +194,12 @@ async def test_http_2_is_not_spoken(autojump_clock: CLOCK) -> None:
 async def test_an_upgrade_anywhere_else_is_not_found(path: str, autojump_clock: CLOCK) -> None:
     async with trio.open_nursery() as nursery:
         with pytest.raises(WireError, match="404"):
-            await connect(CallServer().open(nursery), f"wss://agent.example{path}")
+            await connect(FakeCallServer().open(nursery), f"wss://agent.example{path}")
 
 
 async def test_signed_upgrade_is_accepted_and_forged_one_refused(autojump_clock: CLOCK) -> None:
     """The server accepts a signed upgrade and refuses one with a wrong or an empty signature."""
-    call_server = CallServer()
+    call_server = FakeCallServer()
     signature = CARRIER.sign("wss://agent.example/ws/twilio/stream/CA1", {})
     call = call_server.announce()
     async with trio.open_nursery() as nursery:
@@ -215,7 +215,7 @@ async def test_signed_upgrade_is_accepted_and_forged_one_refused(autojump_clock:
 
 async def test_unauthenticated_sockets_are_bounded_without_blocking_carrier(autojump_clock: CLOCK) -> None:
     """The server bounds unauthenticated sockets and still accepts the carrier's signed upgrade."""
-    call_server = CallServer()
+    call_server = FakeCallServer()
     signature = CARRIER.sign("wss://agent.example/ws/twilio/stream/CA1", {})
     async with trio.open_nursery() as nursery:
         sockets = [await dial(call_server.open(nursery)) for _ in range(MAX_UNAUTHENTICATED_SOCKETS)]
@@ -235,7 +235,7 @@ async def test_answering_bug_is_logged_and_spares_other_calls(
     autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A bug while answering closes its call with 1011, is logged, and does not affect another call."""
-    call_server = CallServer()
+    call_server = FakeCallServer()
     one, other = call_server.announce("CA1"), call_server.announce("CA2")
 
     async def talk(leg: MediaLeg) -> None:
@@ -260,7 +260,7 @@ async def test_answering_bug_is_logged_and_spares_other_calls(
 
 
 async def test_cancellation_passes_and_closes_the_stream(autojump_clock: CLOCK) -> None:
-    call_server = CallServer()
+    call_server = FakeCallServer()
     call = call_server.announce()
 
     async def talk(_: MediaLeg) -> None:
@@ -285,7 +285,7 @@ async def test_cancellation_passes_and_closes_the_stream(autojump_clock: CLOCK) 
 
 async def test_unread_upgrade_cannot_hold_the_server(autojump_clock: CLOCK) -> None:
     """A client that does not read its upgrade answer is disconnected at ten seconds."""
-    call_server = CallServer()
+    call_server = FakeCallServer()
     ours, theirs = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve_connection, call_server.context, ours)
@@ -300,7 +300,7 @@ async def test_unread_http_answer_is_abandoned(autojump_clock: CLOCK) -> None:
     """The server abandons a client that does not read its HTTP answer after five seconds."""
     ours, theirs = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_connection, CallServer().context, ours)
+        nursery.start_soon(serve_connection, FakeCallServer().context, ours)
         await theirs.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
     assert trio.current_time() == 5
 
@@ -308,7 +308,7 @@ async def test_unread_http_answer_is_abandoned(autojump_clock: CLOCK) -> None:
 async def test_incomplete_request_body_times_out_after_15_s(autojump_clock: CLOCK) -> None:
     """The server closes a connection whose request body stays incomplete for 15 seconds."""
     async with trio.open_nursery() as nursery:
-        stream = CallServer().open(nursery)
+        stream = FakeCallServer().open(nursery)
         await stream.send_all(b"POST /webhooks/twilio/voice HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
         await read_all(stream)
         assert trio.current_time() == 15
@@ -318,7 +318,7 @@ async def test_incomplete_request_body_times_out_after_15_s(autojump_clock: CLOC
 def test_invalid_public_url_raises_configuration_error(url: str) -> None:
     """An invalid public_url raises ConfigurationError."""
     with pytest.raises(ConfigurationError, match="public URL"):
-        CallServer(public_url=url)
+        FakeCallServer(public_url=url)
 
 
 @pytest.mark.parametrize(
@@ -330,6 +330,6 @@ def test_invalid_public_url_raises_configuration_error(url: str) -> None:
     ],
 )
 def test_the_stream_url_follows_the_public_url(public: str, stream: str) -> None:
-    context: ServerContext = CallServer(public_url=public).context
+    context: ServerContext = FakeCallServer(public_url=public).context
     assert context.stream_url("CA1") == stream
     assert context.stream_url("../x?y").endswith("/ws/twilio/stream/..%2Fx%3Fy")

@@ -23,7 +23,7 @@ from patter_trio.net.websocket import SocketClosed, connect
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 from patter_trio.server.pending import PendingCall
 from patter_trio.server.webhooks import MAX_BODY_BYTES, Application
-from tests.kit.server import CALLEE, CALLER, CARRIER, MEDIA, STOP, CallServer, closing, read_all, start
+from tests.kit.server import CALLEE, CALLER, CARRIER, MEDIA, STOP, FakeCallServer, closing, read_all, start
 
 FORM = {"CallSid": "CA1", "AccountSid": "AC1", "From": CALLER, "To": CALLEE, "Direction": "inbound", "Empty": ""}
 VOICE, STATUS = "/webhooks/twilio/voice", "/webhooks/twilio/status"
@@ -33,7 +33,7 @@ Dial = Callable[[], Awaitable[trio.SocketStream]]
 
 
 @asynccontextmanager
-async def serving(call_server: CallServer) -> AsyncIterator[tuple[httpx.AsyncClient, Dial]]:
+async def serving(call_server: FakeCallServer) -> AsyncIterator[tuple[httpx.AsyncClient, Dial]]:
     """Serve a site on a loopback port; a client for it, and a way to open further connections."""
     listeners = await open_listeners("127.0.0.1", 0)
     host, port = listening_address(listeners)
@@ -65,14 +65,14 @@ def busy(response: httpx.Response) -> bool:
 
 
 async def test_health_is_open_to_everyone() -> None:
-    async with serving(CallServer()) as (client, _):
+    async with serving(FakeCallServer()) as (client, _):
         response = await client.get("/health")
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
     assert response.headers["content-type"] == "application/json"
 
 
 async def test_a_whole_call_from_webhook_to_stop() -> None:
-    call_server = CallServer()
+    call_server = FakeCallServer()
     async with serving(call_server) as (client, dial):
         answer = await post(client, VOICE + "?menu=lunch&empty=", FORM)
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/xml; charset=utf-8")
@@ -92,7 +92,7 @@ async def test_a_whole_call_from_webhook_to_stop() -> None:
 
 @pytest.mark.parametrize("path", [VOICE, STATUS])
 async def test_unsigned_and_wrongly_signed_webhooks_are_403(path: str, caplog: pytest.LogCaptureFixture) -> None:
-    call_server = CallServer()
+    call_server = FakeCallServer()
     good = CARRIER.sign(f"https://agent.example{path}", FORM)
     async with serving(call_server) as (client, _):
         assert (await client.post(path, data=FORM)).status_code == 403
@@ -109,7 +109,7 @@ async def test_unsigned_and_wrongly_signed_webhooks_are_403(path: str, caplog: p
 
 @pytest.mark.parametrize("missing", ["CallSid", "From", "To"])
 async def test_a_call_without_its_fields_is_400(missing: str) -> None:
-    call_server = CallServer()
+    call_server = FakeCallServer()
     async with serving(call_server) as (client, _):
         form = {name: value for name, value in FORM.items() if name != missing}
         assert (await post(client, VOICE, form)).status_code == 400
@@ -117,7 +117,7 @@ async def test_a_call_without_its_fields_is_400(missing: str) -> None:
 
 
 async def test_a_form_that_is_none_is_400() -> None:
-    async with serving(CallServer()) as (client, _):
+    async with serving(FakeCallServer()) as (client, _):
         headers = {"content-type": "application/x-www-form-urlencoded"}
         for body in (b"CallSid=\xff", b"CallSid=%ff", b"a=1&" * 1000):
             assert (await client.post(VOICE, content=body, headers=headers)).status_code == 400
@@ -130,21 +130,21 @@ async def test_a_signed_body_of_another_kind_is_400() -> None:
         "X-Twilio-Signature": CARRIER.sign(f"https://agent.example{path}", body),
         "content-type": "application/json",
     }
-    async with serving(CallServer()) as (client, _):
+    async with serving(FakeCallServer()) as (client, _):
         assert (await client.post(path, content=body, headers=headers)).status_code == 400
         assert (await client.post(path, content=body + b" ", headers=headers)).status_code == 403
 
 
 async def test_oversized_webhook_body_gets_a_413_answer() -> None:
     """The server answers 413 to an oversized body, and the client receives that answer."""
-    call_server = CallServer()
+    call_server = FakeCallServer()
     async with serving(call_server) as (client, _):
         assert (await post(client, VOICE, FORM | {"X": "x" * MAX_BODY_BYTES})).status_code == 413
         assert (await post(client, VOICE, FORM | {"X": "x" * (MAX_BODY_BYTES - 1000)})).status_code == 200
 
 
 async def test_unknown_paths_and_methods() -> None:
-    async with serving(CallServer()) as (client, _):
+    async with serving(FakeCallServer()) as (client, _):
         assert (await client.get("/")).status_code == 404
         assert (await client.post("/webhooks/telnyx/voice")).status_code == 404
         assert (await client.get("/ws/twilio/stream/CA1")).status_code == 404
@@ -154,7 +154,7 @@ async def test_unknown_paths_and_methods() -> None:
 
 async def test_full_server_answers_busy_to_new_calls_only() -> None:
     """A full server answers busy to new calls and still accepts a call that it has already announced."""
-    call_server = CallServer(limit=2)
+    call_server = FakeCallServer(limit=2)
     async with serving(call_server) as (client, _):
         assert not busy(await post(client, VOICE, FORM))
         call_server.room = False
@@ -168,7 +168,7 @@ async def test_full_server_answers_busy_to_new_calls_only() -> None:
 
 async def test_retried_webhook_announces_once_with_newest_token() -> None:
     """A retried webhook announces its call once, and only the newest token is valid."""
-    call_server = CallServer()
+    call_server = FakeCallServer()
     async with serving(call_server) as (client, dial):
         url, first = stream_of((await post(client, VOICE, FORM)).text)
         _, second = stream_of((await post(client, VOICE, FORM)).text)
@@ -185,8 +185,8 @@ async def test_retried_webhook_announces_once_with_newest_token() -> None:
 
 async def test_webhook_bug_answers_500_and_server_survives(caplog: pytest.LogCaptureFixture) -> None:
     """A bug in webhook handling produces a 500 answer, and the server keeps running."""
-    call_server = CallServer()
-    broken = CallServer()
+    call_server = FakeCallServer()
+    broken = FakeCallServer()
 
     def incoming(_: PendingCall) -> None:
         raise ZeroDivisionError("a bug")
@@ -200,7 +200,7 @@ async def test_webhook_bug_answers_500_and_server_survives(caplog: pytest.LogCap
 
 async def test_server_takes_one_request_per_connection() -> None:
     """The server answers one request per connection, so an upgrade cannot follow a webhook on it."""
-    async with serving(CallServer()) as (_, dial):
+    async with serving(FakeCallServer()) as (_, dial):
         stream = await dial()
         body = urlencode(FORM).encode()
         signature = CARRIER.sign(f"https://agent.example{VOICE}", FORM)
@@ -218,7 +218,7 @@ async def test_server_takes_one_request_per_connection() -> None:
 
 async def test_tcp_reset_in_any_phase_ends_one_connection(caplog: pytest.LogCaptureFixture) -> None:
     """A TCP reset in any phase ends that connection and no other."""
-    call_server = CallServer()
+    call_server = FakeCallServer()
     here, left = trio.Event(), trio.Event()
 
     async def talk(leg: MediaLeg) -> None:
@@ -280,7 +280,7 @@ def test_canary_of_hypercorns_connection_handler() -> None:
 
 async def test_http_works_over_memory_streams(autojump_clock: trio.testing.MockClock) -> None:
     async with trio.open_nursery() as nursery:
-        stream = CallServer().open(nursery)
+        stream = FakeCallServer().open(nursery)
         await stream.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
         answer = await read_all(stream)
         await stream.aclose()
@@ -293,7 +293,7 @@ async def test_lingering_http_client_is_closed_after_half_second(
 ) -> None:
     """The server closes a keep-alive client half a second after its answer."""
     async with trio.open_nursery() as nursery:
-        stream = CallServer().open(nursery)
+        stream = FakeCallServer().open(nursery)
         await stream.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n")
         assert (await read_all(stream)).startswith(b"HTTP/1.1 200 ")
         assert trio.current_time() == 0
@@ -306,6 +306,6 @@ async def test_the_application_serves_nothing_but_http(autojump_clock: trio.test
     async def unused(*_: object) -> Any:
         raise AssertionError
 
-    await Application(CallServer().context)(
+    await Application(FakeCallServer().context)(
         {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, unused, unused
     )

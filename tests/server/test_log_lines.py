@@ -173,9 +173,9 @@ async def broken_server() -> None:
 KINDS: dict[str, Kind] = {
     "well": partial(a_call),
     "hang-up": partial(a_call, lambda carrier: carrier.hang_up()),
-    "mind fails": partial(a_call, llm=ScriptedLLM(quoting)),
-    "mind has a bug": partial(a_call, llm=ScriptedLLM(bug)),
-    "mind hangs": partial(a_call, llm=ScriptedLLM(["Yes."], hang_after=0)),
+    "llm fails": partial(a_call, llm=ScriptedLLM(quoting)),
+    "llm has a bug": partial(a_call, llm=ScriptedLLM(bug)),
+    "llm hangs": partial(a_call, llm=ScriptedLLM(["Yes."], hang_after=0)),
     "voice fails": partial(a_call, tts=ScriptedTTS(fail_after=0)),
     "no voice": partial(a_call, tts=ScriptedTTS(fail_to_open=True)),
     "recogniser fails": partial(a_call, stt=ScriptedSTT(fail_at=0.5)),

@@ -1,4 +1,4 @@
-"""The front desk: calls from their announcement to their end, in virtual time."""
+"""A server of calls: calls from their announcement to their end, in virtual time."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +25,7 @@ PUBLIC = "http://agent.test"
 
 @attrs.define
 class Office:
-    """A desk, and connections to it."""
+    """A server of calls, and connections to it."""
 
     call_server: CallServer
     nursery: trio.Nursery

@@ -1,4 +1,4 @@
-"""on_message, the application's own mind: in each of its forms, and with everything that it may do wrong."""
+"""on_message, the application's own responder: in each of its forms, and with everything that it may do wrong."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -33,17 +33,17 @@ async def generator(event: dict[str, Any]) -> AsyncIterator[str]:
         yield word
 
 
-class CallServer:
+class Hotel:
     async def __call__(self, event: dict[str, Any]) -> str:
         return plain(event)
 
     def __repr__(self) -> str:
-        return "<Desk of Miller>"
+        return "<Hotel Miller>"
 
 
 @pytest.mark.parametrize(
     ("on_message", "model"),
-    [(coroutine, "coroutine"), (plain, "plain"), (generator, "generator"), (CallServer(), "<Desk of Miller>")],
+    [(coroutine, "coroutine"), (plain, "plain"), (generator, "generator"), (Hotel(), "<Hotel Miller>")],
 )
 async def test_it_may_be_any_kind_of_function(call_simulator: CallSimulator, on_message: Any, model: str) -> None:
     async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:

@@ -1,4 +1,4 @@
-"""Whole calls whose mind is OpenAILLM, against a server that speaks the vendor's protocol over loopback."""
+"""Whole calls with OpenAILLM, against a server that speaks the vendor's protocol over loopback."""
 
 from typing import Any
 
