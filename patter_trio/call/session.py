@@ -412,7 +412,7 @@ class CallSession:
                     self._leg.start(leg)
                     try:
                         await self._converse()
-                    except* Exception as bugs:  # noqa: BLE001
+                    except* Exception as bugs:  # noqa: BLE001 (a bug ends its own call only)
                         self._record_bug(bugs)
                         # Inside the leg's nursery: reader and writer still run and send the apology.
                         await self._apologise()
