@@ -48,6 +48,7 @@ def hosts_of(given: object) -> frozenset[str]:
     Raises:
         ConfigurationError: the value is not a list of names, or one of them is a URL or has a port.
     """
+    # A text is iterable, too: "localhost" would become nine hosts of one letter.
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise ConfigurationError(f'{PRIVATE_HOSTS_OPTION} must be a list of names such as ["localhost"], got {given!r}')
     return frozenset(_host(name) for name in given)
@@ -56,6 +57,8 @@ def hosts_of(given: object) -> frozenset[str]:
 def _host(name: object) -> str:
     import httpx
 
+    # Refused before httpx reads it: it would take a part of such a text for a port or a path, and the rest for the
+    # host.
     if isinstance(name, str) and not any(character in "/@?#*%" or character.isspace() for character in name):
         try:
             url = httpx.URL(scheme="http", host=name.removeprefix("[").removesuffix("]"))
@@ -83,6 +86,8 @@ class Guard:
         host = host_of(url)
         if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
             self.judge(host, ["127.0.0.1"])
+        # Only what must be a number is judged as one: an address with a letter in it, such as 0x7f.1, goes to the
+        # resolver and is judged by what comes back.
         elif host.replace(".", "").isdigit() or ":" in host:
             self.judge(host, [host])
 
@@ -92,6 +97,7 @@ class Guard:
         Raises:
             AddressRefused: one of them is refused.
         """
+        # Before the addresses: the name was allowed on purpose, whatever it resolves to.
         if host.lower().rstrip(".") in self.allowed:
             return
         for address in addresses:

@@ -47,9 +47,11 @@ _V6: Final = tuple(
         ("3fff::/20", "reserved"),
     )
 )
+# All global unicast addresses that IANA has assigned so far are in it.
 _IN_USE: Final = IPv6Network("2000::/3")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _6TO4: Final = IPv6Network("2002::/16")
+# With and without the bit for "globally unique" (RFC 5214, section 6.1).
 _ISATAP: Final = (0x0000_5EFE, 0x0200_5EFE)
 """Upper halves of interface identifiers whose lower half is an IPv4 address."""
 
@@ -62,6 +64,7 @@ def refusal(address: str) -> str:
     """
     try:
         found = ip_address(address)
+    # A resolver returns only addresses; nothing else can be judged, so it is refused.
     except ValueError:
         return "not an address"
     return _refusal_v4(found) if isinstance(found, IPv4Address) else _refusal_v6(found)
@@ -73,8 +76,10 @@ def _refusal_v4(address: IPv4Address) -> str:
 
 def _refusal_v6(address: IPv6Address) -> str:
     wrapped = _wrapped(address)
+    # The wrapped address first: its packets leave the IPv6 network for it.
     if wrapped is not None and (kind := _refusal_v4(wrapped)):
         return f"{kind}, within IPv6"
+    # Public, although ::ffff:0:0/96 and 64:ff9b::/96 are outside the space in use.
     if address.ipv4_mapped is not None or address in _NAT64:
         return ""
     return next((kind for network, kind in _V6 if address in network), "" if address in _IN_USE else "reserved")
@@ -83,6 +88,7 @@ def _refusal_v6(address: IPv6Address) -> str:
 def _wrapped(address: IPv6Address) -> IPv4Address | None:
     """Return the IPv4 address that packets to this address are for, if the address shows it."""
     bits = int(address)
+    # NAT64 and mapped addresses have it in the last 32 bits, 6to4 behind its 16 bits of prefix.
     if address.ipv4_mapped is not None or address in _NAT64 or (bits >> 32) & 0xFFFF_FFFF in _ISATAP:
         return IPv4Address(bits & 0xFFFF_FFFF)
     return IPv4Address((bits >> 80) & 0xFFFF_FFFF) if address in _6TO4 else None

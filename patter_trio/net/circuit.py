@@ -18,11 +18,14 @@ from typing import Final
 
 import attrs
 
+# Judged: with three, a single failing call of a tool would already count as an outage.
 MAX_FAILURES: Final = 5
 """Failures in a row that open the circuit: with a tool that tries three times, its second failing call in a row."""
 OPEN_CIRCUIT_S: Final = 30.0
 """Seconds that the circuit stays open: a restart or a deployment takes about that long, and a conversation has moved on
 by then."""
+# Judged: far more than the servers of one application, and some hundred kilobytes. A URL in which a model writes the
+# host must not fill memory.
 MAX_REMEMBERED_SERVERS: Final = 1024
 """Most servers whose failures are remembered; beyond that, the server with the oldest last request is forgotten."""
 
@@ -57,6 +60,7 @@ class Permit:
         over, self._over = self._over, True
         if not over:
             self._circuit.pending -= 1
+            # A trial's end gives the place free, however it ended: a cancelled one must not block the circuit for ever.
             self._circuit.trying &= not self._is_trial
         return not over
 
@@ -89,6 +93,7 @@ class Circuits:
             del self._circuits[next(iter(self._circuits))]
         self._circuits[server] = circuit
         is_trial = circuit.failures >= MAX_FAILURES
+        # One trial at a time: a server that has just come back must not get all calls at once.
         if is_trial and (circuit.trying or now < circuit.until):
             return None
         circuit.trying |= is_trial

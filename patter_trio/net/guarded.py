@@ -43,11 +43,13 @@ class GuardedNetwork(Network):
             httpcore.ConnectTimeout: the lookup and the connection took too long.
         """
         try:
+            # One limit for the lookup and all attempts together; httpcore gives the one for connecting.
             with trio.fail_after(math.inf if timeout is None else timeout):
                 addresses = await _looked_up(host, port)
                 # Judged between lookup and connection, without another lookup that could give another answer.
                 self._guard.judge(host, addresses)
                 return await self._first_of(addresses, port, local_address, socket_options)
+        # The type of a backend's time-out: the connection pool expects it, and ``net/http.py`` translates it.
         except trio.TooSlowError as error:
             raise httpcore.ConnectTimeout from error
 
@@ -64,6 +66,7 @@ class GuardedNetwork(Network):
                     address, port, local_address=local_address, socket_options=socket_options
                 )
             except httpcore.ConnectError as error:
+                # ``failed`` only wakes the loop below; whether anything was opened is read from ``opened``.
                 errors.append(error)
                 failed.set()
             else:
@@ -84,6 +87,7 @@ class GuardedNetwork(Network):
             await _close(opened)
             raise
         if not opened:
+            # The first error: that of the address which the resolver prefers.
             raise errors[0]
         # Two addresses may have answered in the same moment; the first one wins.
         await _close(opened[1:])
@@ -102,8 +106,10 @@ async def _looked_up(host: str, port: int) -> list[str]:
     try:
         with clock_held():  # trio looks names up in a thread: virtual time must not jump
             found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+    # ``UnicodeError``: a name that IDNA cannot encode.
     except (OSError, UnicodeError) as error:
         raise httpcore.ConnectError(str(error)) from error
+    # Each address once, in the resolver's order, which is the order of preference (RFC 6724).
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 

@@ -50,13 +50,17 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S: Final = 5.0
 """Seconds that opening a connection may take, TLS included: two of TCP's retransmissions."""
+# Judged: httpcore waits for no peer when it closes a connection, so this is time for closing a hundred sockets. It adds
+# to the end of a cancelled server.
 CLOSE_TIMEOUT_S: Final = 0.2
 """Seconds that closing the client may take."""
 REDIRECT_STATUSES: Final = range(300, 400)
 FAILURE_STATUSES: Final = range(400, 600)
 
+# Judged: vendors explain an error in a few hundred bytes of JSON. The bound is for a proxy's HTML page.
 MAX_EXPLANATION_BYTES: Final = 16384
 """Most bytes of an error's body that are read for its explanation."""
+# Judged: the caller waits in silence meanwhile, and the reason only makes a log line better.
 EXPLANATION_TIMEOUT_S: Final = 1.0
 """Seconds that reading the explanation may take."""
 
@@ -93,6 +97,7 @@ def origin_of(url: str) -> str:
 
 
 def reason_of(error: BaseException) -> str:
+    # The context, too: not every layer raises ``from`` the failure that it wraps.
     """Return an error's text, or that of its cause: exceptions that wrap a TLS failure have an empty text."""
     cause: BaseException | None = error
     while cause is not None and not str(cause):
@@ -109,6 +114,7 @@ def check_url(url: str) -> None:
     """
     import httpx
 
+    # httpx's own parser, because it is the one that will read the URL: urllib's accepts URLs that httpx refuses.
     try:
         httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -126,6 +132,8 @@ def tls_context() -> SSLContext:
     return httpx.create_ssl_context()
 
 
+# A context variable, because the filter below runs in the task that logs: the application may use httpx in other tasks
+# at the same moment.
 _asking: ContextVar[bool] = ContextVar("patter_trio_http_asking", default=False)
 
 
@@ -188,6 +196,8 @@ class _Pieces:
         return self
 
     async def __anext__(self) -> bytes:
+        # Refused rather than decoded: the limit below counts bytes on the wire, and a few of those can inflate to any
+        # size. Checked here, not at the head: an error's body goes the same way.
         if self._encoding != "identity":
             raise ProviderError(f"{self._who} must not compress its answer, got {self._encoding[:40]}")
         # The same as ``_translated``, inlined: each token of an LLM passes here.
@@ -196,8 +206,11 @@ class _Pieces:
                 piece = await anext(self._raw)
             except _foreign() as error:
                 raise _ours(self._who, error) from error
+        # The scope's own flag, not an exception: a cancellation from outside, such as a barge-in, passes through as it
+        # is.
         if scope.cancelled_caught:
             raise _late(self._who, self._piece_timeout)
+        # Checked after each piece: the length that an answer announces is a claim, and chunked answers announce none.
         self._size += len(piece)
         if self._size > self._max_bytes:
             raise ProviderError(f"the answer of {self._who} must have at most {self._max_bytes} bytes")
@@ -213,6 +226,7 @@ class _Pieces:
 
         # Cancelled from the start: the read ends at its first checkpoint and never waits for the peer.
         with trio.CancelScope() as scope, suppress(*BROKEN_CONNECTION_ERRORS, StreamError):
+            # No shield is needed: nothing here waits.
             scope.cancel(reason="the rest of the answer is not wanted")
             async for _ in self._raw:
                 pass
@@ -228,6 +242,7 @@ class _Shared:
     client: "httpx.AsyncClient | None" = None
 
     def open(self) -> "httpx.AsyncClient":
+        # On first use: building the TLS context takes 20 ms, and many phones have no vendor over HTTP.
         if self.client is None:
             from patter_trio.net.httpx_client import new_client
 
@@ -238,6 +253,8 @@ class _Shared:
         return self.client
 
 
+# Per trio run, not per process: connections belong to the run that opened them, and tests start one run each. Keyed by
+# guard: pools are not shared between guards, because an open connection is not judged again.
 _shared: Final = trio.lowlevel.RunVar[dict[tuple[Guard | None, bool], _Shared]]("patter_trio_http")
 
 
@@ -290,11 +307,14 @@ class Client:
         # Marks the log records of this task, so that the filter hides only our own URLs.
         token = _asking.set(True)
         try:
+            # One deadline for connecting, sending and the head: a caller notices the sum. httpx's own timeouts are for
+            # each phase apart, and a server that sends its head byte by byte would never exceed one.
             with _translated(who, head_timeout):
                 request = client.build_request(method, url, content=content, headers=dict(headers or {}))
                 request.stream = Body(content)
                 response = await client.send(request, stream=True)
         finally:
+            # Before the yield: the variable must not stay set while the block's own code runs.
             _asking.reset(token)
         try:
             if not any_status:
@@ -306,6 +326,7 @@ class Client:
             finally:
                 await answer.pieces().abandon()
         finally:
+            # httpcore shields this itself, and a connection whose answer was not read to its end is closed, not kept.
             await response.aclose()
 
     async def fetch(
@@ -322,6 +343,7 @@ class Client:
 
         The other arguments and the errors are those of :meth:`stream`.
         """
+        # This deadline is for the head and the body together; the one of ``stream`` would start anew for each piece.
         with _translated(origin_of(url), head_timeout):
             async with self.stream(
                 method, url, content=content, headers=headers, head_timeout=math.inf, max_bytes=max_bytes
@@ -346,6 +368,8 @@ class Client:
                 response = await client.send(client.build_request("HEAD", url))
                 await response.aclose()
         except ProviderError:
+            # Swallowed: the request that matters follows, meets the same failure, and reports it where somebody is
+            # affected.
             return False
         finally:
             _asking.reset(token)
@@ -365,6 +389,7 @@ async def shared_client(guard: Guard | None = None, *, direct: bool = False) -> 
 
     mask_logs()
     clients: dict[tuple[Guard | None, bool], _Shared] = run_local(_shared, dict)
+    # No await between look-up and count: the last user that leaves at this moment cannot close the client in between.
     shared = clients.setdefault((guard, direct), _Shared(guard, direct))
     shared.users += 1
     try:
@@ -372,6 +397,7 @@ async def shared_client(guard: Guard | None = None, *, direct: bool = False) -> 
     finally:
         shared.users -= 1
         if not shared.users:
+            # Before the await below: a user that comes while it closes gets a new client, not one that is half closed.
             del clients[guard, direct]
             if shared.client is not None:
                 # Shielded, so that a cancelled server still closes its connections; bounded, so that it ends soon.
@@ -395,13 +421,17 @@ async def _check_status(who: str, response: "httpx.Response", explain: Explain |
 
 async def _explanation(who: str, response: "httpx.Response") -> bytes:
     """Return the beginning of a refusal's body; empty if it does not come in time, or breaks off."""
+    # A reader of its own, with a limit of its own: ``stream``'s limits are for the answer that was asked for.
     pieces = _Pieces(response, who, max_bytes=MAX_EXPLANATION_BYTES, piece_timeout=EXPLANATION_TIMEOUT_S)
     body = b""
     try:
+        # Around all pieces: the deadline for each piece alone would admit a server that sends one byte a second.
         with trio.move_on_after(EXPLANATION_TIMEOUT_S):
             async for piece in pieces:
                 body += piece
             return body
+    # The status is known, and the caller reports it. A refusal that breaks off must not be reported as a broken
+    # connection.
     except ProviderError:
         pass
     # Late, broken or too long: end the body like any other that is not read to its end.
@@ -409,6 +439,7 @@ async def _explanation(who: str, response: "httpx.Response") -> bytes:
     return b""
 
 
+# A function, because naming httpx's types at the top would import httpx.
 def _foreign() -> tuple[type[Exception], ...]:
     """Return the exception types of httpx and httpcore. An ``except`` clause evaluates this only for an exception."""
     from patter_trio.net.httpx_client import REQUEST_ERRORS
@@ -422,6 +453,7 @@ def _translated(who: str, seconds: float) -> Iterator[None]:
     try:
         with trio.fail_after(seconds):
             yield
+    # Only the deadline above raises this type; httpx has types of its own for time-outs.
     except trio.TooSlowError as error:
         raise _late(who, seconds) from error
     except _foreign() as error:
@@ -436,8 +468,10 @@ def _ours(who: str, error: Exception) -> ProviderError:
     """Return an error of httpx, or of a layer below it, as one of this package's errors."""
     from patter_trio.net.httpx_client import CONNECT_ERRORS, TIMEOUT_ERRORS
 
+    # The only time-out that httpx has is that of connecting: ``new_client`` sets the others to None.
     if isinstance(error, TIMEOUT_ERRORS):
         return ProviderTimeout(f"{who} could not be reached within {CONNECT_TIMEOUT_S:g} s")
     if isinstance(error, CONNECT_ERRORS):
         return Unreachable(f"{who} could not be reached: {reason_of(error)}")
+    # All others: the request was sent, or a part of it, so that the server may have acted on it.
     return ConnectionBroke(f"the connection to {who} broke: {type(error).__name__}: {reason_of(error)}")

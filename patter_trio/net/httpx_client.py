@@ -14,8 +14,10 @@ import httpx
 from patter_trio.net.address_guard import Guard
 from patter_trio.net.guarded import GuardedTransport
 
+# Judged. httpx's default of 5 s would close the connection while the caller speaks.
 KEEP_ALIVE_S: Final = 60.0
 """Seconds that an idle connection is kept: longer than a turn of a conversation."""
+# Judged. The size is not a bound for requests: it only says how many connections are kept warm.
 MAX_IDLE_CONNECTIONS: Final = 100
 """Most idle connections that are kept: one for each call that is being answered at the same moment."""
 
@@ -39,11 +41,16 @@ def new_client(guard: Guard | None, *, direct: bool, tls: SSLContext, connect_ti
     return httpx.AsyncClient(
         verify=tls,
         http1=True,
+        # httpcore's HTTP/2 does not tell the server that an answer is abandoned (``net/http.py``).
         http2=False,
         transport=transport,  # a custom transport makes httpx ignore the environment's proxies
+        # ``trust_env`` would also read a password from ``.netrc``; a direct client is for the application's own
+        # servers.
         trust_env=not direct,
         follow_redirects=False,
+        # A policy without domains stores nothing: httpx has no switch for cookies.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        # Identity: the limits count bytes on the wire (``net/http.py``).
         headers={"Accept-Encoding": "identity", "User-Agent": "patter-trio"},
         timeout=httpx.Timeout(None, connect=connect_timeout),  # the shared client has its own deadlines for the rest
         limits=httpx.Limits(max_connections=None, **pool),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 """Default ports of proxies by scheme."""
+# Any 2xx opens the tunnel (RFC 9110, section 9.3.6).
 OK_STATUSES: Final = range(200, 300)
 MAX_CREDENTIAL_BYTES: Final = 255
 """Longest user name or password that SOCKS can carry: one byte holds the length (RFC 1929)."""
@@ -58,8 +59,10 @@ def choose_proxy(url: str, settings: Mapping[str, str]) -> str | None:
     """
     import httpx
 
+    # The settings are named after HTTP's schemes: there is no WSS_PROXY.
     scheme, _, rest = url.partition("://")
     target = httpx.URL(f"{_HTTP_SCHEMES.get(scheme, scheme)}://{rest}")
+    # Both are read before the list: an entry may switch off one of them and leave the other.
     proxies = {name: settings.get(name, "") for name in (target.scheme, "all")}
     for entry in filter(None, (entry.strip() for entry in settings.get("no", "").split(","))):
         if entry == "*":
@@ -71,6 +74,7 @@ def choose_proxy(url: str, settings: Mapping[str, str]) -> str | None:
             proxies[pattern.scheme] = ""
         elif _covers(pattern, target):
             return None
+    # The scheme's own setting first, as in httpx and in curl.
     proxy = proxies[target.scheme] or proxies["all"]
     if not proxy:
         return None
@@ -83,9 +87,11 @@ def _pattern(entry: str) -> "httpx.URL":
 
     if "://" in entry:
         text = entry
+    # As in httpx, a network such as 10.0.0.0/8 covers only its first address: the mask becomes the path of the URL.
     elif (version := _ip_version(entry.partition("/")[0])) is not None:
         text = f"all://[{entry}]" if version == 6 else f"all://{entry}"  # noqa: PLR2004 (IPv6)
     else:
+        # ``*`` in front: "example.com" covers its subdomains, too.
         text = f"all://{entry}" if entry.lower() == "localhost" else f"all://*{entry}"
     try:
         return httpx.URL(text)
@@ -107,6 +113,7 @@ def _covers(pattern: "httpx.URL", asked: "httpx.URL") -> bool:
     if host == "*":
         return True
     if host.startswith("*."):
+        # This is how an entry ".example.com" arrives: it covers the subdomains, but not example.com itself.
         return re.fullmatch(f".+\\.{re.escape(host[2:])}", asked.host) is not None
     if host.startswith("*"):
         return asked.host == host[1:] or asked.host.endswith(f".{host[1:]}")
@@ -142,6 +149,7 @@ async def open_tunnel(proxy: str, host: str, port: int, context: SSLContext) -> 
             if url.scheme == "https":
                 stream = trio.SSLStream(stream, context, server_hostname=url.host, https_compatible=True)
             await speak(stream, url, host, port, who)
+        # Also for ``Cancelled``: the caller never sees the stream, so it must be closed here.
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
@@ -153,6 +161,7 @@ def _named(who: str) -> Iterator[None]:
     """Attribute failures of the block to the proxy, so that nobody looks for them at the vendor."""
     try:
         yield
+    # ``BrokenResourceError`` is not an ``OSError``: it comes from TLS to the proxy, and from a connection that ended early.
     except (OSError, trio.BrokenResourceError) as error:
         raise ProviderError(f"{who} could not be reached: {reason_of(error)}") from error
     except WireError as error:
@@ -165,12 +174,15 @@ def basic_credentials(user: str, password: str) -> str:
 
 
 async def _request_tunnel(stream: trio.abc.Stream, proxy: "httpx.URL", host: str, port: int, who: str) -> None:
+    # IDNA, because CONNECT and the ``Host`` header are ASCII. A host in ASCII passes as it is: an address has no IDNA
+    # form.
     name = host.encode("idna").decode() if not host.isascii() else host
     authority = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
     lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}", "User-Agent: patter-trio"]
     if proxy.username or proxy.password:
         lines.append(f"Proxy-Authorization: {basic_credentials(proxy.username, proxy.password)}")
     await stream.send_all("\r\n".join([*lines, "", ""]).encode("ascii"))
+    # WARNING: not one byte more than the head may be taken: what follows belongs to the server.
     head = await receive_head(stream)
     if head.status not in OK_STATUSES:
         raise ProviderError(f"{who} refused the tunnel to {authority}: status {head.status}")
@@ -185,6 +197,7 @@ async def _request_socks(stream: trio.abc.Stream, proxy: "httpx.URL", host: str,
     except ModuleNotFoundError as error:
         raise ProviderError(f"{who} needs the package socksio: pip install 'patter-trio[socks]'") from error
     user, password = proxy.username.encode(), proxy.password.encode()
+    # Checked here: socksio would write a wrong length byte, and the proxy would answer with an error that misleads.
     if max(len(user), len(password)) > MAX_CREDENTIAL_BYTES:
         raise ProviderError(f"{who} must have a user name and password of {MAX_CREDENTIAL_BYTES} bytes at most")
     wanted = socks5.SOCKS5AuthMethod.USERNAME_PASSWORD if user else socks5.SOCKS5AuthMethod.NO_AUTH_REQUIRED
@@ -192,12 +205,14 @@ async def _request_socks(stream: trio.abc.Stream, proxy: "httpx.URL", host: str,
     try:
         await stream.send_all(socks5.SOCKS5AuthMethodsRequest([wanted]).dumps())
         offer = socks5.SOCKS5AuthReply.loads(await _receive_exactly(stream, 2))
+        # One method was offered, so an answer with another means that the proxy accepts none.
         if offer.method != wanted:
             raise ProviderError(f"{who} does not accept {'this user name' if user else 'clients without a user name'}")
         if user:
             await stream.send_all(socks5.SOCKS5UsernamePasswordRequest(user, password).dumps())
             if not socks5.SOCKS5UsernamePasswordReply.loads(await _receive_exactly(stream, 2)).success:
                 raise ProviderError(f"{who} refused the user name or password")
+        # The name, not an address: the proxy may see a network that this machine does not.
         target = (host.encode("idna"), port)
         await stream.send_all(socks5.SOCKS5CommandRequest.from_address(socks5.SOCKS5Command.CONNECT, target).dumps())
         answer = socks5.SOCKS5Reply.loads(await _receive_socks_reply(stream))
@@ -210,6 +225,7 @@ async def _request_socks(stream: trio.abc.Stream, proxy: "httpx.URL", host: str,
 
 async def _receive_socks_reply(stream: trio.abc.Stream) -> bytes:
     """Read the reply to a command: its length depends on the type of the address in it (RFC 1928, section 6)."""
+    # Five bytes: four of the fixed part, and the first of the address, which gives the length of a name.
     start = await _receive_exactly(stream, 5)
     address_bytes = {1: 4, 3: start[4] + 1, 4: 16}.get(start[3])
     if address_bytes is None:
@@ -222,6 +238,7 @@ async def _receive_exactly(stream: trio.abc.Stream, count: int) -> bytes:
     """Read exactly ``count`` bytes: what follows belongs to the server behind the proxy."""
     data = b""
     while len(data) < count:
+        # At most what is missing: the stream belongs to the server after the last byte.
         piece = await stream.receive_some(count - len(data))
         if not piece:
             raise trio.BrokenResourceError("the connection ended before the answer did")

@@ -20,7 +20,9 @@ MAX_HEAD_BYTES: Final = 16 * 1024
 READ_BYTES: Final = 4096
 """Most bytes of one read: a head fits, and little of what follows it has to be passed on."""
 
+# HTTP/1.0 as well, which some proxies still speak; the reason phrase is optional (RFC 9112, section 4).
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r?\n")
+# Lines may end with a bare line feed: RFC 9112, section 2.2, allows a reader to accept that.
 _END: Final = re.compile(rb"\r?\n\r?\n")
 
 
@@ -56,6 +58,7 @@ async def receive_head(stream: trio.abc.ReceiveStream) -> ResponseHead:
         searched = max(0, len(received) - 3)  # the end may have begun in the last three bytes
         data = await stream.receive_some(READ_BYTES)
         if not data:
+            # Not a WireError: the caller reports a lost connection, not a peer that broke the rules.
             raise trio.BrokenResourceError("the connection ended before the answer did")
         received += data
     return _parse(bytes(received), end.end())
@@ -67,6 +70,7 @@ def _parse(received: bytes, end: int) -> ResponseHead:
         raise WireError("the answer must be an HTTP/1.1 response")
     try:
         headers = parse_headers(BytesIO(received[status.end() : end]))
+    # Only the type: the text of these exceptions quotes the header.
     except HTTPException as error:
         raise WireError(f"the head of the answer must have valid headers: {type(error).__name__}") from error
     return ResponseHead(int(status[1]), headers, received, received[end:])

@@ -12,6 +12,7 @@ def run_local(var: RunVar[T], factory: Callable[[], T]) -> T:
     """Return the variable's value in this trio run; on first use, create it with ``factory``."""
     try:
         return var.get()
+    # Safe without a lock: a trio run has one thread, and ``factory`` does not await.
     except LookupError:
         value = factory()
         var.set(value)

@@ -48,10 +48,12 @@ class ServerEvents:
                 piece = await anext(self._pieces)
             except StopAsyncIteration:
                 self._over = True
+                # The end of the body also ends an event: some servers omit the blank line behind the last one.
                 self._ready.extend(self._decoder.finish())
                 continue
             try:
                 self._ready.extend(self._decoder.feed(piece))
+            # The decoder is pure and knows no vendor; this is where its error gets one.
             except WireError as error:
                 raise ProviderError(f"{self._answer!r}: {error}") from error
         return self._ready.popleft()
@@ -62,6 +64,7 @@ class ServerEvents:
         The next request can then reuse the connection. Only an answer that was read to its end leaves its connection
         reusable. Errors are ignored: all events have been used.
         """
+        # Suppressed: all events are used, so a failure here only costs the next request a new connection.
         with trio.move_on_after(drain_timeout), suppress(ProviderError):
             while not self._over:
                 try:

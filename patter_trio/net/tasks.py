@@ -28,8 +28,10 @@ async def run_beside(task: Callable[[], Awaitable[object]]) -> AsyncIterator[Non
                 # Also after an error of the block: the nursery would otherwise wait for a task that may never end.
                 nursery.cancel_scope.cancel(reason="the block beside it has ended")
     except BaseExceptionGroup as group:
+        # Only a group of one is unwrapped: to choose one of several failures would hide the others.
         match group.exceptions:
             case [failure]:
+                # ``from`` hides the group: as the failure's context it would print the same failure a second time.
                 raise failure from failure.__cause__
             case _:
                 raise
@@ -47,6 +49,7 @@ async def hand_over(channel: trio.MemorySendChannel[T], item: T) -> None:
     """
     try:
         channel.send_nowait(item)
+    # Only a full channel waits, and with it the task that reads from the vendor: nothing is dropped here.
     except trio.WouldBlock:
         await channel.send(item)
 
@@ -65,6 +68,7 @@ class ResultStream(AsyncIterator[T]):
         try:
             return await self._channel.receive()
         except trio.EndOfChannel:
+            # Raised outside of this clause: the end of the channel is not the failure's cause.
             failure = self._failure()
         if failure:
             raise failure

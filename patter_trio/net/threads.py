@@ -58,6 +58,7 @@ async def run_in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
     _wait_at_exit()
     # Held while waiting for a free thread, too: that wait depends on real time.
     with clock_held():
+        # The limiter is ours, not trio's: its places stay taken by abandoned threads until they have ended.
         return await trio.to_thread.run_sync(_at_work, function, *args, abandon_on_cancel=True, limiter=_threads())
 
 
@@ -68,6 +69,7 @@ async def run_in_own_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
     trio's own limit (40) applies.
     """
     with clock_held():
+        # ``abandon_on_cancel``: a call that has ended must not wait for the application's database.
         return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
 
 
@@ -83,6 +85,8 @@ def available() -> int:
 
 def _at_work(function: Callable[[*Ts], T], *args: *Ts) -> T:
     # Counted inside the thread: an abandoned thread still counts until it has really ended.
+    # WARNING: in the thread, not around the await above: after a cancellation that await is over, and the thread is
+    # not.
     _working.enter()
     try:
         return function(*args)
@@ -108,9 +112,11 @@ class _Working:
 
     def wait_for_the_last(self) -> None:
         with self._changed:
+            # Bounded: a model that hangs must not keep the process from ending.
             self._changed.wait_for(lambda: self._count == 0, timeout=_EXIT_WAIT_S)
 
 
+# Judged: five times as long, for a machine that is busy.
 _EXIT_WAIT_S = 5.0
 """Longest wait at exit, in seconds; the longest single inference takes about one."""
 _working = _Working()
@@ -118,6 +124,7 @@ _working = _Working()
 
 @cache
 def _wait_at_exit() -> None:
+    # Once per process (``cache``), and only after the first thread: a program without models registers nothing.
     """Make the interpreter's exit wait for working threads, from the first one on."""
     atexit.register(_working.wait_for_the_last)
 
@@ -136,6 +143,8 @@ def _cores() -> int:
 def clock_held() -> Iterator[None]:
     """Keep a clock that jumps from jumping while a thread works."""
     clock = trio.lowlevel.current_clock()
+    # By attribute, not by type: ``trio.testing`` is not imported in production, and the application may have a clock of
+    # its own that jumps.
     if not hasattr(clock, "autojump_threshold"):
         yield
         return

@@ -30,11 +30,14 @@ from websockets.uri import parse_uri
 from patter_trio.errors import PatterConnectionError, WireError
 from patter_trio.logs import mask_logs
 
+# The largest record of TLS (RFC 8446, section 5.1): one read of an encrypted stream returns no more.
 READ_BYTES: Final = 16384
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 """Largest accepted message, in bytes: 24 s of mu-law in base64, far more than any carrier puts into one."""
+# Judged: 516 pongs of the largest size. A peer that far behind does not read at all.
 MAX_UNSENT_PONG_BYTES: Final = 64 * 1024
 """Most unsent answers to pings, in bytes, before the peer counts as hostile."""
+# Judged: a slow round trip. A call's own leg has less time (``call/leg.py``).
 CLOSE_TIMEOUT_S: Final = 0.5
 """Seconds that a close waits for the peer to end its side."""
 
@@ -79,6 +82,7 @@ class WebSocket:
         self.pending: bytearray = bytearray()
         self._wake_writer: Callable[[], None] | None = None
         self.broken: bool = False
+        # Begins at the opening, not at minus infinity: a peer is given as long for its first frame as for any other.
         self.heard_at: float = trio.current_time()
         """Time of the peer's last whole frame, on trio's clock."""
 
@@ -115,9 +119,11 @@ class WebSocket:
         if data:
             self._protocol.receive_data(bytes(data))
         else:
+            # ``receive_eof`` lets the core decide whether the end was announced by a close frame.
             self._protocol.receive_eof()
         before = len(self._frames)
         self._frames.extend(event for event in self._protocol.events_received() if isinstance(event, Frame))
+        # A whole frame: a peer that sends half a frame and stalls has not been heard.
         if len(self._frames) > before:
             self.heard_at = trio.current_time()
         self._queue()
@@ -131,6 +137,7 @@ class WebSocket:
             self.pending += piece
 
     async def _answer(self) -> None:
+        # Most reads produce no output: do not wake the writer's task for them.
         if not self.pending:
             return
         if self._wake_writer is None:
@@ -142,12 +149,14 @@ class WebSocket:
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             self._partial_text = frame.opcode is Opcode.TEXT
         elif frame.opcode is not Opcode.CONT:
+            # A ping, a pong or a close frame: the core has queued its answer, and ``receive`` looks at the state.
             return None
         if not frame.fin or self._partial:
             self._partial += frame.data
         if not frame.fin:
             return None
         message, self._partial = bytes(self._partial or frame.data), bytearray()
+        # Text is decoded only when complete: a character may be divided between fragments.
         if not self._partial_text:
             return message
         try:
@@ -160,6 +169,7 @@ class WebSocket:
 
     def _closed(self) -> SocketClosed:
         sent, received = self._protocol.close_sent, self._protocol.close_rcvd
+        # The peer's code first: it gives the reason, ours mostly repeats it.
         close = received or sent
         return SocketClosed(close.code, close.reason) if close else SocketClosed(1006, "connection lost")
 
@@ -203,6 +213,8 @@ class WebSocket:
     def ping(self) -> None:
         """Put a ping into ``pending``; its answer updates ``heard_at``. Do nothing if nothing can be sent any more."""
         if self._protocol.state is State.OPEN and not self.broken:
+            # No data in the ping: any frame of the peer counts as a sign of life, so the answer need not be told from
+            # others.
             self._protocol.send_ping(b"")
             self._queue()
 
@@ -222,18 +234,24 @@ class WebSocket:
             # Shielded, so that a cancelled call still says goodbye; bounded, because the peer may never answer.
             with trio.move_on_after(close_timeout, shield=True):
                 await self._say_goodbye(code, reason)
+        # The peer was faster, or the network is gone: either way there is nobody to say goodbye to.
         except SocketClosed:
             pass  # already closed
         finally:
+            # By force: nothing more is expected of the peer, and an orderly end of TLS could block on a full socket.
             await trio.aclose_forcefully(self._stream)
 
     async def _say_goodbye(self, code: int, reason: str) -> None:
+        # WARNING: after half a frame a close frame would be read as the rest of it.
         if self.broken:
             return
         await self.say_close(code, reason)
+        # Until the peer's close frame, not until the end of TCP: some peers keep TCP open after it.
         while self._protocol.close_rcvd is None:
             try:
                 data = await self._stream.receive_some(READ_BYTES)
+            # ``BusyResourceError``: the call's reader still waits in the same stream. It is about to be cancelled, and
+            # the peer's answer is its business.
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
                 return
             if not data:
@@ -269,6 +287,7 @@ class Upgrade:
         response = self._protocol.accept(self._request)
         self._protocol.send_response(response)
         await _send_all(self._stream, self._protocol.data_to_send())
+        # After the answer was sent: the core's answer to a bad handshake tells the client what was wrong.
         if self._protocol.handshake_exc is not None:
             raise WireError(str(self._protocol.handshake_exc)) from self._protocol.handshake_exc
         if self._rest:  # only now: a ping in it must not be answered before the handshake
@@ -292,11 +311,16 @@ async def receive_upgrade(stream: trio.abc.Stream, head: bytes) -> Upgrade:
         WireError: the request cannot begin a WebSocket; the client was told so.
         SocketClosed: the client is gone.
     """
+    # Without extensions: compression would cost processor time for each of the 50 messages that a call brings per
+    # second.
     protocol = ServerProtocol(max_size=MAX_MESSAGE_BYTES, logger=_quiet())
     end = head.find(b"\r\n\r\n") + 4
+    # Only the head: the core would decode the bytes behind it as frames before the handshake was accepted.
     protocol.receive_data(head[:end])
     why = "the head must be complete"
     for event in protocol.events_received():
+        # Older versions of the core decode a target with surrogateescape. Such a text could not be encoded again,
+        # neither for the signature nor for the log.
         if isinstance(event, Request) and event.path.isascii():
             return Upgrade(stream, protocol, event, head[end:])
         why = "the request target must be ASCII"
@@ -325,6 +349,7 @@ async def connect(stream: trio.abc.Stream, url: str, headers: Mapping[str, str] 
             protocol.receive_data(bytes(data))
         else:
             protocol.receive_eof()
+        # Before the end of data is judged: a refusal often ends the connection in the same segment.
         if protocol.handshake_exc is not None:
             raise WireError(f"the server refused the WebSocket: {protocol.handshake_exc}") from protocol.handshake_exc
         if not data:

@@ -44,10 +44,16 @@ from patter_trio.net.tasks import hand_over, run_beside
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES, READ_BYTES, SocketClosed
 from patter_trio.net.websocket_wire import SEND_TIMEOUT_S, HandshakeRequest, Wire
 
+# As for HTTP: TCP repeats its first segment after 1 s and again 2 s later (RFC 6298), so two losses are survived. A
+# caller should not wait longer than that in silence.
 CONNECT_TIMEOUT_S: Final = 5.0
 """Seconds that opening may take, TLS and handshake included."""
+# Judged: a round trip within one region. It is spent once per socket, one after another, in the second that a call has
+# for its end.
 CLOSE_TIMEOUT_S: Final = 0.05
 """Seconds that a close waits for the peer's answer. A call must have ended completely within a second."""
+# Judged: a burst of results while the consumer is in one turn of the event loop. When it is full, ``_read`` waits,
+# TCP's window closes, and the vendor has to wait; nothing is dropped.
 MAX_WAITING_MESSAGES: Final = 64
 """Most received messages that wait to be taken."""
 ABNORMAL_CLOSURE: Final = 1006
@@ -103,6 +109,8 @@ class WebSocketClient:
         # The library's reader has to outlive a cancelled call by the closing handshake, so outer cancellation does not
         # reach it. Leaving the block cancels this scope after at most CLOSE_TIMEOUT_S seconds.
         self._life = trio.CancelScope(shield=True)
+        # Two more scopes, because the end has an order: first reader and writer stop, then the library reads the peer's
+        # close frame, then all of it is cancelled.
         self._work = trio.CancelScope()
         self._goodbye = trio.CancelScope()
         self.abandoned: bool = False
@@ -138,6 +146,7 @@ class WebSocketClient:
         self._queued.fire()
         try:
             await outgoing.done.wait()
+        # Only ``Cancelled``: whatever else wakes the sender has set ``done``.
         except trio.Cancelled:
             self._take_back(outgoing)
             raise
@@ -146,6 +155,7 @@ class WebSocketClient:
 
     def _take_back(self, outgoing: _Outgoing) -> None:
         """Withdraw a message. One that waits was never sent; one that is on its way breaks the connection."""
+        # Cancelled at the same moment as it was finished: the message is sent, and the connection intact.
         if outgoing.done.is_set():
             return
         if outgoing.begun:
@@ -163,6 +173,7 @@ class WebSocketClient:
         """
         try:
             return await self._arrived.receive()
+        # The channel is closed only by ``_settle``, after the reason has been set.
         except trio.EndOfChannel:
             raise self._end_error() from self._over
 
@@ -191,9 +202,14 @@ class WebSocketClient:
             try:
                 async with trio.open_nursery() as library:
                     await self._run(library, request)
+            # ``except*``: the library raises in its own task, and several of its tasks may fail at once. Errors of ours
+            # pass.
             except* _LIBRARY_ERRORS as failures:
                 self._crash = next(leaves(failures))
+                # At the level of debug, and only the type: the vendor's behaviour is reported by ``opened`` or by the
+                # next send, and the text may quote a header with a key.
                 _log.debug("%s: the WebSocket library failed: %s", self._who, type(self._crash).__name__)
+        # After the library's nursery, so that nothing of it can change the state that is announced here.
         self._settle()
 
     async def _run(self, library: trio.Nursery, request: HandshakeRequest) -> None:
@@ -203,6 +219,8 @@ class WebSocketClient:
             # A scope of its own: close() stops the reader and the writer, but not the library, which it still needs.
             with self._work:
                 async with trio.open_nursery() as tasks:
+                    # The writer runs beside the reader, which decides: the socket is over when there is nothing more to
+                    # read.
                     tasks.start_soon(self._write, self._connection)
                     await self._read(self._connection)
                     tasks.cancel_scope.cancel(reason="the connection is over")
@@ -233,6 +251,7 @@ class WebSocketClient:
         try:
             while True:
                 message = await connection.get_message()
+                # Here, where the message leaves the library: the count of bytes is for one message.
                 self._wire.message_came()
                 # A full channel blocks here: TCP's flow control then makes the peer wait, and memory stays bounded.
                 await hand_over(self._put, message)
@@ -257,6 +276,7 @@ class WebSocketClient:
                     with outgoing.scope:  # its deadline counts from when it was queued
                         await connection.send_message(outgoing.message)
                 except ConnectionClosed as closed:
+                    # The first reason wins: the reader may have seen the peer's close frame before this write failed.
                     self._over = self._over or self._end_of(closed)
                 except ValueError as error:  # not a valid message: nothing was written
                     failure = error
@@ -265,6 +285,8 @@ class WebSocketClient:
                     await self._wire.break_off()
                 if self._wire.broken or self._over is not None:
                     self._fail_outbox()
+                    # No more messages can be sent, but the reader goes on: it may still find the close frame with the
+                    # reason.
                     return
                 self._outbox.popleft().finish(failure)
             await self._queued.wait()
@@ -295,6 +317,7 @@ class WebSocketClient:
         with trio.move_on_after(CLOSE_TIMEOUT_S):
             try:
                 await self._wire.send_all(FrameProtocol(client=True, extensions=[]).close(over.code, over.reason))
+            # The peer closed first: no frame is needed any more.
             except trio.BrokenResourceError:
                 return
 
@@ -315,11 +338,14 @@ class WebSocketClient:
         Raises:
             ProviderError: the connection was refused, or lost.
         """
+        # No deadline here: ``open_websocket`` has one for connecting and shaking hands together.
         await self._opened.wait()
+        # From the most precise reason to the least: a refusal also ends the stream, and breaks the library.
         wire = self._wire
         if wire.refusal is not None:
             status = wire.refusal.status
             reason = wire.refusal.headers.get(reason_header, "") if reason_header else ""
+            # Judged: 200 characters are a sentence. The header is the vendor's and has no limit of its own.
             detail = f", {reason[:200]}" if reason else ""
             raise status_error(status)(f"{self._who} refused the connection: status {status}{detail}")
         if self._connection is not None:
@@ -334,13 +360,18 @@ class WebSocketClient:
 
     async def close(self) -> None:
         """Close, with a close frame if possible, within :data:`CLOSE_TIMEOUT_S` seconds, even if cancelled."""
+        # WARNING: the order matters. The reader and the writer stop first: a write of theirs behind the close frame
+        # would break the protocol.
         self._work.cancel(reason="the connection is closed")
         with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):  # a cancelled call still sends its close frame
             if self._connection is not None and self._is_open:
                 with self._goodbye:
                     await self._connection.aclose()
+            # A reset would overtake our close frame. The library reads no more, so read the peer's end here, within the
+            # same 50 ms.
             if self._lingers or (self._connection is not None and self._crash is not None):
                 await self._wire.linger()
+        # After the goodbye: this also cancels the library's reader, which took part in it.
         self._life.cancel(reason="the connection is closed")
         with trio.CancelScope(shield=True):  # closing by force never waits
             await self._wire.break_off()
@@ -370,10 +401,13 @@ async def open_websocket(
         ProviderTimeout: the connection was not open in time.
         ProviderError: the server refused in another way, or could not be reached.
     """
+    # One deadline from here on: what TCP and TLS leave is for the handshake.
     who, deadline = origin_of(url), trio.current_time() + connect_timeout
     request = HandshakeRequest.of(url, headers or {})
+    # Before the nursery: a failure to connect arrives bare, without an exception group around it.
     with _opening(who, connect_timeout), trio.fail_at(deadline):
         stream = await (open_stream or open_stream_to)(url)
+    # No await until the block below: the stream always has an owner that closes it.
     client = WebSocketClient(Wire(stream), who)
     async with run_beside(partial(client.hold, request)):
         try:
@@ -389,8 +423,10 @@ async def open_websocket(
 def _opening(who: str, connect_timeout: float) -> Iterator[None]:
     try:
         yield
+    # The deadline's owner is this module, so the error says the whole time that was allowed, not what was left of it.
     except trio.TooSlowError as error:
         raise ProviderTimeout(f"{who} could not be reached within {connect_timeout:g} s") from error
+    # ``OSError``: names, routes, refused connections. ``BrokenResourceError``: TLS that failed.
     except (OSError, trio.BrokenResourceError) as error:
         raise ProviderError(f"{who} could not be reached: {reason_of(error)}") from error
 
@@ -425,9 +461,12 @@ async def _open_stream(url: str, proxy: str | None) -> trio.abc.Stream:
         stream = await open_tunnel(proxy, host, port, tls_context())
     if not encrypted:
         return stream
+    # ``https_compatible``: many servers close TCP without TLS's close_notify, and waiting for it would delay every end.
     encrypted_stream = trio.SSLStream(stream, tls_context(), server_hostname=host, https_compatible=True)
     try:
         await encrypted_stream.do_handshake()
+    # Also for ``Cancelled``: a stream that nobody has seen must be closed here. By force: the TLS session does not
+    # exist yet, so nothing is left to say.
     except BaseException:
         await trio.aclose_forcefully(encrypted_stream)
         raise

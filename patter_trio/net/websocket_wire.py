@@ -16,11 +16,14 @@ from patter_trio.net.proxies import basic_credentials
 from patter_trio.net.response_head import ResponseHead, receive_head
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES, READ_BYTES
 
+# Judged. The kernel's buffers hold seconds of audio, so a peer that is only slow does not get here. The leg of a call
+# uses the same time.
 SEND_TIMEOUT_S: Final = 5.0
 """Seconds in which the network must accept a message: a peer that does not read for that long is gone."""
 MAX_MESSAGE_WIRE_BYTES: Final = 2 * MAX_MESSAGE_BYTES + 64 * 1024
 """Most bytes before another message is taken: two of the largest size, because one may wait in the library's queue, and
 the frames around them. Pings alone need a day to reach it."""
+# RFC 6455, section 4.1: any other status is an answer of HTTP's own, such as a refusal.
 SWITCHING_PROTOCOLS: Final = 101
 _URI_CHARACTERS: Final = "%/?:@!$&'()*+,;=~-._[]"
 """Characters that stay when a target is made ASCII: reserved and unreserved characters (RFC 3986), and escapes."""
@@ -54,8 +57,11 @@ class Wire(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write a frame. The deadline is enforced here because the library's reader writes pongs by itself."""
+        # The library does not know: it would write a pong behind half a frame.
         if self.broken:
             raise trio.BrokenResourceError("the connection is closed")
+        # A flag, because ``cancelled_caught`` is False for a cancellation from outside, which cuts a frame just the
+        # same.
         whole = False
         try:
             with trio.move_on_after(SEND_TIMEOUT_S) as scope:
@@ -63,12 +69,16 @@ class Wire(trio.abc.Stream):
                 whole = True
         finally:
             if not whole:  # half a frame may be on the wire: the peer would read the next one as its rest
+                # Tells a peer that does not read from a task that was cancelled: the two are reported as different
+                # errors.
                 self.late = trio.current_time() >= scope.deadline
                 await self.break_off()
+        # Raised only for our own deadline: a cancellation passes through the ``finally`` above and goes on by itself.
         if not whole:
             raise trio.BrokenResourceError("the peer does not read")
         self.written = True
         # The library writes one frame at a time. The handshake's request begins with "G", whose low bits are not CLOSE.
+        # Told apart by the first byte, because wsproto does not say what it has written.
         self.close_sent = self.close_sent or data[0] & 0x0F == Opcode.CLOSE
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -76,11 +86,14 @@ class Wire(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         try:
+            # The answer is read here, not by the library: a refusal whose body never comes would keep the library
+            # waiting for ever.
             data = await self._receive_answer() if self._head_due else await self._stream.receive_some(max_bytes)
             self._count(len(data))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._end()
             raise
+        # Kept in ``fault``: the library turns what is raised below into its own error without a cause.
         except WireError as error:
             self.fault = error
             self._end()
@@ -100,6 +113,8 @@ class Wire(trio.abc.Stream):
 
     def _count(self, size: int) -> None:
         self._received += size
+        # Counted here, below the library: a message of empty fragments, and input after a protocol error, are stored
+        # there without a bound.
         if self._received > MAX_MESSAGE_WIRE_BYTES:
             raise WireError(f"a message must be complete within {MAX_MESSAGE_WIRE_BYTES} bytes")
 
@@ -110,6 +125,7 @@ class Wire(trio.abc.Stream):
     async def aclose(self) -> None:
         """Record that the library is done with the stream. The shell closes it later: it may have to read more."""
         self.on_end()
+        # A checkpoint, as trio requires of every ``aclose``.
         await trio.lowlevel.checkpoint()
 
     def _end(self) -> None:
@@ -129,6 +145,7 @@ class Wire(trio.abc.Stream):
 
     async def break_off(self) -> None:
         """Close TCP at once."""
+        # WARNING: before the await, so that no other task writes while this one closes.
         self.broken = True
         self._end()
         await trio.aclose_forcefully(self._stream)
@@ -151,10 +168,14 @@ class HandshakeRequest:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         fields = {"User-Agent": "patter-trio"}
         if parts.username is not None:
+            # RFC 3986 discourages this form, but servers of applications behind basic authentication are often given
+            # so.
             fields["Authorization"] = basic_credentials(unquote(parts.username), unquote(parts.password or ""))
         fields |= headers
         return cls(
+            # Without the default port, as browsers do: a vendor's router may compare the header with its own name.
             host if parts.port in (None, default) else f"{host}:{parts.port}",
+            # Escaped, because wsproto encodes the target as ASCII and fails on any other character.
             quote(target, safe=_URI_CHARACTERS),
             [(name.encode(), value.encode()) for name, value in fields.items()],
         )
