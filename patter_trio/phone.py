@@ -34,6 +34,8 @@ _R = TypeVar("_R")
 
 _log = logging.getLogger("patter_trio.server")
 
+# Judged: time for an ordinary call to come to its end. Docker kills a process 10 s after SIGTERM and Kubernetes after
+# 30 s, unless told otherwise.
 DRAIN_TIMEOUT_S = 30.0
 """Seconds that live calls have to finish after SIGTERM."""
 
@@ -109,8 +111,10 @@ class Patter(SpeechCallbacks):
         self.phone_number: str = phone_number
         self.webhook_url: str = webhook_url
         self._guard: Guard = Guard(allow_private_hosts)
+        # The phone's, not a server's: callbacks and speech events find the calls of all its servers here.
         """The guard that decides which addresses the URLs of tools may lead to."""
         self.events: EventBus = EventBus()
+        # The lookup, not the dict: speech events can find a call and do nothing else with it.
         """The event bus, which publishes the events of all calls of this phone."""
         self._live: dict[str, CallSession] = {}
         """The live calls by id, oldest first; the call servers add and remove them."""
@@ -135,6 +139,7 @@ class Patter(SpeechCallbacks):
         seen = seen_state.get()
         if seen is not None:
             return ConversationStateSnapshot(user=seen["user"], agent=seen["agent"])
+        # In a callback the state is the one of its event: by now the call may be two turns further.
         newest = next(reversed(self._live.values()), None)
         return self.speech_events.conversation_state if newest is None else newest.conversation_state
 
@@ -188,6 +193,7 @@ class Patter(SpeechCallbacks):
                 (``on_message`` may also be a URL); a tool's URL leads to a private address that is not in
                 ``allow_private_hosts``; or the agent does not have exactly one of ``llm=`` and ``on_message=``.
         """
+        # trio's own error, about a missing scheduler, comes from deep inside and names no remedy.
         if not trio.lowlevel.in_trio_run():
             raise ConfigurationError(
                 "patter_trio runs on trio, not asyncio: for asyncio.run(main()) write trio.run(main), "
@@ -201,12 +207,18 @@ class Patter(SpeechCallbacks):
             "on_metrics": on_metrics,
             "on_dtmf": on_dtmf,
         }
+        # All checks before the first await and the first socket: a mistake is reported at once, and nothing is left
+        # open.
         check_answerer(agent, callbacks)
         if agent.tools and on_message is not None and agent.engine is None:
             _log.warning("the agent's tools= are ignored: only an LLM calls tools, and on_message= replaces it")
+        # Checked before the port is opened. The address without ``webhook_url`` is known only afterwards.
         if self.webhook_url:
             checked_public_url(self._given_url())
+        # WARNING: the order matters. Models load before the port opens: a call that came meanwhile would have to wait
+        # for them.
         await agent.prewarm()
+        # 127.0.0.1, not 0.0.0.0: a server is open to a network only if somebody says so.
         listeners = await open_listeners(host or os.environ.get("PATTER_BIND_HOST", "127.0.0.1"), port)
         address = listening_address(listeners)
         public_url = self.public_url(address)
@@ -216,6 +228,8 @@ class Patter(SpeechCallbacks):
                 public_url,
             )
         try:
+            # Two nurseries, and the order matters: the inner one ends connections and with them the calls, then the
+            # call server waits for the last callbacks.
             async with (
                 open_call_server(
                     self._serve_options(
@@ -230,12 +244,18 @@ class Patter(SpeechCallbacks):
                 trio.open_nursery() as nursery,
             ):
                 await nursery.start(serve_listeners, call_server.context, listeners)
+                # Python delivers signals to the main thread alone; elsewhere the receiver would raise.
                 if threading.current_thread() is threading.main_thread():
+                    # ``start``: a SIGTERM that arrives behind ``task_status.started`` finds its receiver.
                     await nursery.start(self._drain_on_sigterm)
+                # After the listeners are served: a task that waits for this may connect at once.
                 task_status.started(address)
                 await call_server.closed.wait()
+                # The calls that are left after a drain's time are ended here.
                 nursery.cancel_scope.cancel(reason="drained")
         finally:
+            # Without an await, because ``serve`` may be cancelled. trio has closed them already if serving began; this
+            # is for a failure in between.
             for listener in listeners:
                 listener.socket.close()
 
@@ -285,12 +305,14 @@ class Patter(SpeechCallbacks):
         return self._given_url()
 
     def _given_url(self) -> str:
+        # https, because a carrier refuses ``ws`` for a stream (Twilio: error 31922).
         url = self.webhook_url if "://" in self.webhook_url else f"https://{self.webhook_url}"
         return url.rstrip("/")
 
     async def _drain_on_sigterm(self, *, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
             task_status.started()
+            # A loop, so that a second SIGTERM does not kill the process in the middle of a drain.
             async for _ in signals:
                 _log.info(
                     "SIGTERM: draining; live calls: %d, with %g s to end",
@@ -301,6 +323,7 @@ class Patter(SpeechCallbacks):
 
     async def drain(self, timeout: float = DRAIN_TIMEOUT_S) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Accept no more calls, give the live ones ``timeout`` seconds to finish, then end :meth:`serve`."""
+        # All at once: one server after another would take the timeout once for each.
         async with trio.open_nursery() as nursery:
             for call_server in tuple(self._call_servers):
                 nursery.start_soon(partial(call_server.drain, timeout))

@@ -48,6 +48,8 @@ from patter_trio.user_code.urls import is_exposed, secret_of
 if TYPE_CHECKING:
     from patter_trio.tracing.call_trace import CallTrace
 
+# Judged: an answer of a database or a CRM takes tenths of a second. The function runs from the webhook on, so the time
+# that the carrier needs for its stream, a second or so, comes on top. The caller hears nothing before the end of it.
 ON_CALL_START_TIMEOUT_S: Final = 2.0
 """Seconds after the start of the media stream within which ``on_call_start`` must return its overrides."""
 
@@ -100,6 +102,8 @@ class CallServer:
         self._webhooks = webhooks
         self._admission = admission
         self._tracing = tracing
+        # One epoch for all calls of a server: if the machine's clock is set while calls are live, their timestamps
+        # still agree.
         self._epoch = time.time() - trio.current_time() if seams.epoch is None else seams.epoch
         self._seams = seams
         self._tap = seams.tap
@@ -109,6 +113,7 @@ class CallServer:
         # Weak, because each lives until the last event of its call has been delivered, which is after the call's end.
         self._grace: WeakSet[GracePeriods] = WeakSet()
         self._grace_shortened = False
+        # Until ``run_call`` or ``_never_connected`` takes it out; exactly one of them does, for each call.
         self._starting: dict[str, _StartingCall] = {}
         """The announced calls, each until it is live or given up."""
         self._live: dict[str, CallSession] = {}
@@ -136,6 +141,7 @@ class CallServer:
 
     def refusal(self, call_id: str) -> str:
         """Return the reason to refuse a call that is announced for the first time; empty: it is accepted."""
+        # Also a call that is live: a repeated webhook must not make a second session for it.
         if call_id in self._live:
             return "the call is live already"
         if self._draining:
@@ -154,10 +160,13 @@ class CallServer:
         pending = self.context.pending
         with scope:
             while True:
+                # Renewed before the deadline is read: a call that is announced meanwhile sets the new event, and its
+                # expiry counts.
                 self._announced = trio.Event()
                 with trio.CancelScope(deadline=pending.next_expiry):
                     await self._announced.wait()
                 self._expire_due()
+                # A call that never connects may be the last one that a drain waits for.
                 self._note_idle()
 
     def _expire_due(self) -> None:
@@ -168,10 +177,14 @@ class CallServer:
     def on_announced(self, call: PendingCall) -> None:
         """Call ``on_call_start`` for a call as soon as it is announced, before its audio arrives."""
         info = call.info
+        # WARNING: nothing here may await: the webhook's answer follows, and the media stream may arrive right behind
+        # it.
         self._announced.set()
         on_call_start = self.callback("on_call_start")
         media, trace = MediaClock(), None
         if self._tracing is not None:
+            # Opened at the webhook, so that the trace has the time before the audio, and ``on_call_start`` runs inside
+            # it.
             trace = self._tracing(info, self._agent, media, at=trio.current_time(), epoch=self._epoch)
         starting = self._starting[info.call_id] = _StartingCall(
             self._events_of(info.call_id), trio.CancelScope(), trio.Event(), media, trace, PendingControl(info)
@@ -179,6 +192,7 @@ class CallServer:
         if on_call_start is None:
             starting.done.set()
             return
+        # In the observers' nursery, not in the webhook's task: that one ends with its answer, long before this does.
         self._nursery.start_soon(self._ask_start, on_call_start, info, starting)
 
     def on_refused(self, info: CallInfo, why: str) -> None:
@@ -188,6 +202,7 @@ class CallServer:
 
     def _events_of(self, call_id: str) -> CallEvents:
         events = CallEvents(call_id, self._options.subscribers, self._deliveries, epoch=self._epoch, tap=self._bus_tap)
+        # Held by the server too, because a cancelled server shortens the time of all calls, live or over.
         self._grace.add(events.grace)
         return events
 
@@ -201,6 +216,7 @@ class CallServer:
         starting.events.enter()
         if starting.trace is not None:
             starting.trace.attach()
+        # A scope of its own: only this function is cancelled when the call ends, not the nursery that it runs in.
         with starting.scope:
             try:
                 more = (starting.call.control,) if takes_call_control(on_call_start) else ()
@@ -222,11 +238,13 @@ class CallServer:
                         name_of(on_call_start),
                         type(answer).__name__,
                     )
+        # After the scope, so also if it was cancelled: the call waits for this event, not for a result.
         starting.done.set()
 
     async def _settled(self, starting: _StartingCall) -> Agent:
         """Return the agent for this call: the served one, with the overrides of ``on_call_start``."""
         call_id = starting.call.info.call_id
+        # From the start of the audio on; the function itself has run since the webhook.
         with trio.move_on_after(ON_CALL_START_TIMEOUT_S):
             await starting.done.wait()
         if not starting.done.is_set():
@@ -235,12 +253,16 @@ class CallServer:
                 call_id,
                 ON_CALL_START_TIMEOUT_S,
             )
+            # The answer would come too late: the agent must not change in the middle of its first sentence. The
+            # function itself runs on, because it may do more than return overrides.
             return self._agent
+        # Overrides that are not valid are complaints, not errors: the rest of them is still used.
         agent, complaints = self._agent.overridden(starting.overrides or {})
         try:
             check_answerer(agent, self._callbacks.own)
         except ConfigurationError as error:
             complaints.append(str(error))
+            # An override took away what answers; without this the caller would hear silence.
             agent = attrs.evolve(agent, llm=self._agent.llm)
         for complaint in complaints:
             _events.warning("call %s: call_start: %s", call_id, complaint)
@@ -249,8 +271,10 @@ class CallServer:
     async def run_call(self, leg: MediaLeg) -> None:
         """Run a call from the start of its media stream to its end."""
         info = leg.info
+        # The claim of the token guarantees the entry: only an announced call has a token.
         starting = self._starting.pop(info.call_id)
         events, trace = starting.events, starting.trace
+        # Before anything of the call runs: user code, wherever it is called, reads the call from the context.
         events.enter()
         callback_queue = CallbackQueue(info.call_id, self.callback, events.grace, starting.call.control)
         media = starting.media
@@ -266,6 +290,7 @@ class CallServer:
             events=events,
             meter=self._meter(info, media),
         )
+        # A context variable, because providers report usage without knowing a call; the tasks of the call inherit it.
         usage_sink.set(lambda usage: reporter.emit_fact(UsageReported(usage), trio.current_time()))
         options = CallOptions(
             agent=self._agent,
@@ -283,7 +308,10 @@ class CallServer:
         try:
             await call.run(callback_queue)
         finally:
+            # WARNING: the order matters. The subscriptions end first, so that nothing is delivered about a call that is
+            # no longer listed; idle is noted last, because it may end the server.
             events.close()
+            # "failed" stands only if no event has reported the call's end; a trace that has ended keeps its outcome.
             self._give_up(starting, "call over", "failed")
             del self._live[info.call_id]
             del self._options.live[info.call_id]
@@ -313,15 +341,18 @@ class CallServer:
             starting.trace.close(trio.current_time(), outcome, reason)
 
     def _note_idle(self) -> None:
+        # Announced calls count: their callers already wait for the agent.
         if self._draining and not self._live and not len(self.context.pending):
             self._idle.set()
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Accept no more calls, and wait at most ``timeout`` seconds for the live and announced ones to end."""
+        # First: from here on no webhook adds a call, so the wait below can only get shorter.
         self._draining = True
         self._note_idle()
         with trio.move_on_after(timeout):
             await self._idle.wait()
+        # In any case: after the timeout the server closes, and the remaining calls are ended by cancellation.
         self.closed.set()
 
     def close(self) -> None:
@@ -353,6 +384,7 @@ def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
             raise ConfigurationError(f"{name} must be a function, got {type(callback).__name__}: {callback!r}")
     if agent.engine is not None:
         return
+    # An engine has been returned above: it brings its own model.
     if (agent.llm is None) == (callbacks.get("on_message") is None):
         found = "neither" if agent.llm is None else "both"
         raise ConfigurationError(
@@ -369,6 +401,7 @@ def message_handler_of(on_message: Any, secret: str) -> MessageHandler | None:
     """
     if not isinstance(on_message, str):
         return None if on_message is None else FunctionHandler(on_message, takes_call_control(on_message))
+    # A warning only: unencrypted is right for a server on the same machine or in a private network.
     if is_exposed(on_message):
         _log.warning("on_message: what callers say goes to %s unencrypted; use https or wss", origin_of(on_message))
     return remote(on_message, secret_of(secret))
@@ -386,18 +419,25 @@ async def open_call_server(options: ServeOptions, seams: Seams | None = None) ->
         ConfigurationError: the agent does not have exactly one of ``llm=`` and ``on_message=``, or the URL of a tool
             leads to an address that the phone does not allow.
     """
+    # Before anything can be logged: the application may have set up its logging after importing this package.
     mask_logs()
     agent, callbacks = options.agent, options.callbacks
+    # All checks before the first resource is opened: an error then comes bare, without a group or a clean-up.
     check_answerer(agent, callbacks.own)
     agent = agent.resolved
     if agent.engine is not None:
         if callbacks.own.get("on_message") is not None:
             _log.warning("on_message= is ignored: the agent has engine=, which answers by itself")
+        # Taken out here rather than checked at each message: an engine would otherwise be asked, and the function as
+        # well.
         callbacks = callbacks.without("on_message")
     messages = message_handler_of(callbacks.own.get("on_message"), options.on_message_secret)
     webhooks = ToolWebhooks(secret_of(options.on_message_secret), options.guard)
     webhooks.check(agent.tools)
     admission = Admission(max_calls=options.max_calls, max_lag=options.max_lag, now=trio.current_time())
+    # WARNING: the order matters. The clients are opened first and so closed last: a shielded tool or a callback that
+    # outlives its call, in the nursery, may still use them. Three, because each has its own rule for proxies and
+    # addresses.
     async with (
         shared_client(),
         shared_client(direct=True),
@@ -413,6 +453,7 @@ async def open_call_server(options: ServeOptions, seams: Seams | None = None) ->
             admission=admission,
             tracing=opened_tracing(),
         )
+        # Before the first connection: ``phone.drain`` must reach a server that has just begun.
         options.call_servers.add(call_server)
         forgetting, measuring = trio.CancelScope(), trio.CancelScope()
         nursery.start_soon(call_server.expire_pending, forgetting)
@@ -420,14 +461,16 @@ async def open_call_server(options: ServeOptions, seams: Seams | None = None) ->
             nursery.start_soon(call_server.measure, measuring)
         try:
             yield call_server
+        # Also for an error, which ends the server just the same. The time is shortened before the nursery waits for
+        # callbacks.
         except BaseException:
             call_server.shorten_grace()
             raise
         finally:
-            if (
-                trio.current_effective_deadline() == -math.inf
-            ):  # cancelled, although the block ended without a checkpoint
+            # Cancelled, although no exception says so: the block ended without passing a checkpoint.
+            if trio.current_effective_deadline() == -math.inf:
                 call_server.shorten_grace()
+            # No await in this block: it runs completely, although the server may be cancelled.
             options.call_servers.discard(call_server)
             call_server.expire_all()
             call_server.close()

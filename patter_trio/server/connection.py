@@ -35,14 +35,18 @@ from patter_trio.user_code.context import NO_CALL, current_call
 
 MAX_HEAD_BYTES: Final = 16 * 1024
 """Largest head of a request, in bytes; h11, which parses all other requests, has the same limit."""
+# Judged: a slow mobile connection needs a few seconds. A carrier sends the whole head in one segment.
 HEAD_TIMEOUT_S: Final = 10.0
 """Seconds for the head of a request, so that silent connections do not accumulate."""
+# Judged: Twilio sends "connected" and "start" back to back, so a peer without a start message is not a carrier.
 START_TIMEOUT_S: Final = 10.0
 """Seconds until a media socket must have sent its start message, which is the second message of a carrier."""
 NORMAL_CLOSE_CODE: Final = 1000
 POLICY_CLOSE_CODE: Final = 1008
 INTERNAL_ERROR_CLOSE_CODE: Final = 1011
 
+# Only the header's presence is asked here; whether the handshake is right is judged by the protocol core, which answers
+# it. A word of the value, because the header is a list.
 _UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\r\n]*\bwebsocket\b")
 
 logger: Final = logging.getLogger("patter_trio.server")
@@ -60,6 +64,8 @@ async def serve_connection(context: ServerContext, stream: trio.abc.Stream) -> N
     """Serve one connection, over any stream, and close it. Raise only :class:`trio.Cancelled`."""
     try:
         await _serve(context, stream)
+    # WARNING: the border. ``except*``, because a call is a nursery and its bug arrives as a group; a plain clause would
+    # let a group with a cancellation in it pass and end the whole server. Cancelled itself is not an Exception.
     except* Exception:
         whose = "" if current_call.get() == NO_CALL else f"call {current_call.get()}: "
         logger.exception("%sconnection closed: internal error", whose)
@@ -72,25 +78,32 @@ async def _serve(context: ServerContext, stream: trio.abc.Stream) -> None:
     try:
         head = await _read_head(stream)
         if not _is_media(context, head):
+            # False: hypercorn has answered 400 itself, so only the log is left to do.
             if not await serve_http(Application(context), stream, head):
                 logger.warning("connection closed: the request must be HTTP")
             return
+        # The answer to a bad handshake is sent inside, and a peer that does not read would block it.
         with _answering():
             upgrade = await receive_upgrade(stream, head)
         call_id = _call_id(context, upgrade)
         leg = await _open_leg(context, upgrade)
+    # Load balancers and port scanners do this every few seconds; a warning for each would hide the others.
     except _EmptyConnection as nothing:
         logger.debug("connection closed: %s", nothing)
         return
+    # Whatever a peer can cause. Everything else is a bug and goes to the border above.
     except (trio.BrokenResourceError, trio.ClosedResourceError, SocketClosed, WireError, _Refused) as error:
+        # The id comes from the peer's path, so it is cut and cleaned before it reaches the log.
         whose = f"call {shown_id(call_id)}: " if call_id else ""
         logger.warning("%sconnection closed: %s", whose, str(error) or "lost")
         return
+    # Assumed to have failed until it has not: an exception or a cancellation passes through the ``finally`` below.
     code = INTERNAL_ERROR_CLOSE_CODE
     try:
         await context.run_call(leg)
         code = NORMAL_CLOSE_CODE
     finally:
+        # The call closes its leg itself; this is for a call that failed before it had one. Closing twice is harmless.
         await leg.socket.aclose(code)
 
 
@@ -101,7 +114,9 @@ async def _read_head(stream: trio.abc.Stream) -> bytes:
         WireError: the peer sends no head, only part of one, or not within :data:`HEAD_TIMEOUT_S`.
     """
     head = bytearray()
+    # One deadline for the whole head: a byte every few seconds must not keep a connection alive.
     with trio.move_on_after(HEAD_TIMEOUT_S):
+        # A head that is too long goes to h11 as it is, which refuses it with a status.
         while b"\r\n\r\n" not in head and len(head) <= MAX_HEAD_BYTES:
             data = await stream.receive_some(MAX_HEAD_BYTES)
             if not data:
@@ -111,6 +126,8 @@ async def _read_head(stream: trio.abc.Stream) -> bytes:
                     else _EmptyConnection("no request")
                 )
             head += data
+        # With prior knowledge of HTTP/2 a client begins like this, and hypercorn would change to HTTP/2, which can
+        # carry WebSockets past this module.
         if head.startswith(b"PRI * HTTP/2"):
             raise WireError("the request must be HTTP/1.1, got HTTP/2")
         return bytes(head)
@@ -119,6 +136,7 @@ async def _read_head(stream: trio.abc.Stream) -> bytes:
 
 def _is_media(context: ServerContext, head: bytes) -> bool:
     end = head.find(b"\r\n\r\n")
+    # By path and header, because a carrier's webhook may share the prefix, and other upgrades are HTTP's business.
     wanted = head.startswith(f"GET {context.carrier.media_prefix}".encode())
     return wanted and end > 0 and _UPGRADE.search(head, 0, end) is not None
 
@@ -146,6 +164,8 @@ async def _open_leg(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
     """
     signatures = upgrade.headers.get_all(context.carrier.signature_header)
     url = context.websocket_url(upgrade.path)
+    # WARNING: before the upgrade is accepted. A signature is optional, because not every carrier signs upgrades, but a
+    # wrong one is never overlooked. All of them: a header may occur twice.
     if not all(context.carrier.check(url, {}, signature) for signature in signatures):
         with _answering():
             await upgrade.refuse(403, "Forbidden\n")
@@ -153,6 +173,7 @@ async def _open_leg(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
     if signatures:
         return await _accept_media(context, upgrade)
     try:
+        # ``nowait``: to let a socket wait for its turn would be what the bound is against.
         context.unauthenticated.acquire_nowait()
     except trio.WouldBlock:
         with _answering():
@@ -160,6 +181,7 @@ async def _open_leg(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
         raise _Refused("too many media streams have not started") from None
     try:
         return await _accept_media(context, upgrade)
+    # After the claim, successful or not: an authenticated call must not take up a place for its whole length.
     finally:
         context.unauthenticated.release()
 
@@ -171,6 +193,8 @@ async def _accept_media(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
     codec = context.carrier.new_codec()
     try:
         started = await _started(socket, codec, deadline)
+        # WARNING: no await between the claim and the call. A claimed token is used up, so a cancellation in between
+        # would leave a call that is neither pending nor live.
         return MediaLeg(socket, codec, started, _claim(context, upgrade, started))
     except (_Refused, WireError) as error:
         await socket.aclose(POLICY_CLOSE_CODE, str(error))
@@ -195,11 +219,13 @@ def _claim(context: ServerContext, upgrade: Upgrade, started: StreamStarted) -> 
     Raises:
         _Refused: path, start message and token do not name the same announced call.
     """
+    # A stream that names two calls belongs to neither.
     if _call_id(context, upgrade) != started.call_id:
         raise _Refused("the start message must name the call of the path")
     token = started.parameters.get("token", "")
     if not token:
         raise _Refused("the start message must have a token")
+    # WARNING: takes the call out: from here on the token is used.
     call = context.pending.claim(started.call_id, token, trio.current_time())
     if call is None:
         raise _Refused("the call is unknown, or its token is wrong, used or expired")

@@ -12,6 +12,8 @@ from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError
 from patter_trio.server.pending import PendingCall, PendingCalls
 
+# Judged. At the limit further sockets get 503. Signed ones are not counted, so a carrier that signs its upgrades cannot
+# be locked out.
 MAX_UNAUTHENTICATED_SOCKETS: Final = 100
 """Number of unsigned media sockets that may wait for their start message; they use at most 100 x 256 kB of memory."""
 
@@ -23,6 +25,7 @@ def checked_public_url(url: str) -> str:
         ConfigurationError: ``url`` is not an http or https URL, or it has a query or fragment.
     """
     parts = urlsplit(url)
+    # Without a host, or with a query, no stream URL could be made from it: Twilio refuses a query (error 31920).
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
         raise ConfigurationError(f"the public URL must be like https://agent.example.com, got {url!r}")
     return url.rstrip("/")
@@ -54,6 +57,7 @@ class ServerContext:
 
     def stream_url(self, call_id: str) -> str:
         """Return the URL at which the carrier must open the media stream of a call."""
+        # ``safe=""``: a slash in a carrier's id would be a part of the path.
         return self.websocket_url(self.carrier.media_prefix + quote(call_id, safe=""))
 
     def websocket_url(self, target: str) -> str:

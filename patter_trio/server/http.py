@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from hypercorn.config import Config
     from hypercorn.typing import ASGIFramework
 
+# A later answer would reach nobody: the carrier has given the call up.
 REQUEST_TIMEOUT_S: Final = 15.0
 """Seconds for a request and its answer; carriers wait no longer for the answer to a webhook (Twilio: 15 s)."""
+# Judged: an answer is a kilobyte, which any peer that reads takes at once.
 SEND_TIMEOUT_S: Final = 5.0
 """Seconds for one send, so that a peer that does not read cannot hold the connection for the whole request time."""
+# Judged: a few round trips. The answer has been acknowledged by then.
 LINGER_TIMEOUT_S: Final = 0.5
 """Seconds for which input is discarded before the connection is closed."""
 
@@ -53,11 +56,13 @@ async def serve_http(app: "ASGIFramework", stream: trio.abc.Stream, head: bytes)
 
     asked = False
 
+    # Tells the caller that the request reached the application; hypercorn answers malformed requests itself.
     async def asking(scope: Any, receive: Any, send: Any) -> None:
         nonlocal asked
         asked = True
         await app(scope, receive, send)
 
+    # Around everything, because hypercorn's own limits do not cover a body that arrives byte by byte.
     with trio.move_on_after(REQUEST_TIMEOUT_S):
         # The empty dict is the lifespan state; our application does not use one.
         await TCPServer(
@@ -75,8 +80,10 @@ def _config() -> "Config":
     from hypercorn.config import Config  # noqa: PLC0415
 
     config = Config()
+    # 0: hypercorn closes after the first answer, and says so in it.
     config.keep_alive_max_requests = 0
     config.include_server_header = False
+    # Requests are logged where they are understood, in ``webhooks.py``, without the callers' numbers.
     config.accesslog = None
     config.errorlog = logging.getLogger("patter_trio.http")
     return config
@@ -95,6 +102,8 @@ class _Replayed:
         self._head = head
         self._closed = False
         self._stuck = False
+        # One scope per read, because a scope can be entered once. ``_end_reading`` changes the deadline of whichever is
+        # open.
         self._reading = trio.CancelScope()
         self.socket = _socket_of(stream)
 
@@ -105,10 +114,12 @@ class _Replayed:
         with self._scope():
             while True:
                 data = await self._stream.receive_some(max_bytes)
+                # After the close nothing is returned: input is only read so that the end of TCP is not a reset.
                 if not self._closed:
                     return bytes(data)
                 if not data:
                     break
+        # hypercorn's read loop ends at this type, as for a stream that was closed.
         raise trio.ClosedResourceError
 
     def _scope(self) -> trio.CancelScope:
@@ -121,16 +132,20 @@ class _Replayed:
             with trio.move_on_after(SEND_TIMEOUT_S):
                 await self._stream.send_all(data)
                 return
+            # Remembered: hypercorn may send again behind a failed send, and that must fail at once, not 5 s later.
             self._stuck = True
+            # The reading task would otherwise wait for a peer that is not interested.
             self._end_reading(0)
         raise trio.BrokenResourceError("the peer does not read")
 
     async def send_eof(self) -> None:
+        # hypercorn calls this for every stream; one with TLS cannot close one side alone.
         if isinstance(self._stream, trio.abc.HalfCloseableStream):
             await self._stream.send_eof()
 
     async def aclose(self) -> None:
         """Discard input from now on, for a bounded time; the stream's owner closes it afterwards."""
+        # hypercorn closes more than once; the time must not start anew.
         if not self._closed:
             self._end_reading(LINGER_TIMEOUT_S)
         await trio.lowlevel.checkpoint()

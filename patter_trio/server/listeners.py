@@ -25,13 +25,16 @@ async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
     if not 0 <= port <= MAX_PORT:  # getaddrinfo would take the port modulo 65536
         raise ConfigurationError(f"port must be from 0 to {MAX_PORT}, got {port}")
     try:
+        # On every address of the name: "localhost" is two, and a carrier's tunnel may use either.
         return await trio.open_tcp_listeners(port, host=host)
+    # Before ``OSError``, its base class: a wrong name is a different mistake than a used port.
     except socket.gaierror as error:
         raise ConfigurationError(f"host must be an address or a known name, got {host!r}: {error.strerror}") from error
     except OSError as error:
         raise ConfigurationError(_explain(host, port, error)) from error
 
 
+# Three common mistakes get a remedy, all others the system's own words.
 def _explain(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is in use: stop the program that uses it, or choose another port"
@@ -58,5 +61,6 @@ async def serve_listeners(
 
     If file descriptors or memory run out, trio pauses accepting for 0.1 s and tries again.
     """
+    # Now, while no call is live whose audio it could delay.
     load_hypercorn()
     await trio.serve_listeners(partial(serve_connection, context), listeners, task_status=task_status)

@@ -76,6 +76,7 @@ class Seams:
         measure_lag: measures the event loop for admission, until cancelled.
     """
 
+    # The machine's clock by default. Tests set it, so that payloads are the same in each run.
     epoch: float | None = None
     tap: Tap | None = None
     bus_tap: Tap | None = None

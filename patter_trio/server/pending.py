@@ -16,8 +16,11 @@ import attrs
 from patter_trio.abc import CallInfo
 from patter_trio.errors import PatterError
 
+# Judged: more than any carrier needs, and short enough that a leaked answer is worthless a minute later.
 TOKEN_LIFETIME_S: Final = 60.0
 """Seconds for which a token is valid; carriers open the stream within seconds of the webhook's answer."""
+# Judged. Full: the caller hears busy (``webhooks.py``). Only signed webhooks add entries, so an attacker cannot fill
+# it.
 MAX_PENDING_CALLS: Final = 1000
 """Largest number of announced calls. Each needs a session when it connects, so one machine could not serve more."""
 
@@ -31,6 +34,7 @@ class PendingCall:
     """An announced call. ``expires`` is an instant on the server's clock."""
 
     info: CallInfo
+    # Out of the repr, and so out of logs and tracebacks: who has the token can take the call.
     token: str = attrs.field(repr=False)
     expires: float
 
@@ -38,6 +42,7 @@ class PendingCall:
 class PendingCalls:
     """The announced calls of one server, by the carrier's call id."""
 
+    # 32 bytes from the system's source of randomness: nobody guesses one within its minute.
     def __init__(self, *, limit: int = MAX_PENDING_CALLS, new_token: Callable[[], str] = secrets.token_urlsafe) -> None:
         self._calls: dict[str, PendingCall] = {}
         self._limit = limit
@@ -55,6 +60,7 @@ class PendingCalls:
     @property
     def next_expiry(self) -> float:
         """The earliest instant at which a call expires; infinite if there are no calls."""
+        # A search through all: there are few, and each is looked at once per announcement, not per frame.
         return min((call.expires for call in self._calls.values()), default=math.inf)
 
     def announce(self, info: CallInfo, now: float) -> PendingCall:
@@ -81,12 +87,16 @@ class PendingCalls:
         call = self._calls.get(call_id)
         if call is None or now >= call.expires:
             return None
+        # Compared in constant time. ``replace``: a lone surrogate from JSON must be a wrong token, not an exception.
         if not hmac.compare_digest(call.token.encode(), token.encode(errors="replace")):
             return None
+        # Removed at once: a token works once, even for a peer that read it on the wire.
         return self._calls.pop(call_id)
 
     def expire(self, now: float) -> list[PendingCall]:
         """Remove the expired calls, which never connected, and return them."""
+        # The same comparison as in ``claim``: at the instant of expiry a call is either claimed or given up, never
+        # both.
         over = [call for call in self._calls.values() if now >= call.expires]
         for call in over:
             del self._calls[call.info.call_id]

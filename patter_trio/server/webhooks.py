@@ -19,8 +19,10 @@ from patter_trio.server.pending import TooManyPending
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
+# Judged: sixty times as much, which is refused while it arrives.
 MAX_BODY_BYTES: Final = 64 * 1024
 """Largest accepted body, in bytes; a carrier's webhook has about 1 kB."""
+# Judged: Twilio sends about thirty. Parsing comes before the check of the signature, which covers the parsed fields.
 MAX_FORM_FIELDS: Final = 500
 """Largest accepted number of fields in a form; it bounds the work of parsing an unsigned request."""
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -69,9 +71,13 @@ def voice_webhook(context: ServerContext, request: WebhookRequest) -> WebhookRes
         info = context.carrier.offer(form)
     except WireError as error:
         return _refused(400, f"voice webhook {error}")
+    # The query is ours: the application wrote it into the webhook's URL at the carrier, and the signature covers it.
     custom = dict(parse_qsl(request.query, keep_blank_values=True))
     info = attrs.evolve(info, custom_params=custom, provider=context.carrier.name)
+    # Carriers repeat a webhook whose answer was lost. The call has been accepted, so it must not be judged again, and
+    # ``on_call_start`` must not run twice.
     again = info.call_id in context.pending
+    # Status 200 in both cases: any other would make the carrier try again, or say an error message to the caller.
     busy = WebhookResponse(200, context.carrier.reject(), context.carrier.content_type)
     refusal = "" if again else context.refusal(info.call_id)
     if refusal:
@@ -80,12 +86,14 @@ def voice_webhook(context: ServerContext, request: WebhookRequest) -> WebhookRes
         return busy
     try:
         call = context.pending.announce(info, trio.current_time())
+    # A second bound, of memory, for servers without ``max_calls``.
     except TooManyPending as error:
         logger.warning("call %s: hears busy, from %s: %s", shown_id(info.call_id), mask_number(info.caller), error)
         context.on_refused(info, str(error))
         return busy
     if not again:
         logger.info("call %s: announced, from %s", shown_id(info.call_id), mask_number(info.caller))
+        # Before the answer: the carrier may open the stream as soon as it has it.
         context.on_announced(call)
     answer = context.carrier.connect(context.stream_url(info.call_id), {"token": call.token})
     return WebhookResponse(200, answer, context.carrier.content_type)
@@ -104,15 +112,21 @@ def _signed_form(context: ServerContext, request: WebhookRequest) -> Form | Webh
         form = parse_qs(
             request.body.decode() if content_type == _FORM else "",
             keep_blank_values=True,
+            # Strict: a replacement character would change the value, and with it what the signature covers.
             errors="strict",
             max_num_fields=MAX_FORM_FIELDS,
         )
+    # ``ValueError`` is all that parsing raises: bad UTF-8, bad escapes, too many fields.
     except ValueError:
         return _refused(400, "webhook with a malformed form")
     signature = request.headers.get(context.carrier.signature_header.lower(), "")
     if not signature:
         return _refused(403, "webhook without a signature")
+    # WARNING: JSON is checked as it was sent. Twilio signs the hash of the body; a body that was parsed and written
+    # again would have another.
     params = form if content_type == _FORM else request.body
+    # The public URL, never the ``Host`` header, which the client chooses: the carrier has signed the URL that it
+    # called.
     if not context.carrier.check(context.public_url + request.target, params, signature):
         return _refused(403, f"webhook with a wrong signature (check that the public URL is {context.public_url})")
     return form
@@ -152,6 +166,7 @@ class Application:
             return
         body = response.body.encode()
         headers = [(b"content-type", response.content_type.encode()), (b"content-length", b"%d" % len(body))]
+        # Not to be stored: the answer to a webhook has a token.
         headers += [(b"cache-control", b"no-store"), *response.headers]
         await send({"type": "http.response.start", "status": response.status, "headers": headers, "trailers": False})
         await send({"type": "http.response.body", "body": body, "more_body": False})
@@ -165,6 +180,7 @@ class Application:
         handler = methods.get(scope["method"])
         if handler is None:
             return _plain(405, (b"allow", ", ".join(methods).encode()))
+        # Latin-1 maps each byte to one character, so nothing in a header can fail to decode.
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         body = bytearray()
         more = True
@@ -174,8 +190,10 @@ class Application:
                 return None
             body += message["body"]
             more = message["more_body"]
+            # While it arrives, not by ``content-length``: a chunked body announces no length.
             if len(body) > MAX_BODY_BYTES:
                 return _refused(413, f"body of more than {MAX_BODY_BYTES} bytes")
         query = scope["query_string"].decode("ascii")
+        # The target as it was received, not rebuilt from its parts: it is part of what was signed.
         target = f"{path}?{query}" if query else path
         return handler(self._context, WebhookRequest(target, headers, bytes(body)))
