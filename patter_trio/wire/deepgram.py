@@ -33,21 +33,29 @@ Value = str | int | float | bool | Sequence[str]
 
 MIN_NEWS_S: Final = 0.02
 """Seconds that a result must add to count as news: the vendor rounds its times, and a frame has this length."""
+# Judged: some minutes of speech without a pause. A segment that never closes would grow with the call; at the bound the
+# words are passed on as final, at worst some of them twice.
 MAX_SEGMENT_PARTS: Final = 64
 """Most final results that form one segment."""
+# Judged. The bound is for memory and for the LLM's prompt, not for speakers.
 MAX_RESULT_CHARACTERS: Final = 20_000
 """Most characters of one result: half an hour of speech."""
 
 
 def listen_url(base: str, path: str, parameters: Mapping[str, Value | None]) -> str:
     """Return the address of a socket, without the parameters that are None."""
+    # None leaves a parameter out: the vendor's default then applies, whatever it becomes.
     pairs: list[tuple[str, str]] = []
     for name, value in parameters.items():
+        # Lists repeat the name, as the vendor wants it for key terms; a bool is an int for ``isinstance``, so it is
+        # told apart below.
         several = [] if value is None else [value] if isinstance(value, str | int | float) else value
+        # "true", as the vendor spells it, not Python's "True".
         pairs += [(name, str(one).lower() if isinstance(one, bool) else str(one)) for one in several]
     return f"{base.rstrip('/')}{path}?{urlencode(pairs)}"
 
 
+# Decoded by type in one pass, as in ``wire/twilio.py``: results come several times a second in each call.
 class _Message(msgspec.Struct, frozen=True, tag_field="type"):
     """A message; the name of its class without the underscore is its ``type``."""
 
@@ -70,10 +78,12 @@ class _Results(_Message, frozen=True, tag="Results"):
     start: float
     duration: float
     channel: _Channel
+    # None as well as False: an absent key and a null are the same to the vendor.
     is_final: bool | None = None
     from_finalize: bool | None = None
 
 
+# Sent once, at the end of a connection; its duration is what the vendor bills.
 class _Metadata(_Message, frozen=True, tag="Metadata"):
     duration: float
     request_id: str = ""
@@ -91,6 +101,8 @@ class _FluxWord(msgspec.Struct, frozen=True):
     end: float | None = None
 
     @property
+    # The middle, because the ends of a word move by some hundredths from one result to the next. A word belongs to the
+    # segment that its middle lies in.
     def middle(self) -> float | None:
         if self.start is None or self.end is None:
             return None
@@ -148,12 +160,14 @@ class ListenCodec(ABC):
     def connected(self, start: float) -> None:
         """Start a connection whose first audio lies ``start`` seconds into the session's audio."""
         self._base = start
+        # What the vendor said about the last connection does not hold for this one.
         self._about(None, "")
 
     def _about(self, billed: float | None, request_id: str) -> None:
         self.billed, self.request_id = billed, request_id
 
     def _settle(self, until: float) -> None:
+        # Never backwards: after a reconnection the audio from here on is sent again, and results about it come again.
         self.settled = max(self.settled, until)
 
     @abstractmethod
@@ -166,10 +180,13 @@ class ListenCodec(ABC):
         """
 
     def _final(self, text: str, *, finished: bool | None = None) -> Transcript:
+        # The number changes with the final words, so that late interim ones cannot be taken for a part of them.
         segment, self._segment, self._told = self._segment, self._segment + 1, ""
         return Transcript(text, final=True, segment=segment, finished=finished)
 
     def _interim(self, text: str, *, finished: bool | None = None) -> list[Transcript]:
+        # The vendor repeats a result while nothing changes, several times a second; each would pass through the whole
+        # call.
         if text == self._told and finished is None:
             return []
         self._told = text
@@ -192,6 +209,7 @@ class NovaCodec(ListenCodec):
 
     def receive(self, message: str | bytes) -> Sequence[Transcript]:
         """Return the words in a message; see :meth:`ListenCodec.receive`."""
+        # Metadata and Results only; all other types are valid and none of our business, such as SpeechStarted.
         match _decoded(message, _NOVA, _NOVA_TYPES):
             case _Results() as results:
                 return self._results(results)
@@ -206,28 +224,36 @@ class NovaCodec(ListenCodec):
         return ()
 
     def _results(self, results: _Results) -> Sequence[Transcript]:
+        # The first one: alternatives are sorted by confidence, and we ask for one.
         best = results.channel.alternatives[0] if results.channel.alternatives else _Alternative()
         text = _text(best.transcript)
         end = self._base + _seconds(results.start) + _seconds(results.duration)
+        # Words about audio whose words are final already are not news. The answer to a request to finalize is never
+        # left out, because the caller's turn waits for it.
         if text and end <= self.settled + MIN_NEWS_S and not results.from_finalize:
             return ()  # reported as final before
         if not results.is_final:
             if text:
+                # Only words move the mark: the end of a result without words is silence.
                 self._reached = max(self._reached, self._last_word(best.words, end))
             words = _joined([*self._parts, text])
+            # An empty interim after words takes them back, and the turn machine must learn of that.
             return self._interim(words) if words or self._told else ()
+        # Even if the words wait in ``_parts``: those outlive the connection, so their audio need not be sent again.
         self._settle(end)
         if text:
             self._parts.append(text)
         # The last word has been confirmed, the vendor holds nothing back, or the segment has reached its bound.
         if results.from_finalize or end >= self._reached or len(self._parts) >= MAX_SEGMENT_PARTS:
             whole, self._parts, self._reached = _joined(self._parts), [], -math.inf
+            # An empty final is news if it takes interim words back, or answers a request to finalize.
             if whole or self._told or results.from_finalize:
                 return [self._final(whole)]
         return ()
 
     def _last_word(self, words: Sequence[_NovaWord], end: float) -> float:
         middles = ((_seconds(word.start) + _seconds(word.end)) / 2 for word in words)
+        # Without word times the end of the result is the best there is: min(end, infinity).
         return min(end, self._base + max(middles, default=math.inf))
 
 
@@ -241,7 +267,9 @@ class FluxCodec(ListenCodec):
     def __init__(self) -> None:
         super().__init__()
         self._turn = -1
+        # Both -1: the vendor counts turns from 0.
         self._over = -1  # index of the last turn that ended
+        # By number and by time, because words without times can only be counted.
         self._before = 0  # words of the turn that earlier segments contain
         self._boundary = -math.inf  # where they end in the audio
         self._likely: _TurnInfo | None = None
@@ -249,6 +277,7 @@ class FluxCodec(ListenCodec):
     def connected(self, start: float) -> None:
         """Start a connection: its turns are numbered anew, and it hears the rest of the open turn again."""
         super().connected(start)
+        # Numbers start at 0 on each connection; without this the first turns would count as answered.
         self._turn = self._over = -1
         self._begin_turn()
 
@@ -270,6 +299,7 @@ class FluxCodec(ListenCodec):
 
     def _turn_info(self, turn: _TurnInfo) -> Sequence[Transcript]:
         end = self._base + _seconds(turn.audio_window_end)
+        # A late update of a turn that has ended would begin it anew.
         if turn.turn_index <= self._over:
             return ()  # the turn has been answered
         out: list[Transcript] = []
@@ -277,38 +307,46 @@ class FluxCodec(ListenCodec):
             if self._turn >= 0 and self._told:  # the previous turn never ended: keep its words
                 out.append(self._final(self._told))
             self._turn = turn.turn_index
+            # Its words are counted from zero, and an end that was taken back belonged to the turn before.
             self._begin_turn()
         match turn.event:
             case "EagerEndOfTurn":
                 self._likely = turn
+                # Interim and ``finished``: the reply may be prepared, but the vendor can still take the end back.
                 out += self._interim(self._rest(turn), finished=True)
             case "TurnResumed":
                 out += self._resume(turn)
             case "EndOfTurn":
                 self._over = turn.turn_index
+                # At the end of a turn only: everything before it has been transcribed for good.
                 self._settle(end)
                 out.append(self._final(self._rest(turn), finished=True))
             case _:  # StartOfTurn, Update, and future events
                 text = self._rest(turn)
+                # Nothing to say and nothing said: no words yet.
                 out += self._interim(text) if text or self._told else []
         return out
 
     def _resume(self, turn: _TurnInfo) -> list[Transcript]:
         """Close the segment at the end that the vendor took back; the next segment has what follows."""
         likely, self._likely = self._likely, None
+        # An end that was never reported cannot be taken back.
         if likely is None or not self._told:
             return self._interim(self._rest(turn), finished=False)
         out = [self._final(self._told, finished=False)]
         ends = [word.end for word in likely.words if word.end is not None]
+        # The number serves words without times, the boundary below all others.
         self._before = len(likely.words)
         if ends:
             self._boundary = self._base + _seconds(max(ends))
+            # The words up to here are final, so their audio need not be sent again.
             self._settle(self._boundary)
         text = self._rest(turn)
         return out + (self._interim(text) if text else [])
 
     def _rest(self, turn: _TurnInfo) -> str:
         """Return the turn's words that no earlier segment contains."""
+        # The transcript as the vendor wrote it, as long as all of it is new; only words can be divided.
         if not self._before:
             return _text(turn.transcript)
         return _text(_joined(word.word for place, word in enumerate(turn.words) if self._is_new(place, word)))
@@ -330,8 +368,10 @@ _TYPE: Final = msgspec.json.Decoder(_Type)
 def _decoded(message: str | bytes, decoder: msgspec.json.Decoder[_Message], known: frozenset[str]) -> _Message | None:
     try:
         return decoder.decode(message)
+    # A generic failure first: the types that matter decode in one pass, and only the rest is looked at twice.
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         problem = error
+    # Outside of the clause above, so that its exception is not the context of this one.
     try:
         if _TYPE.decode(message).type not in known:
             return None
@@ -341,12 +381,15 @@ def _decoded(message: str | bytes, decoder: msgspec.json.Decoder[_Message], know
 
 
 def _seconds(value: float) -> float:
+    # Also refuses NaN, which fails every comparison. A time that is not plausible would move the audio that is sent
+    # again.
     if not 0 <= value < 1e6:  # noqa: PLR2004 (1e6 s are eleven days)
         raise WireError("a time must be from 0 to 1e6 s")
     return value
 
 
 def _text(text: str) -> str:
+    # White space is evened out, so that a repeated result compares equal.
     return " ".join(text[:MAX_RESULT_CHARACTERS].split())
 
 

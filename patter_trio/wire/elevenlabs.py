@@ -26,9 +26,11 @@ from patter_trio.errors import WireError
 
 MULAW_FORMAT: Final = "ulaw_8000"
 """The vendor's name for mu-law at 8 kHz."""
+# Judged: a message has at most 256 kB, which is 24 s of speech.
 MAX_TIMED_CHARACTERS: Final = 20_000
 """Most characters with times in one message; no voice says that many in the audio that fits into a message."""
 
+# Matched as words: if only the close frame comes, its reason is free text, with the same words as the messages.
 _CREDENTIAL_WORDS: Final = ("api_key", "authenticat", "unauthorized", "authoriz", "permission", "forbidden")
 _QUOTA_WORDS: Final = (
     "quota",
@@ -98,26 +100,32 @@ def receive(message: str | bytes) -> tuple[Event, ...]:
         WireError: the protocol does not allow the message.
     """
     try:
+        # Without types: the reference shows the same fields in two spellings, and several of them may be null.
         fields = msgspec.json.decode(message)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise WireError(f"the message must be JSON: {error}") from error
     if not isinstance(fields, dict):
         raise WireError(f"the message must be a JSON object, got {type(fields).__name__}")
+    # Both spellings, here and below: the vendor's specification and its examples disagree.
     context = _text(fields, "contextId", "context_id")
     events: list[Event] = []
+    # Both events may come in one message: the last audio and its end.
     if (audio := fields.get("audio")) is not None:
         given = fields.get("alignment")
         events += [Audio(context, _decoded(audio), _characters(given))] if audio else []
     if fields.get("isFinal") is True or fields.get("is_final") is True:
         events.append(Finished(context))
+    # Only without other events: a warning beside audio must not end the speech.
     if not events and ("error" in fields or ("message" in fields and "code" in fields)):
         kind, said = _text(fields, "error"), _text(fields, "message")
+        # The text first: it is what a person can act upon.
         events.append(Failed(context, fault_of(f"{kind} {said}"), said or kind))
     return tuple(events)
 
 
 def fault_of(said: str) -> Fault:
     """Return the kind of failure that the vendor's words describe."""
+    # The first match counts: a message about a quota may name the key as well.
     words = said.lower()
     for fault, signs in (
         (Fault.IDLE, _IDLE_WORDS),
@@ -132,6 +140,7 @@ def fault_of(said: str) -> Fault:
 def _text(fields: dict[str, Any], *names: str) -> str:
     for name in names:
         if isinstance(value := fields.get(name), str):
+            # The empty context is the connection's.
             return value
     return ""
 
@@ -140,6 +149,7 @@ def _decoded(audio: object) -> bytes:
     if not isinstance(audio, str):
         raise WireError(f"audio must be a string, got {type(audio).__name__}")
     try:
+        # ``validate``: without it Python skips characters that are not base64, and the caller hears noise.
         return base64.b64decode(audio, validate=True)
     except (binascii.Error, ValueError) as error:
         raise WireError(f"audio must be base64: {error}") from error
@@ -153,11 +163,13 @@ def _characters(given: object) -> tuple[Character, ...] | None:
     if not isinstance(given, dict):
         return None
     texts, starts = given.get("chars"), given.get("charStartTimesMs", given.get("char_start_times_ms"))
+    # Three spellings: the specification and the examples disagree here, too.
     lengths = next(
         (given[name] for name in ("charDurationsMs", "charsDurationsMs", "char_durations_ms") if name in given), None
     )
     if not (isinstance(texts, list) and isinstance(starts, list) and isinstance(lengths, list)):
         return None
+    # All of a length, or the times would belong to other characters.
     if not len(texts) == len(starts) == len(lengths) <= MAX_TIMED_CHARACTERS:
         return None
     if not all(isinstance(text, str) for text in texts) or not all(_is_time(time) for time in (*starts, *lengths)):
@@ -169,6 +181,7 @@ def _characters(given: object) -> tuple[Character, ...] | None:
 
 
 def _is_time(value: object) -> bool:
+    # Also refuses NaN. A bool is an int for Python.
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 86_400_000  # noqa: PLR2004 (a day in ms)
 
 
@@ -182,6 +195,7 @@ def begin(context: str, settings: Settings) -> str:
     """Return the message that opens a context; it speaks nothing yet."""
     # A single space opens the context without speech.
     message: dict[str, Any] = {"text": " ", "context_id": context}
+    # Only for settings that differ: the voice's own apply otherwise, and the vendor may improve them.
     if settings:
         message["voice_settings"] = settings
     return _json(message)
@@ -189,6 +203,7 @@ def begin(context: str, settings: Settings) -> str:
 
 def say(context: str, text: str) -> str:
     """Return the message that adds a text to a context's speech; it must not be empty or only white space."""
+    # A space behind each text: the vendor joins what it gets, and two sentences would become one word.
     return _json({"text": f"{_whole(text)} ", "context_id": context})
 
 
@@ -204,6 +219,7 @@ def close(context: str) -> str:
 
 def keep_alive(context: str = "") -> str:
     """Return the message that keeps a context open while it waits for text, or keeps the connection open."""
+    # On this socket an empty text keeps alive; see the top of the file.
     return _json({"text": "", "context_id": context} if context else {"text": ""})
 
 
@@ -216,10 +232,12 @@ def socket_target(
         "output_format": MULAW_FORMAT,
         # We send whole sentences: the vendor generates each at once, without waiting for more text.
         "auto_mode": "true",
+        # Times of characters that fit the audio of the same message: the ledger needs them to know what was heard.
         "sync_alignment": "true",
         "inactivity_timeout": str(inactivity_timeout),
         "language_code": language,
         "apply_text_normalization": normalization,
+        # Sent only to switch it off, which the vendor allows only to some accounts.
         "enable_logging": "" if logging else "false",
     }
     return f"/v1/text-to-speech/{quote(voice, safe='')}/multi-stream-input?{_query(query)}"
@@ -238,6 +256,7 @@ def http_body(text: str, before: str, settings: Settings, *, model: str, languag
         body["voice_settings"] = settings
     if language:
         body["language_code"] = language
+    # Prosody: the vendor reads the new text as the continuation of this one.
     if before:
         body["previous_text"] = _whole(before)
     if normalization:
@@ -251,6 +270,7 @@ def _whole(text: str) -> str:
 
 
 def _query(fields: dict[str, str]) -> str:
+    # Empty values are left out: the vendor would take them as values.
     return urlencode({name: value for name, value in fields.items() if value})
 
 

@@ -17,12 +17,15 @@ from patter_trio.errors import AuthenticationError, ProviderError, RateLimitErro
 
 DONE_DATA: Final = "[DONE]"
 """Data of the last event."""
+# At most one call per definition is plausible; the bound keeps a model that repeats itself from filling memory.
 MAX_TOOL_CALLS: Final = 128
 """Most tool calls in one answer; OpenAI accepts as many definitions."""
+# Judged: two lines of a log.
 MAX_REASON_CHARACTERS: Final = 300
 """Most characters of a vendor's reason that are shown."""
 
 _ERRORS: Final[Mapping[str, type[ProviderError]]] = {
+    # In a stream the status is 200, so the code is all that tells a refused key from a crash.
     "authentication_error": AuthenticationError,
     "invalid_api_key": AuthenticationError,
     "permission_denied": AuthenticationError,
@@ -49,8 +52,10 @@ def request(
         "model": model,
         "messages": [message_out(message) for message in messages],
         "stream": True,
+        # Last, so that an option of the application can replace any of the three.
         **(options or {}),
     }
+    # Left out if empty: OpenAI refuses an empty list.
     if tools:
         body["tools"] = [
             {
@@ -60,6 +65,8 @@ def request(
             for tool in tools
         ]
     try:
+        # ``allow_nan``: NaN is not JSON, and servers answer it with a status that explains nothing. ``replace``: UTF-8
+        # cannot encode lone surrogates, which models and applications produce by cutting text.
         return json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
     except (TypeError, ValueError) as error:
         raise ProviderError(f"a message for {model} cannot be encoded as JSON: {error}") from error
@@ -68,14 +75,18 @@ def request(
 def message_out(message: Message) -> dict[str, Any]:
     """Return a message in the vendor's form; a message in that form is returned unchanged."""
     if message.get("role") == "tool":
+        # Only these keys: strict servers refuse others, such as a ``name``.
         return {key: message[key] for key in ("role", "tool_call_id", "content") if key in message}
     calls = message.get("tool_calls")
     if not calls:
+        # An empty list of calls is refused by OpenAI.
         return {key: value for key, value in message.items() if key != "tool_calls"}
     return {
         **message,
+        # None, as OpenAI itself writes a message that only calls tools.
         "content": message.get("content") or None,
         "tool_calls": [
+            # The vendor's own form passes: an application may keep messages as it received them.
             call
             if "function" in call
             else {
@@ -100,6 +111,7 @@ class ChatDecoder:
     """Decoder of the events of one answer."""
 
     def __init__(self) -> None:
+        # By index, because the pieces of several calls can arrive interleaved.
         self._calls: dict[int, _Call] = {}
         self._newest = 0
         self._half = ""  # a high surrogate whose other half comes with the next event
@@ -123,14 +135,17 @@ class ChatDecoder:
         if data.strip() == DONE_DATA:
             self.done = True
             return ""
+        # Not msgspec: servers differ too much for fixed types, and tokens are few beside audio.
         try:
             chunk = json.loads(data)
         except (ValueError, RecursionError) as error:
             raise ProviderError(f"the model's event must be JSON, got {data[:MAX_REASON_CHARACTERS]!r}") from error
         if not isinstance(chunk, dict):
             raise ProviderError(f"the model's event must be a JSON object, got {data[:MAX_REASON_CHARACTERS]!r}")
+        # Truthy: a null or an empty error reports nothing.
         if chunk.get("error"):
             _fail(chunk["error"])
+        # Before the choices: the chunk with the usage has none.
         self._use(chunk)
         choice = _first(chunk.get("choices"))
         if choice.get("error"):
@@ -141,7 +156,9 @@ class ChatDecoder:
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             self.finish_reason = reason
+        # A refusal is spoken like any text: the caller must hear why the answer is missing.
         text = self._whole(_text(delta.get("content")) + _text(delta.get("refusal")))
+        # Content that was withheld after words have been spoken is a cut-off answer, not a failed one.
         self._said = self._said or bool(text)
         return text
 
@@ -153,9 +170,11 @@ class ChatDecoder:
         """
         if self.finish_reason == "content_filter" and not self._said:
             raise ProviderError("the vendor's content filter withheld the answer")
+        # Either sign is enough: some servers send only one of the two.
         if not self.finish_reason and not self.done:
             raise ProviderError("the stream ended before the answer was complete")
         return [
+            # Without arguments: "{}", because some servers send none for a tool without parameters, and "" is not JSON.
             ToolCall(call.id, call.name, "".join(call.arguments) or "{}")
             for _, call in sorted(self._calls.items())
             if call.name
@@ -165,9 +184,11 @@ class ChatDecoder:
         function, name = _mapping(delta.get("function")), delta.get("id")
         index = delta.get("index")
         # Servers without an index: an id starts a new call, a piece without one continues the newest.
+        # ``True`` is an int, too.
         if not isinstance(index, int) or isinstance(index, bool):
             index = self._newest if not name and self._calls else len(self._calls)
         known = self._calls.get(index)
+        # Both have an id and the ids differ, so these are two calls.
         if known is not None and isinstance(name, str) and name and known.id not in ("", name):
             index = max(self._calls) + 1  # some servers number every call 0
         if index not in self._calls and len(self._calls) >= MAX_TOOL_CALLS:
@@ -176,14 +197,17 @@ class ChatDecoder:
         call = self._calls.setdefault(index, _Call())
         if isinstance(name, str) and name:
             call.id = name
+        # Replaced, not appended: the name comes whole.
         if isinstance(function.get("name"), str) and function["name"]:
             call.name = function["name"]
         arguments = function.get("arguments")
         if isinstance(arguments, Mapping):
+            # Some servers send an object, in one piece.
             arguments = json.dumps(arguments)
         if isinstance(arguments, str):
             call.arguments.append(arguments)
 
+    # The last report counts: servers that report in each chunk report totals.
     def _use(self, chunk: Mapping[str, Any]) -> None:
         usage = chunk.get("usage") or _mapping(chunk.get("x_groq")).get("usage")
         if not isinstance(usage, Mapping):
@@ -192,6 +216,7 @@ class ChatDecoder:
             _count(usage, "prompt_tokens"),
             _count(_mapping(usage.get("prompt_tokens_details")), "cached_tokens"),
         )
+        # The cached tokens are a part of the prompt. Clamped, because a negative count would lower the bill.
         cached = min(cached, prompt)
         self.usage = Usage(
             stage="llm",
@@ -202,11 +227,13 @@ class ChatDecoder:
 
     def _whole(self, text: str) -> str:
         """Return text without lone surrogates; a high surrogate at the end waits for its other half."""
+        # Nearly all text: without this test each token would be encoded and decoded twice.
         if text.isascii() and not self._half:
             return text
         text, self._half = self._half + text, ""
         if text and "\ud800" <= text[-1] <= "\udbff":
             text, self._half = text[:-1], text[-1]
+        # UTF-16 joins the two halves of a character; what stays alone becomes a replacement character.
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
@@ -217,6 +244,7 @@ def reason_of_refusal(body: bytes) -> str:
     except (ValueError, RecursionError):
         return ""
     error = _first(error) if isinstance(error, list) else error  # Google's compatible server sends a list
+    # Some servers put the error at the top, without the key.
     error = _mapping(error).get("error", error)
     if isinstance(error, str):
         return error[:MAX_REASON_CHARACTERS]
@@ -228,6 +256,7 @@ def _fail(error: object) -> NoReturn:
     about = _mapping(error)
     message = about.get("message", error)
     kinds = (about.get("code"), about.get("type"))
+    # ``code`` first: it is the more precise of the two.
     kind = next((_ERRORS[key] for key in kinds if isinstance(key, str) and key in _ERRORS), ProviderError)
     raise kind(f"the model failed: {str(message)[:MAX_REASON_CHARACTERS]}")
 

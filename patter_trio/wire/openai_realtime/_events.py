@@ -10,8 +10,10 @@ import attrs
 from patter_trio.abc import Usage
 from patter_trio.errors import AuthenticationError, ProviderError, RateLimitError
 
+# Judged: two lines of a log.
 MAX_REASON_CHARACTERS: Final = 300
 """Most characters of a vendor's reason that are shown."""
+# Judged: the patterns below look back and ahead; an error of a megabyte must not hold up the event loop.
 MAX_READ_CHARACTERS: Final = 2000
 """Most characters of a vendor's reason that are examined."""
 
@@ -194,7 +196,9 @@ _FAILURES: Final[Mapping[str, type[ProviderError]]] = {
 }
 """Errors, by ``code`` or ``type``, that end the session. All others are harmless."""
 
+# Keys begin with "sk-" or "ek-"; the vendor repeats a part of a wrong key in its error.
 _SECRET: Final = re.compile(r"\b(?:sk|ek|Bearer)[-_ ][\w*.\-]{4,}", re.IGNORECASE)
+# Three kinds of quotation marks, also unclosed ones; an apostrophe within a word does not open a quotation.
 _QUOTED: Final = re.compile(r"\"[^\"]*(?:\"|$)|(?<!\w)'(?:[^']|(?<=\w)'(?=\w))*(?:'(?!\w)|$)|`[^`]*(?:`|$)")
 
 
@@ -214,6 +218,7 @@ class Refused:
     @property
     def fatal(self) -> bool:
         """True if the error ends the session; else the session is as it was before."""
+        # ``code`` or ``type``: for some errors the vendor fills only one of them.
         return self.code in _FAILURES or self.type in _FAILURES
 
     def error(self) -> ProviderError:
@@ -244,4 +249,6 @@ Event = (
 
 def shown(told: str) -> str:
     """Return a vendor's text about an error, without quotations and without anything that looks like a key."""
+    # WARNING: the order matters. Quotations go first: a key in a quotation goes with it. The text is shortened last, so
+    # that no half of a key is left at its end.
     return " ".join(_SECRET.sub("…", _QUOTED.sub("…", told[:MAX_READ_CHARACTERS])).split())[:MAX_REASON_CHARACTERS]

@@ -30,6 +30,7 @@ from patter_trio.abc import ToolDefinition
 from patter_trio.errors import ProviderError
 from patter_trio.wire.openai_realtime._reader import REQUEST_KEY
 
+# Mu-law in and out: what the carrier speaks, so that nothing is resampled.
 _AUDIO: Final = {"type": "audio/pcmu"}
 
 
@@ -46,6 +47,7 @@ class ServerVAD:
         interrupt_response: True if a voice stops the response in progress.
     """
 
+    # The vendor's defaults, written out so that a change on its side does not change calls.
     threshold: float = 0.5
     prefix_padding: float = 0.3
     silence: float = 0.5
@@ -75,6 +77,7 @@ TurnDetection = ServerVAD | SemanticVAD | None
 
 def socket_url(base: str, model: str) -> str:
     """Return the address of the WebSocket; ``base`` looks like ``wss://api.openai.com/v1``."""
+    # The key is a header, never a parameter: URLs get into logs.
     return f"{base.rstrip('/')}/realtime?{urlencode({'model': model})}"
 
 
@@ -115,10 +118,12 @@ def session_update(
     heard: dict[str, Any] = {
         "format": _AUDIO,
         "turn_detection": _turns(turn_detection),
+        # An explicit null switches it off; a key that is left out would keep the vendor's default.
         "noise_reduction": {"type": noise_reduction} if noise_reduction else None,
         "transcription": None,
     }
     if transcription:
+        # The vendor takes ISO 639-1 codes, without a region.
         spoken = language.partition("-")[0].lower()
         heard["transcription"] = {"model": transcription, **({"language": spoken} if spoken else {})}
     said: dict[str, Any] = {"format": _AUDIO, "voice": voice}
@@ -126,13 +131,16 @@ def session_update(
         said["speed"] = speed
     session: dict[str, Any] = {
         "type": "realtime",
+        # Audio alone: it comes with its transcript, and the vendor accepts only one of the two.
         "output_modalities": ["audio"],
         "instructions": instructions,
         "audio": {"input": heard, "output": said},
         "tools": _tools(tools),
         "tool_choice": "auto",
+        # "inf", as the vendor spells "no limit".
         "max_output_tokens": "inf" if max_output_tokens is None else max_output_tokens,
     }
+    # Left out if not set: not every model knows it.
     if parallel_tool_calls is not None:
         session["parallel_tool_calls"] = parallel_tool_calls
     if reasoning:
@@ -148,6 +156,7 @@ def session_change(
     Raises:
         ProviderError: a tool cannot be encoded as JSON.
     """
+    # ``type`` is required even in a partial change.
     session: dict[str, Any] = {"type": "realtime"}
     if instructions is not None:
         session["instructions"] = instructions
@@ -158,6 +167,7 @@ def session_change(
 
 def append(mulaw: bytes) -> str:
     """Return the message that sends the caller's next audio to the model."""
+    # By hand: this is sent for each frame of a voice, and base64 has no character that JSON would escape.
     return f'{{"type":"input_audio_buffer.append","audio":"{base64.b64encode(mulaw).decode()}"}}'
 
 
@@ -186,14 +196,17 @@ def create_response(
     """
     response: dict[str, Any] = {}
     if request:
+        # Comes back at the start and the end of the response; this is the only thread between the two.
         response["metadata"] = {REQUEST_KEY: request}
     if instructions:
         response["instructions"] = instructions
     if not tools:
         response["tool_choice"] = "none"
     if not context:
+        # An empty input: the model sees the instructions alone.
         response["input"] = []
     message = {"type": "response.create", **({"response": response} if response else {})}
+    # The ``event_id`` comes back in a refusal, which has no response and so no metadata.
     return _json(message, event_id or request)
 
 
@@ -213,6 +226,7 @@ def truncate(item_id: str, audio_end_ms: int, *, event_id: str = "") -> str:
         audio_end_ms: milliseconds that the caller heard; the vendor refuses more than it sent of this item.
         event_id: comes back in a :class:`Refused`.
     """
+    # Never negative: a cut before the first sample removes everything. Our items have one part, whose index is 0.
     cut = {"item_id": item_id, "content_index": 0, "audio_end_ms": max(0, audio_end_ms)}
     return _json({"type": "conversation.item.truncate", **cut}, event_id)
 
@@ -234,6 +248,7 @@ def add_message(
         previous_item_id: the item that it follows; ``root``: it comes first; empty: it comes last.
         event_id: comes back in a :class:`Refused`.
     """
+    # The vendor refuses "input_text" from an assistant; an assistant's text must be "output_text".
     kind = "output_text" if role == "assistant" else "input_text"
     content = [{"type": kind, "text": text}]
     return _item({"type": "message", "role": role, "content": content}, item_id, previous_item_id, event_id)
@@ -279,6 +294,7 @@ def _turns(detection: TurnDetection) -> dict[str, Any] | None:
     return {
         "type": "server_vad",
         "threshold": detection.threshold,
+        # Whole milliseconds: the vendor's schema has integers.
         "prefix_padding_ms": round(detection.prefix_padding * 1000),
         "silence_duration_ms": round(detection.silence * 1000),
         **what,
@@ -296,7 +312,9 @@ def _json(message: dict[str, Any], event_id: str) -> str:
     if event_id:
         message["event_id"] = event_id
     try:
+        # As for chat completions: NaN is not JSON.
         text = json.dumps(message, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
+        # Only the type of the error: its text quotes a tool's definition, or the conversation.
         raise ProviderError(f"a {message['type']} cannot be encoded as JSON: {type(error).__name__}") from error
     return text.encode("utf-8", "replace").decode()  # UTF-8 cannot encode lone surrogates

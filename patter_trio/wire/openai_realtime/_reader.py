@@ -30,10 +30,12 @@ from patter_trio.wire.openai_realtime._events import (
 
 REQUEST_KEY: Final = "request"
 """Key, in a response's metadata, of the request that asked for it."""
+# Judged: half an hour of speech; an answer has a few hundred characters.
 MAX_TEXT_CHARACTERS: Final = 20_000
 """Most characters of one transcript or piece of text; the rest is cut off."""
 MAX_ARGUMENT_CHARACTERS: Final = 65_536
 """Most characters of a tool call's arguments: a model writes about 4 per token, and at most 4096 tokens."""
+# Judged: the vendor's ids have about 30. The length of a metadata value is its own limit, 512.
 MAX_NAME_CHARACTERS: Final = 512
 """Most characters of an id, a name or a code."""
 
@@ -45,15 +47,18 @@ def receive(message: str | bytes) -> Event | None:
         WireError: the protocol does not allow the message.
     """
     try:
+        # Twice: first only the type. Most types are not for us, and the rest then decodes into its own shape.
         kind = _TYPE.decode(message).type
         reader = _READERS.get(kind)
         return None if reader is None else reader(message)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        # ``from None``: the message is speech or a transcript, and the cause would bring it into the log.
         raise WireError(f"the message must be one of OpenAI's protocol: {_harmless(error)}") from None
 
 
 def _harmless(error: Exception) -> str:
     """Return what is wrong with a message, and where, without quoting it."""
+    # msgspec's text about a wrong type has the place and the types, never the value.
     return str(error) if isinstance(error, msgspec.ValidationError) else type(error).__name__
 
 
@@ -62,6 +67,7 @@ class _Type(msgspec.Struct, frozen=True):
 
 
 class _Session(msgspec.Struct, frozen=True):
+    # Optional, like most fields here: the vendor marks few as required, and a null must not end a call.
     id: str | None = None
 
 
@@ -92,6 +98,7 @@ class _InputDelta(msgspec.Struct, frozen=True):
 class _InputCompleted(msgspec.Struct, frozen=True):
     item_id: str
     transcript: str
+    # Any shape: it is only for the bill, and must not cost the transcript.
     usage: Any = None
 
 
@@ -138,6 +145,7 @@ class _Delta(msgspec.Struct, frozen=True):
 class _AudioDelta(msgspec.Struct, frozen=True):
     response_id: str
     item_id: str
+    # Bytes: msgspec decodes the base64 in the same pass.
     delta: bytes
     """Base64, decoded strictly together with the rest of the message."""
 
@@ -152,6 +160,7 @@ class _Item(msgspec.Struct, frozen=True):
     id: str | None = None
     status: str | None = None
     call_id: str | None = None
+    # Checked by hand below, and only for a tool call, so that other items may have anything here.
     name: Any = None
     arguments: Any = None
 
@@ -172,6 +181,7 @@ _Reader = Callable[[str | bytes], Event | None]
 
 
 def _reader(shape: type[_Shape], meaning: Callable[[_Shape], Event | None]) -> _Reader:
+    # Made once, when the module is loaded: a decoder compiles its type.
     decoder = msgspec.json.Decoder(shape)
     return lambda message: meaning(decoder.decode(message))
 
@@ -182,6 +192,7 @@ def _failed_transcript(event: _InputFailed) -> TranscriptFailed:
 
 def _started(event: _ResponseEvent) -> ResponseStarted:
     metadata = _metadata(event.response)
+    # The metadata ties the response to its request; the vendor's ids are not known in advance.
     return ResponseStarted(_name(event.response.id), metadata.get(REQUEST_KEY, ""), metadata)
 
 
@@ -192,6 +203,7 @@ def _ended(event: _ResponseEvent) -> ResponseEnded:
     return ResponseEnded(
         _name(response.id),
         _status(response.status),
+        # The reason, else the error's code: an application's log needs one word for why.
         _name(details.reason) or ("" if refusal is None else refusal.code or refusal.type),
         _metadata(response).get(REQUEST_KEY, ""),
         _usage(response.usage),
@@ -201,11 +213,14 @@ def _ended(event: _ResponseEvent) -> ResponseEnded:
 
 def _item_done(event: _ItemEvent) -> ItemDone | FunctionCall | None:
     item = event.item
+    # An absent status counts as completed: the event itself says that the item is done.
     response_id, item_id, completed = _name(event.response_id), _name(item.id), item.status in (None, "completed")
     if item.type == "message":
         return ItemDone(response_id, item_id, completed)
+    # An incomplete call has its arguments cut off; to run it could book the wrong table.
     if item.type != "function_call" or not completed:
         return None
+    # A complete call without these breaks the protocol; to ignore it would leave the model waiting for a result.
     if not isinstance(item.name, str) or not isinstance(item.arguments, str):
         raise WireError("a tool call must have a name and arguments")
     if len(item.arguments) > MAX_ARGUMENT_CHARACTERS:
@@ -214,6 +229,7 @@ def _item_done(event: _ItemEvent) -> ItemDone | FunctionCall | None:
 
 
 def _text_delta(event: _Delta, *, spoken: bool) -> TextDelta:
+    # Cut, not refused: the rest of the words is worth having.
     return TextDelta(_name(event.response_id), _name(event.item_id), event.delta[:MAX_TEXT_CHARACTERS], spoken)
 
 
@@ -260,12 +276,14 @@ _READERS: Final[Mapping[str, _Reader]] = {
 
 
 def _name(value: str | None) -> str:
+    # Refused, not cut: a cut id would name another item.
     if value is not None and len(value) > MAX_NAME_CHARACTERS:
         raise WireError(f"a name must have at most {MAX_NAME_CHARACTERS} characters")
     return value or ""
 
 
 def _seconds(milliseconds: float) -> float:
+    # Also refuses NaN.
     if not 0 <= milliseconds < 1e9:  # noqa: PLR2004 (1e9 ms are eleven days)
         raise WireError("a time must be from 0 to 1e9 ms")
     return milliseconds / 1000
@@ -273,6 +291,7 @@ def _seconds(milliseconds: float) -> float:
 
 def _metadata(response: _Response) -> Mapping[str, str]:
     metadata = response.metadata or {}
+    # The vendor allows sixteen entries, and we send one of them.
     if len(metadata) > 16:  # noqa: PLR2004 (the vendor's limit)
         raise WireError("metadata must have at most 16 entries")
     return {_name(key): _name(value) for key, value in metadata.items()}
@@ -281,6 +300,7 @@ def _metadata(response: _Response) -> Mapping[str, str]:
 def _status(told: str | None) -> Status:
     if told in (None, "in_progress"):  # the response is over, and no problem was reported
         return Status.COMPLETED
+    # An unknown status is a failure: the safe reading, because the caller then hears something.
     return Status(told) if told in set(Status) else Status.FAILED
 
 
@@ -291,8 +311,10 @@ def _usage(told: object) -> Usage | None:
     given, made = _mapping(told, "input_token_details"), _mapping(told, "output_token_details")
     cached = _mapping(given, "cached_tokens_details")
     audio_in, audio_out = _count(given, "audio_tokens"), _count(made, "audio_tokens")
+    # The totals and the details need not agree; the larger one is the safe reading of a bill.
     text_in = max(_count(told, "input_tokens") - audio_in, _count(given, "text_tokens") + _count(given, "image_tokens"))
     text_out = max(_count(told, "output_tokens") - audio_out, _count(made, "text_tokens"))
+    # Clamped: a negative count would lower the bill.
     audio_cached = min(_count(cached, "audio_tokens"), audio_in)
     text_cached = min(max(_count(given, "cached_tokens") - audio_cached, _count(cached, "text_tokens")), text_in)
     # Cached tokens that the details do not assign to text or audio: text took its share above, the rest is audio.
@@ -314,6 +336,7 @@ def _transcription(told: object) -> Usage | None:
     if not isinstance(told, Mapping):
         return None
     seconds = told.get("seconds")
+    # The bound also refuses infinity and NaN.
     if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < 1e6:  # noqa: PLR2004
         return Usage(stage="stt", seconds=float(seconds))
     audio = _count(_mapping(told, "input_token_details"), "audio_tokens")
@@ -328,5 +351,6 @@ def _mapping(told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _count(told: Mapping[str, Any], key: str) -> int:
+    # ``True`` is an int, too; a count that is not valid counts as 0.
     value = told.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
