@@ -51,7 +51,7 @@ def test_invalid_agent_option_raises_error_naming_it(options: dict[str, Any], me
 
 
 def test_agent_needs_a_prompt_alone() -> None:
-    """Without a phone; the fields keep what was given, and the resolved agent has the embedded providers."""
+    """An agent needs only a prompt: it keeps its fields, and its resolved copy has the embedded providers."""
     agent = Agent("x", llm=ScriptedLLM(["Yes."]))
     assert (agent.stt, agent.tts, agent.vad) == (None, None, SileroVAD())
     assert (agent.resolved.stt, agent.resolved.tts) == (WhisperSTT(), PiperTTS())
@@ -60,14 +60,14 @@ def test_agent_needs_a_prompt_alone() -> None:
 
 
 def test_an_engine_needs_no_other_provider() -> None:
-    """Neither recogniser nor synthesiser is put beside an engine."""
+    """An agent with an engine is complete: it gets neither an STT nor a TTS."""
     agent = Agent("x", engine=ScriptedEngine())
     assert agent.resolved is agent
     assert (agent.stt, agent.tts) == (None, None)
 
 
 def test_phone_makes_the_same_agent() -> None:
-    """``phone.agent`` takes what ``Agent`` takes, and None for what is omitted."""
+    """``phone.agent`` makes the same agent as ``Agent`` and takes None for an option that is omitted."""
     options: dict[str, Any] = {**PROVIDERS, "tools": [end_call], "variables": {"a": 1}, "language": "de"}
     assert Patter().agent("x", **options) == Agent("x", **options) == Agent(system_prompt="x", **options)
     omitted = dict.fromkeys(("vad", "tools", "variables", "text_transforms", "guardrails", "error_message"))
@@ -89,6 +89,7 @@ def test_help_shows_every_option() -> None:
 
 
 def test_an_unknown_option_is_a_type_error() -> None:
+    """An unknown option of an agent raises a TypeError that names the option."""
     with pytest.raises(TypeError, match="first_mesage"):
         make(first_mesage="Hello")
 
@@ -104,6 +105,7 @@ def test_agent_is_frozen_and_copies_its_variables() -> None:
 
 
 def test_its_numbers_become_the_turns() -> None:
+    """The agent's milliseconds become seconds of the turn policy, and a barge-in threshold of 0 becomes infinity."""
     policy = make(endpointing_ms=700, barge_in_threshold_ms=300, barge_in_min_words=2, user_away_timeout=9.5).policy(
         reply=15.0
     )
@@ -129,6 +131,7 @@ def test_engine_turn_timeout_follows_engine_setting(options: dict[str, Any], end
 
 
 def test_overriding_gives_another_agent_and_leaves_this_one() -> None:
+    """An override gives a new agent with the changed options, and the first agent keeps its own."""
     agent = make(first_message="Hello.")
     other, complaints = agent.overridden({"first_message": "Good evening.", "llm": ScriptedLLM(["x"])})
     assert (agent.first_message, agent.llm) == ("Hello.", None)
@@ -151,6 +154,7 @@ def test_invalid_overrides_are_reported_and_valid_ones_apply() -> None:
 
 
 async def test_prewarming_prewarms_every_provider_there_is() -> None:
+    """prewarm() prewarms the agent's own LLM and TTS and raises the ProviderError of the TTS that fails."""
     warmed: list[str] = []
 
     class Model(ScriptedLLM):

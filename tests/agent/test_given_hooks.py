@@ -86,6 +86,7 @@ def test_hook_of_wrong_type_raises_error_naming_it(given: dict[str, Any], messag
 
 
 def test_an_unknown_hook_is_a_type_error() -> None:
+    """PipelineHooks raises a TypeError that names an unknown hook."""
     with pytest.raises(TypeError, match="before_ltm"):
         PipelineHooks(before_ltm=keep)  # type: ignore[call-arg]
 
@@ -138,6 +139,8 @@ def test_context_goes_only_to_hooks_accepting_it(name: str, function: Any, expec
 
 
 def test_an_annotation_asks_for_the_context_too() -> None:
+    """A hook's parameter that is annotated HookContext receives the context; any other one keeps its default."""
+
     def hook(text: str, call: HookContext | None = None, extra: str = "") -> Any:
         return text, call, extra
 
@@ -171,6 +174,7 @@ def test_legacy_after_llm_callable_maps_to_on_response() -> None:
 
 
 def test_the_dict_and_the_object_warn_of_nothing() -> None:
+    """An after_llm hook that is a dict or an object with tiers causes no warning."""
     PipelineHooks(after_llm={"on_response": keep})  # a warning would be an error here
     PipelineHooks(after_llm=Tiers())
 
@@ -241,6 +245,7 @@ def test_blocked_terms_match_any_case_width_and_spacing(text: str, blocked: bool
     ],
 )
 def test_a_wrong_guardrail_says_what_is_wrong(arguments: dict[str, Any], message: str) -> None:
+    """A Guardrail with a wrong argument raises a ConfigurationError that names the argument and its value."""
     with pytest.raises(ConfigurationError, match=message):
         Guardrail(**arguments)
 
@@ -299,6 +304,7 @@ def test_call_overrides_replace_hooks_transforms_and_guardrails() -> None:
 
 
 def test_the_names_of_migrating_programs_are_exported() -> None:
+    """The package exports the names of hooks and filters that programs written for getpatter import."""
     names = {
         "Guardrail", "guardrail", "PipelineHooks", "HookContext", "PatterDeprecationWarning", "SentenceChunker",
         "filter_markdown", "filter_emoji", "filter_for_tts",

@@ -97,6 +97,8 @@ def test_function_with_hints_and_docstring_becomes_tool() -> None:
     ],
 )
 def test_each_type_has_its_schema(hint: Any, schema: dict[str, Any]) -> None:
+    """A parameter's type hint becomes its JSON Schema, from bool and list[int] to TypedDict."""
+
     def function(value: Any) -> None: ...
 
     function.__annotations__["value"] = hint
@@ -104,6 +106,8 @@ def test_each_type_has_its_schema(hint: Any, schema: dict[str, Any]) -> None:
 
 
 def test_the_call_is_not_shown_to_the_model() -> None:
+    """A tool takes the call as call_context, and the schema for the LLM does not have this parameter."""
+
     def of_context(room: int, call_context: Any) -> None: ...
 
     made = tool(of_context)
@@ -127,6 +131,7 @@ def test_the_call_is_not_shown_to_the_model() -> None:
     ],
 )
 def test_a_handler_is_called_in_its_own_form(function: Callable[..., Any], form: str) -> None:
+    """A handler gets keywords, one dict of arguments, or the dict and the context, as its signature asks."""
     schema = {"type": "object", "properties": {"room": {"type": "integer"}}}
     assert Tool("f", "", schema, function).form == form
 
@@ -170,6 +175,8 @@ def _of_nothing_known(value: "Unheard") -> None: ...  # type: ignore[name-define
 
 
 def test_an_agent_takes_tools_functions_and_dicts() -> None:
+    """An agent takes tools as functions, Tool objects and dicts, and keeps them if an override is invalid."""
+
     def hours(day: str) -> str:
         return day
 

@@ -18,7 +18,7 @@ def make(tts: Any, **options: Any) -> Agent:
 
 
 def test_voice_is_given_to_the_resolved_synthesiser() -> None:
-    """The fields keep what was given; the agent that calls use has the synthesiser with the voice."""
+    """The agent keeps the TTS that it was given, and its resolved copy has that TTS with the voice."""
     tts = ElevenLabsTTS(api_key="key", voice="one", speed=1.1)
     agent = make(tts, voice="two")
     assert agent.tts is tts
@@ -31,6 +31,7 @@ def test_voice_is_given_to_the_resolved_synthesiser() -> None:
 
 
 def test_a_synthesiser_with_one_voice_says_so() -> None:
+    """A voice that is blank, or meant for a TTS with only one voice, raises a ConfigurationError."""
     with pytest.raises(ConfigurationError, match="ScriptedTTS has only one voice, got 'two'"):
         make(ScriptedTTS(), voice="two")
     with pytest.raises(ConfigurationError, match="voice must be a text that is not empty"):
