@@ -10,12 +10,14 @@ from patter_trio.vad.silero import silero_model
 
 
 def test_the_defaults_need_no_account() -> None:
+    """The default STT, TTS and VAD are the embedded ones: Whisper tiny.en, the Piper voice joe, and Silero."""
     assert (default_stt().provider, default_stt().model) == ("whisper", "tiny.en")
     assert (default_tts().provider, default_tts().model) == ("piper", "en_US-joe-medium")
     assert default_vad().path is None
 
 
 async def test_prewarming_loads_what_the_calls_will_use() -> None:
+    """prewarm() loads the very models that the sessions of the default providers use afterwards."""
     await prewarm()
     before = [silero_model(None), whisper_model(None, "int8"), piper_voice(None)]
     async with (
@@ -27,7 +29,7 @@ async def test_prewarming_loads_what_the_calls_will_use() -> None:
 
 
 def test_missing_extra_imports_and_names_install_command() -> None:
-    """Run where the modules of the extra cannot be found."""
+    """Without the ``local`` extra the package imports, and the default STT and TTS each name the pip command."""
     program = """
 import sys
 from importlib.machinery import PathFinder

@@ -51,6 +51,7 @@ def question() -> bytes:
 
 
 async def test_every_speech_edge_of_a_call_is_printed(tmp_path: Path) -> None:
+    """The turn-taking example prints one line for each of the seven speech edges of a question and its answer."""
     async with example("turn_taking.py", tmp_path) as (program, call):
         call.say(question())
         await program.prints("[done]")

@@ -45,6 +45,7 @@ def exported_classes() -> Iterator[type]:
 
 
 def test_all_is_sorted_and_importable() -> None:
+    """``__all__`` of the package is sorted, and the package has each of its names."""
     assert list(patter_trio.__all__) == sorted(patter_trio.__all__)
     assert all(hasattr(patter_trio, name) for name in patter_trio.__all__)
 
@@ -71,14 +72,14 @@ def test_public_methods_of_main_classes_have_docstrings() -> None:
 
 
 def test_public_modules_are_those_of_the_reference() -> None:
-    """What is public is pinned here and written down in docs/reference.md, module by module."""
+    """docs/reference.md lists exactly the modules that this file declares public, and each has a docstring."""
     section = PAGE.read_text(encoding="utf-8").partition("\n## Public modules\n")[2]
     assert {line.split("`")[1] for line in section.splitlines() if line.startswith("| `")} == PUBLIC
     assert all(import_module(name).__doc__ for name in PUBLIC)
 
 
 def test_every_exported_provider_is_in_a_public_module() -> None:
-    """``from patter_trio.stt.deepgram import DeepgramSTT`` works for whatever the top level exports of a vendor."""
+    """Each class of a vendor that the top level exports lives in a public module."""
     homes = [kind.__module__.split("._")[0] for kind in exported_classes()]
     of_vendors = [home for home in homes if home.split(".")[1] in VENDORS and home != "patter_trio.llm.chat_context"]
     assert of_vendors
@@ -87,14 +88,14 @@ def test_every_exported_provider_is_in_a_public_module() -> None:
 
 @pytest.mark.parametrize("made", [patter_trio.Patter(), patter_trio.EventBus()], ids=["phone", "bus"])
 def test_no_internal_is_public(made: object) -> None:
-    """A phone and its bus show nothing of the servers, the guard and the subscriptions that they keep."""
+    """A phone and its bus have no public member that shows their servers, address guard or subscriptions."""
     shown = {name: getattr(made, name) for name in members(type(made))}
     assert not [name for name, value in shown.items() if isinstance(value, set | Guard)]
     assert not {"live", "call_servers", "guard", "serve_options", "everywhere"} & shown.keys()
 
 
 def test_a_phone_has_these_members() -> None:
-    """One that is added is public: name it here, and it needs a docstring."""
+    """A phone has exactly the public members listed here, and seven callbacks."""
     callbacks = {name for name in members(patter_trio.Patter) if name.startswith("on_")}
     assert members(patter_trio.Patter) - callbacks == {
         *("agent", "calls", "carrier", "conversation_state", "drain", "events", "phone_number", "pricing"),

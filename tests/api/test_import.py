@@ -74,7 +74,7 @@ def imported(body: list[ast.stmt]) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", LAZY)
 def test_lazy_table_static_imports_and_all_agree(name: str) -> None:
-    """A name must stand in three places; a type checker sees only two of them, the interpreter another two."""
+    """The table of lazy exports, the imports for type checkers and ``__all__`` have the same names."""
     package = import_module(name)
     at_once, static, call = bodies(package)
     table: Mapping[str, tuple[str, ...]] = ast.literal_eval(call.args[1])
@@ -90,7 +90,7 @@ def test_lazy_table_static_imports_and_all_agree(name: str) -> None:
 
 @pytest.mark.parametrize("name", LAZY)
 def test_no_lazy_name_is_also_a_submodule(name: str) -> None:
-    """Importing a submodule binds its name on the package, and a lazy export of that name would then never be asked for."""
+    """No lazy export has the name of a submodule, because importing the submodule would hide the export."""
     package = import_module(name)
     _, static, _ = bodies(package)
     files = [entry for folder in package.__path__ for entry in Path(folder).iterdir()]
@@ -117,19 +117,19 @@ def test_import_loads_no_library() -> None:
     ],
 )
 def test_names_load_no_expensive_library(program: str) -> None:
-    """HTTP, inference and resampling libraries are loaded by serving, opening and running, not by importing."""
+    """Importing public names loads no library for HTTP, inference, resampling or tracing."""
     assert not EXPENSIVE & loaded_by(program)
 
 
 @pytest.mark.parametrize("program", ["import patter_trio", "from patter_trio import *"])
 def test_import_changes_nothing_in_the_process(program: str) -> None:
-    """Filters, levels and handlers of loggers, exit hooks, signal handlers, warnings filters and threads stay."""
+    """Importing leaves loggers, exit hooks, signal handlers, warnings filters and threads as they are."""
     libraries = "import attrs, msgspec, numpy, trio, websockets.client, websockets.server\n"
     python(f"{libraries}{STATE}\nbefore = state()\n{program}\nassert state() == before, (before, state())")
 
 
 def test_opening_installs_filters_once() -> None:
-    """The shared client hides URLs and numbers; opening it again adds nothing."""
+    """Opening the shared HTTP client gives each logger one filter, and opening it again adds none."""
     python(
         STATE
         + """
@@ -152,7 +152,7 @@ for _ in range(2):
 
 @pytest.mark.parametrize(("chosen", "level"), [("NOTSET", "WARNING"), ("DEBUG", "DEBUG")])
 def test_websockets_are_quiet_unless_asked(chosen: str, level: str) -> None:
-    """The first handshake limits the protocol's logger, which writes every frame, but not if the application chose a level."""
+    """The first handshake sets the WebSocket logger to WARNING unless the application has chosen a level."""
     python(
         f"""
 import logging
@@ -176,7 +176,7 @@ assert logging.getLevelName(logger.level) == {level!r}, logger
 
 
 def test_threads_register_one_exit_hook() -> None:
-    """The first thread has the exit wait for abandoned ones; the next ones add nothing."""
+    """The first function that runs in a thread registers one exit hook, and the next one adds none."""
     python(
         STATE
         + """
@@ -193,7 +193,7 @@ assert counts == [counts[0], counts[0] + 1, counts[0] + 1], counts
 
 
 def test_misspelt_name_raises_with_a_suggestion() -> None:
-    """The error is Python's own, with the hint that tracebacks add for modules without ``__getattr__``."""
+    """A misspelt name raises Python's own AttributeError with a suggestion, or Python's own ImportError."""
     done = subprocess.run(
         [sys.executable, "-c", "import patter_trio\npatter_trio.Pater"], capture_output=True, text=True, check=False
     )
@@ -204,7 +204,7 @@ def test_misspelt_name_raises_with_a_suggestion() -> None:
 
 
 def test_name_is_resolved_once() -> None:
-    """The first use binds the name on the package, so that later uses cost what an attribute costs."""
+    """The first use of a lazy export binds its name on the package, so a later use is a plain attribute access."""
     python(
         """
 import patter_trio
@@ -216,7 +216,7 @@ assert vars(patter_trio)["CallEnded"] is first
 
 
 def test_plugin_loads_nothing_of_the_simulator(pytester: pytest.Pytester) -> None:
-    """Every pytest run in an environment with the package loads the plugin; a project that does not use it pays nothing."""
+    """The pytest plugin loads no simulator and no expensive library in a project that does not use it."""
     pytester.makepyfile(
         f"""
         import sys

@@ -91,6 +91,7 @@ def reach(module: str) -> set[str]:
 
 
 def test_every_part_has_a_floor() -> None:
+    """The table of floors has exactly the parts of the package."""
     assert {part_of(module) for module in MODULES} == set(FLOOR)
 
 
@@ -110,6 +111,7 @@ def test_no_imports_form_a_circle() -> None:
 
 @pytest.mark.parametrize("file", PURE_FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_pure_module_imports_nothing_impure(file: Path) -> None:
+    """A module of audio, wire or conversation imports no clock, socket, task or randomness, and only pure parts."""
     found = {name for name in imports(file) if name.split(".")[0] in IMPURE}
     found |= {
         name for name in imports(file) if name.startswith("patter_trio") and not name.startswith(OURS_THAT_MAY_BE_USED)
@@ -118,6 +120,7 @@ def test_pure_module_imports_nothing_impure(file: Path) -> None:
 
 
 def test_extension_points_are_pure_too() -> None:
+    """The modules of ``abc`` import no clock, socket, task or randomness."""
     assert not {
         name for file in (PACKAGE / "abc").glob("*.py") for name in imports(file) if name.split(".")[0] in IMPURE
     }
@@ -125,6 +128,7 @@ def test_extension_points_are_pure_too() -> None:
 
 @pytest.mark.parametrize("name", ["metrics/results.py", "metrics/meter.py", "metrics/bill.py", "pricing/rates.py"])
 def test_what_measures_a_call_knows_no_clock(name: str) -> None:
+    """The modules that calculate metrics and prices import no clock, socket or task."""
     assert not {module for module in imports(PACKAGE / name) if module.split(".")[0] in IMPURE}
 
 
@@ -135,13 +139,17 @@ def test_protocol_modules_import_no_clock_or_socket(name: str) -> None:
 
 
 def test_nothing_imports_asyncio() -> None:
+    """No module of the package imports asyncio."""
     found = [str(file) for file in PACKAGE.rglob("*.py") if "asyncio" in {n.split(".")[0] for n in imports(file)}]
     assert not found
 
 
 def test_broad_handlers_are_the_six_that_are_argued() -> None:
-    """A call's boundary, a connection's, that to a call's measuring, the two borders to the application's own code, and
-    the conformance kit, to which whatever a provider raises is a finding."""
+    """Exactly six modules handle every ``Exception``, each at a border.
+
+    The borders are a call, a connection, the measuring of a call, the application's code, the command line and the
+    conformance kit.
+    """
     found = {
         f"{file.relative_to(PACKAGE)}"
         for file in PACKAGE.rglob("*.py")

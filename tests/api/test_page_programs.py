@@ -157,6 +157,7 @@ async def test_complete_example_runs_under_trio_after_documented_edits(tmp_path:
 
 
 async def test_the_example_of_all_seven_callbacks_runs(tmp_path: Path) -> None:
+    """The example with all seven speech callbacks runs, and each callback prints its line once and in order."""
     port = free_port()
     env = environment(TWILIO_ACCOUNT_SID="AC1", TWILIO_AUTH_TOKEN="hush")
     async with running(tmp_path, SEVEN, env, port) as program, calling(port) as call:
@@ -214,7 +215,7 @@ def test_example_under_asyncio_fails_with_migration_line(tmp_path: Path, program
 
 @pytest.mark.parametrize("keyword", ["first_mesage", "model", "recording"])
 def test_unknown_keyword_raises_type_error_naming_it(keyword: str) -> None:
-    """A misspelled one and one that does not work yet alike: nothing is taken and ignored."""
+    """``phone.agent`` ignores no keyword: one that it does not know raises a TypeError with its name."""
     from patter_trio import Patter  # noqa: PLC0415
     from patter_trio.testing import ScriptedSTT, ScriptedTTS, ScriptedVAD  # noqa: PLC0415
 

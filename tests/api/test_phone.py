@@ -40,16 +40,19 @@ def caller_of(address: tuple[str, int], number: int = 1, public: str = "") -> Si
 
 # What is refused --------------------------------------------------------------------------------------------------------
 def test_an_unknown_keyword_is_a_type_error() -> None:
+    """An unknown keyword of Patter raises a TypeError that names the keyword."""
     with pytest.raises(TypeError, match="webhok"):
         Patter(webhok="x")  # type: ignore[call-arg]
 
 
 def test_a_carrier_must_be_one() -> None:
+    """A carrier given as a string raises a ConfigurationError with an example of a carrier."""
     with pytest.raises(ConfigurationError, match=r"carrier must be a carrier such as Twilio\(\), got 'twilio'"):
         Patter(carrier="twilio")  # type: ignore[arg-type]
 
 
 async def test_serve_has_no_unknown_keywords() -> None:
+    """An unknown keyword of serve() raises a TypeError that names the keyword."""
     with pytest.raises(TypeError, match="on_mesage"):
         await Patter().serve(agent_of(), on_mesage=print)  # type: ignore[call-arg]
 
@@ -79,6 +82,7 @@ async def test_unservable_configuration_fails_before_opening_anything(
 
 
 async def test_a_port_in_use_is_said_barely() -> None:
+    """A port in use makes serve() raise a ConfigurationError, in no exception group, that names port and host."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -116,10 +120,12 @@ def test_serve_under_asyncio_raises_one_line_hint() -> None:
     ],
 )
 def test_the_public_url(given: str, address: tuple[str, int], public: str) -> None:
+    """The public URL is webhook_url with https:// by default, or the local address if there is no webhook_url."""
     assert Patter(webhook_url=given).public_url(address) == public
 
 
 async def test_it_reports_its_address_when_it_really_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """serve() reports its address once it accepts connections there, and host= overrides PATTER_BIND_HOST."""
     monkeypatch.setenv("PATTER_BIND_HOST", "127.0.0.2")
     for options, expected in (({}, "127.0.0.2"), ({"host": "127.0.0.1"}, "127.0.0.1")):
         async with trio.open_nursery() as nursery:
@@ -145,6 +151,7 @@ async def test_missing_webhook_url_warns_with_local_address(caplog: pytest.LogCa
 
 
 def test_what_it_is_shows() -> None:
+    """The repr of a phone shows its carrier, its number and its live calls."""
     assert repr(Patter()) == "<Patter local without number, 0 calls>"
     assert repr(phone_of(phone_number="+15550100002")) == "<Patter twilio +15550100002, 0 calls>"
 
@@ -203,7 +210,7 @@ async def test_draining_finishes_calls_and_rejects_new_ones(bounded: None) -> No
 
 
 async def test_serve_reports_turn_metrics_and_call_end_totals(bounded: None) -> None:
-    """Over a real socket, at real pace: the greeting, cut by the caller who leaves."""
+    """A greeting that the caller's hang-up cuts is in on_metrics as turn 0 and in the totals of on_call_end."""
     turns: list[dict[str, Any]] = []
     ends: list[dict[str, Any]] = []
     pricing = {"twilio": {"price": 1.0, "streams": 0}}
@@ -227,6 +234,7 @@ async def test_serve_reports_turn_metrics_and_call_end_totals(bounded: None) -> 
 
 
 async def test_a_drain_has_an_end(bounded: None) -> None:
+    """drain(0.0) hangs up a running call at once, and on_call_end has the outcome cancelled."""
     phone, ends = phone_of(), []
     async with trio.open_nursery() as nursery:
         address = await nursery.start(partial(phone.serve, agent_of(), port=0, on_call_end=ends.append))
@@ -267,6 +275,7 @@ async def test_cancelling_serve_ends_calls_and_reports_them(bounded: None) -> No
 
 
 async def test_sigterm_drains(bounded: None) -> None:
+    """SIGTERM right after the start ends serve(), which restores the signal handler of before."""
     phone, before = phone_of(), signal.getsignal(signal.SIGTERM)
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(phone.serve, agent_of(), port=0))
@@ -313,5 +322,6 @@ print("down")
 
 
 def test_a_misspelled_callback_is_an_error() -> None:
+    """Assigning to a callback that a phone does not have raises an AttributeError that names the callback."""
     with pytest.raises(AttributeError, match="on_user_speach_started"):
         Patter().on_user_speach_started = print  # type: ignore[attr-defined]

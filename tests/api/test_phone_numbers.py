@@ -20,11 +20,13 @@ from patter_trio.phone_numbers import mask_number, mask_numbers, shown_id
     ],
 )
 def test_numbers_show_their_ends_and_anything_else_nothing(number: str, shown: str) -> None:
+    """mask_number() shows both ends of a phone number with *** between them, and *** for any other text."""
     assert mask_number(number) == shown
 
 
 @given(st.from_regex(r"\+?[0-9]{7,15}", fullmatch=True))
 def test_at_least_three_digits_are_always_hidden(number: str) -> None:
+    """mask_number() hides at least three digits of each number with 7 to 15 digits."""
     shown = mask_number(number)
     assert sum(c.isdigit() for c in shown) <= sum(c.isdigit() for c in number) - 3
 

@@ -70,7 +70,7 @@ def late_assignments(source: str) -> list[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_no_module_completes_a_foreign_object(file: Path) -> None:
-    """An object that is completed from outside exists half-built before; a constructor argument or a method is not."""
+    """No module of a call assigns an attribute of an object that another module defines."""
     late = late_assignments(file.read_text())
     assert not late
 
