@@ -17,6 +17,7 @@ def expand(code: int) -> int:
 
 
 def test_every_code_expands_as_the_recommendation_says() -> None:
+    """Each of the 256 mu-law codes expands to the value of the formula in ITU-T G.711."""
     assert g711.decode(bytes(range(256))).tolist() == [expand(code) for code in range(256)]
 
 
@@ -40,6 +41,7 @@ def test_mulaw_error_is_at_most_half_step(sample: int) -> None:
 
 
 def test_silence_is_silent() -> None:
+    """20 ms of mu-law silence are 160 bytes 0xFF, which expand to samples of 0."""
     assert g711.silence(0.02) == b"\xff" * 160
     assert not g711.decode(g711.silence(0.02)).any()
 

@@ -29,6 +29,7 @@ def test_wav_16_bit_mono_8_khz_passes_unchanged() -> None:
 
 @pytest.mark.parametrize("width", [1, 3, 4])
 def test_other_widths_are_scaled(width: int) -> None:
+    """The WAV reader scales samples of 8, 24 and 32 bits to 16 bits."""
     wide = TONE.astype("<i4") * 65536
     frames = {
         1: (TONE // 256 + 128).astype(np.uint8).tobytes(),
@@ -39,12 +40,14 @@ def test_other_widths_are_scaled(width: int) -> None:
 
 
 def test_stereo_is_averaged() -> None:
+    """The WAV reader averages the two channels of a stereo file."""
     both = np.stack([TONE, np.zeros_like(TONE)], axis=1)
     assert np.abs(read_wav(wav(both.tobytes(), channels=2)) - TONE / 2).max() <= 1
 
 
 @pytest.mark.parametrize("rate", [11025, 16000, 44100, 48000])
 def test_other_rates_keep_length_and_tone(rate: int) -> None:
+    """The WAV reader resamples one second at 11 to 48 kHz to 8,000 samples of the same tone."""
     tone = (8000 * np.sin(np.arange(rate) * 2 * np.pi * 440 / rate)).astype(np.int16)
     samples = read_wav(wav(tone.tobytes(), rate=rate))
     assert len(samples) == 8000
@@ -80,5 +83,6 @@ def test_wav_reader_tolerates_unusual_headers() -> None:
     ],
 )
 def test_what_cannot_be_taken_is_named(data: bytes, reason: str) -> None:
+    """A file that the WAV reader cannot take raises a WavError with the reason."""
     with pytest.raises(WavError, match=reason):
         read_wav(data)
