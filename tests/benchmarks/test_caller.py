@@ -54,6 +54,7 @@ def line() -> Line:
 
 
 def test_a_round_measures_an_answer_and_a_clear(line: Line) -> None:
+    """The benchmark caller measures an answer after 0.6 s and the clear 0.2 s after its interruption."""
     line.runs_until(b"q4")
     line.runs(30)
     line.gets(media(4.0), mark("end"), at=7)
@@ -97,6 +98,7 @@ def test_audio_after_clear_or_during_question_is_stray(line: Line) -> None:
 
 
 def test_an_answer_that_runs_dry_is_a_gap(line: Line) -> None:
+    """The benchmark caller counts one gap if the audio of an answer runs dry for 100 ms and then goes on."""
     line.runs_until(b"q4")
     line.gets(media(0.1))
     line.runs(10)
@@ -113,6 +115,7 @@ def test_simulated_caller_answers_ping_and_counts_close(line: Line) -> None:
 
 
 def test_frames_are_masked_messages_of_the_protocol() -> None:
+    """media_frames() makes final text frames of the WebSocket protocol, masked as a client must mask them."""
     (frame,) = media_frames("MZ1", [b"\xff" * 160])
     assert frame[0] == 0x81
     assert frame[1] & 0x80

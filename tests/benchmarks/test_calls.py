@@ -10,6 +10,7 @@ from tests.kit.depth import few
 @pytest.mark.deep
 @pytest.mark.parametrize("server", few(["ours", "bare"], 1))
 def test_two_calls_are_answered_and_reported(server: str) -> None:
+    """Two benchmark calls of 5 s have answers and no loss, and the table has a row for their server."""
     options = parse(["--calls", "2", "--seconds", "5", "--settling", "0.5", "--unpinned", "--servers", server])
     report = run(options)
     assert report["failed"] == {}

@@ -12,6 +12,7 @@ from benchmarks.servers.vendors import DIGITS, in_json_audio, in_speech, in_text
 
 @pytest.mark.parametrize(("pair", "loop"), [(name, loop) for name, pair in PAIRS.items() for loop in pair.loops])
 async def test_every_loop_gets_what_its_vendor_sends(autojump_clock: MockClock, pair: str, loop: str) -> None:
+    """Each loop receives at least all items that its vendor sends in 4 s to two sessions, and times them."""
     async with trio.open_nursery() as nursery:
         ports = await listen(nursery)
         result = await use(PAIRS[pair].loops[loop], ports[PAIRS[pair].port], 2, 4.0, warming=1.0)

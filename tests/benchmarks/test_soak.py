@@ -33,6 +33,7 @@ def flat(**changes: object) -> Record:
 
 
 def test_a_run_in_which_nothing_grew_is_right() -> None:
+    """The soak's verdict has no finding for a run in which nothing grew."""
     assert verdict(flat()) == []
 
 
@@ -51,6 +52,7 @@ def test_a_run_in_which_nothing_grew_is_right() -> None:
     ],
 )
 def test_what_grows_or_is_left_behind_is_found(name: str, change: object, finding: str) -> None:
+    """The soak's verdict names each quantity that grows, is left behind or fills its queue, with its numbers."""
     assert verdict(flat(**{name: change})) == [finding]
 
 
@@ -64,15 +66,18 @@ def test_fillable_queue_fails_only_beyond_its_bound() -> None:
 
 
 def test_what_the_first_calls_load_is_no_growth() -> None:
+    """The soak's verdict ignores 50,000 memory blocks that only the first calls add."""
     assert verdict(flat(blocks=lambda n: 300_000 - (50_000 if n <= 3 else 0))) == []
 
 
 def test_one_outlier_does_not_bend_the_line() -> None:
+    """The slope through five points stays 1.0 if one of them is an outlier of 900."""
     assert slope([(0, 1.0), (1, 2.0), (2, 900.0), (3, 4.0), (4, 5.0)]) == pytest.approx(1.0)
 
 
 @pytest.mark.deep
 def test_some_minutes_of_calls_leave_nothing_behind() -> None:
+    """Two callers who call for four minutes leave nothing behind, and their calls end in at least three ways."""
     soak = Soak(seconds=240.0, tide=120.0, callers=2, show=False)
     assert soak.run() == []
     assert len(soak.record.rests) == 2
