@@ -63,7 +63,7 @@ def words_until(seconds: float) -> str:
 # Hearing --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("accepts", CHOSEN, ids=str)
 async def test_a_recogniser_hears_at_any_rate(call_simulator: CallSimulator, accepts: AudioFormat) -> None:
-    """The words come through the conversion, and eos is when it is at 8 kHz."""
+    """An STT of any format hears the caller's words, and the eos comes at the same instant as at 8 kHz."""
     async with call_simulator(agent_of("Yes.", stt=ScriptedSTT(accepts=accepts))) as caller:
         await asks(caller)
         await caller.hears()
@@ -73,7 +73,7 @@ async def test_a_recogniser_hears_at_any_rate(call_simulator: CallSimulator, acc
 
 @pytest.mark.parametrize("accepts", CHOSEN, ids=str)
 async def test_the_last_word_is_there_at_the_flush(call_simulator: CallSimulator, accepts: AudioFormat) -> None:
-    """Who hangs up in mid-sentence is heard to the last frame: what the resampler holds back is pushed out before."""
+    """The last word before a hang-up reaches an STT of any format, because the resampler is flushed first."""
     async with call_simulator(agent_of("Yes.", stt=ScriptedSTT(accepts=accepts, final_delay=0.1))) as caller:
         await caller.at(0.5)
         await caller.speaks("One two three four", seconds=1.0)
@@ -114,7 +114,7 @@ class _Listening(SpeechToTextSession):
 
 @pytest.mark.parametrize("accepts", CHOSEN, ids=str)
 async def test_all_audio_is_sent_before_the_flush(autojump_clock: MockClock, accepts: AudioFormat) -> None:
-    """To the sample, twice: after a flush the stream goes on without a gap. Nothing empty is sent."""
+    """The STT gets every sample of 0.74 s before each of two flushes, and no empty piece of audio."""
     listener, stage = Listener(accepts), TranscriptionStage(lambda _: None)
     stage._unsettled = True
     async with trio.open_nursery() as nursery:
@@ -137,7 +137,7 @@ async def test_all_audio_is_sent_before_the_flush(autojump_clock: MockClock, acc
 # Speaking -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("emits", CHOSEN, ids=str)
 async def test_a_synthesiser_speaks_at_any_rate(call_simulator: CallSimulator, emits: AudioFormat) -> None:
-    """All of it is heard, to the last sample, without a gap."""
+    """The caller hears the audio of a TTS of any format to the last sample and without a gap."""
     async with call_simulator(agent_of(HOURS, tts=ScriptedTTS(emits=emits))) as caller:
         await asks(caller)
         heard = await caller.hears()
@@ -156,7 +156,7 @@ async def test_a_synthesiser_speaks_at_any_rate(call_simulator: CallSimulator, e
 async def test_a_barge_in_cuts_at_the_same_word(
     call_simulator: CallSimulator, emits: AudioFormat, over_at: float
 ) -> None:
-    """The cut is 250 ms after the onset; what counts as heard are the words that were over then, to 20 ms."""
+    """A barge-in cuts 250 ms after the onset in any format, and the heard text is right to 20 ms of audio."""
     async with call_simulator(agent_of(HOURS, "Fine.", tts=ScriptedTTS(emits=emits))) as caller:
         await asks(caller)
         await caller.at(over_at)
@@ -173,7 +173,7 @@ async def test_a_barge_in_cuts_at_the_same_word(
 
 @pytest.mark.parametrize("emits", [WIDE, AudioFormat(Encoding.MULAW, 48_000)], ids=str)
 async def test_marks_stand_where_sentences_end(call_simulator: CallSimulator, emits: AudioFormat) -> None:
-    """The carrier gets the same media and marks as at 8 kHz, to the sample."""
+    """A mark stands at the end of the first sentence, to the sample, whatever the format of the TTS."""
 
     async def stretches(tts: ScriptedTTS) -> list[int]:
         """The samples between two marks."""
@@ -225,7 +225,7 @@ class _Tone(TextToSpeechSession):
 
 @pytest.mark.parametrize("rate", chosen(RATES_HZ, [22_050, 24_000]))
 async def test_cut_reply_leaves_no_audio_in_next(call_simulator: CallSimulator, rate: int) -> None:
-    """A reply takes its resampler with it: the next one, digital silence, is that on the wire from its first sample on."""
+    """A reply of digital silence that follows a cut reply is digital silence from its first sample on."""
     tts = ToneThenSilence(AudioFormat(Encoding.PCM16, rate))
     async with call_simulator(agent_of("One.", "Two.", tts=tts)) as caller:
         await asks(caller)
@@ -252,7 +252,7 @@ def readable(caller: SimulatedCaller) -> list[tuple[float, int]]:
 
 @pytest.mark.parametrize("emits", CHOSEN, ids=str)
 async def test_word_before_pause_is_played_completely(call_simulator: CallSimulator, emits: AudioFormat) -> None:
-    """The application needs 5 s for its second sentence; the end of the first one does not wait for it."""
+    """The caller hears the first sentence to its end while the application needs 5 s for the second one."""
 
     async def answer(event: dict[str, Any]) -> AsyncIterator[str]:
         yield "One moment please. Here"
@@ -283,7 +283,7 @@ def engine_agent(
 
 @pytest.mark.parametrize("emits", CHOSEN, ids=str)
 async def test_an_engine_hears_and_speaks_at_any_rate(call_simulator: CallSimulator, emits: AudioFormat) -> None:
-    """16 kHz in, any format out; cut in mid-sentence it learns how much was heard, to 20 ms."""
+    """An engine hears at 16 kHz, speaks in any format and learns to 20 ms how much of a cut reply was heard."""
     agent, engine = engine_agent(HOURS, "Fine.", accepts=STUDIO, emits=emits)
     async with call_simulator(agent) as caller:
         await asks(caller)
@@ -298,7 +298,7 @@ async def test_an_engine_hears_and_speaks_at_any_rate(call_simulator: CallSimula
 
 @pytest.mark.parametrize("accepts", CHOSEN, ids=str)
 async def test_resampled_tail_reaches_engine_before_commit(call_simulator: CallSimulator, accepts: AudioFormat) -> None:
-    """What the resampler holds back goes out before the commit, also at the hang-up."""
+    """The last word before a hang-up reaches an engine of any format, because the resampler is flushed first."""
     agent, _ = engine_agent("Yes.", accepts=accepts, emits=WIDE)
     async with call_simulator(agent) as caller:
         await caller.at(0.5)
@@ -349,7 +349,7 @@ class NotingEngine(Engine):
 
 @pytest.mark.parametrize("accepts", CHOSEN, ids=str)
 async def test_an_engine_has_all_audio_before_a_decision(call_simulator: CallSimulator, accepts: AudioFormat) -> None:
-    """At a discard and at a commit it has heard every frame that had come, to the sample."""
+    """An engine has heard all frames that have arrived when a discard or a commit reaches it."""
     engine = NotingEngine(ScriptedEngine(accepts=accepts, opening=0.3))
     quick = ScriptedVAD(end_delay=0.05)
     agent = agent_of(llm=None, stt=None, tts=None, engine=engine, first_message=HOURS, vad=quick, endpointing_ms=100)
@@ -368,7 +368,7 @@ async def test_an_engine_has_all_audio_before_a_decision(call_simulator: CallSim
 
 
 async def test_engine_audio_completes_before_its_tool(call_simulator: CallSimulator) -> None:
-    """The tool takes 4 s; the answer before it does not wait for the one behind it."""
+    """The caller hears the engine's answer to its end while the tool that follows it takes 4 s."""
 
     async def prices(arguments: dict[str, Any]) -> str:
         await trio.sleep(4)
@@ -388,7 +388,7 @@ async def test_engine_audio_completes_before_its_tool(call_simulator: CallSimula
 
 
 async def test_an_engine_of_another_rate_apologises(call_simulator: CallSimulator) -> None:
-    """The error message comes from a session of its own, converted, to its last sample."""
+    """The caller hears the error message of a failed engine at 24 kHz to its last sample."""
     engine = ScriptedEngine(tts=ScriptedTTS(emits=WIDE), accepts=STUDIO, fail_at=3.0)
     agent = agent_of(llm=None, stt=None, tts=None, engine=engine, error_message="Sorry, good bye.")
     async with call_simulator(agent) as caller:
@@ -401,7 +401,7 @@ async def test_an_engine_of_another_rate_apologises(call_simulator: CallSimulato
 # Hooks ----------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("made", CHOSEN, ids=str)
 async def test_hooks_always_see_8_khz(call_simulator: CallSimulator, made: AudioFormat) -> None:
-    """16-bit samples of the telephone's rate on both sides, whatever recogniser and synthesiser have."""
+    """before_stt and after_tts get 16-bit samples at 8 kHz, whatever the formats of STT and TTS."""
     before, after = list[bytes](), list[bytes]()
 
     def hears(pcm: bytes) -> bytes:
@@ -425,7 +425,7 @@ async def test_hooks_always_see_8_khz(call_simulator: CallSimulator, made: Audio
 
 @pytest.mark.parametrize("made", [PCM16_8K, STUDIO, AudioFormat(Encoding.MULAW, 44_100)], ids=str)
 async def test_audio_dropped_by_hook_is_silence_to_stt(call_simulator: CallSimulator, made: AudioFormat) -> None:
-    """The recogniser's clock goes on: words said after the dropped ones have their own instants."""
+    """An STT of any format hears the words that follow audio which before_stt has dropped."""
     dropping = [True]
     hooks = PipelineHooks(before_stt=lambda pcm: None if dropping[0] else pcm)
     async with call_simulator(agent_of("Yes.", stt=ScriptedSTT(accepts=made), hooks=hooks)) as caller:
@@ -441,7 +441,7 @@ async def test_audio_dropped_by_hook_is_silence_to_stt(call_simulator: CallSimul
 # One behind another ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("second", [WIDE, AudioFormat(Encoding.MULAW, 44_100)], ids=str)
 async def test_providers_behind_each_other_may_differ(call_simulator: CallSimulator, second: AudioFormat) -> None:
-    """Each is given, and gives, its own format."""
+    """A fallback converts for the provider in use when its providers have different formats."""
     agent = agent_of(
         HOURS,
         stt=Fallback(ScriptedSTT(accepts=STUDIO, fail_to_open=True), ScriptedSTT(accepts=second)),
@@ -456,7 +456,7 @@ async def test_providers_behind_each_other_may_differ(call_simulator: CallSimula
 
 
 async def test_the_telephones_format_is_passed_as_it_is(call_simulator: CallSimulator) -> None:
-    """mu-law at 8 kHz has no converter: the very bytes of the synthesiser are on the wire, codes that no coder writes too."""
+    """The TTS's mu-law bytes at 8 kHz reach the wire unchanged, even the code 0x7F that no encoder writes."""
 
     @attrs.frozen
     class Odd(TextToSpeech):

@@ -50,7 +50,7 @@ async def test_no_audio_of_cut_reply_follows_clear(
     call_simulator: CallSimulator,
     backend: Backend,
 ) -> None:
-    """The simulator checks it by the numbers that replies carry; here the voice is far ahead of the carrier."""
+    """No audio follows the clear, 250 ms after the onset, until the next reply begins, however fast the TTS is."""
     agent = backend.agent_of("Fine.", first_message=LONG * 5, tts=ScriptedTTS(speed=100_000.0))
     async with call_simulator(agent) as caller:
         await greeted(caller, 1.5)
@@ -91,6 +91,7 @@ async def test_zero_threshold_disables_barge_in_and_keeps_speech(
 
 @pytest.mark.pipeline("words are counted by their recogniser")
 async def test_with_min_words_it_takes_words(call_simulator: CallSimulator) -> None:
+    """With barge_in_min_words=2 one word does not cut the agent's speech, and the second word does."""
     agent = agent_of("Sure.", first_message=LONG * 2, barge_in_min_words=2, stt=ScriptedSTT(interim_every=0.1))
     async with call_simulator(agent) as caller:
         await greeted(caller, 1.0, "Hm")
@@ -134,6 +135,7 @@ async def test_cough_over_agent_cuts_without_a_turn(call_simulator: CallSimulato
 
 
 async def test_twice_in_a_row(call_simulator: CallSimulator, backend: Backend) -> None:
+    """Two barge-ins in a row cut two replies, and the third reply plays to its end, each in its own turn."""
     async with call_simulator(backend.agent_of(LONG, LONG, "Fine.")) as caller:
         await caller.speaks("Tell me", seconds=0.5)
         for _ in range(2):
@@ -167,6 +169,7 @@ async def test_say_waits_for_current_speech_and_keeps_turn(call_simulator: CallS
 
 
 async def test_say_with_interrupt_cuts_what_is_being_said(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A say with interrupt=True cuts the current speech at once and is heard 0.2 s later."""
     phone = Patter()
     async with call_simulator(backend.agent_of(first_message=LONG), phone=phone) as caller:
         await caller.at(1.0)
@@ -192,6 +195,7 @@ async def test_uninterruptible_speech_finishes_before_question_is_answered(
 
 
 async def test_say_from_every_callback_and_after_the_end(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A say from a speech callback follows the reply; after the call's end it raises CallEnded."""
     phone, late = Patter(), []
 
     async def on_call_end(event: dict[str, Any]) -> None:
@@ -221,6 +225,7 @@ async def test_say_from_every_callback_and_after_the_end(call_simulator: CallSim
 
 
 async def test_hang_up_from_a_callback_cuts_nothing(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A hang-up when the agent begins to speak ends the call after the whole reply."""
     phone = Patter()
     phone.on_agent_speech_started = lambda event: phone.calls[0].hang_up()
     async with call_simulator(backend.agent_of("That is all, goodbye."), phone=phone) as caller:
@@ -231,6 +236,7 @@ async def test_hang_up_from_a_callback_cuts_nothing(call_simulator: CallSimulato
 
 
 async def test_a_goodbye_has_ten_seconds(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A hang-up waits for the current speech for ten seconds at most and then cuts it."""
     phone = Patter()
     agent = backend.agent_of(first_message=LONG, tts=ScriptedTTS(duration=60.0))
     async with call_simulator(agent, phone=phone) as caller:
@@ -246,7 +252,7 @@ async def test_a_goodbye_has_ten_seconds(call_simulator: CallSimulator, backend:
 async def test_twenty_concurrent_calls_share_no_words_or_state(
     call_simulator: CallSimulator, backend: Backend, deep: bool
 ) -> None:
-    """Each call's words, interruptions and history are its own, whatever the others do; eight calls by default."""
+    """Twenty concurrent calls, eight by default, share no words, interruptions, history or state."""
     count = 20 if deep else 8
     phone, ends = Patter(), {}
 

@@ -115,6 +115,7 @@ def returns_a_generator(event: Any, call: CallControl) -> AsyncIterator[str]:
     ],
 )
 async def test_every_form_may_take_it(call_simulator: CallSimulator, on_message: Any) -> None:
+    """on_message may take the call control in every form: function, coroutine, generator, method, object or thread."""
     async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
         await caller.speaks("hello", seconds=0.5)
         assert (await caller.hears()).text == f"hello in {caller.carrier.call_sid}"
@@ -143,6 +144,7 @@ async def test_responder_signature_is_read_once_at_serve(call_simulator: CallSim
 
 # What it has ------------------------------------------------------------------------------------------------------------
 async def test_it_knows_its_call(call_simulator: CallSimulator) -> None:
+    """The control gives the call's identity, state and history; data is kept, and other changes have no effect."""
     phone, seen = Patter(), list[dict[str, Any]]()
 
     def on_message(event: Any, call: CallControl) -> str:
@@ -224,6 +226,8 @@ async def test_hang_up_waits_for_accompanying_reply_playout(call_simulator: Call
 
 
 async def test_hanging_up_without_another_word(call_simulator: CallSimulator) -> None:
+    """An on_message that hangs up and says nothing ends the call at the instant of the eos."""
+
     async def on_message(event: Any, call: CallControl) -> None:
         await call.hangup()  # getpatter's name and form
 
@@ -235,6 +239,8 @@ async def test_hanging_up_without_another_word(call_simulator: CallSimulator) ->
 
 
 async def test_what_it_says_comes_behind_the_reply(call_simulator: CallSimulator) -> None:
+    """A say in on_message follows the reply that on_message returns, within the same turn."""
+
     def on_message(event: Any, call: CallControl) -> str:
         call.say("And another thing.")
         return "Yes."
@@ -246,6 +252,7 @@ async def test_what_it_says_comes_behind_the_reply(call_simulator: CallSimulator
 
 
 async def test_what_interrupts_is_said_instead_of_the_reply(call_simulator: CallSimulator) -> None:
+    """A say with interrupt=True cancels the on_message that made it, and the caller hears only the say."""
     cancelled: list[float] = []
 
     async def on_message(event: Any, call: CallControl) -> str:
@@ -266,6 +273,8 @@ async def test_what_interrupts_is_said_instead_of_the_reply(call_simulator: Call
 
 
 async def test_what_must_be_heard_is_not_interrupted(call_simulator: CallSimulator) -> None:
+    """A say with interruptible=False plays its 4 s to the end although the caller speaks."""
+
     def on_message(event: Any, call: CallControl) -> None:
         if event["text"] == "Hello":
             call.say("This call is being recorded.", interruptible=False)
@@ -280,6 +289,7 @@ async def test_what_must_be_heard_is_not_interrupted(call_simulator: CallSimulat
 
 
 async def test_after_the_call_it_says_so(call_simulator: CallSimulator) -> None:
+    """After the call the control has outcome and history, and hang_up and say raise CallEnded."""
     kept: list[CallControl] = []
 
     def on_message(event: Any, call: CallControl) -> str:
@@ -319,7 +329,7 @@ async def test_calls_of_the_phone_are_the_controls(call_simulator: CallSimulator
 
 
 def test_a_control_shows_nothing_of_the_session() -> None:
-    """Its public names are those that the application is promised."""
+    """A call control has exactly the public names that the application is promised."""
     assert {name for name in dir(CallControl) if not name.startswith("_")} == {
         *("call_id", "caller", "callee", "direction", "telephony_provider", "custom_params"),
         *("data", "history", "conversation_state", "turn_idx", "metrics", "outcome", "ended"),
@@ -328,7 +338,7 @@ def test_a_control_shows_nothing_of_the_session() -> None:
 
 
 async def test_a_control_counts_turns_and_measures(call_simulator: CallSimulator) -> None:
-    """``turn_idx`` and ``metrics`` follow the call, and keep the final figures after it."""
+    """``turn_idx`` and ``metrics`` follow the call and keep the final figures after it."""
     phone, ends = Patter(), list[dict[str, Any]]()
     async with call_simulator(agent_of("Yes."), phone=phone, on_call_end=ends.append) as caller:
         await caller.at(1.0)
@@ -346,5 +356,5 @@ async def test_a_control_counts_turns_and_measures(call_simulator: CallSimulator
 
 
 def test_each_name_appears_when_it_works() -> None:
-    """No method that only pretends: a carrier has to be able to do it."""
+    """A call control has no ``send_dtmf``, because no carrier can do it."""
     assert "send_dtmf" not in dir(CallControl)

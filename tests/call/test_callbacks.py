@@ -176,7 +176,7 @@ async def test_live_call_handles_carry_application_data(call_simulator: CallSimu
 
 
 async def test_overrides_dict_shared_by_calls_does_not_mix(call_simulator: CallSimulator, backend: Backend) -> None:
-    """An application that fills in the same dict for each call: a call has what was in it when it was returned."""
+    """Each call keeps the overrides as on_call_start returned them, even if the application reuses the dict."""
     llm = ScriptedLLM(["Yes."])
     variables: dict[str, str] = {}
     overrides = {"variables": variables, "first_message": "Hello {name}.", "system_prompt": "Talk to {name}."}
@@ -200,7 +200,7 @@ async def test_overrides_dict_shared_by_calls_does_not_mix(call_simulator: CallS
 
 # What the published SDK gets wrong --------------------------------------------------------------------------------------
 async def test_final_transcript_is_the_whole_conversation(call_simulator: CallSimulator, backend: Backend) -> None:
-    """The transcript of on_call_end has each entry of both sides, of interrupted replies what was heard."""
+    """The transcript of on_call_end has every entry of both sides; a cut reply has only the words heard."""
     ends: list[dict[str, Any]] = []
     async with call_simulator(agent(backend), on_call_end=ends.append) as caller:
         await talk(caller)
@@ -292,7 +292,7 @@ async def test_misbehaving_callback_moves_no_audio(
     misbehaves: Any,
     backend: Backend,
 ) -> None:
-    """Audio, transcript and the instants of all events are those of a call whose callbacks do nothing."""
+    """A misbehaving callback changes no audio, no word and no instant of an event."""
     if backend.name not in well_behaved:
         async with call_simulator(agent(backend)) as caller:
             await talk(caller)
@@ -321,7 +321,7 @@ async def test_misbehaving_callback_moves_no_audio(
 async def test_misbehaving_on_call_start_leaves_the_agent(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, misbehaves: Any, backend: Backend
 ) -> None:
-    """It alone is waited for: what it takes, and nothing else, the call begins later."""
+    """A misbehaving on_call_start leaves the agent as it is and delays only the greeting, by its own 0.3 s."""
     async with call_simulator(agent(backend)) as caller:
         await talk(caller)
     expected = (audio_of(caller), caller.transcript)
@@ -381,7 +381,7 @@ async def test_misbehaving_on_message_moves_no_other_audio(
 
 
 async def test_concurrent_calls_share_providers_without_mixing(call_simulator: CallSimulator, backend: Backend) -> None:
-    """Each hears what it hears alone, at the same instants, from the same objects."""
+    """Three concurrent calls that share their providers sound, to the instant, like the same calls alone."""
     vad, stt, tts = ScriptedVAD(), ScriptedSTT(interim_every=0.3), ScriptedTTS()
     phone = Patter()
 
@@ -456,7 +456,7 @@ async def test_llm_gets_each_message_once(call_simulator: CallSimulator, backend
 async def test_concurrent_calls_have_their_own_overrides(
     call_simulator: CallSimulator,
 ) -> None:
-    """Overrides of on_call_start hold for their call alone: not for calls beside it, nor for the agent itself."""
+    """Overrides of on_call_start hold for their own call, and not for concurrent calls or the agent."""
     phone = Patter()
     voices = {"de": ScriptedTTS(duration=1.0), "fr": ScriptedTTS(duration=2.0)}
     ears = {"de": ScriptedSTT(final_delay=0.1), "fr": ScriptedSTT(final_delay=0.3)}
@@ -512,7 +512,7 @@ async def test_limits_may_be_overridden(call_simulator: CallSimulator, backend: 
 
 
 async def test_apology_after_a_bug_is_overridden(call_simulator: CallSimulator, backend: Backend) -> None:
-    """After a bug the caller hears the error message, in the voice, that on_call_start gave."""
+    """The apology after a bug has the error message and the voice that on_call_start gave."""
     agent = backend.told_agent(At("vad.feed", break_down))
     overrides = {"error_message": "Pardon.", "tts": ScriptedTTS()}
     async with call_simulator(agent, on_call_start=lambda event: overrides) as caller:
@@ -523,7 +523,7 @@ async def test_apology_after_a_bug_is_overridden(call_simulator: CallSimulator, 
 
 
 async def test_interrupted_reply_keeps_what_was_heard(call_simulator: CallSimulator, backend: Backend) -> None:
-    """The history, and so the next request to the LLM, has the words of a cut reply that were heard, and no more."""
+    """The history and the LLM's next request have only the heard words of a cut reply."""
     llm = ScriptedLLM([LONG, "All right."])
     async with call_simulator(backend.agent_of(llm=llm)) as caller:
         await caller.speaks("Your hours?", seconds=0.5)
@@ -547,7 +547,10 @@ async def test_interrupted_reply_keeps_what_was_heard(call_simulator: CallSimula
 async def test_blocking_callback_is_reported_with_name_and_time(
     caplog: pytest.LogCaptureFixture, function: Any
 ) -> None:
-    """On the real clock; a coroutine that never lets go of the loop blocks it as a plain function does."""
+    """A function or coroutine that blocks the event loop for 60 ms is reported by name.
+
+    The test runs on the real clock.
+    """
     from patter_trio.user_code import invoke  # noqa: PLC0415
 
     assert await invoke.call(function, {}) == "Yes."

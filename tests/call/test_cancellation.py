@@ -34,7 +34,7 @@ async def test_hang_up_ends_call_despite_hanging_provider(call_simulator: CallSi
 async def test_provider_bug_apologises_and_ends_only_its_call(
     call_simulator: CallSimulator, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A bug is what is no ProviderError. The voice that is broken itself cannot apologise."""
+    """An exception other than ProviderError ends the call as failed, with an apology if the TTS still works."""
     at = At(place, break_down)
     async with call_simulator(told_agent(at)) as caller:
         await caller.speaks("Hello there", seconds=1.0)

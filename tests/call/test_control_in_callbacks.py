@@ -86,6 +86,8 @@ async def test_callback_replaced_mid_call_is_inspected_again(call_simulator: Cal
 
 # What it does -----------------------------------------------------------------------------------------------------------
 async def test_a_key_connects_the_caller_with_the_desk(call_simulator: CallSimulator) -> None:
+    """An on_dtmf that says a text and transfers connects the caller as soon as the text has been played."""
+
     async def on_dtmf(event: dict[str, Any], call_control: CallControl) -> None:
         if event["digit"] == "0":
             call_control.say("The desk.")
@@ -174,7 +176,7 @@ async def test_transfer_before_answer_hands_call_over(call_simulator: CallSimula
 
 
 async def test_one_that_cannot_be_is_answered_after_all(call_simulator: CallSimulator) -> None:
-    """It is ordered when the call is announced, and fails when the agent has long been ready."""
+    """A transfer ordered in on_call_start that fails lets the agent say so and answer the caller."""
 
     async def on_call_start(event: dict[str, Any], call: CallControl) -> None:
         await call.transfer(DESK, error_message="Nobody is at the desk.")
@@ -202,6 +204,7 @@ INFO = CallInfo("CA1", "+15550100001", "+15550100002", "inbound", {"x": "y"}, "t
 
 
 async def test_a_call_that_never_connects_is_over(autojump_clock: Any) -> None:
+    """The control of a call that never connects raises CallEnded for its pending transfer and any later command."""
     announced = PendingControl(INFO)
     failures: list[str] = []
 

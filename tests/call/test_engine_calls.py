@@ -232,7 +232,7 @@ async def test_engine_receives_tool_results_before_next_request(call_simulator: 
 
 
 async def test_cut_goodbye_cancels_hang_up_and_tells_engine(call_simulator: CallSimulator) -> None:
-    """It was told that the hang-up will follow; now it will not."""
+    """A barge-in on the goodbye keeps the call, and the engine learns that end_call will not run."""
     replies = [
         [tool_call("look_up", name="Miller"), tool_call("end_call")],
         "He is in room 12, goodbye to you and thank you for your call.",
@@ -257,6 +257,7 @@ async def test_cut_goodbye_cancels_hang_up_and_tells_engine(call_simulator: Call
 # Whose turn it is -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", ["vad_silence", "semantic_turn_detector"])
 async def test_its_own_detection_of_turns_ends_them(call_simulator: CallSimulator, kind: Any) -> None:
+    """An engine that detects turns ends one 0.3 s after the voice, and the eos names its kind of trigger."""
     engine = saying("Yes.", turn_delay=0.3, ends_turns=kind)
     async with call_simulator(agent_with(engine, vad=ScriptedVAD(end_delay=0.1))) as caller:
         await asks(caller)
@@ -283,7 +284,7 @@ async def test_engine_open_failure_apologises_through_available_tts(call_simulat
 async def test_lost_engine_fails_call_within_time_limit(
     call_simulator: CallSimulator, fail_at: float, heard: int, tts: Any
 ) -> None:
-    """In the middle of its reply, and in silence."""
+    """A call whose engine is lost, in mid-reply or in silence, ends as failed, and a separate TTS apologises."""
     engine = ScriptedEngine(llm=ScriptedLLM([LONG]), tts=ScriptedTTS(duration=5.0), fail_at=fail_at)
     async with call_simulator(agent_with(engine, tts=tts)) as caller:
         await asks(caller)
@@ -309,6 +310,7 @@ async def test_call_ends_within_second_despite_hanging_engine(call_simulator: Ca
 
 
 async def test_an_engine_that_answers_nothing_is_apologised_for(call_simulator: CallSimulator) -> None:
+    """The agent apologises for an engine that does not answer, and the turn counts as failed."""
     engine = ScriptedEngine(llm=ToldLLM(At("llm.first", nth=1)))
     async with call_simulator(agent_with(engine)) as caller:
         await asks(caller)
@@ -343,7 +345,7 @@ async def test_hang_up_ends_call_wherever_engine_hangs(call_simulator: CallSimul
 
 @pytest.mark.parametrize("place", PLACES)
 async def test_engine_bug_apologises_and_ends_its_call(call_simulator: CallSimulator, place: str) -> None:
-    """A bug is what is no ProviderError. A voice that is broken itself cannot apologise."""
+    """An exception other than ProviderError ends the call as failed, with an apology if the voice still works."""
     at = At(place, break_down)
     async with call_simulator(told_engine(at)) as caller:
         await caller.speaks("Hello there", seconds=1.0)
@@ -470,7 +472,7 @@ async def test_late_words_do_not_enter_next_turns_metrics(call_simulator: CallSi
 
 
 async def test_say_after_answer_keeps_answers_user_text(call_simulator: CallSimulator) -> None:
-    """A say behind an answer leaves the user text with the answer's turn."""
+    """A say after an answer leaves the user text with the answer's turn."""
     phone = Patter()
     engine = ScriptedEngine(llm=ScriptedLLM(["One."]), tts=ScriptedTTS(duration=0.5), words_delay=1.5)
     agent = phone.agent("x", vad=ScriptedVAD(end_delay=0.3), engine=engine)
@@ -485,7 +487,7 @@ async def test_say_after_answer_keeps_answers_user_text(call_simulator: CallSimu
 
 @pytest.mark.parametrize("opening", [2.0, 8.0])
 async def test_speech_before_engine_opens_keeps_its_offset(call_simulator: CallSimulator, opening: float) -> None:
-    """What is too long ago is silence, so that the offsets of voices hold."""
+    """Speech 1.5 s before the engine opens reaches it; speech 7.5 s before is silence, and later offsets hold."""
     engine = saying("Yes.", opening=opening, turn_delay=0.4, ends_turns="vad_silence")
     async with call_simulator(agent_with(engine, vad=ScriptedVAD(end_delay=0.3))) as caller:
         await asks(caller, "Too early.", at=0.5)
@@ -544,7 +546,7 @@ async def test_llm_latency_excludes_engine_playout_time(call_simulator: CallSimu
 
 @pytest.mark.parametrize("format_of", ["accepts", "emits"])
 def test_an_engine_of_an_odd_rate_is_refused(format_of: str) -> None:
-    """The rates that a call can convert are named when the agent is made."""
+    """An agent with an engine at 11,025 Hz raises a ConfigurationError that lists the possible rates."""
     odd = AudioFormat(Encoding.PCM16, 11_025)
     engine = ScriptedEngine(accepts=odd) if format_of == "accepts" else ScriptedEngine(tts=ScriptedTTS(emits=odd))
     with pytest.raises(ConfigurationError, match=f"engine must {format_of[:-1]} audio at 8000, .* 48000 Hz, got 11025"):

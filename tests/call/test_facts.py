@@ -107,6 +107,7 @@ async def test_cut_reply_event_states_end_reason(call_simulator: Any, witness: W
 
 
 async def test_observers_see_public_events_in_order(call_simulator: Any, witness: Witness, backend: Backend) -> None:
+    """Observers see the public events of a call in the order and with the payloads of the callbacks."""
     async with call_simulator(answering(backend), seams=witness.seams) as caller:
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
@@ -205,7 +206,7 @@ async def test_application_error_event_names_its_own_class(
 async def test_tts_failure_event_is_independent_of_llm_progress(
     call_simulator: Any, witness: Witness, backend: Backend, duration: float
 ) -> None:
-    """The apology fails, too."""
+    """A failing TTS makes one failure event for the reply and one for the apology, early or late in the LLM's text."""
     llm = ScriptedLLM(["We open at nine. We close at five."], duration=duration)
     await asked(
         backend,

@@ -236,7 +236,10 @@ async def test_hanging_hook_delays_no_other_call(call_simulator: CallSimulator) 
 
 
 async def test_blocking_sync_hook_is_reported_once() -> None:
-    """On the real clock: no other can show that the loop stood still."""
+    """A hook that blocks the event loop for 60 ms, or exceeds its budget of 1 ms, makes one log line.
+
+    The test runs on the real clock.
+    """
 
     class Call:
         info = CallInfo("CA1", "+1", "+2", "inbound")
@@ -306,7 +309,7 @@ async def test_blocked_sentence_is_replaced_once(call_simulator: CallSimulator) 
 
 
 async def test_a_guardrail_sees_the_rewritten_sentence(call_simulator: CallSimulator) -> None:
-    """So that a rewrite is checked too, and one that mends the sentence is let pass."""
+    """A guardrail checks the sentence as hooks and text transforms have left it."""
     seen: list[str] = []
     rail = guardrail("rivals", check=lambda text: seen.append(text) or "Initech" in text, replacement="")
     hooks = PipelineHooks(after_llm={"on_sentence": lambda text: text.replace("Initech", "Globex")})
@@ -340,7 +343,7 @@ async def test_first_blocking_guardrail_wins_without_recheck(
 
 
 async def test_a_check_that_raises_blocks(call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture) -> None:
-    """Fail closed: a sentence that nobody has looked at may be the one that must not be heard."""
+    """A guardrail check that raises blocks its sentence and logs one warning."""
     rail = guardrail("prices", check=lambda text: text["no such"], replacement="I cannot say.")
     assert await reply_of(call_simulator, LONG, guardrails=[rail]) == "I cannot say."
     records = warned(caplog)
@@ -352,6 +355,7 @@ async def test_a_check_that_raises_blocks(call_simulator: CallSimulator, caplog:
 async def test_a_check_that_never_returns_blocks(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A guardrail check that does not return within 3 s blocks its sentence."""
     rail = guardrail("prices", check=_Never(), replacement="I cannot say.")
     assert await reply_of(call_simulator, "It is five dollars.", guardrails=[rail]) == "I cannot say."
     assert warned(caplog)[0].message.endswith(" did not return within 3 s; blocked")

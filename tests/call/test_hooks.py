@@ -95,6 +95,8 @@ async def test_hook_context_has_call_and_current_history(call_simulator: CallSim
 
 
 async def test_changing_what_a_hook_is_given_changes_nothing(call_simulator: CallSimulator) -> None:
+    """A before_llm hook that changes its messages and its context in place changes neither request nor history."""
+
     def before_llm(messages: list[dict[str, Any]], ctx: HookContext) -> None:
         messages[0]["content"] = "You are rude."
         messages.clear()
@@ -110,6 +112,8 @@ async def test_changing_what_a_hook_is_given_changes_nothing(call_simulator: Cal
 
 @pytest.mark.parametrize("sync", [True, False])
 async def test_hooks_may_be_sync_or_async(call_simulator: CallSimulator, sync: bool) -> None:
+    """after_transcribe and before_synthesize may be sync or async functions."""
+
     def upper(text: str) -> str:
         return text.upper()
 
@@ -164,7 +168,7 @@ async def test_audio_dropped_before_stt_still_reaches_vad(
 
 
 async def test_the_recognisers_clock_is_right_after_dropped_audio(call_simulator: CallSimulator) -> None:
-    """The first second is dropped; the words behind it come at the very instants of a call without hooks."""
+    """A before_stt hook that drops the first second changes no instant of the words that follow."""
 
     async def once(hook: Any) -> list[tuple[float, str]]:
         async with call_simulator(agent_of(HOURS, hooks=PipelineHooks(before_stt=hook))) as caller:
@@ -185,6 +189,7 @@ async def test_the_recognisers_clock_is_right_after_dropped_audio(call_simulator
 
 
 async def test_changed_audio_is_what_the_recogniser_gets(call_simulator: CallSimulator) -> None:
+    """The STT gets the audio that before_stt returns: silence in place of speech makes no turn."""
     caller, llm = await answered_silently(call_simulator, PipelineHooks(before_stt=lambda pcm: bytes(len(pcm))))
     assert caller.transcript == []
     assert llm.requests == []
@@ -327,6 +332,8 @@ async def test_empty_answer_skips_hooks_and_stays_silent(
 
 
 async def test_on_sentence_rewrites_none_keeps_and_empty_drops(call_simulator: CallSimulator) -> None:
+    """on_sentence replaces a sentence by the text it returns; None keeps the sentence, an empty text drops it."""
+
     def rewrite(sentence: str) -> str | None:
         return {"We open at nine.": None, "Jim Miller lives here.": "", "Ask for Jim Miller.": "Ask at the office."}[
             sentence
@@ -339,6 +346,7 @@ async def test_on_sentence_rewrites_none_keeps_and_empty_drops(call_simulator: C
 
 
 async def test_the_legacy_callable_works_as_on_response(call_simulator: CallSimulator) -> None:
+    """A callable given as after_llm, getpatter's older form, runs as on_response and warns of its deprecation."""
     with pytest.warns(PatterDeprecationWarning):
         hooks = PipelineHooks(after_llm=lambda text, ctx: text.upper() + ctx.caller[:0])
     caller, _ = await answered(call_simulator, hooks)
@@ -473,7 +481,7 @@ async def test_sentence_counts_despite_discarded_first_audio(call_simulator: Cal
 
 
 async def test_stretched_audio_keeps_heard_text_exact(call_simulator: CallSimulator) -> None:
-    """Twice as long: an interruption at the same instant leaves half as much said."""
+    """Audio that after_tts makes twice as long leaves half as many words heard at the same interruption."""
 
     async def heard(hook: Any) -> Any:
         agent = agent_of(
@@ -519,6 +527,8 @@ async def test_greeting_passes_transforms_and_tts_hooks_only(
 
 # Facts and overrides --------------------------------------------------------------------------------------------------
 async def test_each_hooks_time_is_an_internal_event(call_simulator: CallSimulator, witness: Witness) -> None:
+    """Each run of a hook makes one internal event with the hook's name and its seconds."""
+
     async def slowly(text: str) -> str:
         await trio.sleep(0.2)
         return text
@@ -534,6 +544,7 @@ async def test_each_hooks_time_is_an_internal_event(call_simulator: CallSimulato
 async def test_vetoes_and_blocked_sentences_are_internal_events(
     call_simulator: CallSimulator, witness: Witness
 ) -> None:
+    """A vetoed turn and a blocked sentence each make an internal event with their reply and turn."""
     hooks = PipelineHooks(after_transcribe=lambda text: None if "robot" in text else text)
     guards = [{"name": "hours", "blocked_terms": ["nine"]}]
     async with call_simulator(agent_of(HOURS, hooks=hooks, guardrails=guards), seams=witness.seams) as caller:
@@ -559,6 +570,8 @@ async def test_agent_language_selects_sentence_abbreviations(
 
 
 async def test_the_pages_example_hooks_work_with_one_argument(call_simulator: CallSimulator) -> None:
+    """The example hooks of the hooks page work with one argument, without the context."""
+
     async def async_redact_pii(sentence: str) -> str:
         await trio.sleep(0.05)
         return sentence.replace("nine", "[time]")
@@ -584,7 +597,7 @@ async def test_the_pages_example_hooks_work_with_one_argument(call_simulator: Ca
 
 
 async def test_on_call_start_hooks_apply_only_to_call(call_simulator: CallSimulator) -> None:
-    """Contract 8.14: overrides at the start of a call corrupt neither the agent nor another call."""
+    """Hooks that on_call_start gives apply to that call, and the next call has the agent's own."""
     phone, calls = Patter(), []
     agent = agent_of(HOURS, hooks=PipelineHooks(before_synthesize=lambda text: text.replace("nine", "ten")))
 

@@ -99,26 +99,26 @@ async def reports_of(*messages: object, failure: Exception | None = None) -> lis
 
 
 async def test_each_event_goes_to_its_handler(autojump_clock: Any) -> None:
-    """The order on the wire is the order of the reports."""
+    """The leg reports audio, marks, keys and the end of the stream to their handlers, in the order of the wire."""
     seen = await reports_of(AudioReceived(b"\xff"), MarkReached("m1"), DigitPressed("5"), StreamStopped())
     assert seen[:4] == [b"\xff", ("mark", "m1", pytest.approx(0.0)), "5", ("down", "caller_hung_up")]
 
 
 @pytest.mark.parametrize("code", [1000, 1001])
 async def test_a_normal_close_is_a_hang_up(code: int, autojump_clock: Any) -> None:
-    """Nothing failed: the caller has hung up."""
+    """A close with code 1000 or 1001 counts as a hang-up of the caller."""
     assert (await reports_of(SocketClosed(code)))[0] == ("down", "caller_hung_up")
 
 
 async def test_an_abnormal_close_is_a_failure(autojump_clock: Any) -> None:
-    """The failure comes first, so that it is recorded before the end."""
+    """A close with code 1006 is reported as a failure first and then as the end of the leg."""
     seen = await reports_of(SocketClosed(1006, "connection lost"))
     assert [kind for kind, _ in seen[:2]] == ["SocketClosed", "down"]
     assert seen[1] == ("down", "failed")
 
 
 async def test_the_hundredth_bad_message_ends_the_stream(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Up to there they are ignored, and the first is logged; what follows is not read any more."""
+    """The leg ignores 99 bad messages with one log line, and the hundredth one ends the stream."""
     seen = await reports_of(*["bad"] * MAX_BAD_MESSAGES, DigitPressed("1"))
     assert [one[0] for one in seen[:3]] == ["WireError", "SocketClosed", "down"]
     assert "1" not in seen
@@ -129,7 +129,7 @@ async def test_the_hundredth_bad_message_ends_the_stream(autojump_clock: Any, ca
 
 
 async def test_a_carrier_that_stops_reading_is_gone(autojump_clock: Any) -> None:
-    """The writer notices it; the leg reports it as any lost stream."""
+    """A writer that notices a stalled carrier has the leg report a failure and go down."""
     assert (await reports_of(failure=Stalled("the carrier stopped reading")))[:2] == [
         ("Stalled", "the carrier stopped reading"),
         ("down", "failed"),
@@ -137,7 +137,7 @@ async def test_a_carrier_that_stops_reading_is_gone(autojump_clock: Any) -> None
 
 
 async def test_a_silent_carrier_is_pinged_then_gone(autojump_clock: Any) -> None:
-    """The ping wakes the writer, which sends it; without an answer the leg is down."""
+    """The leg wakes the writer to ping a silent carrier, and goes down if no answer comes."""
     assert await reports_of() == [
         "wake",
         ("Silent", f"the carrier sent nothing for {2 * PING_AFTER_S:g} s"),

@@ -25,6 +25,7 @@ FRAME = b"\xff" * 160
 
 
 async def test_a_full_feed_drops_the_oldest_and_counts() -> None:
+    """A full queue drops and counts its oldest items, and a take that is cancelled leaves it usable."""
     feed: DropOldestChannel[int] = DropOldestChannel(3)
     for item in range(5):
         feed.put(item)
@@ -45,6 +46,7 @@ async def session(opening: float, using: float = 0.0, closing: float = 0.0) -> A
 
 
 async def test_opening_has_a_deadline_and_use_has_none(autojump_clock: trio.testing.MockClock) -> None:
+    """A session has 10 s to open; its use and its closing have no deadline."""
     async with open_with_timeout(session(SESSION_OPEN_TIMEOUT_S - 0.1, closing=50.0), "acme") as ready:
         await trio.sleep(100)
         assert ready == "ready"
@@ -85,7 +87,7 @@ class Slow(ScriptedVAD):
 async def test_lagging_vad_loses_oldest_audio_keeps_edges(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """3 s of sound, of which it is given the last second; the first two are silence to it."""
+    """A VAD that is 3 s late gets the last second of audio, and its voice edge has the right instant."""
     posted: list[Any] = []
     passed: list[bytes | VoiceEdge] = []
     clock = MediaClock()
@@ -108,6 +110,7 @@ async def test_lagging_vad_loses_oldest_audio_keeps_edges(
 
 
 async def test_only_the_last_eight_seconds_are_remembered(autojump_clock: trio.testing.MockClock) -> None:
+    """The VAD's stage keeps exactly the last 8 s of a caller's 40 s of audio."""
     clock = MediaClock()
     listening = VoiceActivityStage(ScriptedVAD(), clock, lambda event: None, lambda item: None, remember=True)
     async with trio.open_nursery() as nursery:

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.both_backends
 
 # on_call_start --------------------------------------------------------------------------------------------------------
 async def test_on_call_start_is_told_who_calls(call_simulator: CallSimulator, backend: Backend) -> None:
+    """on_call_start gets the call's id, both numbers, direction, parameters and carrier, and nothing else."""
     starts: list[dict[str, Any]] = []
     async with call_simulator(backend.agent_of(), on_call_start=starts.append) as caller:
         await caller.waits(0.1)
@@ -140,6 +141,7 @@ async def test_invalid_override_leaves_other_overrides_valid(
 async def test_an_llm_cannot_be_set_beside_on_message(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """An LLM from on_call_start beside on_message is ignored with a warning, and on_message answers."""
     async with call_simulator(
         agent_of(llm=None), on_message=lambda event: "Mine.", on_call_start=lambda event: {"llm": ScriptedLLM(["x"])}
     ) as caller:
@@ -204,6 +206,7 @@ async def test_speech_before_agent_is_ready_is_kept(call_simulator: CallSimulato
 
 # on_call_end ----------------------------------------------------------------------------------------------------------
 async def test_the_end_has_exactly_its_keys(call_simulator: CallSimulator, backend: Backend) -> None:
+    """on_call_end gets exactly its keys, and its instants are Unix floats in seconds."""
     ends: list[dict[str, Any]] = []
     async with call_simulator(backend.agent_of("Yes."), on_call_end=ends.append) as caller:
         await caller.speaks("Hello", seconds=0.5)
@@ -249,7 +252,7 @@ async def test_the_caller_may_hang_up_in_any_state(
     words: list[str],
     backend: Backend,
 ) -> None:
-    """Only the words that the recogniser still owes are waited for: they come 0.2 s after the voice, an engine's at once."""
+    """A hang-up in any state ends the call at once, or as soon as the STT has delivered its last words."""
 
     async def on_call_start(event: dict[str, Any]) -> None:
         await trio.sleep(1.0)
@@ -328,6 +331,7 @@ async def test_max_call_duration_ends_after_sentence(call_simulator: CallSimulat
 
 
 async def test_silence_from_both_sides_ends_the_call(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A silence_timeout of 3 s ends the call 3 s after the agent's last speech, with the outcome silence."""
     async with call_simulator(backend.agent_of("Yes.", silence_timeout=3.0)) as caller:
         await caller.at(2.0)
         await caller.speaks("Hello", seconds=0.5)
@@ -357,6 +361,7 @@ async def test_silence_timeout_pauses_during_speech_and_thinking(
 
 
 async def test_a_reset_is_a_failure_that_is_named(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A connection that the carrier resets ends the call within 0.9 s as failed, with error and transcript."""
     async with call_simulator(backend.agent_of(first_message="A greeting.")) as caller:
         await caller.at(1.0)
         caller.carrier.drop()

@@ -49,6 +49,7 @@ async def test_transfer_waits_for_accompanying_reply_playout(
 
 
 async def test_nobody_interrupts_the_words_before_it(call_simulator: CallSimulator) -> None:
+    """The caller cannot interrupt the words before a transfer, and what the caller says enters the transcript."""
     agent = agent_of(**MINDLESS, tts=ScriptedTTS(duration=4.0))
     async with call_simulator(agent, on_message=connects) as caller:
         await caller.speaks("The desk please", seconds=1.0)
@@ -158,6 +159,7 @@ async def test_speech_while_transfer_fails_is_answered(call_simulator: CallSimul
 
 
 async def test_a_transfer_under_way_is_not_ordered_twice(call_simulator: CallSimulator) -> None:
+    """A second transfer while one is under way raises ProviderError, and the first one goes through."""
     phone = Patter()
     async with call_simulator(agent_of(), phone=phone) as caller:
         await caller.at(1.0)
@@ -221,7 +223,7 @@ async def test_hang_up_during_last_words_is_no_transfer(call_simulator: CallSimu
 
 
 async def test_the_longest_call_ends_when_its_transfer_fails(call_simulator: CallSimulator) -> None:
-    """The limit was reached while the carrier was asked: it holds when the call comes back."""
+    """A call that reaches max_call_duration during a transfer ends when the transfer fails."""
     phone = Patter()
     async with call_simulator(agent_of(max_call_duration=3.0), phone=phone) as caller:
         caller.carrier.transfer_delay, caller.carrier.transfer_error = 2.0, ProviderError("no")
@@ -233,6 +235,7 @@ async def test_the_longest_call_ends_when_its_transfer_fails(call_simulator: Cal
 
 
 async def test_a_cancelled_waiter_leaves_the_transfer_alone(call_simulator: CallSimulator) -> None:
+    """A task that is cancelled while it awaits a transfer does not cancel the transfer."""
     phone = Patter()
     async with call_simulator(agent_of(), phone=phone) as caller:
         await caller.at(1.0)
@@ -244,6 +247,7 @@ async def test_a_cancelled_waiter_leaves_the_transfer_alone(call_simulator: Call
 
 
 async def test_after_the_call_it_says_so(call_simulator: CallSimulator) -> None:
+    """A transfer after the call's end raises CallEnded with the outcome."""
     phone, kept = Patter(), list[CallControl]()
     async with call_simulator(agent_of(), phone=phone) as caller:
         await caller.at(1.0)
@@ -255,7 +259,7 @@ async def test_after_the_call_it_says_so(call_simulator: CallSimulator) -> None:
 
 
 async def test_transfer_on_local_carrier_raises_error() -> None:
-    """The development carrier cannot, and makes no request."""
+    """A transfer on the development carrier raises a ConfigurationError."""
     with pytest.raises(ConfigurationError, match="LocalCarrier cannot transfer calls"):
         await LocalCarrier().transfer(CallInfo("CA1", "+15550100001", "+15550100002", "inbound"), DESK)
 

@@ -56,7 +56,7 @@ async def test_transfer_tool_connects_after_announcement(call_simulator: CallSim
 
 
 async def test_interrupted_announcement_cancels_transfer(call_simulator: CallSimulator) -> None:
-    """A caller who interrupts the announcement is not transferred."""
+    """An interruption of the announcement cancels the transfer."""
     agent, _ = agent_with(["I will connect you with billing now.", TO_BILLING], "Of course.")
     async with call_simulator(agent) as caller:
         await asks(caller)
@@ -111,6 +111,7 @@ async def test_disallowed_destination_is_rejected_and_llm_retries(
 
 @pytest.mark.parametrize("number", ["+4930123456", "+493012345678901"])
 async def test_a_number_with_an_allowed_beginning_is_dialled(call_simulator: CallSimulator, number: str) -> None:
+    """The transfer tool dials a number that the LLM writes if it begins with an allowed prefix."""
     tool = transfer_call(prefixes=["+1415555", "+4930"])
     agent, _ = agent_with(["One moment.", tool_call("transfer_call", number=number)], tool=tool)
     async with call_simulator(agent) as caller:
@@ -120,6 +121,7 @@ async def test_a_number_with_an_allowed_beginning_is_dialled(call_simulator: Cal
 
 
 async def test_another_number_is_refused_before_anything_is_done(call_simulator: CallSimulator) -> None:
+    """The transfer tool refuses a number without an allowed prefix, or a number beside a destination."""
     tool = transfer_call(PEOPLE, prefixes=["+4930"])
     agent, llm = agent_with(
         tool_call("transfer_call", number="+19005550100"),
@@ -166,6 +168,7 @@ async def test_failed_transfer_cancels_following_hang_up(
 
 # What the model is told -------------------------------------------------------------------------------------------------
 def test_the_model_sees_names_and_no_numbers() -> None:
+    """The schema that the LLM sees has the names of the destinations and not their numbers."""
     definition = transfer_call(PEOPLE).definition
     assert definition.parameters["properties"]["destination"]["enum"] == ["billing", "the desk"]
     assert definition.parameters["required"] == ["destination"]

@@ -41,7 +41,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def test_after_transcribe_rewrites_each_committed_turn_once(call_simulator: CallSimulator) -> None:
-    """The eos is at once and has what was said; on_transcript, history and the model have what the hook made of it."""
+    """The eos has the caller's words at once; on_transcript, history and LLM get the hook's words 0.5 s later."""
     hook, llm, said = Transcribed(), ScriptedLLM(["One.", "Two."]), []
     async with call_simulator(agent(hook, llm), on_transcript=said.append) as caller:
         await caller.speaks("Is it open?", seconds=1.0)
@@ -82,6 +82,7 @@ async def test_vetoed_turn_reports_only_eos(call_simulator: CallSimulator) -> No
 
 
 async def test_a_vetoed_turn_does_not_reach_on_message(call_simulator: CallSimulator) -> None:
+    """A turn that the after_transcribe hook vetoes reaches neither on_message nor the transcript."""
     messages: list[Any] = []
     silent = agent_of(llm=None, hooks=PipelineHooks(after_transcribe=lambda text: None))
     async with call_simulator(silent, on_message=messages.append) as caller:
@@ -91,6 +92,7 @@ async def test_a_vetoed_turn_does_not_reach_on_message(call_simulator: CallSimul
 
 
 async def test_no_words_left_are_a_veto(call_simulator: CallSimulator) -> None:
+    """An after_transcribe hook that returns only blanks vetoes the turn: the LLM gets no request."""
     llm = ScriptedLLM(["Yes."])
     async with call_simulator(agent(lambda text: "  ", llm)) as caller:
         await caller.speaks("Hello", seconds=0.5)
@@ -154,7 +156,7 @@ async def test_veto_of_extended_turn_removes_its_first_entry(
 async def test_retracted_noise_transcript_does_not_rerun_hook(
     call_simulator: CallSimulator,
 ) -> None:
-    """A noise that the recogniser takes for words, and takes back, retracts the reply and has it begin again."""
+    """Words that the STT reports for a cough and takes back restart the reply without another run of the hook."""
     hook, llm = Transcribed(delay=0.1), ScriptedLLM(["Certainly."], first_token=2.0)
     stt = ScriptedSTT(noise="", interim_every=0.2)
     async with call_simulator(agent(hook, llm, stt=stt)) as caller:
@@ -198,7 +200,7 @@ async def test_hang_up_during_hook_keeps_original_transcript(
 
 
 async def test_last_words_after_hang_up_pass_hook(call_simulator: CallSimulator) -> None:
-    """They are no turn, but what a hook takes out of a transcript must not be in it."""
+    """The last words of a caller who hangs up pass the after_transcribe hook before they enter the transcript."""
     hook, ends = Transcribed(lambda text: text.replace("4711", "XXXX"), delay=0.0), []
     async with call_simulator(agent(hook), on_call_end=ends.append) as caller:
         await caller.speaks("My number is 4711", seconds=1.0, wait=False)
@@ -254,7 +256,7 @@ async def talk(caller: SimulatedCaller, rounds: int) -> None:
 
 
 async def test_hook_delays_only_its_own_turns(call_simulator: CallSimulator) -> None:
-    """A quick hook, sync or async, leaves the call as it is without; one of 0.2 s moves each reply by 0.2 s."""
+    """A hook without delay changes no instant of a call; a hook of 0.2 s delays each first token by 0.2 s."""
 
     async def once(hook: Any) -> list[tuple[float, str]]:
         async with call_simulator(agent(hook, ScriptedLLM(["One.", "Two.", "Three."]))) as caller:

@@ -17,6 +17,7 @@ async def test_audio_queue_take_returns_items_in_order() -> None:
 
 
 async def test_when_full_the_oldest_goes_and_is_counted() -> None:
+    """A queue of three that gets five items drops and counts the two oldest."""
     feed = DropOldestChannel[int](3)
     for number in range(5):
         feed.put(number)
@@ -43,6 +44,7 @@ async def test_waking_item_delivers_earlier_items_too(autojump_clock: MockClock)
 
 
 async def test_one_who_was_cancelled_while_waiting_took_nothing(autojump_clock: MockClock) -> None:
+    """A task that is cancelled while it waits takes no item: the next task gets the item that follows."""
     feed = DropOldestChannel[int](5)
     with trio.move_on_after(1):
         await feed.take()
@@ -60,6 +62,7 @@ async def test_taking_from_nonempty_queue_is_a_checkpoint() -> None:
 
 
 async def test_a_second_taker_is_a_mistake() -> None:
+    """A second task that takes from the queue while another one waits gets a BusyResourceError."""
     feed = DropOldestChannel[int](5)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(feed.take)
@@ -70,7 +73,7 @@ async def test_a_second_taker_is_a_mistake() -> None:
 
 
 async def test_items_that_wake_nobody_stay_bounded() -> None:
-    """A task waits, and four items that do not wake it come to a queue of three: the oldest is dropped."""
+    """Items that do not wake the waiting task stay within the bound: the fourth one drops the oldest of three."""
     feed = DropOldestChannel[int](3)
     taken: list[int] = []
 
@@ -88,7 +91,7 @@ async def test_items_that_wake_nobody_stay_bounded() -> None:
 
 
 async def test_a_woken_task_keeps_what_woke_it() -> None:
-    """Until the woken task runs, its items are in no queue; what follows them is, and goes to it as well."""
+    """The item that wakes a task belongs to that task, which also gets an item that follows before it runs."""
     feed = DropOldestChannel[int](3)
     taken: list[int] = []
 
@@ -107,7 +110,7 @@ async def test_a_woken_task_keeps_what_woke_it() -> None:
 
 
 async def test_a_cancelled_task_leaves_everything() -> None:
-    """Items put before and after the cancellation, by which the task has not stopped yet, are there in their order."""
+    """Items put before and after the cancellation of the waiting task stay in the queue, in order."""
     feed = DropOldestChannel[int](3)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(feed.take)

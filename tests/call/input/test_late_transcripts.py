@@ -90,7 +90,7 @@ async def test_answer_precedes_last_words_before_hang_up(words: LateTranscripts,
 
 
 async def test_tool_result_follows_question_that_caused_it(words: LateTranscripts, history: History) -> None:
-    """A tool result stands behind the question that caused the tool call."""
+    """A tool result stands after the question that caused the tool call."""
     history.add_tool_round(Called("earlier"))
     words.commit(over(1.0))
     history.add_tool_round(Called("what it gave"))
@@ -115,6 +115,7 @@ async def test_missing_transcript_delays_only_one_answer(words: LateTranscripts,
 
 
 async def test_utterances_without_words_are_not_remembered_for_ever(words: LateTranscripts, history: History) -> None:
+    """The call forgets the oldest of 500 utterances without words, and words for it come to nothing."""
     for number in range(500):
         words.commit(over(float(number)))
     assert len(words._turns) == MAX_LATE_UTTERANCES + 1
@@ -133,7 +134,7 @@ def test_waiting_answer_is_reported_before_next_eos(words: LateTranscripts, told
 
 @given(st.lists(st.sampled_from(["utterance", "tool", "answer"]), max_size=12), st.randoms(use_true_random=False))
 def test_history_does_not_depend_on_arrival_order(happened: list[str], luck: Any) -> None:
-    """Words of the caller that arrive in any order, all behind the last answer, read as if each had come at once."""
+    """The LLM reads utterances, tool rounds and answers in the order of the call, in whatever order words arrive."""
     punctual = [f"{what} {number}" for number, what in enumerate(happened)]
 
     async def call() -> None:

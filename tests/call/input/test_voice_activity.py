@@ -75,6 +75,7 @@ async def test_detector_with_window_receives_whole_windows(autojump_clock: MockC
 
 
 async def test_silence_stands_for_what_was_dropped(autojump_clock: MockClock) -> None:
+    """Two lost frames become 40 ms of silence for the STT and for the VAD."""
     vad = Recording(window=256)
     passed = await heard(vad, [0, 160, 640])
     assert passed == b"\0" * 160 + b"\1" * 160 + bytes([SILENCE_BYTE]) * 320 + b"\2" * 160
@@ -141,7 +142,7 @@ async def test_frame_in_vad_keeps_its_place(autojump_clock: MockClock) -> None:
 
 
 async def test_frames_on_their_way_are_not_overtaken(autojump_clock: MockClock) -> None:
-    """The caller hangs up after the detector's task was woken with a frame, and before it runs: that task finishes."""
+    """The end of the call follows the frames that have woken the VAD's task and are not processed yet."""
     passed: list[bytes | VoiceEdge] = []
     listening = VoiceActivityStage(Recording(window=160), MediaClock(), lambda _: None, passed.append, remember=False)
     async with trio.open_nursery() as nursery:

@@ -90,6 +90,8 @@ async def test_signing_secret_argument_precedes_environment_variable(
 
 
 async def test_an_unsigned_request_has_no_signature_header(call_simulator: CallSimulator) -> None:
+    """A request has no signature header if no secret is set."""
+
     async def answer(request: Request) -> None:
         await request.answer(b"We are.")
 
@@ -99,6 +101,8 @@ async def test_an_unsigned_request_has_no_signature_header(call_simulator: CallS
 
 
 async def test_words_of_every_script_arrive_as_they_are(call_simulator: CallSimulator) -> None:
+    """Words of any script reach the server as UTF-8 and come back to the caller unchanged."""
+
     async def answer(request: Request) -> None:
         await request.answer(json.loads(request.body)["text"].encode())
 
@@ -108,6 +112,8 @@ async def test_words_of_every_script_arrive_as_they_are(call_simulator: CallSimu
 
 
 async def test_one_connection_serves_the_turns_of_a_call(call_simulator: CallSimulator) -> None:
+    """Three turns of a call share one HTTP connection."""
+
     async def answer(request: Request) -> None:
         await request.answer(b"We are.")
 
@@ -135,6 +141,7 @@ def answering(body: bytes, content_type: str = "application/json", status: int =
     ],
 )
 async def test_it_may_answer_with_plain_text_or_json(call_simulator: CallSimulator, server: Any, said: str) -> None:
+    """The server may answer with plain text, with a JSON string or with a JSON object that has a text."""
     async with serving(server) as web, call_simulator(agent_of(), on_message=web.url) as caller:
         assert await ask(caller) == said
 
@@ -161,6 +168,8 @@ async def test_no_content_response_leaves_agent_idle(call_simulator: CallSimulat
 
 
 async def test_plain_text_is_spoken_as_it_comes(call_simulator: CallSimulator) -> None:
+    """The agent speaks the first sentence of a plain-text answer 10 s before the second one arrives."""
+
     async def slowly(request: Request) -> None:
         await request.head()
         for piece in (b"One moment. Gr", b"\xc3", b"\xbc\xc3\x9fe. And"):  # in the middle of a character, too
@@ -239,6 +248,7 @@ async def test_webhook_failure_reports_one_failed_reply(
 
 
 async def test_nobody_there_is_a_failed_reply(call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture) -> None:
+    """The agent apologises if nothing listens at the URL, and the log says that it could not be reached."""
     async with serving(never) as web:
         pass
     async with call_simulator(agent_of(), on_message=web.url) as caller:
@@ -247,6 +257,8 @@ async def test_nobody_there_is_a_failed_reply(call_simulator: CallSimulator, cap
 
 
 async def test_a_barge_in_ends_the_request_at_once(call_simulator: CallSimulator) -> None:
+    """A barge-in closes the request 250 ms after the onset, and a hang-up closes it at once."""
+
     async def goes_on(request: Request) -> None:
         await request.head()
         for _ in range(1000):
@@ -364,6 +376,8 @@ async def test_websocket_handshake_is_signed_with_call_id_hmac(
 
 
 async def test_pieces_are_spoken_as_they_come(call_simulator: CallSimulator) -> None:
+    """The agent speaks the first sentence that a WebSocket piece holds 10 s before the next piece arrives."""
+
     async def slowly(socket: WebSocket, event: dict[str, Any]) -> None:
         await socket.send(piece("One moment. And"))
         await trio.sleep(10.0)
@@ -378,6 +392,8 @@ async def test_pieces_are_spoken_as_they_come(call_simulator: CallSimulator) -> 
 
 
 async def test_no_piece_is_silence(call_simulator: CallSimulator) -> None:
+    """An answer without pieces means silence, and the agent returns to idle."""
+
     async def nothing(socket: WebSocket, event: dict[str, Any]) -> None:
         await socket.send(DONE)
 
@@ -394,7 +410,10 @@ async def test_no_piece_is_silence(call_simulator: CallSimulator) -> None:
 async def test_server_closing_after_each_answer_gets_new_connection(
     call_simulator: CallSimulator,
 ) -> None:
-    """With or without an end marker: an orderly close (1000) ends an answer, too."""
+    """A server may close the WebSocket (1000) after each answer, with an end marker or without.
+
+    The next message uses a new connection.
+    """
 
     async def once(socket: WebSocket, upgrade: Upgrade) -> None:
         event = json.loads(await socket.receive())
@@ -408,7 +427,7 @@ async def test_server_closing_after_each_answer_gets_new_connection(
 
 
 async def test_idle_connection_closing_during_request_is_retried(call_simulator: CallSimulator) -> None:
-    """Neither side can know that the other's last message crosses its own."""
+    """A message that crosses the server's close of an idle WebSocket is sent again on a new connection."""
 
     async def converse(socket: WebSocket, upgrade: Upgrade) -> None:
         await in_one(socket, json.loads(await socket.receive()))
@@ -633,7 +652,7 @@ async def half_a_body(stream: trio.SocketStream) -> None:
 async def test_hang_up_at_any_message_stage_leaves_nothing(
     call_simulator: CallSimulator, scheme: str, server: Any, hang_up_at: float
 ) -> None:
-    """The simulator fails the test when a task of the call is left a second after the hang-up."""
+    """A hang-up at any stage of a request to a stalled server ends the call within 1 s and leaves no task."""
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, server, [listener])

@@ -46,6 +46,7 @@ class Hotel:
     [(coroutine, "coroutine"), (plain, "plain"), (generator, "generator"), (Hotel(), "<Hotel Miller>")],
 )
 async def test_it_may_be_any_kind_of_function(call_simulator: CallSimulator, on_message: Any, model: str) -> None:
+    """on_message may be a plain function, a coroutine function, an async generator or a callable object."""
     async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
         await caller.speaks("hello", seconds=0.5)
         reply = await caller.hears()
@@ -98,6 +99,8 @@ async def test_empty_reply_is_silence_and_returns_to_idle(call_simulator: CallSi
 
 
 async def test_it_speaks_while_it_is_still_thinking(call_simulator: CallSimulator) -> None:
+    """The agent speaks the first part of a generator's answer while the generator needs 20 s for the next one."""
+
     async def on_message(event: dict[str, Any]) -> AsyncIterator[str | None]:
         yield "One moment. "
         yield None
@@ -228,6 +231,8 @@ async def test_on_message_has_30_seconds_per_piece(
 async def test_its_own_timeout_is_its_own_failure(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A timeout inside on_message is a failure of on_message: the agent apologises, and the log names the error."""
+
     async def on_message(event: dict[str, Any]) -> str:
         with trio.fail_after(1):
             await trio.sleep_forever()
@@ -263,7 +268,7 @@ async def test_barge_in_closes_generator_in_its_call(call_simulator: CallSimulat
 
 
 async def test_generator_waiting_for_tts_is_closed_too(call_simulator: CallSimulator) -> None:
-    """It has more sentences ready than the voice takes: it is suspended at its ``yield`` when it is cut."""
+    """A hang-up closes a generator that is suspended at its ``yield`` because the TTS is slower."""
     closed: list[str] = []
 
     async def on_message(event: dict[str, Any]) -> AsyncIterator[str]:
@@ -330,6 +335,8 @@ async def test_generator_failing_while_closed_affects_nothing(
 
 
 async def test_an_iterator_that_cannot_be_closed_will_do(call_simulator: CallSimulator) -> None:
+    """on_message may return an async iterator that has no ``aclose``."""
+
     class Words:
         def __init__(self, event: dict[str, Any]) -> None:
             self.words = ["Yes, ", "of ", "course."]

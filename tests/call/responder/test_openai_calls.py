@@ -111,6 +111,8 @@ async def test_llm_failure_apologises_and_call_continues(call_simulator: CallSim
 
 
 async def test_calls_at_once_get_their_own_answers(call_simulator: CallSimulator) -> None:
+    """Two concurrent calls that share a connection pool each get the answer to their own question."""
+
     def echo(request: Any) -> ChatReply:
         return ChatReply(f"You said {request.body['messages'][-1]['content']}", first_token=0.3)
 

@@ -110,6 +110,7 @@ async def test_tool_webhook_posts_signed_json_with_idempotency_key(
 
 
 async def test_without_a_secret_nothing_is_signed(autojump_clock: trio.testing.MockClock) -> None:
+    """The request of a tool webhook has no signature header if no secret is set."""
     answer, _ = answers(200)
     async with serving(answer) as web:
         await call(web.url)
@@ -153,6 +154,7 @@ async def test_call_key_is_unique_and_random_by_default(
 async def test_json_or_text_becomes_the_result(
     autojump_clock: trio.testing.MockClock, server: CallMessageHandler, result: Any
 ) -> None:
+    """A JSON answer becomes the tool's result as a value, any other text as a string, an empty body as None."""
     async with serving(server) as web:
         assert await call(web.url) == result
 
@@ -201,6 +203,7 @@ async def test_other_answer_fails_without_retry(
 
 
 async def test_a_redirect_leads_nowhere(autojump_clock: trio.testing.MockClock) -> None:
+    """A redirect of any status fails the tool after one request, and the other server is never contacted."""
     async with serving(answers(200)[0]) as other:
         for status in (301, 302, 303, 307, 308):
             for there in ("http://169.254.169.254/latest/meta-data", other.url):
@@ -442,6 +445,7 @@ async def test_circuit_opens_and_tries_once(
     ("status", "body"), [(404, b""), (302, b""), (200, b"\xff"), (200, b"x" * (MAX_ANSWER_BYTES + 1))], ids=range(4)
 )
 async def test_whoever_answers_is_alive(autojump_clock: trio.testing.MockClock, status: int, body: bytes) -> None:
+    """A server that answers 404, 302 or with an unusable body between its failures keeps its circuit closed."""
     answer, asked = answers(*[503, 503, 503, status] * 4, body=body)
     async with serving(answer) as web:
         said = [await told(web.url) for _ in range(8)]
@@ -486,6 +490,7 @@ async def test_cancelled_trial_permits_the_next_trial(autojump_clock: trio.testi
 
 
 async def test_servers_on_two_ports_are_two(autojump_clock: trio.testing.MockClock) -> None:
+    """Two ports of one host have circuits of their own: a server that keeps failing does not stop the other one."""
     async with serving(answers(503)[0]) as ill, serving(answers(200)[0]) as well:
         for _ in range(2):
             await told(ill.url)

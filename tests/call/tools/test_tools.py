@@ -62,6 +62,7 @@ def tool_events(caller: SimulatedCaller) -> list[tuple[float, str]]:
 
 # The loop -------------------------------------------------------------------------------------------------------------
 async def test_the_model_speaks_calls_and_speaks_on(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The LLM speaks, calls a tool for 2 s and speaks on; requests, events and on_call_end have the same call."""
     agent, llm = agent_with(backend, looking_up(2.0), replies=[["Let me see.", CALL], "In room 12."])
     ends: list[dict[str, Any]] = []
     async with call_simulator(agent, on_call_end=ends.append) as caller:
@@ -103,6 +104,7 @@ async def test_speech_before_tool_plays_while_it_runs(call_simulator: CallSimula
 
 
 async def test_later_questions_come_with_what_the_tools_gave(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The LLM's next request has the earlier tool round, and the history of the callbacks has only texts."""
     agent, llm = agent_with(backend, looking_up(), replies=[["Let me see.", CALL], "In room 12.", "Yes."])
     async with call_simulator(agent) as caller:
         await asks(caller)
@@ -233,6 +235,7 @@ async def test_too_deep_nesting_fails_only_the_tool(
 
 
 async def test_a_tool_may_take_longer_than_a_model(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A tool with timeout_s=60 may take 40 s, longer than an LLM may."""
     agent, _ = agent_with(backend, looking_up(40.0, timeout_s=60.0), replies=[CALL, "In room 12."])
     async with call_simulator(agent) as caller:
         await asks(caller)
@@ -241,6 +244,8 @@ async def test_a_tool_may_take_longer_than_a_model(call_simulator: CallSimulator
 
 # Forms of handlers ----------------------------------------------------------------------------------------------------
 async def test_progress_is_spoken_while_the_tool_goes_on(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The agent speaks a tool's progress texts while the tool runs, and the LLM gets only the result."""
+
     @tool
     async def look_up(name: str) -> AsyncIterator[dict[str, Any]]:
         """Look up a guest."""
@@ -260,6 +265,7 @@ async def test_progress_is_spoken_while_the_tool_goes_on(call_simulator: CallSim
 
 
 async def test_handlers_get_what_their_form_asks_for(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A handler gets a dict of arguments, the dict and the call, or keywords and the call, as its form asks."""
     got: list[Any] = []
     schema = {"type": "object", "properties": {"name": {"type": "string"}}}
 
@@ -389,7 +395,7 @@ async def test_hang_up_grants_shielded_tools_five_seconds(call_simulator: CallSi
 
 # When a tool starts ---------------------------------------------------------------------------------------------------
 async def test_resumed_question_starts_tool_only_once(call_simulator: CallSimulator, backend: Backend) -> None:
-    """The reply is retracted before it did anything; the answer to the whole question does it once."""
+    """A question that the caller resumes before the answer starts its tool once, for the whole question."""
     agent, llm = agent_with(backend, looking_up(), replies=lambda m: "In room 12." if m[-1]["role"] == "tool" else CALL)
     async with call_simulator(agent) as caller:
         await caller.at(1.0)
@@ -405,6 +411,7 @@ async def test_resumed_question_starts_tool_only_once(call_simulator: CallSimula
 
 @pytest.mark.pipeline("a cough is told from words by their recogniser")
 async def test_a_cough_only_delays_a_tool(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A cough before the answer delays a tool call until the cough is over."""
     agent, _ = agent_with(backend, looking_up(), replies=[CALL, "In room 12."])
     async with call_simulator(agent) as caller:
         await asks(caller)
@@ -446,6 +453,7 @@ async def test_barge_in_on_goodbye_prevents_hang_up(call_simulator: CallSimulato
 
 
 async def test_end_call_without_a_word_hangs_up(call_simulator: CallSimulator, backend: Backend) -> None:
+    """An end_call without a goodbye ends the call as agent_hung_up."""
     agent, _ = agent_with(backend, end_call, replies=[tool_call("end_call")])
     async with call_simulator(agent) as caller:
         await asks(caller, "Bye then.")
@@ -454,7 +462,7 @@ async def test_end_call_without_a_word_hangs_up(call_simulator: CallSimulator, b
 
 
 async def test_resumed_question_prevents_hang_up(call_simulator: CallSimulator, backend: Backend) -> None:
-    """The answer to the first half was to hang up without a word."""
+    """Words that resume the question before end_call has run keep the call and get an answer."""
     llm = ScriptedLLM(lambda m: "Of course." if "Wait" in m[-1]["content"] else tool_call("end_call"), first_token=0.5)
     async with call_simulator(backend.agent_of(llm=llm, tools=[end_call])) as caller:
         await caller.speaks("Bye", seconds=0.5)
@@ -480,6 +488,7 @@ async def test_end_call_waits_for_other_tools_reply(call_simulator: CallSimulato
 
 # Where tools come from ------------------------------------------------------------------------------------------------
 async def test_tools_can_be_given_for_one_call(call_simulator: CallSimulator, backend: Backend) -> None:
+    """on_call_start can give tools to one call, and the LLM is offered them."""
     agent, llm = agent_with(backend, replies=[CALL, "In room 12."])
     async with call_simulator(agent, on_call_start=lambda event: {"tools": [looking_up()]}) as caller:
         await asks(caller)
@@ -488,6 +497,7 @@ async def test_tools_can_be_given_for_one_call(call_simulator: CallSimulator, ba
 
 
 async def test_tools_that_nothing_would_call_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    """serve() warns of an agent's tools if on_message answers in place of an LLM."""
     agent = agent_of(llm=None, tools=[end_call])
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(Patter().serve, agent, port=0, on_message=lambda event: "Yes."))
@@ -514,6 +524,7 @@ async def test_before_llm_sees_earlier_tool_results(call_simulator: CallSimulato
 
 
 async def test_two_calls_at_once_share_no_tool_call(call_simulator: CallSimulator, backend: Backend) -> None:
+    """Two concurrent calls to one agent each have their own tool call and answer."""
     agent, llm = agent_with(backend, looking_up(), replies=[CALL, "In room 12."])
     async with call_simulator(agent, Patter()) as one, call_simulator(agent, Patter()) as other:
         for caller in (one, other):
@@ -528,7 +539,7 @@ async def test_two_calls_at_once_share_no_tool_call(call_simulator: CallSimulato
 async def test_tool_after_speech_runs_whatever_its_policy(
     call_simulator: CallSimulator, policy: Any, backend: Backend
 ) -> None:
-    """A barge-in policy is about tools that run: what waits for the end of its reply is not cancelled by that end."""
+    """A tool with after_speech runs to its end once its reply has been played, under each barge-in policy."""
     ended: list[str] = []
     look_up = looking_up(0.5, ended=ended, on_barge_in=policy, after_speech=True)
     agent, _ = agent_with(backend, look_up, replies=[["Goodbye.", CALL]])
@@ -541,10 +552,7 @@ async def test_tool_after_speech_runs_whatever_its_policy(
 
 @pytest.mark.pipeline("the model is a provider of its own")
 async def test_slow_closing_delays_no_speech(call_simulator: CallSimulator) -> None:
-    """The last sentence, which only the end of the text proves whole, is heard as early as if closing took no time.
-
-    The answer is closed to its end nevertheless, so that its connection can be used again.
-    """
+    """An LLM whose answer takes 2 s to close delays no speech, and the call still closes the answer."""
     closed: list[float] = []
 
     class ClosesSlowly(ScriptedLLM):
@@ -573,10 +581,7 @@ async def test_slow_closing_delays_no_speech(call_simulator: CallSimulator) -> N
 @pytest.mark.parametrize("at", [round(2.6 + step * 0.2, 1) for step in range(15)])
 @pytest.mark.pipeline("the model is a provider of its own")
 async def test_cut_at_any_time_leaves_nothing_open(call_simulator: CallSimulator, at: float) -> None:
-    """The caller interrupts while the model speaks, while the tool runs or while the model answers again.
-
-    Each answer that was opened is closed, and each tool that was started has ended, when the call is over.
-    """
+    """A barge-in at any time leaves no answer of the LLM open and no tool running."""
     opened: list[str] = []
     closed: list[str] = []
     started: list[str] = []

@@ -120,6 +120,7 @@ async def test_webhook_failure_logs_only_the_origin(
 
 
 async def test_the_deadline_is_the_tools_with_its_retries(call_simulator: CallSimulator) -> None:
+    """A tool's timeout_s=2.5 ends its webhook request after 2.5 s, and the LLM learns the reason."""
     async with serving(after(60.0)) as web:
         agent, llm = agent_with(web.url, [CALL, "I could not."], timeout_s=2.5)
         async with call_simulator(agent, phone=phone()) as caller:
@@ -147,6 +148,7 @@ async def test_webhook_retry_never_outlasts_tool_deadline(call_simulator: CallSi
 
 
 async def test_arguments_that_do_not_fit_are_posted_nowhere(call_simulator: CallSimulator) -> None:
+    """Arguments that do not fit the schema are not posted, and the LLM learns which one is missing."""
     async with serving(room) as web:
         agent, llm = agent_with(web.url, [tool_call("look_up", room=12), "I could not."])
         async with call_simulator(agent, phone=phone()) as caller:
@@ -157,6 +159,7 @@ async def test_arguments_that_do_not_fit_are_posted_nowhere(call_simulator: Call
 
 
 async def test_one_connection_serves_the_tools_of_a_server(call_simulator: CallSimulator) -> None:
+    """Three calls of a webhook tool share one connection."""
     async with serving(room) as web:
         agent, _ = agent_with(web.url, [CALL, CALL, CALL, "Done."])
         async with call_simulator(agent, phone=phone()) as caller:
@@ -226,7 +229,7 @@ async def test_private_webhook_host_is_refused_with_hint(url: str) -> None:
 async def test_per_call_webhook_tool_is_guarded(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What on_call_start gives may come out of a customer's settings."""
+    """The address guard also refuses the private address of a webhook tool that on_call_start gives."""
     async with serving(room) as web:
         agent, _ = agent_with("https://tools.example/", ["Yes."])
         llm = ScriptedLLM([CALL, "I could not."])
@@ -261,6 +264,7 @@ async def test_plain_http_webhook_url_is_warned_about(caplog: pytest.LogCaptureF
 
 
 async def test_the_secret_of_serve_counts_before_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """on_message_secret= signs tool webhooks before PATTER_WEBHOOK_SECRET, must be a string and is not in the repr."""
     monkeypatch.setenv("PATTER_WEBHOOK_SECRET", "of the environment")
     agent, _ = agent_with("https://tools.example/x", ["Yes."])
     for given in ("", "given"):
