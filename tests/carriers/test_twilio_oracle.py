@@ -72,6 +72,7 @@ async def theirs(server: TwilioRESTServer, **fields: str) -> tuple[RESTRequest, 
     ],
 )
 async def test_we_ask_what_twilios_package_asks(ours: dict[str, str], fields: dict[str, str]) -> None:
+    """Our REST request has the method, target, body and headers of the one that Twilio's own package sends."""
     async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
         asked, prepared = await theirs(server, **fields)
         server.calls[CALL].status = "in-progress"
@@ -114,6 +115,6 @@ def test_transfer_twiml_equals_twilios_package(to: str) -> None:
 
 
 def test_twilios_package_builds_another_thing_for_another_number() -> None:
-    """So that the comparison says something."""
+    """The TwiML that Twilio's package builds for another number differs, so the comparison can fail."""
     ours = Twilio(SID, TOKEN).twiml_dial(INBOUND, DESK)
     assert ET.canonicalize(ours) != ET.canonicalize(ET.tostring(built("+15550100004")))

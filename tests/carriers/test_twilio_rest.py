@@ -33,6 +33,7 @@ def account(server: TwilioRESTServer, token: str = TOKEN) -> TwilioREST:
 
 
 async def test_a_transfer_gives_the_call_other_twiml() -> None:
+    """A transfer is one POST to the call's resource that has the TwiML as its only field."""
     async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
         carrier = Twilio(SID, TOKEN, api_url=f"{server.api_url}/")
         await carrier.transfer(INBOUND, DESK)
@@ -44,6 +45,7 @@ async def test_a_transfer_gives_the_call_other_twiml() -> None:
 
 
 async def test_a_call_is_ended_by_its_status() -> None:
+    """The status completed ends a call, and setting it again raises CallEnded with Twilio's error 21220."""
     async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
         await account(server).update_call(CALL, {"Status": "completed"})
         assert server.calls[CALL].status == "completed"
@@ -52,7 +54,7 @@ async def test_a_call_is_ended_by_its_status() -> None:
 
 
 async def test_each_request_has_a_connection_of_its_own() -> None:
-    """One that was kept could have gone stale, and a request is not sent twice."""
+    """Two requests use two connections, because a kept one could have gone stale."""
     async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
         for _ in range(2):
             await account(server).update_call(CALL, {"Twiml": "<Response/>"})
@@ -69,6 +71,7 @@ async def test_unknown_call_sid_raises_call_ended(sid: str) -> None:
 
 
 async def test_wrong_credentials_are_told_and_not_repeated() -> None:
+    """Wrong credentials raise AuthenticationError, whose text has neither the token nor the account."""
     async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
         with pytest.raises(AuthenticationError) as refused:
             await account(server, "wrong-token").update_call(CALL, {"Status": "completed"})
@@ -103,6 +106,7 @@ async def test_wrong_credentials_are_told_and_not_repeated() -> None:
     ],
 )
 async def test_what_an_answer_means(fault: RESTFault, error: type[Exception], said: str) -> None:
+    """Each refusal, fault or broken answer of Twilio raises its error in under 500 characters, after one request."""
     async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
         server.fault = fault
         with pytest.raises(error) as raised:
@@ -114,6 +118,7 @@ async def test_what_an_answer_means(fault: RESTFault, error: type[Exception], sa
 
 
 async def test_nobody_at_the_address_is_a_failure() -> None:
+    """A REST interface that cannot be reached raises ProviderError."""
     async with serve_twilio_rest(SID, TOKEN) as server:
         pass
     with pytest.raises(ProviderError, match="could not be reached"):
@@ -179,6 +184,7 @@ def test_outbound_transfer_shows_our_number() -> None:
 
 
 def test_a_sip_address_is_escaped() -> None:
+    """The TwiML of a transfer to a SIP address holds the address intact, with its special characters."""
     to = "sip:a&b'c@pbx.example.com;transport=tls?X-Case=1&X-Name=2"
     element = dial(INBOUND, checked_destination(to))
     assert [(child.tag, child.text) for child in element] == [("Sip", to)]
@@ -204,6 +210,7 @@ def test_destination_is_in_twiml_unchanged(to: str) -> None:
     "to", ["+15550100003", "+4930123456", "+123456789012345", "sip:a@b", "sip:+1555@b.example:5061"]
 )
 def test_numbers_and_sip_addresses_are_destinations(to: str) -> None:
+    """E.164 numbers and SIP addresses are accepted as destinations unchanged."""
     assert checked_destination(to) == to
 
 
@@ -215,11 +222,13 @@ def test_numbers_and_sip_addresses_are_destinations(to: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_none(to: Any) -> None:
+    """Anything but an E.164 number or a SIP address raises a ConfigurationError."""
     with pytest.raises(ConfigurationError, match=r"an E\.164 number"):
         checked_destination(to)
 
 
 @pytest.mark.parametrize("url", ["", "api.twilio.com", "ftp://x", "https://", "http://x y"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
+    """An api_url that is not an http or https URL raises a ConfigurationError."""
     with pytest.raises(ConfigurationError):
         Twilio(SID, TOKEN, api_url=url)

@@ -63,6 +63,7 @@ async def held(server: TwilioRESTServer, token: str) -> tuple[SimulatedTwilio, l
 
 
 async def test_the_callers_line_is_connected_with_the_desk() -> None:
+    """A transfer through the REST interface connects the caller with the desk, with one request."""
     async with serve_twilio_rest("AC1", "hush", calls=[SID]) as server:
         line, ends, raised = await held(server, "hush")
     assert raised is None
@@ -73,6 +74,7 @@ async def test_the_callers_line_is_connected_with_the_desk() -> None:
 
 
 async def test_refused_credentials_leave_the_call_up(caplog: pytest.LogCaptureFixture) -> None:
+    """A transfer with refused credentials raises AuthenticationError, and the call goes on."""
     async with serve_twilio_rest("AC1", "another", calls=[SID]) as server:
         line, ends, raised = await held(server, "hush")
     assert isinstance(raised, AuthenticationError)

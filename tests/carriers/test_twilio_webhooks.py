@@ -41,12 +41,14 @@ VECTORS: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("url", "params", "signature"), VECTORS)
 def test_signatures_are_those_of_twilios_library(url: str, params: dict[str, Any], signature: str) -> None:
+    """Our signature of a request equals the one that Twilio's library makes, and the check accepts it."""
     assert TWILIO.sign(url, params) == signature
     assert TWILIO.check(url, params, signature)
 
 
 @pytest.mark.parametrize(("url", "params", "signature"), VECTORS)
 def test_another_secret_url_field_or_signature_is_refused(url: str, params: dict[str, Any], signature: str) -> None:
+    """A signature is refused if the secret, the URL, a field or the signature differs."""
     assert not Twilio("AC1", "54321").check(url, params, signature)
     assert not TWILIO.check(url + "x", params, signature)
     assert not TWILIO.check(url, params | {"Extra": "1"}, signature)
@@ -106,6 +108,7 @@ def test_stream_twiml_escapes_url_and_parameters() -> None:
 
 
 def test_reject_twiml_says_busy() -> None:
+    """The TwiML that refuses a call is one Reject with the reason busy."""
     response = ET.fromstring(TWILIO.twiml_reject().encode())  # noqa: S314
     assert [(child.tag, child.attrib) for child in response] == [("Reject", {"reason": "busy"})]
 
@@ -121,6 +124,7 @@ def test_offer_has_numbers_and_direction(said: str | None, direction: str) -> No
 
 
 def test_an_offer_without_its_fields_says_which() -> None:
+    """A call offer with missing fields raises a WireError that names them."""
     with pytest.raises(WireError, match="must have From, To"):
         TWILIO.offer({"CallSid": "CA1", "From": ""})
 
@@ -136,6 +140,7 @@ def test_an_offer_without_its_fields_says_which() -> None:
     ],
 )
 def test_absent_credentials_are_named(environment: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twilio() without credentials raises a ConfigurationError that names the environment variable to set."""
     for name in ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -146,6 +151,7 @@ def test_absent_credentials_are_named(environment: dict[str, str], said: str, mo
 
 
 def test_credentials_come_from_the_environment_and_arguments_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twilio() reads its credentials from the environment, prefers arguments and hides the token."""
     monkeypatch.setenv("TWILIO_ACCOUNT_SID", "AC9")
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", "hush")
     assert Twilio() == Twilio("AC9", "hush")
