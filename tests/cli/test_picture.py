@@ -44,6 +44,7 @@ def texts(picture: Element) -> dict[str, Element]:
 
 
 def test_words_stand_where_their_sound_begins(picture: Element) -> None:
+    """The picture places each text at the second at which its sound begins."""
     words = texts(picture)
     assert float(words["What are <your> hours?"].get("x")) == LEFT + 2 * SECOND
     assert float(words["Stop!"].get("x")) == LEFT + 2 * SECOND  # 14 s: two seconds into the second row
@@ -65,6 +66,7 @@ def test_interruption_is_drawn_at_agent_silence(picture: Element) -> None:
 
 
 def test_only_sound_is_drawn(picture: Element) -> None:
+    """The picture draws a wave only from second 2 to second 3, where the caller speaks."""
     (path,) = picture.iter(f"{SVG}path")
     places = [float(move.split()[0]) for move in path.get("d").removeprefix("M").split("M")]
     assert LEFT + 2 * SECOND - 2 <= min(places) < max(places) <= LEFT + 3 * SECOND
@@ -98,6 +100,7 @@ def test_text_at_row_end_moves_to_next_row() -> None:
 
 
 def test_a_call_without_sound_is_a_picture_too() -> None:
+    """A call without any sound still gives a picture with its title and both parties."""
     nothing = np.zeros(0, np.int16)
     picture = fromstring(call_picture("Call", (nothing, nothing), [], []))  # noqa: S314 (our own)
     assert {"Call", "caller", "agent"} <= texts(picture).keys()

@@ -49,6 +49,7 @@ def test_phone_agent_and_callbacks_are_found() -> None:
 
 
 def test_on_message_may_be_a_url() -> None:
+    """A program's on_message may be a URL, and any other string raises a ConfigurationError."""
     found = program(AGENT + "on_message = 'https://agent.example.com/hook'\non_call_end = 'no function'")
     assert found.callbacks == {"on_message": "https://agent.example.com/hook"}
     with pytest.raises(ConfigurationError, match=r"agent\.py: on_message must be a function or a URL"):
@@ -56,6 +57,7 @@ def test_on_message_may_be_a_url() -> None:
 
 
 def test_callers_are_paths_beside_the_file() -> None:
+    """The file names in callers are relative to the folder of the program."""
     Path("sub").mkdir()
     found = loaded(AGENT + "async def on_message(event): ...\ncallers = ['a.wav', 'b/c.wav']", "sub/agent.py")
     assert isinstance(found, Program)
@@ -94,6 +96,7 @@ def test_program_does_not_replace_loaded_modules() -> None:
 
 
 def test_modules_beside_the_file_can_be_imported() -> None:
+    """A program can import a module that lies beside it."""
     Path("beside_the_agent.py").write_text("words = 'hello'")
     found = loaded("import beside_the_agent\nasync def main(): assert beside_the_agent.words == 'hello'")
     assert isinstance(found, Script)
@@ -115,6 +118,7 @@ def test_dotenv_never_overrides_the_environment(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_only_the_launcher_reads_env() -> None:
+    """A program that is not started by the launcher does not get the variables of the .env file."""
     Path(".env").write_text("TWILIO_ACCOUNT_SID=AC-from-file\nTWILIO_AUTH_TOKEN=from-file\n")
     with pytest.raises(ConfigurationError, match="TWILIO_ACCOUNT_SID"):
         exec("from patter_trio import Twilio; Twilio()", {})  # noqa: S102 (a program that is not launched)
@@ -302,6 +306,7 @@ def test_event_loop_in_thread_may_start_during_import() -> None:
 
 
 def test_a_program_that_was_interrupted_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:
+    """A KeyboardInterrupt in a program ends the command with exit status 130 and one line."""
     Path("agent.py").write_text("raise KeyboardInterrupt")
     assert main(["run", "agent.py"]) == INTERRUPT_EXIT_STATUS == 130
     assert capsys.readouterr().err == "\npatter-trio: stopped\n"
@@ -316,6 +321,7 @@ def test_exit_status_of_main_is_kept() -> None:
 
 
 def test_debug_shows_where_a_mistake_came_from(caplog: pytest.LogCaptureFixture) -> None:
+    """With --log-level debug the log has the traceback of a mistake in the program."""
     Path("agent.py").write_text("import json\njson.loads('{')")
     with caplog.at_level("DEBUG"):
         assert main(["run", "--log-level", "debug", "agent.py"]) == USAGE_EXIT_STATUS

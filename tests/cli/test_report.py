@@ -107,6 +107,8 @@ def test_terminal_progress_rewrites_one_line(monkeypatch: pytest.MonkeyPatch) ->
 
 # Latencies ------------------------------------------------------------------------------------------------------------
 def test_latencies_of_each_turn_are_its_metrics() -> None:
+    """The latencies in the report are those of each turn's metrics, in seconds, without the greeting's."""
+
     def over(at: float, index: int, **latencies_ms: float) -> Event:
         turn = TurnMetrics(turn_index=index, user_text="", agent_text="", latency=LatencyBreakdown(**latencies_ms))
         return Event(at, "metrics", {"turn": turn})
@@ -179,7 +181,7 @@ async def test_blocked_event_loop_is_noticed(mock_clock: MockClock) -> None:
 async def test_cpu_wait_is_counted_per_second(
     waited: int, words: str, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    """From the beginning of the watch on, of all threads, also of those that have ended."""
+    """The verdict counts the CPU wait of all threads since the watch began, those that have ended included."""
 
     def thread(number: int, schedule: str) -> None:
         (tmp_path / str(number)).mkdir(exist_ok=True)

@@ -72,7 +72,7 @@ def test_missing_carrier_prints_how_to_call(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_ignored_ctrl_c_is_not_offered(capsys: pytest.CaptureFixture[str]) -> None:
-    """A process in the background of a script names the signal that stops it."""
+    """A process that ignores Ctrl-C, as in the background of a script, announces that SIGTERM stops it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     assert announced(capsys, "")[-1] == "Ctrl-C is ignored, as for any process in the background; SIGTERM stops."
 
@@ -125,6 +125,7 @@ def test_unusable_address_is_reported_in_one_line(
 
 
 def test_what_is_no_mistake_keeps_its_traceback() -> None:
+    """An unexpected exception of a provider passes through the command with its traceback."""
     more = "class Broken(ScriptedTTS):\n    async def prewarm(self): 1/0\nagent = attrs.evolve(agent, tts=Broken())"
     with pytest.raises(ExceptionGroup):
         main(["run", "--port", "0", write_agent(Path(), more=f"import attrs\n{more}")])
@@ -167,6 +168,7 @@ def told() -> list[dict[str, Any]]:
 
 
 async def test_ctrl_c_without_calls_stops_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C without live calls stops the server at once."""
     served = program(phone=TWILIO)
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
@@ -193,6 +195,7 @@ async def test_ctrl_c_hangs_up_with_on_call_end(capsys: pytest.CaptureFixture[st
 
 
 async def test_ctrl_c_while_models_are_loaded_stops_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C stops the command while it still loads the models."""
     served = program(
         more="import trio\nclass Slow(ScriptedSTT):\n    async def prewarm(self): await trio.sleep_forever()\n"
         "agent = phone.agent('x', stt=Slow(), llm=agent.llm, tts=agent.tts)"
@@ -208,7 +211,7 @@ async def test_ctrl_c_while_models_are_loaded_stops_too(capsys: pytest.CaptureFi
 async def test_ignored_ctrl_c_stays_ignored(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever starts a service in the background presses Ctrl-C for what runs in front; SIGTERM stops the service."""
+    """A server that ignores SIGINT at its start goes on after Ctrl-C, and SIGTERM stops it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     served = program(phone=TWILIO)
     with caplog.at_level(logging.INFO), trio.fail_after(10):
@@ -272,6 +275,7 @@ def ended(process: subprocess.Popen[str], until: str, number: signal.Signals) ->
     [(signal.SIGINT, "\nStopping.\n"), (signal.SIGTERM, r"\S+ INFO    SIGTERM: draining; .*\n")],
 )
 def test_both_signals_end_the_command_with_0(number: signal.Signals, said: str) -> None:
+    """SIGINT and SIGTERM each end the command with exit status 0 and one line."""
     status, rest = ended(launched("run", "--port", "0", write_agent(Path())), "Ctrl-C stops", number)
     assert status == 0
     assert re.fullmatch(said, rest)

@@ -83,7 +83,7 @@ def test_interrupt_at_barges_in_on_reply(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize("phone", ["", "Twilio(account_sid='AC-mine', auth_token='mine')"])
 def test_simulated_transfer_reaches_no_carrier(capsys: pytest.CaptureFixture[str], phone: str) -> None:
-    """The simulator stands in for the network behind it, whatever the file's carrier is."""
+    """A simulated transfer succeeds without a request to the carrier that the program names."""
     program = write_agent(
         Path(),
         phone=phone,
@@ -97,6 +97,7 @@ def test_simulated_transfer_reaches_no_carrier(capsys: pytest.CaptureFixture[str
 
 
 def test_many_calls_show_their_progress_and_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three simulated calls show a count of progress, a summary and one timeline each."""
     Path(".env").write_text("TWILIO_ACCOUNT_SID=AC-from-env\n")
     program = write_agent(Path(), phone="Twilio()", greeting="Hi.")
     assert main(["simulate", program, "--calls", "3", "--caller", write_sound(Path("one.wav"))]) == 0
@@ -128,6 +129,7 @@ def test_failed_simulation_exits_with_1(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_ctrl_c_ends_a_simulation_without_a_traceback() -> None:
+    """Ctrl-C ends a simulation with one line and exit status 130."""
     program = write_agent(Path(), greeting="Hello.", tts="first_audio=0.02, duration=20")
     arguments = [sys.executable, "-m", "patter_trio", "simulate", program, "--caller", write_sound(Path("one.wav"))]
     arguments += ["--log-level", "error"]
@@ -159,6 +161,7 @@ def test_mono_and_stereo_recordings_are_accepted(rate: int, channels: int) -> No
 
 @pytest.mark.parametrize("bits", [8, 16, 24, 32])
 def test_every_width_of_pcm_is_taken(bits: int) -> None:
+    """Recordings of 8, 16, 24 and 32 bits are accepted."""
     assert len(_recording(Path(write_format(Path("a.wav"), bits=bits)))) == 800
 
 
@@ -289,6 +292,7 @@ def test_help_tells_newcomers_what_to_write(capsys: pytest.CaptureFixture[str]) 
 def test_python_m_patter_trio_is_the_launcher(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """``python -m patter_trio --version`` prints the installed version and exits with status 0."""
     monkeypatch.setattr(sys, "argv", ["patter-trio", "--version"])
     with pytest.raises(SystemExit) as caught:
         runpy.run_path(str(Path(patter_trio.__file__).with_name("__main__.py")), run_name="__main__")

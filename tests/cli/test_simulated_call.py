@@ -297,6 +297,7 @@ async def test_timeline_has_turns_but_no_chunks(autojump_clock: MockClock, tmp_p
 
 
 async def test_the_default_caller_asks_in_the_local_voice() -> None:
+    """The default caller says three questions in the embedded voice, each 0.7 to 3 s long."""
     lines = await default_lines()
     assert [name for name, _ in lines] == [
         "“Hello, who am I speaking to?” (synthesised)",
