@@ -40,6 +40,7 @@ BAND_LIMITED = [
 
 
 def test_what_needs_no_vendor_is_most() -> None:
+    """More than half of the kit's checks of each kind need no vendor."""
     assert len(LOCAL_STT) * 2 > len(STT_CHECKS)
     assert len(LOCAL_LLM) * 2 > len(LLM_CHECKS)
     assert len(LOCAL_TTS) * 2 > len(TTS_CHECKS)
@@ -48,6 +49,7 @@ def test_what_needs_no_vendor_is_most() -> None:
 
 @pytest.mark.parametrize("check", LOCAL_STT)
 async def test_scripted_stt_conforms(autojump_clock: MockClock, check: str) -> None:
+    """The scripted STT passes each check for STTs that needs no vendor."""
     await check_stt(ScriptedSTT, check)
     await check_stt(lambda: ScriptedSTT(interim_every=0.1, accepts=PCM16_8K), check)
 
@@ -55,11 +57,13 @@ async def test_scripted_stt_conforms(autojump_clock: MockClock, check: str) -> N
 @pytest.mark.parametrize("made", few(OTHER_RATES, 1), ids=str)
 @pytest.mark.parametrize("check", LOCAL_STT)
 async def test_scripted_stt_passes_at_any_rate(autojump_clock: MockClock, check: str, made: AudioFormat) -> None:
+    """The scripted STT passes each check for STTs at other rates than 8 kHz."""
     await check_stt(lambda: ScriptedSTT(accepts=made), check, speech=BAND_LIMITED)
 
 
 @pytest.mark.parametrize("check", LOCAL_LLM)
 async def test_scripted_llm_conforms(autojump_clock: MockClock, check: str) -> None:
+    """The scripted LLM with fixed answers passes each check for LLMs that needs no vendor."""
     await check_llm(lambda: ScriptedLLM(["Yes, there is one.", "It has a bath."]), check)
 
 
@@ -69,11 +73,13 @@ def answered(messages: list[Message]) -> str:
 
 @pytest.mark.parametrize("check", LOCAL_LLM)
 async def test_scripted_llm_of_a_function_conforms(autojump_clock: MockClock, check: str) -> None:
+    """The scripted LLM whose answers a function makes passes each check for LLMs that needs no vendor."""
     await check_llm(lambda: ScriptedLLM(answered), check)
 
 
 @pytest.mark.parametrize("check", LOCAL_TTS)
 async def test_scripted_tts_conforms(autojump_clock: MockClock, check: str) -> None:
+    """The scripted TTS passes each check for TTSs that needs no vendor, with word timings and without."""
     await check_tts(ScriptedTTS, check)
     await check_tts(lambda: ScriptedTTS(duration=3.0, timings=False, emits=PCM16_8K), check)
 
@@ -81,18 +87,21 @@ async def test_scripted_tts_conforms(autojump_clock: MockClock, check: str) -> N
 @pytest.mark.parametrize("made", few(OTHER_RATES, 1), ids=str)
 @pytest.mark.parametrize("check", LOCAL_TTS)
 async def test_scripted_tts_passes_at_any_rate(autojump_clock: MockClock, check: str, made: AudioFormat) -> None:
+    """The scripted TTS passes each check for TTSs at other rates than 8 kHz."""
     await check_tts(lambda: ScriptedTTS(emits=made), check)
 
 
 @pytest.mark.parametrize("made", few(OTHER_RATES, 1), ids=str)
 @pytest.mark.parametrize("check", LOCAL_ENGINE)
 async def test_scripted_engine_passes_at_any_rate(autojump_clock: MockClock, check: str, made: AudioFormat) -> None:
+    """The scripted engine passes each check for engines at other rates than 8 kHz."""
     engine = ScriptedEngine(tts=ScriptedTTS(emits=made), accepts=made)
     await check_engine(lambda: engine, check, speech=BAND_LIMITED)
 
 
 @pytest.mark.parametrize("check", LOCAL_ENGINE)
 async def test_scripted_engine_conforms(autojump_clock: MockClock, check: str) -> None:
+    """The scripted engine passes each check for engines that needs no vendor, with and without turn detection."""
     await check_engine(ScriptedEngine, check)
     await check_engine(
         lambda: ScriptedEngine(

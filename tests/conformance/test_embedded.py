@@ -25,6 +25,7 @@ SMOKE = {"works again", "can be left in the middle", "gives transcripts", "emits
 
 @pytest.mark.parametrize("check", chosen(LOCAL_STT, SMOKE))
 async def test_whisper_conforms(autojump_clock: MockClock, recording: Callable[[str], Samples], check: str) -> None:
+    """The embedded STT passes each check for STTs, with recorded speech."""
     said = [recording(name) for name in ("cards_1", "cards_2")]
     speech = [Speech(g711.encode(samples), RATE_HZ, len(samples) - RATE_HZ) for samples in said]
     await check_stt(WhisperSTT, check, speech=speech, points=8)
@@ -32,4 +33,5 @@ async def test_whisper_conforms(autojump_clock: MockClock, recording: Callable[[
 
 @pytest.mark.parametrize("check", chosen(LOCAL_TTS, SMOKE))
 async def test_piper_conforms(autojump_clock: MockClock, check: str) -> None:
+    """The embedded TTS passes each check for TTSs that needs no vendor."""
     await check_tts(PiperTTS, check, texts=(["Good morning.", "We are open."], ["There is no room left."]), points=15)

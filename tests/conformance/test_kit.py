@@ -118,11 +118,13 @@ def check_of(kind: str, flaw: str = "", serve: Callable[[], Any] = serve_lines) 
     ("kind", "check"), chosen(RIGHT, [(kind, check) for kind, check in RIGHT if kind == "llm" or check not in FLAWS])
 )
 async def test_a_right_provider_passes(autojump_clock: MockClock, kind: str, check: str) -> None:
+    """A correct STT, LLM and TTS pass each check of their kind."""
     await check_of(kind)(check)
 
 
 @pytest.mark.parametrize(("kind", "check", "flaw"), CASES)
 async def test_each_check_finds_what_is_wrong(autojump_clock: MockClock, kind: str, check: str, flaw: str) -> None:
+    """Each check finds the flaw made for it and reports in one line what happened and what must hold."""
     with pytest.raises(NotConforming) as caught:
         await check_of(kind, flaw)(check)
     said = str(caught.value)
@@ -155,6 +157,7 @@ async def test_correct_provider_passes_behind_disturbing_proxy(autojump_clock: M
     ],
 )
 async def test_what_is_wrong_is_found_behind_a_proxy(autojump_clock: MockClock, check: str, flaw: str) -> None:
+    """A check that needs a vendor also finds the flaw with a proxy in front of the vendor."""
     with pytest.raises(NotConforming, match=f"^{check}: "):
         await check_of("llm", flaw, behind_a_proxy)(check)
 
@@ -183,6 +186,7 @@ class Swallows(ScriptedLLM):
 
 
 async def test_a_swallowed_cancellation_is_found(autojump_clock: MockClock) -> None:
+    """The check of cancellation finds an LLM that ends its answer when it is cancelled."""
     with pytest.raises(NotConforming, match=r"ended as if it had finished, with '.*'; Cancelled is never swallowed"):
         await check_llm(lambda: Swallows([""]), "can be cancelled anywhere", points=1000)
 

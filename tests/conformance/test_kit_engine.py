@@ -220,6 +220,7 @@ def made_of(flaw: str) -> tuple[Callable[..., Engine], Any]:
 
 @pytest.mark.parametrize(("check", "flaw"), CASES)
 async def test_each_check_finds_what_is_wrong(autojump_clock: MockClock, check: str, flaw: str) -> None:
+    """Each check for engines finds the flaw made for it and reports what happened and what must hold."""
     make, vendor = made_of(flaw)
     with pytest.raises(NotConforming) as caught:
         await check_engine(make, check, vendor=vendor)
@@ -230,6 +231,7 @@ async def test_each_check_finds_what_is_wrong(autojump_clock: MockClock, check: 
 
 @pytest.mark.parametrize("check", FLAWS)
 async def test_the_same_engine_without_a_flaw_passes(autojump_clock: MockClock, check: str) -> None:
+    """The engine of these tests passes each check when it has no flaw."""
     needs_vendor = check in ("tells the vendor to stop", "reports a lost vendor")
     make, vendor = made_of("leaves answers open" if needs_vendor else "")
     right = (lambda address: attrs.evolve(make(address), flaw="")) if vendor else make  # type: ignore[call-arg,arg-type]

@@ -121,21 +121,25 @@ def points(deep: bool) -> int:
 
 @pytest.mark.parametrize("check", chosen(LLM_CHECKS, SMOKE))
 async def test_openai_conforms(autojump_clock: MockClock, check: str, points: int) -> None:
+    """OpenAILLM passes each check for LLMs behind a proxy that disturbs the connection."""
     await openai(points)(check)
 
 
 @pytest.mark.parametrize("check", chosen(STT_CHECKS, SMOKE))
 async def test_deepgram_conforms(autojump_clock: MockClock, check: str, points: int) -> None:
+    """DeepgramSTT passes each check for STTs behind a proxy that disturbs the connection."""
     await deepgram(points)(check)
 
 
 @pytest.mark.parametrize("check", chosen(TTS_CHECKS, SMOKE))
 async def test_elevenlabs_conforms(autojump_clock: MockClock, check: str, points: int) -> None:
+    """ElevenLabsTTS passes each check for TTSs behind a proxy that disturbs the connection."""
     await elevenlabs(points)(check)
 
 
 @pytest.mark.parametrize("check", chosen(ENGINE_CHECKS, SMOKE))
 async def test_openai_realtime_conforms(autojump_clock: MockClock, check: str, points: int) -> None:
+    """OpenAIRealtime passes each check for engines behind a proxy that disturbs the connection."""
     await openai_realtime(points)(check)
 
 
@@ -143,4 +147,5 @@ async def test_openai_realtime_conforms(autojump_clock: MockClock, check: str, p
 async def test_openai_realtime_that_looks_for_turns_conforms(
     autojump_clock: MockClock, check: str, points: int
 ) -> None:
+    """OpenAIRealtime with the vendor's turn detection passes each check for engines behind the proxy."""
     await openai_realtime(points, turn_detection="server_vad")(check)
