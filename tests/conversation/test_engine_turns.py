@@ -49,7 +49,7 @@ def kinds(scene: Scene, *wanted: type[do.Action]) -> list[tuple[str, float]]:
 
 # What is dropped, and what is not -------------------------------------------------------------------------------------
 def test_speech_before_audible_greeting_is_answered() -> None:
-    """The greeting comes within the silence that ends the caller's sentence: the sentence waits, and is answered."""
+    """Speech that ends as the greeting becomes audible waits for the greeting's end and is answered."""
     scene = (
         Scene(VOICE).at(1.0, Say("Good evening.")).voice(1.25, 2.25).at(2.5, AudioArrived(1)).at(2.625, OnWire(1, 4))
     )
@@ -67,7 +67,7 @@ def test_cough_over_agent_keeps_waiting_utterance() -> None:
 
 # A voice that goes on after the engine has ended the turn -------------------------------------------------------------
 def test_continued_voice_becomes_its_own_utterance() -> None:
-    """Nothing but its end tells of it: it joins the question, whose answer was not heard."""
+    """A voice that goes on after the engine's end of turn joins the question whose answer is unheard."""
     scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, OVER)
     scene.then()
     scene.at(3.125, VoiceEnded(3.0))
@@ -120,7 +120,7 @@ def test_second_end_of_turn_interrupts_heard_answer() -> None:
 
 # The plain way --------------------------------------------------------------------------------------------------------
 def test_wordless_turn_runs_from_voice_to_answer() -> None:
-    """It is over after the usual silence; nothing is waited for as for a recogniser's final words."""
+    """A voice without words is committed after 0.5 s of silence, with no wait for final words."""
     scene = Scene(VOICE).at(1.125, VoiceStarted(1.0, 0.9)).at(2.125, VoiceEnded(2.0)).until(2.5)
     assert scene.then() == [
         do.StateChanged(1.125, "speaking", "idle"),
@@ -140,7 +140,7 @@ def test_voice_with_pause_is_one_utterance() -> None:
 
 
 def test_addition_before_audible_answer_joins_question() -> None:
-    """That the voice begins only keeps the answer back; it is taken back when the addition is over."""
+    """A voice before the answer is audible holds the answer back, and its end retracts the answer."""
     scene = asked().at(2.625, VoiceStarted(2.5625)).at(2.75, AudioArrived(1))
     scene.then()
     assert scene.at(3.625, VoiceEnded(3.5)).until(4.0).events() == [
@@ -166,6 +166,7 @@ def test_barge_in_does_not_replace_heard_answer() -> None:
 
 
 def test_a_turn_detector_is_heeded_beside_it() -> None:
+    """A turn detector beside an engine commits a sure end after 0.19 s and holds an unsure one for 2 s."""
     scene = Scene(VOICE, detector=True).voice(1.0, 2.0).at(2.1875, Verdict(1, 0.9))
     assert commits(scene) == [do.CommitUser(2.1875, 1, "", "semantic_turn_detector", 0.1875)]
     held = Scene(VOICE, detector=True).voice(1.0, 2.0).at(2.1875, Verdict(1, 0.1)).until(9.0)
@@ -211,7 +212,7 @@ def test_speech_with_barge_in_off_is_answered_after() -> None:
 
 
 def test_cough_at_reply_end_is_answered() -> None:
-    """Nobody is interrupted any more when it is decided about."""
+    """A cough during the reply whose endpoint comes after the reply's end is committed."""
     scene = asked().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 4.375), Produced(1))
     scene.then()
     scene.at(4.125, VoiceStarted(4.0)).at(4.21875, VoiceEnded(4.125)).at(4.375, Drained(1)).until(6.0)
@@ -219,7 +220,7 @@ def test_cough_at_reply_end_is_answered() -> None:
 
 
 def test_queued_say_delays_the_callers_answer() -> None:
-    """The text is never thrown away unheard; not even for an utterance that the engine says is over."""
+    """A say that begins before the caller's turn is played first, although the turn waits 13.25 s for its commit."""
     scene = Scene(ENDS).at(1.0, Say("Your taxi is here.")).voice(1.25, 2.25).at(2.75, OVER).until(14.0)
     assert scene.events() == [
         do.StartReply(1.0, 1, 0, "Your taxi is here."),
@@ -283,7 +284,7 @@ def test_end_of_turn_without_vad_is_answered() -> None:
 
 
 def test_turn_without_vad_over_agent_is_dropped() -> None:
-    """What the engine alone hears while the agent speaks may be the agent's own echo."""
+    """An end of turn over the speaking agent without a voice of the VAD is dropped: it may be an echo."""
     scene = Scene(ENDS).at(1.0, OVER).at(1.25, AudioArrived(1)).at(1.5, OnWire(1, 9.0)).at(2.0, OVER).at(4.0, OVER)
     assert kinds(scene, do.CutReply, do.DropUser) == [("DropUser", 2.0), ("DropUser", 4.0)]
 

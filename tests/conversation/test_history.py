@@ -39,6 +39,7 @@ def test_tool_rounds_keep_their_positions() -> None:
 
 
 def test_cleared_entry_takes_nothing_with_it() -> None:
+    """An entry that is cleared leaves the tool rounds before and after it in their places."""
     history = History()
     history.add("user", "a", 1.0)
     history.add_tool_round(Called("x"))
@@ -50,7 +51,7 @@ def test_cleared_entry_takes_nothing_with_it() -> None:
 
 
 def test_reserved_position_is_skipped_until_filled() -> None:
-    """No reader sees an utterance whose words are not known, and all readers see it once they are."""
+    """Every reader skips a reserved utterance until its words are filled in, and then sees it."""
     history = History()
     history.add("assistant", "Hello.", 1.0)
     entry = history.reserve("user")
@@ -75,7 +76,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_history_is_a_list_with_late_fills(steps: list[tuple[str, int]]) -> None:
-    """Whatever is reserved, filled, replaced and cleared, and when: the history reads as a plain list of texts does."""
+    """After any steps of reserving, filling and clearing, the history reads like a plain list of texts."""
     history, model, positions = History(), [], []  # type: ignore[var-annotated]
     for number, (step, which) in enumerate(steps):
         text = str(number)

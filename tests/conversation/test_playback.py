@@ -141,6 +141,7 @@ def test_lost_marks_fall_back_to_the_clock() -> None:
 
 
 def test_a_lost_mark_is_covered_by_the_next() -> None:
+    """The return of the last mark ends the playback even if the marks before it are lost."""
     playback = Playback()
     playback.open(playout_with(("One.", 0.2), ("Two.", 0.2)))
     marks = []
@@ -152,6 +153,7 @@ def test_a_lost_mark_is_covered_by_the_next() -> None:
 
 
 def test_word_timings_beat_proportion() -> None:
+    """Words with known times count as heard by their times and not in proportion to their letters."""
     playout = PlayoutQueue(1)
     playout.put(SECOND, "Aaaaaaaaaa b.", (Word("Aaaaaaaaaa", 0.0, 0.1), Word("b.", 0.1, 1.0)))
     playout.end()
@@ -178,10 +180,12 @@ def test_partial_sentence_is_heard_by_word_timings() -> None:
 
 
 def test_nothing_to_send_is_nothing_to_wait_for() -> None:
+    """An empty ledger gives the writer an infinite wait."""
     assert Playback().next_message(0.0) == math.inf
 
 
 def test_hanging_up_goes_before_waiting_audio() -> None:
+    """A hang-up sends Close before audio that waits."""
     playback = Playback()
     playback.open(playout_with(("Hello.", 1.0)))
     playback.hang_up()
@@ -196,6 +200,7 @@ def test_hanging_up_goes_before_waiting_audio() -> None:
 def test_heard_never_exceeds_what_the_carrier_played(
     pieces: list[tuple[int, bool]], delay: float, cut_at: float
 ) -> None:
+    """Heard speech never exceeds what the carrier has played by more than the carrier's delay."""
     playout = PlayoutQueue(1)
     for index, (samples, begins) in enumerate(pieces):
         playout.put(b"\x00" * samples, f"Sentence {index}." if begins or not index else "")
@@ -214,6 +219,7 @@ def test_heard_never_exceeds_what_the_carrier_played(
 
 @given(sizes=st.lists(st.integers(0, 3000), max_size=20))
 def test_everything_put_is_sent_once_and_in_order(sizes: list[int]) -> None:
+    """The ledger sends all audio exactly once and in order, whatever the sizes of the pieces."""
     playout = PlayoutQueue(1)
     audio = [bytes([index % 251]) * size for index, size in enumerate(sizes)]
     for index, piece in enumerate(audio):
@@ -227,7 +233,7 @@ def test_everything_put_is_sent_once_and_in_order(sizes: list[int]) -> None:
 
 @given(start=st.floats(0.0, 1e5), size=st.integers(1, 799))
 def test_playout_wait_always_advances_the_clock(start: float, size: int) -> None:
-    """A wait that does not move the clock would have the writer ask again for ever."""
+    """Each wait that the ledger asks for moves the clock, so the writer does not spin."""
     playout, now = PlayoutQueue(1), start
     playback = Playback()
     playout.put(b"\x00" * 4000, "A sentence.")
@@ -241,7 +247,7 @@ def test_playout_wait_always_advances_the_clock(start: float, size: int) -> None
 
 
 def test_timed_sentence_played_whole_is_heard_whole() -> None:
-    """Also while more of the reply may come, and whatever adding up the times of its words does to their last digits."""
+    """A sentence with word times counts as heard whole at its last sample, and not one sample before."""
     for first in range(160, 8000, 160):
         playout, seconds = PlayoutQueue(1), (first + 2400) / 8000
         playout.put(b"\x00" * first, "One two three four.", (Word("One", 0.0, first / 8000),))
@@ -252,7 +258,7 @@ def test_timed_sentence_played_whole_is_heard_whole() -> None:
 
 
 def test_playout_queue_without_text_has_no_words() -> None:
-    """Audio that came before its text."""
+    """Audio that arrives before its text counts as heard without words."""
     playout = PlayoutQueue(1)
     playout.put(b"\xff" * 800)
     assert playout.heard(400) == HeardSpeech(0.05, "")

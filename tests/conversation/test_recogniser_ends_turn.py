@@ -23,6 +23,7 @@ def commits(scene: Scene) -> list[tuple[float, str, str]]:
 
 
 def test_its_end_of_turn_commits_at_once() -> None:
+    """Final words that end the turn are committed at once, without the endpointing silence."""
     scene = Scene().voice(1.0, 2.0).at(2.25, FinalWords("hello", 1, finished=True))
     assert commits(scene) == [(2.25, "hello", "semantic_turn_detector")]
 
@@ -105,6 +106,7 @@ def test_end_of_turn_without_words_commits_earlier_ones() -> None:
 
 
 def test_an_end_without_any_words_commits_nothing() -> None:
+    """An end of turn without any words commits nothing."""
     scene = Scene().voice(1.0, 2.0).at(2.25, FinalWords("", 1, finished=True)).until(9.0)
     assert not commits(scene)
     assert scene.machine.user_state == "listening"
@@ -147,7 +149,7 @@ def test_end_of_turn_over_agent_waits_for_agent() -> None:
 
 
 def test_voice_after_end_of_turn_interrupts_answer() -> None:
-    """The voice detector, which needs longer to be sure of silence, never saw the pause: the words tell of the voice."""
+    """Words after an end of turn in a voice that never paused interrupt the answer after 250 ms."""
     scene = (
         Scene()
         .at(1.125, VoiceStarted(1.0))

@@ -71,7 +71,7 @@ def cut(text: str, *, language: str = "en", shortest: int = 1) -> list[str]:
     ],
 )
 def test_sentences_are_cut_where_a_speaker_would_pause(text: str) -> None:
-    """The bar marks each cut; in the first text of two lines a line break is one."""
+    """The chunker cuts each text at the bars. In the text with "Menu:" a line break stands for two of the bars."""
     expected = [" ".join(sentence.split()) for sentence in text.split("|")]
     told = text.replace("Menu:| Pizza and wine| ", "Menu:\nPizza and wine\n").replace("|", "")
     assert cut(told) == expected
@@ -98,6 +98,7 @@ def test_sentences_are_cut_where_a_speaker_would_pause(text: str) -> None:
     ],
 )
 def test_abbreviations_are_those_of_the_language(language: str, text: str) -> None:
+    """The chunker does not cut after the abbreviations and ordinals of its language."""
     assert cut(text.replace("|", ""), language=language) == text.split("| ")
 
 
@@ -112,6 +113,7 @@ def test_first_sentence_is_released_at_any_length() -> None:
 
 
 def test_a_new_reply_has_a_first_sentence_again() -> None:
+    """After reset() and after flush() the chunker releases the next first sentence at any length."""
     chunker = SentenceChunker()
     assert chunker.push("A long first sentence. B") == ["A long first sentence."]
     chunker.reset()
@@ -164,5 +166,6 @@ def test_sentences_do_not_depend_on_token_boundaries(chunker: SentenceChunker, t
 
 @given(TEXT)
 def test_later_sentences_are_never_shorter_than_the_minimum(text: str) -> None:
+    """With min_sentence_len=15 every sentence after the first one has at least 15 characters."""
     chunker = SentenceChunker(min_sentence_len=15)
     assert all(len(sentence) >= 15 for sentence in chunker.push(text)[1:])

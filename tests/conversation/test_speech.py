@@ -27,6 +27,7 @@ def begins(chunks: list[SpeechChunk], width: int) -> dict[str, int]:
 def test_each_text_begins_with_its_own_sample(
     source: AudioFormat, target: AudioFormat, made: list[tuple[int, bool, bool]]
 ) -> None:
+    """Each text stays at its sample, to one sample, in any format, and the audio keeps its length."""
     converter, given_out, expected, at = SpeechConverter(source, target), list[SpeechChunk](), dict[str, float](), 0
     for number, (samples, has_text, flushed) in enumerate(made):
         text = f"text {number}" if has_text else ""
@@ -43,7 +44,7 @@ def test_each_text_begins_with_its_own_sample(
 
 @pytest.mark.parametrize("made", FORMATS, ids=str)
 def test_what_was_heard_ends_at_the_same_word(made: AudioFormat) -> None:
-    """Cut at every 20 ms, the heard text is the one that the words' times say, whatever the resampler holds back."""
+    """The heard text at every 20 ms is the one that the words' times give, in any format."""
     words = [Word(f"word{number}", number * 0.35, (number + 1) * 0.35) for number in range(10)]
     text, playout, converter = " ".join(word.text for word in words), PlayoutQueue(0), SpeechConverter(made, MULAW_8K)
     for number in range(35):  # chunks of 100 ms, each with the words that begin in it
@@ -63,6 +64,7 @@ def test_what_was_heard_ends_at_the_same_word(made: AudioFormat) -> None:
 
 
 def test_a_text_without_sound_is_still_told() -> None:
+    """Texts without audio come out of the converter in their order at its end."""
     converter = SpeechConverter(AudioFormat(Encoding.PCM16, 24_000), MULAW_8K)
     assert converter.take(SpeechChunk(b"", "Nothing.")) == []
     assert converter.take(SpeechChunk(b"", "Again.")) == []

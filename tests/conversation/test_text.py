@@ -47,6 +47,7 @@ from patter_trio import filter_emoji, filter_for_tts, filter_markdown
     ],
 )  # fmt: skip
 def test_markdown_loses_its_marks_and_keeps_its_words(written: str, said: str) -> None:
+    """The Markdown filter removes marks, links and rules and keeps all words."""
     assert filter_markdown(written) == said
 
 
@@ -104,11 +105,13 @@ WILD = st.text(alphabet=st.sampled_from("ab 1*_~`#>-+|[]()<>!\\\n\t.,:😀🎉\u
 
 @given(WORDS)
 def test_words_without_marks_stay_as_they_are(text: str) -> None:
+    """The three filters leave a text without marks as it is."""
     assert filter_markdown(text) == filter_emoji(text) == filter_for_tts(text) == text
 
 
 @given(WORDS, st.sampled_from(["**{}**", "*{}*", "_{}_", "~~{}~~", "`{}`", "# {}", "> {}", "- {}", "[{}](http://a.b)"]))
 def test_words_within_marks_are_what_is_left(text: str, marks: str) -> None:
+    """The Markdown filter leaves the words within any kind of mark."""
     assert filter_markdown(marks.format(text)) == text
 
 
@@ -126,6 +129,7 @@ def test_filters_preserve_letters_and_digits(text: str) -> None:
 
 @given(WILD)
 def test_what_was_filtered_has_nothing_left_to_filter(text: str) -> None:
+    """The emoji filter changes nothing the second time, and the TTS filter leaves one trimmed line."""
     once = filter_emoji(text)
     assert filter_emoji(once) == once
     line = filter_for_tts(text)
@@ -139,7 +143,7 @@ def test_what_was_filtered_has_nothing_left_to_filter(text: str) -> None:
     ["*", "_", "`", "[", "](", "![", "😀 ", "\\", "> ", "- ", "|", "[a](", "<http:", "# ", " ", "#", "~", "[a", "` "],
 )
 def test_no_text_takes_long(unit: str) -> None:
-    """A model that repeats itself must not hold up the calls of all others; a blow-up here runs into the suite's limit."""
+    """The filters take linear time for 200,000 characters of marks; quadratic time would exceed the suite's limit."""
     text = "# " + unit * (200_000 // len(unit)) + "x"
     assert filter_markdown(text).endswith("x")
     assert filter_emoji(text).endswith("x")

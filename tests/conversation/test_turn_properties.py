@@ -328,7 +328,7 @@ def test_random_calls_keep_the_laws(chunk: int) -> None:
 
 
 def test_the_world_is_wild_enough() -> None:
-    """The random calls cause every kind of action, so that no law is kept for want of an occasion."""
+    """The random calls cause every kind of action, so each law is put to the test."""
     kinds = {type(action).__name__ for seed in range(400) for action in run_call(seed).done}
     assert kinds == {kind.__name__ for kind in actions.Action.__args__}
 
@@ -345,7 +345,7 @@ def test_every_state_has_a_rule_for_every_trigger() -> None:
 
 
 def test_no_input_raises_in_any_state(deep: bool) -> None:
-    """Every kind of input is taken in whatever state a random call has come to, and leaves a machine that goes on."""
+    """The machine takes every kind of input in every state of a random call and goes on."""
     for seed in range(300 if deep else 60):
         world = run_call(seed)
         for stop in range(0, len(world.log), 3):

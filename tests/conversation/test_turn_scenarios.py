@@ -88,7 +88,7 @@ def committed(at: float, turn: int, text: str, silence: float, *, replaces: bool
 
 # The plain way --------------------------------------------------------------------------------------------------------
 def test_normal_turn_reports_all_events_in_order() -> None:
-    """Every event of a turn, each after the change of state that belongs to it."""
+    """A turn reports all its events in order, each after the change of state that belongs to it."""
     scene = (
         Scene().at(1.125, VoiceStarted(1.0, 0.9)).at(2.125, VoiceEnded(2.0)).at(2.25, FinalWords("hello", 1)).until(2.5)
     )
@@ -130,7 +130,7 @@ def test_greeting_is_turn_0_and_idle_until_heard() -> None:
 
 
 def test_say_is_never_dropped_unheard() -> None:
-    """A synthesiser that is slow must not cost the text: the caller's words wait for it, and are answered then."""
+    """A text of a slow TTS is played before the caller's words are committed and answered."""
     scene = Scene().at(1.0, Say("Your taxi is here.")).voice(1.25, 2.25).at(2.5, FinalWords("hello", 1)).until(3.0)
     assert scene.events() == [
         do.StartReply(1.0, 1, 0, "Your taxi is here."),
@@ -155,7 +155,7 @@ def test_missing_last_mark_ends_playback_after_grace() -> None:
 
 
 def test_a_gap_within_a_reply_is_no_end() -> None:
-    """Played but not produced: publicly thinking, and one started/ended pair in all."""
+    """In a gap of a reply the agent is thinking, and the reply has one start and one end."""
     scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 4.0))
     scene.then()
     scene.at(4.125, Drained(1)).at(6.0, OnWire(1, 7.0)).at(6.5, Produced(1)).at(7.0, Drained(1))
@@ -175,6 +175,7 @@ def test_production_end_in_gap_finishes_reply() -> None:
 
 
 def test_a_reply_without_sound_has_no_agent_event() -> None:
+    """A reply without sound returns the agent to idle and fires no agent event."""
     scene = Scene().asks()
     scene.then()
     assert scene.at(3.0, Produced(1)).then() == [
@@ -371,7 +372,7 @@ def test_promoted_interims_final_adds_new_words() -> None:
 
 @pytest.mark.parametrize("heard_late", [[], [InterimWords("a b", 1)]], ids=["before the voice ends", "after it, too"])
 def test_interim_words_extend_the_final_wait(heard_late: list[Input]) -> None:
-    """Half a sentence is not answered because a recogniser is slow: its final words make the utterance."""
+    """Interim words make the machine wait 1.75 s for slow final words instead of answering half a sentence."""
     scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, InterimWords("a", 1)).at(2.125, VoiceEnded(2.0))
     scene.at(2.5, *heard_late).until(3.5)
     assert scene.events() == [do.UserSpeechStarted(1.125, 1.0), do.UserSpeechEnded(2.125, 2.0, 1.0)]
@@ -406,7 +407,7 @@ def test_words_after_commit_join_new_turn() -> None:
     ],
 )
 def test_a_cough_before_the_answer_only_delays_it(found: list[tuple[float, Input]], opens: float) -> None:
-    """The playout queue stays closed until it is sure that there were no words: else they would be talked over."""
+    """A voice before the answer keeps its playout queue closed until it is sure to have no words."""
     scene = Scene().asks()
     scene.then()
     scene.at(2.75, VoiceStarted(2.625)).at(2.875, AudioArrived(1)).at(3.5, VoiceEnded(3.25))
@@ -422,7 +423,7 @@ def test_a_cough_before_the_answer_only_delays_it(found: list[tuple[float, Input
 
 
 def test_vanished_words_restart_the_answer() -> None:
-    """An interim that comes to nothing retracted the answer: it is started again, in the same turn."""
+    """Interim words that come to nothing retract the answer, which starts again in the same turn."""
     scene = Scene().asks()
     scene.then()
     scene.at(2.875, VoiceStarted(2.75)).at(3.0, InterimWords("uh", 2)).at(3.25, VoiceEnded(3.0)).at(
@@ -464,6 +465,7 @@ def test_late_learned_onset_cuts_at_once() -> None:
 
 
 def test_a_short_sound_over_the_agent_changes_nothing() -> None:
+    """A voice of 125 ms over the agent fires its edges, and the reply plays to its end."""
     scene = Scene().answered().at(5.0625, VoiceStarted(5.0)).at(5.1875, VoiceEnded(5.125)).at(8.0, Drained(1))
     assert scene.events() == [
         do.UserSpeechStarted(5.0625, 5.0),
@@ -538,6 +540,7 @@ def test_speech_under_uninterruptible_agent_waits(barge_in: bool) -> None:
 
 
 def test_words_in_a_gap_cut_the_reply() -> None:
+    """Words of the caller in a gap of the reply cut it as a barge-in."""
     scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 4.0)).at(4.125, Drained(1))
     scene.then()
     scene.at(5.125, VoiceStarted(5.0)).at(5.5, InterimWords("forget it", 2))
@@ -597,6 +600,7 @@ def test_failed_reply_is_apologised_for_once() -> None:
 
 
 def test_a_reply_that_never_speaks_counts_as_failed() -> None:
+    """A reply without audio for 15 s is cut as failed, and an apology starts."""
     scene = Scene().asks()
     scene.then()
     assert scene.until(17.5).events() == [
@@ -629,7 +633,7 @@ def test_gap_in_reply_lasts_for_its_tool() -> None:
 
 
 def test_who_has_the_floor_may_act() -> None:
-    """Not before there is a reply, nor while the caller speaks or may be going on; again when it was only a noise."""
+    """The agent has the floor from the commit on, except while a voice of the caller may be words."""
     scene = Scene()
     assert not scene.machine.has_floor
     assert scene.asks().machine.has_floor
@@ -639,6 +643,7 @@ def test_who_has_the_floor_may_act() -> None:
 
 
 def test_what_comes_from_a_dead_reply_does_nothing() -> None:
+    """Inputs of a reply that has been cut, or has never existed, cause no action."""
     scene = Scene().answered().at(4.0, Say("x", interrupt=True))
     scene.then()
     dead: list[Input] = [
@@ -650,6 +655,7 @@ def test_what_comes_from_a_dead_reply_does_nothing() -> None:
 
 # Turn detector --------------------------------------------------------------------------------------------------------
 def test_a_sure_detector_shortens_the_wait() -> None:
+    """A verdict of 0.9 commits the turn 125 ms after the voice."""
     scene = Scene(detector=True).at(1.125, VoiceStarted(1.0)).at(1.5, FinalWords("a", 1)).at(2.0625, VoiceEnded(2.0))
     assert scene.events()[-1] == do.AskDetector(2.0625, 1)
     assert scene.at(2.09375, Verdict(1, 0.9)).until(3.0).events() == [
@@ -659,6 +665,7 @@ def test_a_sure_detector_shortens_the_wait() -> None:
 
 
 def test_an_unfinished_utterance_is_held_open() -> None:
+    """A verdict of 0.1 holds the utterance open for 2 s, in the caller's state thinking."""
     scene = Scene(detector=True).at(1.125, VoiceStarted(1.0)).at(1.5, FinalWords("a", 1)).at(2.125, VoiceEnded(2.0))
     scene.then()
     assert scene.at(2.25, Verdict(1, 0.1)).until(9.0).then() == [
@@ -670,6 +677,7 @@ def test_an_unfinished_utterance_is_held_open() -> None:
 
 
 def test_a_verdict_about_an_earlier_voice_does_nothing() -> None:
+    """A verdict about an earlier voice does not shorten the wait after the later one."""
     scene = (
         Scene(detector=True).voice(1.0, 2.0).voice(2.25, 3.0).at(3.1875, FinalWords("a", 1), Verdict(1, 0.9)).until(9.0)
     )
@@ -699,7 +707,7 @@ FLUSHED = [do.FlushRecognizer(10.0), do.EndCall(10.75, "left")]
     ],
 )
 def test_the_caller_hangs_up_in_each_state(scene: Scene, cut: do.CutReply | None) -> None:
-    """Whatever was being said is cut; the recogniser has its time; the call ends once."""
+    """A hang-up in any state cuts the reply, gives the STT 0.75 s for its last words and ends the call once."""
     scene.then()
     assert scene.at(10.0, LegDown("left")).until(20.0).events() == ([cut] if cut else []) + FLUSHED
     assert scene.machine.ended
@@ -707,6 +715,7 @@ def test_the_caller_hangs_up_in_each_state(scene: Scene, cut: do.CutReply | None
 
 
 def test_the_last_words_enter_the_history() -> None:
+    """Words that arrive after the hang-up enter the history when the STT is through."""
     scene = (
         Scene()
         .voice(1.0, 2.0)
@@ -720,6 +729,7 @@ def test_the_last_words_enter_the_history() -> None:
 
 @pytest.mark.parametrize("ready", [True, False])
 def test_hanging_up_with_nothing_to_say_is_immediate(ready: bool) -> None:
+    """A hang-up with nothing left to say goes to the leg at once."""
     scene = Scene(ready=ready).at(1.0, HangUp("done")).at(1.5, LegDown("stopped")).at(1.75, Flushed())
     assert scene.events() == [do.HangUpLeg(1.0, "done"), do.FlushRecognizer(1.5), do.EndCall(1.75, "done")]
 
@@ -748,6 +758,7 @@ def test_queued_say_texts_precede_hang_up() -> None:
 
 
 def test_a_goodbye_that_takes_too_long_is_cut() -> None:
+    """A goodbye that plays longer than 10 s after the hang-up is cut."""
     scene = Scene().asks().at(3.0, HangUp("done"))
     scene.then()
     scene.at(4.0, AudioArrived(1)).at(5.0, OnWire(1, 60.0)).until(13.0)
@@ -758,6 +769,7 @@ def test_a_goodbye_that_takes_too_long_is_cut() -> None:
 
 
 def test_a_goodbye_that_fails_is_not_apologised_for() -> None:
+    """A goodbye that fails is cut without an apology, and the leg is hung up."""
     scene = Scene().asks().at(3.0, HangUp("done"))
     scene.then()
     assert scene.at(4.0, ReplyFailed(1, "e")).events() == [
@@ -809,7 +821,7 @@ def test_transfer_waits_until_call_is_ready() -> None:
 
 @pytest.mark.parametrize("failed", [None, 9.0, 8.75])
 def test_leaving_before_transfer_is_hang_up(failed: float | None) -> None:
-    """Whether that is during what was to be said first, or known from the carrier afterwards."""
+    """The end of the leg before the transfer is carried out counts as a hang-up of the caller."""
     scene = Scene().answered().at(4.0, Transfer())
     if failed is None:
         scene.at(5.0, LegDown("left"))
@@ -842,7 +854,7 @@ def test_transferred_leg_without_end_is_abandoned() -> None:
     ],
 )
 def test_leg_may_end_before_transfer_answer(answer: Input | None, end: do.EndCall) -> None:
-    """The recogniser's time is what the carrier has for its word; without one the end was the wished one."""
+    """The stream may end before the carrier answers: a failure makes it a hang-up, otherwise a transfer."""
     scene = Scene().at(1.0, Transfer()).at(1.5, LegDown("stopped")).at(1.625, Flushed())
     assert scene.events() == [do.TransferLeg(1.0), do.FlushRecognizer(1.5)]
     if answer is not None:
@@ -871,6 +883,7 @@ def test_silent_caller_is_away_until_next_voice() -> None:
 
 
 def test_the_machine_shows_its_live_state() -> None:
+    """The machine's repr shows turn, both states, reply, words, queue and next deadline."""
     scene = Scene().answered().at(3.5, Say("x")).at(4.0, InterimWords("hm", 2))
     assert repr(scene.machine) == (
         "<TurnMachine turn 1, caller pausing, agent speaking, reply 1 (audio, opened, started, produced), "
