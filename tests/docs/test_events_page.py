@@ -50,6 +50,7 @@ def test_first_token_example_prints_turn_times(pytester: pytest.Pytester) -> Non
 
 
 def test_the_channel_program_prints_each_turn(pytester: pytest.Pytester) -> None:
+    """The page's channel example prints one line for its turn."""
     under = PAGE.partition("A channel, for those")[2]
     code = re.search(r"^```python\n(.*?)^```", under, re.MULTILINE | re.DOTALL)
     assert code is not None
@@ -60,6 +61,7 @@ def test_the_channel_program_prints_each_turn(pytester: pytest.Pytester) -> None
 @pytest.mark.parametrize("page", [PAGE, CALLBACKS])
 @pytest.mark.parametrize("name", SERVE_CALLBACKS)
 def test_each_callback_of_serve_has_a_row(page: str, name: str) -> None:
+    """The events page and the callbacks page each have one row for each callback of serve()."""
     assert len([line for line in page.splitlines() if line.startswith(f"| `{name}` |")]) == 1
 
 
@@ -71,6 +73,7 @@ def test_page_lists_on_call_start_overrides() -> None:
 
 @pytest.mark.parametrize("kind", PatterEventType)
 def test_each_types_row_names_its_payloads_keys(kind: PatterEventType) -> None:
+    """The row of an event type names exactly the keys of its payload."""
     [row] = [line for line in PAGE.splitlines() if line.startswith(f"| `{kind.name}` |")]
     named = set(re.findall(r"`(\w+)`", row.rpartition(" | ")[2])) - {"on_transcript", "on_call_start", "on_call_end"}
     assert named == PAYLOADS[kind].__annotations__.keys() - {"call_id"}
@@ -78,9 +81,11 @@ def test_each_types_row_names_its_payloads_keys(kind: PatterEventType) -> None:
 
 @pytest.mark.parametrize("edge", EDGES)
 def test_each_edge_has_a_row(edge: str) -> None:
+    """The events page has a row for each speech edge."""
     assert [line for line in PAGE.splitlines() if line.startswith(f"| `on_{edge}` |")]
 
 
 def test_each_fire_method_has_a_row() -> None:
+    """The events page has a row for each fire method, and for no other."""
     methods = {name for name in dir(SpeechEvents) if name.startswith("fire_")}
     assert set(re.findall(r"^\| `(fire_\w+)` \|", PAGE, re.MULTILINE)) == methods

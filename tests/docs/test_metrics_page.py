@@ -26,7 +26,10 @@ def test_metrics_picture_is_up_to_date() -> None:
 
 
 def test_the_recipe_for_the_cost_of_a_call(pytester: pytest.Pytester) -> None:
-    """A begun minute of Twilio's is $0.0129; 27 and 31 characters are spoken at $0.05 the thousand."""
+    """The cost recipe prints $0.0158 after 20 s and $0.0287 after 70 s.
+
+    A begun minute costs $0.0129; 27 and 31 characters are spoken at $0.05 per thousand.
+    """
     assert printed(pytester, "LEDGER") == [
         "  20.0 s  $0.0158, telephony $0.0129",
         "  70.0 s  $0.0287, telephony $0.0258",
@@ -35,5 +38,5 @@ def test_the_recipe_for_the_cost_of_a_call(pytester: pytest.Pytester) -> None:
 
 @pytest.mark.deep
 def test_the_recipe_for_the_p95_of_a_day(pytester: pytest.Pytester) -> None:
-    """Answers begin 1.1, 1.2 and 1.9 s after the caller."""
+    """The percentile recipe prints a p50 of 1.2 s and a p95 of 1.9 s for its 15 turns."""
     assert printed(pytester, "today: list") == ["p50 of 15 turns: 1200 ms", "p95 of 15 turns: 1900 ms"]

@@ -12,10 +12,12 @@ MADE = runpy.run_path(str(ROOT / "docs" / "make_migrating.py"))
 
 
 def test_its_tables_are_what_the_package_has() -> None:
+    """The tables of the migrating page are what its maker makes of the package."""
     assert MADE["page"](PAGE) == PAGE, "run python docs/make_migrating.py"
 
 
 def test_it_has_each_of_the_eighteen_differences() -> None:
+    """The migrating page numbers its differences from 1 to 18."""
     assert re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE) == [str(number) for number in range(1, 19)]
 
 
@@ -30,6 +32,7 @@ def test_migrating_page_names_match_the_package() -> None:
 
 
 def test_what_its_text_calls_missing_is_missing() -> None:
+    """The package has none of the keywords and methods that the page's text calls missing."""
     for keyword in ("recording", "voicemail_message", "dashboard", "dashboard_token", "tunnel"):
         assert not MADE["is_here"](f"serve.{keyword}")
     assert not MADE["is_here"]("Patter.call")

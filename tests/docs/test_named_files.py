@@ -24,7 +24,7 @@ def test_files_on_a_page_exist(page: Path) -> None:
 
 
 def test_glossary_is_in_order_and_its_modules_exist() -> None:
-    """The words are in alphabetical order, each once, and lie where the last column says."""
+    """The glossary has each word once, in alphabetical order, and the modules of its last column exist."""
     page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")][1:]
     words = [row[0].lower() for row in rows]
@@ -34,7 +34,7 @@ def test_glossary_is_in_order_and_its_modules_exist() -> None:
 
 
 def test_floors_in_contributing_are_those_tested() -> None:
-    """CONTRIBUTING shows the table by which the test of layering judges, from the top down."""
+    """CONTRIBUTING.md shows the floors that the layering test uses, from the top down."""
     floors = runpy.run_path(str(ROOT / "tests" / "api" / "test_layering.py"))["FLOORS"]
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", page, re.MULTILINE)

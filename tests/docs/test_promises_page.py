@@ -20,6 +20,7 @@ def _maker() -> ModuleType:
 
 
 def test_the_page_of_promises_is_up_to_date(maker: ModuleType) -> None:
+    """The promises page is what its maker makes of docs/promises.toml and the tests."""
     assert maker.PAGE.read_text(encoding="utf-8") == maker.page()
 
 

@@ -19,7 +19,7 @@ def page() -> str:
 
 
 def test_page_is_up_to_date(page: str) -> None:
-    """The page is made in a process of its own, so that nothing which other tests have loaded or changed shows."""
+    """The reference page is what its maker, in a process of its own, makes of the code."""
     program = (
         f"import sys; sys.path.insert(0, {str(DOCS)!r}); import make_reference; print(make_reference.page(), end='')"
     )
@@ -29,14 +29,14 @@ def test_page_is_up_to_date(page: str) -> None:
 
 
 def test_page_names_every_option(page: str) -> None:
-    """Of the phone, of agents and of serving; the script itself refuses an option without a text."""
+    """The reference page has a row for each option of the phone, of agents and of serve()."""
     for made in (Patter, Agent, Patter.serve):
         for name in inspect.signature(made).parameters.keys() - {"self", "task_status"}:
             assert f"\n| `{name}` | " in page, name
 
 
 def test_page_shows_unit_and_default(page: str) -> None:
-    """One of each kind: milliseconds, seconds, a text and an option that must be given."""
+    """The reference page shows type, unit and default of an option in ms, in s, of a text and of a required one."""
     assert "| `endpointing_ms` | `int` | ms | `500` | Milliseconds of silence" in page
     assert "| `max_lag` | `float \\| None` | s | `0.1` | Seconds of event loop lag" in page
     assert "| `language` | `str` |  | `'en'` | BCP 47 tag" in page
@@ -44,6 +44,6 @@ def test_page_shows_unit_and_default(page: str) -> None:
 
 
 def test_page_documents_one_way_to_hang_up(page: str) -> None:
-    """``hangup()`` stays for programs that migrate, and is not advertised."""
+    """The reference page has ``hang_up()`` and leaves out getpatter's name ``hangup()``."""
     assert "`hang_up()`" in page
     assert "hangup" not in page

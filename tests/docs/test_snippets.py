@@ -23,7 +23,7 @@ SNIPPETS = [
 
 @pytest.mark.parametrize(("before", "code"), SNIPPETS)
 def test_snippet_runs(before: list[str], code: str, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A snippet whose first line names a file (``# parrot.py``) can be imported by those behind it on its page."""
+    """A snippet runs without an error. Snippets before it that name a file (``# parrot.py``) can be imported."""
     for variable in [name for name in os.environ if name.startswith("COVERAGE_")]:
         monkeypatch.delenv(variable)  # what snippets go through has tests of its own
     for other in before:
@@ -41,6 +41,7 @@ def test_snippet_runs(before: list[str], code: str, pytester: pytest.Pytester, m
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    """Each relative link of a page leads to a file that exists."""
     links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
     broken = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not broken

@@ -11,6 +11,7 @@ NAME = re.compile(r"\b(?:patter|gen_ai|error|code)\.[a-z_]+(?:\.[a-z_]+)*\b")
 
 
 def test_the_page_has_the_table_of_span_events() -> None:
+    """The tracing page has a row for each span event with its edge and its attributes."""
     rows = {
         f"| `on_{event.edge.name}` | `{event.name}` | {', '.join(f'`{name}`' for name in event.values)} |"
         for event in SPAN_EVENTS

@@ -53,7 +53,7 @@ class Recorder:
 
 
 async def test_walks_are_in_order(call_simulator: CallSimulator) -> None:
-    """Every function of a walk runs in a simulated call, each behind the one above it."""
+    """A simulated call runs every function of a walk, each after the one above it."""
     recorder = Recorder()
     agent = Patter().agent(
         "...",
@@ -80,7 +80,7 @@ async def test_walks_are_in_order(call_simulator: CallSimulator) -> None:
 
 @pytest.mark.parametrize("heading", WALKS)
 def test_each_walk_has_steps(heading: str) -> None:
-    """The page has the walk, and goes through several folders in it."""
+    """Each walk on the page has more than eight steps and goes through at least four folders."""
     steps = steps_of(heading)
     assert len(steps) > 8
     assert len({file.split("/")[0] for file, _ in steps}) >= 4
