@@ -28,6 +28,7 @@ def statuses(connection: RealtimeServerConnection) -> list[str]:
 
 
 async def test_a_conversation_of_two_turns_over_one_connection(call_simulator: Simulator) -> None:
+    """A call of two turns has both in its transcript and uses one connection."""
     async with serve(replies=[HOURS, YES]) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.waits(1)
@@ -71,7 +72,7 @@ async def test_prompt_and_overrides_reach_the_vendor(
 
 
 async def test_the_answer_begins_when_the_vendor_does(call_simulator: Simulator) -> None:
-    """1.0 s of speech, 0.3 s until the voice is over, the endpoint, and 0.4 s until the vendor has audio."""
+    """The request leaves 0.5 s after the voice, and the answer begins 0.4 s later, with the vendor's audio."""
     reply = attrs.evolve(YES, first_audio=0.4)
     async with serve(replies=[reply]) as vendor:
         async with call_simulator(agent_of(vendor, agent={"endpointing_ms": 500})) as caller:
@@ -131,7 +132,7 @@ async def test_barge_in_stops_vendor_in_mid_answer(call_simulator: Simulator) ->
 
 
 async def test_what_was_never_heard_was_never_said(call_simulator: Simulator) -> None:
-    """The caller goes on before the first sound of an answer."""
+    """An answer that the caller interrupts before its first sound leaves the vendor's conversation."""
     slow = attrs.evolve(LONG, first_audio=1.5)
     async with serve(replies=[slow, YES]) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
@@ -190,6 +191,7 @@ async def test_silence_is_skipped_and_voice_sent_once(call_simulator: Simulator)
 
 
 async def test_a_cough_is_forgotten(call_simulator: Simulator) -> None:
+    """A cough over the agent clears the vendor's audio buffer and causes no second answer."""
     async with serve(replies=[HOURS]) as vendor:
         async with call_simulator(agent_of(vendor, agent={"vad": ScriptedVAD(end_delay=0.05)})) as caller:
             await caller.waits(1)
@@ -206,6 +208,7 @@ async def test_a_cough_is_forgotten(call_simulator: Simulator) -> None:
 
 @pytest.mark.parametrize("delay", [0.0, 2.0, 8.0])
 async def test_words_that_come_late_stand_before_the_answer(call_simulator: Simulator, delay: float) -> None:
+    """The caller's words stand before the answer even if the vendor sends them 8 s late."""
     async with serve(replies=[YES], transcript_delay=delay) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.speaks("Is there a room?", 1.0)
@@ -292,6 +295,8 @@ async def test_turn_ends_without_the_vendors_word(
 
 # Texts that are not its own -------------------------------------------------------------------------------------------
 async def test_the_first_message_is_said_word_for_word(call_simulator: Simulator) -> None:
+    """The engine says the first message word for word, without a conversation."""
+
     def said(asked: Asked) -> RealtimeReply:
         return RealtimeReply(text=asked.instructions.rpartition("\n\n")[2])
 
@@ -562,6 +567,7 @@ async def test_connection_lost_in_mid_reply_gets_apology(call_simulator: Simulat
 
 
 async def test_a_connection_lost_twice_is_a_failed_call(call_simulator: Simulator) -> None:
+    """A second connection loss within 30 s makes the agent apologise and fails the call."""
     async with serve(replies=[RealtimeReply(text=SORRY)]) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.waits(1.0)
@@ -575,6 +581,7 @@ async def test_a_connection_lost_twice_is_a_failed_call(call_simulator: Simulato
 
 
 async def test_a_session_that_expires_is_replaced_unheard(call_simulator: Simulator) -> None:
+    """A session that expires is replaced, and the caller notices nothing."""
     async with serve(replies=[YES], expires_after=4.0) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.waits(5.0)
@@ -585,6 +592,7 @@ async def test_a_session_that_expires_is_replaced_unheard(call_simulator: Simula
 
 
 async def test_a_long_call_renews_its_connection_between_turns(call_simulator: Simulator) -> None:
+    """A call renews its connection between two turns, and the new one gets the conversation so far."""
     async with serve(replies=[HOURS, YES]) as vendor:
         async with call_simulator(agent_of(vendor, renew_after=5.0)) as caller:
             await caller.speaks("What are your hours?", 1.0)
@@ -664,7 +672,7 @@ USED = {
 
 
 async def test_what_was_used_is_paid_for_once(call_simulator: Simulator) -> None:
-    """Of the answer 15 tokens of text were read anew and 5 from the cache; of the caller's four words 14 were heard."""
+    """The cost of a call counts each kind of token once, those from the cache at their own price."""
     async with serve(replies=[attrs.evolve(HOURS, usage=USED)]) as vendor:
         agent = agent_of(vendor, transcription="gpt-x")
         async with call_simulator(agent, phone=Patter(pricing=PRICES)) as caller:
@@ -678,6 +686,7 @@ async def test_what_was_used_is_paid_for_once(call_simulator: Simulator) -> None
 
 
 async def test_two_calls_at_once_have_a_connection_each(call_simulator: Simulator) -> None:
+    """Two concurrent calls have a connection each and get their own answers."""
     async with serve(replies=lambda asked: RealtimeReply(text=f"You said {asked.heard}")) as vendor:
         agent = agent_of(vendor)
         async with call_simulator(agent) as one, call_simulator(agent) as other:

@@ -88,6 +88,7 @@ class Talk:
 @pytest.mark.parametrize("detection", [None, "server_vad"])
 @pytest.mark.parametrize("seed", few(range(8), 2))
 async def test_each_utterance_has_its_words_once(autojump_clock: MockClock, seed: int, detection: str | None) -> None:
+    """In a random conversation with lost connections each utterance gets its words exactly once."""
     dice = random.Random(seed)  # noqa: S311 (no secret)
 
     def reply(asked: Asked) -> RealtimeReply:

@@ -92,6 +92,7 @@ async def test_first_message_configures_the_whole_session(autojump_clock: MockCl
 
 @pytest.mark.parametrize("detection", ["server_vad", "semantic_vad", ServerVAD(), SemanticVAD(eagerness="high")])
 async def test_the_vendor_never_answers_or_stops_by_itself(autojump_clock: MockClock, detection: object) -> None:
+    """With any turn detection the vendor is told neither to answer nor to interrupt by itself."""
     async with serve() as vendor, line_of(engine_of(vendor, turn_detection=detection)):
         told = vendor.connections[0].session["audio"]["input"]["turn_detection"]
         assert (told["create_response"], told["interrupt_response"]) == (False, False)
@@ -106,6 +107,7 @@ async def test_the_vendor_never_answers_or_stops_by_itself(autojump_clock: MockC
     ],
 )  # fmt: skip
 def test_an_option_that_cannot_be_is_named(option: str, value: object) -> None:
+    """An invalid option of OpenAIRealtime raises a ConfigurationError that names the option."""
     with pytest.raises(ConfigurationError, match=f"OpenAIRealtime: {option}"):
         OpenAIRealtime(api_key=KEY, **{option: value})  # type: ignore[arg-type]
 
@@ -142,6 +144,7 @@ async def test_unavailable_session_raises_named_error_in_time(
 async def test_a_wrong_key_is_refused_and_shown_nowhere(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A wrong key raises AuthenticationError and appears in no repr, error or log line."""
     caplog.set_level(logging.DEBUG)
     async with serve() as vendor:
         engine = attrs.evolve(engine_of(vendor), api_key="sk-another-secret")
@@ -152,6 +155,7 @@ async def test_a_wrong_key_is_refused_and_shown_nowhere(
 
 
 async def test_the_key_is_in_no_repr(autojump_clock: MockClock) -> None:
+    """The API key is in the repr of neither engine, session nor response."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line, line.session.respond() as response:
         assert KEY not in repr(line.session) + repr(response) + repr(engine_of(vendor))
 
@@ -187,7 +191,7 @@ async def test_voice_at_start_is_sent_with_available_preroll(autojump_clock: Moc
 
 
 async def test_voice_after_commit_is_sent_with_preroll(autojump_clock: MockClock) -> None:
-    """Nothing is sent twice, nothing of a voice is left out."""
+    """Speech after a commit is sent whole, with the 100 ms since that commit, and nothing is sent twice."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         first = await line.says("Hello", 1.0)
         line.session.commit()
@@ -208,6 +212,7 @@ async def test_vendor_turn_detection_gets_all_audio(autojump_clock: MockClock) -
 
 
 async def test_a_cough_is_cleared_and_not_answered_later(autojump_clock: MockClock) -> None:
+    """A discarded cough is cleared at the vendor, and the next commit has only its own words."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         await line.says("ahem", 0.4)
         line.session.discard()
@@ -218,7 +223,7 @@ async def test_a_cough_is_cleared_and_not_answered_later(autojump_clock: MockClo
 
 
 async def test_unnoticed_voice_survives_discard(autojump_clock: MockClock) -> None:
-    """It began, and was not noticed yet: clearing what was heard must not clear it."""
+    """A voice that has begun and is not noticed yet when a cough is discarded is heard whole."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         await line.says("ahem", 0.4)
         audio = audible_text.encode("Hello there", audible_text.frames_of(0.6), utterance=9)
@@ -282,6 +287,7 @@ async def test_two_pending_utterances_keep_their_words(autojump_clock: MockClock
 
 
 async def test_words_come_in_pieces_before_they_are_final(autojump_clock: MockClock) -> None:
+    """The words of an utterance come as growing interim texts and then as final ones."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         await line.says("Is there a room", 1.0)
         line.session.commit()
@@ -292,6 +298,7 @@ async def test_words_come_in_pieces_before_they_are_final(autojump_clock: MockCl
 
 
 async def test_words_that_cannot_be_written_down_are_empty(autojump_clock: MockClock) -> None:
+    """An utterance whose transcription fails gets empty words."""
     async with serve(transcript_fails=True) as vendor, line_of(engine_of(vendor)) as line:
         await line.says("Hello", 0.6)
         line.session.commit()
@@ -323,7 +330,7 @@ async def test_vendor_turn_end_is_committed_once(autojump_clock: MockClock) -> N
 
 
 async def test_crossing_commits_are_the_same_utterance(autojump_clock: MockClock) -> None:
-    """The vendor has committed by itself what we commit: its refusal of ours takes no words from the next."""
+    """A commit that crosses the vendor's own is the same utterance and takes no words from the next one."""
     async with serve(transcript_delay=1.0) as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
         await line.says("Hello", 0.6, pause=0.48)
         for _ in range(2):
@@ -337,7 +344,7 @@ async def test_crossing_commits_are_the_same_utterance(autojump_clock: MockClock
 
 
 async def test_crossing_commit_with_more_audio_is_one_turn(autojump_clock: MockClock) -> None:
-    """Enough was heard since the vendor's own commit that it takes ours, too."""
+    """A commit with more audio that crosses the vendor's own joins it in one turn."""
     async with serve(transcript_delay=1.0) as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
         await line.says("Hello", 0.6, pause=0.48)
         for _ in range(8):
@@ -371,7 +378,7 @@ async def test_answer_is_received_whole_with_usage(autojump_clock: MockClock) ->
 
 
 async def test_transcription_usage_names_its_model(autojump_clock: MockClock) -> None:
-    """The usage of a transcription is reported under its model's name."""
+    """The usage of a transcription is reported under the name of the transcribing model."""
     used: list[Usage] = []
     usage_sink.set(used.append)
     async with serve() as vendor, line_of(engine_of(vendor, transcription="gpt-x")) as line:
@@ -472,7 +479,7 @@ async def test_answer_left_before_start_is_cancelled(autojump_clock: MockClock) 
 
 
 async def test_answer_starting_much_too_late_is_cancelled(autojump_clock: MockClock) -> None:
-    """The next one is asked for after a second; the vendor refuses it, as it does nothing about the first."""
+    """An abandoned answer that begins 3 s late is cancelled. The next request waits 1 s for it and is refused."""
     slow = attrs.evolve(TEN, created_delay=3.0)
     async with serve(replies=[slow, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         with trio.move_on_after(0.1):
@@ -491,7 +498,7 @@ async def test_answer_starting_much_too_late_is_cancelled(autojump_clock: MockCl
 async def test_answer_ending_much_too_late_reports_usage(
     autojump_clock: MockClock,
 ) -> None:
-    """The next one was asked for meanwhile, and is reported by itself."""
+    """The usage of an abandoned answer that ends late is reported once, apart from the next answer's."""
     used: list[Usage] = []
     usage_sink.set(used.append)
     slow = attrs.evolve(TEN, created_delay=3.0, usage={"input_tokens": 7, "output_tokens": 3})
@@ -565,6 +572,7 @@ async def test_answer_cut_by_token_limit_is_kept(autojump_clock: MockClock) -> N
 
 
 async def test_a_refused_answer_fails_alone(autojump_clock: MockClock) -> None:
+    """A refused answer raises ProviderError, and the session goes on."""
     async with serve(refuses={"response.create": "invalid_value"}) as vendor, line_of(engine_of(vendor)) as line:
         with pytest.raises(ProviderError, match="invalid_value"):
             await answered(line.session)
@@ -703,7 +711,7 @@ async def test_unseen_tool_call_does_not_block_renewal(autojump_clock: MockClock
 async def test_tool_result_after_connection_loss_becomes_a_message(
     autojump_clock: MockClock, told: list[Message], accepting: float
 ) -> None:
-    """The new one has an output of the call already, or has never heard of it; the vendor takes neither."""
+    """A tool's result reaches a new connection as a system message, not as an output of an unknown call."""
     async with (
         serve(replies=[ONE, BRIEF], accepting=accepting) as vendor,
         line_of(engine_of(vendor), tools=[WEATHER], conversation=lambda: told) as line,
@@ -772,7 +780,7 @@ async def test_replayed_conversation_is_not_sent_twice(autojump_clock: MockClock
 
 
 async def test_repeated_text_after_replay_is_sent_again(autojump_clock: MockClock) -> None:
-    """A text that the new connection was told with the conversation is not the same when it is said again."""
+    """A text that repeats one of the replayed conversation is sent again."""
     async with serve() as vendor, line_of(engine_of(vendor), conversation=history) as line:
         await vendor.connections[0].lose()
         await trio.sleep(1.0)
@@ -812,7 +820,7 @@ async def test_interrupted_speech_is_replayed_once_after_reconnect(
 
 
 async def test_unanswered_utterance_survives_reconnect(autojump_clock: MockClock) -> None:
-    """Lost between the commit and the answer: neither the caller's words nor the answer are."""
+    """A connection lost between commit and answer costs neither the caller's words nor the answer."""
     async with (
         serve(replies=lambda asked: RealtimeReply(text=f"{asked.heard} Yes.")) as vendor,
         line_of(engine_of(vendor), conversation=history) as line,
@@ -937,6 +945,7 @@ async def test_revoked_key_is_tried_once(autojump_clock: MockClock) -> None:
 
 
 async def test_a_vendor_that_takes_nothing_has_failed(autojump_clock: MockClock) -> None:
+    """A vendor that reads nothing fails the session when the outbox is full."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         for _ in range(_session.MAX_OUTBOX_MESSAGES + 4):
             line.session.remember({"role": "assistant", "content": "x"})
@@ -955,7 +964,7 @@ async def test_fatal_error_ends_session_harmless_one_does_not(autojump_clock: Mo
 
 
 async def test_silent_vendor_is_replaced(autojump_clock: MockClock) -> None:
-    """Where a peer vanished nothing tells it but that nothing comes: not even that an answer was begun."""
+    """A vendor that sends nothing for 4 s raises ProviderTimeout, and a new connection gives the next answer."""
     async with (
         serve(replies=[BRIEF]) as vendor,
         line_of(engine_of(vendor, first_audio=4.0), conversation=history) as line,
@@ -983,6 +992,7 @@ async def test_slow_vendor_keeps_its_connection(autojump_clock: MockClock) -> No
 
 
 async def test_an_expired_session_is_replaced(autojump_clock: MockClock) -> None:
+    """A session that the vendor ends after 5 s is replaced, and the new one gets the conversation."""
     async with (
         serve(expires_after=5.0, replies=[BRIEF]) as vendor,
         line_of(engine_of(vendor), conversation=history) as line,
@@ -1017,7 +1027,7 @@ async def test_old_connection_is_renewed_when_idle(autojump_clock: MockClock) ->
 
 
 async def test_renewal_waits_for_the_answers_playout(autojump_clock: MockClock) -> None:
-    """The vendor is long done with it, but what is heard of it has to be told to who made it."""
+    """The session does not renew its connection while the caller still hears an answer."""
     async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor, renew_after=5.0)) as line:
         await line.waits(3.0)
         await answered(line.session)  # in a second, of ten
@@ -1071,7 +1081,7 @@ async def test_speech_during_renewal_stays_on_old_connection(
 
 
 async def test_old_connection_serves_until_the_next_is_ready(autojump_clock: MockClock) -> None:
-    """Every way in which the next one cannot be had leaves the old one as it was; it is tried again every 30 s."""
+    """The old connection serves while the next one fails to open, and the session tries again every 30 s."""
     async with (
         serve(replies=[BRIEF]) as vendor,
         line_of(engine_of(vendor, renew_after=5.0), conversation=history) as line,
@@ -1109,7 +1119,7 @@ async def test_silent_next_connection_is_abandoned(autojump_clock: MockClock, tr
 
 
 async def test_lost_old_connection_switches_to_the_ready_one(autojump_clock: MockClock) -> None:
-    """The next one is there, and waits for a quiet moment."""
+    """A lost old connection hands over at once to the next one, which gets the caller's speech."""
     async with (
         serve(accepting=1.0, replies=[BRIEF]) as vendor,
         line_of(engine_of(vendor, renew_after=5.0), conversation=history) as line,
@@ -1156,6 +1166,7 @@ async def test_missing_words_time_out_and_allow_renewal(autojump_clock: MockCloc
 
 # It is left -----------------------------------------------------------------------------------------------------------
 async def test_leaving_ends_the_connection_at_once(autojump_clock: MockClock) -> None:
+    """Leaving the session in mid-answer ends its connection within 1 s."""
     async with serve(replies=[TEN]) as vendor:
         async with line_of(engine_of(vendor)) as line, line.session.respond() as response:
             await taken(response, until=1.0)
@@ -1166,6 +1177,7 @@ async def test_leaving_ends_the_connection_at_once(autojump_clock: MockClock) ->
 
 
 async def test_two_sessions_have_a_connection_each(autojump_clock: MockClock) -> None:
+    """Two concurrent sessions have a connection each and get their own answers."""
     async with serve(replies=lambda asked: RealtimeReply(text=f"You said {asked.heard}")) as vendor:
         engine, texts = engine_of(vendor), dict[str, str]()
 
@@ -1200,6 +1212,7 @@ async def test_log_hides_caller_words_and_key(autojump_clock: MockClock, caplog:
 
 # What seldom is -------------------------------------------------------------------------------------------------------
 async def test_an_answer_fails_with_the_session(autojump_clock: MockClock) -> None:
+    """An answer raises the session's error within 0.1 s of it."""
     async with serve(replies=[attrs.evolve(TEN, first_audio=5.0)]) as vendor, line_of(engine_of(vendor)) as line:
         began = trio.current_time()
         async with line.session.respond() as response:
@@ -1210,6 +1223,7 @@ async def test_an_answer_fails_with_the_session(autojump_clock: MockClock) -> No
 
 
 async def test_speech_that_begins_behind_the_cut_is_removed(autojump_clock: MockClock) -> None:
+    """Speech that the vendor begins after the answer was left is removed from its conversation."""
     async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor)) as line:
         async with line.session.respond() as response:
             await taken(response, until=1.0)
@@ -1222,6 +1236,7 @@ async def test_speech_that_begins_behind_the_cut_is_removed(autojump_clock: Mock
 
 
 async def test_a_response_that_nobody_asked_for_is_cancelled(autojump_clock: MockClock) -> None:
+    """A response that the session did not request is cancelled, and the next answer succeeds."""
     async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         response = {"id": "resp_x", "object": "realtime.response", "status": "in_progress", "output": []}
         vendor.connections[0].tell("response.created", response=response)
@@ -1233,6 +1248,7 @@ async def test_a_response_that_nobody_asked_for_is_cancelled(autojump_clock: Moc
 async def test_what_is_told_and_not_taken_is_dropped(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Events that nobody reads are dropped beyond the queue's bound, each with a log line."""
     async with serve(replies=[BRIEF]) as vendor, engine_of(vendor).open(EngineSetup(instructions="")) as session:
         for number in range(_session._MAX_WAITING_EVENTS + 2):
             session.commit()

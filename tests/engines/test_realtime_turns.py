@@ -44,7 +44,7 @@ def test_unconfirmed_commit_takes_no_later_words() -> None:
 
 
 def test_vendor_turn_during_our_commit_joins_it() -> None:
-    """Ours takes what was heard since, so that there are two items, and nothing new to answer."""
+    """A turn that the vendor commits while our commit is under way joins it in one utterance."""
     utterances = CommittedUtterances()
     utterances.commit(b"", 1.0, by_vendor=True)
     utterances.stopped("a")
