@@ -65,6 +65,7 @@ async def test_on_message_reply_names_function_in_llm_token(call_simulator: Call
 
 
 async def test_a_fixed_greeting_has_audio_out_only(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A greeting fires audio_out and the two agent edges, and no llm_token."""
     async with call_simulator(backend.agent_of(first_message="Hello.")) as caller:
         await caller.hears()
     names = [name for _, name, _ in told_events(caller) if name in EDGES]
@@ -126,7 +127,7 @@ async def test_eos_follows_silence_or_late_words(
 
 
 async def test_eos_never_comes_before_user_speech_ended(call_simulator: CallSimulator, backend: Backend) -> None:
-    """Not even when the words are there long before the detector is sure that the voice has ended."""
+    """The eos follows user_speech_ended even if the words arrive 1.5 s before the VAD ends the voice."""
     agent = backend.agent_of(
         "Yes.", vad=ScriptedVAD(end_delay=1.5), stt=ScriptedSTT(final_delay=0.0), endpointing_ms=100
     )
@@ -154,6 +155,7 @@ async def test_short_utterances_in_quick_succession_are_kept(call_simulator: Cal
 
 
 async def test_the_message_is_in_the_request_once(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The caller's message is in the request to the LLM exactly once."""
     llm = ScriptedLLM(["Yes."])
     async with call_simulator(backend.agent_of(llm=llm)) as caller:
         await caller.speaks("Hello there", seconds=0.5)
@@ -197,7 +199,7 @@ async def test_callbacks_never_shift_call_audio(call_simulator: CallSimulator, c
 
 
 async def test_barge_in_edges_follow_documented_order(call_simulator: CallSimulator, backend: Backend) -> None:
-    """And no state is skipped: speaking over speaking, idle when it was cut, thinking when the new turn begins."""
+    """The edges of a barge-in come in the documented order, each with its conversation state."""
     phone, seen = Patter(), []
     for name in EDGES:
         setattr(
@@ -222,6 +224,7 @@ async def test_barge_in_edges_follow_documented_order(call_simulator: CallSimula
 
 
 async def test_the_state_is_kept_without_any_callback(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The conversation state follows the call even if no callback is set."""
     phone = Patter()
     async with call_simulator(backend.agent_of("Yes."), phone=phone) as caller:
         states = [tuple(phone.conversation_state.values())]
@@ -239,6 +242,7 @@ async def test_the_state_is_kept_without_any_callback(call_simulator: CallSimula
 
 
 async def test_the_pipeline_never_says_that_the_agent_listens(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The agent's state is never listening in a call, neither between turns nor while the caller is away."""
     async with call_simulator(backend.agent_of("Yes.", first_message="Hello.", user_away_timeout=2.0)) as caller:
         await caller.hears()
         await caller.speaks("Hello", seconds=0.5)
@@ -252,7 +256,7 @@ async def test_audio_out_precedes_speech_started_for_held_reply(
     call_simulator: CallSimulator,
     backend: Backend,
 ) -> None:
-    """They differ while a caller who may still go on keeps the reply in its playout queue."""
+    """A voice that holds the reply back delays agent_speech_started by over 0.3 s and not audio_out."""
     agent = backend.agent_of(
         "Two rooms.", tts=ScriptedTTS(first_audio=0.0), llm=ScriptedLLM(["Two rooms."], first_token=0.1)
     )

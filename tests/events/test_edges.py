@@ -211,7 +211,10 @@ async def test_raising_edge_callback_is_logged_by_name(
 async def test_blocking_edge_callback_is_reported_with_its_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """On the real clock: no other can show that the loop stood still."""
+    """An edge callback that blocks the event loop for 60 ms is logged with its name and time.
+
+    The test runs on the real clock.
+    """
     from patter_trio.user_code import invoke  # noqa: PLC0415
 
     def writes_to_a_slow_disk(event: object) -> str:
@@ -252,7 +255,7 @@ async def test_early_second_words_fire_eos_but_one_message(call_simulator: CallS
 
 @pytest.mark.pipeline("of the recogniser")
 async def test_late_final_words_amend_message_without_eos(call_simulator: CallSimulator) -> None:
-    """Two finals for one utterance, the second after the commit and before the answer is heard."""
+    """A second final after the commit amends the message and fires no second eos."""
     llm = ScriptedLLM(["Good."], first_token=0.8)
     stt = ScriptedSTT(final_delay=0.4, interim_every=0.3)
     async with call_simulator(agent_of(llm=llm, stt=stt, endpointing_ms=0)) as caller:
@@ -279,6 +282,7 @@ async def test_silent_caller_becomes_away(call_simulator: CallSimulator, backend
 
 
 async def test_keys_are_told_as_they_are_pressed(call_simulator: CallSimulator, backend: Backend) -> None:
+    """on_dtmf gets one event for each key, in the order of pressing."""
     pressed: list[Any] = []
     async with call_simulator(backend.agent_of(), on_dtmf=pressed.append) as caller:
         await caller.presses("1#")

@@ -127,7 +127,7 @@ async def test_payload_keys_match_their_types(call_simulator: CallSimulator, bac
 
 
 async def test_tool_calls_and_measured_turns_are_published(autojump_clock: trio.testing.MockClock) -> None:
-    """An event that is reported is published; nothing else has to know the event bus."""
+    """The bus publishes tool calls and measured turns with the keys of their payload types."""
     seen: dict[str, Any] = {}
 
     async def run(call: OneCall) -> None:
@@ -256,6 +256,7 @@ async def test_call_events_equal_their_callback_payloads(call_simulator: CallSim
 
 
 async def test_dtmf_received_is_what_on_dtmf_is_told(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The bus publishes dtmf_received with the payload of on_dtmf."""
     phone, told = Patter(), []
     seen = collect(phone, T.DTMF_RECEIVED)
     async with call_simulator(backend.agent_of(), phone=phone, on_dtmf=told.append) as caller:
@@ -317,6 +318,7 @@ async def test_turn_spans_eos_to_reply_greeting_is_zero(
 
 
 async def test_a_turn_that_is_talked_over_ends_interrupted(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A turn ends as interrupted 250 ms after the caller begins to talk over it."""
     async with call_simulator(backend.agent_of(LONG, "Yes.", tts=ScriptedTTS(duration=6.0))) as caller:
         await ask(caller)
         await caller.at(4.0)
@@ -348,6 +350,7 @@ async def test_turn_ends_continued_when_caller_goes_on(
 
 
 async def test_a_turn_that_failed_ends_with_its_apology(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A turn that fails ends as completed when its apology has been played."""
     async with call_simulator(backend.agent_of(llm=ScriptedLLM(["x"], fail_after=0))) as caller:
         await ask(caller)
         assert (await caller.hears()).text == SORRY
@@ -356,6 +359,7 @@ async def test_a_turn_that_failed_ends_with_its_apology(call_simulator: CallSimu
 
 
 async def test_a_turn_whose_apology_fails_too_ends_failed(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A turn whose apology fails, too, ends as failed."""
     async with call_simulator(backend.agent_of(tts=ScriptedTTS(fail_after=0.0))) as caller:
         await ask(caller)
         await caller.waits(5.0)
@@ -446,6 +450,7 @@ async def test_handlers_subscribed_outside_serving_work(call_simulator: CallSimu
 
 
 async def test_several_servers_of_a_phone_share_its_bus(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The bus of a phone publishes the calls of all its servers."""
     phone = Patter()
     seen = collect(phone, T.CALL_STARTED)
     async with (
@@ -516,6 +521,7 @@ async def test_handler_after_call_end_warns_and_gets_nothing(
 
 
 async def test_another_phones_call_is_no_scope_here(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A handler subscribed to another phone's bus within a callback gets all calls of that phone."""
     phone, other, seen = Patter(), Patter(), []
     async with call_simulator(
         backend.agent_of(),
@@ -580,7 +586,7 @@ async def test_each_subscriber_gets_its_own_payload_copy(autojump_clock: trio.te
 
 
 async def test_unsubscribe_is_immediate_and_idempotent(autojump_clock: trio.testing.MockClock) -> None:
-    """Unsubscribing stops a handler at once, and a second unsubscribe is no error."""
+    """Unsubscribing stops a handler at once, and a second unsubscribe has no effect."""
     seen: list[Any] = []
     subscriptions: list[Any] = []
 
@@ -622,6 +628,7 @@ async def test_unsubscribe_is_immediate_and_idempotent(autojump_clock: trio.test
     ],
 )
 def test_what_cannot_be_subscribed_is_said_at_once(wrong: Callable[[EventBus], Any], message: str) -> None:
+    """An invalid event type, handler, scope or size raises a ConfigurationError that names it."""
     with pytest.raises(ConfigurationError, match=message):
         wrong(EventBus())
 
@@ -792,7 +799,7 @@ async def test_hanging_handler_still_serves_the_next_call(call_simulator: CallSi
 async def test_frequent_events_cost_nothing_without_subscribers(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """The reporter asks the bus before it renders a fact for it."""
+    """The bus wants no chunk events until a handler is subscribed to them."""
     phone = Patter()
     async with served(phone, agent_of(first_message="Hello there.")) as connect:
         caller = simulated(connect)
@@ -812,7 +819,7 @@ async def test_frequent_events_cost_nothing_without_subscribers(
 async def test_blocking_handler_is_reported_with_its_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """On the real clock: no other can show that the loop stood still."""
+    """A bus handler that blocks the event loop for 60 ms is logged with its name. The test runs on the real clock."""
 
     def writes_to_a_slow_disk(event: dict[str, Any]) -> None:
         time.sleep(0.06)
@@ -853,6 +860,7 @@ async def test_event_during_server_close_is_delivered(
 
 
 async def test_what_the_parts_of_the_bus_are_shows(autojump_clock: trio.testing.MockClock) -> None:
+    """The repr of each part of the bus shows its event, its handler and its counts."""
     shown: list[str] = []
 
     async def run(call: OneCall) -> None:
@@ -1082,6 +1090,7 @@ async def test_ended_call_leaves_no_subscription(call_simulator: CallSimulator, 
 
 
 def test_every_type_has_a_payload_and_a_source() -> None:
+    """Each event type has a payload type and an event of the call that it is published for."""
     assert set(PAYLOADS) == set(T)
     assert set(PUBLISHED.values()) == set(T)
     assert set(PUBLISHED) == set(get_args(PublishedEvent))

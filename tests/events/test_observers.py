@@ -49,6 +49,7 @@ async def test_callbacks_run_in_order_with_event_state(autojump_clock: trio.test
 
 
 async def test_a_payload_is_the_callbacks_own(autojump_clock: trio.testing.MockClock) -> None:
+    """A callback that changes its payload changes no history of the call."""
     history = [{"role": "user", "text": "hi"}]
 
     def spoil(event: dict[str, Any]) -> None:
@@ -90,6 +91,7 @@ async def test_edges_get_two_seconds_after_call_end(
 
 
 async def test_a_slow_end_has_thirty_seconds(autojump_clock: trio.testing.MockClock) -> None:
+    """An on_call_end that takes 25 s runs to its end."""
     through: list[float] = []
 
     async def slow(_: dict[str, Any]) -> None:
@@ -173,6 +175,7 @@ async def test_cancelled_server_gives_on_call_end_five_seconds(
 
 
 async def test_no_callback_costs_nothing_and_is_no_error(autojump_clock: trio.testing.MockClock) -> None:
+    """Events without a callback are dropped at once and without an error."""
     await call_with({}, [("user_speech_started", {}), ("transcript", {})])
     assert trio.current_time() == 1.0
 

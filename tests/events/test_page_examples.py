@@ -23,6 +23,7 @@ async def talked_over(caller: SimulatedCaller) -> None:
 
 
 async def test_the_full_example_with_all_seven_callbacks(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The page's example of seven callbacks prints the lines of two turns, the first one cut after 2650 ms."""
     lines: list[str] = []
     phone = Patter()
 
@@ -84,6 +85,7 @@ async def test_the_full_example_with_all_seven_callbacks(call_simulator: CallSim
 
 
 async def test_the_two_ways_to_detect_a_barge_in(call_simulator: CallSimulator, backend: Backend) -> None:
+    """Both ways on the page detect the barge-in: speech cut after 2650 ms, 190 ms after the voice was noticed."""
     phone, barge_ins, latencies = Patter(), [], []
     last_user_start_ms: list[int] = []
 
@@ -107,6 +109,7 @@ async def test_the_two_ways_to_detect_a_barge_in(call_simulator: CallSimulator, 
 
 @pytest.mark.pipeline("of the recogniser")
 async def test_the_event_bus_example(call_simulator: CallSimulator) -> None:
+    """The page's bus example receives partial transcripts and all chunks of the LLM."""
     phone, partials, chunks = Patter(), [], []
     assert isinstance(phone.events, EventBus)
     phone.events.on(PatterEventType.TRANSCRIPT_PARTIAL, lambda ev: partials.append(f"partial: {ev['text']}"))

@@ -55,6 +55,7 @@ def witness(events: Any) -> list[tuple[str, dict[str, Any]]]:
 # One's own ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", EDGES)
 async def test_each_fire_has_exactly_its_payload(autojump_clock: trio.testing.MockClock, name: str) -> None:
+    """Each fire method calls its callback with the given fields, the turn and the time, and nothing else."""
     events = SpeechEvents()
     seen = witness(events)
     method, required, optional = FIRE[name]
@@ -70,6 +71,7 @@ async def test_each_fire_has_exactly_its_payload(autojump_clock: trio.testing.Mo
 
 @pytest.mark.parametrize("name", EDGES)
 async def test_fire_is_async_and_keyword_only(autojump_clock: trio.testing.MockClock, name: str) -> None:
+    """Each fire method is async and takes only keywords."""
     method = getattr(SpeechEvents(), FIRE[name][0])
     assert inspect.iscoroutinefunction(method)
     kinds = {parameter.kind for parameter in inspect.signature(method).parameters.values()}
@@ -106,6 +108,7 @@ async def test_fired_edges_set_the_state_before_callbacks(
 
 
 async def test_the_state_is_kept_without_any_callback(autojump_clock: trio.testing.MockClock) -> None:
+    """The dispatcher keeps conversation state and turn count even if no callback is set."""
     events = SpeechEvents()
     await events.fire_user_speech_started()
     await events.fire_user_speech_eos(trigger="vad_silence")
@@ -180,6 +183,7 @@ async def test_fired_callback_error_is_logged_and_contained(
 
 
 async def test_stamps_and_offsets_are_of_trios_clock(autojump_clock: trio.testing.MockClock) -> None:
+    """Time stamps and audio offsets follow trio's clock, and an offset that is given takes precedence."""
     events = SpeechEvents()
     seen = witness(events)
     await events.fire_user_speech_started()
@@ -194,6 +198,7 @@ async def test_stamps_and_offsets_are_of_trios_clock(autojump_clock: trio.testin
 
 
 def test_a_misspelled_callback_is_an_error() -> None:
+    """Assigning to a callback that a dispatcher does not have raises an AttributeError."""
     with pytest.raises(AttributeError):
         SpeechEvents().on_llm_tokens = print  # type: ignore[attr-defined]
     with pytest.raises(AttributeError):
@@ -201,11 +206,13 @@ def test_a_misspelled_callback_is_an_error() -> None:
 
 
 def test_under_asyncio_it_says_so_in_one_line() -> None:
+    """A fire method under asyncio raises one line that says what to write for trio."""
     with pytest.raises(ConfigurationError, match=r"^patter_trio runs on trio, not asyncio: .*trio\.run"):
         asyncio.run(SpeechEvents().fire_audio_out(tts_provider="mine"))
 
 
 def test_every_name_of_the_page_is_exported() -> None:
+    """The package exports each name of the page, and the types have the documented values."""
     names = [
         "EventBus",
         "PatterEventType",
@@ -296,7 +303,7 @@ async def test_adapter_fired_first_token_replaces_the_pipelines(
 
 
 async def test_fired_events_keep_their_place_in_order(call_simulator: CallSimulator, backend: Backend) -> None:
-    """One after another, with the state of their moment; a token after the audio would come too late, and is not told."""
+    """Fired events keep their order, and a first token that is fired after the audio is dropped."""
     phone = Patter()
     async with call_simulator(
         backend.agent_of("Yes.", first_message="Hello.", tts=FiringTTS(phone)), phone=phone
@@ -410,6 +417,8 @@ async def test_conversation_state_belongs_to_the_current_call(
 
 
 async def test_fire_in_a_call_waits_for_no_callback(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A fire method in a call does not wait for the callback: a slow or broken one changes no instant."""
+
     async def once(callback: Any) -> list[Any]:
         phone = Patter()
         phone.on_llm_token = callback
@@ -442,6 +451,7 @@ async def test_dispatcher_outside_calls_uses_phone_callbacks(
 
 
 def test_its_callbacks_are_the_phones() -> None:
+    """The callbacks of a phone and those of its dispatcher are the same."""
     phone = Patter()
     for name in EDGES:
         assert getattr(phone.speech_events, f"on_{name}") is None
@@ -479,6 +489,7 @@ async def test_firing_after_call_end_is_harmless(
 
 
 def test_conversation_state_is_read_only() -> None:
+    """Assigning to the conversation state of a phone or a dispatcher raises an AttributeError."""
     for holder in (Patter(), SpeechEvents()):
         with pytest.raises(AttributeError):
             holder.conversation_state = {}  # type: ignore[misc,assignment]
