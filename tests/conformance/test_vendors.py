@@ -34,7 +34,7 @@ SMOKE = {
     "works again",
     "can be cancelled anywhere",
     "401 is an AuthenticationError",
-    "tells of a lost connection",
+    "reports a lost connection",
     "survives garbage",
 }
 """The checks that run by default."""
