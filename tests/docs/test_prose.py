@@ -1,4 +1,7 @@
-"""Rules 1 and 2 for prose in CONTRIBUTING.md: no riddles, and docstrings whose first line is one plain clause."""
+"""Rules 1 and 2 for prose in CONTRIBUTING.md: no riddles, and docstrings whose first line is one plain clause.
+
+Also the rule for tests: a name of at most eight words, and a docstring.
+"""
 
 import ast
 import io
@@ -13,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "patter_trio"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 FILES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").glob("[a-e]*/**/test_*.py"))
+MAX_WORDS_OF_NAME = 8
 
 RIDDLES = re.compile(
     r"""
@@ -133,6 +138,15 @@ def findings(file: Path) -> list[str]:
     return [riddle for text in prose(source) for riddle in riddles(text)] + list(first_lines(source))
 
 
+def unclear_tests(source: str) -> Iterator[str]:
+    """Yield the tests of a module that have no docstring, or a name that is too long."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            words = node.name.removeprefix("test_").split("_")
+            if not ast.get_docstring(node) or len(words) > MAX_WORDS_OF_NAME:
+                yield node.name
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_page_has_no_riddles(page: Path) -> None:
     """No page of the documentation has a phrase that rule 1 refuses."""
@@ -143,6 +157,28 @@ def test_page_has_no_riddles(page: Path) -> None:
 def test_module_keeps_the_prose_rules(file: Path) -> None:
     """Docstrings, comments, errors and log lines keep rules 1 and 2."""
     assert not findings(file)
+
+
+@pytest.mark.parametrize("file", TESTS, ids=lambda file: file.relative_to(ROOT / "tests").as_posix())
+def test_each_test_has_docstring_and_short_name(file: Path) -> None:
+    """Each test has a docstring and a name of at most eight words."""
+    assert not list(unclear_tests(file.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    ("source", "unclear"),
+    [
+        ('def test_a():\n    """The agent greets the caller."""', False),
+        ('class TestA:\n    async def test_a(self):\n        """The agent greets the caller."""', False),
+        ("def test_a():\n    assert True", True),
+        ("class TestA:\n    async def test_a(self):\n        assert True", True),
+        ('def test_a_b_c_d_e_f_g_h_i():\n    """The agent greets the caller."""', True),
+        ("def helper():\n    assert True", False),
+    ],
+)
+def test_unclear_test_is_found(source: str, unclear: bool) -> None:
+    """The check finds a test without a docstring and a test whose name has nine words, also within a class."""
+    assert bool(list(unclear_tests(source))) is unclear
 
 
 @pytest.mark.parametrize(
