@@ -1,7 +1,8 @@
-"""Every fault of the catalogue, in the phases of a call and at the awaits of its stream, beside a call that is well.
+"""Every fault of the catalogue, in the phases of a call and at the awaits of its stream, beside a healthy call.
 
-All phases are tried with ``PATTER_HOSTILE=full``, and one await in twenty for each fault; with ``PATTER_HOSTILE=every``, which takes
-hours, every await for each fault; otherwise one phase for each fault, other ones for each, and with ``--deep`` two phases and two awaits.
+By default each fault is tried in one phase, a different one for each, and with ``--deep`` in two phases and at two
+awaits. ``PATTER_HOSTILE=full`` tries all phases and one await in twenty; ``PATTER_HOSTILE=every`` tries every await,
+which takes hours.
 """
 
 import functools
@@ -41,7 +42,7 @@ def phases_of(fault: Fault, *, deep: bool) -> list[str]:
 
 @functools.cache
 def undisturbed() -> tuple[list[Any], int]:
-    """The events of a call that is alone in the world, and how often its stream was read or written."""
+    """Return the events of an undisturbed call, and the number of reads and writes of its stream."""
     line, _ = in_virtual_time(day)
     assert line.findings() == []
     assert line.caller.transcript == [
@@ -57,7 +58,7 @@ def undisturbed() -> tuple[list[Any], int]:
 
 
 def said_of(line: Line, caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
-    """What the log has of a call, from a level on."""
+    """Return the log lines about a call at or above a level."""
     about = f"call {line.call_id}: "
     lines = [
         (record.levelno, record.getMessage()) for record in caplog.records if record.name.startswith("patter_trio")
@@ -116,12 +117,12 @@ def note(text: str) -> Iterator[None]:
 
 
 def ignored(text: str, fault: Fault) -> bool:
-    """The first of many bad messages has a line of its own, beside the one that says why the call ended."""
+    """Return True for the line about the first invalid message, which comes before the reason of the call's end."""
     return bool(fault.outcome) and text.startswith("ignoring an invalid message from the carrier")
 
 
 def awaits_of(fault: Fault) -> list[int]:
-    """The numbers of reads and writes that a fault strikes at."""
+    """Return the numbers of the reads and writes at which a fault strikes."""
     return list(range(1 + CASES.index(fault) * 7 % STRIDE, undisturbed()[1] + 1, STRIDE))
 
 
@@ -145,7 +146,7 @@ def test_faults_at_every_read_and_write_are_contained(group: str, part: int, cap
 
 
 def assert_came_to_nothing_or_ended_well(line: Line, caplog: pytest.LogCaptureFixture) -> None:
-    """What breaks before the media begins leaves no call, or one that ends in order."""
+    """Assert that a fault before the media begins leaves no call, or a call that ends in order."""
     if line.seen():
         assert_ended_well(line, line.caller.outcome, caplog)
     else:
@@ -154,6 +155,7 @@ def assert_came_to_nothing_or_ended_well(line: Line, caplog: pytest.LogCaptureFi
 
 
 def test_each_phase_and_each_fault_has_its_turn() -> None:
+    """The default run tries every phase of a call with at least one fault."""
     tried = {phase for fault in CASES for phase in phases_of(fault, deep=False)}
     assert tried == set(PHASES)
     assert HEALTHY

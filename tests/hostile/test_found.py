@@ -1,4 +1,4 @@
-"""Each is a fault that was found by the catalogue, by the fuzzer or by looking for it, and mended."""
+"""Faults that the catalogue, the fuzzer or a review has found, each with its regression test."""
 
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -180,7 +180,7 @@ async def test_goodbye_is_heard_whole_despite_early_marks(call_simulator: CallSi
 
 
 class _Counting(VoiceActivity, VoiceActivitySession):
-    """Notes how much audio it is fed at once."""
+    """A VAD that records how much audio each feed contains."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []

@@ -1,4 +1,4 @@
-"""Connections that never become a call: whatever they do, and whenever they stop, they are over in time, alone."""
+"""Connections that never become a call: each ends in time and disturbs no call."""
 
 import functools
 import logging
