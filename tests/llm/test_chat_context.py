@@ -1,4 +1,4 @@
-"""A conversation that a program builds itself."""
+"""ChatContext: a conversation that an application builds itself."""
 
 import json
 from typing import Any
@@ -19,6 +19,7 @@ def built() -> ChatContext:
 
 
 def test_the_form_of_openai() -> None:
+    """to_openai() returns the messages in order, and a tool result with the id of its call."""
     assert built().to_openai() == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "When?"},
@@ -30,6 +31,7 @@ def test_the_form_of_openai() -> None:
 
 
 def test_the_form_of_anthropic_alternates() -> None:
+    """to_anthropic() joins the system messages, and adjacent user messages into one, so that the roles alternate."""
     assert built().to_anthropic() == {
         "system": "Be brief.\n\nSpeak French.",
         "messages": [
@@ -51,6 +53,7 @@ def test_the_form_of_anthropic_alternates() -> None:
     ],
 )
 def test_shortening_keeps_the_prompt_and_the_newest(most: int, kept: list[str]) -> None:
+    """truncate() keeps the prompt and the newest messages, and drops a tool result without its call."""
     context = built()
     context.truncate(most)
     assert [message.content for message in context.get_messages()] == kept
@@ -58,6 +61,7 @@ def test_shortening_keeps_the_prompt_and_the_newest(most: int, kept: list[str]) 
 
 
 def test_json_there_and_back() -> None:
+    """A context comes back from JSON unchanged, and only tool results have a tool_call_id there."""
     context = built()
     again = ChatContext.from_json(json.loads(json.dumps(context.to_json())))
     assert again.get_messages() == context.get_messages()
@@ -68,11 +72,13 @@ def test_json_there_and_back() -> None:
     "data", [None, {}, {"messages": "x"}, {"messages": [{"role": "judge", "content": "x"}]}, {"messages": [7]}]
 )
 def test_what_is_no_context_is_refused(data: Any) -> None:
+    """from_json() raises ConfigurationError for data that does not describe a context."""
     with pytest.raises(ConfigurationError):
         ChatContext.from_json(data)
 
 
 def test_a_copy_is_its_own() -> None:
+    """A message added to a copy leaves the original unchanged, and get_last_n(2) returns the two newest messages."""
     context = built()
     other = context.copy()
     other.add_user("More.")

@@ -37,6 +37,7 @@ async def answer_of(
 
 # What is asked, and what comes back -----------------------------------------------------------------------------------
 async def test_text_comes_as_it_is_generated(autojump_clock: trio.testing.MockClock) -> None:
+    """The LLM yields each word at the instant at which the server sends it: 0.5, 0.75 and 1.0 s."""
     reply = ChatReply("One two three", first_token=0.5, duration=0.75)
     async with serve_openai([reply]) as server, shared_client(), llm_of(server).stream(ASKED) as items:
         got = [(item, trio.current_time()) async for item in items]
@@ -44,6 +45,7 @@ async def test_text_comes_as_it_is_generated(autojump_clock: trio.testing.MockCl
 
 
 async def test_the_request_is_what_was_asked_for(autojump_clock: trio.testing.MockClock) -> None:
+    """The request carries the key, the messages, the tools and every option of OpenAILLM."""
     async with serve_openai([ChatReply("Yes.")]) as server:
         llm = llm_of(server, api_key="k", temperature=0.5, top_p=1, max_tokens=90, extra={"keep_alive": "1h"})
         await answer_of(llm, tools=[HOURS])
@@ -108,6 +110,7 @@ async def test_usage_separates_cached_tokens(autojump_clock: trio.testing.MockCl
 
 
 async def test_thoughts_are_not_said_and_a_refusal_is(autojump_clock: trio.testing.MockClock) -> None:
+    """The LLM skips the model's reasoning and yields the text of a refusal."""
     more = [{"reasoning_content": "Hmm."}, {"reasoning": "Hm."}, {"refusal": "I cannot do that."}]
     async with serve_openai([ChatReply(more=more)]) as server:
         assert await answer_of(llm_of(server)) == ["I cannot do that."]
@@ -143,7 +146,7 @@ async def test_cut_answer_ends_on_the_server_at_once(autojump_clock: trio.testin
 async def test_closed_connection_is_replaced_on_request(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """The request that found it closed is asked again, once."""
+    """If the server closes the connection without an answer, the LLM asks once more; a second close is an error."""
     closed: list[int] = []
 
     async def rude(stream: trio.SocketStream) -> None:
@@ -218,6 +221,7 @@ async def test_openai_failure_raises_a_specific_error(
 
 
 async def test_servers_that_leave_something_out_are_understood(autojump_clock: trio.testing.MockClock) -> None:
+    """The LLM understands a stream without role, usage, [DONE] and final line break."""
     raw = b'data: {"choices": [{"delta": {"content": "Yes."}}]}\n\ndata: {"choices": [{"finish_reason": "stop"}]}'
     async with serve_openai([ChatReply(raw=raw)]) as server:
         assert await answer_of(llm_of(server)) == ["Yes."]

@@ -1,4 +1,4 @@
-"""What we send and understand, judged by the vendor's own package: its types, and its client against our server."""
+"""The vendor's own package as the judge of our requests, of our decoder and of our fake server."""
 
 import json
 import sys
@@ -71,6 +71,7 @@ def body_of(messages: list[Message] = MESSAGES) -> dict[str, Any]:
 
 
 def test_what_we_send_is_what_the_vendor_knows() -> None:
+    """The vendor's types accept the request of OpenAILLM and know each of its keys."""
     assert not refused(body_of())
 
 
@@ -88,11 +89,12 @@ def test_what_we_send_is_what_the_vendor_knows() -> None:
     ],
 )
 def test_a_mistake_would_have_been_noticed(spoilt: dict[str, Any]) -> None:
+    """The oracle refuses a request with a misspelt key, a wrong value or a missing field."""
     assert refused({**body_of(), **spoilt})
 
 
 async def chunks_of(reply: ChatReply) -> list[dict[str, Any]]:
-    """What our server sends."""
+    """Return the chunks that our fake server sends."""
     ours, theirs = trio.testing.memory_stream_pair()
     async with serve_openai([reply]) as server, trio.open_nursery() as nursery:
         nursery.start_soon(server.handle, theirs)
@@ -150,7 +152,7 @@ USAGE = {
     ],
 )  # fmt: skip
 def test_whatever_the_vendors_models_can_say_is_understood(chunk: dict[str, Any], text: str) -> None:
-    """With all keys that they have, as they write them themselves: absent ones as null."""
+    """The decoder understands each kind of chunk as the vendor's models write it, with null for absent keys."""
     model = TypeAdapter(ChatCompletionChunk).validate_python(chunk)
     assert complaints(ChatCompletionChunk, chunk) == []
     decoder = ChatDecoder()
@@ -161,7 +163,7 @@ def test_whatever_the_vendors_models_can_say_is_understood(chunk: dict[str, Any]
 
 @pytest.mark.deep
 def test_every_reason_of_an_end_is_known() -> None:
-    """A new one would be the signal that the wire has changed."""
+    """The vendor knows exactly five finish reasons; a sixth shows that the protocol has changed."""
     reasons = TypeAdapter(ChatCompletionChunk).json_schema()["$defs"]["Choice"]["properties"]["finish_reason"]
     [values] = [kind["enum"] for kind in reasons["anyOf"] if "enum" in kind]
     assert sorted(values) == ["content_filter", "function_call", "length", "stop", "tool_calls"]
@@ -200,6 +202,7 @@ async def test_vendor_client_matches_ours_on_the_fake_server() -> None:
 
 @pytest.mark.deep
 async def test_the_vendors_client_fails_where_ours_does() -> None:
+    """An error in the middle of an answer fails both the vendor's client and OpenAILLM, with the server's message."""
     async with serve_openai([ChatReply("One two", error="overloaded")]) as server:
         process = await trio.run_process(
             [sys.executable, "-c", CLIENT, server.base_url, json.dumps(body_of())], capture_stderr=True, check=False
