@@ -1,4 +1,4 @@
-"""The meter alone: a list of instants and events in, turns out."""
+"""The meter alone: instants and events go in, turns come out."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -97,6 +97,7 @@ def answered(number: int, turn: int, at: float, source: AnswerKind = "llm") -> l
 
 
 def test_a_turn_is_differences_of_instants() -> None:
+    """A turn's latencies are differences of instants: 500 ms endpointing, 200 ms LLM and 300 ms TTS make 1000 ms."""
     meter = meter_of()
     (turn,) = feed(meter, [*spoken(11.0, 12.0, 12.5), said(12.5, "user", "Hello"), *answered(1, 1, 12.5)])
     assert turn == TurnMetrics(
@@ -123,6 +124,7 @@ def test_a_turn_is_differences_of_instants() -> None:
 
 
 def test_latencies_have_one_decimal_of_a_millisecond() -> None:
+    """The meter rounds a latency of 512.215 ms to 512.2 ms."""
     meter = meter_of()
     (turn,) = feed(meter, [*spoken(11.0, 12.000125, 12.51234), said(12.6, "user", "Hello"), *answered(1, 1, 12.51234)])
     assert turn.latency.endpoint_ms == 512.2
@@ -130,7 +132,7 @@ def test_latencies_have_one_decimal_of_a_millisecond() -> None:
 
 
 def test_vetoed_turn_has_no_metrics() -> None:
-    """No on_transcript(user) was told of it."""
+    """An utterance without a transcript(user) event has no metrics, with or without a reply."""
     meter = meter_of()
     vetoed = spoken(11.0, 12.0, 12.5)
     silent = [*spoken(13.0, 14.0, 14.5), *answered(1, 2, 14.5)[:1], answered(1, 2, 14.5)[-1]]
@@ -140,7 +142,7 @@ def test_vetoed_turn_has_no_metrics() -> None:
 
 
 def test_retracted_and_repeated_answer_is_one_turn() -> None:
-    """The caller only cleared their throat: the same turn is answered anew, without another eos."""
+    """A retracted answer and its repetition are one turn, timed to the second answer, with the characters of both."""
     meter = meter_of()
     retracted = [*answered(1, 1, 12.5)[:6], (13.2, ReplyEnded(1, 1, "retracted"))]
     (turn,) = feed(meter, [*spoken(11.0, 12.0, 12.5), said(12.5, "user", "Hello"), *retracted, *answered(2, 1, 14.0)])
@@ -159,7 +161,7 @@ def test_failed_turn_without_apology_ends_with_next() -> None:
 
 
 def test_adapter_fired_events_are_measured_as_given() -> None:
-    """Rounded to milliseconds, or not told at all; their turns are not those of the replies' events."""
+    """The meter takes an adapter's edges as given, rounded to ms, and counts turns itself."""
     fired: list[Told] = [
         (11.0, UserSpeechStarted(audio_offset_ms=900)),
         (12.4, UserSpeechEnded(speech_duration_ms=1100)),
@@ -175,7 +177,7 @@ def test_adapter_fired_events_are_measured_as_given() -> None:
 
 
 def test_say_in_open_turn_is_not_its_answer() -> None:
-    """The answer was taken back, the application says something meanwhile, and then the caller is answered."""
+    """A say() between a retracted answer and its successor neither answers the turn nor adds to its characters."""
     meter = meter_of()
     retracted = [answered(1, 1, 12.5)[0], (12.9, ReplyEnded(1, 1, "retracted"))]
     remark = answered(2, 1, 13.0, "text")
@@ -204,6 +206,7 @@ def test_call_without_audio_lasts_from_stream_opening() -> None:
 
 
 def test_what_nobody_measures_is_ignored() -> None:
+    """The meter ignores DTMF digits, TTS chunks and LLM chunks of a reply that never began."""
     meter = meter_of()
     assert feed(meter, [(11.0, DigitReceived("1")), (11.0, TtsChunk(1, 1, b""))]) == []
     assert not meter.wants(TtsChunk)

@@ -1,4 +1,4 @@
-"""What is measured of a call: every latency to the tenth of a millisecond, in virtual time; which turns count; on_metrics."""
+"""The metrics of a call: every latency to a tenth of a millisecond, in virtual time; which turns count; on_metrics."""
 
 import logging
 import math
@@ -47,7 +47,7 @@ def metrics_of(caller: SimulatedCaller) -> CallMetrics:
 
 
 def order(caller: SimulatedCaller, since: float = 0.0) -> list[str]:
-    """The events of both sides' turns, in the order in which they were told."""
+    """Return the names of the turns' events, of both sides, in the order of their delivery."""
     wanted = ("user_speech_eos", "transcript", "agent_speech_ended", "metrics")
     return [
         f"{name} {payload['role']}" if name == "transcript" else name
@@ -58,7 +58,7 @@ def order(caller: SimulatedCaller, since: float = 0.0) -> list[str]:
 
 # The latencies --------------------------------------------------------------------------------------------------------
 async def test_every_latency_of_a_turn_is_exact(call_simulator: CallSimulator, backend: Backend) -> None:
-    """S0 1.0, S1 2.0, W 2.2, E 2.5, T 2.6, L 2.9, A = P 3.1 (one sentence, whole when the text is), Z when all is made."""
+    """A turn of one sentence has exact latencies: 500 ms endpointing, 100 ms LLM and 500 ms TTS make 1100 ms."""
     agent = backend.agent_of("One moment please.", tts=ScriptedTTS(speed=10.0))
     async with call_simulator(agent) as caller:
         await caller.at(1.0)
@@ -88,6 +88,7 @@ async def test_every_latency_of_a_turn_is_exact(call_simulator: CallSimulator, b
 
 
 async def test_the_stages_add_up_to_the_response(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The agent_response_ms of a turn is the sum of its endpointing (300 ms), LLM (250 ms) and TTS latencies."""
     llm = ScriptedLLM(["We open at nine. We close at five."], first_token=0.25, duration=0.7)
     agent = backend.agent_of(
         llm=llm, tts=ScriptedTTS(first_audio=0.15), vad=ScriptedVAD(end_delay=0.2), endpointing_ms=300
@@ -106,6 +107,7 @@ async def test_the_stages_add_up_to_the_response(call_simulator: CallSimulator, 
 
 
 async def test_the_latencies_are_those_of_the_edges(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The latencies of a turn equal the differences between the instants of the events that the call reports."""
     async with call_simulator(backend.agent_of("One moment please.")) as caller:
         await caller.at(1.0)
         await caller.speaks("Is a table free?", seconds=1.0)
@@ -119,7 +121,7 @@ async def test_the_latencies_are_those_of_the_edges(call_simulator: CallSimulato
 
 @pytest.mark.pipeline("of the recogniser")
 async def test_words_before_end_of_voice_cost_no_latency(call_simulator: CallSimulator) -> None:
-    """The recogniser hears the end of the words at once, the detector that of the voice later."""
+    """The STT latency is 0 ms if the final words come before the VAD notices the end of the voice."""
     agent = agent_of("Yes.", stt=ScriptedSTT(final_delay=0.0))
     async with call_simulator(agent) as caller:
         await caller.speaks("Hello there", seconds=1.0)
@@ -158,7 +160,7 @@ async def test_barge_in_latency_counts_from_voice_onset(call_simulator: CallSimu
 
 @pytest.mark.pipeline("words are counted by their recogniser")
 async def test_word_barge_in_latency_counts_from_voice_onset(call_simulator: CallSimulator) -> None:
-    """The words come 200 ms after the voice has ended, and cut the reply only then."""
+    """Words that cut the reply 200 ms after a voice of 1 s give a barge-in latency of 1200 ms."""
     agent = agent_of("Our opening hours are long.", tts=ScriptedTTS(duration=8.0), barge_in_min_words=2)
     async with call_simulator(agent) as caller:
         await caller.speaks("Your hours?", seconds=1.0)
@@ -169,6 +171,7 @@ async def test_word_barge_in_latency_counts_from_voice_onset(call_simulator: Cal
 
 
 async def test_a_caller_who_leaves_barges_in_on_nobody(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A caller who hangs up 100 ms after the voice begins interrupts the turn without a barge-in latency."""
     async with call_simulator(backend.agent_of("Our opening hours are long.", tts=ScriptedTTS(duration=6.0))) as caller:
         await caller.speaks("Your hours?", seconds=1.0)
         await caller.at(4.0)
@@ -203,6 +206,7 @@ async def test_on_message_latency_is_measured_like_llm(call_simulator: CallSimul
 
 # Which turns there are ------------------------------------------------------------------------------------------------
 async def test_on_metrics_comes_last_in_a_turn(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The callback on_metrics follows all other events of its turn and precedes on_call_end."""
     called: list[str] = []
     phone = Patter()
     phone.on_user_speech_eos = lambda event: called.append("eos")
@@ -235,6 +239,7 @@ async def test_on_metrics_has_exact_keys_and_counts_turns(call_simulator: CallSi
 
 
 async def test_metrics_collected_is_what_on_metrics_is_told(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The event metrics_collected has the same payloads and instants as on_metrics."""
     told: list[Any] = []
     async with call_simulator(backend.agent_of("Yes.", first_message="Hello."), on_metrics=told.append) as caller:
         await caller.hears()
@@ -264,7 +269,7 @@ async def test_words_after_commit_merge_into_one_turn(call_simulator: CallSimula
 
 @pytest.mark.pipeline("of the recogniser")
 async def test_late_amending_words_belong_to_the_turn(call_simulator: CallSimulator) -> None:
-    """A recogniser that tells a word twice, 50 ms apart, and a first answer that is thrown away when it has begun."""
+    """Words that amend the turn 50 ms later retract the first answer, and the latency is that of the second."""
     llm = ScriptedLLM(["Good."], first_token=0.02, duration=0.0)
     agent = agent_of(llm=llm, stt=ScriptedSTT(duplicates=1), vad=ScriptedVAD(end_delay=0.1), endpointing_ms=0)
     async with call_simulator(agent) as caller:
@@ -280,6 +285,7 @@ async def test_late_amending_words_belong_to_the_turn(call_simulator: CallSimula
 
 
 async def test_a_turn_without_sound_has_what_there_was(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A turn whose TTS yields no audio has endpointing (500 ms) and LLM (100 ms) latencies, and no TTS latency."""
     async with call_simulator(backend.agent_of("Yes.", tts=ScriptedTTS(mute=True))) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.at(3.0)
@@ -292,6 +298,7 @@ async def test_a_turn_without_sound_has_what_there_was(call_simulator: CallSimul
 
 @pytest.mark.pipeline("on_message answers")
 async def test_a_turn_in_which_the_application_keeps_silent(call_simulator: CallSimulator) -> None:
+    """A turn that on_message answers with None has no latencies of an answer."""
     async with call_simulator(agent_of(llm=None), on_message=lambda event: None) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.at(3.0)
@@ -312,6 +319,7 @@ async def test_failed_turn_ends_after_its_apology(call_simulator: CallSimulator,
 
 
 async def test_a_turn_whose_apology_fails_too_is_over(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A turn whose apology fails, too, ends as failed without text, and the next turn is turn 2."""
     async with call_simulator(backend.agent_of("Yes.", tts=ScriptedTTS(fail_after=0))) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.at(3.0)
@@ -334,6 +342,7 @@ async def test_say_after_answer_is_billed_without_a_turn(call_simulator: CallSim
 
 
 async def test_an_answer_that_say_cuts_is_interrupted(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A say() that cuts the answer marks the turn as interrupted, without a barge-in latency."""
     phone = Patter()
     async with call_simulator(backend.agent_of("A long answer.", tts=ScriptedTTS(duration=5.0)), phone=phone) as caller:
         await caller.speaks("Hello", seconds=0.5)
@@ -398,6 +407,7 @@ def twilio_phone() -> Patter:
 
 @pytest.mark.pipeline("what three providers cost")
 async def test_costs_are_estimated_where_nobody_reports_them(call_simulator: CallSimulator) -> None:
+    """Without usage reports, the cost is estimated from seconds, characters, tokens and begun minutes."""
     told: list[Any] = []
     async with call_simulator(agent_of(**PARTS), phone=twilio_phone(), on_metrics=told.append) as caller:
         await caller.speaks("What is it now?", seconds=1.0)  # 15 characters: 100 with the prompt, 25 tokens
@@ -445,6 +455,7 @@ async def test_vetoed_llm_request_costs_nothing(call_simulator: CallSimulator) -
 async def test_a_providers_own_reported_usage_beats_the_estimate(
     call_simulator: CallSimulator, backend: Backend
 ) -> None:
+    """The usage that an LLM reports replaces the estimate, and its cached tokens count as savings."""
     usage = Usage(stage="llm", input_tokens=10, output_tokens=3, cache_read_tokens=1000)
     llm = ScriptedLLM(["Four words, sixteen."], model="mind", usage=usage)
     async with call_simulator(backend.agent_of(**PARTS | {"llm": llm}), phone=twilio_phone()) as caller:
@@ -459,7 +470,7 @@ async def test_a_providers_own_reported_usage_beats_the_estimate(
 
 
 async def test_usage_of_cut_or_discarded_answer_counts(call_simulator: CallSimulator, backend: Backend) -> None:
-    """The model bills what it generated, whether or not anybody heard it."""
+    """The usage of an answer that the caller never hears counts: two requests at 0.5 cost 1.0."""
     usage = Usage(stage="llm", cost=0.5)
     llm = ScriptedLLM(["Two rooms, certainly."], first_token=0.8, usage=usage)
     async with call_simulator(backend.agent_of(llm=llm)) as caller:
@@ -473,7 +484,7 @@ async def test_usage_of_cut_or_discarded_answer_counts(call_simulator: CallSimul
 
 @attrs.frozen
 class ReportingTTS(ScriptedTTS):
-    """Reports each reply, as a vendor's socket does when it has spoken it."""
+    """A TTS that reports the usage of each reply at its end."""
 
     @asynccontextmanager
     async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
@@ -494,7 +505,7 @@ class _ReportingSynthesis(TextToSpeechSession):
 
 @attrs.frozen
 class ReportingSTT(ScriptedSTT):
-    """Reports once, when its session is closed."""
+    """An STT that reports its usage once, when its session closes."""
 
     @asynccontextmanager
     async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
@@ -507,6 +518,7 @@ class ReportingSTT(ScriptedSTT):
 
 @pytest.mark.pipeline("what three providers cost")
 async def test_recogniser_and_synthesiser_report_their_usage_too(call_simulator: CallSimulator) -> None:
+    """The usage that STT and TTS report replaces their estimates: 30 s cost 0.3, and 1000 characters cost 3.0."""
     parts = PARTS | {"stt": ReportingSTT(model="ear"), "tts": ReportingTTS(model="mouth")}
     phone = twilio_phone()
     phone.pricing["scripted"]["models"]["other"] = {"unit": "1k_chars", "price": 3.0}
@@ -519,6 +531,7 @@ async def test_recogniser_and_synthesiser_report_their_usage_too(call_simulator:
 
 
 async def test_outside_a_call_a_report_goes_nowhere(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A usage report from a task outside of a call adds nothing to the cost of any call."""
     report_usage(Usage(stage="llm", cost=1.0))
     async with call_simulator(backend.agent_of("Yes.")) as caller:
         report_usage(Usage(stage="llm", cost=1.0))
@@ -528,6 +541,7 @@ async def test_outside_a_call_a_report_goes_nowhere(call_simulator: CallSimulato
 
 
 async def test_two_calls_at_once_have_their_own_metrics(call_simulator: CallSimulator, backend: Backend) -> None:
+    """Two concurrent calls have separate metrics: one turn for 1.0, and three turns for 3.0."""
     usage = Usage(stage="llm", cost=1.0)
     agent = backend.agent_of(llm=ScriptedLLM(["Yes."], usage=usage))
     phone = Patter()
@@ -548,6 +562,7 @@ async def test_two_calls_at_once_have_their_own_metrics(call_simulator: CallSimu
 
 
 async def test_the_call_says_who_took_part_in_it(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The metrics of a call name its id, its carrier, its mode, its providers and their models."""
     async with call_simulator(backend.agent_of(**PARTS), phone=twilio_phone()) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
@@ -629,7 +644,7 @@ async def test_misbehaving_on_metrics_disturbs_nothing(
 
 
 async def test_on_metrics_is_never_dropped(call_simulator: CallSimulator, backend: Backend) -> None:
-    """It is of the kept class: one that is slow is told of every turn, after the call."""
+    """A slow on_metrics receives all three turns, the last ones after the call."""
     called: list[int] = []
 
     async def slow(event: dict[str, Any]) -> None:
@@ -641,7 +656,7 @@ async def test_on_metrics_is_never_dropped(call_simulator: CallSimulator, backen
 
 
 async def test_blocking_on_metrics_is_reported(caplog: pytest.LogCaptureFixture) -> None:
-    """On the real clock: no other can show that the loop stood still."""
+    """An on_metrics that blocks the event loop for 60 ms of real time is named in one log line."""
     turn = TurnMetrics(turn_index=1, user_text="Hello", agent_text="Yes.")
 
     def writes_to_a_slow_disk(event: dict[str, Any]) -> None:
@@ -657,6 +672,7 @@ async def test_blocking_on_metrics_is_reported(caplog: pytest.LogCaptureFixture)
 
 
 async def test_on_metrics_must_be_a_function(call_simulator: CallSimulator, backend: Backend) -> None:
+    """An on_metrics that is not a function raises ConfigurationError with its type and value."""
     with pytest.raises(ConfigurationError, match="on_metrics must be a function, got int: 3"):
         async with call_simulator(backend.agent_of(), on_metrics=3):
             pass
@@ -687,7 +703,7 @@ async def test_meter_failure_is_logged_once_and_contained(
 
 
 def test_metrics_of_long_call_take_bounded_time() -> None:
-    """The bill keeps sums: what it takes to say what a call has cost does not grow with the call."""
+    """The bill of a call with 10,000 usage reports keeps one sum, so that its total takes constant time."""
     bill = Bill(None, "local", "inbound")
     for number in range(10_000):
         bill.count(number, "asked", 100)

@@ -1,4 +1,4 @@
-"""The records, and the statistics over many turns."""
+"""The metric records, and the statistics over many turns."""
 
 import dataclasses
 from typing import Any
@@ -24,15 +24,18 @@ def turn(index: int, *, interrupted: bool = False, **latencies_ms: float) -> Tur
     [([5.0], 0.95, 5.0), ([1.0, 2.0], 0.5, 1.5), ([1.0, 2.0, 3.0, 4.0], 0.95, 3.85), ([1.0, 2.0], 1.0, 2.0)],
 )
 def test_percentiles_are_hyndman_and_fans_type_7(values: list[float], share: float, expected: float) -> None:
+    """percentile() interpolates linearly between the values, as type 7 of Hyndman and Fan does."""
     assert percentile(values, share) == pytest.approx(expected)
 
 
 def test_of_no_values_there_is_no_percentile() -> None:
+    """percentile() of an empty list raises ValueError."""
     with pytest.raises(ValueError, match="at least one value"):
         percentile([], 0.5)
 
 
 def test_interrupted_turns_and_absent_values_are_left_out() -> None:
+    """Averages and percentiles leave out interrupted turns, and turns that lack the value."""
     turns = [
         turn(0, tts_ms=300.0),
         turn(1, total_ms=1000.0, tts_ms=100.0),
@@ -77,6 +80,7 @@ def test_metric_records_are_frozen_and_convert_to_dicts(record: Any) -> None:
 
 
 def test_the_fields_are_those_that_programs_read() -> None:
+    """The metric records have the field names that applications read."""
     assert set(LATENCIES) == {
         "stt_ms", "endpoint_ms", "llm_ms", "llm_ttft_ms", "llm_total_ms", "tts_ms", "tts_total_ms", "bargein_ms",
         "total_ms", "agent_response_ms", "user_speech_duration_ms",
