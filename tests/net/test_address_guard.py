@@ -1,4 +1,4 @@
-"""Where requests to others' URLs go: to what was looked up and found good, and nowhere else."""
+"""Guarded requests to others' URLs: they go to the address that the guard looked up and accepted, and nowhere else."""
 
 import gc
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def fetch(client: Client, url: str) -> Any:
 
 @attrs.define
 class Names(trio.abc.HostnameResolver):
-    """A name service that gives one answer after another, the last one for ever, and counts the questions."""
+    """A name service that gives one answer after another, repeats the last one, and records the questions."""
 
     answers: list[list[str]]
     asked: list[str] = attrs.field(factory=list)
@@ -117,7 +117,7 @@ async def test_allowed_host_is_reachable_by_that_name_only(
 
 
 async def test_each_connection_looks_the_name_up_once(autojump_clock: trio.testing.MockClock) -> None:
-    """A second lookup is what DNS rebinding lives on."""
+    """Two requests share one connection and one lookup, so that DNS rebinding has no second lookup to forge."""
     service = names(["127.0.0.1"], [METADATA])
     async with serving(hello) as web, shared_client(Guard(["crm.test"])) as client:
         url = f"http://crm.test:{web.url.rpartition(':')[2]}/"
@@ -139,7 +139,7 @@ async def test_guards_do_not_share_connections(autojump_clock: trio.testing.Mock
 async def test_a_proxy_of_the_environment_is_not_used(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would look the name up itself."""
+    """A guarded request ignores the proxy of the environment, which would look the name up itself."""
     async with serving(hello) as proxy, serving(hello) as web:
         for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
             monkeypatch.setenv(variable, proxy.url)
@@ -187,7 +187,7 @@ async def test_cancelled_guarded_request_leaves_nothing_behind(
 
 # Which address is taken, on a network of the test's own ---------------------------------------------------------------
 class Line(httpcore.AsyncMockStream):
-    """A connection that notes that it was closed."""
+    """A connection that records its own closing."""
 
     def __init__(self, address: str) -> None:
         super().__init__([])
@@ -201,7 +201,7 @@ class Line(httpcore.AsyncMockStream):
 
 @attrs.define(slots=False)
 class Internet(Network):
-    """Addresses, each of which answers after so many seconds; a negative number: refuses after them."""
+    """Addresses, each with the seconds until it answers; at a negative number it refuses after as many seconds."""
 
     answers: dict[str, float]
     tried: list[tuple[float, str]] = attrs.field(factory=list)
@@ -265,6 +265,7 @@ async def test_all_addresses_failing_raises_the_first_refusal(autojump_clock: tr
 
 
 async def test_lookup_and_connection_have_one_deadline_together(autojump_clock: trio.testing.MockClock) -> None:
+    """The lookup and the connection together have one deadline: five seconds raise ConnectTimeout."""
     names([PUBLIC])
     with pytest.raises(httpcore.ConnectTimeout):
         await connected(Internet({PUBLIC: 60.0}), timeout=5.0)
@@ -314,7 +315,7 @@ async def test_virtual_clock_waits_for_name_lookup(autojump_clock: trio.testing.
 
 @attrs.define(slots=False)
 class Gate(Internet):
-    """Addresses that answer when the gate is opened; those in ``answers`` never do."""
+    """Addresses that answer when the gate opens; those in ``answers`` never do."""
 
     gate: trio.Event = attrs.field(factory=trio.Event)
 
@@ -333,7 +334,7 @@ class Gate(Internet):
 async def test_what_is_opened_and_not_wanted_is_closed(
     autojump_clock: trio.testing.MockClock, silent: list[str], cancelled: bool, opened: int, kept: int
 ) -> None:
-    """Two that answer at the same instant; one that answers at the instant at which nobody wants it any more."""
+    """The guard closes each connection that it does not return: a simultaneous second one, or one at a cancellation."""
     names([PUBLIC, ANOTHER])
     internet, scope, got = Gate(dict.fromkeys(silent, 0.0)), trio.CancelScope(), list[Any]()
 
@@ -352,6 +353,7 @@ async def test_what_is_opened_and_not_wanted_is_closed(
 
 
 async def test_there_is_no_other_way_than_by_tcp() -> None:
+    """A guarded network refuses to connect to a Unix socket."""
     network = GuardedNetwork(Guard(), Internet({}))
     with pytest.raises(AddressRefused, match="/run/secret"):
         await network.connect_unix_socket("/run/secret")
@@ -369,6 +371,7 @@ def test_allowed_hosts_are_normalised() -> None:
     "given", ["localhost", None, 7, [""], ["a b"], ["http://crm"], ["crm:80"], ["*.crm"], [b"crm"], ["a/b"]]
 )
 def test_what_is_no_list_of_hosts_is_refused(given: Any) -> None:
+    """An allow_private_hosts that is not a list of host names raises ConfigurationError."""
     with pytest.raises(ConfigurationError, match="allow_private_hosts must"):
         Patter(allow_private_hosts=given)
 
@@ -388,6 +391,7 @@ def test_what_is_no_list_of_hosts_is_refused(given: Any) -> None:
     ],
 )
 def test_an_address_is_looked_at_early(url: str, refused: bool) -> None:
+    """Guard.check() refuses a URL with a private address or localhost, and passes a name that needs a lookup."""
     check: Callable[[], None] = partial(Guard().check, url)
     if refused:
         with pytest.raises(AddressRefused, match="allow_private_hosts"):

@@ -1,4 +1,4 @@
-"""Which addresses are somewhere on the internet: by the registries, and by no spelling that hides another."""
+"""Public and non-public addresses: by the registries, in every spelling."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -88,6 +88,7 @@ def test_non_public_address_is_refused_with_its_kind(address: str, kind: str) ->
 
 @pytest.mark.parametrize("address", OUTSIDE)
 def test_what_is_there_is_not(address: str) -> None:
+    """The check passes each public address, also next to a reserved range or wrapped in IPv6."""
     assert refusal(address) == ""
 
 
@@ -105,7 +106,7 @@ def test_malformed_address_is_refused(text: str) -> None:
 def test_check_is_at_least_as_strict_as_ipaddress(
     address: IPv4Address | IPv6Address,
 ) -> None:
-    """Ours is the stricter of the two; the library's table changes with its version."""
+    """The check refuses each address that the ipaddress module does not call global, except for wrapped public ones."""
     if not refusal(str(address)):
         wraps = address.version == 6 and (
             address.ipv4_mapped or address.sixtofour or str(address).startswith("64:ff9b:")

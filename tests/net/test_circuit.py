@@ -1,4 +1,4 @@
-"""When a server is left alone: a rule without a clock."""
+"""The circuit breaker: when a failing server gets no requests. It is a rule without a clock."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ def admitted(circuits: Circuits, now: float, server: str = "a") -> Permit:
 
 
 def broken(server: str = "a") -> Circuits:
-    """A server that has just failed for the last time, at 0."""
+    """Return circuits whose server has just had its fifth failure in a row, at instant 0."""
     circuits = Circuits()
     for _ in range(MAX_FAILURES):
         admitted(circuits, 0.0, server).failed(0.0)
@@ -32,6 +32,7 @@ def test_circuit_opens_after_failures_for_exactly_the_pause() -> None:
 
 
 def test_one_success_between_failures_keeps_it_closed() -> None:
+    """One success between two rows of four failures keeps the circuit closed."""
     circuits = Circuits()
     for _ in range(3):
         for _ in range(MAX_FAILURES - 1):
@@ -41,6 +42,7 @@ def test_one_success_between_failures_keeps_it_closed() -> None:
 
 
 def test_what_was_given_up_says_nothing() -> None:
+    """A request that was given up neither counts as a failure nor resets the count."""
     circuits = Circuits()
     for _ in range(MAX_FAILURES - 1):
         admitted(circuits, 0.0).failed(0.0)
@@ -58,6 +60,7 @@ def test_what_was_given_up_says_nothing() -> None:
     ],
 )
 def test_after_the_pause_one_tries_for_all(end: str, then: bool, later: bool) -> None:
+    """After the pause of 30 s one request is the trial, and its result decides about the next ones."""
     circuits = broken()
     trial = admitted(circuits, OPEN_CIRCUIT_S)
     assert circuits.admit("a", OPEN_CIRCUIT_S) is None
@@ -70,6 +73,7 @@ def test_after_the_pause_one_tries_for_all(end: str, then: bool, later: bool) ->
 
 
 def test_only_the_first_word_about_a_request_counts() -> None:
+    """Only the first result that a request reports counts: a later failure leaves the circuit closed."""
     circuits = broken()
     trial = admitted(circuits, OPEN_CIRCUIT_S)
     trial.succeeded()
@@ -102,6 +106,7 @@ def test_late_success_closes_the_circuit() -> None:
 
 
 def test_servers_have_nothing_to_do_with_each_other() -> None:
+    """An open circuit of one server leaves another server's circuit closed."""
     assert broken().admit("b", 0.0) is not None
 
 

@@ -1,4 +1,4 @@
-"""A request can be cancelled at every step that it takes."""
+"""The cancellation of an HTTP request at each of its steps."""
 
 import gc
 
@@ -16,7 +16,7 @@ async def answer(request: Request) -> None:
 async def test_cancelled_request_leaves_no_generator(
     recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch, stride: int
 ) -> None:
-    """One that is collected while it is suspended complains on the error output, and in tests of an application."""
+    """A request that is cancelled at any step leaves no suspended generator, warning or unraisable error behind."""
     left: list[object] = []
     monkeypatch.setattr("sys.unraisablehook", left.append)
     async with serving(answer) as web:

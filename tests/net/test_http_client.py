@@ -1,4 +1,4 @@
-"""The one HTTP client: warm, bounded in time and size, and silent about what is secret."""
+"""The shared HTTP client: warm, bounded in time and size, and without secrets in its errors and logs."""
 
 import logging
 import math
@@ -24,6 +24,7 @@ async def hello(request: Request) -> None:
 
 
 async def test_one_connection_serves_request_after_request(autojump_clock: trio.testing.MockClock) -> None:
+    """Three requests, each 50 s after the one before, share one connection and ask for an uncompressed answer."""
     async with serving(hello) as web, shared_client() as client:
         for _ in range(3):
             assert await ask(client, web.url) == b"Hello."
@@ -90,6 +91,7 @@ async def test_http_status_raises_a_specific_error(
 
 
 async def test_a_redirect_is_followed_nowhere(autojump_clock: trio.testing.MockClock) -> None:
+    """A redirect raises ProviderError, and the client sends nothing to its target."""
     async with serving(hello) as elsewhere, shared_client() as client:
 
         async def away(request: Request) -> None:
@@ -145,7 +147,7 @@ async def test_oversized_answer_is_abandoned(autojump_clock: trio.testing.MockCl
 
 
 async def test_a_compressed_answer_is_not_taken(autojump_clock: trio.testing.MockClock) -> None:
-    """A few kilobytes could be gigabytes."""
+    """A compressed answer raises ProviderError, since a few kilobytes could become gigabytes."""
 
     async def compresses(request: Request) -> None:
         await request.answer(b"\x1f\x8b", Content_Encoding="gzip")
@@ -170,6 +172,7 @@ async def speaks_no_http(request: Request) -> None:
 
 @pytest.mark.parametrize("server", [breaks_in_the_middle, hangs_up, speaks_no_http])
 async def test_a_server_that_breaks_is_a_providers_failure(autojump_clock: trio.testing.MockClock, server: Any) -> None:
+    """An answer that breaks off, is missing or is not HTTP raises ProviderError with the HTTP error as its cause."""
     async with serving(server) as web, shared_client() as client:
         with pytest.raises(ProviderError, match="broke: ") as raised:
             await ask(client, web.url)
@@ -177,6 +180,7 @@ async def test_a_server_that_breaks_is_a_providers_failure(autojump_clock: trio.
 
 
 async def test_nobody_there_is_a_providers_failure(autojump_clock: trio.testing.MockClock) -> None:
+    """A closed port raises ProviderError."""
     async with serving(hello) as web:
         pass
     async with shared_client() as client:
@@ -185,6 +189,8 @@ async def test_nobody_there_is_a_providers_failure(autojump_clock: trio.testing.
 
 
 async def test_no_cookie_is_kept(autojump_clock: trio.testing.MockClock) -> None:
+    """The client does not send a cookie that an earlier answer has set."""
+
     async def sets(request: Request) -> None:
         await request.answer(b"x", Set_Cookie="session=of-another-call; Path=/")
 
@@ -217,10 +223,12 @@ async def test_log_hides_urls_of_our_client_only(
     ],
 )
 def test_of_a_url_only_the_origin_is_shown(url: str, shown: str) -> None:
+    """origin_of() returns scheme, host and port of a URL, without user, path, query and fragment."""
     assert origin_of(url) == shown
 
 
 def test_tls_is_verified_and_its_context_made_once() -> None:
+    """All connections share one TLS context, which verifies certificates and host names."""
     context = shell.tls_context()
     assert context is shell.tls_context()
     assert context.check_hostname

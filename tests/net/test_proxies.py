@@ -1,4 +1,4 @@
-"""Proxies of the environment: the same ones as httpx uses, for vendors alone, and refusals that name the proxy."""
+"""Proxies of the environment: the same as those of httpx, for vendors alone, and with refusals that name the proxy."""
 
 import os
 import ssl
@@ -63,7 +63,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def of_httpx(url: str) -> str | None:
-    """Return the origin of the proxy that httpx would use, by its own word."""
+    """Return the origin of the proxy that httpx itself would use."""
     client = httpx.AsyncClient(verify=VERIFY)
     transport = client._transport_for_url(httpx.URL(url))
     pool = transport._pool  # type: ignore[attr-defined]
@@ -81,7 +81,7 @@ def of_httpx(url: str) -> str | None:
 def test_same_proxy_as_httpx(
     proxies: tuple[str, str, str], exceptions: list[str], scheme: str, host: str, port: str
 ) -> None:
-    """Whatever the settings, a WebSocket takes the proxy that httpx takes for the same host."""
+    """For any settings, a WebSocket takes the proxy that httpx takes for the same host."""
     with mock.patch.dict(os.environ, dict(zip(NAMES, (*proxies, ",".join(exceptions)), strict=True))):
         ours = environment_proxy(f"{scheme}://{host}{port}/chat")
         theirs = of_httpx(f"{scheme.replace('ws', 'http')}://{host}{port}/chat")
@@ -92,7 +92,7 @@ def test_same_proxy_as_httpx(
 
 
 def test_exception_that_is_not_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry that httpx cannot read is an error that names it."""
+    """A NO_PROXY entry that httpx cannot read raises ProviderError, which quotes the entry."""
     monkeypatch.setenv("NO_PROXY", "a:b:c.test")
     with pytest.raises(ProviderError, match=r"NO_PROXY must be a list of hosts, got the entry 'a:b:c\.test'"):
         environment_proxy("wss://api.test")
@@ -115,7 +115,7 @@ def port_of(url: str) -> int:
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 async def test_tunnel(autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A socket without TLS asks for a tunnel, too; the credentials in the proxy's URL go into their header."""
+    """A WebSocket without TLS also asks for a tunnel, and the proxy's credentials go into the CONNECT header."""
     async with serving(converse=echoes) as web, proxying(to=port_of(web.url)) as proxy:
         monkeypatch.setenv(name, f"http://us%40er:pass@127.0.0.1:{proxy.port}")
         async with open_websocket(f"{web.url}/chat") as client:
@@ -129,6 +129,7 @@ async def test_tunnel(autojump_clock: trio.testing.MockClock, monkeypatch: pytes
 async def test_no_proxy_connects_directly(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A host in NO_PROXY gets a direct connection, and the proxy receives no request."""
     async with serving(converse=echoes) as web, proxying() as proxy:
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.port}")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -154,7 +155,7 @@ async def test_no_proxy_connects_directly(
 async def test_refusal_names_the_proxy(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, answer: bytes, message: str
 ) -> None:
-    """The error is bare, says that it was the proxy, and holds no password."""
+    """A refused tunnel raises an ungrouped ProviderError that names the proxy without its password."""
     async with proxying(answer) as proxy:
         monkeypatch.setenv("ALL_PROXY", f"http://user:hush@127.0.0.1:{proxy.port}")
         with pytest.raises(ProviderError) as raised:
@@ -168,7 +169,7 @@ async def test_refusal_names_the_proxy(
 async def test_proxy_that_does_not_answer(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The proxy has no time of its own: opening as a whole takes five seconds at most."""
+    """The deadline of 5 s includes the proxy's answer, and an unreachable proxy is named in the error."""
     async with proxying(b"HTTP/1.1 200") as proxy:
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.port}")
         with pytest.raises(ProviderTimeout, match=r"ws://api\.test could not be reached within 5 s"):
@@ -188,6 +189,7 @@ async def test_proxy_that_does_not_answer(
     ],
 )
 async def test_proxy_url_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, proxy: str, message: str) -> None:
+    """A proxy URL with an unknown scheme or an invalid port raises ProviderError."""
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(ProviderError, match=message):
         async with open_websocket("ws://api.test/"):
@@ -198,7 +200,7 @@ async def test_proxy_url_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, pr
 async def test_urls_of_the_application_use_no_proxy(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guarded URLs and those of ``on_message`` go directly: a proxy would look up names where no guard sees it."""
+    """Guarded URLs and on_message URLs go directly: a proxy would look up names where no guard sees it."""
 
     async def hello(request: Request) -> None:
         await request.answer(b"Hello.")
@@ -218,7 +220,7 @@ async def test_urls_of_the_application_use_no_proxy(
 # Over SOCKS -----------------------------------------------------------------------------------------------------------
 @asynccontextmanager
 async def socks(to: int, *, user: bytes = b"", reply: int = 0, address: bytes = b"\x01\0\0\0\0") -> AsyncIterator[int]:
-    """Serve SOCKS5, every answer byte by byte; give its port."""
+    """Serve SOCKS5 and send every answer byte by byte; give the port."""
 
     async def say(stream: trio.SocketStream, data: bytes) -> None:
         for byte in data:
@@ -266,7 +268,7 @@ async def socks(to: int, *, user: bytes = b"", reply: int = 0, address: bytes = 
 async def test_socks(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, user: str, address: bytes
 ) -> None:
-    """SOCKS5 with and without a user name, whatever address the reply holds and in whatever pieces it comes."""
+    """SOCKS5 works with and without a user name, for each type of address in the reply, and byte by byte."""
     pytest.importorskip("socksio")
     async with (
         serving(converse=echoes) as web,
@@ -295,7 +297,7 @@ async def test_socks_refusals(
     options: dict[str, bytes],
     message: str,
 ) -> None:
-    """Each refusal is bare and names the proxy, without its credentials."""
+    """Each SOCKS5 refusal raises an ungrouped ProviderError that names the proxy without its credentials."""
     pytest.importorskip("socksio")
     async with socks(0, **options) as port:  # type: ignore[arg-type]
         monkeypatch.setenv("ALL_PROXY", f"socks5h://{credentials}127.0.0.1:{port}")
@@ -309,7 +311,7 @@ async def test_socks_refusals(
 async def test_socks_without_its_package(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names what has to be installed."""
+    """Without the package socksio, the error names the package and the command that installs it."""
     monkeypatch.setitem(sys.modules, "socksio", None)
     async with socks(0) as port:
         monkeypatch.setenv("ALL_PROXY", f"socks5://127.0.0.1:{port}")

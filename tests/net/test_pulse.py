@@ -1,4 +1,4 @@
-"""A pulse wakes who waits, and is not kept; a run's variable is made once in each run."""
+"""Pulse: it wakes the tasks that wait for it and is not stored. RunVar: a value is made once in each run."""
 
 import pytest
 import trio
@@ -10,6 +10,7 @@ from patter_trio.net.run_local import run_local
 
 
 async def test_pulse_wakes_all_waiters(autojump_clock: MockClock) -> None:
+    """One pulse wakes both waiting tasks at its instant, and the repr counts the waiters."""
     pulse, woken = Pulse(), list[float]()
 
     async def waiter() -> None:
@@ -27,7 +28,7 @@ async def test_pulse_wakes_all_waiters(autojump_clock: MockClock) -> None:
 
 
 async def test_pulse_is_not_kept(autojump_clock: MockClock) -> None:
-    """A pulse before the wait, and one that woke another task, wake nobody later."""
+    """A pulse before the wait, and a pulse that woke another task, wake no later waiter."""
     pulse = Pulse()
     pulse.fire()
     async with trio.open_nursery() as nursery:
@@ -40,7 +41,7 @@ async def test_pulse_is_not_kept(autojump_clock: MockClock) -> None:
 
 
 async def test_cancelled_waiter_takes_no_pulse(autojump_clock: MockClock) -> None:
-    """Of two waiters, one gives up; the other still wakes."""
+    """If one of two waiters is cancelled, the pulse still wakes the other one."""
     pulse = Pulse()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pulse.wait)
@@ -51,6 +52,7 @@ async def test_cancelled_waiter_takes_no_pulse(autojump_clock: MockClock) -> Non
 
 
 def test_run_local_value_belongs_to_one_run() -> None:
+    """run_local() makes the value once in each run of trio, and anew in the next run."""
     var, made = RunVar[list[int]]("test_run_local"), list[int]()
 
     def factory() -> list[int]:
@@ -65,7 +67,7 @@ def test_run_local_value_belongs_to_one_run() -> None:
 
 
 def test_failed_factory_sets_nothing() -> None:
-    """The next attempt makes the value."""
+    """After a factory has failed, the next call of run_local() makes the value."""
     var = RunVar[int]("test_failed_factory")
 
     def fails() -> int:

@@ -1,4 +1,4 @@
-"""A task beside a block: it ends with the block, and failures keep their type and cause; and how it hands things over."""
+"""run_beside(): a task that ends with its block and whose failures stay ungrouped. hand_over(): items between tasks."""
 
 import pytest
 import trio
@@ -8,6 +8,7 @@ from patter_trio.net.tasks import hand_over, run_beside
 
 
 async def test_the_task_ends_with_the_block(autojump_clock: MockClock) -> None:
+    """The task is cancelled at the instant at which its block ends."""
     ended: list[float] = []
 
     async def task() -> None:
@@ -38,12 +39,15 @@ async def test_task_failure_cancels_block_and_propagates_bare(
 
 
 async def test_a_failure_of_the_block_leaves_bare(autojump_clock: MockClock) -> None:
+    """An error of the block leaves run_beside() without an exception group."""
     with pytest.raises(ValueError, match="block"):
         async with run_beside(trio.sleep_forever):
             raise ValueError("block")
 
 
 async def test_two_failures_are_both_told() -> None:
+    """If the block and the task both fail, an exception group contains both errors."""
+
     async def task() -> None:
         try:
             await trio.sleep_forever()
@@ -57,6 +61,7 @@ async def test_two_failures_are_both_told() -> None:
 
 
 async def test_a_cancellation_from_outside_passes(autojump_clock: MockClock) -> None:
+    """A cancellation from outside ends the block and its task, and reaches its own scope."""
     with trio.move_on_after(1) as scope:
         async with run_beside(trio.sleep_forever):
             await trio.sleep_forever()
@@ -81,6 +86,7 @@ async def test_hand_over_waits_only_when_full(autojump_clock: MockClock) -> None
 
 
 async def test_nothing_is_handed_to_nobody() -> None:
+    """hand_over() raises if the receiver or the sender of the channel is closed."""
     put, taken = trio.open_memory_channel[str](1)
     taken.close()
     with pytest.raises(trio.BrokenResourceError):

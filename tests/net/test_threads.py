@@ -13,7 +13,7 @@ from patter_trio.net.threads import available, run_in_thread, waiting
 
 
 class Gate:
-    """Called in a thread, it returns once the test has opened it."""
+    """A function for a thread that returns when the test opens it."""
 
     def __init__(self) -> None:
         self.opened = threading.Event()
@@ -77,6 +77,7 @@ async def test_cancellation_abandons_thread_and_releases_clock(autojump_clock: M
 
 
 async def test_an_abandoned_thread_still_counts_as_load(gate: Gate) -> None:
+    """A thread that a cancellation has abandoned still occupies one of the available threads."""
     before = available()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_in_thread, gate)

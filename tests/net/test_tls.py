@@ -1,4 +1,4 @@
-"""What leaves for elsewhere by TLS goes to whom it is meant for, or not at all."""
+"""Outgoing TLS: the client speaks only to the server that it means."""
 
 import shutil
 import ssl
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(OPENSSL is None, reason="makes its certificate w
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that nobody trusts yet, with its key beside it."""
+    """A certificate for 127.0.0.1 that is not trusted yet, with its key beside it."""
     return made(tmp_path_factory.mktemp("tls"), "IP:127.0.0.1")
 
 
@@ -71,7 +71,7 @@ async def serving(certificate: Path, *, websocket: bool = False) -> AsyncIterato
 
 @pytest.fixture
 def trust(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
-    """Trust a certificate as users do, by the environment; the context is kept, so it is made anew before and after."""
+    """Trust a certificate by SSL_CERT_FILE; the cached TLS context is made anew before and after the test."""
 
     def trusted(certificate: Path) -> None:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
@@ -84,6 +84,7 @@ def trust(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
 async def test_a_server_that_is_trusted_is_spoken_to(
     autojump_clock: trio.testing.MockClock, trust: Callable[[Path], None], certificate: Path
 ) -> None:
+    """The HTTP client and the WebSocket client exchange data with a server whose certificate is trusted."""
     trust(certificate)
     async with serving(certificate) as port, shared_client() as client:
         assert await client.fetch("GET", f"https://127.0.0.1:{port}/", head_timeout=5, max_bytes=9) == b"Hello."
@@ -93,6 +94,7 @@ async def test_a_server_that_is_trusted_is_spoken_to(
 
 
 async def test_one_that_is_not_gets_not_a_word(autojump_clock: trio.testing.MockClock, certificate: Path) -> None:
+    """An untrusted certificate raises ProviderError in the HTTP client and in the WebSocket client."""
     refused = r"(https|wss)://127\.0\.0\.1:\d+ could not be reached: .*certificate verify failed"
     async with serving(certificate) as port, shared_client() as client:
         with pytest.raises(ProviderError, match=refused):
@@ -108,7 +110,7 @@ async def test_tls_within_a_tunnel(
     trust: Callable[[Path], None],
     certificate: Path,
 ) -> None:
-    """The proxy learns the server's name and no more: the key in the handshake's header passes it encrypted."""
+    """The proxy sees the server's name only: the key in the handshake's header passes through it encrypted."""
     trust(certificate)
     async with serving(certificate, websocket=True) as port, proxying(to=port) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
@@ -122,7 +124,7 @@ async def test_tls_within_a_tunnel(
 async def test_certificate_is_judged_within_a_tunnel(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, certificate: Path
 ) -> None:
-    """A proxy that plays the server itself is found out."""
+    """The client verifies the certificate behind a tunnel, so that a proxy cannot impersonate the server."""
     async with serving(certificate, websocket=True) as port, proxying(to=port) as proxy:
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.port}")
         with pytest.raises(
@@ -135,7 +137,7 @@ async def test_certificate_is_judged_within_a_tunnel(
 async def test_cancelled_send_over_tls(
     autojump_clock: trio.testing.MockClock, trust: Callable[[Path], None], certificate: Path
 ) -> None:
-    """A send that TLS holds back is cut off, and TCP closed, at the instant of the cancellation."""
+    """A send that TLS holds back ends at the instant of its cancellation, and TCP closes at that instant."""
     trust(certificate)
     async with deaf(certificate) as port, open_websocket(f"wss://127.0.0.1:{port}/") as socket:
         began = trio.current_time()
@@ -149,7 +151,7 @@ async def test_cancelled_send_over_tls(
 
 @asynccontextmanager
 async def deaf(certificate: Path) -> AsyncIterator[int]:
-    """Accept WebSockets, and then read nothing."""
+    """Accept WebSockets over TLS, and then read nothing."""
 
     async def serve(stream: trio.SSLStream[trio.SocketStream]) -> None:
         upgrade = await receive_upgrade(stream, bytes(await stream.receive_some(65536)))

@@ -10,7 +10,7 @@ from patter_trio.net.websocket import MAX_MESSAGE_BYTES, SocketClosed, WebSocket
 
 
 async def open_pair() -> tuple[WebSocket, WebSocket, trio.abc.Stream]:
-    """A server's and a client's end, and the client's raw stream."""
+    """Return a server's end, a client's end, and the client's raw stream."""
     ours, theirs = trio.testing.memory_stream_pair()
     ends: dict[str, WebSocket] = {}
 
@@ -29,6 +29,7 @@ def frame(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
 
 
 async def test_messages_arrive_whole_and_in_order_both_ways() -> None:
+    """Text and binary messages arrive unchanged and in order, in both directions."""
     server, client, _ = await open_pair()
     await client.send("grüß dich")
     await client.send(b"\x00\xff")
@@ -111,6 +112,7 @@ async def test_protocol_error_or_close_ends_with_its_code(sent: bytes, code: int
 
 
 async def test_a_peer_that_vanishes_is_1006() -> None:
+    """The end of the stream without a close frame raises SocketClosed with code 1006."""
     server, _, raw = await open_pair()
     await raw.aclose()
     with pytest.raises(SocketClosed) as closed:
@@ -119,6 +121,7 @@ async def test_a_peer_that_vanishes_is_1006() -> None:
 
 
 async def test_a_cancelled_send_breaks_the_socket_for_good(autojump_clock: trio.testing.MockClock) -> None:
+    """After a cancelled send the socket refuses further messages, and closing it takes no time."""
     near, far = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
 
@@ -150,6 +153,7 @@ async def test_closing_a_silent_peer_takes_half_a_second(autojump_clock: trio.te
 
 
 async def test_closing_tells_the_peer_why(autojump_clock: trio.testing.MockClock) -> None:
+    """The peer receives the code and the reason of the close."""
     server, client, _ = await open_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.aclose, 1008, "who are you?")
@@ -160,6 +164,7 @@ async def test_closing_tells_the_peer_why(autojump_clock: trio.testing.MockClock
 
 
 async def test_what_is_no_handshake_is_answered_and_refused() -> None:
+    """A request without the WebSocket headers gets status 426, and accept() raises WireError."""
     ours, theirs = trio.testing.memory_stream_pair()
     await theirs.send_all(b"GET /ws/x HTTP/1.1\r\nHost: a\r\n\r\n")
     upgrade = await receive_upgrade(ours, bytes(await ours.receive_some(65536)))

@@ -1,4 +1,4 @@
-"""A WebSocket as a client: always read, never written to after a send that was cut off, closed in time."""
+"""The WebSocket client: it always reads, writes nothing after a send that was cut off, and closes in time."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,7 +27,7 @@ URL = "ws://agent.test/chat?key=hush"
 
 @attrs.define
 class Line:
-    """Both ends of a connection: ours may be struck, the server is as told."""
+    """Both ends of a connection: faults strike the client's end, and ``converse`` is the server."""
 
     converse: Callable[[WebSocket], Awaitable[None]]
     ours: FaultyStream | None = None
@@ -124,6 +124,7 @@ async def test_idle_client_notices_close_and_keeps_messages(
 
 
 async def test_a_reset_is_a_failure_of_the_peers(autojump_clock: trio.testing.MockClock) -> None:
+    """A TCP reset raises ConnectionOver, a ProviderError, with code 1006."""
     line = Line(listens)
     async with connected(line) as client:
         assert line.ours is not None
@@ -199,6 +200,7 @@ async def test_send_cancelled_before_start_keeps_connection(
 
 
 async def test_closing_does_not_wait_for_a_frozen_peer(autojump_clock: trio.testing.MockClock) -> None:
+    """Closing waits 50 ms for a frozen peer."""
     line = Line(echoes)
     async with connected(line):
         assert line.ours is not None
@@ -228,6 +230,7 @@ async def test_untaken_messages_apply_backpressure(
 
 
 async def test_what_fails_in_the_block_comes_out_bare(autojump_clock: trio.testing.MockClock) -> None:
+    """An error of the block leaves open_websocket() without an exception group."""
     with pytest.raises(ProviderError, match="the block's own"):
         async with open_websocket(
             URL, open_stream=partial(Line(echoes).open, trio.lowlevel.current_task().parent_nursery)
@@ -236,6 +239,7 @@ async def test_what_fails_in_the_block_comes_out_bare(autojump_clock: trio.testi
 
 
 async def test_several_tasks_may_send(autojump_clock: trio.testing.MockClock) -> None:
+    """Twenty tasks send 10,000 characters or more at once, and each message arrives whole."""
     async with connected(Line(echoes)) as client:
         async with trio.open_nursery() as nursery:
             for number in range(20):
@@ -251,6 +255,8 @@ async def test_several_tasks_may_send(autojump_clock: trio.testing.MockClock) ->
 async def test_a_refusal_says_its_status(
     autojump_clock: trio.testing.MockClock, status: int, error: type[ProviderError]
 ) -> None:
+    """A refused upgrade raises the error class of its HTTP status; its text names origin and status only."""
+
     async def refuse(stream: trio.abc.Stream) -> None:
         upgrade = await receive_upgrade(stream, bytes(await stream.receive_some(65536)))
         await upgrade.refuse(status, "hush")
@@ -291,6 +297,7 @@ async def test_open_websocket_deadline_names_unreachable_host(
 
 
 async def test_over_sockets_too(autojump_clock: trio.testing.MockClock) -> None:
+    """The client exchanges messages over real sockets and disconnects at the end of its block."""
     async with serving(converse=lambda socket, upgrade: echoes(socket)) as web:
         async with open_websocket(f"{web.url}/chat") as client:
             await client.send("Hello")

@@ -1,4 +1,4 @@
-"""What goes wrong on a WebSocket ends in time, as an error of this package, and with nothing written behind it."""
+"""Faults on a WebSocket: each ends in time, as an error of this package, and the client writes nothing after it."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
 def frame(opcode: int, payload: bytes = b"", *, final: bool = True, size: int | None = None) -> bytes:
-    """A server's frame; ``size``: what its header claims."""
+    """Return a server's frame; ``size`` is the length that its header claims."""
     size = len(payload) if size is None else size
     first = bytes([opcode | 0x80 * final])
     if size < 126:
@@ -33,7 +33,7 @@ def frame(opcode: int, payload: bytes = b"", *, final: bool = True, size: int | 
 
 @attrs.define(eq=False)
 class Wire(trio.abc.Stream):
-    """The client's end: notes each write and the close; a write takes ``seconds``, and only then is anything on its way."""
+    """The client's end: it records each write and the close; a write takes ``seconds`` before its data is sent."""
 
     stream: trio.abc.Stream
     seconds: float = 0.0
@@ -62,7 +62,7 @@ class Wire(trio.abc.Stream):
 
 @attrs.define(eq=False)
 class Server:
-    """The server's end, of which every byte is the test's own."""
+    """The server's end: the test sends each byte itself."""
 
     stream: trio.abc.Stream
     received: bytearray = attrs.field(factory=bytearray)
@@ -115,7 +115,7 @@ Behave = Callable[[Server], Awaitable[None]]
 
 @asynccontextmanager
 async def server_that(behave: Behave, seconds: float = 0.0) -> AsyncIterator[Callable[[str], Awaitable[Wire]]]:
-    """Give a function for ``open_stream``, whose ``wire`` is the client's end of the last connection."""
+    """Give a function for ``open_stream``; its ``wire`` is the client's end of the last connection."""
 
     async def run(stream: trio.abc.Stream) -> None:
         try:
@@ -138,7 +138,7 @@ async def server_that(behave: Behave, seconds: float = 0.0) -> AsyncIterator[Cal
 
 
 async def fails(behave: Behave, kind: type[BaseException] = ProviderError, within: float = 5.0) -> str:
-    """Open a connection that must not come about; return what the bare error says."""
+    """Open a connection that must fail; return the text of the ungrouped error."""
     async with server_that(behave) as open_stream:
         with pytest.raises(kind) as raised:
             async with open_websocket(URL, open_stream=open_stream, connect_timeout=within, why="x-reason"):
@@ -154,7 +154,7 @@ async def silence(server: Server) -> None:
 
 # Opening ----------------------------------------------------------------------------------------------------------------
 async def test_refusal_does_not_wait_for_its_body(autojump_clock: trio.testing.MockClock) -> None:
-    """A refusal is complete with its head: neither a body that never comes nor one without a length delays the error."""
+    """A refusal raises at the end of its head: neither a missing body nor a missing length delays it."""
     for length in ("Content-Length: 100\r\n", ""):
 
         async def refuse(server: Server, length: str = length) -> None:
@@ -167,7 +167,7 @@ async def test_refusal_does_not_wait_for_its_body(autojump_clock: trio.testing.M
 
 
 async def test_refusal_byte_by_byte(autojump_clock: trio.testing.MockClock) -> None:
-    """The head may come in any pieces; the error is there with its last byte."""
+    """A refusal that arrives byte by byte raises with the last byte of its head."""
 
     async def refuse(server: Server) -> None:
         await server.request()
@@ -181,7 +181,7 @@ async def test_refusal_byte_by_byte(autojump_clock: trio.testing.MockClock) -> N
 
 
 async def test_handshake_byte_by_byte_then_speech(autojump_clock: trio.testing.MockClock) -> None:
-    """A slow handshake succeeds, and what follows its last byte in the same segment is a message."""
+    """A slow handshake succeeds, and a frame in the same segment as its last byte is a message."""
 
     async def answer(server: Server) -> None:
         head = server.answer_to(await server.request())
@@ -199,7 +199,7 @@ async def test_handshake_byte_by_byte_then_speech(autojump_clock: trio.testing.M
 
 
 async def test_handshake_that_trickles_misses_the_deadline(autojump_clock: trio.testing.MockClock) -> None:
-    """Bytes that keep coming do not extend the deadline."""
+    """A byte every 0.5 s does not extend the deadline of 5 s."""
 
     async def trickle(server: Server) -> None:
         while True:
@@ -212,7 +212,7 @@ async def test_handshake_that_trickles_misses_the_deadline(autojump_clock: trio.
 
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 101 Switching"])
 async def test_end_during_the_handshake(autojump_clock: trio.testing.MockClock, sent: bytes) -> None:
-    """The library would wait for ever for a server that ends the connection before it answered."""
+    """A server that ends the connection before its answer raises ConnectionOver at once, with code 1006."""
 
     async def leave(server: Server) -> None:
         await server.request()
@@ -232,7 +232,7 @@ async def test_end_during_the_handshake(autojump_clock: trio.testing.MockClock, 
     ],
 )
 async def test_answer_that_is_not_http(autojump_clock: trio.testing.MockClock, head: bytes, message: str) -> None:
-    """Other protocols, and heads without an end, are refused at once."""
+    """An answer of another protocol, or a head of more than 16384 bytes, raises ProviderError at once."""
 
     async def answer(server: Server) -> None:
         await server.request()
@@ -253,7 +253,7 @@ async def test_answer_that_is_not_http(autojump_clock: trio.testing.MockClock, h
     ],
 )
 async def test_malformed_handshake(autojump_clock: trio.testing.MockClock, head: bytes) -> None:
-    """A 101 that is not RFC 6455's crashes the library's reader; here it is an error, bare and at once."""
+    """A 101 that violates RFC 6455 raises ProviderError at once, also where it crashes wsproto's reader."""
 
     async def answer(server: Server) -> None:
         await server.request()
@@ -265,7 +265,7 @@ async def test_malformed_handshake(autojump_clock: trio.testing.MockClock, head:
 
 
 async def test_header_that_http_forbids_is_not_quoted(autojump_clock: trio.testing.MockClock) -> None:
-    """A key that was pasted with its line end never reaches the wire, nor the error."""
+    """A key with a line end reaches neither the wire nor the error."""
     async with server_that(silence) as open_stream:
         with pytest.raises(ProviderError) as raised:
             async with open_websocket(URL, headers={"Authorization": "secret\n"}, open_stream=open_stream):
@@ -276,7 +276,7 @@ async def test_header_that_http_forbids_is_not_quoted(autojump_clock: trio.testi
 
 
 async def test_request_names_host_and_target(autojump_clock: trio.testing.MockClock) -> None:
-    """The port is named unless it is the scheme's; the target is ASCII; a user name becomes a header."""
+    """The request names a port other than the scheme's, an ASCII target, and the URL's user in a header."""
     requests: list[bytes] = []
 
     async def answer(server: Server) -> None:
@@ -297,7 +297,7 @@ async def test_request_names_host_and_target(autojump_clock: trio.testing.MockCl
 
 # Reading ----------------------------------------------------------------------------------------------------------------
 async def test_pings_are_answered_behind_unread_messages(autojump_clock: trio.testing.MockClock) -> None:
-    """The library stops at one message that nobody took; here 20 wait, and the ping behind them is answered."""
+    """The client answers a ping behind 20 messages that no task has taken."""
     answered: list[bytes] = []
 
     async def ping(server: Server) -> None:
@@ -327,7 +327,7 @@ async def test_pings_are_answered_behind_unread_messages(autojump_clock: trio.te
 async def test_violation_is_answered_and_ends_it(
     autojump_clock: trio.testing.MockClock, sent: bytes, code: int
 ) -> None:
-    """The peer gets a close frame with the reason, and what it goes on sending is neither stored nor read."""
+    """The peer gets a close frame with the reason, and the client reads nothing that the peer sends afterwards."""
     closes: list[bytes] = []
 
     async def flood(server: Server) -> None:
@@ -359,9 +359,9 @@ async def test_violation_is_answered_and_ends_it(
 
 
 async def test_empty_fragments_are_bounded(autojump_clock: trio.testing.MockClock) -> None:
-    """Fragments without content never exceed a size of message, yet each is stored: the bytes on the wire count.
+    """Empty fragments count with their bytes on the wire, so that an endless message raises ConnectionOver with 1009.
 
-    Long pings among them make the test short.
+    Long pings among the fragments make the test short.
     """
 
     async def drip(server: Server) -> None:
@@ -378,7 +378,7 @@ async def test_empty_fragments_are_bounded(autojump_clock: trio.testing.MockCloc
 
 
 async def test_end_within_a_frame(autojump_clock: trio.testing.MockClock) -> None:
-    """A peer that is gone in the middle of a frame is an abnormal closure, at once."""
+    """A connection that ends within a frame raises ConnectionOver with 1006, after the whole messages before it."""
 
     async def break_off(server: Server) -> None:
         await server.accept()
@@ -395,7 +395,7 @@ async def test_end_within_a_frame(autojump_clock: trio.testing.MockClock) -> Non
 
 # Writing ----------------------------------------------------------------------------------------------------------------
 async def test_pong_overtakes_the_queue(autojump_clock: trio.testing.MockClock) -> None:
-    """Ten messages wait and each takes a second; a ping at 0.5 s is answered behind the first."""
+    """The pong for a ping at 0.5 s follows the message in progress and precedes the eight that wait."""
     came: list[tuple[int, float]] = []
 
     async def ping(server: Server) -> None:
@@ -419,7 +419,7 @@ async def test_pong_overtakes_the_queue(autojump_clock: trio.testing.MockClock) 
 
 
 async def test_cancelled_send_in_the_queue(autojump_clock: trio.testing.MockClock) -> None:
-    """A message that waits its turn is taken back: it is never said, and the connection stays whole."""
+    """A send that is cancelled in the queue never reaches the peer, and the connection stays usable."""
     said: list[bytes] = []
 
     async def listen(server: Server) -> None:
@@ -448,7 +448,7 @@ async def test_cancelled_send_in_the_queue(autojump_clock: trio.testing.MockCloc
 
 
 async def test_cancelled_send_closes_tcp_at_once(autojump_clock: trio.testing.MockClock) -> None:
-    """At the instant of the cancellation TCP is closed; neither the queue nor the library writes anything behind it."""
+    """A send that is cancelled on its way closes TCP at that instant, and nothing is written after it."""
 
     async def ping(server: Server) -> None:
         await server.accept()
@@ -483,7 +483,7 @@ async def test_cancelled_send_closes_tcp_at_once(autojump_clock: trio.testing.Mo
 
 
 async def test_late_send_closes_tcp_at_once(autojump_clock: trio.testing.MockClock) -> None:
-    """A message that is not with the network after 5 s is the peer's failure, and the end."""
+    """A send that takes more than 5 s raises ProviderTimeout and closes TCP."""
 
     async def accept(server: Server) -> None:
         await server.accept()
@@ -499,7 +499,7 @@ async def test_late_send_closes_tcp_at_once(autojump_clock: trio.testing.MockClo
 
 
 async def test_late_pong_closes_tcp_at_once(autojump_clock: trio.testing.MockClock) -> None:
-    """The library answers pings by itself and without a deadline; here it has the same five seconds as a message."""
+    """A pong that takes more than 5 s closes TCP, as a message does."""
 
     async def ping(server: Server) -> None:
         await server.accept()
@@ -515,7 +515,7 @@ async def test_late_pong_closes_tcp_at_once(autojump_clock: trio.testing.MockClo
 
 
 async def test_what_is_not_text_fails_its_sender(autojump_clock: trio.testing.MockClock) -> None:
-    """Half a surrogate pair cannot be sent; the sender alone learns it, and the connection stays whole."""
+    """Half a surrogate pair raises UnicodeEncodeError in its sender, and the connection stays usable."""
     said: list[bytes] = []
 
     async def listen(server: Server) -> None:
@@ -534,7 +534,7 @@ async def test_what_is_not_text_fails_its_sender(autojump_clock: trio.testing.Mo
 
 # Closing ----------------------------------------------------------------------------------------------------------------
 async def test_ping_behind_our_close_frame(autojump_clock: trio.testing.MockClock) -> None:
-    """It crashes the library's reader; here the peer's answer is still waited for, and nothing is raised."""
+    """A ping after our close frame raises nothing, and the client still waits for the peer's close frame."""
     ended: list[float] = []
 
     async def ping(server: Server) -> None:
@@ -556,7 +556,7 @@ async def test_ping_behind_our_close_frame(autojump_clock: trio.testing.MockCloc
 
 @pytest.mark.parametrize("answers", [True, False])
 async def test_cancelled_block_says_goodbye(autojump_clock: trio.testing.MockClock, answers: bool) -> None:
-    """A cancelled call closes with a close frame, too; a peer that does not answer has 50 ms."""
+    """A cancelled block also sends a close frame, and waits 50 ms for a peer that does not answer."""
     closes: list[float] = []
 
     async def listen(server: Server) -> None:
@@ -577,7 +577,7 @@ async def test_cancelled_block_says_goodbye(autojump_clock: trio.testing.MockClo
 
 
 async def test_closing_with_unread_messages(autojump_clock: trio.testing.MockClock) -> None:
-    """Messages that nobody took hold up neither the close frame nor the peer's answer to it."""
+    """500 messages that no task has taken delay neither the close frame nor the peer's answer to it."""
 
     async def flood(server: Server) -> None:
         await server.accept()
@@ -594,7 +594,7 @@ async def test_closing_with_unread_messages(autojump_clock: trio.testing.MockClo
 
 # Cancelling -------------------------------------------------------------------------------------------------------------
 async def test_cancel_at_each_step(autojump_clock: trio.testing.MockClock, stride: int) -> None:
-    """Wherever a use is cancelled, it ends within 50 ms, bare, with TCP closed and no task left behind."""
+    """A use that is cancelled at any step ends within 50 ms, without errors or tasks left, and with TCP closed."""
 
     async def echo(server: Server) -> None:
         await server.accept()
