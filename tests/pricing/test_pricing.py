@@ -1,4 +1,4 @@
-"""Prices: where each is from, which one holds, your own over them, and the arithmetic."""
+"""Prices: their sources, the lookup, an application's own prices, and the arithmetic."""
 
 import logging
 import re
@@ -44,7 +44,7 @@ TABLE: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def nothing_said_before() -> None:
-    """Have each test hear what is said once in a process."""
+    """Forget the warnings that the process has logged once, so that each test sees its own."""
     rates._told.clear()
 
 
@@ -55,6 +55,7 @@ def llm(model: str, provider: str = "acme") -> float:
 # The list -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("rate", RATES_HZ)
 def test_every_price_has_its_source_and_its_date(rate: dict[str, Any]) -> None:
+    """Each default price has a date, a source unless it is free, and a known unit."""
     assert re.fullmatch(r"20\d\d-\d\d-\d\d", rate["as_of"])
     assert rate["source"].startswith("https://") or rate["unit"] == "free"
     assert rate["unit"] in AMOUNTS
@@ -67,6 +68,7 @@ def test_default_pricing_is_a_valid_table() -> None:
 
 @pytest.mark.parametrize("provider", ["local", "on_message", "piper", "scripted", "whisper"])
 def test_what_runs_here_costs_nothing_and_no_warning(provider: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Providers that run on this machine cost nothing and log no warning."""
     assert calculate_stt_cost(provider, 3600) == calculate_tts_cost(provider, 9999) == 0
     assert calculate_llm_cost(provider, "any", 9999, 9999) == calculate_telephony_cost(provider, 3600) == 0
     assert not caplog.records
@@ -147,6 +149,7 @@ def test_pricing_can_add_providers_and_price_free_ones() -> None:
 
 
 def test_overrides_change_nothing_but_what_they_name() -> None:
+    """An override changes its own provider's price only, and leaves the default table unchanged."""
     own = merge_pricing({"twilio": {"price": 0.01}})
     assert {key: value for key, value in own.items() if key != "twilio"} == {
         key: value for key, value in DEFAULT_PRICING.items() if key != "twilio"
@@ -193,6 +196,7 @@ def test_stt_is_billed_per_second_tts_per_character() -> None:
 
 
 def test_tokens_are_billed_each_at_its_rate() -> None:
+    """Each kind of token (text, audio, input, output, cache read and write) is billed at its own rate."""
     assert calculate_llm_cost("openai", "gpt-4o-mini", 1000, 100) == pytest.approx(0.00021)
     assert calculate_llm_cost("anthropic", "claude-haiku-4-5-20251001", 0, 0, 1000, 2000) == pytest.approx(0.0026)
     assert calculate_llm_cost(
@@ -216,6 +220,7 @@ def test_cached_tokens_default_to_the_input_rate() -> None:
 
 
 def test_savings_are_what_caching_took_off() -> None:
+    """The savings are the cached tokens times the difference of the rates, and never negative."""
     assert calculate_cached_savings("openai", "gpt-4.1", UNITS_PER_MILLION) == pytest.approx(1.5)
     assert calculate_cached_savings("openai", "gpt-realtime", 0, UNITS_PER_MILLION) == pytest.approx(31.6)
     dearer = {"acme": {"unit": "token", "input": 1.0, "cache_read": 2.0}}
@@ -226,6 +231,7 @@ def test_savings_are_what_caching_took_off() -> None:
     ("seconds", "minutes"), [(0.0, 0), (0.1, 1), (60.0, 1), (60.0 + 1e-10, 1), (60.1, 2), (78.0, 2), (3600.0, 60)]
 )
 def test_twilio_minutes_round_up(seconds: float, minutes: int) -> None:
+    """Twilio bills each begun minute, for call and media stream: 60.1 s count as two minutes."""
     assert calculate_telephony_cost("twilio", seconds) == pytest.approx(minutes * (0.0085 + 0.0044))
     assert calculate_telephony_cost("twilio", seconds, direction="outbound") == pytest.approx(
         minutes * (0.0140 + 0.0044)
