@@ -1,4 +1,4 @@
-"""One provider behind another, in virtual time: who is asked, when, and what the caller hears."""
+"""Fallback, in virtual time: which provider is asked at which instant, and what the caller hears."""
 
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -92,6 +92,7 @@ async def test_provider_failure_is_known_to_other_calls(autojump_clock: MockCloc
 
 
 async def test_a_mind_that_has_recovered_comes_first_again(autojump_clock: MockClock) -> None:
+    """After the recovery time of 5 s the fallback asks the first LLM again."""
     ill = True
 
     def reply(_: Sequence[Message]) -> str:
@@ -108,6 +109,7 @@ async def test_a_mind_that_has_recovered_comes_first_again(autojump_clock: MockC
 
 
 async def test_never_after_the_first_token(autojump_clock: MockClock) -> None:
+    """An LLM that fails after its second token fails the answer, and the second LLM takes the next answer."""
     breaks = ScriptedLLM(["One two three four."], fail_after=2)
     second = ScriptedLLM(["Other words."], model="second")
     heard: list[str] = []
@@ -149,6 +151,7 @@ async def test_block_error_is_not_a_provider_failure(autojump_clock: MockClock) 
 
 
 async def test_a_barge_in_is_no_failure(autojump_clock: MockClock) -> None:
+    """A cancelled answer does not count as a failure of its LLM."""
     llm = Fallback(ScriptedLLM(["One."], first_token=1.0), WELL)
     with trio.move_on_after(0.5):
         await answer(llm)
@@ -157,6 +160,8 @@ async def test_a_barge_in_is_no_failure(autojump_clock: MockClock) -> None:
 
 
 async def test_options_are_passed_on(autojump_clock: MockClock) -> None:
+    """The fallback passes the options of stream() on to its LLM."""
+
     @attrs.frozen
     class WithOptions(ScriptedLLM):
         given: list[Any] = attrs.field(factory=list, eq=False)
@@ -174,6 +179,8 @@ async def test_options_are_passed_on(autojump_clock: MockClock) -> None:
 
 
 async def test_a_mind_that_cannot_be_hashed_will_do(autojump_clock: MockClock) -> None:
+    """The fallback accepts an LLM that is not hashable."""
+
     @attrs.frozen
     class WithDict(ScriptedLLM):
         options: dict[str, str] = attrs.field(factory=dict)
@@ -182,6 +189,7 @@ async def test_a_mind_that_cannot_be_hashed_will_do(autojump_clock: MockClock) -
 
 
 async def test_an_answer_of_nothing_is_an_answer(autojump_clock: MockClock) -> None:
+    """An empty answer of the first LLM counts as an answer, and the second LLM is not asked."""
     assert await answer(Fallback(ScriptedLLM([""]), WELL)) == ""
 
 
@@ -218,6 +226,7 @@ async def test_lost_stt_is_replaced_only_for_next_call(
     "first", [ScriptedTTS(fail_after=0), ScriptedTTS(hang_after=0), ScriptedTTS(fail_to_open=True)]
 )
 async def test_the_second_voice_speaks_the_whole_text(autojump_clock: MockClock, first: TextToSpeech) -> None:
+    """The second TTS speaks the whole text when the first one fails, hangs or does not open."""
     tts = Fallback(first, ScriptedTTS(model="second"))
     assert await speech(tts, "Good morning.", "It is late.") == "Good morning. It is late."
 
@@ -241,6 +250,7 @@ async def test_tts_patience_starts_with_the_text(autojump_clock: MockClock) -> N
 
 
 async def test_never_after_the_first_sample(autojump_clock: MockClock) -> None:
+    """A TTS that fails after 0.4 s of audio fails the reply, and the second TTS speaks the next one."""
     tts = Fallback(ScriptedTTS(fail_after=0.4), ScriptedTTS(model="second"))
     bench = TtsBench(TextToSpeech, lambda: tts)
     async with tts.open(language="en") as session:
@@ -251,7 +261,7 @@ async def test_never_after_the_first_sample(autojump_clock: MockClock) -> None:
 
 
 async def test_sentences_are_taken_from_the_mind_once(autojump_clock: MockClock) -> None:
-    """The first voice has taken some and fails; the second begins with these, and goes on with what comes."""
+    """The second TTS speaks the sentences that the first one had taken, and then those that follow."""
     tts = Fallback(ScriptedTTS(first_audio=1.0, fail_after=0), ScriptedTTS(model="second", duration=None))
     send, receive = trio.open_memory_channel[str](4)
     texts: list[str] = []
@@ -271,6 +281,8 @@ async def test_sentences_are_taken_from_the_mind_once(autojump_clock: MockClock)
 
 # As providers -----------------------------------------------------------------------------------------------------------
 async def test_prewarming_fails_only_if_none_can_be_loaded(autojump_clock: MockClock) -> None:
+    """prewarm() marks an LLM that cannot load as failed, and raises only if every provider fails."""
+
     @attrs.frozen
     class Unloadable(ScriptedLLM):
         async def prewarm(self) -> None:
@@ -301,6 +313,7 @@ def test_invalid_fallback_combination_is_refused() -> None:
 
 
 async def test_a_failure_is_one_line_in_the_log(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    """The failure of the first provider logs one line, with its name and the error."""
     await answer(Fallback(FAILING, WELL))
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
         "scripted first failed: ScriptedLLM fails after 0 tokens, as scripted"
@@ -308,6 +321,7 @@ async def test_a_failure_is_one_line_in_the_log(autojump_clock: MockClock, caplo
 
 
 async def test_patience_is_a_timeout(autojump_clock: MockClock) -> None:
+    """An LLM without a result within 4 s raises ProviderError with ProviderTimeout as its cause."""
     silent = ScriptedLLM(["One."], hang_after=0)
     with pytest.raises(ProviderError, match="gave no result within 4 s") as caught:
         await answer(Fallback(silent))
@@ -316,7 +330,7 @@ async def test_patience_is_a_timeout(autojump_clock: MockClock) -> None:
 
 @pytest.mark.deep
 async def test_a_fallback_conforms(autojump_clock: MockClock, deep: bool) -> None:
-    """To all that the kit demands of its parts, with a first one that fails each time and with one that is well."""
+    """A fallback passes the conformance checks of its kind, with a failing and with a healthy first provider."""
     points = 150 if deep else 3
     await check_stt(lambda: Fallback(ScriptedSTT(), ScriptedSTT(model="second")), points=points)
     await check_stt(lambda: Fallback(ScriptedSTT(fail_to_open=True), ScriptedSTT()), points=points)

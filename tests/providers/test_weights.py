@@ -1,4 +1,4 @@
-"""Weights: found by package, checked by sha256, loaded once; what is missing is named with its remedy."""
+"""Weights: found by package, checked by sha256 and loaded once, with errors that name the remedy."""
 
 import sys
 import threading
@@ -15,6 +15,7 @@ SILERO = silero._WEIGHTS
 
 
 def test_weights_are_found_in_their_package() -> None:
+    """find() returns the path of Silero's model file in its package."""
     assert SILERO.find().name == "silero_vad.onnx"
 
 
@@ -50,10 +51,12 @@ def test_missing_extra_error_names_install_command() -> None:
 
 
 def test_optional_modules_are_imported_by_name() -> None:
+    """optional_module() imports and returns the module of a dotted name."""
     assert optional_module("json.decoder") is sys.modules["json.decoder"]
 
 
 def test_threads_that_ask_at_once_load_once() -> None:
+    """Four threads that ask at once load the model once, and each name has its own value."""
     loads: list[str] = []
     barrier = threading.Barrier(4)
 
