@@ -1,4 +1,4 @@
-"""Connections over memory streams, in virtual time: who comes in, who is turned away, when, and that nobody else notices."""
+"""Connections over memory streams, in virtual time: which are accepted or refused, when, and without harm to others."""
 
 import logging
 
@@ -80,6 +80,7 @@ async def test_foreign_used_and_expired_tokens_are_refused(autojump_clock: CLOCK
 
 
 async def test_silence_for_ever_is_closed_at_ten_seconds(autojump_clock: CLOCK) -> None:
+    """A stream without a start message closes with 1008 after 10 s."""
     call_server = FakeCallServer()
     async with trio.open_nursery() as nursery:
         await trio.sleep(3)
@@ -106,6 +107,7 @@ async def test_messages_without_start_do_not_extend_ten_seconds(autojump_clock: 
 
 
 async def test_an_oversized_message_closes_with_1009(autojump_clock: CLOCK) -> None:
+    """A message of one byte more than the limit closes the stream with 1009, and no call begins."""
     call_server = FakeCallServer()
     async with trio.open_nursery() as nursery:
         socket = await dial(call_server.open(nursery), "x" * (MAX_MESSAGE_BYTES + 1))
@@ -143,6 +145,7 @@ async def test_trickling_head_is_closed_at_ten_seconds(autojump_clock: CLOCK) ->
     "sent", [b"", b"GET /health HT", b"GET /ws/twilio/stream/CA1 HTTP/1.1\r\nUpgrade: websocket\r\n"]
 )
 async def test_who_leaves_within_the_head_leaves_nothing_behind(sent: bytes, autojump_clock: CLOCK) -> None:
+    """A client that leaves within the head of its request ends its connection at once."""
     async with trio.open_nursery() as nursery:
         stream = FakeCallServer().open(nursery)
         await stream.send_all(sent)
@@ -151,6 +154,7 @@ async def test_who_leaves_within_the_head_leaves_nothing_behind(sent: bytes, aut
 
 
 async def test_a_head_without_end_is_told_431(autojump_clock: CLOCK) -> None:
+    """A request whose head exceeds the size limit gets status 431."""
     async with trio.open_nursery() as nursery:
         stream = FakeCallServer().open(nursery)
         await stream.send_all(b"GET /health HTTP/1.1\r\nX: " + b"x" * 20_000)
@@ -179,6 +183,7 @@ async def test_connect_and_leave_logs_no_warning(autojump_clock: CLOCK, caplog: 
 
 
 async def test_http_2_is_not_spoken(autojump_clock: CLOCK) -> None:
+    """The server closes on an HTTP/2 preface and answers an upgrade to h2c over HTTP/1.1."""
     async with trio.open_nursery() as nursery:
         stream = FakeCallServer().open(nursery)
         await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
@@ -192,6 +197,7 @@ async def test_http_2_is_not_spoken(autojump_clock: CLOCK) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/ws/twilio/stream", "/ws/telnyx/stream/CA1"])
 async def test_an_upgrade_anywhere_else_is_not_found(path: str, autojump_clock: CLOCK) -> None:
+    """A WebSocket upgrade on an unknown path gets status 404."""
     async with trio.open_nursery() as nursery:
         with pytest.raises(WireError, match="404"):
             await connect(FakeCallServer().open(nursery), f"wss://agent.example{path}")
@@ -260,6 +266,7 @@ async def test_answering_bug_is_logged_and_spares_other_calls(
 
 
 async def test_cancellation_passes_and_closes_the_stream(autojump_clock: CLOCK) -> None:
+    """A cancelled connection sends a close frame with 1011, waits 0.5 s for the answer, and ends as cancelled."""
     call_server = FakeCallServer()
     call = call_server.announce()
 
@@ -330,6 +337,7 @@ def test_invalid_public_url_raises_configuration_error(url: str) -> None:
     ],
 )
 def test_the_stream_url_follows_the_public_url(public: str, stream: str) -> None:
+    """The URL of the stream has the host of public_url, wss for https and ws for http, and an escaped call id."""
     context: ServerContext = FakeCallServer(public_url=public).context
     assert context.stream_url("CA1") == stream
     assert context.stream_url("../x?y").endswith("/ws/twilio/stream/..%2Fx%3Fy")

@@ -1,4 +1,4 @@
-"""The HTTP routes, over loopback sockets with an HTTP client of others, and over memory streams."""
+"""The HTTP routes, over loopback sockets with httpx as the client, and over memory streams."""
 
 import hashlib
 import inspect
@@ -34,7 +34,7 @@ Dial = Callable[[], Awaitable[trio.SocketStream]]
 
 @asynccontextmanager
 async def serving(call_server: FakeCallServer) -> AsyncIterator[tuple[httpx.AsyncClient, Dial]]:
-    """Serve a site on a loopback port; a client for it, and a way to open further connections."""
+    """Serve a site on a loopback port; give a client for it, and a function that opens further connections."""
     listeners = await open_listeners("127.0.0.1", 0)
     host, port = listening_address(listeners)
     async with trio.open_nursery() as nursery, AsyncExitStack() as streams:
@@ -55,7 +55,7 @@ async def post(client: httpx.AsyncClient, path: str, form: dict[str, Any], **hea
 
 
 def stream_of(twiml: str) -> tuple[str, str]:
-    """Url and token of the stream in an answer."""
+    """Return the URL and the token of the stream in an answer."""
     stream = ET.fromstring(twiml)[0][0]  # noqa: S314 (it is ours)
     return stream.attrib["url"], stream[0].attrib["value"]
 
@@ -65,6 +65,7 @@ def busy(response: httpx.Response) -> bool:
 
 
 async def test_health_is_open_to_everyone() -> None:
+    """GET /health returns status 200 and JSON without a signature."""
     async with serving(FakeCallServer()) as (client, _):
         response = await client.get("/health")
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
@@ -72,6 +73,7 @@ async def test_health_is_open_to_everyone() -> None:
 
 
 async def test_a_whole_call_from_webhook_to_stop() -> None:
+    """A signed webhook announces the call, its stream runs it, and the leg has the numbers and query parameters."""
     call_server = FakeCallServer()
     async with serving(call_server) as (client, dial):
         answer = await post(client, VOICE + "?menu=lunch&empty=", FORM)
@@ -92,6 +94,7 @@ async def test_a_whole_call_from_webhook_to_stop() -> None:
 
 @pytest.mark.parametrize("path", [VOICE, STATUS])
 async def test_unsigned_and_wrongly_signed_webhooks_are_403(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A webhook without a valid signature of its URL and form gets 403, announces no call and logs no number."""
     call_server = FakeCallServer()
     good = CARRIER.sign(f"https://agent.example{path}", FORM)
     async with serving(call_server) as (client, _):
@@ -109,6 +112,7 @@ async def test_unsigned_and_wrongly_signed_webhooks_are_403(path: str, caplog: p
 
 @pytest.mark.parametrize("missing", ["CallSid", "From", "To"])
 async def test_a_call_without_its_fields_is_400(missing: str) -> None:
+    """A voice webhook without CallSid, From or To gets status 400 and announces no call."""
     call_server = FakeCallServer()
     async with serving(call_server) as (client, _):
         form = {name: value for name, value in FORM.items() if name != missing}
@@ -117,6 +121,7 @@ async def test_a_call_without_its_fields_is_400(missing: str) -> None:
 
 
 async def test_a_form_that_is_none_is_400() -> None:
+    """A form with invalid UTF-8 or 1000 fields gets status 400."""
     async with serving(FakeCallServer()) as (client, _):
         headers = {"content-type": "application/x-www-form-urlencoded"}
         for body in (b"CallSid=\xff", b"CallSid=%ff", b"a=1&" * 1000):
@@ -124,6 +129,7 @@ async def test_a_form_that_is_none_is_400() -> None:
 
 
 async def test_a_signed_body_of_another_kind_is_400() -> None:
+    """A signed JSON body gets status 400, and one that differs from its bodySHA256 gets 403."""
     body = b'{"CallSid": "CA1"}'
     path = f"{VOICE}?bodySHA256={hashlib.sha256(body).hexdigest()}"
     headers = {
@@ -144,6 +150,7 @@ async def test_oversized_webhook_body_gets_a_413_answer() -> None:
 
 
 async def test_unknown_paths_and_methods() -> None:
+    """An unknown path gets status 404, and a GET of the voice webhook gets 405 with the allowed method."""
     async with serving(FakeCallServer()) as (client, _):
         assert (await client.get("/")).status_code == 404
         assert (await client.post("/webhooks/telnyx/voice")).status_code == 404
@@ -250,7 +257,7 @@ async def test_tcp_reset_in_any_phase_ends_one_connection(caplog: pytest.LogCapt
 
 
 async def reset(stream: trio.SocketStream, sent: bytes) -> None:
-    """Send, and tear the connection down with a reset."""
+    """Send data, and end the connection with a TCP reset."""
     await stream.send_all(sent)
     stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     await trio.aclose_forcefully(stream)
@@ -272,13 +279,17 @@ async def test_port_in_use_is_reported() -> None:
 
 
 def test_canary_of_hypercorns_connection_handler() -> None:
-    """Its constructor is not a documented interface; whoever moves the pin has to read it again."""
+    """The undocumented constructor of Hypercorn's TCPServer has the parameters that the server relies on.
+
+    A new version of Hypercorn that breaks this test requires a new look at its source.
+    """
     parameters = list(inspect.signature(TCPServer.__init__).parameters)
     assert parameters == ["self", "app", "config", "context", "state", "stream"]
     assert inspect.iscoroutinefunction(TCPServer.run)
 
 
 async def test_http_works_over_memory_streams(autojump_clock: trio.testing.MockClock) -> None:
+    """The HTTP routes answer over memory streams in virtual time."""
     async with trio.open_nursery() as nursery:
         stream = FakeCallServer().open(nursery)
         await stream.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -303,6 +314,8 @@ async def test_lingering_http_client_is_closed_after_half_second(
 
 
 async def test_the_application_serves_nothing_but_http(autojump_clock: trio.testing.MockClock) -> None:
+    """The ASGI application ignores a lifespan scope."""
+
     async def unused(*_: object) -> Any:
         raise AssertionError
 

@@ -1,4 +1,4 @@
-"""Every log line of a call carries its id, and no line shows a whole phone number: whatever kind of call it is."""
+"""Every log line of a call carries the call's id and no whole phone number, for each kind of call."""
 
 import logging
 import re
@@ -47,7 +47,7 @@ def agent_of(**options: Any) -> Agent:
 
 
 async def a_call(then: Callable[..., None] | None = None, phone: Patter | None = None, **options: Any) -> None:
-    """Someone asks; ``then`` something happens to the carrier, a second later."""
+    """Hold a call with one question; a second later, ``then`` does something to the carrier."""
     callbacks = {name: options.pop(name) for name in list(options) if name.startswith("on_")}
     async with simulate_call(agent_of(**options), phone, **callbacks) as caller:
         await caller.speaks("Hello?", seconds=0.5)
@@ -59,7 +59,7 @@ async def a_call(then: Callable[..., None] | None = None, phone: Patter | None =
 
 # What can go wrong in the application, in ways that quote the caller's number ---------------------------------------------
 def crm(event: dict[str, Any]) -> Any:
-    """The lookup that every application has, and that fails for everybody who never called before."""
+    """Look a customer up by number, and fail with a KeyError that quotes the number."""
     return {}[event.get("caller", CALLER)]
 
 
@@ -158,7 +158,7 @@ async def cancelled() -> None:
 
 
 async def broken_server() -> None:
-    """A bug outside of the call's own boundary."""
+    """Hold a call that ends with a bug outside of the call's own boundary."""
     async with call_server() as (opened, nursery):
 
         async def breaks(leg: Any) -> None:
@@ -221,5 +221,6 @@ def test_log_lines_carry_call_id_and_mask_numbers(kind: str, caplog: pytest.LogC
 
 
 def test_every_logger_of_the_package_masks_numbers() -> None:
+    """Each logger that the package creates is in the list of loggers that mask numbers."""
     code = "".join(file.read_text(encoding="utf-8") for file in PACKAGE.rglob("*.py"))
     assert set(re.findall(r'getLogger\("(patter_trio.*?)"\)', code)) == set(LOGGERS)

@@ -13,6 +13,7 @@ def announce(pending: PendingCalls, call_id: str = "CA1", now: float = 0.0) -> P
 
 
 def test_a_token_claims_its_call_once() -> None:
+    """A token claims its call once, with the numbers and parameters of the announcement."""
     pending = PendingCalls()
     call = announce(pending)
     assert pending.claim("CA1", call.token, 1.0) is call
@@ -21,6 +22,7 @@ def test_a_token_claims_its_call_once() -> None:
 
 
 def test_a_wrong_token_claims_nothing_and_spoils_nothing() -> None:
+    """A wrong token claims no call, and the right token still claims it afterwards."""
     pending = PendingCalls()
     one, other = announce(pending), announce(pending, "CA2")
     assert pending.claim("CA1", other.token, 0.0) is None
@@ -31,6 +33,7 @@ def test_a_wrong_token_claims_nothing_and_spoils_nothing() -> None:
 
 
 def test_a_token_lives_for_exactly_a_minute() -> None:
+    """A token is valid at 59.999 s and expired at 60 s."""
     pending = PendingCalls()
     early, late = announce(pending), announce(pending, "CA2")
     assert pending.claim("CA1", early.token, 59.999) is early
@@ -71,5 +74,6 @@ def test_announced_calls_stay_within_the_limit() -> None:
 
 
 def test_the_token_does_not_show() -> None:
+    """The repr of a pending call does not contain its token."""
     call = announce(PendingCalls())
     assert call.token not in repr(call)

@@ -244,6 +244,7 @@ async def test_phone_callbacks_are_looked_up_at_use(autojump_clock: trio.testing
 
 
 async def test_without_a_carrier_only_this_process_can_call(autojump_clock: trio.testing.MockClock) -> None:
+    """A server without a carrier uses the local one, whose webhook refuses a guessed auth_token with 403."""
     async with open_call_server(Patter()._serve_options(agent_of(), public_url=PUBLIC)) as call_server:
         assert isinstance(call_server.context.carrier, LocalCarrier)
         unauthenticated = SimulatedTwilio(
@@ -255,6 +256,7 @@ async def test_without_a_carrier_only_this_process_can_call(autojump_clock: trio
 
 
 async def test_what_cannot_be_served_opens_no_desk() -> None:
+    """An agent with neither LLM nor on_message raises ConfigurationError when its server opens."""
     with pytest.raises(ConfigurationError, match="this one has neither"):
         async with open_call_server(Patter()._serve_options(agent_of(llm=None), public_url=PUBLIC)):
             pass
