@@ -1,4 +1,4 @@
-"""DeepgramSTT without a call: its options, its connection, and what becomes of them when something goes wrong."""
+"""DeepgramSTT without a call: options, connection, and faults of both."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def speech(text: str, seconds: float) -> bytes:
 
 
 async def hear(session: SpeechToTextSession, audio: bytes) -> None:
-    """Send audio as it comes: in frames, one every 20 ms."""
+    """Send audio at its own pace: one frame every 20 ms."""
     for begin in range(0, len(audio), 160):
         await session.send(audio[begin : begin + 160])
         await trio.sleep(0.02)
@@ -118,6 +118,7 @@ async def test_nova_requests_mulaw_without_utterance_ends() -> None:
 
 
 async def test_flux_is_asked_for_what_it_knows_alone() -> None:
+    """DeepgramSTT asks Flux for /v2/listen with mu-law at 8 kHz, the thresholds, the language hint and the key term."""
     async with serve_deepgram() as vendor:
         stt = provider(vendor, model="flux-general-multi", eot_threshold=0.8, eager_eot_threshold=0.4, keyterm="Patter")
         async with stt.open(language="de"):
@@ -145,6 +146,7 @@ async def test_english_flux_rejects_other_languages() -> None:
     [(401, AuthenticationError), (403, AuthenticationError), (429, RateLimitError), (400, ProviderError), (503, ProviderError)],
 )  # fmt: skip
 async def test_a_refusal_is_told_in_our_terms(status: int, kind: type[ProviderError]) -> None:
+    """A refused upgrade raises the error class of its HTTP status, with Deepgram's reason."""
     async with serve_deepgram(FakeDeepgram(status=status)) as vendor:
         with pytest.raises(ProviderError, match=f"status {status}, refused, as scripted") as raised:
             async with provider(vendor).open(language="en"):
@@ -153,6 +155,7 @@ async def test_a_refusal_is_told_in_our_terms(status: int, kind: type[ProviderEr
 
 
 async def test_opening_has_a_deadline(autojump_clock: MockClock) -> None:
+    """A connection that does not open within 5 s raises ProviderTimeout."""
     async with serve_deepgram(FakeDeepgram(accepting=60)) as vendor:
         began = trio.current_time()
         with pytest.raises(ProviderTimeout):
@@ -162,6 +165,7 @@ async def test_opening_has_a_deadline(autojump_clock: MockClock) -> None:
 
 
 async def test_nobody_listening_is_a_provider_error() -> None:
+    """A closed port raises ProviderError."""
     async with serve_deepgram() as vendor:
         stt = provider(vendor)
     with pytest.raises(ProviderError, match="could not be reached"):
@@ -170,6 +174,7 @@ async def test_nobody_listening_is_a_provider_error() -> None:
 
 
 async def test_prewarming_needs_nobody() -> None:
+    """prewarm() succeeds without a server."""
     await DeepgramSTT(api_key="k").prewarm()
 
 
@@ -236,6 +241,7 @@ async def test_unanswered_deepgram_flush_ends_without_words(model: str, autojump
 
 
 async def test_a_socket_without_audio_is_kept_open(autojump_clock: MockClock) -> None:
+    """A session without audio sends KeepAlive every 4 s, and Deepgram still hears words after 60 s."""
     async with (
         serve_deepgram() as vendor,
         provider(vendor).open(language="en") as session,
@@ -283,6 +289,7 @@ async def test_deepgram_usage_includes_resent_audio(
 
 # Losing the connection ------------------------------------------------------------------------------------------------
 async def test_audio_that_is_final_is_not_sent_again(autojump_clock: MockClock) -> None:
+    """After a loss the session sends only the audio again that has no final words yet."""
     async with serve_deepgram() as vendor:
         async with provider(vendor).open(language="en") as session, collecting(session) as told:
             await hear(session, speech("one two", 1.0))
@@ -298,6 +305,7 @@ async def test_audio_that_is_final_is_not_sent_again(autojump_clock: MockClock) 
 
 
 async def test_what_is_sent_again_is_bounded(autojump_clock: MockClock) -> None:
+    """After a loss the session sends at most the last 10 s of audio again."""
     async with serve_deepgram() as vendor, provider(vendor).open(language="en") as session, collecting(session):
         await hear(session, g711.silence(30.0))
         await vendor.connections[0].lose()
@@ -343,6 +351,7 @@ async def test_second_deepgram_loss_fails_the_session(autojump_clock: MockClock)
 
 
 async def test_reopening_has_a_bound(autojump_clock: MockClock) -> None:
+    """A lost connection that does not reopen within 2 s raises ProviderTimeout."""
     async with serve_deepgram() as vendor, provider(vendor).open(language="en") as session:
         vendor.script = attrs.evolve(vendor.script, accepting=60)
         await vendor.connections[0].lose()
@@ -355,6 +364,7 @@ async def test_reopening_has_a_bound(autojump_clock: MockClock) -> None:
 
 @pytest.mark.parametrize("code", [1000, 1001, 1011])
 async def test_a_close_that_blames_nobody_is_a_loss(code: int, autojump_clock: MockClock) -> None:
+    """A close with 1000, 1001 or 1011 counts as a loss, and the session reconnects."""
     async with serve_deepgram() as vendor, provider(vendor).open(language="en"):
         vendor.connections[0].close(code)
         await trio.sleep(1)
@@ -383,6 +393,7 @@ async def test_deepgram_error_message_fails_at_once(model: str, autojump_clock: 
 
 
 async def test_metadata_before_a_loss_is_what_counts(autojump_clock: MockClock) -> None:
+    """The usage adds the duration that Deepgram billed before the loss (7 s) and the audio sent again (1 s)."""
     used: list[Usage] = []
     usage_sink.set(used.append)
     async with serve_deepgram() as vendor, provider(vendor).open(language="en") as session:

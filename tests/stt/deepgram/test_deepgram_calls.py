@@ -1,4 +1,4 @@
-"""Whole calls whose caller is heard by Deepgram, which a server of ours plays on loopback; in virtual time."""
+"""Whole calls whose caller is heard by a fake Deepgram server on loopback, in virtual time."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ def agent_hearing_by(vendor: DeepgramServer, *, model: str = NOVA, vad_end: floa
 
 
 def eos(caller: SimulatedCaller) -> list[tuple[float, str]]:
-    """When each turn was over, and why."""
+    """Return the instant and the trigger of each end of turn."""
     ends = zip(caller.times("user_speech_eos"), caller.payloads("user_speech_eos"), strict=True)
     return [(at, payload["trigger"]) for at, payload in ends]
 
 
 @pytest.mark.parametrize("model", [NOVA, FLUX])
 async def test_a_conversation_of_two_turns_over_one_connection(call_simulator: Simulator, model: str) -> None:
+    """Both turns of a call use one Deepgram connection, which ends with CloseStream after the call."""
     async with serve_deepgram() as vendor:
         async with call_simulator(agent_hearing_by(vendor, model=model)) as caller:
             await caller.waits(1)
@@ -195,7 +196,7 @@ async def test_refused_deepgram_key_plays_apology_without_leak(
 
 
 async def test_promoted_interim_words_appear_once(call_simulator: Simulator) -> None:
-    """Nova tells "a b c d", makes "a b" final, and never answers for the rest until long after the turn."""
+    """Interim words that end the turn appear once, although Nova sends them as final long after the turn."""
     script = FakeDeepgram(answers_finalize=False, settles_every=1.5, interim_every=0.1)
     async with serve_deepgram(script) as vendor:
         async with call_simulator(agent_hearing_by(vendor)) as caller:
@@ -241,6 +242,7 @@ async def test_deepgram_barge_in_is_answered(call_simulator: Simulator) -> None:
 
 
 async def test_what_the_vendor_may_not_send_changes_nothing(call_simulator: Simulator) -> None:
+    """Malformed messages from Deepgram do not change the transcript of the call."""
     garbage = ("", "null", "[]", "{", '{"type":"Results"}', '{"type":"New","start":{}}', b"\xff\x00", "[" * 5000)
     async with serve_deepgram(FakeDeepgram(garbage=garbage)) as vendor:
         async with call_simulator(agent_hearing_by(vendor)) as caller:
@@ -273,7 +275,7 @@ async def test_deepgram_cost_matches_audio_sent(call_simulator: Simulator) -> No
 async def test_flux_barge_in_without_vad_pause(
     call_simulator: Simulator,
 ) -> None:
-    """Flux ends the turn after 0.2 s; the detector needs 0.8 s, and takes what comes after 0.5 s for the same voice."""
+    """Words after a pause of 0.5 s cut the reply, although the VAD (0.8 s) hears one voice and Flux ended the turn."""
     async with serve_deepgram(FakeDeepgram(end_of_turn=0.2)) as vendor:
         agent = agent_hearing_by(vendor, model=FLUX, vad_end=0.8)
         quick = attrs.evolve(

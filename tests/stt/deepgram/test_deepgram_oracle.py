@@ -1,4 +1,4 @@
-"""The vendor's own package as the judge of what we send, of what we understand, and of the server that plays it."""
+"""The vendor's own package as the judge of our messages, of our codecs, and of our fake server."""
 
 from __future__ import annotations
 
@@ -53,12 +53,14 @@ SENT = [
 # What we send ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("model", "kind", "message"), SENT)
 def test_what_we_send_is_what_the_vendor_knows(model: type[BaseModel], kind: str, message: str) -> None:
+    """The SDK's models accept each control message of the codecs and know all its keys."""
     assert json.loads(message) == {"type": kind}
     assert complaints(model, json.loads(message)) == []
 
 
 @pytest.mark.parametrize(("model", "kind", "message"), SENT)
 def test_the_judge_refuses_what_is_wrong(model: type[BaseModel], kind: str, message: str) -> None:
+    """The SDK's models refuse a control message with a wrong type or an unknown key."""
     del message
     assert complaints(model, {"type": kind.lower()})
     assert complaints(model, {"type": kind, "typo": 1})

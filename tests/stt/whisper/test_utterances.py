@@ -1,4 +1,4 @@
-"""Cutting a caller's audio into utterances: nothing twice, nothing out of order, nothing of the voice lost."""
+"""The buffer that cuts a caller's audio into utterances: in order, without repetition, with the whole voice."""
 
 import numpy as np
 from hypothesis import given
@@ -11,7 +11,7 @@ FRAME = 160
 
 
 def numbered(count: int) -> bytes:
-    """Audio in which (nearly) every sample tells where it is."""
+    """Return random audio, in which nearly every sample identifies its position."""
     return bytes(np.random.default_rng(7).integers(0, 256, count, np.uint8))
 
 
@@ -64,6 +64,7 @@ def test_buffer_keeps_last_second_outside_utterances() -> None:
 
 
 def test_ends_without_a_beginning_are_no_utterance() -> None:
+    """A voice end without a beginning yields no utterance, and a split yields an empty one."""
     buffer = UtteranceBuffer()
     buffer.add(g711.silence(1))
     assert (buffer.end(100), buffer.so_far()) == (None, None)

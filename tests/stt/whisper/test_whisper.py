@@ -35,7 +35,7 @@ DIGITS = {
 
 
 def words(text: str) -> list[str]:
-    """What was said, however it is written: without case and marks, numbers digit by digit."""
+    """Return the words in lower case and without punctuation, and numbers digit by digit."""
     found = re.findall(
         r"[a-z']+|[0-9]", " ".join(DIGITS.get(word, word) for word in re.findall(r"[a-z']+|[0-9]+", text.lower()))
     )
@@ -54,7 +54,7 @@ async def play(session: SpeechToTextSession, samples: Samples, vad: SileroVAD | 
 
 
 async def hear(samples: Samples, stt: WhisperSTT | None = None) -> list[Transcript]:
-    """All results for a call's audio, flushed at its end."""
+    """Return all results for a call's audio, flushed at its end."""
     async with (stt or WhisperSTT()).open(language="en-US") as session:
         heard: list[Transcript] = []
 
@@ -72,7 +72,7 @@ async def hear(samples: Samples, stt: WhisperSTT | None = None) -> list[Transcri
 
 
 def wrong(said: list[str], heard: list[str]) -> int:
-    """Words to change, add or leave out to make one of the other."""
+    """Return the number of words to change, add or leave out to make one text of the other."""
     row = list(range(len(heard) + 1))
     for count, word in enumerate(said, 1):
         before, row = row, [count]
@@ -101,6 +101,7 @@ def wrong(said: list[str], heard: list[str]) -> int:
 async def test_people_are_heard_right_over_the_telephone(
     autojump_clock: MockClock, recording: Recording, name: str, said: str, allowed: int
 ) -> None:
+    """Whisper transcribes five recorded sentences over mu-law at 8 kHz with at most one wrong word each."""
     first, answer_to_flush = [result for result in await hear(recording(name)) if result.final]
     assert wrong(words(said), words(first.text)) <= allowed
     assert answer_to_flush == Transcript("", final=True, segment=1)
@@ -120,6 +121,7 @@ async def test_people_are_heard_right_over_the_telephone(
 async def test_the_callers_of_the_example_are_heard_right(
     autojump_clock: MockClock, recording: Recording, name: str, said: str
 ) -> None:
+    """Whisper transcribes each line of the example's caller without a wrong word."""
     results = await hear(recording(name), WhisperSTT(interim_every=None))
     assert words(" ".join(result.text for result in results)) == words(said)
 
@@ -135,6 +137,7 @@ async def test_whisper_interims_grow_within_one_segment(autojump_clock: MockCloc
 
 
 async def test_two_utterances_are_two_segments(autojump_clock: MockClock, recording: Recording) -> None:
+    """Two utterances become segments 0 and 1, and the flush closes segment 2 without words."""
     results = await hear(np.concatenate([recording("name"), recording("hours")]), WhisperSTT(interim_every=None))
     assert [(result.segment, words(result.text)) for result in results] == [
         (0, ["the", "name", "is", "henry", "miller"]),
@@ -145,7 +148,7 @@ async def test_two_utterances_are_two_segments(autojump_clock: MockClock, record
 
 @pytest.mark.parametrize("level", [0, 300])
 async def test_wordless_voice_ends_with_empty_final(autojump_clock: MockClock, level: int) -> None:
-    """Whisper makes up words in silence and noise; whoever waits for the final must not get them, and not wait."""
+    """A voice of silence or noise ends with an empty final transcript, without the words that Whisper makes up."""
     noise = np.random.default_rng(3).normal(0, level, 16000).astype(np.int16)
     async with WhisperSTT(interim_every=None).open(language="en") as session:
         await session.voice(VoiceEdge(speaking=True, offset=0))
@@ -155,6 +158,7 @@ async def test_wordless_voice_ends_with_empty_final(autojump_clock: MockClock, l
 
 
 async def test_a_flush_finishes_the_open_utterance(autojump_clock: MockClock, recording: Recording) -> None:
+    """A flush in the middle of a voice returns the words so far as final."""
     async with WhisperSTT(interim_every=None).open(language="en") as session:
         await play(session, recording("ill_disposed")[: round(3.8 * 8000)])
         await session.flush()
@@ -164,7 +168,7 @@ async def test_a_flush_finishes_the_open_utterance(autojump_clock: MockClock, re
 
 
 class Ear:
-    """Stands for the model: tells how much it was given, after a time of its own, which virtual time does not see."""
+    """A stand-in for the model: it returns the seconds that it was given, after a delay in real time."""
 
     def __init__(self, *, failing: bool = False) -> None:
         self.failing, self.may_end, self.heard = failing, threading.Event(), []
@@ -244,6 +248,7 @@ async def test_voice_end_abandons_whisper_interim(autojump_clock: MockClock) -> 
 
 
 async def test_a_voice_that_lasts_is_heard_in_parts(autojump_clock: MockClock) -> None:
+    """Whisper gets a voice of 30 s in two segments, which contain all of it."""
     ear = Ear()
     async with listening(ear, interim_every=None) as session:
         await session.voice(VoiceEdge(speaking=True, offset=0))
@@ -282,6 +287,7 @@ def test_multilingual_whisper_receives_the_language() -> None:
 async def test_leaving_the_session_abandons_what_is_being_heard(
     autojump_clock: MockClock, recording: Recording
 ) -> None:
+    """Leaving the session takes no virtual time while the model still works in its threads."""
     async with WhisperSTT().open(language="en") as session:
         await session.voice(VoiceEdge(speaking=True, offset=0))
         await session.send(g711.encode(recording("dashwood_leisure")))
@@ -292,6 +298,7 @@ async def test_leaving_the_session_abandons_what_is_being_heard(
 
 
 async def test_results_end_with_the_session(autojump_clock: MockClock) -> None:
+    """The stream of transcripts ends when its session closes."""
     async with listening(Ear()) as session:
         await session.flush()
         await wait_all_tasks_blocked()
@@ -308,12 +315,14 @@ async def test_unknown_whisper_language_error_names_remedy() -> None:
 
 
 async def test_a_folder_that_holds_no_model_is_said(tmp_path: Path) -> None:
+    """A folder without model.bin raises ProviderError that names the missing file."""
     with pytest.raises(ProviderError, match=r"but model\.bin is missing"):
         async with WhisperSTT(path=tmp_path).open(language="en"):
             pass
 
 
 async def test_a_broken_model_is_the_providers_failure(tmp_path: Path) -> None:
+    """A model file that cannot be loaded raises ProviderError."""
     for name in ("model.bin", "tokenizer.json"):
         (tmp_path / name).write_text("{}")
     with pytest.raises(ProviderError, match="whisper"):
@@ -322,5 +331,6 @@ async def test_a_broken_model_is_the_providers_failure(tmp_path: Path) -> None:
 
 
 def test_options_that_make_no_sense_are_refused() -> None:
+    """An interim_every of 0 raises ValueError."""
     with pytest.raises(ValueError, match="interim_every"):
         WhisperSTT(interim_every=0)
