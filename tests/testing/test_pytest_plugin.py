@@ -90,7 +90,7 @@ OPTIONS = ("-W", "error", "--strict-markers", "-p", "no:randomly", "-p", "no:any
 
 
 def run(pytester: pytest.Pytester, source: str, *options: str, mark: str = "") -> pytest.RunResult:
-    """Run tests in this process, which has imported what they need."""
+    """Run tests in this process, with the modules that it has imported."""
     pytester.makepyfile(source.replace("MARK", mark))
     return pytester.runpytest_inprocess(*OPTIONS, *options)
 
@@ -107,11 +107,13 @@ def run_apart(pytester: pytest.Pytester, source: str, *options: str) -> pytest.R
 
 
 def test_with_the_mode_of_pytest_trio(pytester: pytest.Pytester) -> None:
+    """All five tests pass in virtual time with pytest-trio's trio_mode."""
     pytester.makeini("[pytest]\ntrio_mode = true")
     run(pytester, TRIO_CALLS).assert_outcomes(passed=5)
 
 
 def test_with_the_marker_of_pytest_trio(pytester: pytest.Pytester) -> None:
+    """All five tests pass in virtual time with pytest-trio's marker."""
     run(pytester, TRIO_CALLS, mark="@pytest.mark.trio").assert_outcomes(passed=5)
 
 
@@ -121,11 +123,13 @@ def test_with_pytest_trio_but_no_mode_or_marker(pytester: pytest.Pytester) -> No
 
 
 def test_without_pytest_trio(pytester: pytest.Pytester) -> None:
+    """All three tests without pytest-trio's fixtures pass when it is disabled."""
     run_apart(pytester, CALLS, "-p", "no:trio").assert_outcomes(passed=3)
 
 
 @pytest.mark.parametrize("options", [(), ("-p", "no:trio")])
 def test_failures_are_shown_plainly_and_skips_are_skips(pytester: pytest.Pytester, options: tuple[str, ...]) -> None:
+    """A failure shows its assertion and the timeline without an exception group; a skip and an xfail count as such."""
     result = run(pytester, FAILURES, *options)
     result.assert_outcomes(failed=1, skipped=1, xfailed=1)
     result.stdout.fnmatch_lines(["E*AssertionError: assert 'Yes.' == 'No.'", "E*The call:", "E*call_start*"])

@@ -1,4 +1,4 @@
-"""Words within mu-law audio: what is put in comes out, and whatever happened to the sound shows."""
+"""Words within mu-law audio: they come back as they went in, and damage to the sound is visible."""
 
 import numpy as np
 import pytest
@@ -54,6 +54,7 @@ def test_any_bytes_decode_alike_in_any_chunking(junk: bytes, sizes: list[int]) -
 
 
 def test_mulaw_to_pcm_and_back_changes_no_byte() -> None:
+    """The simulated voice survives the conversion from mu-law to PCM and back byte by byte."""
     audio = encode(TEXT, 100, kind=Kind.HUM)
     assert g711.encode(g711.decode(audio)) == audio
 
@@ -66,6 +67,7 @@ def test_words_spread_by_length_over_speech_frames() -> None:
 
 
 def test_every_voiced_sample_is_loud() -> None:
+    """Each sample of the simulated voice has an amplitude above 8000, so that a VAD hears it."""
     assert np.abs(g711.decode(encode(TEXT, 10)).astype(int)).min() > 8000
 
 
@@ -78,6 +80,7 @@ def test_silence_yields_nothing_and_tone_no_words() -> None:
 
 
 def test_a_lost_frame_takes_its_words_with_it() -> None:
+    """A lost frame loses its own words only, and the frame numbers show the gap."""
     audio = encode("What are your time", 4)
     sounds = decode(audio[:FRAME] + audio[2 * FRAME :])
     assert words(sounds) == "What your time"
@@ -85,6 +88,7 @@ def test_a_lost_frame_takes_its_words_with_it() -> None:
 
 
 def test_frames_in_another_order_tell_it() -> None:
+    """Two frames in the wrong order decode with their words in the wrong order."""
     audio = encode("What are your time", 4)
     assert words(decode(audio[FRAME : 2 * FRAME] + audio[:FRAME] + audio[2 * FRAME :])) == " areWhat your time"
 
@@ -100,18 +104,21 @@ def test_truncated_frame_is_sound_and_next_is_read() -> None:
 
 
 def test_a_changed_byte_makes_the_frame_unreadable() -> None:
+    """One changed bit turns its frame into sound without words, and the next three frames are readable."""
     audio = bytearray(encode(TEXT, 4))
     audio[40] ^= 1
     assert [sound.kind for sound in decode(bytes(audio))] == [Kind.SOUND, Kind.SPEECH, Kind.SPEECH, Kind.SPEECH]
 
 
 def test_resampling_destroys_the_words() -> None:
+    """No word survives a conversion from 8 kHz to 16 kHz and back."""
     pcm = g711.decode(encode(TEXT, 50))
     there_and_back = soxr.resample(soxr.resample(pcm, 8000, 16000), 16000, 8000)
     assert words(decode(g711.encode(there_and_back))) == ""
 
 
 def test_a_text_that_does_not_fit_says_so() -> None:
+    """A text that is too long for its voice, or a voice of no frame, raises ValueError with the limit."""
     encode("x" * MAX_TEXT_BYTES, 2)
     with pytest.raises(ValueError, match=r"0\.04 s of simulated voice cannot carry a text of 200 bytes"):
         encode("x" * 200, 2)

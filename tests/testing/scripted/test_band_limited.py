@@ -1,4 +1,4 @@
-"""The simulated voice that survives resampling: read again in every format, and only when it is whole."""
+"""The simulated voice that survives resampling: it is readable in every format, and only while it is undamaged."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def written(sounds: list[Sound]) -> str:
 
 @pytest.mark.parametrize("made", OTHERS, ids=str)
 def test_words_survive_conversion_to_the_caller(made: AudioFormat) -> None:
-    """Spoken at any rate, converted to mu-law at 8 kHz: every frame is there, at its own sample."""
+    """A voice at any rate, converted to mu-law at 8 kHz, keeps each frame at its own sample."""
     samples = encode(TEXT, 200, rate=made.rate, utterance=7, part=2)
     audio = g711.encode(samples) if made.encoding is Encoding.MULAW else samples.tobytes()
     sounds = sounds_in(converted(audio, made, MULAW_8K))
@@ -33,7 +33,7 @@ def test_words_survive_conversion_to_the_caller(made: AudioFormat) -> None:
 
 @pytest.mark.parametrize("made", OTHERS, ids=str)
 def test_words_survive_conversion_to_the_agent(made: AudioFormat) -> None:
-    """Spoken as mu-law at 8 kHz, converted as for a recogniser, 20 ms at a time."""
+    """A voice as mu-law at 8 kHz, converted in pieces of 20 ms, keeps each frame at its own sample."""
     mulaw = g711.silence(0.1) + g711.encode(encode(TEXT, 150)) + g711.silence(0.1)
     stream, reader, sounds = converter(MULAW_8K, made, Quality.LOW_DELAY), WordReader(made), list[Sound]()
     assert stream is not None
@@ -47,6 +47,7 @@ def test_words_survive_conversion_to_the_agent(made: AudioFormat) -> None:
 
 @given(st.lists(st.integers(1, 900), min_size=1, max_size=30))
 def test_how_it_is_cut_does_not_matter(sizes: list[int]) -> None:
+    """The decoder reads the same words and the same start for every chunking of the samples."""
     samples, decoder, at = np.concatenate([np.zeros(33, np.int16), encode(TEXT, 40)]), BandLimitedDecoder(), 0
     sounds = list[Sound]()
     for size in sizes:
@@ -58,6 +59,7 @@ def test_how_it_is_cut_does_not_matter(sizes: list[int]) -> None:
 
 
 def test_a_damaged_frame_is_sound_without_words() -> None:
+    """One damaged frame decodes as sound without words, and the other eleven frames stay readable."""
     samples = encode("One two three.", 12).copy()
     samples[5 * FRAME_SAMPLES + 60 : 5 * FRAME_SAMPLES + 90] = 9000
     decoder = BandLimitedDecoder()
@@ -68,11 +70,12 @@ def test_a_damaged_frame_is_sound_without_words() -> None:
 
 @pytest.mark.parametrize("kind", [Kind.SPEECH, Kind.COUGH, Kind.HUM])
 def test_every_kind_is_kept(kind: Kind) -> None:
+    """Speech, cough and hum come back as the kind that was encoded."""
     assert {sound.kind for sound in sounds_in(g711.encode(encode("mhm", 5, kind=kind)))} == {kind}
 
 
 def test_both_voices_are_read_in_one_stretch() -> None:
-    """A caller may hear one synthesiser take over from another."""
+    """The decoder reads the exact and the filtered voice in one stretch, as after a fallback between two TTS."""
     audio = (
         audible_text.encode("exact", 5)
         + g711.encode(encode("filtered", 5, part=1))
@@ -84,12 +87,14 @@ def test_both_voices_are_read_in_one_stretch() -> None:
 
 
 def test_a_sound_that_says_nothing_is_a_sound() -> None:
+    """Noise decodes as sound without words, and silence as nothing."""
     noise = np.random.default_rng(5).integers(-20_000, 20_000, 8000).astype(np.int16)
     assert {sound.kind for sound in sounds_in(g711.encode(noise))} == {Kind.SOUND}
     assert sounds_in(g711.silence(1.0)) == []
 
 
 def test_a_text_that_does_not_fit_says_so() -> None:
+    """A text that is too long for its voice raises ValueError."""
     encode("x" * band_limited.MAX_TEXT_BYTES, 2)
     with pytest.raises(ValueError, match="cannot carry a text of 80 bytes"):
         encode("x" * 80, 2)

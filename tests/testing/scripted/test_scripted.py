@@ -1,4 +1,4 @@
-"""The scripted providers keep their script to the instant, and misbehave when told to."""
+"""The scripted providers: they keep their script to the instant, and fail as scripted."""
 
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
@@ -50,6 +50,7 @@ async def test_scripted_vad_delays_edges_with_true_offsets() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 160, 333, 100_000])
 async def test_vad_tells_the_same_edges_in_any_chunking(size: int) -> None:
+    """ScriptedVAD reports the same three edges for every chunking of the audio."""
     audio = silence(0.3) + speech("a", 0.4) + silence(0.2) + speech("b", 0.4) + silence(0.6) + speech("c", 0.2)
     edges = [edge for _, edge in await edges_of(ScriptedVAD(), audio, size)]
     assert [(edge.speaking, edge.offset) for edge in edges] == [(True, 2400), (False, 10400), (True, 15200)]
@@ -62,6 +63,7 @@ async def test_scripted_vad_hears_coughs_but_not_clicks() -> None:
 
 
 async def test_vad_fails_when_told_to() -> None:
+    """ScriptedVAD raises ProviderError after 1 s of audio, as scripted."""
     with pytest.raises(ProviderError, match="after 1 s, as scripted"):
         await edges_of(ScriptedVAD(fail_at=1.0), silence(2.0))
 
@@ -69,7 +71,7 @@ async def test_vad_fails_when_told_to() -> None:
 async def hear(
     stt: ScriptedSTT, audio: bytes, *, size: int = 160, seconds: float = 10.0, flush: float = 1e9
 ) -> tuple[Told, list[BaseException]]:
-    """Feed audio in real time; return what was told and when, and the failures of both sides."""
+    """Feed audio in real time; return the transcripts with their instants, and the failures of both sides."""
     told: Told = []
     failures: list[BaseException] = []
     start = trio.current_time()
@@ -109,6 +111,7 @@ async def test_scripted_stt_final_follows_end_in_any_chunking(autojump_clock: Mo
 
 
 async def test_stt_tells_interims_while_the_voice_lasts(autojump_clock: MockClock) -> None:
+    """ScriptedSTT reports the words so far every 0.5 s, and the final words 0.2 s after the voice."""
     told, _ = await hear(ScriptedSTT(interim_every=0.5), speech("What are your hours?", 2.0))
     assert told == [
         (0.5, "What", False, 1),
@@ -120,6 +123,7 @@ async def test_stt_tells_interims_while_the_voice_lasts(autojump_clock: MockCloc
 
 
 async def test_stt_takes_pcm_where_it_announces_that(autojump_clock: MockClock) -> None:
+    """ScriptedSTT that accepts PCM at 8 kHz reads the words from PCM."""
     told, _ = await hear(ScriptedSTT(accepts=PCM16_8K), speech("Hello there", 1.0))
     assert told == [(1.2, "Hello there", True, 1)]
 
@@ -133,6 +137,7 @@ async def test_scripted_stt_numbers_segments_and_skips_coughs(autojump_clock: Mo
 
 
 async def test_stt_shows_lost_frames(autojump_clock: MockClock) -> None:
+    """ScriptedSTT reports a sentence without the word whose frames are lost."""
     audio = speech("one two three four", 0.8)
     lost = audio[:3200] + audio[4800:]
     assert [text for _, text, _, _ in (await hear(ScriptedSTT(), lost))[0]] == ["one two four"]
@@ -147,6 +152,7 @@ async def test_scripted_stt_closes_lost_and_flushed_utterances(autojump_clock: M
 
 
 async def test_stt_repeats_stays_silent_and_fails_as_told(autojump_clock: MockClock) -> None:
+    """ScriptedSTT repeats its finals, stays silent, fails, refuses to open or hangs, as scripted."""
     audio = speech("yes", 0.4) + silence(1)
     assert (await hear(ScriptedSTT(duplicates=1), audio))[0] == [(0.6, "yes", True, 1), (0.65, "yes", True, 1)]
     assert (await hear(ScriptedSTT(silent=True), audio))[0] == []
@@ -170,6 +176,7 @@ async def answer(llm: ScriptedLLM, messages: Sequence[dict[str, str]] = (USER,))
 
 
 async def test_llm_spreads_its_tokens_over_the_duration(autojump_clock: MockClock) -> None:
+    """ScriptedLLM spreads four tokens evenly over 0.3 s after the first one at 0.1 s."""
     llm = ScriptedLLM(["a b c d", "one"], first_token=0.1, duration=0.3)
     assert await answer(llm) == [(0.1, "a"), (0.2, " b"), (0.3, " c"), (0.4, " d"), (0.4, "END")]
     assert await answer(llm, [USER, USER]) == [(0.1, "one"), (0.4, "END")]
@@ -191,6 +198,7 @@ async def test_scripted_llm_derives_place_from_messages(autojump_clock: MockCloc
 
 
 async def test_llm_answers_by_a_function_and_records_copies(autojump_clock: MockClock) -> None:
+    """ScriptedLLM answers by a function of the messages, and records a copy of each request."""
     llm = ScriptedLLM(lambda messages: f"you said {messages[-1]['content']}")
     message = {"role": "user", "content": "hi"}
     assert "".join(token for _, token in (await answer(llm, [message]))[:-1]) == "you said hi"
@@ -212,6 +220,7 @@ async def test_scripted_llm_counts_parallel_tool_results_once(autojump_clock: Mo
 
 
 async def test_llm_fails_and_hangs_as_told(autojump_clock: MockClock) -> None:
+    """ScriptedLLM raises ProviderError after two tokens, or never answers, as scripted."""
     with pytest.raises(ProviderError, match="after 2 tokens"):
         await answer(ScriptedLLM(["a b c"], fail_after=2))
     with trio.move_on_after(60) as scope:
@@ -222,7 +231,7 @@ async def test_llm_fails_and_hangs_as_told(autojump_clock: MockClock) -> None:
 async def say(
     tts: ScriptedTTS, sentences: Sequence[tuple[float, str]], end: float = 0.0
 ) -> list[tuple[float, SpeechChunk]]:
-    """Speak sentences that arrive at those seconds, and end after ``end``."""
+    """Speak sentences that arrive at the given seconds, and end after ``end``."""
     start = trio.current_time()
 
     async def source() -> AsyncIterator[str]:
@@ -268,6 +277,7 @@ async def test_scripted_tts_pads_last_sentence_to_duration(autojump_clock: MockC
 
 
 async def test_tts_takes_its_time_per_character(autojump_clock: MockClock) -> None:
+    """ScriptedTTS speaks 50 characters in 3 s at 0.06 s for each character."""
     assert seconds(await say(ScriptedTTS(per_character=0.06), [(0.0, "x" * 50)])) == 3.0
 
 
@@ -279,11 +289,13 @@ async def test_scripted_tts_reports_word_times_on_request(autojump_clock: MockCl
 
 
 async def test_tts_emits_pcm_where_it_announces_that(autojump_clock: MockClock) -> None:
+    """ScriptedTTS that emits PCM at 8 kHz encodes its words in PCM."""
     [(_, chunk)] = await say(ScriptedTTS(duration=0.1, emits=PCM16_8K), [(0.0, "hi")])
     assert Decoder().feed(g711.encode(np.frombuffer(chunk.audio, np.int16)))[-1].words == "hi"
 
 
 async def test_tts_fails_hangs_and_yields_nothing_as_told(autojump_clock: MockClock) -> None:
+    """ScriptedTTS fails, hangs, stays mute or refuses to open, as scripted, and says nothing without text."""
     with pytest.raises(ProviderError, match=r"after 0\.5 s"):
         await say(ScriptedTTS(duration=1.0, fail_after=0.5), [(0.0, "hello")])
     with trio.move_on_after(60) as scope:
@@ -319,7 +331,7 @@ async def _for_ever() -> AsyncIterator[str]:
 
 
 async def test_each_word_is_told_with_its_times_once(autojump_clock: MockClock) -> None:
-    """A word that begins where a chunk does belongs to that chunk alone, however its time is rounded."""
+    """ScriptedTTS reports each word once, also if the word begins exactly where a chunk begins."""
     text = "We open at nine and close at five, every day but Sunday and Monday."
     words: list[tuple[str, float]] = []
     async with ScriptedTTS().open(language="en") as session, session.speak(_once(text)) as chunks:

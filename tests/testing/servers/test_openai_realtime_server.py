@@ -1,4 +1,4 @@
-"""The fake of OpenAI's Realtime server keeps to the vendor's rules, at exact instants; over memory and over sockets."""
+"""The fake of OpenAI's Realtime server: it keeps the vendor's rules at exact instants, over memory and over sockets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def voice(text: str, seconds: float, utterance: int = 1) -> bytes:
 
 
 class Client:
-    """A client that takes note of what it is told, and when, since its connection."""
+    """A client that records each event with its instant since the connection."""
 
     def __init__(self, socket: WebSocketClient) -> None:
         self.socket = socket
@@ -57,7 +57,7 @@ class Client:
             await trio.sleep(0.02)
 
     async def until(self, kind: type[E]) -> E:
-        """Read until there is such an event; return it."""
+        """Read up to an event of this class; return it."""
         with trio.fail_after(100):
             while True:
                 event = wire.receive(await self.socket.receive())
@@ -81,7 +81,7 @@ class Client:
 
 @asynccontextmanager
 async def connected(script: FakeRealtime, **more: Any) -> AsyncIterator[tuple[Client, RealtimeServer]]:
-    """A client of a server of its own, over memory."""
+    """Give a client and a server of its own, connected over memory."""
     server = RealtimeServer(script)
     async with trio.open_nursery() as nursery:
 
@@ -133,6 +133,7 @@ async def test_realtime_server_greets_and_applies_session_updates(autojump_clock
 async def test_whom_it_does_not_want_it_refuses(
     autojump_clock: MockClock, script: FakeRealtime, headers: dict[str, str], error: type[ProviderError], status: int
 ) -> None:
+    """The fake server refuses a wrong key, a beta header and a scripted refusal with its own HTTP status."""
     with pytest.raises(ExceptionGroup) as raised:
         async with connected(script, headers=headers):
             pytest.fail("it was accepted")
@@ -194,6 +195,7 @@ async def test_committed_turn_transcript_arrives_after_reply(
 
 
 async def test_words_come_ahead_of_the_sound_of_them(autojump_clock: MockClock) -> None:
+    """The first event of a response is text, and the last one is audio."""
     async with connected(FakeRealtime(replies=[BRIEF])) as (client, _):
         await client.setup()
         await client.send(wire.create_response())
@@ -280,6 +282,7 @@ async def test_turn_during_response_gets_no_second_response(autojump_clock: Mock
 
 
 async def test_recorded_sound_and_faint_noise_are_told_apart(autojump_clock: MockClock) -> None:
+    """The server VAD ignores faint noise and finds the loud sound after it, which has no words."""
     async with connected(FakeRealtime()) as (client, _):
         await client.setup(wire.ServerVAD(silence=0.2))
         await client.say(b"\x7e\xfe" * 8000 + b"\x10\x90" * 800 + SILENCE_BYTE * 30)
@@ -305,6 +308,7 @@ async def test_short_commit_is_refused_and_clear_discards_audio(autojump_clock: 
 
 
 async def test_what_cannot_be_written_down_is_told(autojump_clock: MockClock) -> None:
+    """A failed transcription is reported for its item and does not end the session."""
     async with connected(FakeRealtime(transcript_fails=True)) as (client, _):
         await client.setup()
         await client.send(wire.append(voice("Hello?", 0.5)), wire.commit())
@@ -326,6 +330,7 @@ async def test_no_transcript_without_transcription_model(autojump_clock: MockClo
 
 # Responses ------------------------------------------------------------------------------------------------------------
 async def test_one_response_at_a_time(autojump_clock: MockClock) -> None:
+    """The fake server refuses a second response while one is active, and accepts it afterwards."""
     async with connected(FakeRealtime(replies=[BRIEF])) as (client, _):
         await client.setup()
         await client.send(wire.create_response("a"), wire.create_response("b"))
@@ -423,6 +428,7 @@ async def test_realtime_tool_calls_arrive_once_and_whole(autojump_clock: MockClo
 
 
 async def test_a_response_without_tools_calls_none(autojump_clock: MockClock) -> None:
+    """A response that is requested without tools makes no tool call."""
     script = FakeRealtime(replies=[RealtimeReply(text="", tool_calls=[ToolCall("c", "hours", "{}")])])
     async with connected(script) as (client, _):
         await client.setup()
@@ -442,6 +448,7 @@ async def test_a_response_without_tools_calls_none(autojump_clock: MockClock) ->
 async def test_responses_that_do_not_end_well_say_why(
     autojump_clock: MockClock, reply: RealtimeReply, status: str, reason: str, fatal: bool | None
 ) -> None:
+    """A failed or incomplete response ends with its status and reason, and its item is not completed."""
     async with connected(FakeRealtime(replies=[reply])) as (client, _):
         await client.setup()
         await client.send(wire.create_response())
@@ -543,6 +550,7 @@ async def test_invalid_realtime_message_is_refused_harmlessly(
 
 
 async def test_the_voice_stays_once_it_was_heard(autojump_clock: MockClock) -> None:
+    """The fake server refuses to change the voice after the first response."""
     async with connected(FakeRealtime()) as (client, server):
         await client.setup()
         await client.send(wire.create_response())
@@ -586,6 +594,7 @@ async def test_connection_is_lost_where_scripted(autojump_clock: MockClock) -> N
 
 
 async def test_a_response_hangs_and_a_connection_freezes(autojump_clock: MockClock) -> None:
+    """A response stops after two chunks, and a frozen connection ignores its cancellation, as scripted."""
     reply = RealtimeReply(text="One two three.", seconds=1.0, hang_after=2)
     async with connected(FakeRealtime(replies=[reply])) as (client, server):
         await client.setup()
@@ -602,6 +611,7 @@ async def test_a_response_hangs_and_a_connection_freezes(autojump_clock: MockClo
 
 
 async def test_it_says_what_it_is_told_to(autojump_clock: MockClock) -> None:
+    """The fake server sends garbage, refusals, errors and a close code, as scripted."""
     script = FakeRealtime(garbage=("{", b"\x00"), refuses={"response.cancel": "server_error"})
     async with connected(script) as (client, server):
         await client.until(wire.SessionReady)
@@ -620,6 +630,7 @@ async def test_it_says_what_it_is_told_to(autojump_clock: MockClock) -> None:
 
 
 async def test_over_loopback_it_serves_several(autojump_clock: MockClock) -> None:
+    """The fake server serves two clients at once over loopback, and its repr does not show the key."""
     async with serve_openai_realtime(FakeRealtime(replies=[BRIEF])) as server, trio.open_nursery() as nursery:
 
         async def converse(name: str) -> None:

@@ -53,7 +53,7 @@ def record(
 
 
 def without(*names: str) -> tuple[Event, ...]:
-    """The record's events but the first of each of these names."""
+    """Return the record's events without the first event of each name."""
     left = [START, *TURN, END]
     for name in names:
         left.remove(next(one for one in left if one.name == name))
@@ -78,6 +78,7 @@ def metrics_of(*indices: int) -> CallMetrics:
 
 
 def test_a_sound_call_has_no_finding() -> None:
+    """The invariants find nothing in a sound call, with or without bus events and metrics."""
     assert violations(record()) == []
     assert violations(record(bus=turns(*PAIR_0, *PAIR_1))) == []
     end = event(9.0, "call_end", metrics=metrics_of(1, 2))
@@ -85,7 +86,7 @@ def test_a_sound_call_has_no_finding() -> None:
 
 
 def turns(*told: tuple[str, int]) -> tuple[Event, ...]:
-    """A bus on which these were told of turns, the eos of each before its start."""
+    """Return the events of a bus that reports these turns, each eos before its turn's start."""
     eos = event(1.0, "user_speech_eos")
     return tuple(
         one
@@ -218,11 +219,13 @@ BROKEN = [
 
 @pytest.mark.parametrize(("rule", "broken", "finding"), BROKEN)
 def test_a_broken_call_is_found_out(rule: str, broken: CallRecord, finding: str) -> None:
+    """Each broken record violates its invariant, and the finding names the event and its instant."""
     found = [line for line in violations(broken) if line.startswith(rule + ": ")]
     assert any(finding in line for line in found), violations(broken)
 
 
 def test_every_rule_has_a_broken_call() -> None:
+    """The table of broken records covers each invariant."""
     assert {rule for rule, _, _ in BROKEN} == set(CHECKS)
 
 

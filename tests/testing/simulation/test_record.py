@@ -24,12 +24,14 @@ def said_by_agent(at: float, text: str) -> Event:
 
 
 def test_words_are_those_played_to_their_end() -> None:
+    """A cut utterance has the words whose audio has played to their end: two of three."""
     audio = encode("one two three", 50)
     [heard] = heard_utterances([Stretch(1.0, audio[:5000])], [started(1.0), ended(1.625, interrupted=True)])
     assert heard == Heard("one two", 1.0, 1.625, interrupted=True)
 
 
 def test_sentences_are_joined_by_a_space() -> None:
+    """The text of an utterance joins its sentences with a space."""
     audio = encode("One.", 20, part=1) + encode("Two.", 20, part=2)
     assert heard_utterances([Stretch(1.0, audio)], [started(1.0), ended(1.8)])[0].text == "One. Two."
 

@@ -1,4 +1,4 @@
-"""A scenario is data: it goes to a dict and back, and says what is wrong with it."""
+"""A scenario is data: it converts to a dict and back, and its errors name the wrong step."""
 
 import json
 from typing import Any
@@ -27,6 +27,7 @@ STEPS = st.one_of(
 
 @given(st.lists(STEPS))
 def test_what_is_written_is_read_back_the_same(steps: list[Step]) -> None:
+    """Any scenario comes back from its JSON form unchanged."""
     scenario = Scenario(steps)
     assert Scenario.from_dict(json.loads(json.dumps(scenario.to_dict()))) == scenario
 
@@ -47,11 +48,13 @@ def test_what_is_written_is_read_back_the_same(steps: list[Step]) -> None:
     ],
 )
 def test_what_is_wrong_is_named_with_its_step(data: dict[str, Any], reason: str) -> None:
+    """An invalid scenario raises ScenarioError that names the step and what the step must be."""
     with pytest.raises(ScenarioError, match=reason):
         Scenario.from_dict(data)
 
 
 def test_a_step_says_what_a_caller_can_do() -> None:
+    """An unknown step or a missing option raises ScenarioError that lists the possible steps."""
     with pytest.raises(ScenarioError, match=r"a step must be one of at, waits, speaks, .*, got 'sing'"):
         Step("sing")
     with pytest.raises(ScenarioError, match="speaks needs text"):

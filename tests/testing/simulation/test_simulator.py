@@ -1,4 +1,4 @@
-"""Whole calls against the real server: what a user of the kit writes, and what it says when something is wrong."""
+"""Whole calls against the real server: tests as users of the kit write them, and the errors that they see."""
 
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ phone = Patter()
 
 
 async def test_stop_means_stop(call_simulator):  # noqa: ANN001, ANN201 (as users write it)
+    """The agent stops 250 ms after the caller's voice begins, and the caller hears the beginning of the reply only."""
     agent = phone.agent(
         system_prompt="...",
         vad=ScriptedVAD(start_delay=0.05, end_delay=0.5),  # s after the voice really starts / ends
@@ -54,6 +55,7 @@ def make_agent(*replies: str, **options: Any) -> Agent:
 
 
 async def test_every_instant_of_a_turn_is_exact(call_simulator: CallSimulator) -> None:
+    """A turn of one sentence has its 11 events at exact instants, and the caller hears the reply from 3.1 to 4.18 s."""
     async with call_simulator(make_agent("One moment please.")) as caller:
         await caller.at(1.0)
         await caller.speaks("Is a table free?", seconds=1.0)
@@ -76,6 +78,8 @@ async def test_every_instant_of_a_turn_is_exact(call_simulator: CallSimulator) -
 
 
 async def test_two_runs_of_a_call_are_identical(call_simulator: CallSimulator) -> None:
+    """Two runs of a call with a barge-in have the same events at the same instants."""
+
     async def once() -> list[Any]:
         start = trio.current_time()
         async with call_simulator(make_agent("A long answer that is cut.", tts=ScriptedTTS(duration=6.0))) as caller:
@@ -116,6 +120,7 @@ async def test_simulator_uses_given_callbacks_and_phone(call_simulator: CallSimu
 
 
 async def test_coughs_and_hums_are_voice_but_no_question(call_simulator: CallSimulator) -> None:
+    """A cough starts a voice and ends no turn; a hum has words and is answered."""
     async with call_simulator(make_agent("Yes.")) as caller:
         await caller.coughs(0.4)
         await caller.waits(2.0)
@@ -127,6 +132,7 @@ async def test_coughs_and_hums_are_voice_but_no_question(call_simulator: CallSim
 
 
 async def test_a_recording_reaches_the_agent_as_sound(call_simulator: CallSimulator, tmp_path: Path) -> None:
+    """A WAV recording reaches the agent as sound, and the simulator names it by its file."""
     tone = (9000 * np.sin(np.arange(16000) / 5 + 1)).astype(np.int16)
     wav = tmp_path / "tone.wav"
     wav.write_bytes(write_wav([tone], 16000))
@@ -141,6 +147,7 @@ async def test_a_recording_reaches_the_agent_as_sound(call_simulator: CallSimula
 
 
 async def test_a_scenario_is_the_same_as_data(call_simulator: CallSimulator) -> None:
+    """A scenario from data runs its steps, and a caller who has hung up can say nothing more."""
     data = {
         "steps": [
             {"does": "at", "seconds": 0.5},
@@ -194,6 +201,7 @@ async def test_vain_wait_reports_what_arrived_instead(call_simulator: CallSimula
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3, 1.5, 3.05, 3.3, 4.0])
 async def test_hanging_up_at_any_time_leaves_nothing_behind(call_simulator: CallSimulator, seconds: float) -> None:
+    """A hang-up at six instants of a turn ends the call as caller_hung_up, without a violated invariant."""
     async with call_simulator(make_agent("A longer answer.", tts=ScriptedTTS(duration=5.0))) as caller:
         await caller.speaks("Are you there?", seconds=1.0, wait=False)
         await caller.at(seconds)
@@ -202,6 +210,7 @@ async def test_hanging_up_at_any_time_leaves_nothing_behind(call_simulator: Call
 
 
 async def test_a_line_that_drops_ends_the_call_too(call_simulator: CallSimulator) -> None:
+    """A dropped line ends the call with outcome "failed"."""
     async with call_simulator(make_agent("Yes.")) as caller:
         await caller.speaks("Hello", seconds=0.5)
         caller.carrier.drop()
@@ -254,6 +263,7 @@ async def test_violated_invariant_fails_with_rule_and_timeline(call_simulator: C
 
 
 async def test_without_pytest_the_same_block_does(autojump_clock: trio.testing.MockClock) -> None:
+    """simulate_call() holds a call without the pytest fixture."""
     async with simulate_call(make_agent("Yes.")) as caller:
         await caller.speaks("Hello", seconds=0.5)
         assert (await caller.hears()).text == "Yes."
@@ -262,12 +272,14 @@ async def test_without_pytest_the_same_block_does(autojump_clock: trio.testing.M
 async def test_the_tests_own_clock_is_kept(
     call_simulator: CallSimulator, autojump_clock: trio.testing.MockClock
 ) -> None:
+    """The simulator runs on the clock of the test's own autojump_clock fixture."""
     assert trio.lowlevel.current_clock() is autojump_clock
     async with call_simulator(make_agent("Yes.")) as caller:
         await caller.waits(10.0)
 
 
 async def test_calls_of_one_recipe_do_not_mix(call_simulator: CallSimulator) -> None:
+    """Five concurrent calls with one agent each hear their own two answers in order."""
     agent = make_agent("First.", "Second.")
     heard: dict[int, list[str]] = {}
 
@@ -285,6 +297,7 @@ async def test_calls_of_one_recipe_do_not_mix(call_simulator: CallSimulator) -> 
 
 
 async def test_the_agent_can_hang_up(call_simulator: CallSimulator) -> None:
+    """The caller hears the whole goodbye of an agent that hangs up, and can press no key afterwards."""
     own = Patter()
 
     async def on_transcript(event: dict[str, Any]) -> None:
@@ -301,6 +314,7 @@ async def test_the_agent_can_hang_up(call_simulator: CallSimulator) -> None:
 
 
 async def test_delays_of_the_network_shift_what_is_heard(call_simulator: CallSimulator) -> None:
+    """The network delays the caller by 100 ms and the agent by 200 ms, in events and heard sound."""
     async with call_simulator(make_agent("A long answer.", tts=ScriptedTTS(duration=5.0))) as caller:
         caller.carrier.up_delay, caller.carrier.down_delay = 0.1, 0.2
         await caller.at(1.0)
@@ -314,6 +328,7 @@ async def test_delays_of_the_network_shift_what_is_heard(call_simulator: CallSim
 
 
 async def test_a_key_that_no_telephone_has_is_refused(call_simulator: CallSimulator) -> None:
+    """An invalid DTMF key raises ValueError before any digit is sent."""
     agent = phone.agent("...", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes?"]), tts=ScriptedTTS())
     async with call_simulator(agent) as caller:
         with pytest.raises(ValueError, match="got 'x'"):

@@ -1,4 +1,4 @@
-"""The simulated Twilio: what it sends and when, how it plays, what it refuses."""
+"""The simulated Twilio: its messages and their instants, its playout, and its refusals."""
 
 import base64
 import hashlib
@@ -140,6 +140,8 @@ async def test_carrier_clear_stops_playout_and_returns_marks(autojump_clock: Moc
 
 
 async def test_delays_of_the_network_hold_in_both_directions(autojump_clock: MockClock) -> None:
+    """Audio of the agent plays 200 ms late, and caller audio and marks arrive 100 ms late."""
+
     async def script(agent: FakeAgent) -> None:
         await agent.at(1.0)
         await agent.play(bytes(800))
@@ -166,6 +168,8 @@ async def test_carrier_stall_delays_frames_then_releases_them(autojump_clock: Mo
 
 
 async def test_without_echo_no_mark_comes_back(autojump_clock: MockClock) -> None:
+    """With echo_marks=False the carrier returns no mark, not even after a clear."""
+
     async def script(agent: FakeAgent) -> None:
         await agent.mark("a")
         await agent.clear()
@@ -177,6 +181,7 @@ async def test_without_echo_no_mark_comes_back(autojump_clock: MockClock) -> Non
 
 
 async def test_hang_up_says_stop_and_closes(autojump_clock: MockClock) -> None:
+    """A hang-up sends stop with both ids and closes the stream at the same instant."""
     agent = FakeAgent()
     async with calling(agent) as carrier:
         await trio.sleep_until(carrier.media_start + 1.0)
@@ -188,6 +193,7 @@ async def test_hang_up_says_stop_and_closes(autojump_clock: MockClock) -> None:
 
 
 async def test_a_dropped_connection_has_no_last_words(autojump_clock: MockClock) -> None:
+    """A dropped connection ends with code 1006 and without a stop message."""
     agent = FakeAgent()
     async with calling(agent) as carrier:
         await trio.sleep_until(carrier.media_start + 1.0)
@@ -280,6 +286,8 @@ async def test_refused_call_reports_its_reason(
 
 
 async def test_the_recording_has_both_sides_in_step(autojump_clock: MockClock) -> None:
+    """The recording has both sides with equal length, each sound at its own sample."""
+
     async def script(agent: FakeAgent) -> None:
         await agent.at(0.5)
         await agent.play(encode("Hello", 10))
