@@ -1,4 +1,4 @@
-"""Whatever a call tells, in whatever order: every span that was begun is ended, within its call, and nothing is amiss."""
+"""A trace of a call whose events come in any order: every span ends within its call."""
 
 from typing import Any, get_args
 
@@ -108,7 +108,7 @@ STORIES = st.lists(st.one_of(*EVENTS.values()))
 
 
 class Ledger(SpanProcessor):
-    """What was begun, and what was ended."""
+    """The spans that were begun, and those that were ended."""
 
     def __init__(self) -> None:
         self.begun: list[Any] = []
@@ -147,7 +147,7 @@ def test_any_event_order_ends_spans_without_words(story: list[CallEvent]) -> Non
 
 
 async def test_every_event_that_a_trace_records_is_tried() -> None:
-    """An event whose class has a rule, or a span event, is among those that the stories are made of."""
+    """The random sequences contain each event whose class has a rule of the trace or a span event."""
     call = CallTrace(
         TracerProvider().get_tracer("patter_trio"), INFO, speaking(PIPELINE), MediaClock(), at=0.0, epoch=EPOCH_UNIX_S
     )

@@ -1,4 +1,4 @@
-"""To a real collector: OTLP over HTTP, through a socket, in real time."""
+"""The export to a real collector: OTLP over HTTP, through a socket, in real time."""
 
 import threading
 import time
@@ -32,7 +32,7 @@ run(one_call)
 
 @attrs.define
 class Collector:
-    """Takes what is exported, unless it is told to leave the exporter waiting."""
+    """A collector that stores each export, and leaves the exporter without an answer while it is silent."""
 
     server: ThreadingHTTPServer
     paths: list[str]
@@ -94,6 +94,7 @@ def attributes(span: Any) -> dict[str, Any]:
 
 
 def test_a_collector_gets_the_whole_call(collector: Collector) -> None:
+    """The collector gets the five spans of a call as one trace, with exact instants and without spoken words."""
     python(
         TRACED.format(arguments=f", endpoint={collector.url!r}", end="assert shutdown_tracing()"),
         PATTER_OTEL_ENABLED="1",
@@ -173,7 +174,7 @@ agent = phone.agent(
 
 
 def test_otel_flag_opens_call_span(collector: Collector, tmp_path: Path) -> None:
-    """The launcher, its server, sockets, real time; the flag stands in the file that the launcher reads."""
+    """The flag in the .env file that the launcher reads makes a simulated call export its spans, in real time."""
     (tmp_path / "agent.py").write_text(PROGRAM)
     (tmp_path / ".env").write_text("PATTER_OTEL_ENABLED=1\n")
     loud = np.full(4000, 8000, np.int16)

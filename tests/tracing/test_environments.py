@@ -1,4 +1,4 @@
-"""In programs of their own: what is imported, and what becomes of the spans, with and without the parts that it takes."""
+"""Tracing in programs of their own: what they import, and what becomes of the spans without a part of OpenTelemetry."""
 
 import pytest
 
@@ -26,6 +26,7 @@ memory = InMemorySpanExporter()
 
 
 def test_without_the_flag_nothing_of_opentelemetry_is_imported() -> None:
+    """Without the flag a call imports no module of OpenTelemetry, and init_tracing() returns False."""
     done = python(
         CALL
         + """
@@ -82,6 +83,7 @@ def test_api_without_sdk_warns_once_and_calls_work() -> None:
 
 
 def test_an_exporter_that_is_not_installed_is_named() -> None:
+    """An OTEL_TRACES_EXPORTER that is not installed is named in the log, and init_tracing() returns False."""
     done = python(
         "from patter_trio import init_tracing\nprint(init_tracing())",
         PATTER_OTEL_ENABLED="1",

@@ -1,4 +1,4 @@
-"""Whatever a tracer does, and whether there is one: the call is the same, to the millisecond."""
+"""The isolation of a call from its tracer: with any tracer or none, the call is the same to the millisecond."""
 
 import logging
 import threading
@@ -31,7 +31,7 @@ from tests.kit.tracing import Trace, seconds, sent, speaking
 
 
 class Raising(SpanProcessor):
-    """Of an application's own provider: breaks at the beginning of spans, or at their end."""
+    """A span processor of an application that raises at the beginning of spans, or at their end."""
 
     def __init__(self, name: str, at: str) -> None:
         self.name, self.at = name, at
@@ -46,7 +46,7 @@ class Raising(SpanProcessor):
 
 
 class BrokenExporter(SpanExporter):
-    """Cannot be reached, or takes its time."""
+    """An exporter that acts as told, counts the spans, and reports a failure."""
 
     def __init__(self, act: Callable[[], object]) -> None:
         self.act = act
@@ -64,7 +64,7 @@ def no_way() -> None:
 
 @pytest.fixture
 def provided(monkeypatch: pytest.MonkeyPatch) -> Callable[[SpanProcessor], None]:
-    """Have calls traced by a provider with this processor."""
+    """Trace calls by a provider with the given processor."""
 
     def provide(processor: SpanProcessor) -> None:
         provider = TracerProvider(shutdown_on_exit=False)
@@ -76,13 +76,13 @@ def provided(monkeypatch: pytest.MonkeyPatch) -> Callable[[SpanProcessor], None]
 
 
 def a_call() -> tuple[list[Any], list[Any]]:
-    """A call with all that there is, in a run of its own: what reached the carrier, and what the callbacks were told."""
+    """Hold a call in a run of its own; return what reached the carrier, and what the callbacks received."""
     return run(_greeted_asked_and_interrupted)
 
 
 @cache
 def untraced_call() -> tuple[list[Any], list[Any]]:
-    """The same call without tracing: all runs of it are alike."""
+    """Return the same call without tracing; all its runs are alike."""
     with pytest.MonkeyPatch.context() as off:
         off.delenv("PATTER_OTEL_ENABLED", raising=False)
         return a_call()
@@ -102,7 +102,7 @@ async def _greeted_asked_and_interrupted() -> tuple[list[Any], list[Any]]:
 
 @contextmanager
 def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]:
-    """Collect our own log lines."""
+    """Collect the package's own log lines."""
     caplog.clear()
     ours: list[logging.LogRecord] = []
     yield ours
@@ -129,7 +129,7 @@ def test_raising_tracer_warns_once_without_changing_call(
 
 
 class Nonsense(trace.TracerProvider):
-    """Returns what is no tracer, or a tracer that returns what is no span; or raises."""
+    """A tracer provider whose tracer is not a tracer, or gives something else than spans, or raises."""
 
     def __init__(self, tracer: Callable[[], Any]) -> None:
         self._tracer = tracer
@@ -182,6 +182,7 @@ def test_failing_exporter_leaves_call_unaffected(
 
 
 def test_an_exporter_that_never_returns_holds_up_nobody(provided: Callable[[SpanProcessor], None]) -> None:
+    """An exporter that never returns, with more spans than its queue takes, does not change the call."""
     taken, released = threading.Event(), threading.Event()
 
     def waits() -> None:
@@ -205,7 +206,7 @@ def test_traced_call_equals_untraced_call(traced: Trace) -> None:
 
 
 def test_threaded_exporter_does_not_advance_clock(provided: Callable[[SpanProcessor], None]) -> None:
-    """In virtual time a thread of trio's would: the jumping clock would take the wait for it as idleness."""
+    """An exporter thread that works for 50 ms does not make the virtual clock jump, so that the call is the same."""
     exporter = BrokenExporter(lambda: time.sleep(0.05))
     processor = BatchSpanProcessor(exporter, max_export_batch_size=1)
     provided(processor)
@@ -217,7 +218,7 @@ def test_threaded_exporter_does_not_advance_clock(provided: Callable[[SpanProces
 async def test_blocking_tracer_is_reported_with_remedy(
     provided: Callable[[SpanProcessor], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On the real clock: no other can show that the loop stood still."""
+    """A tracer that blocks the loop for 60 ms of real time causes one warning, which names BatchSpanProcessor."""
     provided(SimpleSpanProcessor(BrokenExporter(lambda: time.sleep(0.06))))
     call = a_trace()
     call.on_event(over("caller_hung_up"), trio.current_time())
@@ -228,7 +229,7 @@ async def test_blocking_tracer_is_reported_with_remedy(
 
 
 async def test_without_the_flag_no_call_has_a_watcher(monkeypatch: pytest.MonkeyPatch, traced: Trace) -> None:
-    """A server opens a trace of each call with what this gives, and none without it."""
+    """opened_tracing() returns a tracing with the flag, and None without it."""
     assert opened_tracing() is not None
     monkeypatch.delenv("PATTER_OTEL_ENABLED")
     assert opened_tracing() is None
@@ -242,6 +243,7 @@ def test_nothing_but_1_switches_tracing_on(
     value: str,
     complains: bool,
 ) -> None:
+    """Only PATTER_OTEL_ENABLED=1 switches tracing on; other values except 0 and an empty one log one line."""
     monkeypatch.setenv("PATTER_OTEL_ENABLED", value)
     a_call()
     assert not traced.spans
@@ -274,7 +276,7 @@ def completed(started: ToolCallStarted, *, result: object = None, error: str = "
 
 
 class Numbers:
-    """Anything with numbers as attributes."""
+    """An object with numbers as attributes."""
 
     def __init__(self, **numbers: Any) -> None:
         self.__dict__.update(numbers)
@@ -343,6 +345,7 @@ async def test_call_without_final_metrics_keeps_last_cost(traced: Trace) -> None
 
 
 async def test_what_comes_after_the_end_is_for_nobody(traced: Trace) -> None:
+    """Events after the end of the call change neither its span nor its span events."""
     call = a_trace()
     call.on_event(over(), 1.0)
     call.on_event(LlmToken(turn_idx=1, model="m", llm_provider="p"), 2.0)
@@ -353,6 +356,7 @@ async def test_what_comes_after_the_end_is_for_nobody(traced: Trace) -> None:
 
 
 async def test_an_engine_is_named_where_there_is_one(traced: Trace) -> None:
+    """The span event of an engine's speech has the attribute patter.engine."""
     call = a_trace()
     call.media = MediaClock()
     call.on_event(AgentSpeechStarted(turn_idx=1, engine="openai_realtime"), 1.0)

@@ -1,4 +1,4 @@
-"""The provider that is set up where there is none: what the standard variables say, holds."""
+"""The provider that init_tracing sets up: it obeys OpenTelemetry's standard variables."""
 
 import threading
 
@@ -133,6 +133,7 @@ def test_outlet_exports_spans_only_while_open() -> None:
 
 
 def test_what_does_not_end_is_not_waited_for() -> None:
+    """Closing the outlet with a timeout of 0 s returns False while a processor is still shutting down."""
     outlet, stuck = provider._Outlet(), Stuck()
     outlet.open([stuck])
     assert not outlet.close(0.0)

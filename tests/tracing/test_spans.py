@@ -1,4 +1,4 @@
-"""A call as spans: which there are, whose children they are, and when they began and ended, exactly."""
+"""The spans of a call: which there are, their parents, and their exact begin and end."""
 
 import json
 import logging
@@ -209,7 +209,7 @@ async def test_call_span_carries_hook_durations(call_simulator: CallSimulator, t
 async def test_on_message_span_names_its_function(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
-    """It is no model: what it asks of one is its own to tell, as a child."""
+    """The span of on_message names its function and lasts 0.25 s, and a span that the function opens is its child."""
 
     async def reception(event: dict[str, Any]) -> str:
         with trace.get_tracer("app").start_as_current_span("look up"):
@@ -277,6 +277,7 @@ async def test_retracted_unheard_answer_makes_no_barge_in_span(
 async def test_a_cough_leaves_its_edges_and_no_utterance(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
+    """A cough leaves two span events of its voice, and no span of an utterance."""
     async with call_simulator(speaking(backend)) as caller:
         await caller.at(1.0)
         await caller.coughs(0.2)
@@ -381,7 +382,7 @@ async def test_callback_error_is_recorded_by_class(
 
 @attrs.frozen
 class Buggy(LanguageModel):
-    """Breaks the rules: raises what is no ProviderError, and quotes what was said."""
+    """An LLM with a bug: it raises a RuntimeError that quotes the caller."""
 
     provider: str = "buggy"
     model: str = "buggy"
@@ -465,7 +466,7 @@ async def test_concurrent_calls_have_separate_traces(
 
 @attrs.frozen
 class Asking(LanguageModel):
-    """Opens a span of its own, as an instrumented client does."""
+    """An LLM that opens a span of its own, as an instrumented client does."""
 
     provider: str = "asking"
     model: str = "asking"
@@ -530,7 +531,7 @@ async def test_ambient_span_does_not_adopt_calls(
 async def test_spans_contain_no_speech_or_full_number(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
-    """In a call with all that can quote it: words, guesses, keys, an error that repeats them, parameters, variables."""
+    """The spans contain no word of either side, digit, variable, quoting error or whole phone number."""
 
     def answers(messages: Sequence[Message]) -> str:
         if "marzipan" in messages[-1]["content"]:
@@ -565,6 +566,7 @@ async def test_spans_contain_no_speech_or_full_number(
 async def test_attributes_are_of_kinds_that_every_exporter_takes(
     call_simulator: CallSimulator, traced: Trace, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
+    """Each attribute is a string, a number or a boolean, and a traced call logs no warning."""
     async with call_simulator(speaking(backend)) as caller:
         await asks(caller)
     values = [value for span in traced.spans for value in (span.attributes or {}).values()]
