@@ -1,4 +1,4 @@
-"""Words and sentences out of the times of characters, however the audio was cut."""
+"""Words and sentences from the times of characters, for every chunking of the audio."""
 
 import math
 
@@ -35,7 +35,7 @@ def cut_up(text: str, sentences: list[str], cuts: list[int]) -> list[SpeechChunk
 
 
 def positions(chunks: list[SpeechChunk]) -> tuple[list[tuple[str, float]], list[tuple[str, float, float]]]:
-    """Where each sentence begins and each word lies, in seconds since the beginning of all."""
+    """Return where each sentence begins and each word lies, in seconds since the beginning of the reply."""
     at, sentences, words = 0.0, [], []
     for chunk in chunks:
         if chunk.text:
@@ -94,7 +94,7 @@ def test_chunk_without_alignment_carries_given_text(given: list[Character] | Non
 
 
 def test_times_that_go_backwards_double_nothing() -> None:
-    """A cut before the previous cut would give the audio between them twice: time stands still instead."""
+    """A sentence that claims to begin before the one before it gets no audio twice."""
     spoken = SpokenText()
     for sentence in ("One.", "Two.", "Three."):
         spoken.add(sentence)
@@ -108,7 +108,7 @@ def test_times_that_go_backwards_double_nothing() -> None:
 
 
 def test_sentences_without_words_are_not_spoken() -> None:
-    """They have no beginning, so nothing can be cut at it and nothing is left of them."""
+    """Empty sentences get no chunk, and no text of them is left over."""
     spoken = SpokenText()
     for sentence in ("One.", "", " ", "Two."):
         spoken.add(sentence)
@@ -133,7 +133,7 @@ MADE = st.tuples(
 @example(["0", "0"], [(b"00", [Character("0", math.nan, math.nan), Character("0", math.inf, -math.inf)])])
 @example(["0", "0"], [(b"00", [Character("0", -1.0, math.inf), Character("0", -math.inf, math.nan)])])
 def test_any_times_keep_audio_and_order(sentences: list[str], made: list[tuple[bytes, list[Character] | None]]) -> None:
-    """Audio is neither lost nor doubled, and word times are finite and in order, also where the vendor's are not."""
+    """For any times, no audio is lost or doubled, and the word times are finite and in order."""
     spoken = SpokenText()
     for sentence in sentences:
         spoken.add(sentence)

@@ -47,7 +47,7 @@ def provider(vendor: ElevenLabsServer, **options: object) -> ElevenLabsTTS:
 
 
 class told(AsyncIterator[str]):  # noqa: N801
-    """Sentences, the next one so many seconds after the one before; a plain iterator, that can be left anywhere."""
+    """A plain iterator of sentences, each ``every`` seconds after the one before, that can be left at any point."""
 
     def __init__(self, *sentences: str, every: float = 0.0) -> None:
         self._sentences = list(sentences)
@@ -74,7 +74,7 @@ def words_in(chunks: list[SpeechChunk]) -> str:
 
 
 def spoken_as(sentence: str) -> list[tuple[str, float, float]]:
-    """The words of a sentence and when the server's voice says them."""
+    """Return the words of a sentence, with the times at which the server's voice says them."""
     return word_times(sentence, frames_of(len(sentence) * FakeElevenLabs().per_character))
 
 
@@ -117,11 +117,13 @@ def test_elevenlabs_key_from_environment_stays_hidden(monkeypatch: pytest.Monkey
     ],
 )
 def test_an_option_that_cannot_be_is_named(options: dict[str, object], named: str) -> None:
+    """An invalid option of ElevenLabsTTS raises ConfigurationError that names the option or its value."""
     with pytest.raises(ConfigurationError, match=named):
         ElevenLabsTTS(**{"api_key": "key", **options})  # type: ignore[arg-type]
 
 
 def test_it_is_exported_and_reached_by_its_module() -> None:
+    """The package exports the class ElevenLabsTTS of patter_trio.tts.elevenlabs."""
     from patter_trio.tts import elevenlabs  # noqa: PLC0415
 
     assert patter_trio.ElevenLabsTTS is elevenlabs.ElevenLabsTTS
@@ -376,6 +378,7 @@ async def test_unreachable_elevenlabs_raises_provider_error() -> None:
 @pytest.mark.parametrize("transport", ["websocket", "http"])
 @pytest.mark.parametrize("after", [0, 2])
 async def test_a_vendor_that_falls_silent_is_a_timeout(jumping: object, transport: str, after: int) -> None:
+    """A vendor that falls silent for the timeout of 4 s raises ProviderTimeout, over both transports."""
     async with (
         serve_elevenlabs(FakeElevenLabs(hang_after=after)) as vendor,
         provider(vendor, transport=transport, timeout=4).open(language="en") as session,
@@ -402,6 +405,7 @@ GARBAGE = (
 
 
 async def test_garbage_is_skipped_and_the_reply_goes_on(jumping: object) -> None:
+    """The session skips malformed messages and messages of other contexts, and speaks the whole reply."""
     async with (
         serve_elevenlabs(FakeElevenLabs(garbage=GARBAGE)) as vendor,
         provider(vendor).open(language="en") as session,
@@ -448,6 +452,7 @@ async def test_reply_cut_while_connecting_is_never_sent(jumping: object) -> None
 
 
 async def test_without_times_each_sentence_still_has_its_text(jumping: object) -> None:
+    """Without an alignment from ElevenLabs each sentence still has a chunk with its text."""
     async with (
         serve_elevenlabs(FakeElevenLabs(timings=False)) as vendor,
         provider(vendor).open(language="en") as session,
@@ -567,6 +572,7 @@ async def test_elevenlabs_call_barge_in_keeps_heard_words(
 
 
 async def test_two_calls_at_once_have_a_connection_each(call_simulator: Simulate) -> None:
+    """Two concurrent calls of one agent have one connection each, and both connections end with the calls."""
     async with serve_elevenlabs() as vendor:
         agent = agent_of(provider(vendor), first_message="Hello.")
         async with call_simulator(agent) as one, call_simulator(agent) as two:

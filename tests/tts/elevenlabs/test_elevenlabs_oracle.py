@@ -1,4 +1,4 @@
-"""What we send and understand, judged by the vendor's own Python SDK; its client against our server."""
+"""The vendor's own SDK as the judge of our messages and of our codec, and its client against our fake server."""
 
 import base64
 import inspect
@@ -58,11 +58,11 @@ MISTAKES = [
 
 
 class NotTheirs(Exception):
-    """A key that the vendor's model does not have."""
+    """The error for a key that the vendor's model does not have."""
 
 
 def strictly(kind: type[BaseModel], raw: dict[str, Any]) -> BaseModel:
-    """Validate, and refuse what the model tolerates: keys it does not know, at any depth, and names for aliases."""
+    """Validate a message, and refuse what the model tolerates: unknown keys at any depth, and names for aliases."""
     parsed = TypeAdapter(kind).validate_python(raw)
     _walk(parsed, raw)
     return parsed
@@ -80,6 +80,7 @@ def _walk(parsed: object, raw: object) -> None:
 
 @pytest.mark.parametrize(("message", "kind"), SENT)
 def test_what_we_send_is_one_of_their_messages(message: str, kind: type[BaseModel]) -> None:
+    """The SDK's models accept each message that the codec sends and know all its keys."""
     strictly(kind, json.loads(message))
     TypeAdapter(SendMessageMulti).validate_python(json.loads(message))
 
@@ -87,6 +88,7 @@ def test_what_we_send_is_one_of_their_messages(message: str, kind: type[BaseMode
 @pytest.mark.deep
 @pytest.mark.parametrize(("message", "kind"), MISTAKES)
 def test_a_message_with_a_mistake_is_refused(message: dict[str, Any], kind: type[BaseModel]) -> None:
+    """The oracle refuses a message with a wrong key, a missing key or a wrong value."""
     with pytest.raises((NotTheirs, ValidationError)):
         strictly(kind, message)
 
@@ -109,6 +111,7 @@ def their_alignment(draw: st.DrawFn) -> Any:
 def test_all_that_their_models_can_say_is_understood(
     sound: bytes, alignment: Any, context: str | None, exclude: bool
 ) -> None:
+    """The codec reads audio, times and end from any message that the SDK's models can produce."""
     said = vendor_types.AudioOutputMulti(audio=base64.b64encode(sound).decode(), alignment=alignment, contextId=context)
     [event] = wire.receive(said.model_dump_json(by_alias=True, exclude_none=exclude))
     assert isinstance(event, wire.Audio)
@@ -185,6 +188,7 @@ async def run_client(url: str, key: str, way: str) -> "subprocess.CompletedProce
 @pytest.mark.deep
 @pytest.mark.parametrize("way", ["stream", "realtime"])
 async def test_their_client_is_content_with_our_server(way: str) -> None:
+    """The vendor's client gets at least 10 frames from our fake server, over HTTP and over the WebSocket."""
     async with serve_elevenlabs(FakeElevenLabs(first_audio=0.0, speed=1000)) as vendor:
         done = await run_client(vendor.url, "key", way)
     assert done.returncode == 0, done.stderr.decode()
@@ -195,6 +199,7 @@ async def test_their_client_is_content_with_our_server(way: str) -> None:
 @pytest.mark.deep
 @pytest.mark.parametrize("way", ["stream", "realtime"])
 async def test_their_client_is_refused_with_a_wrong_key(way: str) -> None:
+    """Our fake server refuses the vendor's client with a wrong key and speaks nothing."""
     async with serve_elevenlabs() as vendor:
         done = await run_client(vendor.url, "wrong", way)
     assert done.returncode != 0
@@ -204,6 +209,8 @@ async def test_their_client_is_refused_with_a_wrong_key(way: str) -> None:
 
 @pytest.mark.deep
 async def test_our_http_request_has_the_keys_of_theirs() -> None:
+    """Our HTTP request has the query, the keys and the settings that the vendor's client sends and knows."""
+
     async def once() -> Any:
         yield "Good morning."
 

@@ -1,4 +1,4 @@
-"""Cutting a reply for quick first audio, and guessing when its words are heard."""
+"""The pieces of a reply for quick first audio, and the estimated times of its words."""
 
 import itertools
 
@@ -30,6 +30,7 @@ sentences_ = st.lists(
 
 @given(sentences_)
 def test_the_pieces_are_the_sentence(words: list[str]) -> None:
+    """The pieces of any sentence, joined, are the sentence."""
     sentence = " ".join(words)
     assert " ".join(first_pieces(sentence)) == sentence
     assert " ".join(later_pieces(sentence)) == sentence
@@ -55,6 +56,7 @@ def test_piper_word_times_are_contiguous_and_fill_voice(words: list[str], start:
 
 
 def test_a_digit_takes_longer_than_a_letter() -> None:
+    """Four digits are estimated at more than twice the time of four letters."""
     letters, digits = word_times("abcd 1234", 0, 1)
     assert digits.end - digits.start > 2 * (letters.end - letters.start)
 

@@ -1,4 +1,4 @@
-"""Piper: quick first words, one piece ahead, and speech that a recogniser understands."""
+"""PiperTTS: quick first words, one piece ahead, and speech that an STT understands."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from patter_trio.tts.piper._voice import _level, _trim, piper_voice
 
 
 class Reply(AsyncIterator[str]):
-    """Sentences of a reply, counting those asked for; a failure at its end if given."""
+    """The sentences of a reply; it counts those that were asked for, and may raise an error at its end."""
 
     def __init__(self, *texts: str, failure: Exception | None = None) -> None:
         self.texts, self.failure, self.asked = texts, failure, 0
@@ -47,6 +47,7 @@ async def test_piper_splits_first_sentence_only_by_clause() -> None:
 
 
 async def test_speech_over_the_telephone_is_understood() -> None:
+    """Whisper understands the voice over mu-law at 8 kHz."""
     chunks = await speak("Good evening, this is the harbor restaurant.", "How may I help you?")
     heard = g711.decode(b"".join(chunk.audio for chunk in chunks))
     model = whisper_model(None, "int8")
@@ -56,7 +57,10 @@ async def test_speech_over_the_telephone_is_understood() -> None:
 
 
 async def test_speech_is_telephone_loud_and_never_clipped() -> None:
-    """Its level is 0.125 to 0.153 in twelve syntheses, which differ because the voice draws random numbers."""
+    """The level of the voice is 0.05 to 0.2 of full scale, and no sample exceeds 0.95.
+
+    The voice draws random numbers: twelve syntheses had levels of 0.125 to 0.153.
+    """
     for text in ("Yes.", "We are open every day from five to eleven."):
         [*chunks] = await speak(text)
         samples = g711.decode(b"".join(chunk.audio for chunk in chunks)).astype(float) / 32768
@@ -73,6 +77,7 @@ async def test_pause_separates_sentences_but_not_reply_edges() -> None:
 
 
 async def test_word_times_lie_within_the_voice() -> None:
+    """The words of the second sentence begin after the pause of 0.3 s and end with its audio."""
     [first, second] = await speak("Yes.", "It is open today.")
     assert [word.text for word in second.words] == ["It", "is", "open", "today."]
     assert second.words[0].start == pytest.approx(0.3)
@@ -81,6 +86,7 @@ async def test_word_times_lie_within_the_voice() -> None:
 
 
 async def test_at_most_one_piece_is_made_ahead(autojump_clock: MockClock) -> None:
+    """PiperTTS takes one sentence more than the caller of speak() has taken chunks."""
     reply = Reply(*["Yes."] * 5)
     async with PiperTTS().open(language="en") as session, session.speak(reply) as chunks:
         for taken in range(4):
@@ -90,6 +96,7 @@ async def test_at_most_one_piece_is_made_ahead(autojump_clock: MockClock) -> Non
 
 
 async def test_leaving_the_reply_stops_the_synthesis_at_once(autojump_clock: MockClock) -> None:
+    """A cancelled reply ends at once, while its synthesis still runs."""
     async with PiperTTS().open(language="en") as session:
         with trio.move_on_after(0):
             async with session.speak(Reply("We are open every day from five to eleven.")) as chunks:
@@ -113,10 +120,12 @@ async def test_piper_passes_llm_failure_unwrapped() -> None:
 
 
 async def test_what_cannot_be_pronounced_makes_no_sound() -> None:
+    """Sentences without a pronounceable character yield no audio."""
     assert await speak("...", "", "  ", "\u2603", "()") == []
 
 
 async def test_accents_numbers_and_long_pieces_are_spoken() -> None:
+    """A text with an accent and a time of day becomes 0.8 to 3 s of speech."""
     [chunk] = await speak("Café at 3:30!")
     assert 0.8 < len(chunk.audio) / 8000 < 3
 
@@ -127,6 +136,7 @@ def test_soundless_piper_voice_yields_no_speech() -> None:
 
 
 async def test_a_slower_pace_takes_longer() -> None:
+    """A length_scale of 1.5 makes the speech at least 1.2 times as long."""
     [usual], [slow] = (
         await speak("We are open today."),
         await speak("We are open today.", tts=PiperTTS(length_scale=1.5)),
@@ -135,6 +145,7 @@ async def test_a_slower_pace_takes_longer() -> None:
 
 
 async def test_other_languages_are_refused() -> None:
+    """A language other than English raises ProviderError."""
     with pytest.raises(ProviderError, match="must be English"):
         async with PiperTTS().open(language="de"):
             pass
@@ -153,11 +164,13 @@ async def test_unloadable_piper_voice_raises_provider_error(tmp_path: Path, desc
 
 
 def test_options_that_make_no_sense_are_refused() -> None:
+    """A length_scale of 0 raises ValueError."""
     with pytest.raises(ValueError, match="length_scale"):
         PiperTTS(length_scale=0)
 
 
 def test_a_text_can_be_written_to_a_wav(tmp_path: Path) -> None:
+    """write_wav() writes a text as a WAV file, and the voice is loaded once."""
     write_wav("Hello.", tmp_path / "hello.wav")
     assert (tmp_path / "hello.wav").read_bytes()[:4] == b"RIFF"
     assert piper_voice(None) is piper_voice(None)

@@ -1,4 +1,4 @@
-"""Phonemes as eSpeak writes them."""
+"""The phonemes of a text, in the notation of eSpeak."""
 
 from pathlib import Path
 
@@ -20,13 +20,16 @@ from patter_trio.tts.piper._pronunciation import _indexed, pronunciation
     ],
 )
 def test_phonemes(text: str, phonemes: str) -> None:
+    """The pronunciation has eSpeak's phonemes for words, letters and punctuation, and none for other signs."""
     assert pronunciation().phonemes(text) == phonemes
 
 
 def test_a_word_that_the_lexicon_lacks_is_guessed() -> None:
+    """A word that is not in the lexicon gets guessed phonemes."""
     assert len(pronunciation().phonemes("Zorblaxian")) > 5
 
 
 def test_a_missing_lexicon_is_said(tmp_path: Path) -> None:
+    """A missing lexicon raises ConfigurationError that names its file."""
     with pytest.raises(ConfigurationError, match=r"lexicon\.db"):
         _indexed(tmp_path / "lexicon.db")

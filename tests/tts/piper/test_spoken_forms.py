@@ -1,4 +1,4 @@
-"""What is written so is said so."""
+"""The spoken forms of times, numbers, money, dates and abbreviations."""
 
 import re
 
@@ -96,6 +96,7 @@ CASES = {
 
 @pytest.mark.parametrize(("written", "said"), CASES.items(), ids=str)
 def test_spoken_form(written: str, said: str) -> None:
+    """Each written form has exactly the spoken form of the table."""
     assert spoken(written) == said
 
 
