@@ -16,9 +16,10 @@ Recording = Callable[[str], Samples]
 
 @pytest.mark.parametrize("name", ["book", "dashwood_leisure"])
 async def test_whole_sentence_sounds_more_finished(autojump_clock: MockClock, recording: Recording, name: str) -> None:
-    """Its probability is far above that of its first half; what each is by itself depends on the processor.
+    """A whole sentence gets a far higher probability than its first half.
 
-    The model computes with 8-bit integers, and the instructions for them saturate on some processors and not on others.
+    The probabilities themselves depend on the processor: the model computes with 8-bit integers, whose instructions
+    saturate on some processors and not on others.
     """
     samples = recording(name)
     end = int(np.flatnonzero(np.abs(samples.astype(int)) > 500)[-1]) + 1600
@@ -28,15 +29,18 @@ async def test_whole_sentence_sounds_more_finished(autojump_clock: MockClock, re
 
 @pytest.mark.parametrize("seconds", [0, 0.02, 8, 20])
 async def test_an_utterance_of_any_length_has_an_answer(seconds: float) -> None:
+    """SmartTurn returns a probability from 0 to 1 for 0, 0.02, 8 and 20 s of silence."""
     assert 0.0 <= await SmartTurn().complete(np.zeros(round(seconds * 8000), np.int16)) <= 1.0
 
 
 async def test_prewarming_loads_the_model_that_is_used() -> None:
+    """After prewarm() the model is loaded, and each use gets the same one."""
     await SmartTurn().prewarm()
     assert smart_turn_model(None) is smart_turn_model(None)
 
 
 async def test_only_the_last_eight_seconds_are_heard(recording: Recording) -> None:
+    """The probability depends on the last 8 s of the audio only."""
     samples = np.concatenate([recording("dashwood_leisure"), recording("cold_hearted")])
     whole, last = await SmartTurn().complete(samples), await SmartTurn().complete(samples[-64000:])
     assert whole == pytest.approx(last, abs=1e-3)
