@@ -1,4 +1,4 @@
-"""Windows of many calls in one inference: what comes out, when, and whatever becomes of those who wait."""
+"""Windows of many calls in one inference: results, instants, and cancelled or failing sessions."""
 
 from collections.abc import Sequence
 
@@ -50,6 +50,7 @@ def batcher(model: Sums) -> Batcher[float]:
 
 
 async def test_few_sessions_wait_for_nobody(model: Sums, batcher: Batcher[float], autojump_clock: MockClock) -> None:
+    """With 8 sessions or fewer, a window is inferred at once and alone."""
     batcher.sessions = MAX_UNBATCHED_SESSIONS
     assert await batcher.infer(window(1), 5.0) == (1.0, 6.0)
     assert (autojump_clock.current_time(), model.batches) == (0.0, [1])
@@ -78,6 +79,7 @@ async def test_concurrent_windows_share_batch_with_own_results(
 async def test_a_later_window_begins_the_next_batch(
     model: Sums, batcher: Batcher[float], autojump_clock: MockClock
 ) -> None:
+    """A window that comes after its batch has run waits 8 ms for a batch of its own."""
     for _ in range(3):
         await batcher.infer(window(1), 0.0)
     assert model.batches == [1, 1, 1]
@@ -85,6 +87,7 @@ async def test_a_later_window_begins_the_next_batch(
 
 
 async def test_a_full_batch_runs_at_once(model: Sums, batcher: Batcher[float], autojump_clock: MockClock) -> None:
+    """A batch of 32 windows runs at once, and the three windows beyond it form the next batch."""
     async with trio.open_nursery() as nursery:
         for number in range(MAX_BATCH_WINDOWS + 3):
             nursery.start_soon(batcher.infer, window(number), 0.0)
@@ -121,6 +124,7 @@ async def _cancellable(batcher: Batcher[float], task_status: trio.TaskStatus[tri
 
 
 async def test_one_who_waits_may_be_cancelled(model: Sums, batcher: Batcher[float], autojump_clock: MockClock) -> None:
+    """The cancellation of a session that waits does not delay its batch, which still contains its window."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(batcher.infer, window(1), 0.0)
         await trio.testing.wait_all_tasks_blocked()
@@ -150,6 +154,7 @@ async def test_failing_model_fails_whole_batch_then_recovers(
 
 
 async def test_a_model_has_one_batcher_in_a_run(model: Sums) -> None:
+    """A model has one batcher in a run, and another model has another one."""
     assert batcher_of(model) is batcher_of(model)
     assert batcher_of(model) is not batcher_of(Sums())
     assert repr(batcher_of(model)) == "<Batcher of 0 sessions, 0 windows waiting>"

@@ -1,4 +1,4 @@
-"""Silero on recorded speech as the telephone brings it."""
+"""SileroVAD on recorded speech over the telephone."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +45,7 @@ async def test_silero_finds_sentence_edges_in_recording(
 
 
 async def test_voice_edges_are_noticed_soon(recording: Recording) -> None:
-    """About 100 ms after the voice begins and 268 ms after it ends.
+    """SileroVAD notices the begin of a voice after about 100 ms and its end after 268 ms.
 
     A probability close to a threshold may fall on its other side on another processor, which moves an edge by a window
     of 32 ms: one such window is allowed for.
@@ -70,6 +70,7 @@ async def test_silero_edges_ignore_sample_chunking(recording: Recording) -> None
 
 @pytest.mark.parametrize("level", [0, 30, 3000])
 async def test_silence_and_noise_are_no_voice(level: int) -> None:
+    """Five seconds of silence or noise have no voice edge."""
     noise = np.random.default_rng(1).normal(0, level, 5 * 8000).astype(np.int16)
     assert await edges(noise) == []
 
@@ -99,6 +100,7 @@ async def test_concurrent_silero_calls_match_single_calls(recording: Recording, 
 
 
 async def test_sessions_share_the_model_and_nothing_else(recording: Recording) -> None:
+    """Two sessions share the model, and the edges of one do not depend on the other's audio."""
     samples = recording("cards_1")
     async with SileroVAD().open() as one, SileroVAD().open() as other:
         found = [edge for at in range(0, len(samples), 160) for edge in await one.feed(samples[at : at + 160])]
@@ -108,6 +110,7 @@ async def test_sessions_share_the_model_and_nothing_else(recording: Recording) -
 
 
 def test_a_batch_gives_what_its_voices_give_alone(recording: Recording) -> None:
+    """A batch of three windows has the same probabilities and states as each window alone, within 1e-4."""
     model = silero_model(None)
     voices = [
         recording(name)[12000:12256].astype(np.float32) / 32768 for name in ("cards_1", "cards_2", "ill_disposed")
@@ -121,6 +124,7 @@ def test_a_batch_gives_what_its_voices_give_alone(recording: Recording) -> None:
 
 
 async def test_loading_takes_no_virtual_time(autojump_clock: MockClock) -> None:
+    """Opening a session takes no virtual time, although it loads the model."""
     async with SileroVAD().open():
         assert autojump_clock.current_time() == 0.0
 
@@ -136,5 +140,6 @@ async def test_unloadable_silero_model_raises_provider_error(tmp_path: Path) -> 
 
 
 def test_options_that_make_no_sense_are_refused() -> None:
+    """A threshold of 1.5 raises ValueError."""
     with pytest.raises(ValueError, match="threshold"):
         SileroVAD(threshold=1.5)

@@ -1,4 +1,4 @@
-"""The voice gate: hysteresis, minimum speech and hang-over, told in windows of 32 ms."""
+"""The voice gate: hysteresis, minimum speech and hang-over, in windows of 32 ms."""
 
 import itertools
 
@@ -14,7 +14,7 @@ RULES = GateRules(threshold=0.5, min_speech=0.09, min_silence=0.25)  # 3 and 8 w
 
 
 def edges(probabilities: list[float], rules: GateRules = RULES) -> list[tuple[bool, int, int]]:
-    """(speaking, window where the edge is, window that confirmed it)."""
+    """Return for each edge: speaking, its window, and the window that confirmed it."""
     gate = VoiceGate(WINDOW, rules)
     found = [(gate.step(probability), index) for index, probability in enumerate(probabilities)]
     return [(edge.speaking, edge.offset // WINDOW, index) for edge, index in found if edge]
@@ -34,6 +34,7 @@ def edges(probabilities: list[float], rules: GateRules = RULES) -> list[tuple[bo
     ],
 )  # fmt: skip
 def test_edges(probabilities: list[float], expected: list[tuple[bool, int, int]]) -> None:
+    """The gate finds each edge in its window, 3 windows after a voice begins and 8 windows after it ends."""
     assert edges(probabilities) == expected
 
 
@@ -47,6 +48,7 @@ def test_edge_confidence_is_highest_window_probability() -> None:
     "options", [{"threshold": 0.0}, {"threshold": 1.0}, {"min_speech": -0.1}, {"min_silence": -1.0}]
 )
 def test_rules_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
+    """A threshold outside 0 to 1 or a negative duration raises ValueError that names the option."""
     with pytest.raises(ValueError, match=next(iter(options))):
         GateRules(**options)
 
@@ -64,6 +66,7 @@ rules_ = st.builds(
 
 @given(probabilities_, rules_)
 def test_edges_alternate_and_never_go_back_or_ahead(probabilities: list[float], rules: GateRules) -> None:
+    """For any probabilities, edges alternate, are in order, and are never later than the window that confirms them."""
     found = edges(probabilities, rules)
     assert [speaking for speaking, _, _ in found] == [index % 2 == 0 for index in range(len(found))]
     assert all(earlier[1] <= later[1] for earlier, later in itertools.pairwise(found))
