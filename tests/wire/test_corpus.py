@@ -1,4 +1,4 @@
-"""What the fuzzer found interesting, tried again without it; and properties of the stream shell by hypothesis."""
+"""The fuzzer's corpus, tried again without the fuzzer, and properties of the stream shell by hypothesis."""
 
 import sys
 from pathlib import Path
@@ -30,6 +30,7 @@ MOST = 400
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_the_fuzzer_kept_still_holds(target: str) -> None:
+    """Each kept input and seed of a fuzz target passes, and a corpus has 1 to 400 inputs."""
     inputs = corpus.load(target)
     assert 0 < len(inputs) <= MOST
     for data in [*inputs, *SEEDS[target]]:
@@ -64,11 +65,13 @@ def test_websocket_frames_ignore_segmentation(how: int, frames: list[bytes], res
     st.text(max_size=60), st.text(max_size=20), st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=4)
 )
 def test_webhooks_take_any_form_and_any_query(query: str, junk: str, form: dict[str, str]) -> None:
+    """The webhook parser handles any query and form."""
     fields = "&".join(f"{name}={value}" for name, value in form.items())
     TARGETS["webhook"](f"{query}\nCallSid=CA1&From=%2B1&To=%2B2&{fields}{junk}".encode())
 
 
 @given(st.binary(max_size=80), st.sampled_from([8, 16, 24, 32]), st.integers(0, 4), st.integers(0, 50_000))
 def test_wavs_whose_head_lies_are_refused_or_short(sound: bytes, bits: int, channels: int, rate: int) -> None:
+    """The WAV reader handles any header whose sizes do not match its data."""
     layout = b"fmt \x10\0\0\0\x01\0" + channels.to_bytes(2, "little") + rate.to_bytes(4, "little") + bytes(6)
     TARGETS["wav"](b"RIFF\xff\xff\xff\xffWAVE" + layout + bits.to_bytes(2, "little") + b"data\xff\xff\xff\xff" + sound)

@@ -1,4 +1,4 @@
-"""Deepgram's listening protocols: what its messages mean, whatever order, shape and size they come in."""
+"""Deepgram's listening protocols: the meaning of its messages, in any order, shape and size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from patter_trio.wire.deepgram import MAX_SEGMENT_PARTS, FluxCodec, ListenCodec,
 
 
 def results(words: str, start: float, end: float, *, final: bool = False, **more: Any) -> str:
-    """A result of Nova's; its words are spread evenly from ``start`` to ``end``."""
+    """Return a result of Nova; its words are spread evenly from ``start`` to ``end``."""
     texts = words.split()
     each = (end - start) / max(1, len(texts))
     shown = [
@@ -37,7 +37,7 @@ def results(words: str, start: float, end: float, *, final: bool = False, **more
 
 
 def turn(event: str, words: str, *, index: int = 0, end: float | None = None, timed: bool = True, **more: Any) -> str:
-    """A message of Flux's; word n lasts from n to n + 1 seconds."""
+    """Return a message of Flux; word n lasts from n to n + 1 seconds."""
     texts = words.split()
     shown: list[dict[str, Any]] = [{"word": text, "confidence": 0.9} for text in texts]
     for place, word in enumerate(shown if timed else []):
@@ -92,7 +92,7 @@ def test_short_final_leaves_segment_open() -> None:
 
 @pytest.mark.parametrize("revised", ["one two three four", "one two three for"])
 def test_codec_commits_promoted_interim_words_once(revised: str) -> None:
-    """The whole way: the machine commits the interim words, then their final ones come in two pieces."""
+    """Interim words that the turn machine commits do not come again when Nova makes them final in two pieces."""
     machine, codec = TurnMachine(TurnPolicy()), NovaCodec()
     machine.step(Ready(), 0.0)
     texts: list[str] = []
@@ -267,6 +267,7 @@ CODECS = [NovaCodec, FluxCodec]
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("kind", ["UtteranceEnd", "SpeechStarted", "ConfigureSuccess", "Warning", "Brand-New", ""])
 def test_messages_of_no_interest_say_nothing(codec: type[ListenCodec], kind: str) -> None:
+    """Both codecs return nothing for messages of other types, whatever their fields hold."""
     assert not codec().receive(json.dumps({"type": kind, "channel": [0, 1], "start": "not a number"}))
 
 
@@ -301,7 +302,7 @@ SHAPES = st.sampled_from([results("a b", 0, 2), results("a", 0, 1, final=True), 
 
 @st.composite
 def damaged(draw: st.DrawFn) -> str | bytes:
-    """A message with some of its values replaced, or its text cut."""
+    """Draw a message with some values replaced, or with its text cut."""
     message = json.loads(draw(SHAPES))
     for _ in range(draw(st.integers(0, 3))):
         message[draw(st.sampled_from(sorted(message)) | st.text(max_size=5))] = draw(JSON)
@@ -331,7 +332,7 @@ def test_deepgram_codecs_survive_any_messages(codec: type[ListenCodec], messages
 @pytest.mark.deep
 @given(st.data())
 def test_nova_words_are_final_once_in_order(data: st.DataObject) -> None:
-    """Word n lasts from n to n + 1; interim results reach as far ahead as they like, final ones stop where they like."""
+    """For any results, each word is final once and in order, and interims are prefixes of the final words."""
     total = data.draw(st.integers(1, 12))
     codec, begin, told = NovaCodec(), 0, list[Transcript]()
     while begin < total:

@@ -1,4 +1,4 @@
-"""ElevenLabs' messages, by table and by chance."""
+"""The codec of ElevenLabs' messages, by table and at random."""
 
 import base64
 import json
@@ -51,6 +51,7 @@ HI = (Character("H", 0.0, 0.05), Character("i", 0.05, 0.075))
     ],
 )
 def test_what_comes_means(message: dict[str, object], events: tuple[wire.Event, ...]) -> None:
+    """Each message of the table, as text or as bytes, is read as exactly its events."""
     assert wire.receive(json.dumps(message)) == events
     assert wire.receive(json.dumps(message).encode()) == events
 
@@ -75,6 +76,7 @@ KEYS = st.sampled_from(
 
 @given(st.dictionaries(KEYS, JSON | st.just(SOUND) | st.just(TIMES)) | JSON)
 def test_no_json_crashes_it(message: object) -> None:
+    """For any JSON, the codec returns events or raises WireError."""
     try:
         events = wire.receive(json.dumps(message))
     except WireError:
@@ -84,6 +86,7 @@ def test_no_json_crashes_it(message: object) -> None:
 
 @given(st.binary() | st.text())
 def test_no_bytes_crash_it(message: str | bytes) -> None:
+    """For any text or bytes, the codec raises nothing but WireError."""
     try:
         wire.receive(message)
     except WireError:
@@ -100,6 +103,7 @@ def test_elevenlabs_text_message_is_valid_for_any_text(text: str, context: str) 
 
 
 def test_a_voices_id_cannot_change_the_address() -> None:
+    """A voice id with slashes, a query and a fragment is escaped in both URLs."""
     target = wire.socket_target(
         "../../x?y=#z", model="m", inactivity_timeout=20, language="", normalization="", logging=False
     )

@@ -1,4 +1,4 @@
-"""The codec of OpenAI's chat completions: what servers differ in, and what nobody should send."""
+"""The codec of OpenAI's chat completions: the differences between servers, and malformed messages."""
 
 import json
 from typing import Any
@@ -56,6 +56,7 @@ def test_streamed_tool_calls_assemble_for_each_server(deltas: list[Any], calls: 
 
 
 def test_too_many_calls_at_once_are_a_failure() -> None:
+    """More than 128 tool calls in one answer raise ProviderError."""
     with pytest.raises(ProviderError, match="more than 128 tools"):
         calls_of(*[{"index": number, "id": str(number), **function("f")} for number in range(129)])
 
@@ -72,6 +73,7 @@ def test_too_many_calls_at_once_are_a_failure() -> None:
     ],
 )  # fmt: skip
 def test_usage_is_taken_from_wherever_it_is(more: dict[str, Any], usage: Usage | None) -> None:
+    """The decoder reads the usage at each place where servers put it, and never counts below 0."""
     decoder = ChatDecoder()
     decoder.take(json.dumps({"choices": [], **more}))
     assert decoder.usage == usage
@@ -88,6 +90,7 @@ def test_usage_is_taken_from_wherever_it_is(more: dict[str, Any], usage: Usage |
     ],
 )
 def test_an_error_within_the_stream_is_one(error: object, kind: type[ProviderError]) -> None:
+    """An error within the stream raises the error class of its code or type."""
     with pytest.raises(ProviderError, match="the model failed") as raised:
         ChatDecoder().take(json.dumps({"error": error}))
     assert type(raised.value) is kind
@@ -101,6 +104,7 @@ def test_surrogate_pairs_join_and_lone_halves_are_replaced() -> None:
 
 
 def test_parts_of_content_are_text_where_they_are() -> None:
+    """Of content in parts, the decoder returns the text of the text parts only."""
     parts = [{"type": "text", "text": "Yes"}, {"type": "image"}, {"type": "text", "text": 3}, "x"]
     assert decoded(chunk({"content": parts}), "[DONE]")[0] == "Yes"
 
@@ -142,6 +146,7 @@ JSON = st.recursive(
 
 @given(chunks=st.lists(JSON.map(json.dumps) | st.text(max_size=20), max_size=4))
 def test_whatever_comes_is_understood_or_a_providers_failure(chunks: list[str]) -> None:
+    """For any chunks, the decoder returns encodable text and named calls, or raises ProviderError."""
     decoder = ChatDecoder()
     try:
         said = "".join(decoder.take(data) for data in chunks)
@@ -166,6 +171,7 @@ def test_whatever_comes_is_understood_or_a_providers_failure(chunks: list[str]) 
     ],
 )
 def test_the_reason_of_a_refusal_is_found(body: bytes, reason: str) -> None:
+    """The reason of a refusal is found in each form of an error body, and is empty for other bodies."""
     assert reason_of_refusal(body) == reason
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's Realtime messages, by table and by chance; what the vendor's own types say of them is tested as its oracle."""
+"""The codec of OpenAI's Realtime messages, by table and at random; the vendor's own types judge it in the oracle."""
 
 import base64
 import json
@@ -220,6 +220,7 @@ def test_realtime_protocol_violation_raises_wire_error(message: str | bytes) -> 
 
 
 def test_texts_are_cut_at_their_bounds() -> None:
+    """The codec cuts a text of more than 20,000 characters to 20,000."""
     long = "x" * (MAX_TEXT_CHARACTERS + 1)
     for message in (
         {"type": f"{HEARD}.delta", "item_id": "i", "delta": long},
@@ -276,6 +277,7 @@ def test_realtime_refusals_have_fatality_and_error_type(
     ],
 )  # fmt: skip
 def test_a_refusal_tells_no_key_and_nobodys_words(message: str, shown: str) -> None:
+    """The message of a refusal shows no key and no quoted text, and has at most 300 characters."""
     refused = told(failing("x", message))
     assert isinstance(refused, Refused)
     assert refused.message == shown
@@ -283,6 +285,7 @@ def test_a_refusal_tells_no_key_and_nobodys_words(message: str, shown: str) -> N
 
 @pytest.mark.parametrize("message", BROKEN)
 def test_errors_of_the_wire_quote_nothing(message: str | bytes) -> None:
+    """A WireError quotes nothing of its message and has no cause."""
     text = message if isinstance(message, str) else ""
     secret = text.replace("not base64", "my pin is 4711").replace('"no"', '"my pin is 4711"')
     with pytest.raises(WireError) as raised:
@@ -292,6 +295,7 @@ def test_errors_of_the_wire_quote_nothing(message: str | bytes) -> None:
 
 
 def test_what_a_caller_says_is_in_no_repr() -> None:
+    """The repr of an event shows neither words nor arguments of a tool call."""
     for message, event in TABLE:
         if isinstance(event, wire.InputTranscript | wire.TextDelta | wire.AudioDelta | wire.FunctionCall):
             assert "Hello" not in repr(told(message))
@@ -308,7 +312,7 @@ JSON = st.recursive(
 
 @st.composite
 def damaged(draw: st.DrawFn) -> str | bytes:
-    """A message of the table with some of its values replaced, at any depth, or its text cut."""
+    """Draw a message of the table with some values replaced, at any depth, or with its text cut."""
     message = json.loads(json.dumps(draw(st.sampled_from([message for message, _ in TABLE]))))
     for _ in range(draw(st.integers(0, 3))):
         place = message
@@ -511,11 +515,12 @@ def test_unencodable_realtime_tool_raises_provider_error(parameters: dict[str, A
 
 @given(st.binary(max_size=2000))
 def test_sound_comes_back_as_it_was(sound: bytes) -> None:
-    """What we say in our way the vendor says in its: the same bytes."""
+    """Audio that the codec encodes for sending decodes to the same bytes when it is received."""
     audio = json.loads(wire.append(sound))["audio"]
     event = told({"type": "response.output_audio.delta", **OF, "delta": audio})
     assert event == wire.AudioDelta("r", "i", sound)
 
 
 def test_the_address_names_the_model() -> None:
+    """The URL of the socket contains the escaped name of the model."""
     assert wire.socket_url("wss://api.openai.com/v1/", "a b&c") == "wss://api.openai.com/v1/realtime?model=a+b%26c"

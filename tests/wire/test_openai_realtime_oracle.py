@@ -1,4 +1,4 @@
-"""OpenAI's own package as the judge of our Realtime messages, of what we understand, and of the server that plays it."""
+"""OpenAI's own package as the judge of our Realtime messages, of our codec, and of our fake server."""
 
 from __future__ import annotations
 
@@ -114,12 +114,12 @@ SENT = {
 
 
 def complaints_about(message: dict[str, Any], kinds: dict[str, Any]) -> list[str]:
-    """What the vendor does not like: the model of the message's own type is asked, so that the answer is about it."""
+    """Return the vendor's complaints about a message, by the model of the message's own type."""
     return complaints(kinds[message["type"]], message) if message["type"] in kinds else ["no such type"]
 
 
 def spoilt(message: Any, place: tuple[str | int, ...] = ()) -> list[tuple[tuple[str | int, ...], Any]]:
-    """The message with a key that nobody knows in each of its objects; those of schemas and of metadata are free."""
+    """Return copies of a message, each with an unknown key in one object other than schemas and metadata."""
     if isinstance(message, list):
         return [(where, [*message[:n], one, *message[n + 1 :]]) for n in range(len(message)) for where, one in spoilt(message[n], (*place, n))]  # fmt: skip
     if not isinstance(message, dict) or place[-1:] in (("parameters",), ("metadata",)):
@@ -130,6 +130,7 @@ def spoilt(message: Any, place: tuple[str | int, ...] = ()) -> list[tuple[tuple[
 
 @pytest.mark.parametrize("name", SENT)
 def test_what_we_send_is_what_the_vendor_knows(name: str) -> None:
+    """OpenAI's models accept each message that the codec sends and know all its keys."""
     message = json.loads(SENT[name])
     assert complaints_about(message, FROM_US) == []
     assert complaints(RealtimeClientEvent, message) == []
@@ -148,6 +149,7 @@ def test_oracle_detects_typo_at_any_depth_sent(name: str) -> None:
 @pytest.mark.deep
 @pytest.mark.parametrize("name", SENT)
 def test_what_lacks_something_is_refused(name: str) -> None:
+    """OpenAI's models refuse each message of ours without one of its required keys."""
     message = json.loads(SENT[name])
     missing = [key for key, field in FROM_US[message["type"]].model_fields.items() if field.is_required()]
     for key in missing:
@@ -166,12 +168,13 @@ def test_what_lacks_something_is_refused(name: str) -> None:
     ],
 )  # fmt: skip
 def test_the_betas_words_would_have_been_noticed(message: dict[str, Any]) -> None:
+    """The oracle refuses messages with the names of the beta protocol, or with an unknown voice."""
     assert complaints_about(message, FROM_US)
 
 
 @pytest.mark.deep
 def test_client_event_types_are_sent_or_listed_unwanted() -> None:
-    """A new type would be the signal that the wire has changed."""
+    """OpenAI has two client event types that we do not send; another one shows that the protocol has changed."""
     ours = {json.loads(message)["type"] for message in SENT.values()}
     assert set(FROM_US) - ours == {"conversation.item.retrieve", "output_audio_buffer.clear"}
 
@@ -179,7 +182,7 @@ def test_client_event_types_are_sent_or_listed_unwanted() -> None:
 # What we understand ---------------------------------------------------------------------------------------------------
 @pytest.mark.deep
 def test_server_event_types_are_understood_or_ignored() -> None:
-    """A new type would be the signal that the wire has changed."""
+    """Each server event type is read or listed as ignored; a new one shows that the protocol has changed."""
     assert set(FROM_THEM) == UNDERSTOOD.keys() | OF_NO_INTEREST
     assert not UNDERSTOOD.keys() & OF_NO_INTEREST
 
@@ -188,6 +191,7 @@ def test_server_event_types_are_understood_or_ignored() -> None:
 @given(st.data())
 @pytest.mark.parametrize("kind", sorted(FROM_THEM))
 def test_whatever_the_vendors_models_can_say_is_understood(kind: str, data: st.DataObject) -> None:
+    """The codec reads any message of OpenAI's models as the event of its type, or ignores it if it is listed so."""
     message = data.draw(instances(FROM_THEM[kind]))
     if kind == "response.output_audio.delta":
         message["delta"] = base64.b64encode(message["delta"].encode()).decode()
@@ -250,7 +254,7 @@ REPLIES = [
 
 
 async def told_in_a_session(script: FakeRealtime, rounds: int) -> RealtimeServerConnection:
-    """Use all that there is, and return what the server has seen and said."""
+    """Use all features in one session, and return the server's record of the connection."""
     async with serve_openai_realtime(script) as server:
         url, key = wire.socket_url(server.url, "gpt-realtime-2.1"), {"Authorization": "Bearer key"}
         async with open_websocket(url, headers=key) as socket:

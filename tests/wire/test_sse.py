@@ -1,4 +1,4 @@
-"""Server-sent events from bytes: the standard's examples, any cut, any garbage, bounded sizes."""
+"""Server-sent events from bytes: the standard's examples, any cut, any garbage, and bounded sizes."""
 
 from itertools import pairwise
 
@@ -32,6 +32,7 @@ def decoded(*pieces: bytes, largest: int = 1000) -> list[ServerEvent]:
     ],
 )  # fmt: skip
 def test_streams_of_the_standard(stream: bytes, events: list[ServerEvent]) -> None:
+    """Each example of the standard is decoded to its events."""
     assert decoded(stream) == events
 
 
@@ -44,6 +45,7 @@ LINES = st.lists(
     lines=LINES, ends=st.lists(st.sampled_from([b"\n", b"\r\n", b"\r"]), min_size=1), cuts=st.lists(st.integers(0, 80))
 )
 def test_every_cut_gives_the_same_events(lines: list[bytes], ends: list[bytes], cuts: list[int]) -> None:
+    """A stream has the same events for every cut of its bytes."""
     stream = b"".join(line + ends[number % len(ends)] for number, line in enumerate(lines))
     places = [0, *sorted(cuts), len(stream)]
     pieces = [stream[a:b] for a, b in pairwise(places)]
@@ -52,6 +54,7 @@ def test_every_cut_gives_the_same_events(lines: list[bytes], ends: list[bytes], 
 
 @given(pieces=st.lists(st.binary(max_size=40), max_size=50))
 def test_garbage_is_decoded_whatever_it_is(pieces: list[bytes]) -> None:
+    """Any bytes are decoded without an error, and alike for every cut."""
     assert decoded(*pieces, largest=10_000) == decoded(b"".join(pieces), largest=10_000)
 
 

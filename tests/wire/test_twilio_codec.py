@@ -80,10 +80,12 @@ def started() -> TwilioCodec:
     ],
 )
 def test_each_message_means_what_twilio_documents(message: object, event: StreamEvent | None) -> None:
+    """Each message of the table is read as its event, or ignored if its type is unknown."""
     assert started().receive(json.dumps(message)) == event
 
 
 def test_unknown_fields_are_skipped_wherever_they_are() -> None:
+    """The codec ignores unknown fields at every depth."""
     message = mark("m") | {"new": [1, {"a": None}]}
     message["mark"] = message["mark"] | {"also": "new"}
     assert started().receive(json.dumps(message)) == MarkReached("m")
@@ -125,6 +127,7 @@ def test_twilio_protocol_violation_is_refused_without_quote(message: str | bytes
 
 @pytest.mark.parametrize("message", [media("AAAA"), digit("1"), mark("m"), STOP])
 def test_nothing_comes_before_start(message: object) -> None:
+    """A media, dtmf, mark or stop message before the start message raises WireError."""
     with pytest.raises(WireError, match="before start"):
         TwilioCodec().receive(json.dumps(message))
 
@@ -149,6 +152,7 @@ def test_contradictory_twilio_start_is_refused(change: dict[str, Any], reason: s
 
 
 def test_a_call_without_parameters_has_none() -> None:
+    """A start message without customParameters has empty parameters."""
     body: dict[str, Any] = dict(START["start"])  # type: ignore[call-overload]
     del body["customParameters"]
     assert TwilioCodec().receive(json.dumps(START | {"start": body})) == StreamStarted("MZ1", "CA1", {})
@@ -169,6 +173,7 @@ def test_twilio_messages_have_only_documented_fields(sent: Any, documented: obje
 
 @given(st.binary(min_size=1))
 def test_audio_survives_the_way_out_and_in(mulaw: bytes) -> None:
+    """Any audio comes back unchanged from its media message."""
     codec = started()
     message = json.loads(codec.audio(mulaw))
     assert codec.receive(json.dumps(message)) == AudioReceived(mulaw)
@@ -176,6 +181,7 @@ def test_audio_survives_the_way_out_and_in(mulaw: bytes) -> None:
 
 @given(st.text())
 def test_mark_names_survive_the_way_out_and_in(name: str) -> None:
+    """Any mark name comes back unchanged from its mark message."""
     codec = started()
     assert codec.receive(codec.mark(name)) == MarkReached(name)
 
@@ -197,7 +203,7 @@ JSON = st.recursive(
 
 @st.composite
 def mutated(draw: st.DrawFn) -> str:
-    """A real message with one value, at any depth, exchanged or deleted, and perhaps a slice of its text gone."""
+    """Draw a message with one value replaced or deleted, at any depth, and perhaps without a slice of its text."""
     message = draw(st.sampled_from([CONNECTED, START, STOP, media("AAAA"), digit("1"), mark("m")]))
     whole = json.loads(json.dumps(message))
     place: Any = whole
@@ -218,10 +224,12 @@ def mutated(draw: st.DrawFn) -> str:
 
 @given(mutated())
 def test_spoilt_messages_never_raise_anything_but_wire_error(message: str) -> None:
+    """A damaged message raises nothing but WireError, before and after the start."""
     for codec in (TwilioCodec(), started()):
         with contextlib.suppress(WireError):
             codec.receive(message)
 
 
 def test_repr_tells_the_stream() -> None:
+    """The repr of the codec shows the id of its stream, or that it has not started."""
     assert (repr(TwilioCodec()), repr(started())) == ("<TwilioCodec not started>", "<TwilioCodec MZ1>")
