@@ -1,1 +1,1 @@
-"""What tests of several folders share."""
+"""The tools that tests of several folders share."""

@@ -1,4 +1,4 @@
-"""What the tests of whole calls share: agents of scripted providers, and providers that stall or break where told."""
+"""The tools of the tests of whole calls: agents of scripted providers, and providers that stall or break on request."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -46,10 +46,10 @@ def _options(replies: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any
 
 @attrs.frozen
 class Backend:
-    """What the agents of a test answer with: a pipeline of scripted providers, or one scripted engine.
+    """The backend of a test's agents: a pipeline of scripted providers, or one scripted engine.
 
-    What is promised of calls holds with either: a module marked ``both_backends`` runs each test that takes the fixture
-    ``backend`` with both.
+    What the package promises of calls holds for both: a module marked ``both_backends`` runs each test that takes the
+    fixture ``backend`` with both.
     """
 
     name: Literal["pipeline", "engine"]
@@ -63,7 +63,7 @@ class Backend:
         return self.name == "engine"
 
     def agent(self, *arguments: Any, **options: Any) -> Agent:
-        """Make an agent of a pipeline's options; an engine gets the model's replies and the synthesiser's sound."""
+        """Make an agent from a pipeline's options; an engine gets the LLM's replies and the TTS's audio."""
         if self.is_engine:
             stt, llm, tts = (options.pop(part) for part in ("stt", "llm", "tts"))
             if llm is None:
@@ -74,11 +74,11 @@ class Backend:
         return Patter().agent(*arguments, **options)
 
     def agent_of(self, *replies: str, **options: Any) -> Agent:
-        """Make an agent of scripted providers, each of which may be replaced by an option."""
+        """Make an agent of scripted providers; an option replaces a provider."""
         return self.agent(**_options(replies, options))
 
     def told_agent(self, at: "At", **options: Any) -> Agent:
-        """Make an agent all of whose providers do what ``at`` says, where it says."""
+        """Make an agent whose providers call ``at`` at each of their places."""
         chosen: dict[str, Any] = {"vad": ToldVAD(at), "stt": ToldSTT(at), "llm": ToldLLM(at), "tts": ToldTTS(at)}
         return self.agent_of(**chosen | options)
 
@@ -94,17 +94,17 @@ BUS_ONLY = {str(kind) for kind in PatterEventType} - {"transcript_partial"}
 
 
 def told_events(caller: SimulatedCaller) -> list[tuple[float, str, dict[str, Any]]]:
-    """Every event that callbacks are told, and the interim results."""
+    """Return the events that callbacks receive, and the interim transcripts."""
     return [event for event in caller.events if event[1] not in BUS_ONLY]
 
 
 def edges(caller: SimulatedCaller) -> list[tuple[float, str]]:
-    """Every event that callbacks are told, with its instant in ms; the metrics of a turn have tests of their own."""
+    """Return the events that callbacks receive, except metrics, each with its instant in ms."""
     return [(round(at * 1000), name) for at, name, _ in told_events(caller) if name != "metrics"]
 
 
 def told(caller: SimulatedCaller, role: str) -> list[str]:
-    """The texts that on_transcript told of one side."""
+    """Return the texts that on_transcript received of one side."""
     return [payload["text"] for payload in caller.payloads("transcript") if payload["role"] == role]
 
 
@@ -118,7 +118,7 @@ async def hangs_up_in_time(caller: SimulatedCaller) -> float:
 
 
 def sound_of_agent(caller: SimulatedCaller) -> str:
-    """The words of all that the caller heard, whether or not an event told of it."""
+    """Return the words in all audio that the caller heard, with or without an event about it."""
     sounds = (sound for stretch in caller.carrier.played() for sound in Decoder().feed(stretch.audio))
     return "".join(sound.words for sound in sounds)
 
@@ -129,7 +129,7 @@ async def stall() -> None:
 
 
 async def break_down() -> None:
-    """A bug: what no provider may raise."""
+    """Raise an error that a provider must never raise, as a bug does."""
     raise RuntimeError("a bug of the provider")
 
 
@@ -140,7 +140,7 @@ async def give_up() -> None:
 
 @attrs.frozen
 class At:
-    """Does something at one place, every time or only the ``nth``, and counts."""
+    """An action at one place, each time or only the ``nth`` time, which records the places that were reached."""
 
     place: str
     act: Any = stall
@@ -267,7 +267,7 @@ class _ToldSynthesis(TextToSpeechSession):
 
 @attrs.frozen
 class ToldDetector(TurnDetector):
-    """Says ``verdict``, after ``delay`` seconds."""
+    """A turn detector that returns ``verdict`` after ``delay`` seconds."""
 
     verdict: float = 0.9
     delay: float = 0.0
@@ -297,7 +297,7 @@ async def never_returns(event: dict[str, Any]) -> None:
 # What is seen of a call -----------------------------------------------------------------------------------------------
 @attrs.frozen
 class Witness:
-    """An observer that remembers every event."""
+    """An observer that records every event."""
 
     seen: list[CallEvent] = attrs.field(factory=list)
 

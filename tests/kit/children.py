@@ -1,4 +1,4 @@
-"""Programs of their own, for what a test process that has imported opentelemetry already cannot show."""
+"""Programs in processes of their own: a test process has imported opentelemetry and cannot show what lacks it."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def child(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run our interpreter with no ``OTEL_`` variables but these; warnings are errors, and so is any exit code but 0."""
+    """Run our interpreter without other ``OTEL_`` variables; a warning or an exit code other than 0 is an error."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PATTER_OTEL", "COV"))}
     done = subprocess.run(  # noqa: S603 (our own interpreter)
         [sys.executable, "-W", "error", *arguments],

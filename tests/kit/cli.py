@@ -1,4 +1,4 @@
-"""What the launcher's tests share: programs written to a folder, recordings, and a call in virtual time."""
+"""The tools of the launcher's tests: programs in a folder, recordings, and a call in virtual time."""
 
 import struct
 from collections.abc import AsyncIterator
@@ -65,7 +65,7 @@ def write_sound(file: Path, seconds: float = 0.2, *, channels: int = 1, rate: in
 
 
 def write_format(file: Path, *, kind: int = 1, channels: int = 1, rate: int = 8000, bits: int = 16) -> str:
-    """Write a WAV of any format, with a little of silence in it."""
+    """Write a WAV file of any format, with a short silence in it."""
     width = bits // 8 * channels
     layout = struct.pack("<HHIIHH", kind, channels, rate, rate * width, width, bits)
     data = bytes(width * 800)
@@ -76,7 +76,7 @@ def write_format(file: Path, *, kind: int = 1, channels: int = 1, rate: int = 80
 
 @attrs.define
 class Seen:
-    """A view that remembers what it is shown."""
+    """A view that records what it shows."""
 
     lines: list[tuple[float, str]] = attrs.field(factory=list)
     names: list[str] = attrs.field(factory=list)
@@ -101,7 +101,7 @@ async def ready_call(
     timeouts: dict[str, float] | None = None,
     **callbacks: Any,
 ) -> AsyncIterator[tuple[SimulatedCall, Seen]]:
-    """Serve ``agent`` on memory streams and give a call that is ready to be run, with what it shows."""
+    """Serve ``agent`` on memory streams; give a call that is ready to run, and its view."""
     carrier, seen = Twilio(account_sid="AC" + "1" * 32, auth_token="secret"), Seen()
 
     def tap(at: float, name: str, payload: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the default run leaves to ``--deep``."""
+"""The split of a test's parameters between the default run and ``--deep``."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Providers for the vendor of ``line_vendor``: right ones, and each with any one thing wrong that a check has to find."""
+"""Providers for the vendor of ``line_vendor``: sound ones, and each with one flaw that a conformance check finds."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def _key(given: str) -> str:
 
 @attrs.frozen(kw_only=True)
 class Line:
-    """What the three providers have in common."""
+    """The options, the connection and the flaws that the three providers share."""
 
     address: str = "wss://lines.example"
     api_key: str = attrs.field(default="", repr=False, converter=_key)
@@ -67,7 +67,7 @@ class Line:
 
     @asynccontextmanager
     async def connected(self, path: str) -> AsyncIterator[WebSocketClient]:
-        """Connect, with what is wrong with that."""
+        """Connect to the vendor, with the flaws of a connection."""
         headers = {"Authorization": f"Bearer {self.api_key}"}
         count = live[self.address] = live.get(self.address, 0) + 1
         try:
@@ -100,7 +100,7 @@ class Line:
             del count
 
     def text(self, text: str) -> str:
-        """The text, with what is wrong with it."""
+        """Return the text, with the flaws of a text."""
         if self.flaw == "counts":
             kept.append(None)
             return f"{text}{len(kept)}"
@@ -110,7 +110,7 @@ class Line:
 
 
 async def received(provider: Line, socket: WebSocketClient, *, due: bool) -> tuple[str, str]:
-    """Return the next message by its verb and its rest, with what is wrong with that."""
+    """Return the verb and the rest of the next message, with the flaws of receiving."""
     within = ANSWER if due else float("inf")
     if provider.flaw == "has no patience":
         within = 0.15
@@ -136,7 +136,7 @@ async def received(provider: Line, socket: WebSocketClient, *, due: bool) -> tup
 
 
 def parsed(provider: Line, rest: str) -> Any:
-    """Return JSON of the vendor's."""
+    """Return the value of the vendor's JSON."""
     try:
         return json.loads(rest)
     except ValueError as error:
@@ -148,7 +148,7 @@ def parsed(provider: Line, rest: str) -> Any:
 # Recognition ----------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
 class LineSTT(Line, SpeechToText):
-    """The recogniser."""
+    """The STT provider of the line vendor."""
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -209,7 +209,7 @@ class _Recognition(SpeechToTextSession):
 # LLMs -----------------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
 class LineLLM(Line, LanguageModel):
-    """The LLM."""
+    """The LLM of the line vendor."""
 
     @asynccontextmanager
     async def stream(self, messages: Sequence[Message], **options: Any) -> AsyncIterator[AsyncIterator[str]]:
@@ -266,7 +266,7 @@ class _Answer(AsyncIterator[str]):
 # Synthesis ------------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
 class LineTTS(Line, TextToSpeech):
-    """The synthesiser: one connection for a call, its replies by numbers."""
+    """The TTS provider of the line vendor: one connection for a call, with numbered replies."""
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -350,7 +350,7 @@ class _Speech(AsyncIterator[SpeechChunk]):
 
 # Those that are wrong as a class --------------------------------------------------------------------------------------
 def wrong(kind: type, flaw: str) -> Any:
-    """Return a maker of a provider with this flaw; some are in the class itself."""
+    """Return a function that makes a provider with this flaw; some flaws are in the class itself."""
     known: Mapping[str, dict[str, Any]] = {
         "is not frozen": {"__setattr__": object.__setattr__},
         "shows its key": {"__repr__": lambda provider: f"<{provider.api_key}>"},

@@ -31,7 +31,7 @@ KEY = "made-up-key"
 
 @attrs.define
 class LineVendor:
-    """The vendor, running."""
+    """The running vendor."""
 
     address: str
     seen: list[object] = attrs.field(factory=list)
@@ -81,7 +81,7 @@ class LineVendor:
 
 @attrs.define
 class Conversation:
-    """One connection: what it has heard, and what it is saying."""
+    """One connection: the audio that it has received, and the answers that it is sending."""
 
     vendor: LineVendor
     socket: WebSocket
@@ -95,7 +95,7 @@ class Conversation:
     sending: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def say(self, message: str | bytes) -> None:
-        """Say something, in the way that the vendor behaves."""
+        """Send a message, in the way in which the vendor misbehaves."""
         kind, first = self.vendor.kind, self.said == 0
         self.said += 1
         await trio.sleep(0.2 if kind == Misbehaviour.SLOW else 0)
@@ -170,7 +170,7 @@ class Conversation:
 
 
 def nonsense(message: str | bytes) -> str:
-    """A message like this one, with what is no JSON in it."""
+    """Return a message of the same kind with malformed JSON."""
     if isinstance(message, bytes):
         return f"begin {message.partition(b':')[0].decode()} }}{{"
     return message.rpartition(" ")[0] + " }{"

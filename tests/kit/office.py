@@ -1,4 +1,4 @@
-"""One server, many calls at once: one that is struck by a fault in each phase, and one that nothing happens to."""
+"""One server with many calls at once: one that a fault strikes in each phase, and one that stays undisturbed."""
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -68,7 +68,7 @@ def agent(phone: Patter) -> Agent:
 
 @attrs.define
 class Line:
-    """One call: the carrier, the caller, and what was observed."""
+    """One call: its carrier, its caller, and the record of its events."""
 
     carrier: SimulatedTwilio
     caller: SimulatedCaller
@@ -84,15 +84,15 @@ class Line:
 
     @property
     def ended_at(self) -> float:
-        """Call time of the end that the application was told of; infinite: none."""
+        """The call time of the end that the application heard of; infinite without an end."""
         return min(self.caller.times("call_end"), default=float("inf"))
 
     def seen(self) -> list[tuple[float, str, dict[str, Any]]]:
-        """Every event, with its instant, state of the conversation included."""
+        """Return every event with its instant and its payload."""
         return self.caller.events
 
     def findings(self) -> list[str]:
-        """What this call did that no call may do."""
+        """Return the violated invariants of the call."""
         record = CallRecord(
             events=self.log.events,
             arrivals=self.carrier.arrivals,
@@ -104,7 +104,7 @@ class Line:
 
 
 class Office:
-    """A server of one phone, and the lines to it."""
+    """A server of one phone, and the calls to it."""
 
     def __init__(self) -> None:
         self.phone = Patter()
@@ -118,7 +118,7 @@ class Office:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[trio.Nursery]:
-        """Serve; gives the nursery that the calls run in."""
+        """Serve; give the nursery in which the calls run."""
 
         async def on_call_start(event: dict[str, Any]) -> None:
             await trio.sleep(0.3)
@@ -151,9 +151,9 @@ class Office:
     async def place(
         self, nursery: trio.Nursery, call_id: str, injection: FaultInjection | None = None, at: int = 0
     ) -> Line:
-        """Place a call; returns when its media begins.
+        """Place a call; return when its media begins.
 
-        ``injection``, if given, is done to the media connection just before the server's read or write number ``at``.
+        ``injection``, if given, strikes the media connection just before the server's read or write number ``at``.
         """
         connections = await nursery.start(_nursery)
 
@@ -188,14 +188,14 @@ class Office:
         return line
 
     async def _watch(self, line: Line) -> None:
-        """Note what of a call is there a second after its end."""
+        """Record the tasks of a call that are left one second after its end."""
         while line.ended_at == float("inf"):
             await line.log.news()
         await trio.sleep(1.0)
         line.left = [task.name for task in _tasks_in(line.connections)]
 
     async def act(self, line: Line, *, says_goodbye: Callable[[], bool] = lambda: True) -> None:
-        """The script of every call: a greeting, a question, an answer that is cut short, a goodbye of the agent's."""
+        """Act as the caller of each call: hear a greeting, ask, cut the answer, and hear the agent's goodbye."""
         caller = line.caller
         try:
             await caller.at(1.5)
@@ -233,7 +233,7 @@ def in_virtual_time(function: Callable[[], Awaitable[T]]) -> T:
 
 
 async def day(cases: Sequence[tuple[Fault, str]] = ()) -> tuple[Line, dict[tuple[Fault, str], Line]]:
-    """Hold one call that nothing happens to, and beside it one for each fault and phase, struck by it in it."""
+    """Hold one undisturbed call, and beside it one for each fault and phase, which the fault strikes in that phase."""
     office = Office()
     struck: dict[tuple[Fault, str], Line] = {}
 
@@ -255,14 +255,14 @@ async def day(cases: Sequence[tuple[Fault, str]] = ()) -> tuple[Line, dict[tuple
 
 @attrs.define
 class Struck:
-    """A call, and the instant of its own at which it was struck: NaN when it had not started."""
+    """A call, and its call time when the fault struck; NaN before its start."""
 
     line: Line
     at: float = math.nan
 
 
 async def sweep(fault: Fault, operations: Sequence[int]) -> tuple[Line, dict[int, Struck]]:
-    """Hold one call that nothing happens to, and one for each read or write of a call, struck at that very await."""
+    """Hold one undisturbed call, and one call for each read or write, which the fault strikes at that await."""
     office = Office()
     struck: dict[int, Struck] = {}
     hits: dict[str, float] = {}
@@ -291,7 +291,7 @@ async def sweep(fault: Fault, operations: Sequence[int]) -> tuple[Line, dict[int
 
 
 def events_of(line: Line) -> list[tuple[float, str, dict[str, Any]]]:
-    """A call's events without what names the call."""
+    """Return a call's events without the keys that identify the call."""
     return [(at, name, _nameless(payload)) for at, name, payload in line.seen()]
 
 

@@ -1,6 +1,6 @@
-"""How vendors' own types are made judges: they let unknown keys pass, and open literals any text, so both are looked at.
+"""Oracles from vendors' own types: also unknown keys and unknown literals count, which the types themselves let pass.
 
-To be imported behind the ``importorskip`` of the vendor's package, with which pydantic comes.
+Import this module after the ``importorskip`` of the vendor's package, which brings pydantic.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 
 def complaints(model: Any, message: Any, place: str = "") -> list[str]:
-    """What a model does not like about a message, unknown keys and texts that are no literal of it included."""
+    """Return a model's complaints about a message, including unknown keys and texts that are not among its literals."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -42,7 +42,7 @@ def _unknown(parsed: Any, place: str) -> list[str]:
 
 
 def members(union: Any) -> dict[str, type[BaseModel]]:
-    """The models of a union, by the ``type`` that each has."""
+    """Return the models of a union by their ``type``."""
     while typing.get_origin(union) is typing.Annotated:
         union = typing.get_args(union)[0]
     return {typing.get_args(one.model_fields["type"].annotation)[0]: one for one in typing.get_args(union)}
@@ -50,7 +50,7 @@ def members(union: Any) -> dict[str, type[BaseModel]]:
 
 @cache
 def instances(annotation: Any) -> st.SearchStrategy[Any]:
-    """JSON that a type of a vendor's allows."""
+    """Return a strategy for JSON that a vendor's type allows."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         required: dict[str, st.SearchStrategy[Any]] = {}
         optional: dict[str, st.SearchStrategy[Any]] = {}

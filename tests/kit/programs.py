@@ -1,4 +1,4 @@
-"""Programs in a process of their own, as their users run them: on the real clock, called over real sockets."""
+"""Programs in processes of their own, as users run them: on the real clock, with calls over real sockets."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 @attrs.define
 class Running:
-    """A program in a process of its own, and what it has printed."""
+    """A program in a process of its own, and its output so far."""
 
     process: trio.Process
     printed: str = ""
@@ -55,7 +55,7 @@ class Running:
 
 @asynccontextmanager
 async def running(folder: Path, program: str, env: Mapping[str, str], port: int) -> AsyncIterator[Running]:
-    """Run a program until its port is open; afterwards stop it as an operator does, by SIGTERM, and see it end well."""
+    """Run a program until its port is open; afterwards stop it by SIGTERM, and check that it ends well."""
     (folder / "program.py").write_text(program.replace("PORT", str(port)))
     process = await trio.lowlevel.open_process(
         [sys.executable, "program.py"], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -120,7 +120,7 @@ async def _connected(port: int, nursery: trio.Nursery) -> SimulatedTwilio:
 
 
 def last_line(folder: Path, program: str, **variables: str) -> str:
-    """Run a program that cannot run, and return the last line that it prints."""
+    """Run a program that must fail, and return the last line of its output."""
     (folder / "program.py").write_text(program.replace("PORT", "0"))
     done = subprocess.run(
         [sys.executable, "program.py"],

@@ -1,4 +1,4 @@
-"""What the tests of OpenAI's Realtime engine share: sessions with a server of ours, someone who speaks into them, calls."""
+"""The tools of the tests of OpenAI's Realtime engine: sessions with our fake server, a caller for them, and calls."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SILENCE_BYTE = b"\xff" * FRAME
 
 
 def serve(**script: Any) -> AbstractAsyncContextManager[RealtimeServer]:
-    """Serve the vendor's protocol as the script says."""
+    """Serve the vendor's protocol as scripted."""
     return serve_openai_realtime(FakeRealtime(key=KEY, **script))
 
 
@@ -54,7 +54,7 @@ def engine_of(vendor: RealtimeServer, **options: Any) -> OpenAIRealtime:
 
 
 def agent_of(vendor: RealtimeServer, *, agent: dict[str, Any] | None = None, **options: Any) -> Agent:
-    """An agent of the vendor's; ``agent`` has its own options, the others are the engine's."""
+    """Make an agent with the engine; ``agent`` has the agent's options, the others are the engine's."""
     chosen: dict[str, Any] = {"vad": ScriptedVAD(end_delay=0.3), "error_message": SORRY} | (agent or {})
     return Patter().agent(chosen.pop("system_prompt", "You are brief."), engine=engine_of(vendor, **options), **chosen)
 
@@ -62,7 +62,7 @@ def agent_of(vendor: RealtimeServer, *, agent: dict[str, Any] | None = None, **o
 # A session alone ------------------------------------------------------------------------------------------------------
 @attrs.define(eq=False)
 class Line:
-    """Someone on the line of one session, and what the engine tells of them."""
+    """The caller of one session, and the record of the engine's events."""
 
     session: EngineSession
     samples: int = 0
@@ -72,7 +72,7 @@ class Line:
     _news: trio.Event = attrs.field(factory=trio.Event)
 
     async def hears(self, audio: bytes) -> None:
-        """Hand audio over at its pace."""
+        """Send audio at its own pace."""
         for begin in range(0, len(audio), FRAME):
             piece = audio[begin : begin + FRAME]
             self.session.send(piece)
@@ -83,7 +83,7 @@ class Line:
         await self.hears(SILENCE_BYTE * round(seconds * RATE_HZ / FRAME))
 
     async def begins(self, text: str, seconds: float = 1.0) -> bytes:
-        """Say something that does not end; return its audio."""
+        """Speak without an end of the voice; return the audio."""
         self.spoken += 1
         audio = audible_text.encode(text, audible_text.frames_of(seconds), utterance=self.spoken)
         offset = self.samples
@@ -93,7 +93,7 @@ class Line:
         return audio
 
     async def says(self, text: str, seconds: float = 1.0, *, pause: float = 0.3) -> bytes:
-        """Say something, noticed 0.1 s late, and be silent; return its audio."""
+        """Speak, with the end of the voice noticed late and silence after it; return the audio."""
         audio = await self.begins(text, seconds)
         end = self.samples
         await self.waits(pause)
@@ -114,7 +114,7 @@ class Line:
         self._news = trio.Event()
 
     async def until(self, holds: Callable[[], object], within: float = 30.0) -> None:
-        """Wait for something that was told."""
+        """Wait until an event makes ``holds`` true."""
         with trio.fail_after(within):
             while not holds():
                 await self._news.wait()
@@ -136,7 +136,7 @@ async def line_of(
     tools: Sequence[ToolDefinition] = (),
     conversation: Callable[[], Sequence[Message]] = tuple,
 ) -> AsyncIterator[Line]:
-    """Open a session, with someone who listens to what it tells."""
+    """Open a session, with a task that records its events."""
     setup = EngineSetup(instructions=instructions, tools=tuple(tools), conversation=conversation)
     async with engine.open(setup) as session:
         line = Line(session)
@@ -146,7 +146,7 @@ async def line_of(
 
 @attrs.define
 class Answer:
-    """What an answer gave."""
+    """The text, audio and tool calls of an answer."""
 
     text: str = ""
     audio: bytes = b""
@@ -167,7 +167,7 @@ class Answer:
 
 
 async def taken(response: EngineResponse, *, until: float = float("inf")) -> Answer:
-    """Take an answer, to its end or to so many seconds of it."""
+    """Take an answer to its end, or up to ``until`` seconds of its audio."""
     answer = Answer()
     async for piece in response:
         answer.add(piece)
@@ -177,28 +177,28 @@ async def taken(response: EngineResponse, *, until: float = float("inf")) -> Ans
 
 
 async def answered(session: EngineSession, text: str = "", *, tools: bool = True) -> Answer:
-    """Have something answered, and take all of it."""
+    """Ask for an answer, and take all of it."""
     async with session.respond(text, tools=tools) as response:
         return await taken(response)
 
 
 def sent_after(connection: RealtimeServerConnection, at: float) -> list[str]:
-    """The types of what the client sent from an instant on, but for the audio."""
+    """Return the types of the client's messages from an instant on, without audio."""
     return [str(message["type"]) for when, message in connection.said if when >= at]
 
 
 def bare(messages: list[tuple[float, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Messages without their type, ids and instants, for a comparison."""
+    """Return messages without their type, event id and instant, for a comparison."""
     return [
         {key: value for key, value in message.items() if key not in ("type", "event_id")} for _, message in messages
     ]
 
 
 def items_of(connection: RealtimeServerConnection) -> list[dict[str, Any]]:
-    """What the conversation of a connection was told, item by item."""
+    """Return the items that the client added to the conversation of a connection."""
     return [dict(message["item"]) for _, message in connection.sent("conversation.item.create")]
 
 
 def shown(connection: RealtimeServerConnection) -> str:
-    """All that a connection was sent, in one text."""
+    """Return all messages of a connection's client as one text."""
     return json.dumps([message for _, message in connection.said])

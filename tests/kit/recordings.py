@@ -28,5 +28,5 @@ def telephone(name: str) -> Samples:
 
 @pytest.fixture
 def recording() -> Callable[[str], Samples]:
-    """The samples of a recording by its name, a second of silence before and after it."""
+    """The samples of a recording by its name, with one second of silence before and after it."""
     return telephone

@@ -1,4 +1,4 @@
-"""A fake server of calls: records what reaches it, and talks to it as a carrier or an unauthenticated peer does."""
+"""A fake server of calls that records what reaches it, and the carrier or unauthenticated peer that talks to it."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ CALLER, CALLEE = "+15551234567", "+15557654321"
 
 
 class FakeCallServer:
-    """The application behind a site: answers every call by waiting for its stop, unless told otherwise."""
+    """The application behind a site: by default it answers every call by waiting for its stop."""
 
     def __init__(self, *, public_url: str = PUBLIC, limit: int = 1000) -> None:
         self.announced: list[PendingCall] = []
@@ -86,7 +86,7 @@ async def dial(
 
 
 async def closing(socket: WebSocket) -> tuple[int, str]:
-    """Wait for the end of a socket; code and reason."""
+    """Wait for the end of a socket; return its code and reason."""
     try:
         while True:
             await socket.receive()

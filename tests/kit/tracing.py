@@ -1,4 +1,4 @@
-"""What the tests of tracing share: an agent of scripted providers, and spans in a form that is easy to compare."""
+"""The tools of the tests of tracing: an agent of scripted providers, and spans in a form that is easy to compare."""
 
 from typing import Any
 
@@ -22,12 +22,12 @@ def speaking(backend: Backend, *replies: str, **options: Any) -> Agent:
 
 
 def sent(caller: SimulatedCaller) -> list[Any]:
-    """All that reached the carrier, with its instant."""
+    """Return all that reached the carrier, with its instant."""
     return [(arrival.at, arrival.audio, arrival.mark) for arrival in caller.carrier.arrivals]
 
 
 def seconds(stamp: int | None) -> float:
-    """A span's stamp as seconds on the clock of the simulated call."""
+    """Return a span's stamp as seconds on the clock of the simulated call."""
     assert stamp is not None
     return (stamp - round(EPOCH_UNIX_S * 1e9)) / 1e9
 
@@ -50,14 +50,14 @@ class Trace:
         return span
 
     def parent(self, span: ReadableSpan) -> str:
-        """The name of a span's parent, empty for one that has none."""
+        """Return the name of a span's parent, empty without a parent."""
         if span.parent is None:
             return ""
         [name] = [other.name for other in self.spans if other.context.span_id == span.parent.span_id]
         return name
 
     def tree(self) -> list[tuple[str, str, float, float]]:
-        """Parent, name, beginning and end of each, in s, in the order in which they begin."""
+        """Return parent, name, begin and end in s of each span, in the order in which they begin."""
         rows = [
             (self.parent(span), span.name, round(seconds(span.start_time), 6), round(seconds(span.end_time), 6))
             for span in self.spans
@@ -65,7 +65,7 @@ class Trace:
         return sorted(rows, key=lambda row: row[2:])
 
     def events(self) -> list[tuple[float, str, dict[str, Any]]]:
-        """The span events of the call: instant, name and attributes."""
+        """Return the span events of the call: instant, name and attributes."""
         return [
             (round(seconds(event.timestamp), 6), event.name, dict(event.attributes or {}))
             for event in self.one("patter.call").events

@@ -1,4 +1,4 @@
-"""The laws of turn taking, checked from outside: on what was told to a machine and what it wanted done, action by action."""
+"""The laws of turn-taking, checked from outside: from the inputs of a turn machine and its actions, one by one."""
 
 # ruff: noqa: N802 - handlers are named after the input or action that they handle.
 
@@ -16,7 +16,7 @@ BY_CALLER = {"barge-in", "retracted"}
 
 
 class Fate:
-    """What is known of a reply."""
+    """The state of a reply, as the laws know it."""
 
     def __init__(self, start: actions.StartReply, *, interruptible: bool) -> None:
         self.start = start
@@ -29,7 +29,7 @@ class Fate:
 
 
 class Laws:
-    """Watches one call; every broken law is an AssertionError that begins with the law's name."""
+    """The record of one call; a broken law raises AssertionError that begins with the law's name."""
 
     def __init__(self, policy: TurnPolicy) -> None:
         self.policy = policy
@@ -62,7 +62,7 @@ class Laws:
 
     # What the machine is told -------------------------------------------------------------------------------------
     def heard(self, event: inputs.Input, at: float) -> None:
-        """Note an input, before the machine takes it."""
+        """Record an input, before the machine takes it."""
         self.now, self.event = at, event
         self.gone_on = None
         name = f"_in_{type(event).__name__}"
@@ -70,7 +70,7 @@ class Laws:
             getattr(self, name)(event)
 
     def is_stale(self, event: inputs.Input) -> bool:
-        """Whether the input comes from a reply that is not live."""
+        """Return True if the input comes from a reply that is not live."""
         reply = getattr(event, "reply", None)
         return reply is not None and (self.live is None or self.live.start.reply != reply)
 
@@ -79,7 +79,7 @@ class Laws:
         self.ready, self.patient = True, False
 
     def _go_on(self, event: inputs.InterimWords | inputs.FinalWords) -> None:
-        """Note whether these words have to take back a reply that nobody has heard."""
+        """Record the reply that these words must retract, because the caller has not heard it."""
         live = self.live
         if event.text and event.segment not in self.promoted and live and live.interruptible and not self.leaving:
             self.gone_on = None if live.started or live.is_say or (live.on_wire and live.opened) else live
@@ -170,7 +170,7 @@ class Laws:
 
     # What the machine wants ---------------------------------------------------------------------------------------
     def check(self, out: list[actions.Action], machine: TurnMachine) -> None:
-        """Check what a step returned, action by action, and the state that it left."""
+        """Check the actions of a step one by one, and the state after it."""
         for action in out:
             assert not self.ended, f"end-once: {action} after EndCall"
             assert action.at <= self.now, f"time: {action} is in the future of {self.now}"
@@ -183,7 +183,7 @@ class Laws:
             assert not waiting, f"waker: waits for ever: {machine!r}"
 
     def check_tick(self, at: float, machine: TurnMachine) -> None:
-        """Check what must be true when all deadlines up to now have been fired."""
+        """Check the state after all deadlines up to now have fired."""
         assert machine.deadline > at, f"no-zeno: {machine!r} is still due at {at}"
         live = self.live
         assert live is None or at < self.leave_at + self.policy.goodbye, f"goodbye: no end of it: {machine!r}"
@@ -193,7 +193,7 @@ class Laws:
             assert at < self.onset + self.policy.overlap, f"barge-in: the agent talks on at {at}: {machine!r}"
 
     def check_rest(self, machine: TurnMachine) -> None:
-        """Check that nothing was left undone when all inputs have ceased."""
+        """Check that nothing is left to do after all inputs have ceased."""
         assert machine.deadline == math.inf, f"rest: no rest: {machine!r}"
         if self.ended:
             self._check_words(everything=True)

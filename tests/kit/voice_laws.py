@@ -1,4 +1,4 @@
-"""The laws of turn taking where a voice alone is an utterance: those of words do not hold, these do instead."""
+"""The laws of turn-taking for an engine whose words never reach the turn machine: a voice alone is an utterance."""
 
 # ruff: noqa: N802 - handlers are named after the input or action that they handle.
 
@@ -11,7 +11,7 @@ from tests.kit.turn_laws import BY_CALLER, Laws
 
 
 class VoiceLaws(Laws):
-    """Watches one call whose words never reach the machine: what is counted are voices."""
+    """The record of one call whose words never reach the machine: the laws count voices."""
 
     def __init__(self, policy: TurnPolicy) -> None:
         super().__init__(policy)
@@ -29,7 +29,7 @@ class VoiceLaws(Laws):
 
     # What the machine wants ---------------------------------------------------------------------------------------
     def check(self, out: list[actions.Action], machine: TurnMachine) -> None:
-        """Check what a step returned, and that whatever waits will be woken."""
+        """Check the actions of a step, and that a deadline exists while a voice is undecided."""
         super().check(out, machine)
         if isinstance(self.event, inputs.VoiceEnded) and self.lasts and not self.ended:
             assert self.voice_end >= min(self.event.end, self.now), "voice-once: it went on, and nobody noticed"
@@ -39,7 +39,7 @@ class VoiceLaws(Laws):
             assert not self.undecided, f"waker: a voice waits for ever: {machine!r}"
 
     def check_tick(self, at: float, machine: TurnMachine) -> None:
-        """Check that no voice lasts for ever, and that an agent who has nothing else to do answers in time."""
+        """Check that no voice lasts for ever, and that an idle agent answers in time."""
         super().check_tick(at, machine)
         assert not self.voice or self.ended or at < self.noticed + self.policy.max_wordless_voice, (
             f"stuck: no end of a voice: {machine!r}"
@@ -49,12 +49,12 @@ class VoiceLaws(Laws):
             assert at < self.voice_end + patience, f"answer-in-time: nobody speaks: {machine!r}"
 
     def check_rest(self, machine: TurnMachine) -> None:
-        """Check that no voice was left undecided when all inputs have ceased."""
+        """Check that no voice is undecided after all inputs have ceased."""
         super().check_rest(machine)
         assert not self.undecided or not (self.ready or self.ended), f"voice-once: undecided at rest: {machine!r}"
 
     def _may_interrupt(self) -> bool:
-        """Whether the agent is heard, and a voice that was long enough would have cut the reply."""
+        """Return True if the caller hears the agent, so that a voice that is long enough cuts the reply."""
         live = self.live
         return self.states[1] == "speaking" and live is not None and live.interruptible and not self.leaving
 

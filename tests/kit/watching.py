@@ -1,4 +1,4 @@
-"""What several files of tests about calls need."""
+"""Fixtures that several files of tests about calls share."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A web server of the test's own, on loopback, that notes what it was asked and when its clients left."""
+"""A web server of the test's own, on loopback, that records its requests and when its clients left."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_
 
 @attrs.define
 class Request:
-    """One request, and its way back."""
+    """One request, with the methods that answer it."""
 
     method: str
     target: str
@@ -25,7 +25,7 @@ class Request:
     async def answer(
         self, body: bytes = b"", status: int = 200, content_type: str = "text/plain", **headers: str
     ) -> None:
-        """Answer whole."""
+        """Send a whole answer."""
         fields = {"Content-Type": content_type, "Content-Length": str(len(body)), **headers}
         lines = [f"{name.replace('_', '-')}: {value}" for name, value in fields.items() if value]
         head = f"HTTP/1.1 {status} Reason\r\n" + "\r\n".join(lines) + "\r\n\r\n"
@@ -48,7 +48,7 @@ Converse = Callable[[WebSocket, Upgrade], Awaitable[None]]
 
 @attrs.define
 class Web:
-    """What the server saw."""
+    """The record of the server."""
 
     url: str
     requests: list[Request] = attrs.field(factory=list)
@@ -76,7 +76,7 @@ async def serving(answer: Answer | None = None, converse: Converse | None = None
 
 @attrs.define
 class Proxy:
-    """What the proxy saw."""
+    """The record of the proxy."""
 
     port: int
     heads: list[bytes] = attrs.field(factory=list)
@@ -86,7 +86,7 @@ class Proxy:
 
 @asynccontextmanager
 async def proxying(answer: bytes = b"HTTP/1.1 200 Connected\r\n\r\n", to: int = 0) -> AsyncIterator[Proxy]:
-    """Answer each ``CONNECT`` with these bytes, and then connect it to a port of this machine; 0: to nothing."""
+    """Answer each ``CONNECT`` with these bytes, and then connect it to a port of this machine, or to nothing at 0."""
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     proxy = Proxy(listener.socket.getsockname()[1])
     async with trio.open_nursery() as nursery:
@@ -110,7 +110,7 @@ async def _proxy(proxy: Proxy, answer: bytes, to: int, stream: trio.SocketStream
 
 
 async def tunnel(client: trio.SocketStream, server: trio.SocketStream, sent: bytearray) -> None:
-    """Pass on what either side sends, until one of them has ended; ``sent`` collects what the client sent."""
+    """Pass on the data of either side until one side ends; ``sent`` collects the client's data."""
 
     async def copy(source: trio.SocketStream, target: trio.SocketStream, seen: bytearray) -> None:
         try:

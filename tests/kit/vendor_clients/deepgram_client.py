@@ -1,6 +1,7 @@
-"""Deepgram's own client, as a program: it sends what stands on standard input, and prints what it is told.
+"""Deepgram's own client, as a program: it sends the audio of standard input, and prints the messages that it receives.
 
-``python deepgram_client.py URL KEY VERSION OPTIONS`` with VERSION ``v1`` or ``v2``, OPTIONS as JSON for its ``connect``.
+``python deepgram_client.py URL KEY VERSION OPTIONS`` with VERSION ``v1`` or ``v2``, OPTIONS as JSON for its
+``connect``.
 """
 
 import asyncio

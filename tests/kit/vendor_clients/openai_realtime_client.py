@@ -1,4 +1,4 @@
-"""OpenAI's own client, as a program: it has one turn with a server, and prints what it sent and what it was told.
+"""OpenAI's own client, as a program: it has one turn with a server, and prints what it sent and received.
 
 ``python openai_realtime_client.py URL KEY SESSION`` with SESSION as JSON; the caller's mu-law is on standard input.
 """
