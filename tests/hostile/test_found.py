@@ -47,7 +47,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def test_vanished_peer_is_noticed_in_silence(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The keep-alive ends the call of a vanished peer after 20 s, even when nobody speaks."""
+    """The keep-alive ends the call of a vanished peer after 20 s, also while neither side speaks."""
     async with call_simulator(quiet_agent()) as caller:
         await caller.at(1.0)
         faulty_stream_of(caller.carrier).vanish()

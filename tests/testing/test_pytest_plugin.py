@@ -1,4 +1,4 @@
-"""The plugin under pytest: virtual time by itself, with pytest-trio (mode, marker, its fixtures) and without it."""
+"""The plugin under pytest: virtual time alone, with pytest-trio (mode, marker, its fixtures) and without it."""
 
 import sys
 from importlib.metadata import entry_points

@@ -1,4 +1,4 @@
-"""Each invariant of a call passes a sound record and finds what is wrong in a broken one."""
+"""The invariants of a call: each passes a sound record and finds the fault in a broken one."""
 
 from collections.abc import Sequence
 from typing import Any
