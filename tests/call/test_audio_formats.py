@@ -51,7 +51,7 @@ async def asks(caller: SimulatedCaller, text: str = "What are your hours?") -> N
 
 
 def words_until(seconds: float) -> str:
-    """The words of :data:`HOURS` that are over after so many seconds of it, said without a pause."""
+    """Return the words of :data:`HOURS` that are over after ``seconds`` of the reply, spoken without a pause."""
     over, begun = list[str](), 0.0
     for sentence in (FIRST, SECOND):
         frames = audible_text.frames_of(len(sentence) * 0.06)

@@ -133,7 +133,7 @@ def test_what_is_no_mistake_keeps_its_traceback() -> None:
 
 # How it ends ----------------------------------------------------------------------------------------------------------
 async def until(true: Callable[[], bool]) -> None:
-    """Wait for something of which no event tells."""
+    """Wait until a condition holds that no event reports."""
     with trio.fail_after(10):
         while not true():  # noqa: ASYNC110
             await trio.sleep(0.01)

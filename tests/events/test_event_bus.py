@@ -645,7 +645,7 @@ def takes_nothing() -> None:
 
 
 async def whole_call(backend: Backend, call_simulator: CallSimulator, handler: Any) -> list[Any]:
-    """All that can be seen of a call one handler of which is subscribed to everything, with every instant."""
+    """Return the events, the audio and the transcript of a call whose handler is subscribed to each kind of event."""
     phone = Patter()
     if handler is not None:
         for kind in T:

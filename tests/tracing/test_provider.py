@@ -31,7 +31,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_service_name_argument_precedes_environment(
     monkeypatch: pytest.MonkeyPatch, given: str, variable: str, value: str, named: str
 ) -> None:
-    """The argument names the service, and the environment names it if there is no argument."""
+    """The argument names the service; without the argument the environment names it."""
     if variable:
         monkeypatch.setenv(variable, value)
     assert provider._new_provider(given).resource.attributes["service.name"] == named
