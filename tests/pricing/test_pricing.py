@@ -21,7 +21,7 @@ from patter_trio.pricing import (
 )
 
 UNITS_PER_MILLION = 1_000_000
-RATES_HZ = [
+RATES = [
     pytest.param({**{key: value for key, value in rates.items() if key != "models"}, **rate}, id=f"{provider} {model}")
     for provider, rates in DEFAULT_PRICING.items()
     for model, rate in {"": {}, **rates.get("models", {})}.items()
@@ -53,7 +53,7 @@ def llm(model: str, provider: str = "acme") -> float:
 
 
 # The list -------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("rate", RATES_HZ)
+@pytest.mark.parametrize("rate", RATES)
 def test_every_price_has_its_source_and_its_date(rate: dict[str, Any]) -> None:
     """Each default price has a date, a source unless it is free, and a known unit."""
     assert re.fullmatch(r"20\d\d-\d\d-\d\d", rate["as_of"])
