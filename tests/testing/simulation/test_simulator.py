@@ -279,7 +279,7 @@ async def test_the_tests_own_clock_is_kept(
 
 
 async def test_calls_of_one_recipe_do_not_mix(call_simulator: CallSimulator) -> None:
-    """Five concurrent calls with one agent each hear their own two answers in order."""
+    """In five concurrent calls of one agent, each caller hears the agent's two answers in order."""
     agent = make_agent("First.", "Second.")
     heard: dict[int, list[str]] = {}
 
