@@ -62,7 +62,7 @@ class NotTheirs(Exception):
 
 
 def strictly(kind: type[BaseModel], raw: dict[str, Any]) -> BaseModel:
-    """Validate a message, and refuse what the model tolerates: unknown keys at any depth, and names instead of aliases."""
+    """Validate a message, and refuse also unknown keys at any depth and names instead of aliases."""
     parsed = TypeAdapter(kind).validate_python(raw)
     _walk(parsed, raw)
     return parsed
