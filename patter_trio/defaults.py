@@ -18,6 +18,7 @@ def default_stt() -> "WhisperSTT":
     """
     from patter_trio.stt.whisper import WhisperSTT
 
+    # A new object for each agent: it is a recipe without state, and the models behind it are loaded once per process.
     return WhisperSTT()
 
 
@@ -47,5 +48,6 @@ async def prewarm() -> None:
         ConfigurationError: a model file is missing, or differs from the pinned version.
         ProviderError: a model cannot be loaded.
     """
+    # One after another: each loads a model in a thread, and two at once would only slow each other down.
     for provider in (default_vad(), default_stt(), default_tts()):
         await provider.prewarm()

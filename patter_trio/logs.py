@@ -11,6 +11,7 @@ from typing import Final
 
 from patter_trio.phone_numbers import mask_numbers
 
+# Named one by one, because a filter on a parent logger does not see the records of its children.
 LOGGERS: Final = tuple(
     f"patter_trio.{name}"
     for name in (
@@ -24,11 +25,14 @@ class _Masked(logging.Filter):
     """Filter that masks phone numbers and lets every record pass."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        # The formatted text, because the number may be in the arguments.
         text = record.getMessage()
         masked = mask_numbers(text)
         if masked != text:
+            # The arguments are dropped: they have been formatted, and would be formatted again.
             record.msg, record.args = masked, None
         if record.exc_info and not record.exc_text:
+            # As ``logging`` itself would format it, so that the record looks the same.
             text = logging.Formatter().formatException(record.exc_info)
             masked = mask_numbers(text)
             if masked != text:
@@ -46,5 +50,6 @@ def mask_logs() -> None:
     Everything that serves calls, opens a connection or runs a command calls this first. Importing the package changes
     no logger.
     """
+    # Children, not the root: the application's own lines are its own business.
     for name in LOGGERS:
         logging.getLogger(name).addFilter(_MASKED)

@@ -11,16 +11,20 @@ from patter_trio.errors import ConfigurationError
 
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 """E.164, section 6.2.1: at most 15 digits, beginning with the country code. Fewer than seven digits reach nobody."""
+# No spaces, quotes or angle brackets: the address goes into TwiML and into headers.
 _SIP: Final = re.compile(r"sip:[^\s@<>\"\\]+@[^\s@<>\"\\]+")
 _MAX_SIP_CHARACTERS: Final = 255
 """Longest SIP address, in characters, that Twilio accepts: twilio.com/docs/voice/twiml/sip."""
+# From seven digits on, as in E.164 above; shorter texts are extensions or short codes and are hidden whole.
 _DIGITS: Final = re.compile(r"(\+?)(\d{7,})")
 _NUMBER_IN_TEXT: Final = re.compile(r"(?<![\w+])\+\d{7,15}(?!\d)")
 """An E.164 number within a text. The plus is required: without it, any run of digits would match."""
+# Judged: country code and area, as much as an operator needs to recognise a caller's number.
 _FIRST_DIGITS_SHOWN: Final = 4
 _LAST_DIGITS_SHOWN: Final = 4
 _MIN_DIGITS_HIDDEN: Final = 3
 """Fewest digits to hide in a number whose first digits are shown."""
+# What carriers use for ids; Twilio's have 34 letters and digits.
 _ID: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
 
@@ -44,11 +48,13 @@ def checked_destination(to: Any) -> str:
 
 
 def _is_sip(to: str) -> bool:
+    # Printable ASCII: a line break would begin another header.
     return len(to) <= _MAX_SIP_CHARACTERS and to.isascii() and to.isprintable() and _SIP.fullmatch(to) is not None
 
 
 def shown_id(call_id: str) -> str:
     """Return a call's id unchanged, so that ``grep`` finds it; quote and shorten an id that no carrier would send."""
+    # Quoted, because an id from the network may hold line breaks or escape sequences of a terminal.
     return call_id if _ID.fullmatch(call_id) else repr(call_id[:64])
 
 
@@ -56,8 +62,10 @@ def mask_number(number: str) -> str:
     """Return a phone number with its middle hidden: ``+1555***4567``. Hide any other text completely."""
     match = _DIGITS.fullmatch(number)
     if match is None:
+        # Whatever is not a number may be a name: nothing of it is shown.
         return "***" if number else ""
     plus, digits = match.groups()
+    # Fewer first digits for a short number, so that three are always hidden.
     first = max(0, min(_FIRST_DIGITS_SHOWN, len(digits) - _LAST_DIGITS_SHOWN - _MIN_DIGITS_HIDDEN))
     return f"{plus}{digits[:first]}***{digits[-_LAST_DIGITS_SHOWN:]}"
 

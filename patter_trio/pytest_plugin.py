@@ -61,10 +61,12 @@ def run(
     from patter_trio.testing.flat_nursery import raise_lone  # noqa: PLC0415
 
     __tracebackhide__ = True
+    # Autojump 0: as soon as nothing can run, the clock jumps to the next deadline.
     chosen = MockClock(autojump_threshold=0) if clock is None else clock
     try:
         return trio.run(function, clock=chosen, instruments=instruments)
     except BaseExceptionGroup as group:
+        # One exception alone is unwrapped; several stay a group, because none of them is the reason.
         raise_lone(group)
 
 
@@ -77,16 +79,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.pluginmanager.hasplugin(PYTEST_TRIO):
         return
     for item in items:
+        # A synchronous test may use the fixture, too, with a ``trio.run`` of its own.
         if _simulates(item) and inspect.iscoroutinefunction(getattr(item, "obj", None)):
             # In front of the markers already present: the first marker that names a runner wins.
             item.add_marker(pytest.mark.trio(run=run), append=False)
 
 
+# ``tryfirst``: pytest's own implementation would skip or fail an async test.
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a test that simulates calls if pytest-trio is not there to do it."""
     if not _simulates(pyfuncitem) or not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     wanted = inspect.signature(pyfuncitem.obj).parameters
+    # Only what the test asks for: ``funcargs`` has autouse fixtures as well.
     run(partial(pyfuncitem.obj, **{name: pyfuncitem.funcargs[name] for name in wanted if name in pyfuncitem.funcargs}))
+    # True ends the hook: the test has run.
     return True

@@ -16,6 +16,7 @@ from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.defaults import default_stt, default_tts, default_vad
 from patter_trio.errors import ConfigurationError
 
+# Listed, not "all but": a new option must be thought about before it can change while audio flows.
 OVERRIDABLE = frozenset(
     {
         "error_message",
@@ -42,9 +43,12 @@ first audio frame, which may arrive before ``on_call_start`` has returned.
 """
 
 
+# Judged: few callers speak that long without a breath. An engine hears the audio itself, and must answer at some point.
 MAX_MONOLOGUE_S = 60.0
 """Seconds of voice without a pause after which an utterance for an engine ends. Without words from an STT, the machine
 cannot distinguish speech from music."""
+# Judged, each a little more than what the vendor itself waits: OpenAI's VAD ends a turn after 0.5 s of silence, its
+# semantic detector after 8 s at most. This end is only for a vendor whose report is lost.
 ENGINE_ENDPOINT_WAIT_S = {"vad_silence": 2.0, "semantic_turn_detector": 10.0}
 """Seconds of silence that end an utterance although the engine, which detects turns itself, has not reported the end.
 
@@ -57,6 +61,7 @@ ERROR_MESSAGE = "I am sorry, something went wrong. Could you say that again?"
 
 
 def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    # NaN fails the comparison, too.
     if not (isinstance(value, int | float) and value >= 0):
         raise ConfigurationError(f"{attribute.name} must be a number of at least 0, got {value!r}")
 
@@ -72,12 +77,14 @@ def _instance_of(kind: type) -> Any:
 
 
 def _vad_of(given: VoiceActivity | None) -> VoiceActivity:
+    # A default for each agent rather than one for all: the models behind it are shared anyway.
     return default_vad() if given is None else given
 
 
 def _transforms_of(given: Sequence[Callable[[str], str]] | None) -> tuple[Callable[[str], str], ...]:
     if given is None:
         return ()
+    # Not any iterable: a text is one, and would be taken for a list of one-letter functions.
     if not isinstance(given, list | tuple):
         raise ConfigurationError(f"text_transforms must be a list of functions, got {type(given).__name__}: {given!r}")
     return tuple(given)
@@ -93,6 +100,7 @@ def _error_message_of(given: str | None) -> str:
 
 
 def _inspected(agent: "Agent") -> tuple[Hook, ...]:
+    # Inspected when the agent is made: a function with a wrong signature is an error then, not in the first call.
     return tuple(
         hook_of("text_transforms", function, label=f"text_transforms[{place}]")
         for place, function in enumerate(agent.text_transforms)
@@ -155,6 +163,7 @@ class Agent:
     llm: LanguageModel | None = attrs.field(
         default=None, kw_only=True, validator=_optional(_instance_of(LanguageModel))
     )
+    # None only until the converter has run: every call needs a VAD.
     vad: VoiceActivity = attrs.field(
         default=None, kw_only=True, converter=_vad_of, validator=_instance_of(VoiceActivity)
     )
@@ -177,8 +186,10 @@ class Agent:
     )
     """The ``text_transforms`` as hooks, inspected once for all calls."""
     guardrails: tuple[Guardrail, ...] = attrs.field(default=(), kw_only=True, converter=guardrails_of)
+    # Judged by listening: long enough that a cough ends before it, short enough that the agent seems to listen.
     barge_in_threshold_ms: int = attrs.field(default=250, kw_only=True, validator=_positive)
     barge_in_min_words: int = attrs.field(default=0, kw_only=True, validator=_positive)
+    # Judged by listening. A shorter silence is often only a thought within a sentence.
     endpointing_ms: int = attrs.field(default=500, kw_only=True, validator=_positive)
     user_away_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_positive))
     silence_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_positive))
@@ -187,12 +198,14 @@ class Agent:
         default=None, kw_only=True, converter=_error_message_of, validator=_instance_of(str)
     )
 
+    # The order matters: formats and contradictions first, because resolving may load a provider that is then refused.
     def __attrs_post_init__(self) -> None:
         self._check_formats()
         self._check_parts()
         # Resolve now, so that an unknown voice or a missing extra is an error here and not in serve().
         _ = self.resolved
 
+    # Cached: evaluating it twice would make two sets of default providers for one agent.
     @cached_property
     def resolved(self) -> "Agent":
         """The agent as calls use it: omitted providers are replaced by the defaults, and ``voice`` is applied.
@@ -201,11 +214,15 @@ class Agent:
         """
         engine, stt, tts = self.engine, self.stt, self.tts
         if engine is None:
+            # Not with an engine: that replaces both, and a default would need the extra ``local``.
             stt = default_stt() if stt is None else stt
             tts = default_tts() if tts is None else tts
+            # Applied here, so that calls know only providers, never a voice beside them.
             tts = tts.with_voice(self.voice) if self.voice else tts
         elif self.voice:
+            # With an engine, ``tts`` speaks only fixed texts, and keeps its own voice.
             engine = engine.with_voice(self.voice)
+        # The same object, so that an agent that is resolved already costs nothing.
         if engine is self.engine and stt is self.stt and tts is self.tts:
             return self
         return attrs.evolve(self, engine=engine, stt=stt, tts=tts, voice="")
@@ -217,12 +234,14 @@ class Agent:
             ("engine", self.engine, "accepts"),
             ("engine", self.engine, "emits"),
         ):
+            # Now, not at the first audio: a rate that soxr cannot convert would fail each call.
             if part is not None and (problem := rate_problem(getattr(part, does))):
                 raise ConfigurationError(f"{option} must {does[:-1]} audio {problem}")
 
     def _check_parts(self) -> None:
         if self.engine is None:
             return
+        # Refused, not ignored: an application that sets a guardrail must not believe that it works.
         beside = [name for name in PIPELINE_ONLY_OPTIONS if getattr(self, name)]
         if beside:
             raise ConfigurationError(
@@ -233,6 +252,7 @@ class Agent:
         """Return the limits for the turn machine; ``reply``: seconds to wait at most for a reply's first audio."""
         policy = TurnPolicy(
             endpoint=self.endpointing_ms / 1000,
+            # 0 means never; infinity is the distance of a deadline that never comes.
             overlap=self.barge_in_threshold_ms / 1000 or math.inf,
             min_words=self.barge_in_min_words,
             away=self.user_away_timeout or math.inf,
@@ -240,10 +260,13 @@ class Agent:
         )
         if self.engine is None:
             return policy
+        # An engine reports its words late or never, so voice alone must count as an utterance.
         policy = attrs.evolve(policy, needs_words=False, max_wordless_voice=MAX_MONOLOGUE_S)
         if not self.engine.ends_turns:
             return policy
+        # The engine's own answer first: it knows what it was configured with.
         endpoint = self.engine.longest_silence or ENGINE_ENDPOINT_WAIT_S[self.engine.ends_turns]
+        # The trigger is what ``eos`` reports, so that metrics can tell who ended the turn.
         return attrs.evolve(policy, endpoint=endpoint, early_trigger=self.engine.ends_turns)
 
     def filled(self, text: str) -> str:
@@ -260,6 +283,7 @@ class Agent:
             ConfigurationError: a model is missing or differs from the pinned one.
         """
         used = self.resolved
+        # One after another, not at once: each loads a model or imports a library, which is work for one core.
         for provider in (used.vad, used.engine, used.stt, used.tts, used.llm, used.turn_detector):
             if provider is not None:
                 await provider.prewarm()
@@ -276,9 +300,12 @@ class Agent:
             complaints.append(
                 f"on_call_start cannot override {', '.join(unknown)}; it can: {', '.join(sorted(OVERRIDABLE))}"
             )
+        # Sorted: "tts" comes before "voice", so a voice that is given together with a TTS is meant for that one.
         for key in sorted(OVERRIDABLE & overrides.keys()):
             try:
+                # Resolved each time, so that a voice is applied to the provider that was there when it came.
                 agent = attrs.evolve(agent, **{key: overrides[key]}).resolved
+            # One wrong override must not take the others with it.
             except ConfigurationError as error:
                 complaints.append(str(error))
         return agent, complaints

@@ -27,6 +27,7 @@ Check = Callable[..., Any]
 def _terms(terms: object) -> tuple[Any, ...]:
     if terms is None:
         return ()
+    # A text would become a list of letters, and each letter would block nearly every sentence.
     if isinstance(terms, str) or not isinstance(terms, Iterable):
         raise ConfigurationError(f"blocked_terms must be a list of strings, got {type(terms).__name__}: {terms!r}")
     return tuple(terms)
@@ -34,6 +35,7 @@ def _terms(terms: object) -> tuple[Any, ...]:
 
 def _checked_terms(_: object, __: "attrs.Attribute[Any]", terms: tuple[object, ...]) -> None:
     for term in terms:
+        # After folding: a term of nothing but spaces would be found in every text.
         if not isinstance(term, str) or not _folded(term):
             raise ConfigurationError(f"blocked_terms must be strings that are not blank, got {term!r}")
 
@@ -71,6 +73,7 @@ class Guardrail:
             raise ConfigurationError(f"guardrail {self.name!r} must have blocked_terms or a check, got neither")
         if self.check is not None:
             hook = hook_of("guardrails", self.check, label=f"guardrail {self.name!r}")
+            # ``object.__setattr__``, because the class is frozen.
             object.__setattr__(self, "hook", hook)
 
     def names(self, text: str) -> bool:
@@ -81,6 +84,7 @@ class Guardrail:
 
 def _folded(text: str) -> str:
     """Return the text without differences of case, Unicode width and white space, for comparison."""
+    # NFKC: full-width letters and ligatures are other spellings of the same word. ``casefold``: "ß" is "ss".
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -115,6 +119,7 @@ def guardrail(
     Raises:
         ConfigurationError: as for :class:`Guardrail`.
     """
+    # The decorator without parentheses: the first argument is then the check itself.
     if callable(name):
         return Guardrail(getattr(name, "__name__", "check"), (), name, replacement)
     if blocked_terms is not None or check is not None:
@@ -134,6 +139,7 @@ def guardrails_of(given: Sequence[Guardrail | Mapping[str, Any]] | None) -> tupl
     """
     if given is None:
         return ()
+    # Not any iterable: a dict of one guardrail would be taken for a list of its keys.
     if not isinstance(given, list | tuple):
         raise ConfigurationError(f"guardrails must be a list of guardrails, got {type(given).__name__}: {given!r}")
     return tuple(_guardrail_of(item) for item in given)
@@ -146,6 +152,7 @@ def _guardrail_of(item: object) -> Guardrail:
         raise ConfigurationError(
             f"guardrails must hold guardrail(...) or dicts of its arguments, got {type(item).__name__}: {item!r}"
         )
+    # Named, because ``Guardrail(**item)`` would name only the first unknown key, and as a TypeError.
     unknown = sorted(str(key) for key in item if key not in ("name", "blocked_terms", "check", "replacement"))
     if unknown or "name" not in item:
         wrong = f"unknown {', '.join(unknown)}" if unknown else "no name"

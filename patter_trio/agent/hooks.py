@@ -25,6 +25,7 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.user_code.signatures import parameters_of
 
 
+# DeprecationWarning alone is hidden by default outside of ``__main__``, so its reader would never see it.
 class PatterDeprecationWarning(DeprecationWarning, UserWarning):
     """A warning of an interface that will be removed; shown by default, because it is also a ``UserWarning``."""
 
@@ -58,6 +59,8 @@ class Tier:
     the call, and only its first failure is logged."""
 
 
+# Judged. The budgets are what goes unnoticed: from 1 ms for each chunk of an LLM's answer to 2 s for the whole answer,
+# which is held back for the hook in any case.
 TIERS: Final[Mapping[str, Tier]] = {
     "before_send_to_stt": Tier(0.005, 0.25, ("pcm",), often=True),
     "before_stt": Tier(0.005, 0.25, ("pcm",), often=True),
@@ -77,6 +80,7 @@ TIERS: Final[Mapping[str, Tier]] = {
 """Every kind of hook, in the order in which data reaches them."""
 
 AFTER_LLM: Final = ("on_chunk", "on_sentence", "on_response")
+# Both names are common; by its annotation it may have any.
 _CONTEXT_PARAMETERS: Final = ("ctx", "context")
 
 
@@ -98,6 +102,7 @@ class Hook:
     ) -> tuple[list[object], dict[str, object]]:
         """Return the positional and keyword arguments: those of ``values`` and the context that the function takes."""
         given = dict(zip(self.tier.values, values, strict=True))
+        # The context is made only if a hook takes it: it copies 200 entries of the history.
         positional = [context() if name == "ctx" else given[name] for name in self.positional]
         return positional, {name: context() for name in self.keywords}
 
@@ -116,9 +121,11 @@ def hook_of(name: str, function: object, *, label: str = "") -> Hook:
     if not callable(function):
         raise ConfigurationError(f"{label} must be a function, got {type(function).__name__}: {function!r}")
     parameters = parameters_of(function)
+    # A built-in without a signature: one argument is what such functions take.
     if parameters is None:
         return Hook(label, function, tier, tier.values[:1])
     positional, keywords = _wanted(parameters, tier.values)
+    # Checked when the hooks are made, not when audio flows. The empty name stands for a parameter that nobody can fill.
     if len(positional) > len(tier.values) + 1 or "" in (*positional, *keywords) or not positional:
         shape = ", ".join(tier.values)
         shown = getattr(function, "__qualname__", None) or repr(function)
@@ -133,18 +140,25 @@ def _wanted(parameters: list[inspect.Parameter], values: tuple[str, ...]) -> tup
     keywords: list[str] = []
     for parameter in parameters:
         required = parameter.default is parameter.empty
+        # By name or annotation, also as text: modules with ``from __future__ import annotations`` have only the text.
         context = parameter.name in _CONTEXT_PARAMETERS or parameter.annotation in (HookContext, "HookContext")
         place = len(positional)
+        # WARNING: the order of the cases matters: the first that fits decides.
         match parameter.kind:
+            # ``*arguments`` gets everything that is left, the context last.
             case parameter.VAR_POSITIONAL:
                 positional += offered[place:]
+            # ``**options`` gets nothing: none of the values has a name that the application could know.
             case parameter.VAR_KEYWORD:
                 pass
+            # With a default it belongs to the application, unless it is called like the context.
             case parameter.KEYWORD_ONLY:
                 if context or required:
                     keywords.append(parameter.name if context else "")
+            # The first parameter always gets a value, whatever its name: a hook without a value would have no purpose.
             case _ if context and place:
                 positional.append("ctx")
+            # Beyond what we have to give: fine with a default, an error without one.
             case _ if "ctx" in positional or place >= len(offered):
                 positional += [""] if required else []
             case _ if required or place < len(values):
@@ -189,9 +203,11 @@ class PipelineHooks:
 
     def __attrs_post_init__(self) -> None:
         """Inspect each hook."""
+        # From the table, so that a hook cannot exist without limits.
         given = {name: getattr(self, name) for name in TIERS if hasattr(type(self), name)}
         given |= {f"after_llm.{tier}": function for tier, function in _tiers(self.after_llm).items()}
         hooks = {name: hook_of(name, function) for name, function in given.items() if function is not None}
+        # ``object.__setattr__``, because the class is frozen: this field is computed from the others.
         object.__setattr__(self, "compiled", hooks)
 
 
@@ -200,10 +216,12 @@ def _tiers(after_llm: Any) -> Mapping[str, Any]:
     if after_llm is None:
         return {}
     if isinstance(after_llm, Mapping):
+        # An unknown key is most often a misspelled one, and its function would never run.
         unknown = sorted(str(key) for key in after_llm if key not in AFTER_LLM)
         if unknown:
             raise ConfigurationError(f"after_llm must have the keys {', '.join(AFTER_LLM)}, got {', '.join(unknown)}")
         return after_llm
+    # Any subset: an object may implement only one of the three.
     found = {tier: getattr(after_llm, tier) for tier in AFTER_LLM if hasattr(after_llm, tier)}
     if found:
         return found

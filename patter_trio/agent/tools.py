@@ -39,12 +39,18 @@ ends. ``shield``: it may also outlive the call, by 5 s at most. Any result enter
 
 CONTEXT_PARAMETER: Final = "call_context"
 ARGUMENTS_PARAMETER: Final = "arguments"
+# Judged: a caller waits that long for a look-up if the agent has said that it takes a moment, and hardly longer.
 DEFAULT_TIMEOUT_S: Final = 10.0
+# Judged: longer than nearly every call; a larger number is a mistake of units, such as milliseconds.
 MAX_TIMEOUT_S: Final = 600.0
+# Judged: three attempts in all, so that a server that is being restarted is met on one of them.
 DEFAULT_RETRIES: Final = 2
+# Judged: more would only repeat a failure while the caller waits.
 MAX_RETRIES: Final = 10
 
+# OpenAI's rule for names.
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+# Without ``additionalProperties: False`` a model sometimes invents arguments for a tool that takes none.
 _NO_PARAMETERS: Final[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
 
 Form = Literal["keywords", "arguments", "arguments and context"]
@@ -61,6 +67,7 @@ def _checked_policy(_: object, __: object, policy: Any) -> None:
 
 
 def _checked_timeout(_: object, __: object, seconds: Any) -> None:
+    # A bool is an int for Python: ``timeout_s=True`` would be a second. NaN fails the comparison.
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_TIMEOUT_S:
         raise ConfigurationError(
             f"timeout_s must be more than 0 and at most {MAX_TIMEOUT_S:g} seconds, got {seconds!r}"
@@ -85,8 +92,10 @@ def _checked_retries(_: object, __: object, retries: Any) -> None:
 
 
 def _checked_schema(_: object, __: object, schema: Any) -> None:
+    # An object, because vendors accept no other. The key may be absent.
     if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
         raise ConfigurationError(f"a tool's parameters must be the JSON Schema of an object, got {schema!r}")
+    # Tried here, because a schema that cannot be encoded would fail each request of each call.
     try:
         json.dumps(schema)
     except (TypeError, ValueError) as error:
@@ -118,10 +127,12 @@ class Tool:
 
     name: str = attrs.field(validator=_checked_name)
     description: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    # Out of the repr, like the URL: a log line should name the tool, not describe it. URLs may hold secrets.
     parameters: Mapping[str, Any] = attrs.field(default=_NO_PARAMETERS, validator=_checked_schema, repr=False)
     handler: Callable[..., Any] | None = attrs.field(default=None, validator=_checked_handler)
     webhook_url: str = attrs.field(default="", validator=_checked_webhook, repr=False)
     timeout_s: float = attrs.field(default=DEFAULT_TIMEOUT_S, validator=_checked_timeout, kw_only=True)
+    # ``detach``: a booking that has begun should end, and a caller who only coughed should not undo it.
     on_barge_in: BargeInPolicy = attrs.field(default="detach", validator=_checked_policy, kw_only=True)
     after_speech: bool = attrs.field(default=False, kw_only=True)
     webhook_retries: int = attrs.field(default=DEFAULT_RETRIES, validator=_checked_retries, kw_only=True)
@@ -130,6 +141,7 @@ class Tool:
 
     It returns the problem for the LLM, which may correct its call; an empty string means that the arguments are valid.
     """
+    # This and the next field are inspected once, for all calls: the signature of a function does not change.
     form: Form = attrs.field(
         init=False, default=attrs.Factory(lambda self: _form(self.handler, self.parameters), takes_self=True)
     )
@@ -139,6 +151,7 @@ class Tool:
     )
     """True if the handler has a parameter named ``call_context``."""
 
+    # Here, not in a validator: both fields are needed.
     def __attrs_post_init__(self) -> None:
         if self.handler is not None and self.webhook_url:
             raise ConfigurationError(f"a tool must have exactly one of handler= and webhook_url=; {self.name} has both")
@@ -219,14 +232,18 @@ def tool(
         ConfigurationError: a parameter has no type hint, or one without a JSON Schema; or as for :class:`Tool`.
     """
 
+    # Shared by the two ways of decorating, with and without parentheses.
     def made(handler: Callable[..., Any]) -> Tool:
+        # Before the function is inspected, which fails with a worse error for anything else.
         _checked_handler(None, None, handler)
         text, about = described(inspect.getdoc(handler) or "")
+        # A handler that takes all arguments as one dict needs a schema from elsewhere, or none at all.
         takes_all = _names(handler)[:1] == [ARGUMENTS_PARAMETER]
         schema: Mapping[str, Any] = parameters or {"type": "object"}
         if not takes_all and parameters is None:
             schema = schema_of_parameters(handler, about, leave_out=CONTEXT_PARAMETER)
         return Tool(
+            # Functions and methods have ``__name__``; objects that can be called and partials have not.
             name or getattr(handler, "__name__", name_of(handler)),
             description or text,
             schema,
@@ -236,12 +253,14 @@ def tool(
             after_speech=after_speech,
         )
 
+    # ``handler=`` and the decorated function are the same thing.
     function = handler if function is None else function
     if webhook_url:
         return Tool(
             name,
             description,
             _NO_PARAMETERS if parameters is None else parameters,
+            # Both are passed on if both are given, so that ``Tool`` reports the contradiction.
             function,
             webhook_url,
             timeout_s=timeout_s,
@@ -260,12 +279,15 @@ def _form(handler: Callable[..., Any] | None, schema: Mapping[str, Any]) -> Form
     """Return how a handler takes its arguments: if its first parameter is not in the schema, as one dict."""
     parameters = None if handler is None else parameters_of(handler)
     if parameters is None:
+        # A built-in without a signature: one dict is the form that needs no names.
         return "arguments"
     taken = positional(parameters)
     known = schema.get("properties", {})
     if (
         not taken
+        # By the schema, not by the annotation: a parameter that the schema does not know cannot be filled by name.
         or taken[0].name == CONTEXT_PARAMETER
+        # ``arguments`` is the dict even if the schema has a property of that name.
         or (taken[0].name in known and taken[0].name != ARGUMENTS_PARAMETER)
     ):
         return "keywords"
@@ -280,10 +302,12 @@ def tools_of(given: Sequence[Tool | Callable[..., Any] | Mapping[str, Any]] | No
     """
     if given is None:
         return ()
+    # A mapping is not a ``Sequence``, but the message should be the same for all mistakes.
     if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
         raise ConfigurationError(f"tools must be a list of tools, got {type(given).__name__}: {given!r}")
     tools = tuple(_tool_of(place, item) for place, item in enumerate(given))
     names = [item.name for item in tools]
+    # The LLM names a tool, and two tools of one name could not be told apart.
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
         raise ConfigurationError(f"tools must have different names, got twice: {', '.join(double)}")
@@ -298,6 +322,7 @@ def _tool_of(place: int, item: object) -> Tool:
             return Tool(**item)
         except TypeError as error:
             raise ConfigurationError(f"tools[{place}]: {error}") from error
+    # Functions and methods, but not classes: a class that is given by mistake would be called to make an object.
     if inspect.isroutine(item):
         return tool(item)
     raise ConfigurationError(

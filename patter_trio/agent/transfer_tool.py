@@ -13,6 +13,7 @@ from patter_trio.agent.tools import Tool
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone_numbers import checked_destination, is_number
 
+# Above the default of 10 s, because it includes the speech before the transfer.
 TOOL_TIMEOUT_S: Final = 20.0
 """Seconds for a transfer: the speech before it may take 10 s, the carrier's answer 5 s; the rest is a reserve."""
 CONNECTING_RESULT: Final = "The caller is being connected."
@@ -21,6 +22,7 @@ DEFAULT_DESCRIPTION: Final = (
     "before calling this: nothing can be said after it."
 )
 
+# E.164 without its minimum length; "+0" is not a country code.
 _PREFIX: Final = re.compile(r"\+[1-9][0-9]{0,13}")
 
 
@@ -56,19 +58,23 @@ def transfer_call(
             'transfer_call must have destinations or prefixes, such as {"billing": "+15550100003"}; got neither'
         )
 
+    # Beyond the schema, because "exactly one of two" and prefixes cannot be said in what all vendors understand.
     def wrong(arguments: Mapping[str, Any]) -> str:
         if ("destination" in arguments) == ("number" in arguments):
             return "give one of destination and number" if known and allowed else "give it one argument"
         if "number" in arguments and not _may_dial(arguments["number"], allowed):
+            # Names what is allowed, so that the LLM can correct itself.
             return f"number must be in E.164, and begin with {' or '.join(allowed)}"
         return ""
 
     async def transfer(arguments: dict[str, Any], call_context: Any) -> str:
         to = known[arguments["destination"]] if "destination" in arguments else arguments["number"]
+        # Waited for, so that a refusal of the carrier becomes the tool's result and the LLM can say so.
         await call_context.transfer(to, error_message=error_message, wait=True)
         return CONNECTING_RESULT
 
     schema = _schema(known, allowed)
+    # ``after_speech``: the transfer ends the stream, and with it whatever has not been played.
     return Tool(name, description, schema, transfer, timeout_s=TOOL_TIMEOUT_S, after_speech=True, check=wrong)
 
 
@@ -95,16 +101,19 @@ def _checked_prefixes(prefixes: Any) -> tuple[str, ...]:
 
 
 def _may_dial(number: Any, allowed: tuple[str, ...]) -> bool:
+    # WARNING: a whole number first. "+1415555" followed by text must not pass because of its beginning.
     return isinstance(number, str) and is_number(number) and number.startswith(allowed)
 
 
 def _schema(known: Mapping[str, str], allowed: tuple[str, ...]) -> dict[str, Any]:
     properties: dict[str, Any] = {}
     if known:
+        # An enum of names: the LLM never sees the numbers, so it cannot say or change one.
         properties["destination"] = {"type": "string", "enum": list(known), "description": "Whom to connect with."}
     if allowed:
         begins = " or ".join(allowed)
         what = f"The number to connect with, in E.164: + and digits, no spaces. It must begin with {begins}."
         properties["number"] = {"type": "string", "description": what}
+    # With both kinds none can be required: one of them is always absent.
     required = list(properties) if len(properties) == 1 else []
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
