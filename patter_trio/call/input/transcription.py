@@ -32,8 +32,10 @@ class TranscriptionStage:
         self._post = post
         self._feed: DropOldestChannel[tuple[int, bytes | VoiceEdge | Flush]] = DropOldestChannel(MAX_UNSENT_FRAMES)
         self._put = 0  # samples put into the queue
-        self._unsettled = False  # True from the start of a voice until a final transcript: more words may come
-        self._flushing = False
+        self._voice_on = False
+        self._unsettled = False  # True from the start of a voice until the final transcript behind its end
+        self._final_at = 0  # samples in the queue or behind it when the newest final transcript came
+        self._flushing = False  # True once the session was asked for the last words
 
     @property
     def dropped(self) -> int:
@@ -42,8 +44,10 @@ class TranscriptionStage:
 
     def put(self, item: bytes | VoiceEdge) -> None:
         """Put audio, or an edge of the voice in it, into the queue; never waits."""
-        if isinstance(item, VoiceEdge) and item.speaking:
-            self._unsettled = True
+        if isinstance(item, VoiceEdge):
+            self._voice_on = item.speaking
+            # A VAD reports the end of a voice late. Final words that came in between usually cover all of it.
+            self._unsettled = item.speaking or (self._unsettled and self._final_at < item.offset)
         self._feed.put((self._put, item))
         if isinstance(item, bytes):
             self._put += len(item)
@@ -54,7 +58,6 @@ class TranscriptionStage:
             # No voice since the last final transcript: nothing to wait for.
             self._post(Flushed())
             return
-        self._flushing = True
         self._feed.put((self._put, Flush()))
 
     async def run(self, stt: SpeechToText, language: str, hook_runner: HookRunner | None = None) -> None:
@@ -81,7 +84,8 @@ class TranscriptionStage:
                 if not transcript.final:
                     self._post(InterimWords(transcript.text, transcript.segment, transcript.finished))
                     continue
-                self._unsettled = False
+                # A final transcript in the middle of a voice ends a segment of it, but more words may come.
+                self._unsettled, self._final_at = self._voice_on, self._put
                 self._post(FinalWords(transcript.text, transcript.segment, transcript.finished))
                 if self._flushing:
                     self._post(Flushed())
@@ -107,6 +111,8 @@ class TranscriptionStage:
                         await session.voice(item)
                     case Flush():
                         await outgoing.push()  # first, because the last word may be in what the resampler holds back
+                        # Only from here on: a final transcript that came while audio was still being sent is no answer.
+                        self._flushing = True
                         await session.flush()
 
 
