@@ -14,6 +14,7 @@ from patter_trio.events.payloads import INITIAL_STATE, ConversationStateSnapshot
 from patter_trio.metrics.results import CallMetrics
 from patter_trio.phone_numbers import checked_destination
 
+# Judged: callbacks that get the control this early give a command or two.
 MAX_DEFERRED_COMMANDS: Final = 64
 """Commands that may wait for the connection. It takes a second or two, so more than that are a mistake."""
 
@@ -96,6 +97,7 @@ class PendingControl:
     def _defer(self, command: Callable[[ConnectedCall], object]) -> None:
         if self.outcome:
             raise self._over()
+        # An error for the application rather than a dropped command: it would wait for something that never happens.
         if len(self._deferred) == MAX_DEFERRED_COMMANDS:
             raise PatterError(
                 f"call {self.info.call_id} has not connected, and {MAX_DEFERRED_COMMANDS} commands already wait for it"
@@ -109,6 +111,7 @@ class PendingControl:
         """Connect :attr:`control` to the live call, and carry out the deferred commands in order."""
         # First, so that a command given from here on goes to the live call and is not deferred.
         connect_control(self.control, call)
+        # In one plain function, and in the session's constructor: no other task can give a command in between.
         for command in self._deferred:
             command(call)
 

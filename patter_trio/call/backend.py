@@ -48,6 +48,8 @@ class CallServices:
     post: Callable[[Input], None]
 
 
+# Two implementations, because the order is reversed: the STT's words are there when a turn is committed, those of an
+# engine come later, often after its answer.
 class UserTurnLog(Protocol):
     """The log of the caller's turns: enters committed words in the history and reports them."""
 
@@ -135,6 +137,7 @@ class Backend(ABC):
         """Ask for the last words; ``Flushed`` is posted when no more will come."""
 
     @abstractmethod
+    # The exception to "returns at once": the session loop, which must not wait, has ended before.
     async def apologise(self, agent: Agent, reply: Reply) -> None:
         """Say the error message after the conversation is over.
 
@@ -148,6 +151,7 @@ class Backend(ABC):
         Raises:
             CallEnded: the call is not ready. The turn machine starts no reply before ``Ready``, so this is a bug.
         """
+        # An error instead of an assertion: the call ends with its apology, also where Python runs without assertions.
         if self.agent is None or not self.can_speak:
             raise CallEnded("a reply was started before the call was ready")
         return self.agent

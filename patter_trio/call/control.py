@@ -8,6 +8,8 @@ from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.metrics.results import CallMetrics
 
 
+# A protocol instead of the session's class: control.py stands below session.py and announced.py, which both
+# satisfy it, and imports point down.
 class ControlledCall(Protocol):
     """A call to which :class:`CallControl` forwards: a live one, or an announced one that has not begun."""
 
@@ -53,6 +55,7 @@ class CallControl:
     The application may keep it and use it from other tasks for as long as the call lives. Two calls never share one.
     """
 
+    # Closed to other attributes: an application keeps its own values in data, and a misspelt one must not vanish here.
     __slots__ = ("_call", "_hung_up")
 
     def __init__(self, call: ControlledCall) -> None:
@@ -90,6 +93,7 @@ class CallControl:
     @property
     def custom_params(self) -> dict[str, str]:
         """The parameters that came with the call; a copy."""
+        # Copied, because all tasks of the call share one CallInfo, which is frozen.
         return dict(self._call.info.custom_params)
 
     @property
@@ -147,6 +151,7 @@ class CallControl:
             CallEnded: the call is over.
         """
         self._call.hang_up()
+        # After the command, which raises if the call is over.
         self._hung_up = True
 
     async def transfer(self, to: str, *, error_message: str | None = None, wait: bool = False) -> None:
@@ -169,6 +174,8 @@ class CallControl:
             ProviderError: a transfer is already under way, or (with ``wait``) the carrier did not accept it.
         """
         order = self._call.request_transfer(to, error_message)
+        # The request lives in the call: cancelling this wait, with the application's task,
+        # does not withdraw the transfer.
         if wait:
             await order.accepted()
 

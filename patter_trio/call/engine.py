@@ -51,6 +51,7 @@ from patter_trio.metrics.metering import parts_of
 from patter_trio.metrics.public_events import AgentSpeechStarted
 from patter_trio.user_code.context import current_call
 
+# Judged, as for the queue of an STT (docs/design.md, "Queues"): few callers talk for longer before anybody answers.
 MAX_OPENING_SAMPLES: Final = 5 * RATE_HZ
 """5 s of the caller's audio kept while the engine is being opened; silence replaces audio older than that."""
 NOT_DONE_RESULT: Final = "It was not done: the caller went on before."
@@ -142,6 +143,7 @@ class EngineBackend(Backend):
         if isinstance(item, bytes):
             self._kept += len(item)
         # The oldest audio becomes a count of samples in its place: silence of that length keeps all offsets right.
+        # A search from the left each time, but of 250 frames at most, and only while a session is slow to open.
         while self._kept > MAX_OPENING_SAMPLES:
             place, audio = next((place, kept) for place, kept in enumerate(self._waiting) if isinstance(kept, bytes))
             self._waiting[place] = len(audio)
@@ -150,6 +152,7 @@ class EngineBackend(Backend):
     def _hand_over(self, session: EngineSession) -> None:
         """Send everything that was kept to the session, which is open now."""
         self._converter = converter(MULAW_8K, self._engine.accepts, Quality.LOW_DELAY)
+        # In one plain function: with an await here, hear() could put newer audio in front of what was kept.
         for item in self._waiting:
             if isinstance(item, VoiceEdge):
                 session.voice(item)
@@ -230,6 +233,8 @@ class EngineBackend(Backend):
             ProviderError: the session has failed for good.
         """
         try:
+            # A task of its own for as long as the call lasts: replies come and go, but the engine
+            # reports about the caller throughout.
             async for event in session.events():
                 if isinstance(event, EngineWords):
                     self.user_turns.on_transcript(event)
@@ -283,10 +288,13 @@ class EngineBackend(Backend):
     def end_reply(self, reply: replies.Reply, heard: HeardSpeech, reason: str) -> None:
         """Tell the engine what the caller heard of a reply that was cut, or that the TTS spoke."""
         if isinstance(reply, EngineReply):
+            # An answer that was played to its end is in the engine's memory as it was generated;
+            # only a cut one must be shortened.
             if reason != "played":
                 reply.heard(heard.seconds)
                 self._give_up_tools()
         elif heard.text and self._session is not None:
+            # The engine has not heard the TTS beside it, and would otherwise say the same again.
             self._session.remember({"role": "assistant", "content": heard.text})
 
     # Tools ------------------------------------------------------------------------------------------------------------
@@ -322,6 +330,7 @@ class EngineBackend(Backend):
 
     def _give_up_tools(self) -> None:
         """Tell the engine, after a cut, that the tools that the reply called and that have not started will not run."""
+        # A tool that has started still gets a result, whatever became of the reply: on_barge_in may let it run on.
         alive = self._runs()
         for run in alive:
             self._wanted.pop(run.call.id, None)
@@ -350,8 +359,10 @@ class EngineBackend(Backend):
             return
         services.writer.open(reply.playout)
         feed = SpeechFeed(reply.playout, self._engine.emits, services.writer, replies.MAX_PLAYOUT_SAMPLES)
+        # A session of its own, as in say_error_message: the crash may have left the call's session in any state.
         async with self._opened(agent) as session, session.respond(agent.error_message, tools=False) as response:
             async for piece in response:
+                # Nothing else: no tool was offered, and texts only serve to find out what was heard.
                 if isinstance(piece, SpeechChunk):
                     # Without words: the conversation is over, so nothing asks what was heard of the apology.
                     await feed.put(attrs.evolve(piece, text="", words=()))
@@ -383,6 +394,8 @@ class _Asked:
             yield items
 
     async def _noting(self, response: EngineResponse) -> AsyncGenerator[str | SpeechChunk | ToolCall, None]:
+        # A plain generator under aclosing: it holds no scope open while it yields, so no
+        # task and no channel are needed.
         async for item in response:
             if isinstance(item, ToolCall):
                 self._backend.want(item)

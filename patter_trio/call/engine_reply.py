@@ -22,6 +22,8 @@ from patter_trio.user_code.context import current_call
 AnswerPiece = str | SpeechChunk | replies.AnswerPhase | replies.ProgressText
 AnswerPieces = AbstractAsyncContextManager[AsyncIterator[AnswerPiece]]
 
+# Judged: mu-law of two minutes is 1 MB, and an engine may have finished an answer of a minute
+# before five seconds are played.
 MAX_PLAYOUT_SAMPLES: Final = 120 * RATE_HZ
 """2 min of audio in a playout queue.
 
@@ -82,6 +84,7 @@ class EngineReply(replies.Reply):
                 # After the block: only then has the last response ended, and no more audio comes.
                 await feed.finish()
             except* ProviderError as group:
+                # A group, because respond() may run a nursery. Other exceptions are bugs, and end the conversation.
                 error = next(leaves(group))
                 self._emit_failure(LlmFailed, error)
                 _log.warning("call %s: a reply failed: %s", current_call.get(), error)

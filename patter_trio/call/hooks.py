@@ -59,6 +59,7 @@ class HookedCall(Protocol):
 
 def hook_runner_of(agent: Agent, call: HookedCall, emit_fact: EmitFact) -> "HookRunner | None":
     """Return the hooks of a call's agent; None if it has none."""
+    # None instead of an empty runner: then the audio path of such a call has no hook to await and nothing to decode.
     if agent.hooks is None and not agent.text_transforms and not agent.guardrails:
         return None
     return HookRunner(agent, call, emit_fact)
@@ -102,6 +103,7 @@ class HookRunner:
         try:
             return await self._ask(hook, expected, (copy.deepcopy(value) if copied else value, *more), _PASSES)
         except _HookFailed:
+            # Fails open: a hook improves a call, and a call without the improvement is better than silence.
             return value
 
     async def check(self, hook: Hook, text: str) -> bool:
@@ -109,6 +111,7 @@ class HookRunner:
         try:
             return bool(await self._ask(hook, _anything, (text,), _BLOCKS))
         except _HookFailed:
+            # Fails closed: the sentence that could not be checked may be the one that must not be heard.
             return True
 
     async def _ask(self, hook: Hook, expected: Expected, values: tuple[object, ...], consequence: str) -> Any:
@@ -119,6 +122,7 @@ class HookRunner:
         """
         if hook.name in self._off:
             raise _HookFailed
+        # The context is made only for a function that takes it: it copies up to 200 entries of the history.
         positional, keywords = hook.arguments(values, self._context)
         began = trio.current_time()
         answer, problem, held = None, "", 0.0
@@ -132,12 +136,16 @@ class HookRunner:
                     # In the task through which the data passes, so that the order of the data holds.
                     answer = await invoke.await_result(hook.function, answer)
             except invoke.ApplicationError as error:
+                # Any exception of the application, as invoke translates it; Cancelled passes,
+                # so a cut reply ends its hooks.
                 problem, cause = str(error), error.__cause__
         took = trio.current_time() - began
         self._emit_fact(HookCalled(hook.name, took))  # also for a failed call: its time was lost all the same
         if scope.cancelled_caught:
             problem = f"{name_of(hook.function)} did not return within {hook.tier.deadline:g} s"
         elif not problem and (wanted := expected(answer)):
+            # Checked here, where the log can name the function; further down, a wrong type
+            # would look like a bug of ours.
             problem = f"{name_of(hook.function)} must give {wanted}, not {type(answer).__name__}"
         if problem:
             self._complain(hook, problem, consequence, cause, for_good=hook.tier.often and scope.cancelled_caught)
@@ -158,6 +166,7 @@ class HookRunner:
         _log.warning("call %s: hook %s: %s; %s", self._call.info.call_id, hook.name, problem, then, exc_info=cause)
 
     def _slow(self, hook: Hook, seconds: float) -> None:
+        # Once per call: a hook that is slow with every frame would write fifty lines a second.
         if hook.name in self._slow_ones:
             return
         self._slow_ones.add(hook.name)
@@ -188,6 +197,8 @@ class HookRunner:
         hooks = self.given("before_send_to_stt", "before_stt")
         if not hooks:
             return None
+        # Decided per session, not per frame: an STT that wants samples anyway gets the hooks'
+        # samples without a mu-law round trip.
         as_pcm = accepts != MULAW_8K
 
         # Hooks get 16-bit samples. Audio that they leave unchanged goes on as the original mu-law, without re-encoding.
@@ -238,6 +249,7 @@ class HookRunner:
 
     async def blocking(self, sentence: str) -> Guardrail | None:
         """Return the first guardrail that blocks a sentence."""
+        # Terms before checks within a guardrail: they cost nothing, and a blocked sentence need not wait for the check.
         for guard in self._guardrails:
             if guard.names(sentence):
                 return guard
@@ -286,6 +298,7 @@ class ReplyHooks:
             text = await self._transform(hook, _text, text)
         if not self._whole:
             return text
+        # The whole answer waits here: on_response may rewrite all of it, so nothing may have been spoken before.
         self._buffer.append(text)
         return ""
 
@@ -305,6 +318,7 @@ class ReplyHooks:
         for hook in self._sentence:
             answer = await self._transform(hook, _text_or_none, sentence)
             sentence = sentence if answer is None else answer
+        # Tested again after each step: a hook that dropped the sentence must not make a later one look at nothing.
         if sentence.strip():
             sentence = await self._hook_runner.rewritten(sentence)
         if sentence.strip() and self._generated:
@@ -390,6 +404,7 @@ def _pcm_of(length: int | None = None) -> Expected:
     def wanted(answer: object) -> str:
         if answer is None:
             return ""
+        # Through bytes(): the length of a memoryview counts its items, which need not be bytes.
         if not isinstance(answer, bytes | bytearray | memoryview) or len(bytes(answer)) % 2:
             return "16-bit audio (bytes) or None"
         return "" if length in (None, len(bytes(answer))) else f"as much audio as it got ({length} bytes) or None"

@@ -7,6 +7,8 @@ import trio
 
 from patter_trio.net.websocket import WebSocket
 
+# Judged: five hundred missing frames are not a jitter of the network, and a vanished carrier is noticed within
+# about 20 s (docs/robustness.md).
 PING_AFTER_S: Final = 10.0
 """Seconds without a frame after which the carrier is pinged; it normally sends fifty frames a second.
 

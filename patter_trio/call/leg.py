@@ -20,8 +20,10 @@ from patter_trio.call.output.writer import CarrierWriter, Stalled
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import SocketClosed, WebSocket
 
+# Judged: a carrier that answers the close frame does so within one round trip.
 CLOSE_TIMEOUT_S: Final = 0.15
 """Seconds to close the stream: together with flushing the STT, the call then ends within one second."""
+# Judged: two seconds of frames. Single ones are forgiven (docs/robustness.md); this many are another protocol.
 MAX_BAD_MESSAGES: Final = 100
 """Messages against the carrier's protocol after which the call gives up its stream."""
 NORMAL_CLOSE_CODES: Final = (1000, 1001)
@@ -95,6 +97,7 @@ class Leg:
                 try:
                     event = self._codec.receive(message)
                 except WireError as error:
+                    # The message is skipped: one that is malformed says nothing about those behind it.
                     self._count_bad(error)
                     continue
                 match event:
@@ -109,6 +112,7 @@ class Leg:
                         self._listener.on_leg_down("caller_hung_up")
                         return
         except SocketClosed as closed:
+            # Not re-raised: the end of the leg is an input of the conversation, which still has last words to collect.
             self._on_closed(closed)
 
     def _count_bad(self, error: WireError) -> None:

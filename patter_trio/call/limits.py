@@ -21,6 +21,7 @@ class Limits:
 
     def state_is(self, user: str, agent: str) -> None:
         """Follow the public states of caller and agent."""
+        # "thinking" of the caller is an utterance that a turn detector holds open: the caller may be about to go on.
         if user not in ("listening", "away") or agent != "idle":
             self._silent_since = None
         elif self._silent_since is None:

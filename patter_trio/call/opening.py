@@ -9,6 +9,8 @@ import trio
 
 from patter_trio.errors import ProviderTimeout
 
+# Judged: twice the 5 s that connecting may take (net/websocket_client.py), and about as
+# long as a caller holds the line.
 SESSION_OPEN_TIMEOUT_S: Final = 10.0
 """Seconds that a provider has to open its session; the caller hears nothing meanwhile."""
 

@@ -136,6 +136,7 @@ class PipelineBackend(Backend):
 
     def end_reply(self, reply: replies.Reply, heard: HeardSpeech, reason: str) -> None:  # noqa: ARG002 (an engine is told)
         """After a cut, settle the words that the reply was to answer, and pre-connect for the next answer."""
+        # The connection was not cut off, and stays warm for the next answer.
         if reason == "played":
             return
         # Only a reply with hooks before it can have words that still wait for after_transcribe.

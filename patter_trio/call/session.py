@@ -50,10 +50,15 @@ from patter_trio.metrics.internal_events import CallFailed, InternalEvent, Reply
 from patter_trio.metrics.public_events import DigitReceived, SpeechEdge
 from patter_trio.metrics.results import CallMetrics
 
+# Judged: a busy call posts some twenty inputs a second (ten of them OnWire), so this is
+# most of a minute without the loop.
 MAX_INBOX_INPUTS: Final = 1024
 """Inputs that may wait. The loop handles one in microseconds, so a full inbox means that the loop is stuck."""
+# Judged: a TTS that opens in a second or two, and the default error message, which takes about four. docs/design.md
+# names it among the things that outlive the conversation.
 APOLOGY_TIMEOUT_S: Final = 8.0
 """Seconds for the apology after the conversation crashed."""
+# Judged: LLMs are known to need some seconds for a first token; a caller who hears nothing for longer gives up.
 LLM_REPLY_TIMEOUT_S: Final = 15.0
 """Longest wait for the first audio of an LLM's reply."""
 ON_MESSAGE_REPLY_TIMEOUT_S: Final = replies.ON_MESSAGE_TIMEOUT_S + 10.0
@@ -125,6 +130,8 @@ class CallSession:
             remember=options.agent.turn_detector is not None,
         )
         self._reply: replies.Reply | None = None
+        # Made here although only the apology enters it: a scope that is cancelled before it is entered ends its block
+        # at once, so no apology is made for a caller who has left.
         self._caller_here = trio.CancelScope()
         self._error = ""
         self._limits = Limits()
@@ -232,6 +239,7 @@ class CallSession:
 
     def on_leg_down(self, reason: str) -> None:
         """End the conversation, and an apology, because the caller is gone."""
+        # Before the input: after a crash, no loop is left to read it.
         self._caller_here.cancel(reason="caller left")
         self._post(inputs.LegDown(reason))
 
@@ -264,13 +272,16 @@ class CallSession:
         try:
             await part(*arguments)
         except* ProviderError as failures:
+            # A group, because parts run nurseries of their own. Any other exception is a bug and passes on to run().
             self._give_up(name, next(leaves(failures)))
 
     def _give_up(self, name: str, failure: BaseException) -> None:
         """Apologise to the caller, if anything can speak, and hang up."""
         self.fail(f"{name}: {failure}", type(failure).__name__)
         if self._backend.can_speak:
+            # Not interruptible: the call ends with this sentence, and the caller must learn why.
             self._post(inputs.Say(self._agent.error_message, interruptible=False, interrupt=True))
+        # Behind the apology in the inbox; the machine hangs up once that was played.
         self._post(inputs.HangUp("failed"))
 
     async def _talk(self, start: StartPart) -> None:
@@ -285,10 +296,12 @@ class CallSession:
                 await trio.sleep_forever()  # the apology needs the open backend
             if agent.first_message:
                 self._post(inputs.Say(agent.filled(agent.first_message)))
+            # Never returns, and that keeps the backend open until the conversation is cancelled.
             await self._limits.keep(agent.silence_timeout, agent.max_call_duration, self._post)
 
     async def _loop(self, nursery: trio.Nursery) -> None:
         agent = self._options.agent
+        # The served agent, not that of on_call_start: the loop runs before that callback has returned.
         limit = LLM_REPLY_TIMEOUT_S if self._options.on_message is None else ON_MESSAGE_REPLY_TIMEOUT_S
         machine = self._machine = TurnMachine(agent.policy(reply=limit), detector=agent.turn_detector is not None)
         # The only await of the loop is the one for the next input, so its actions are carried out without interruption.
@@ -297,7 +310,10 @@ class CallSession:
             fired = event if isinstance(event, Fired) else None
             for action in machine.step(None if isinstance(event, Fired) else event, at):
                 self._perform(action, nursery)
+            # After the actions, and after every input: whatever the machine has just decided,
+            # tools must not start against it.
             self._tools.set_floor(free=machine.has_floor)
+            # After step(): deadlines that were due before this edge have fired, so the edge has its place in the order.
             if fired is not None and not machine.ended:
                 self._reporter.fired(fired, at)
 
@@ -307,6 +323,8 @@ class CallSession:
             # Even after the deadline: inputs carry their own instants, and those from before the deadline count first.
             return self._inbox.receive_nowait()
         except trio.WouldBlock:
+            # A cancelled receive() takes nothing out of the channel, so an input that races
+            # with the deadline is not lost.
             with trio.CancelScope(deadline=deadline):
                 return await self._inbox.receive()
             return None, trio.current_time()
@@ -358,6 +376,7 @@ class CallSession:
             case do.TransferLeg():
                 # A request to the carrier takes time: the task posts its result to the inbox.
                 nursery.start_soon(self._transfers.run, self._agent.error_message)
+            # From here on _post() drops inputs: nothing that parts report while they end can reopen the call.
             case do.EndCall():
                 self.outcome = action.reason
 
@@ -416,6 +435,7 @@ class CallSession:
                         self._record_bug(bugs)
                         # Inside the leg's nursery: reader and writer still run and send the apology.
                         await self._apologise()
+                    # The keep-alive never ends by itself, nor does a reader whose carrier has gone silent.
                     leg.cancel_scope.cancel(reason="call over")
             except* Exception as bugs:  # noqa: BLE001 (in the leg, or in the apology)
                 self._record_bug(bugs)
@@ -442,6 +462,7 @@ class CallSession:
             try:
                 await self._backend.apologise(self._agent, reply)
             except ProviderError as error:
+                # The apology is a courtesy: if it fails, too, the error of the call is still the bug before it.
                 _log.warning("call %s: apology failed: %s", self.info.call_id, error)
             # Until all of it is sent, and then until it is played: closing the stream would cut it off.
             await self._writer.wait_for_room(reply.playout, 1)

@@ -15,6 +15,8 @@ from patter_trio.conversation.inputs import TRANSFERRED_REASON, Transfer, Transf
 from patter_trio.errors import CallEnded, PatterError, ProviderError, ProviderTimeout
 from patter_trio.phone_numbers import checked_destination, mask_number
 
+# Judged; below TurnPolicy.transfer (6 s), so that the turn machine gets this failure and not its own deadline.
+# docs/callbacks.md promises it.
 TRANSFER_TIMEOUT_S: Final = 5.0
 """Seconds that the carrier has to answer; the caller hears nothing meanwhile."""
 
@@ -33,6 +35,7 @@ class TransferRequest:
     """The text that the agent says if the transfer fails; None for the agent's ``error_message``."""
     error: PatterError | None = None
     """The failure; None if the carrier accepted the transfer, and before ``over`` is set."""
+    # Kept when set, so that a task which waits only afterwards learns the result, too.
     over: trio.Event = attrs.field(factory=trio.Event)
 
     def settle(self, error: PatterError | None) -> None:
@@ -109,11 +112,14 @@ class Transfers:
         if order is None:  # the turn machine acts only on a Transfer, which place() posts
             raise AssertionError("the turn machine started a transfer without a request")
         try:
+            # Not shielded: a call that ends meanwhile cancels the request, and close() settles
+            # it by the outcome of the call.
             with trio.fail_after(TRANSFER_TIMEOUT_S):
                 await self._transfer_call(order.to)
         except trio.TooSlowError:
             self._failed(order, ProviderTimeout(f"the carrier did not answer within {TRANSFER_TIMEOUT_S:g} s"), apology)
         except PatterError as error:
+            # Whatever the carrier's side raises by contract; anything else is a bug and ends the call.
             self._failed(order, error, apology)
         else:
             _log.info("call %s: transferred to %s", self._call_id, mask_number(order.to))

@@ -43,7 +43,9 @@ class DropOldestChannel(Generic[T]):
         if not self._waiting:
             self._buffer(item)
             return
+        # The channel is empty while a task waits, so the bound applies to the held items alone.
         if len(self._held) == self._bound:
+            # Costs a move of the list, but only in a queue that is already losing audio.
             del self._held[0]
             self.dropped += 1
         self._held.append(item)

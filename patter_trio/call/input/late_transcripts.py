@@ -20,12 +20,14 @@ from patter_trio.events.reporter import CallReporter
 from patter_trio.metrics.internal_events import LateWords, UserAmended, WordsFinal
 from patter_trio.net.pulse import Pulse
 
+# Judged: an engine transcribes while it answers, so words that are still missing by then are an exception.
 TRANSCRIPT_WAIT_S: Final = 2.0
 """Seconds, from the end of an answer, to wait for the words that it answered.
 
 Waiting longer would delay on_transcript of the agent; words that come later are still reported.
 """
 
+# Judged: several minutes of talk; words that come later than that help nobody.
 MAX_LATE_UTTERANCES: Final = 32
 """Utterances without words that are remembered; words of an older one are ignored.
 
@@ -87,12 +89,16 @@ class LateTranscripts:
         """Begin the conversation: from here on, waiting for words has a limit."""
         self._start_part = start
 
+    # Invariant: the number of each commit that the engine was told belongs to exactly one turn, or to none that is
+    # remembered. So words find their turn by number alone, in whatever order they come.
     def commit(self, action: do.CommitUser) -> None:
         """Commit an utterance: report eos, and ask the engine for its words."""
         goes_on = action.replaces and bool(self._turns)
+        # Before eos: what belongs behind the turn before must be reported before this turn begins.
         if not goes_on:
             self.settle("another turn began")
         self._reporter.eos(action.at, action.trigger, action.trailing_silence, action.text)
+        # The position is reserved only now, because settle() may just have entered the answer before it.
         if not goes_on:
             self._begin(action.at)
         self._expect_transcript()
@@ -160,6 +166,8 @@ class LateTranscripts:
             return
         if not self._deferred and self._start_part is not None:
             self._due = trio.Event()
+            # One wait for all callbacks that come meanwhile: the oldest of them decides when the
+            # answer has waited for long enough.
             self._start_part("transcripts", self._time_out, self._due)
         self._deferred.append(callback)
 
@@ -172,6 +180,7 @@ class LateTranscripts:
 
     def _release(self) -> None:
         self._due.set()
+        # Marked, not forgotten: their words may still come, and then belong at their position in the history.
         for utterance in self._turns:
             utterance.timed_out = utterance.timed_out or not utterance.is_complete
         # Emptied first, because a callback may defer another one.

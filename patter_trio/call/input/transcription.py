@@ -17,6 +17,8 @@ from patter_trio.call.input.audio_queue import DropOldestChannel
 from patter_trio.call.opening import open_with_timeout
 from patter_trio.conversation.inputs import FinalWords, Flushed, InterimWords
 
+# Judged (docs/design.md, "Queues"). Beyond it silence takes the place of the oldest audio: an STT that is so far behind
+# transcribes what nobody will answer any more.
 MAX_UNSENT_FRAMES: Final = 250
 """5 s of 20 ms frames: enough for a session that takes its time to open while the caller already speaks."""
 
@@ -67,6 +69,7 @@ class TranscriptionStage:
             ProviderError: the STT cannot be opened, or failed.
         """
         async with (
+            # The session outside, the nursery inside: the sender has ended before the session is closed under it.
             open_with_timeout(stt.open(language=language), stt.provider) as session,
             trio.open_nursery() as nursery,
         ):
@@ -79,6 +82,7 @@ class TranscriptionStage:
                 transcript: Transcript | None = result
                 if hook_runner is not None and hooked:
                     transcript = await hook_runner.result(result)
+                # Dropped by after_stt, which only an interim result can be.
                 if transcript is None:
                     continue
                 if not transcript.final:
@@ -111,7 +115,7 @@ class TranscriptionStage:
                         await session.voice(item)
                     case Flush():
                         await outgoing.push()  # first, because the last word may be in what the resampler holds back
-                        # Only from here on: a final transcript that came while audio was still being sent is no answer.
+                        # Only from here on: a final transcript that came while audio was still being sent answers nothing.
                         self._flushing = True
                         await session.flush()
 

@@ -24,6 +24,7 @@ from patter_trio.events.reporter import CallReporter
 from patter_trio.metrics.internal_events import UserAmended
 from patter_trio.user_code.context import current_call
 
+# Judged: what is left of the second after 0.8 s for the STT's last words and 0.15 s for the close (docs/design.md).
 LAST_WORDS_TIMEOUT_S = 0.04
 """Seconds for the hook at the end of the call.
 
@@ -90,6 +91,7 @@ class UserTurns:
             return
         if reason in ("retracted", "amended"):
             # The same words as a new object, so that an answer of the hook that is under way no longer counts.
+            # Compared by identity in run_hook(), which is why _PendingTurn has eq=False.
             self._waiting = attrs.evolve(self._waiting)
         else:
             self.settle(reason)
@@ -121,6 +123,7 @@ class UserTurns:
         if text:
             self._enter(waiting, text, trio.current_time())
         elif self._entry is not None:
+            # An earlier part of the same message was entered; the hook has now vetoed the whole.
             self._entry.clear()
             self._entry = None
         return bool(text)
@@ -132,6 +135,7 @@ class UserTurns:
 
     def _take(self, words: _PendingTurn) -> None:
         self._waiting = None
+        # At once for most agents, which have no such hook: the words are in the history before the reply reads it.
         if self._after_transcribe is None:
             self._enter(words, words.text, words.at)
         else:

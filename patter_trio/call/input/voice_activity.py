@@ -20,12 +20,18 @@ from patter_trio.conversation.inputs import Verdict, VoiceEnded, VoiceStarted
 from patter_trio.errors import ProviderError
 from patter_trio.user_code.context import current_call
 
+# Judged (docs/design.md, "Queues"): a VAD that is a second late decides about turns that are over.
 MAX_WAITING_FRAMES: Final = 50
 """1 s of 20 ms frames between reader and VAD; when the VAD is further behind, old speech is useless."""
+# Judged: three windows of the VAD. That is about 0.6 ms of work (122 microseconds for 20 ms, docs/benchmarks.md), far
+# less than the 20 ms between two frames of a call.
 MAX_PIECE_SAMPLES: Final = RATE_HZ // 10
 """0.1 s of audio for the VAD at once; a longer piece would hold up the other calls."""
+# Smart Turn looks at the last 8 s (turn/smart_turn.py); more would be copied for nothing.
 MAX_RECENT_SAMPLES: Final = 8 * RATE_HZ
 """8 s of audio kept for a turn detector."""
+# Judged: Smart Turn takes about 50 ms, more while other calls ask as well; with the fast endpoint at 0.2 s and the
+# usual one at 0.5 s, a later verdict would shorten nothing.
 VERDICT_TIMEOUT_S: Final = 0.3
 """Seconds that a turn detector has for its verdict; after that, silence decides."""
 
@@ -75,11 +81,14 @@ class VoiceActivityStage:
         """Ask a turn detector about the utterance so far, and post its verdict if it comes in time."""
         if detector is None:
             return
+        # Moves on without a verdict: the detector only shortens the wait, so a slow one
+        # costs nothing but its advantage.
         with trio.move_on_after(VERDICT_TIMEOUT_S):
             # A task of its own for each question; the generation tells the turn machine whether it is still current.
             try:
                 complete = await detector.complete(self.recent())
             except ProviderError as error:
+                # A hint that is missing; the call goes on by silence alone.
                 _log.warning("call %s: the turn detector failed: %s", current_call.get(), error)
                 return
             self._post(Verdict(generation, complete))

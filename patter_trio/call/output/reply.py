@@ -43,10 +43,14 @@ from patter_trio.user_code import invoke
 from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
+# Judged: about half a minute of speech, so the TTS is never short of text; an LLM further ahead
+# generates what a cut discards.
 MAX_WAITING_SENTENCES: Final = 8
 """Sentences between responder and TTS; a responder that is further ahead waits."""
+# Judged: few replies last half a minute, so most are synthesised without a pause; what a cut throws away was paid for.
 MAX_PLAYOUT_SAMPLES: Final = 30 * RATE_HZ
 """30 s of audio in a playout queue; a TTS that is further ahead waits."""
+# Judged: an application's own server may ask an LLM itself. docs/messages.md promises it.
 ON_MESSAGE_TIMEOUT_S: Final = 30.0
 """Seconds that ``on_message`` has for its answer, or for each next piece of a streamed one."""
 
@@ -139,10 +143,13 @@ class Reply:
         try:
             await part(*arguments)
         except (ProviderError, invoke.ApplicationError, ExceptionGroup) as error:
+            # A group comes from a provider whose stream runs a nursery. Reported here, because run() no
+            # longer knows which part it was.
             self._emit_failure(failed, next(leaves(error)))
             raise
 
     def _emit_failure(self, failed: type[LlmFailed | TtsFailed], error: BaseException) -> None:
+        # The first failure is the cause: the other part often fails because of it.
         if not self._failed:
             self._failed = True
             theirs = error.__cause__ if isinstance(error, invoke.ApplicationError) else None
@@ -154,6 +161,7 @@ class Reply:
         """Generate and speak the reply, and post its success or failure unless the scope was cancelled."""
         # In this task, before the nursery: the tasks of the nursery inherit the context.
         usage_sink.set(self._used)
+        # Entered only now, but made with the reply: a cut that comes before this task's first step still ends it.
         with self.scope:
             try:
                 async with trio.open_nursery() as nursery:
@@ -163,6 +171,8 @@ class Reply:
                     feed = self._feed_of(emits, writer, post, nursery)
                     await self._noting(TtsFailed, self._speak, voice, to_voice, feed)
             except* (ProviderError, invoke.ApplicationError) as group:
+                # except*, because the nursery raises a group. Outside of the nursery, so that both parts
+                # have ended before the apology.
                 error = next(leaves(group))
                 theirs = error.__cause__ if isinstance(error, invoke.ApplicationError) else None
                 _log.warning("call %s: a reply failed: %s", current_call.get(), error, exc_info=theirs)
@@ -192,12 +202,18 @@ class Reply:
             async for piece in pieces:
                 match piece:
                     case str():
+                        # Awaits while the TTS has enough sentences; with it the LLM's connection
+                        # waits, and no text piles up here.
                         await self._take_text(piece, chunker, sentences, post)
                     case ProgressText():
+                        # Flushed first: the LLM's unfinished text would otherwise be spoken after
+                        # the progress that followed it.
                         await self._send_all([*chunker.flush(), piece.text], sentences)
                     case AnswerPhase.TOOLS:
                         self._begin(post)  # a tool call consists of tokens, too
                         self._end_thinking()
+                        # The text before a tool call is complete: the caller hears its last
+                        # sentence now, not after the tool.
                         await self._send_all(chunker.flush(), sentences)
                     case AnswerPhase.MODEL:
                         self._begin_thinking()
@@ -258,9 +274,12 @@ class Reply:
     async def _speak(
         self, voice: TextToSpeechSession, sentences: trio.MemoryReceiveChannel[str], feed: SpeechFeed
     ) -> None:
+        # Closing our end makes the responder's next send fail, should the TTS end before its text does.
         async with sentences, voice.speak(sentences) as chunks:
             async for chunk in chunks:
                 await feed.put(chunk)  # waits while the playout queue is full, and so slows the TTS down
+            # Within the TTS's context, so that the end of its last word is out before
+            # anything waits for the TTS to close.
             await feed.finish()
         self.emit_fact(TtsFinished(self.number, self.turn))
 
@@ -324,6 +343,7 @@ def from_callback(function: Callable[..., Any], *arguments: object) -> AnswerSou
     @asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[str]]:
         result = invoke.call_sync(function, *arguments)
+        # By what it returned, not by what it is: a plain function may return the generator of another one.
         if hasattr(result, "__aiter__"):
             async with aclosing(invoke.UserIterator(function, result)) as given, aclosing(_timed(given)) as pieces:
                 yield pieces
@@ -344,6 +364,7 @@ async def _timed(pieces: invoke.UserIterator) -> AsyncGenerator[str, None]:
             with _answering(pieces.function):
                 piece = await anext(pieces)
         except StopAsyncIteration:
+            # A return, because StopAsyncIteration must not leave an async generator: Python makes a RuntimeError of it.
             return
         yield _text(pieces.function, piece)
 
@@ -355,6 +376,7 @@ def _answering(function: Callable[..., Any]) -> Iterator[None]:
         with trio.fail_after(ON_MESSAGE_TIMEOUT_S):
             yield
     except trio.TooSlowError as error:
+        # Our own deadline: a timeout that the application raises comes as an ApplicationError.
         name = name_of(function)
         raise ProviderTimeout(f"{name} did not answer within {ON_MESSAGE_TIMEOUT_S:g} s") from error
 

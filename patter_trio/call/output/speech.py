@@ -18,6 +18,8 @@ from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.speech import SpeechConverter
 
+# Judged: shorter, and a late event loop would let the caller hear the gap; longer, and speech that comes in bursts
+# would be pushed out in the middle more often, where the resampler's filter then starts anew.
 DRY_LEAD_S: Final = 0.1
 """Seconds of audio that the carrier has left when held-back speech is pushed out: one media message of 100 ms."""
 
@@ -75,6 +77,7 @@ class SpeechFeed:
         async with self._turn:
             for part in self._converted(chunk, made):
                 await self._hand_over(part)
+        # Outside of the lock, and last: the task that this wakes must find the converter's state after this chunk.
         self._held.set()
 
     async def push(self) -> None:
@@ -99,6 +102,7 @@ class SpeechFeed:
             # A new format needs a new converter; what the old one holds back comes first.
             before = [] if self._converter is None else self._converter.rest()
             first, self._converter = self._converter is None, SpeechConverter(made, self._target)
+            # Only for a resampler: a mere change of encoding holds nothing back.
             if first and self._start_soon is not None and made.rate != RATE_HZ:
                 self._start_soon(self._keep_flowing)
         return before + self._converter.take(chunk)
@@ -108,6 +112,7 @@ class SpeechFeed:
         if shown is None:
             return
         audio = shown.audio if self._target == MULAW_8K else g711.from_pcm(shown.audio)
+        # No await from here to the end: what begun() reports and what the queue has agree.
         self._playout.put(audio, shown.text, shown.words)
         self._writer.wake()
         if audio and self._begun is not None:

@@ -26,6 +26,8 @@ from patter_trio.errors import PatterConnectionError
 from patter_trio.net.pulse import Pulse
 from patter_trio.net.websocket import WebSocket
 
+# Judged: a network may pause for 3 s, which a call survives (docs/robustness.md); a carrier that does not read for
+# longer plays nothing, and the caller hears silence.
 STALL_TIMEOUT_S: Final = 5.0
 """Seconds for one message to be sent, after which a carrier that does not read counts as gone."""
 
@@ -57,6 +59,7 @@ class CarrierWriter:
         # Not a Pulse: it stays set until the writer has seen it, since wake() may come while the writer is sending.
         self._wake = trio.Event()
         self._progress = Pulse()
+        # Reply and samples sent when Drained was last posted.
         self._drained_posted: tuple[int, int] | None = None
         self._playout: PlayoutQueue | None = None
         self.playback: Playback = Playback()
@@ -85,6 +88,7 @@ class CarrierWriter:
     def cut(self, now: float) -> HeardSpeech:
         """Cut the open playout queue; return what the caller heard."""
         self._playout = None
+        # The ledger first: wake() only makes the writer ask it again, and clear must be the answer.
         heard = self.playback.cut(now)
         self.wake()
         return heard
@@ -112,6 +116,7 @@ class CarrierWriter:
             if playout is not self._playout or playout.waiting:
                 await self._progress.wait()
                 continue
+            # Computed anew after each sleep: audio that was sent meanwhile has moved the end.
             left = self.playback.end - trio.current_time() - lead
             if left <= CLOCK_TOLERANCE_S:
                 return
@@ -167,6 +172,7 @@ class CarrierWriter:
     @contextmanager
     def _progressing(self) -> Iterator[None]:
         try:
+            # Cutting a send off leaves half a frame on the wire. The socket notes that, and never writes again.
             with trio.fail_after(STALL_TIMEOUT_S):
                 yield
         except trio.TooSlowError as error:

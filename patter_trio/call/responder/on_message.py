@@ -37,6 +37,8 @@ class CallMessageHandler(ABC):
         """Return the source of the answer to one message."""
 
 
+# One for all calls beside one for each: the form of on_message is inspected, and its URL
+# checked, before any caller waits.
 class MessageHandler(ABC):
     """Handler of the messages of all calls; ``name`` is the model in ``llm_token``."""
 

@@ -31,6 +31,7 @@ from patter_trio.net.websocket_client import (
 )
 from patter_trio.user_code.urls import JSON_CONTENT_TYPE, NO_CONTENT_STATUS, checked_url, encoded, signed
 
+# Judged; docs/messages.md promises it. The bound is for memory: a server that never stops must not fill it.
 MAX_ANSWER_BYTES: Final = 64 * 1024
 """Most bytes of one answer: more than an hour of speech."""
 CALL_ID_HEADER: Final = "X-Patter-Call-Id"
@@ -64,6 +65,7 @@ def checked_message_url(url: str) -> str:
     kind = "a function or a URL (https, http, wss or ws)"
     scheme = checked_url(url, "on_message", kind, ("https", "http", "wss", "ws"))
     parts = urlsplit(url)
+    # HTTP sends it as basic authentication; a WebSocket's handshake would leave it out, and the server would refuse.
     if parts.username is not None and scheme in ("ws", "wss"):
         raise ConfigurationError(
             f"on_message cannot have a user name in a WebSocket's URL: {scheme}://...@{parts.hostname}"
@@ -128,6 +130,7 @@ async def _texts(answer: HttpAnswer, who: str) -> AsyncGenerator[str, None]:
         if text:
             yield text
     elif answer.content_type in TEXT_CONTENT_TYPES:
+        # The empty type, too: many small servers answer with bare text and set none.
         # Incremental, because a piece of the body may end in the middle of a character.
         decoder = codecs.getincrementaldecoder("utf-8")()
         async for piece in answer.pieces():
@@ -135,6 +138,7 @@ async def _texts(answer: HttpAnswer, who: str) -> AsyncGenerator[str, None]:
                 text = decoder.decode(piece)
             yield text
         with _must_be_text(who):
+            # Raises if the body ended within a character.
             decoder.decode(b"", final=True)
     else:
         raise ProviderError(f"{who} answered with {answer.content_type}: give {JSON_CONTENT_TYPE} or text/plain")
@@ -203,6 +207,7 @@ class _SocketCallHandler(CallMessageHandler):
                     await client.ended.wait()
                     abandoned = client.abandoned
             except ProviderError as error:
+                # The task goes on: a connection that could not be opened fails the reply that wanted it, not the call.
                 self._failure = error
                 if not self._wanted.is_set():  # otherwise a reply waits for it, raises it, and logs it
                     _log.warning("call %s: on_message: %s", self._call_id, error)
@@ -294,6 +299,8 @@ class _StreamedAnswer:
 
     async def pieces(self) -> AsyncGenerator[str, None]:
         """Yield the pieces of the answer as they arrive."""
+        # Until the server says that it is done: unlike an HTTP answer, a message over an open
+        # connection has no end of its own.
         while not self._done:
             piece = await self._receive()
             if piece is not None:
@@ -306,6 +313,8 @@ class _StreamedAnswer:
                 try:
                     return self._piece(await self._client.receive())
                 except ConnectionOver as over:
+                    # The end of the connection is an answer's regular end if the server closed
+                    # normally, and a failure otherwise.
                     if self._used and not self._size:
                         # The server closed the idle connection just as the message was sent: send it again.
                         await self._ask()
@@ -319,6 +328,7 @@ class _StreamedAnswer:
     def _piece(self, message: str | bytes) -> str:
         if isinstance(message, bytes):
             raise ProviderError(f"{self._who} sent a binary message")
+        # Counted over all pieces, because each alone may be small.
         self._size += len(message.encode())
         if self._size > MAX_ANSWER_BYTES:
             raise ProviderError(f"the answer of {self._who} is longer than {MAX_ANSWER_BYTES} bytes")
@@ -339,6 +349,7 @@ class _StreamedAnswer:
             with trio.fail_after(replies.ON_MESSAGE_TIMEOUT_S):
                 yield
         except trio.TooSlowError as error:
+            # A ProviderTimeout instead, so that the reply fails with an apology like any other whose provider is late.
             raise ProviderTimeout(f"{self._who} did not answer within {replies.ON_MESSAGE_TIMEOUT_S:g} s") from error
 
 
@@ -349,5 +360,6 @@ def _object(message: str) -> dict[str, Any] | None:
     try:
         said = json.loads(message)
     except ValueError:
+        # Text that merely begins with a brace is said as it is: plain text needs no escaping in this protocol.
         return None
     return said if isinstance(said, dict) else None

@@ -18,6 +18,8 @@ from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.metrics.internal_events import AnswerKind
 from patter_trio.user_code.context import current_call
 
+# Reasons after which the LLM is asked again soon, but not at once. "played" has left its connection warm, "amended"
+# asks at once, "leg down" and "goodbye" end the call.
 CONNECT_REASONS: Final = ("begun", "barge-in", "retracted", "say", "failed")
 """Ends of a reply, and the begin of the call, after which a connection for the next answer is opened in advance."""
 
@@ -80,6 +82,8 @@ class Responder:
         A cut reply loses its connection. If no reply follows, or one follows at once, nothing is opened in advance.
         """
         if self.message_handler is None and agent is not None and agent.llm is not None and reason in CONNECT_REASONS:
+            # In advance, because connecting costs an answer its TCP and TLS handshakes: some hundred
+            # milliseconds over the internet.
             try:
                 await agent.llm.connect()
             except ProviderError as error:
@@ -93,6 +97,8 @@ class Responder:
                 raise ConfigurationError("An agent must have llm= or on_message=.")
             return self._model(agent, agent.llm, self._messages(agent), reply)
         return self.message_handler.answer_source(
+            # Read when the reply starts: the words of this turn are in the history by now, and
+            # later ones belong to the next turn.
             {**self._facts, "text": self._history.last_user(), "history": self._history.before_last_user()}
         )
 
@@ -108,6 +114,7 @@ class Responder:
         hook_runner = self.hook_runner
         if hook_runner is None or not hook_runner.given("after_transcribe", "before_llm"):
             return None
+        # None instead of a step that does nothing: most agents have neither hook.
         return partial(self._prepared, agent, hook_runner)
 
     async def _prepared(
@@ -117,6 +124,7 @@ class Responder:
         # First, because it enters the caller's words in the history from which the messages are made.
         if not await self._words.run_hook():
             return None
+        # before_llm is for messages of an LLM; an on_message gets its own event.
         if self.message_handler is not None or agent.llm is None:
             return self.source_for(agent, reply)
         return self._model(agent, agent.llm, await hook_runner.asked(self._messages(agent)), reply)

@@ -13,6 +13,7 @@ class ToolContext(CallControl):
 
     __slots__ = ()
 
+    # The facts of on_call_start and the history; not every attribute, for a dict's reader does not expect methods.
     _KEYS: Final = ("call_id", "caller", "callee", "direction", "custom_params", "telephony_provider", "history")
 
     def __getitem__(self, key: str) -> Any:

@@ -39,11 +39,11 @@ from patter_trio.net.pulse import Pulse
 from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import name_of
 
-MAX_MODEL_ROUNDS: Final = 10
+MAX_MODEL_ROUNDS: Final = 10  # judged: answers that help a caller take two or three
 """Requests to the LLM within one reply; the last one offers no tools, which ends an LLM that would call tools for ever."""
-MAX_WAITING_PROGRESS_TEXTS: Final = 16
+MAX_WAITING_PROGRESS_TEXTS: Final = 16  # judged: half a minute of speech
 """Progress texts that wait to be spoken; further ones are dropped, since they would be out of date when spoken."""
-SHIELD_GRACE_S: Final = 5.0
+SHIELD_GRACE_S: Final = 5.0  # judged: a booking that was sent is answered by then (docs/design.md)
 """Seconds that a shielded tool has after the end of the call."""
 
 RUNNING_RESULT: Final = "It is still running. What it gives will be here when it is finished."
@@ -150,7 +150,7 @@ class ToolRunner:
         self._count = 0
         self._deferred: dict[Reply, list[tuple[ToolInvocation, ToolRound]]] = {}
         self._floor_is_free = False
-        self._floor_freed = Pulse()
+        self._floor_freed = Pulse()  # not an Event, because the floor is won and lost many times
         self._closed = False
         self._nursery: trio.Nursery | None = None
         self._shield_nursery = shield_nursery
@@ -170,7 +170,7 @@ class ToolRunner:
 
     def set_floor(self, *, free: bool) -> None:
         """Record that the live reply has the floor (``free``), or does not, and wake tools that wait for it."""
-        if free and not self._floor_is_free:
+        if free and not self._floor_is_free:  # only at the change: the session calls this after every input
             self._floor_freed.fire()
         self._floor_is_free = free
 
@@ -200,6 +200,7 @@ class ToolRunner:
         while not self._floor_is_free or reply.scope.cancel_called:
             if reply.scope.cancel_called:
                 await trio.sleep_forever()  # this task runs in the reply's scope, so the cancellation ends the wait
+            # No await between the check and the wait, as Pulse requires.
             await self._floor_freed.wait()
 
     async def start(
@@ -255,6 +256,7 @@ class ToolRunner:
         later: Sequence[tuple[ToolInvocation, ToolRound]] = (),
     ) -> None:
         shielded = invocation.tool is not None and invocation.tool.on_barge_in == "shield"
+        # The conversation's nursery is cancelled at the end of the call, and a shielded tool must not delay that end.
         nursery = self._shield_nursery if shielded else self._nursery
         if nursery is None or self._closed:
             if progress is not None:
@@ -295,7 +297,7 @@ class ToolRunner:
     def _begin(self, invocation: ToolInvocation, round_: ToolRound) -> None:
         invocation.began, invocation.text = trio.current_time(), RUNNING_RESULT
         self._invocations.append(invocation)
-        if not round_.invocations:
+        if not round_.invocations:  # a round that was cut before its first tool leaves no trace
             self._history.add_tool_round(round_)
         round_.invocations.append(invocation)
         self._emit_fact(ToolCallStarted(invocation.call.name, invocation.call.id, invocation.arguments))
@@ -314,13 +316,16 @@ class ToolRunner:
             if is_deeper(invocation.result):
                 return f"its result has more than {MAX_NESTING_LEVELS} levels"
         except trio.TooSlowError:
+            # Only our own deadline: a timeout within the handler comes as an ApplicationError, one
+            # of a webhook as WebhookFailed.
             return f"it did not answer within {tool.timeout_s:g} s"
-        except WebhookFailed as failed:
+        except WebhookFailed as failed:  # before its base class: its words for the LLM name no server
             _events.warning("call %s: tool %s: %s", self._context.call_id, tool.name, failed)
             return failed.for_llm
         except invoke.ApplicationError as failed:
             name = self._context.call_id
             _events.warning("call %s: tool %s: %s", name, tool.name, failed, exc_info=failed.__cause__)
+            # The exception itself, for an LLM often mends its arguments by it.
             return str(failed if failed.__cause__ is None else f"{type(failed.__cause__).__name__}: {failed.__cause__}")
         return ""
 
@@ -349,6 +354,8 @@ class ToolRunner:
         if not hasattr(answer, "__aiter__"):
             return await invoke.await_result(handler, answer)
         result: Any = None
+        # Closed here, also when the tool is cancelled; the garbage collector would run the
+        # generator's clean-up after the call.
         async with aclosing(invoke.UserIterator(handler, answer)) as pieces:
             async for piece in pieces:
                 if not isinstance(piece, Mapping) or not {"progress", "result"} & piece.keys():
@@ -362,12 +369,12 @@ class ToolRunner:
 
     def _end(self, invocation: ToolInvocation, error: str) -> None:
         """Record how an invocation ended, once."""
-        if invocation.over:
+        if invocation.over:  # close() has already recorded a shielded tool that outlives the call
             return
         invocation.over, invocation.error = True, error
         invocation.duration = round(trio.current_time() - invocation.began, 3)
         if error:
-            invocation.text = f"The tool failed: {error}"[:MAX_RESULT_CHARACTERS]
+            invocation.text = f"The tool failed: {error}"[:MAX_RESULT_CHARACTERS]  # its text may have any length
             invocation.result = None
         self._emit_fact(
             ToolCallCompleted(
@@ -388,7 +395,7 @@ class ToolRunner:
         self._closed = True
         self._deferred.clear()
         for invocation in self._invocations:
-            if not invocation.over:
+            if not invocation.over:  # only shielded ones; the conversation's nursery has ended all others
                 invocation.scope.deadline = trio.current_time() + SHIELD_GRACE_S
                 _log.info(
                     "call %s: tool %s continues after the end of the call", self._context.call_id, invocation.call.name
@@ -439,7 +446,7 @@ class ToolLoop(Generic[P]):
                 # Ends when the last tool of the round has finished, since each of them holds a sender.
                 async for text in progress:
                     yield ProgressText(text)
-            messages += ToolRound(invocations).messages("".join(said))
+            messages += ToolRound(invocations).messages("".join(said))  # this round alone; the list has those before it
             self._runner.end_wait(self._reply)
             yield AnswerPhase.MODEL
 
@@ -486,4 +493,5 @@ def _queue_progress(progress: "trio.MemorySendChannel[str] | None", text: str) -
         # Never waits: a tool must not be slower because the caller is still listening.
         progress.send_nowait(text)
     except (trio.WouldBlock, trio.BrokenResourceError):
+        # Full, or the reply is over and has closed its end: neither is a fault of the tool.
         return

@@ -7,8 +7,10 @@ from typing import Any, Final
 from patter_trio.agent.tools import Tool
 from patter_trio.user_code import invoke
 
+# Judged: about 4000 tokens at four characters each (metrics/bill.py), which every later request of the call repeats.
 MAX_RESULT_CHARACTERS: Final = 16_384
 """Characters of a result that the LLM gets."""
+# Judged. The figure for Python is that of its JSON parser with the default recursion limit of 1000.
 MAX_NESTING_LEVELS: Final = 64
 """Levels of lists and dicts in arguments and results.
 
@@ -31,6 +33,7 @@ def arguments_of(text: str) -> tuple[Any, str]:
     try:
         arguments = json.loads(text or "{}")
     except (ValueError, RecursionError):
+        # RecursionError: an LLM, or what it quotes, may nest deeper than Python's parser can follow.
         return text, "the arguments are not valid JSON"
     if not isinstance(arguments, dict):
         return text, "the arguments are not a JSON object"
@@ -45,9 +48,12 @@ def mismatch(tool: Tool | None, arguments: Any) -> str:
         return ""
     known = tool.parameters.get("properties", {})
     missing = [name for name in tool.parameters.get("required", ()) if name not in arguments]
+    # Checked here and not left to the function: a TypeError would name our call of it, and
+    # the LLM mends what it can read.
     if missing:
         return f"missing: {', '.join(missing)}"
     unknown = [name for name in arguments if name not in known]
+    # Harmless in a dict, unless the schema forbids them; as keywords they would make the call itself fail.
     if unknown and (tool.form == "keywords" or tool.parameters.get("additionalProperties") is False):
         return f"unknown: {', '.join(unknown)}"
     for name, value in arguments.items():
@@ -66,6 +72,7 @@ def unwanted(tool: Tool | None, arguments: Any) -> str:
     if tool is None or tool.check is None:
         return ""
     try:
+        # The check is the application's code: a bug in it refuses this one call of the tool, and the LLM is told.
         with invoke.isolate(f"the check of {tool.name}", "check less"):
             return tool.check(arguments)
     except invoke.ApplicationError as failed:
@@ -73,8 +80,10 @@ def unwanted(tool: Tool | None, arguments: Any) -> str:
 
 
 def _is(value: object, kind: str) -> bool:
+    # First, because bool is a subclass of int: true is not a number in JSON.
     if isinstance(value, bool):
         return kind == "boolean"
+    # JSON Schema counts 2.0 as an integer, and some LLMs write it.
     if kind == "integer" and isinstance(value, float):
         return value.is_integer()
     return isinstance(value, _TYPES.get(kind, object))

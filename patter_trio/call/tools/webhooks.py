@@ -49,10 +49,13 @@ from patter_trio.user_code.urls import JSON_CONTENT_TYPE, NO_CONTENT_STATUS, enc
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
 """Most bytes of an answer: the LLM gets 16 384 characters, and one takes four bytes at most."""
+# Judged: with two retries, 1.2 s at most go by waiting (docs/tools.md), which a caller takes for thinking.
 MAX_FIRST_BACKOFF_S: Final = 0.4
 """Longest wait before the first retry, doubled before each further one. It is short because a caller is waiting."""
+# Judged; longer than any tool's time limit should be, so a server that asks for more is as good as gone for this call.
 MAX_RETRY_AFTER_S: Final = 30.0
 """Longest ``Retry-After`` of a server that is respected; the request is not repeated after a longer one."""
+# Judged: two lines of a terminal, enough to recognise the fault.
 MAX_LOGGED_CHARACTERS: Final = 300
 """Characters of a failure in the log: libraries quote invalid input, and a server may send anything."""
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
@@ -121,6 +124,7 @@ class ToolWebhooks:
         Raises:
             WebhookFailed: there was no answer, or an answer without a valid result.
         """
+        # Once per call of the tool, before the attempts: a new key for a retry would make the server book twice.
         key = self.new_key()
         body = encoded({**event, "idempotency_key": key})
         headers = {
@@ -135,6 +139,8 @@ class ToolWebhooks:
                 try:
                     return await _once(http, tool.webhook_url, body, headers, deadline)
                 except WebhookFailed as failed:
+                    # Decided by the failure itself: only it knows whether the server can have acted, and
+                    # when it wants to be asked again.
                     wait = _backoff(asked, self.jitter()) if failed.after is None else failed.after
                     asked += 1
                     if not failed.again or asked > tool.webhook_retries or trio.current_time() + wait >= deadline:
@@ -153,6 +159,7 @@ def _backoff(asked: int, jitter: float) -> float:
 async def _once(http: Client, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> Any:
     """Make one request, and report its result to the circuit breaker."""
     who = origin_of(url)
+    # For each attempt, not once for the call: other calls may have opened the circuit while this one waited.
     permit = run_local(_circuits, Circuits).admit(who, trio.current_time())
     if permit is None:
         for_llm = "its server has failed several times lately, and is not asked for now; try again later"
@@ -184,8 +191,11 @@ async def _asked(http: Client, url: str, body: bytes, headers: Mapping[str, str]
             if refused is None:
                 result = await _result_of(answer)
     except AddressRefused as error:
+        # "from None", here and below: a cause may quote the whole URL, and with it a secret.
         raise WebhookFailed("its server is at an address that is not allowed", str(error)) from None
     except (PatterConnectionError, ProviderTimeout) as error:
+        # The order of the clauses counts: the errors of connections are ProviderErrors, too,
+        # but say that the server is ill.
         permit.failed(trio.current_time())
         for_llm = "its server broke off" if isinstance(error, ConnectionBroke) else "its server could not be reached"
         raise WebhookFailed(for_llm, str(error), again=True) from None
@@ -193,6 +203,7 @@ async def _asked(http: Client, url: str, body: bytes, headers: Mapping[str, str]
         permit.succeeded()
         raise WebhookFailed("its server gave an answer that cannot be used", str(error)) from None
     except ValueError as error:
+        # Raised by _result_of() about a body that is neither JSON nor text.
         permit.succeeded()
         raise WebhookFailed("its server gave an answer that cannot be used", f"{who} answered with {error}") from None
     if refused is None:
@@ -201,6 +212,7 @@ async def _asked(http: Client, url: str, body: bytes, headers: Mapping[str, str]
     if answer.status in SERVER_ERROR_STATUSES:
         permit.failed(trio.current_time())
     elif answer.status != HTTPStatus.TOO_MANY_REQUESTS:
+        # A server that answers 429 is well, but must be left alone: that counts neither as a success nor as a failure.
         permit.succeeded()
     raise refused
 
@@ -213,6 +225,7 @@ def _refusal_of(answer: HttpAnswer, who: str) -> WebhookFailed | None:
     try:
         said = f"answered {status} {HTTPStatus(status).phrase}"
     except ValueError:
+        # A status that the library does not know, such as 599: the number alone has to do.
         said = f"answered {status}"
     if status in REDIRECT_STATUSES:
         said = "redirects to another address, which is not followed"
@@ -220,6 +233,7 @@ def _refusal_of(answer: HttpAnswer, who: str) -> WebhookFailed | None:
     if status not in SERVER_ERROR_STATUSES and status != HTTPStatus.TOO_MANY_REQUESTS:
         return WebhookFailed(f"its server {said}", logged)
     after = seconds_of(answer.headers.get("retry-after", ""), answer.headers.get("date", ""))
+    # Not repeated sooner than the server asked: that would only prolong its trouble.
     if after is not None and after > MAX_RETRY_AFTER_S:
         return WebhookFailed(f"its server {said}, and is not to be asked again soon", logged)
     return WebhookFailed(f"its server {said}", logged, again=True, after=after)
@@ -236,6 +250,7 @@ def seconds_of(retry_after: str, date: str) -> float | None:
     try:
         return max(0.0, (parsedate_to_datetime(text) - parsedate_to_datetime(date)).total_seconds())
     except (TypeError, ValueError, OverflowError):
+        # All that the parser raises for texts that are not a date. A header that cannot be read counts as absent.
         return None
 
 
@@ -265,9 +280,11 @@ def _json(text: str) -> Any:
     try:
         result = json.loads(text)
     except (ValueError, RecursionError) as error:
+        # RecursionError: Python's parser recurses, and a hostile server may nest as deep as it likes.
         raise ValueError("invalid JSON") from error
     if is_deeper(result):
         raise ValueError(f"JSON of more than {MAX_NESTING_LEVELS} levels")
+    # json.loads accepts escapes of half a character, which no later encoding to UTF-8 would survive.
     if not is_sayable(json.dumps(result, ensure_ascii=False)):
         raise ValueError("a lone surrogate (invalid Unicode)")
     return result
