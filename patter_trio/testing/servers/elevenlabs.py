@@ -12,7 +12,6 @@ and an idle connection is closed.
 
 import base64
 import json
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -362,22 +361,34 @@ async def _stream_audio(vendor: ElevenLabsServer, stream: trio.abc.Stream, text:
     step = audible_text.frames_of(script.chunk) * FRAME_SAMPLES
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_watch, vendor, stream, nursery.cancel_scope)
-        await trio.sleep(script.first_audio)
-        await stream.send_all(_start(200, "audio/basic", "Transfer-Encoding: chunked"))
-        for number, begin in enumerate(range(0, len(audio), step)):
-            if number == script.hang_after:
-                await trio.sleep(math.inf)
-            piece = audio[begin : begin + step]
-            await stream.send_all(b"%x\r\n%b\r\n" % (len(piece), piece))
-            if number + 1 == script.close_after:
-                await trio.aclose_forcefully(stream)
-            await trio.sleep(len(piece) / FRAME_SAMPLES * FRAME_S / script.speed)
+        try:
+            await _send_audio(script, stream, audio, step)
+        except trio.BrokenResourceError:  # the sender may notice it before the watching task does
+            vendor.interrupted.append(trio.current_time())
         nursery.cancel_scope.cancel()
     await stream.send_all(b"0\r\n\r\n")
 
 
+async def _send_audio(script: FakeElevenLabs, stream: trio.abc.Stream, audio: bytes, step: int) -> None:
+    await trio.sleep(script.first_audio)
+    await stream.send_all(_start(200, "audio/basic", "Transfer-Encoding: chunked"))
+    for number, begin in enumerate(range(0, len(audio), step)):
+        if number == script.hang_after:
+            await trio.sleep_forever()
+        piece = audio[begin : begin + step]
+        await stream.send_all(b"%x\r\n%b\r\n" % (len(piece), piece))
+        if number + 1 == script.close_after:
+            await trio.aclose_forcefully(stream)
+            return
+        await trio.sleep(len(piece) / FRAME_SAMPLES * FRAME_S / script.speed)
+
+
 async def _watch(vendor: ElevenLabsServer, stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
-    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+    try:
         await stream.receive_some(1)
+    except trio.ClosedResourceError:
+        return  # this server broke the connection off, as scripted
+    except trio.BrokenResourceError:
+        pass  # a reset is another way to leave
     vendor.interrupted.append(trio.current_time())
     scope.cancel()

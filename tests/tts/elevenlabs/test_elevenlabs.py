@@ -526,6 +526,32 @@ async def test_elevenlabs_http_barge_in_ends_request(jumping: object) -> None:
         assert words_in(await said(session, "Yes.")) == "Yes."
 
 
+async def test_lost_http_answer_is_no_interruption(jumping: object) -> None:
+    """An HTTP answer that the server itself breaks off does not count as one that the client left."""
+    async with (
+        serve_elevenlabs(FakeElevenLabs(close_after=1)) as vendor,
+        provider(vendor, transport="http").open(language="en") as session,
+    ):
+        with pytest.raises(ProviderError):
+            await said(session, LONG)
+        await trio.sleep(0.1)
+        assert vendor.interrupted == []
+
+
+async def test_http_sender_may_notice_first_that_client_left(jumping: object) -> None:
+    """An HTTP answer that can no longer be sent counts as left, though the client's side of the stream is open."""
+    vendor = ElevenLabsServer("", FakeElevenLabs())
+    ours, theirs = trio.testing.memory_stream_pair()
+    body = b'{"text": "Good morning."}'
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_stream, vendor, theirs)
+        head = b"POST /stream HTTP/1.1\r\nHost: vendor\r\nxi-api-key: key\r\nContent-Length: %d\r\n\r\n" % len(body)
+        await ours.send_all(head + body)
+        await ours.receive_some()
+        await ours.receive_stream.aclose()
+    assert len(vendor.interrupted) == 1
+
+
 # Whole calls ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("transport", ["websocket", "http"])
 async def test_elevenlabs_call_greets_and_answers(call_simulator: Simulate, transport: str) -> None:
