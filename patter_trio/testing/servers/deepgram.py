@@ -208,7 +208,6 @@ class _Word:
 class _Listener:
     """A listener that hears the words of one connection; its seconds are seconds of audio."""
 
-    says: frozenset[str] = frozenset()
     idle: float = math.inf
 
     def __init__(self, connection: DeepgramServerConnection, script: FakeDeepgram) -> None:
