@@ -149,8 +149,8 @@ async def _websocket(vendor: ElevenLabsServer, upgrade: Upgrade) -> None:
     if status := _refused(vendor, upgrade.headers.get("xi-api-key", "")):
         await upgrade.refuse(status, "refused")
         return
-    number = len(vendor.opened)
     socket = await upgrade.accept()
+    number = len(vendor.opened)
     vendor.opened.append(trio.current_time())
     closer = trio.Event()
     vendor._closers.append(closer)  # noqa: SLF001

@@ -495,6 +495,19 @@ async def test_language_code_is_omitted_for_models_without_it(jumping: object, m
     assert "language_code=fr" in vendor.targets[1]
 
 
+async def test_connections_opened_at_once_have_different_numbers(jumping: object) -> None:
+    """The fake numbers its connections without repetition, also those that are opened at the same instant."""
+    async with serve_elevenlabs() as vendor, trio.open_nursery() as nursery:
+
+        async def greet() -> None:
+            async with provider(vendor).open(language="en") as session:
+                await said(session, "Good morning.")
+
+        nursery.start_soon(greet)
+        nursery.start_soon(greet)
+    assert {seen.connection for seen in vendor.messages} == {0, 1}
+
+
 # HTTP -----------------------------------------------------------------------------------------------------------------
 async def test_elevenlabs_http_sends_sentences_with_previous_text(jumping: object) -> None:
     """Over HTTP, each sentence is one request that carries the text before it."""
