@@ -27,11 +27,23 @@ from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_
 from patter_trio.testing.scripted.audible_text import Decoder, Kind, Sound
 from patter_trio.testing.servers.loopback import on_loopback, read_head
 
+# Theory of operation. A connection has two tasks. The listener reads the socket and nothing else: results depend on the
+# position in the audio, so a read that waited for a send would move their instants. Whatever is to be sent goes through
+# one channel, with the instant at which it is due, and the writer sends it in that order. So results are exact on a
+# mock clock, and none overtakes an earlier one.
+#
+# The messages have the shape that deepgram-sdk 7.17 declares (``listen.v1.types``, ``listen.v2.types``), with the
+# fields that our codec ignores, because tests let the SDK parse them, too.
+
+# The vendor closes with NET-0001 after 10 s without audio or ``KeepAlive``; it recommends one every 3 to 5 s.
 IDLE_TIMEOUT_S: Final = 10.0
 """Seconds without a message after which Nova closes the socket."""
+# Far more than the results of one call: a full channel means a writer that hangs, and the test shall fail at once.
 MAX_WAITING_MESSAGES: Final = 4096
 """Maximum number of messages that wait to be sent; one more raises ``trio.WouldBlock`` in the test."""
+# By hand, because ``Upgrade.refuse`` cannot add a header, and the vendor gives the reason of a refusal in ``dg-error``.
 _REFUSAL: Final = b"HTTP/1.1 %d Refused\r\ndg-error: %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+# The types of the client's messages. The two protocols differ: Flux has neither ``KeepAlive`` nor ``Finalize``.
 _NOVA_SAYS: Final = {"KeepAlive", "Finalize", "CloseStream", "Configure"}
 _FLUX_SAYS: Final = {"ForceEndTurn", "CloseStream", "Configure"}
 
@@ -64,6 +76,8 @@ class FakeDeepgram:
     final_delay: float = 0.1
     settles_every: float | None = None
     answers_finalize: bool = True
+    # Before the 0.5 s of silence after which the agent's own endpointing would decide, so
+    # that a test sees the vendor's.
     end_of_turn: float = 0.3
     eager_end_of_turn: float = 0.15
     hallucinates: str = ""
@@ -90,6 +104,7 @@ class DeepgramServerConnection:
     ended: trio.Event = attrs.field(factory=trio.Event, repr=False)
     _say: trio.MemorySendChannel[tuple[float, str | bytes]] | None = attrs.field(default=None, repr=False)
     _stream: trio.abc.Stream | None = attrs.field(default=None, repr=False)
+    # The instant of the newest message that waits: a later one with a shorter delay must not overtake it.
     _last: float = -math.inf
 
     def types(self) -> list[str]:
@@ -102,11 +117,13 @@ class DeepgramServerConnection:
             raise RuntimeError("the connection must be open to send on it")
         self._last = max(self._last, trio.current_time() + delay)
         text = message if isinstance(message, str | bytes) else json.dumps(message)
+        # The connection has ended meanwhile; the vendor's results would be lost on the wire just the same.
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             self._say.send_nowait((self._last, text))
 
     def close(self, code: int) -> None:
         """Close the connection with this close code, after earlier messages."""
+        # Through the same channel, so that the close frame comes after the results that were due before it.
         self.say(b"close %d" % code)
 
     async def lose(self) -> None:
@@ -139,6 +156,7 @@ class DeepgramServer:
 
     async def _converse(self, upgrade: Upgrade, stream: trio.abc.Stream) -> None:
         script = self.script
+        # Before a refusal, too: a slow vendor is slow to refuse.
         await trio.sleep(script.accepting)
         parts = urlsplit(upgrade.path)
         query = parse_qs(parts.query)
@@ -148,6 +166,7 @@ class DeepgramServer:
             await stream.send_all(_REFUSAL % (status, script.reason.encode()))
             return
         socket = await upgrade.accept()
+        # Only after the handshake's await, and appended before the next one: two clients never get the same number.
         number = len(self.connections)
         connection = DeepgramServerConnection(
             number, parts.path, query, dict(upgrade.headers.items()), trio.current_time()
@@ -159,11 +178,16 @@ class DeepgramServer:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_write, socket, waiting)
+                # In the nursery's own task: its end is the connection's, and takes along a
+                # writer that waits for a later instant.
                 await listener.listen(socket)
                 nursery.cancel_scope.cancel(reason="the client has left")
+        # Either task, or both at once, may find the connection broken. Any other error is
+        # a bug of the fake: the test fails.
         except* (SocketClosed, trio.ClosedResourceError, trio.BrokenResourceError):
             pass
         finally:
+            # Also when the server is cancelled: a test that waits for ``ended`` must not wait for ever.
             connection.ended_at = trio.current_time()
             connection.ended.set()
 
@@ -172,6 +196,8 @@ class DeepgramServer:
             return 401
         if path not in ("/v1/listen", "/v2/listen"):
             return 404
+        # The vendor takes other encodings, too. The simulated voice would be silence in
+        # them, so the fake says no at once.
         audio = (query.get("encoding"), query.get("sample_rate"))
         flux = query.get("model", [""])[0].startswith("flux")
         return 0 if audio == (["mulaw"], ["8000"]) and flux == (path == "/v2/listen") else 400
@@ -208,12 +234,15 @@ class _Word:
 class _Listener:
     """A listener that hears the words of one connection; its seconds are seconds of audio."""
 
+    # No limit for Flux, whose clients have no message to keep a connection alive with.
     idle: float = math.inf
 
     def __init__(self, connection: DeepgramServerConnection, script: FakeDeepgram) -> None:
         self.connection = connection
         self.script = script
         self.words: list[_Word] = []
+        # Positions in the audio, as the vendor counts: the same audio gives the same
+        # results, at whatever pace it comes.
         self.heard = 0.0
         self.quiet_since = 0.0
         self._decoder = Decoder()
@@ -231,13 +260,18 @@ class _Listener:
         """Listen until the client or this server ends the connection."""
         try:
             while True:
+                # Anew for each message, audio or text. Pings do not count, because ``receive`` returns only messages.
                 with trio.fail_after(self.idle):
                     message = await socket.receive()
+                # An empty message ends the stream, as at the vendor, so a client that
+                # sends one by accident fails its test.
                 if not message or not await self._take(message):
                     break
+        # From the idle limit: nothing else in the block has a deadline.
         except trio.TooSlowError:
             self.connection.code = 1011
             await socket.aclose(1011, "NET-0001")
+        # Raised on, because the writer has to end, too; the code is what a test asks for.
         except SocketClosed as closed:
             self.connection.code = closed.code
             raise
@@ -247,6 +281,7 @@ class _Listener:
         if isinstance(message, bytes):
             self._hear(message)
             if self.heard >= self._lose_at:
+                # False ends the listener, too: reading on would only raise for the stream that was closed here.
                 await self.connection.lose()
                 return False
             return True
@@ -265,6 +300,7 @@ class _Listener:
         for sound in self._decoder.feed(audio):
             self._note(sound)
         self.heard += len(audio) / RATE_HZ
+        # The tolerance is for the sum of many frames of 0.02 s, which binary fractions do not represent exactly.
         if self.words and self.heard - self._told_at >= self.script.interim_every - 1e-9:
             self._told_at = self.heard
             self.tell()
@@ -277,6 +313,8 @@ class _Listener:
         if not sound.words:
             return
         for place, text in enumerate(sound.words.split(" ")):
+            # The encoder splits long words over several frames. A piece without a space
+            # before it, and no silence, continues one.
             goes_on = place == 0 and self.words and self.words[-1].end >= start - 1e-9
             if goes_on and text:
                 last = self.words.pop()
@@ -312,6 +350,7 @@ class _Nova(_Listener):
             self.connection.say({"type": "Error", "variant": "SchemaError", "description": "unknown", "message": kind})
 
     def tell(self) -> None:
+        # At the end of the audio so far and in no final result: words that a client must not have acted upon.
         made_up = [_Word(self.script.hallucinates, self.heard - 0.01, self.heard)] if self.script.hallucinates else []
         self._results([*self.words, *made_up], self.heard, final=False)
 
@@ -320,6 +359,7 @@ class _Nova(_Listener):
         if every is None or self.heard - self._settled_at < every - 1e-9:
             return
         self._settled_at = self.heard
+        # Not the newest second: so a final result is shorter than the interim one before it, as the vendor's may be.
         until = max(self._begin, self.heard - 1.0)
         final = [word for word in self.words if word.end <= until]
         if final:
@@ -347,8 +387,10 @@ class _Nova(_Listener):
             "type": "Results",
             "channel_index": [0, 1],
             "duration": round(until - self._begin, 3),
+            # In milliseconds: the vendor rounds its times, too, and a client must not compare them exactly.
             "start": round(self._begin, 3),
             "is_final": final,
+            # Never true: it reports the vendor's own endpointing, which the package does not use.
             "speech_final": False,
             "channel": {
                 "alternatives": [
@@ -384,6 +426,7 @@ class _Flux(_Listener):
         if kind == "ForceEndTurn":
             self.finish("manual")
         elif kind not in _FLUX_SAYS:
+            # Fatal in this protocol; Nova reports an error and continues.
             self._say(
                 {
                     "type": "Error",
@@ -394,6 +437,8 @@ class _Flux(_Listener):
             self.connection.close(1008)
 
     def tell(self) -> None:
+        # Nothing is sent between an eager end and what takes it back: EndOfTurn has the
+        # same text as the last EagerEndOfTurn.
         if self._eager_words and len(self.words) > self._eager_words:
             self._eager_words = 0
             self._info("TurnResumed")
@@ -412,6 +457,7 @@ class _Flux(_Listener):
             and "eager_eot_threshold" in self.connection.query
             and silence >= self.script.eager_end_of_turn - 1e-9
         ):
+            # Silence may come before an interim result was due; StartOfTurn has to be first all the same.
             if not self._started:
                 self.tell()
             self._eager_words = len(self.words)
@@ -427,6 +473,7 @@ class _Flux(_Listener):
         self._begin, self._started, self._eager_words, self.words = self.heard, False, 0, []
 
     def _info(self, event: str, **more: Any) -> None:
+        # 0.6 is between an eager threshold of 0.5 and the default of the end's, 0.7.
         over = {"EagerEndOfTurn": 0.6, "EndOfTurn": 0.9}
         self._say(
             {
@@ -445,6 +492,7 @@ class _Flux(_Listener):
         )
 
     def _say(self, message: dict[str, Any]) -> None:
+        # From 0 in each connection, over messages of all types, as the SDK's models say.
         number, self._sequence = self._sequence, self._sequence + 1
         about = {"request_id": f"request-{self.connection.number}", "sequence_id": number}
         self.connection.say({**about, **message})

@@ -29,6 +29,11 @@ from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.loopback import on_loopback, read_head, read_request
 
+# Theory of operation. A connection's listener reads messages and hands their texts to contexts. Each context is a task
+# that speaks its texts one after another, ahead of real time. All tasks write to the one socket, in turn, under a lock.
+# Closing a context cancels its task, unless its text was flushed. Every context ends with ``isFinal``, cancelled ones
+# included, and counts towards the vendor's limit until then: the package relies on both.
+
 # The vendor's limit of contexts in a connection.
 MAX_CONTEXTS: Final = 5
 
@@ -60,8 +65,10 @@ class FakeElevenLabs:
     status: int = 0
     refusal: tuple[str, str] | None = None
     first_audio: float = 0.2
+    # The pace of ``ScriptedTTS``, so that a test may change the provider and keep its instants.
     per_character: float = 0.06
     chunk: float = 0.25
+    # Ahead of real time, as the vendor is: a client that paced itself by the arrival of audio would fail.
     speed: float = 20.0
     timings: bool = True
     hang_after: int | None = None
@@ -130,6 +137,7 @@ async def serve_stream(vendor: ElevenLabsServer, stream: trio.abc.Stream) -> Non
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError, WireError, SocketClosed):
         try:
             head = await read_head(stream)
+            # One port for both transports, as at the vendor. Names and values of these headers may be in any case.
             if b"upgrade: websocket" in head.lower():
                 await _websocket(vendor, await receive_upgrade(stream, head))
             elif head:
@@ -145,23 +153,28 @@ def _refused(vendor: ElevenLabsServer, key: str) -> int:
 # The WebSockets -------------------------------------------------------------------------------------------------------
 async def _websocket(vendor: ElevenLabsServer, upgrade: Upgrade) -> None:
     vendor.targets.append(upgrade.path)
+    # Before a refusal, too: a slow vendor is slow to refuse.
     await trio.sleep(vendor.script.accepting)
     if status := _refused(vendor, upgrade.headers.get("xi-api-key", "")):
         await upgrade.refuse(status, "refused")
         return
     socket = await upgrade.accept()
+    # Only after the handshake's await, and appended before the next one: two clients never get the same number.
     number = len(vendor.opened)
     vendor.opened.append(trio.current_time())
     closer = trio.Event()
     vendor._closers.append(closer)  # noqa: SLF001
     query = parse_qs(urlsplit(upgrade.path).query)
     multi = "/multi-stream-input" in upgrade.path
+    # The vendor's default is 20 s, its maximum 180 s.
     idle = float(query.get("inactivity_timeout", ["20"])[0])
     connection = _Connection(vendor, socket, number, closer, multi=multi, idle=idle)
     try:
         await connection.run()
     finally:
+        # Before the close, whose wait for the client would make the instant late.
         vendor.ended.append((trio.current_time(), number))
+        # Bounded, because a frozen client never answers; as short as the bound in net/websocket_client.py.
         await socket.aclose(close_timeout=0.05)
 
 
@@ -175,6 +188,7 @@ class _Context:
     closed: bool = False
     sent: int = 0
     wake: Pulse = attrs.field(factory=Pulse)
+    # Each with its arrival: ``first_audio`` counts from there, also for a text that waited for the one before it.
     texts: list[tuple[float, str]] = attrs.field(factory=list)
 
 
@@ -190,6 +204,7 @@ class _Connection:
         self._multi = multi
         self._idle = idle
         self._contexts: dict[str, _Context] = {}
+        # A socket has one writer at a time: a second send would find it broken while the first is under way.
         self._sending = trio.Lock()
         self._sent = 0
         self._deadline = trio.CancelScope()
@@ -197,17 +212,22 @@ class _Connection:
     async def run(self) -> None:
         try:
             async with trio.open_nursery() as nursery:
+                # A task of its own, because the test closes the connection while the listener waits for the client.
                 nursery.start_soon(self._close_when_told, nursery.cancel_scope)
+                # Only around the listener: its deadline moves with each message of the
+                # client, whatever the contexts are doing.
                 with trio.CancelScope(deadline=trio.current_time() + self._idle) as self._deadline:
                     await self._listen(nursery)
                 if self._deadline.cancelled_caught:
                     await self._refuse("input_timeout_exceeded", "nothing was sent for too long")
                 nursery.cancel_scope.cancel()
+        # The client has left. Several tasks may find out at once, and a nursery wraps even a single failure.
         except* (SocketClosed, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
 
     async def _close_when_told(self, scope: trio.CancelScope) -> None:
         await self._closer.wait()
+        # A client that is gone already needs no close frame, but the connection still has to end.
         with suppress(SocketClosed):
             async with self._sending:
                 await self._socket.say_close(1000, "going away")
@@ -222,25 +242,32 @@ class _Connection:
                 await self._refuse(*self._script.refusal)
                 return
             name = message.get("context_id", "default")
+            # On the socket for one text, the empty text closes it; here ``continue``, because the rest is still spoken.
             if message.get("close_socket") or (not self._multi and message.get("text") == ""):
                 for context in self._contexts.values():
                     context.closed = context.flushed = True
                     context.wake.fire()
                 continue
+            # A context exists from its first message on. One that ended is unknown again, so its name may be used anew.
             if name not in self._contexts:
                 if len(self._contexts) == MAX_CONTEXTS:
+                    # The vendor ends the whole connection, not just the context that is too many.
                     await self._refuse("max_active_conversations", "Maximum simultaneous contexts exceeded (5)")
                     return
+                # The number of messages so far is unique: it tells a simulated caller which reply a frame belongs to.
                 context = self._contexts[name] = _Context(name, len(self._vendor.messages))
                 nursery.start_soon(self._speak, context)
             self._tell(self._contexts[name], message)
 
     def _tell(self, context: _Context, message: dict[str, Any]) -> None:
+        # An empty text only keeps a context alive, and the other socket begins with a
+        # space. A closed context takes no more text.
         if str(message.get("text", "")).strip() and not context.closed:
             context.texts.append((trio.current_time(), str(message["text"]).rstrip()))
         context.flushed = context.flushed or bool(message.get("flush"))
         if message.get("close_context"):
             context.closed = True
+            # What was flushed is spoken to its end even if the context is closed: only ending the connection stops it.
             if not context.flushed:
                 context.scope.cancel()
         context.wake.fire()
@@ -252,10 +279,14 @@ class _Connection:
                     await context.wake.wait()
                     continue
                 at, text = context.texts.pop(0)
+                # From the arrival of the text: sentences that come early are ready when the one before them ends.
                 await trio.sleep_until(at + self._script.first_audio)
                 await self._say(context, text)
+        # Audio of a closed context may still arrive. Its words are no reply's, so a
+        # caller that hears them shows the fault.
         for _ in range(self._script.late if context.scope.cancelled_caught else 0):
             await self._send(_audio(context.name, audible_text.encode("late", 20), []))
+        # The context still counts towards the limit here.
         await trio.sleep(self._script.final_delay)
         if self._contexts.pop(context.name, None) is not None:
             await self._send({"isFinal": True, **({"contextId": context.name} if self._multi else {})})
@@ -269,18 +300,22 @@ class _Connection:
         audio = audible_text.encode(text, frames, utterance=context.number, part=context.parts)
         characters = _characters(text, frames) if self._script.timings else []
         step = audible_text.frames_of(self._script.chunk)
+        # Before the first audio, so that the client has a reply under way when the garbage comes.
         if not context.sent:
             for garbage in self._script.garbage:
                 async with self._sending:
                     await self._socket.send(garbage)
         for first in range(0, frames, step):
             begin, end = first * FRAME_S, (first + step) * FRAME_S
+            # Times count from the beginning of their own message, as at the vendor. The
+            # tolerance is for sums of binary fractions.
             mine = [(c, s - begin, e - begin) for c, s, e in characters if begin <= s + 1e-9 < end]
             if context.sent == self._script.hang_after:
                 await trio.sleep_forever()
             await self._send(_audio(context.name, audio[first * FRAME_SAMPLES : (first + step) * FRAME_SAMPLES], mine))
             context.sent += 1
             self._sent += 1
+            # Only the first connection, so that a test sees the client recover on the second one.
             if self._sent == self._script.close_after and self._number == 0:
                 self._closer.set()
                 await trio.sleep_forever()
@@ -292,6 +327,8 @@ class _Connection:
 
     async def _refuse(self, error: str, message: str) -> None:
         if error:
+            # First the message, then the close; the vendor may also close without one,
+            # and the reason then has the same words.
             await self._send({"message": message, "error": error, "code": 1008})
         async with self._sending:
             await self._socket.say_close(1008, message)
@@ -301,9 +338,11 @@ def _characters(text: str, frames: int) -> list[tuple[str, float, float]]:
     """Return the characters of a text with their times: each word's time is divided evenly among its letters."""
     times: list[tuple[str, float, float]] = []
     for word, begin, end in audible_text.word_times(text, frames):
+        # One share more than there are letters; the last letter gets it, and so ends exactly with the word.
         each = (end - begin) / (len(word) + 1)
         times += [(letter, begin + i * each, begin + (i + 1) * each) for i, letter in enumerate(word)]
         times[-1] = (times[-1][0], times[-1][1], end)
+        # Spaces are characters with times, too; this one takes the last millisecond of the word.
         times.append((" ", end - 1e-3, end))
     return times
 
@@ -317,6 +356,8 @@ def _audio(context: str, audio: bytes, characters: list[tuple[str, float, float]
     told = alignment if characters else None
     return {
         "audio": base64.b64encode(audio).decode(),
+        # Null without times, as at the vendor. The package reads ``alignment``; the
+        # normalised one is there for the SDK.
         "alignment": told,
         "normalizedAlignment": told,
         "contextId": context,
@@ -337,10 +378,12 @@ async def _http(vendor: ElevenLabsServer, stream: trio.abc.Stream, data: bytes) 
             await stream.send_all(_start(status, "application/json", f"Content-Length: {len(detail)}") + detail)
         else:
             await _stream_audio(vendor, stream, str(vendor.requests[-1].get("text", "")))
+        # The client keeps its connections alive: one request at a time, and no pipelining.
         data = await read_head(stream)
 
 
 async def _request(stream: trio.abc.Stream, data: bytes) -> tuple[h11.Request, bytes]:
+    # Anew for each request: the answers are written by hand, so h11 would never learn that its cycle is over.
     http = h11.Connection(h11.SERVER)
     http.receive_data(data)
     request = await read_request(http, stream)
@@ -360,6 +403,7 @@ async def _stream_audio(vendor: ElevenLabsServer, stream: trio.abc.Stream, text:
     audio = audible_text.encode(text, frames, utterance=len(vendor.requests), part=1)
     step = audible_text.frames_of(script.chunk) * FRAME_SAMPLES
     async with trio.open_nursery() as nursery:
+        # Beside the sending, which would notice a client that left only with its next piece.
         nursery.start_soon(_watch, vendor, stream, nursery.cancel_scope)
         try:
             await _send_audio(script, stream, audio, step)
@@ -385,6 +429,7 @@ async def _send_audio(script: FakeElevenLabs, stream: trio.abc.Stream, audio: by
 
 async def _watch(vendor: ElevenLabsServer, stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
     try:
+        # The client sends nothing before it has the whole answer, so whatever ends this wait, it has left.
         await stream.receive_some(1)
     except trio.ClosedResourceError:
         return  # this server broke the connection off, as scripted

@@ -35,6 +35,7 @@ class Misbehaviour(StrEnum):
     """Begin an answer and continue with data that its protocol does not allow."""
     UNKNOWN = "unknown"
     """Send undocumented messages and fields among the documented ones."""
+    # Within every deadline of a provider, and longer than any latency that a fake has by itself.
     SLOW = "slow"
     """Be late: 0.2 s before each message."""
 

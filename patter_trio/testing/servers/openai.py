@@ -22,6 +22,7 @@ import trio
 from patter_trio.abc import ToolCall
 from patter_trio.testing.servers.loopback import on_loopback, read_request
 
+# A constant: equal questions get equal answers, to the byte.
 CREATED_UNIX_S: Final = 1_700_000_000
 
 
@@ -103,7 +104,11 @@ class OpenAIServer:
                     self.requests.append(request)
                     if not await self._watched(request, stream):
                         return
+                    # Anew for each request: the answers are written by hand, so h11 would
+                    # never learn that its cycle is over.
                     http = h11.Connection(h11.SERVER)
+            # The client has left, perhaps within a request, or does not speak HTTP;
+            # whatever it sent before is recorded.
             except (trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError):
                 return
 
@@ -111,6 +116,8 @@ class OpenAIServer:
         """Answer unless the client leaves first; return True if the connection continues."""
         going_on = False
         async with trio.open_nursery() as nursery:
+            # Beside the answer: a client that leaves is noticed at once, not with the next
+            # chunk. The instant is what tests compare.
             nursery.start_soon(self._watch, stream, nursery.cancel_scope)
             try:
                 going_on = await self._answer(request, stream)
@@ -121,9 +128,12 @@ class OpenAIServer:
 
     async def _watch(self, stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
         try:
+            # The client sends nothing before it has the whole answer, so whatever ends this wait, it has left.
             await stream.receive_some(1)
+        # This server has ended the connection, as scripted.
         except trio.ClosedResourceError:
             return
+        # A reset is another way to leave.
         except trio.BrokenResourceError:
             pass
         self.left.append(trio.current_time())
@@ -133,15 +143,18 @@ class OpenAIServer:
         if callable(self._replies):
             return self._replies(request)
         self._asked += 1
+        # The last reply serves all further requests: most tests care about the first few.
         return self._replies[min(self._asked, len(self._replies)) - 1]
 
     async def _answer(self, request: ChatRequest, stream: trio.abc.Stream) -> bool:
         if not request.target.endswith("/chat/completions"):
+            # What opening a connection ahead of time gets from the vendor, too: the key is not in that request.
             await _send_whole(stream, 401, b"" if request.method == "HEAD" else b"{}")
             return True
         reply = self._reply(request)
         if reply.status != 200:  # noqa: PLR2004
             error = {"message": reply.error, "type": "invalid_request_error", "param": None, "code": None}
+            # A refusal is as late as an answer would be.
             await trio.sleep(reply.first_token)
             await _send_whole(stream, reply.status, json.dumps({"error": error}).encode())
             return True
@@ -155,15 +168,18 @@ class OpenAIServer:
 
     async def _stream(self, reply: ChatReply, request: ChatRequest, stream: trio.abc.Stream) -> None:
         words = [word for word in _words(reply.text) if word]
+        # Instants, not pauses: the words are spread exactly, however long the sends take.
         first = trio.current_time() + reply.first_token
         gap = reply.duration / max(1, len(words))
         await _begin(stream)
         for number, chunk in enumerate(self._chunks(reply, words, request)):
+            # The chunk with the role, and the deltas before the text, come at once.
             spoken = number - 1 - len(reply.more)
             if spoken >= 0:
                 await trio.sleep_until(first + min(spoken, len(words)) * gap)
             if number == reply.break_after:
                 return
+            # Within the watched scope: the wait ends when the client leaves.
             if number == reply.hang_after:
                 await trio.sleep_forever()
             await _send(stream, b"data: " + chunk + b"\n\n")
@@ -175,6 +191,8 @@ class OpenAIServer:
         deltas += [{"content": word} for word in words]
         for index, call in enumerate(reply.tool_calls):
             function = {"name": call.name, "arguments": ""}
+            # The id and the name come only in the first chunk of a call, and the
+            # arguments in pieces: a client has to join them.
             deltas.append({"tool_calls": [{"index": index, "id": call.id, "type": "function", "function": function}]})
             half = len(call.arguments) // 2
             deltas += [
@@ -184,6 +202,8 @@ class OpenAIServer:
             ]
         chunk = partial(_chunk, request.body.get("model", ""))
         chunks = [chunk([_choice(delta)]) for delta in deltas]
+        # The vendor can also fail after it has answered 200; the stream then ends with an
+        # error in place of a finish reason.
         if reply.error:
             return [*chunks, json.dumps({"error": {"message": reply.error, "type": "server_error"}}).encode()]
         reason = reply.finish_reason or ("tool_calls" if reply.tool_calls else "stop")
@@ -196,6 +216,8 @@ class OpenAIServer:
                 "total_tokens": prompt + completion,
                 "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
             }
+            # The chunk with the usage has no choices, as at the vendor: code that reads
+            # ``choices[0]`` of each chunk would fail.
             chunks.append(chunk([], usage=usage))
         return chunks
 

@@ -24,6 +24,7 @@ import trio
 from patter_trio.testing.servers.loopback import on_loopback, read_request
 
 _FORM: Final = "application/x-www-form-urlencoded"
+# In any other status the call is over, and an update is refused with 21220.
 LIVE_STATUSES: Final = frozenset({"queued", "ringing", "in-progress"})
 
 
@@ -95,14 +96,17 @@ class TwilioRESTServer:
                     if not await self._watched(request, http, stream):
                         return
                     http.start_next_cycle()
+            # The client has left, or does not speak HTTP.
             except (trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError):
                 return
 
     async def _watched(self, request: RESTRequest, http: h11.Connection, stream: trio.abc.Stream) -> bool:
         """Answer unless the client leaves first; return True if the connection continues."""
+        # ``after`` obeys first: the request was carried out though its answer never came, and the client cannot know.
         if self.fault is not None and self.fault.hang:
             if self.fault.after:
                 self._obey(request)
+            # Without a deadline: the client's own is what such a test is about.
             await stream.receive_some(1)
             self.left.append(trio.current_time())
             return False
@@ -114,6 +118,7 @@ class TwilioRESTServer:
         status, body = self._answer(request)
         content = json.dumps(body).encode()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
+        # Through h11, unlike in the other fakes: it then knows when the next request may begin on the same connection.
         head = h11.Response(status_code=status, headers=headers, reason=b"Reason")
         parts = [http.send(head), http.send(h11.Data(data=content)), http.send(h11.EndOfMessage())]
         await stream.send_all(b"".join(part for part in parts if part))
@@ -128,6 +133,7 @@ class TwilioRESTServer:
         return self._obey(request)
 
     def _obey(self, request: RESTRequest) -> tuple[int, dict[str, Any]]:
+        # Who asks, about which call, how, and only then what: the first thing that is wrong is the one reported.
         if request.headers.get("authorization") != self._authorization:
             return _refusal(401, 20003, "Authentication Error - invalid username")
         prefix, suffix = f"/2010-04-01/Accounts/{self._account_sid}/Calls/", ".json"
@@ -143,18 +149,22 @@ class TwilioRESTServer:
     def _update(self, call: RESTCall, sid: str, fields: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
         if call.status not in LIVE_STATUSES:
             return _refusal(400, 21220, "Call is not in-progress. Cannot redirect.")
+        # Stricter than the vendor, which lets one update carry several fields: ours has
+        # exactly one, so more is a mistake.
         unknown = sorted(fields.keys() - {"Twiml", "Status", "Url", "Method"})
         if unknown or len(fields) != 1:
             return _refusal(400, 20001, f"Give one of Twiml, Status and Url, not {', '.join(fields) or 'nothing'}")
         if "Twiml" in fields:
             try:
                 root = ET.fromstring(fields["Twiml"].encode())  # noqa: S314 (the client under test wrote it)
+            # 12100 is the vendor's code for XML that cannot be read, 12200 for XML that is not TwiML.
             except ET.ParseError as error:
                 return _refusal(400, 12100, f"Document parse failure: {error}")
             if root.tag != "Response":
                 return _refusal(400, 12200, "Schema validation warning")
             call.twiml = fields["Twiml"]
         elif fields.get("Status") in ("completed", "canceled"):
+            # ``completed`` hangs up; ``canceled`` is for a call that is queued or ringing.
             call.status = fields["Status"]
         else:
             return _refusal(400, 21218, "Invalid status or URL")
@@ -191,6 +201,8 @@ async def _read(http: h11.Connection, stream: trio.abc.Stream) -> RESTRequest | 
         return None
     head, body = request
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head.headers}
+    # Strict, so that a malformed form fails the test instead of being an update of
+    # nothing. Empty bodies are let through.
     form = parse_qs(body.decode(), keep_blank_values=True, strict_parsing=bool(body))
     fields = {name: values[-1] for name, values in form.items()}
     method, target = head.method.decode("latin-1"), head.target.decode("latin-1")

@@ -13,6 +13,7 @@ from patter_trio.audio.formats import FRAME_SAMPLES, RATE_HZ
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.openai_realtime.script import Asked, Json, RealtimeReply, RealtimeServerConnection
 
+# The pace of the scripted providers, so that a test may change the provider and keep its instants.
 SECONDS_PER_CHARACTER: Final = 0.06
 """Seconds of speech for each character."""
 
@@ -51,6 +52,8 @@ class RealtimeServerResponse:
     reply: RealtimeReply
     metadata: dict[str, str] | None
     tools: bool = True
+    # The response can be stopped once it has been reported, and not any more once its end has been. Both flags are set
+    # in the step of their report; the task itself may notice a stop only at its next await.
     created: bool = False
     ended: bool = False
     output: list[Json] = attrs.field(factory=list)
@@ -66,12 +69,15 @@ class RealtimeServerResponse:
     def stop(self, reason: str) -> None:
         """Stop the response; before it is created there is nothing to stop."""
         if self.created and not self.ended:
+            # The cancellation arrives at the task's next await, the report at once: the
+            # next response may be requested in this same step.
             self._scope.cancel(reason=reason)
             self._end("cancelled", {"type": "cancelled", "reason": reason})
 
     async def run(self) -> None:
         """Generate the response until its end or until it is stopped."""
         reply = self.reply
+        # Only its own: the connection's end cancels the nursery, and reports nothing.
         with self._scope:
             if not self.created:
                 await trio.sleep(reply.created_delay)
@@ -96,9 +102,11 @@ class RealtimeServerResponse:
     def _end(self, status: str, details: Mapping[str, Any] | None) -> None:
         self._finish(complete=status == "completed")
         self.ended = True
+        # Before the report: the client may answer it with the next request, which must not be refused.
         self.session.active = None
         usage = self._usage() if self.reply.usage is None else dict(self.reply.usage)
         self.session.tell("response.done", response=self._shown(status, details, usage))
+        # After each response, as at the vendor, and of no use to the package, which must ignore it.
         limits = [{"name": "tokens", "limit": 40000, "remaining": 39000, "reset_seconds": 1.5}]
         self.session.tell("rate_limits.updated", rate_limits=limits)
 
@@ -114,6 +122,7 @@ class RealtimeServerResponse:
         index = len(self.output) - 1
         shown = {**self._item, "object": "realtime.item", "status": "in_progress"}
         session.tell("response.output_item.added", response_id=self.id, output_index=index, item=shown)
+        # The item is in the conversation from its beginning: a client may truncate or delete it while it is spoken.
         session.add_item(self._item, status="in_progress")
 
     async def _speak(self, text: str) -> None:
@@ -128,12 +137,19 @@ class RealtimeServerResponse:
         where = {**self._where(), "content_index": 0}
         part = {"type": "audio", "transcript": ""}
         session.tell("response.content_part.added", **where, part=part)
+        # The bytes sent limit a truncation. They are counted before the audio is queued:
+        # nothing is cut that was not counted.
         session.sent[where["item_id"]] = 0
         for number, begin in enumerate(range(0, len(audio), step)):
+            # Within the scope: a cancelled response ends also when it hangs.
             if number == reply.hang_after:
                 await trio.sleep_forever()
             if number == reply.lose_after:
+                # The loop goes on: the listener fails at the closed stream, and the end
+                # of the connection cancels this task.
                 await session.connection.lose()
+            # Two pieces ahead: the vendor's transcript comes before its audio, so a
+            # client must not take words for heard ones.
             while words and words[0][1] <= (begin + 2 * step) / RATE_HZ:
                 word, _ = words.pop(0)
                 self._said += word
@@ -141,6 +157,7 @@ class RealtimeServerResponse:
             piece = audio[begin : begin + step]
             session.sent[where["item_id"]] += len(piece)
             session.tell("response.output_audio.delta", **where, delta=base64.b64encode(piece).decode())
+            # Faster than real time, as the vendor does: the whole answer has come long before the caller has heard it.
             await self._pause(len(piece) / RATE_HZ / reply.speed)
         self._finish(complete=reply.status == "completed" and reply.error is None)
 
@@ -151,11 +168,13 @@ class RealtimeServerResponse:
         for piece in (call.arguments[:half], call.arguments[half:]):
             self._said += piece
             self.session.tell("response.function_call_arguments.delta", **self._where(), call_id=call.id, delta=piece)
+            # A checkpoint between the two pieces: the call of a tool can be cut in the middle of its arguments.
             await self._pause(0)
         self._finish(complete=True)
 
     def _finish(self, *, complete: bool) -> None:
         """Report the end of the open item, if there is one."""
+        # Taken out first: an item ends once, whether by its own end or by that of the response.
         item, self._item = self._item, None
         if item is None:
             return
@@ -195,6 +214,8 @@ class RealtimeServerResponse:
 
     def _usage(self) -> Json:
         """Plausible numbers: a token is four characters of text, or 50 ms of speech; half of the text was cached."""
+        # Text tokens by the vendor's rule of thumb. Input is counted anew for each
+        # response, because the model reads it anew.
         text = sum(len(str(item)) for item in self.asked.items) // 4 + len(self.asked.instructions) // 4
         spoken = sum(self.session.sent.get(item["id"], 0) for item in self.output) * 20 // RATE_HZ
         heard = 10 * sum(item.get("role") == "user" for item in self.asked.items)

@@ -35,10 +35,12 @@ class RealtimeReply:
 
     text: str = "Certainly."
     tool_calls: Sequence[ToolCall] = ()
+    # None keeps the pace of the scripted providers; a number makes an answer long without a long text.
     seconds: float | None = None
     created_delay: float = 0.0
     first_audio: float = 0.3
     chunk: float = 0.2
+    # Faster than real time, as the vendor is. The answer is complete at the client long before it has been heard.
     speed: float = 10.0
     status: str = "completed"
     reason: str = ""
@@ -161,6 +163,7 @@ class RealtimeServerConnection:
 
     def tell(self, kind: str, **fields: Any) -> None:
         """Send an event to the client."""
+        # Recorded neither: ``told`` is what the client can have got.
         if self.frozen:
             return
         event = {"type": kind, "event_id": f"event_{len(self.told) + 1}", **fields}
@@ -171,6 +174,7 @@ class RealtimeServerConnection:
         """Send a raw message; a number closes the connection with that code."""
         if self._say is None:
             raise RuntimeError("the connection must be open to send on it")
+        # The connection has ended meanwhile; the vendor's events would be lost on the wire just the same.
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             self._say.send_nowait(message)
 
@@ -194,6 +198,7 @@ class RealtimeServerConnection:
     async def lose(self) -> None:
         """Break the connection, whatever it is doing."""
         if self._stream is not None:
+            # Without a close frame: a lost connection has none, and a client may treat the two differently.
             await trio.aclose_forcefully(self._stream)
 
 

@@ -26,6 +26,7 @@ from patter_trio.testing.servers.loopback import READ_BYTES, on_loopback, read_h
 from patter_trio.testing.servers.openai_realtime.script import Asked, FakeRealtime, RealtimeServerConnection
 from patter_trio.testing.servers.openai_realtime.session import RealtimeServerSession
 
+# Far more than the events of one call: a full channel means a writer that hangs, and the test shall fail at once.
 MAX_WAITING_MESSAGES: Final = 4096
 """Maximum number of messages that wait to be sent; one more raises ``trio.WouldBlock`` in the test."""
 
@@ -49,6 +50,7 @@ class RealtimeServer:
         """Serve one connection, over any stream, until its end."""
         try:
             head = await read_head(stream)
+            # Read on, so that the client's sends succeed: only the missing answer tells it that something is wrong.
             while self.script.half_open and head:
                 head = bytes(await stream.receive_some(READ_BYTES))
             if head:
@@ -59,6 +61,7 @@ class RealtimeServer:
             await trio.aclose_forcefully(stream)
 
     async def _converse(self, upgrade: Upgrade, stream: trio.abc.Stream) -> None:
+        # Before a refusal, too: a slow vendor is slow to refuse.
         await trio.sleep(self.script.accepting)
         parts = urlsplit(upgrade.path)
         query = parse_qs(parts.query)
@@ -67,6 +70,7 @@ class RealtimeServer:
             await upgrade.refuse(status, "refused")
             return
         socket = await upgrade.accept()
+        # Only after the handshake's await, and appended before the next one: two clients never get the same number.
         number = len(self.connections)
         connection = RealtimeServerConnection(
             number, parts.path, query, dict(upgrade.headers.items()), trio.current_time()
@@ -78,10 +82,14 @@ class RealtimeServer:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_write, socket, waiting)
+                # In the nursery's own task: its end is the connection's, and takes along responses and transcripts.
                 await RealtimeServerSession(connection, self.script, self.asked, nursery).run(socket)
                 nursery.cancel_scope.cancel(reason="the client has left")
+        # The listener's and the writer's, if both found out; either has the code with which the client closed.
         except* SocketClosed as group:
             connection.code = next((e.code for e in group.exceptions if isinstance(e, SocketClosed)), 1006)
+        # From the stream or the channel, past the socket that would have translated them:
+        # the connection is over as well.
         except* (trio.ClosedResourceError, trio.BrokenResourceError):
             pass
         finally:
@@ -93,6 +101,7 @@ class RealtimeServer:
             return 401
         if not path.endswith("/realtime"):
             return 404
+        # The beta is gone: a client that still asks for it is refused, as is one that names no model.
         return 400 if "OpenAI-Beta" in upgrade.headers or not query.get("model") else 0
 
 
@@ -108,6 +117,7 @@ async def serve_openai_realtime(script: FakeRealtime | None = None) -> AsyncIter
 async def _write(socket: WebSocket, waiting: trio.MemoryReceiveChannel[str | bytes | int | None]) -> None:
     async for message in waiting:
         if isinstance(message, int):
+            # Only the frame: the listener reads on until the client has answered, and so gets the code.
             await socket.say_close(message)
             return
         if message is None:

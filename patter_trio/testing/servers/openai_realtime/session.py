@@ -21,10 +21,20 @@ from patter_trio.testing.servers.openai_realtime.script import (
     text_of,
 )
 
+# Theory of operation. The session handles one event of the client at a time, in a plain function: whatever it causes
+# is sent before the next event is read, as if the vendor were infinitely fast. What takes time at the vendor (a
+# response, a transcript, the session's age) is a task, with a scripted latency. So the order of the events is the
+# vendor's, and a test can give the instant of each.
+#
+# Names, required fields and errors are those of the GA interface (``openai.types.realtime`` of openai 3.54). Where the
+# vendor refuses, so does the fake, with the vendor's code where it is known: no client may rely on what a fake allows.
+
+# The vendor's error for a commit says "expected at least 100ms of audio".
 MIN_COMMIT_S: Final = 0.1
 """Minimum seconds of audio for a commit."""
 CONTENT_BY_ROLE: Final = {"system": {"input_text"}, "user": {"input_text", "input_audio"}, "assistant": {"output_text"}}
 """The types of content that a message may have, by its role."""
+# Closed lists: the SDK's models let unknown keys pass, so a key of the beta, or ``temperature``, would go unnoticed.
 SESSION_KEYS: Final = {
     "type", "model", "output_modalities", "instructions", "audio", "tools", "tool_choice", "parallel_tool_calls",
     "max_output_tokens", "truncation", "reasoning", "prompt", "tracing", "include",
@@ -57,6 +67,8 @@ class RealtimeServerSession:
         self.active: RealtimeServerResponse | None = None
         self._asked = asked
         self._nursery = nursery
+        # It goes on over commits: positions count from the first audio of the connection,
+        # as the vendor's milliseconds do.
         self._ear = Ear(script.semantic_silence)
         self._heard = ""
         self._ids = 0
@@ -87,12 +99,14 @@ class RealtimeServerSession:
     async def run(self, socket: WebSocket) -> None:
         """Serve until the client or the script ends the session."""
         connection, script = self.connection, self.script
+        # Before the first event: a mute vendor does not even report the session.
         connection.frozen = script.mute
         if script.opens_with is not None:
             connection.error(*script.opens_with)
             connection.close(1008)
         else:
             connection.session = _first_session(connection)
+            # The vendor speaks first; only then may the client configure the session.
             self.tell("session.created", session=connection.session)
             for message in script.garbage:
                 connection.say(message)
@@ -103,6 +117,7 @@ class RealtimeServerSession:
     async def _expire(self) -> None:
         await trio.sleep(self.script.expires_after)
         minutes = f"{self.script.expires_after / 60:g}"
+        # The error, and then the close: the client learns from either that it has to reconnect.
         self.connection.error("session_expired", message=f"Your session hit the maximum duration of {minutes} minutes.")
         self.connection.close(1001)
 
@@ -111,20 +126,26 @@ class RealtimeServerSession:
             message = json.loads(raw)
         except ValueError:
             message = None
+        # The vendor takes text frames only, audio included.
         if not isinstance(message, dict) or isinstance(raw, bytes):
             self.connection.error("invalid_json", message="We could not parse the JSON of your message.")
             return
         kind = str(message.get("type"))
         if kind != "input_audio_buffer.append":
             self.connection.said.append((trio.current_time(), message))
+        # After the recording: a test of a frozen vendor asks what the client sent to it.
         if self.connection.frozen:
             return
         try:
             self._do(kind, message)
+        # Most errors are not fatal at the vendor: the session goes on, and the event's id
+        # tells the client what was refused.
         except RequestRefused as refusal:
             self.connection.error(
                 refusal.code, message=str(refusal), param=refusal.param, event_id=message.get("event_id")
             )
+        # After the handling: what the audio caused is in the queue, and may or may not
+        # have been sent. A client must cope.
         if self._ear.position >= self._lose_at * RATE_HZ:
             await self.connection.lose()
 
@@ -163,6 +184,8 @@ class RealtimeServerSession:
         self.connection.audio += audio
         self.connection.appended.append((trio.current_time(), len(audio)))
         detection = self.connection.session["audio"]["input"].get("turn_detection")
+        # Lazily: the end of a turn takes its words out of the ear before the ear hears the next frame, which belongs to
+        # the next turn. A list of all edges would give the words of both turns to the first.
         for edge in self._ear.hear(audio, detection):
             self._edge(edge, detection)
 
@@ -171,6 +194,7 @@ class RealtimeServerSession:
         if edge.kind == "started":
             self._speech = self.new_id("item")
             self.tell("input_audio_buffer.speech_started", audio_start_ms=milliseconds, item_id=self._speech)
+            # After the report: the client learns why the response ended before it ends.
             if detection.get("interrupt_response", True) and self.active is not None:
                 self.active.stop("turn_detected")
             return
@@ -179,6 +203,7 @@ class RealtimeServerSession:
         if detection.get("create_response", True):
             try:
                 self._create_response({})
+            # A response is still under way. The error names no event, because no request of the client is to blame.
             except RequestRefused as refusal:
                 self.connection.error(refusal.code, message=str(refusal))
 
@@ -192,12 +217,14 @@ class RealtimeServerSession:
         self._end_turn(None)
 
     def _end_turn(self, until: int | None) -> None:
+        # A recording carries no readable words; the script knows what is said in it.
         words = self._ear.take(until) or self.script.hears
         item_id, self._speech = self._speech or self.new_id("item"), ""
         previous = self.connection.items[-1]["id"] if self.connection.items else None
         self.tell("input_audio_buffer.committed", previous_item_id=previous, item_id=item_id)
         content = [{"type": "input_audio", "transcript": None}]
         self.add_item({"id": item_id, "type": "message", "role": "user", "content": content}, status="completed")
+        # Before the transcript is due: the response does not wait for it, because the model hears the audio itself.
         self._heard = words
         if self.connection.session["audio"]["input"].get("transcription"):
             self._nursery.start_soon(self._transcribe, item_id, words, content[0])
@@ -216,6 +243,7 @@ class RealtimeServerSession:
             return
         for number, word in enumerate(words.split()):
             self.tell(f"{event}.delta", **where, delta=f" {word}" if number else word)
+        # Only now: a response made before has the item without its words, as at the vendor.
         content["transcript"] = words
         count = len(words.split())
         audio = {"text_tokens": 0, "audio_tokens": 10 + count}
@@ -237,6 +265,7 @@ class RealtimeServerSession:
         item |= {"object": "realtime.item", "status": status}
         items.insert(place, item)
         self.tell("conversation.item.added", previous_item_id=previous, item=dict(item))
+        # A complete item is added and done at once. That of a response is done when its last piece has come.
         if status == "completed":
             self.tell("conversation.item.done", previous_item_id=previous, item=dict(item))
 
@@ -256,6 +285,7 @@ class RealtimeServerSession:
         match item.get("type"):
             case "message":
                 kinds = [part.get("type") for part in item.get("content") or ()]
+                # What the assistant said is ``output_text``; the beta's ``text`` is refused.
                 if wrong := [kind for kind in kinds if kind not in CONTENT_BY_ROLE.get(str(item.get("role")), ())]:
                     raise RequestRefused("invalid_value", f"Invalid value: '{wrong[0]}'.", "item.content[0].type")
             case "function_call":
@@ -264,6 +294,8 @@ class RealtimeServerSession:
                         "missing_required_parameter", "Missing required parameter: 'item.name'.", "item.name"
                     )
             case "function_call_output":
+                # A result needs its call in the conversation: after a reconnection, the
+                # client must restore the call first.
                 calls = [one.get("call_id") for one in self.connection.items if one["type"] == "function_call"]
                 if item.get("call_id") not in calls:
                     raise RequestRefused("invalid_tool_call_id", f"Tool call ID '{item.get('call_id')}' not found.")
@@ -293,9 +325,11 @@ class RealtimeServerSession:
             raise RequestRefused("invalid_value", "Only audio of the assistant can be truncated.", "item_id")
         if not isinstance(end, int) or end < 0 or message.get("content_index") != 0:
             raise RequestRefused("invalid_value", "Invalid 'audio_end_ms' or 'content_index'.", "audio_end_ms")
+        # More than was sent is an error, as documented, so a client must clamp what it believes the caller heard.
         if end > (length := self.sent[item["id"]] * 1000 // RATE_HZ):
             raise RequestRefused("invalid_value", f"Audio content of {length}ms is already shorter than {end}ms")
         self.sent[item["id"]] = end * RATE_HZ // 1000
+        # The vendor drops the whole transcript, so that no words remain that the caller did not hear.
         item["content"] = [{"type": "output_audio", "transcript": None}]
         self.tell("conversation.item.truncated", item_id=item["id"], content_index=0, audio_end_ms=end)
 
@@ -304,6 +338,7 @@ class RealtimeServerSession:
         wanted = message.get("response") or {}
         for key in wanted.keys() - RESPONSE_KEYS:
             raise RequestRefused("unknown_parameter", f"Unknown parameter: 'response.{key}'.", f"response.{key}")
+        # One response at a time in a conversation: a client has to wait for ``response.done`` of a cancelled one.
         if self.active is not None:
             what = f"Conversation already has an active response in progress: {self.active.id}."
             wait = "Wait until the response is finished before creating a new one."
@@ -314,6 +349,7 @@ class RealtimeServerSession:
             by_vad=not message,
             request=wanted.get("metadata") or {},
             instructions=wanted.get("instructions") or self.connection.session["instructions"],
+            # A copy, because items change later: a test asks what the model saw at this instant.
             items=deepcopy(wanted.get("input", self.connection.items)),
             heard=self._heard,
         )
@@ -330,12 +366,14 @@ class RealtimeServerSession:
 
     def _cancel(self, message: Json) -> None:
         response_id = message.get("response_id")
+        # Harmless, and unavoidable for a client: the response may end while its cancellation is on the way.
         if self.active is None or not self.active.created or response_id not in (None, self.active.id):
             raise RequestRefused("response_cancel_not_active", "Cancellation failed: no active response found")
         self.active.stop("client_cancelled")
 
 
 def _first_session(connection: RealtimeServerConnection) -> Json:
+    # The vendor's defaults: it answers and interrupts by itself, in PCM at 24 kHz, until the client has changed that.
     detection = {
         "type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 500,
         "create_response": True, "interrupt_response": True,
