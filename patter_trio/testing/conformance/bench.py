@@ -11,12 +11,25 @@ from patter_trio.errors import PatterConnectionError, ProviderError, leaves
 from patter_trio.testing.conformance import probes
 from patter_trio.testing.servers.fake_vendor import FakeVendor, ServeVendor
 
+# Theory of operation. A check gets a bench: a provider maker, a fake of its vendor, and a ``use`` that runs a
+# session as a call runs it. A check never looks into the provider. It looks at what comes out, at what the
+# fake vendor saw, and at the trio run: its tasks, sockets, channels and instants. Each check has a fake of its
+# own, so that one that makes the vendor misbehave spoils no other. All failures are collected, because the
+# author of a provider wants the whole list.
+#
+# The deadlines below count on trio's clock. With an autojump clock, waiting for them costs nothing, and a provider is
+# not judged by the load of the machine.
+
+# Six times the longest deadline that the package's own providers use by default: "some deadline", not "a short one".
 STEP_TIMEOUT_S: Final = 60.0
 """Seconds (on trio's clock) within which each step must end: an answer, a failure, a deadline."""
+# The bound that docs/design.md promises for leg and conversation after a hang-up; a session may use it up.
 CLOSE_TIMEOUT_S: Final = 1.0
 """Seconds within which a cancelled or closed session must be gone, as after a hang-up all of a call must be."""
+# One message on a loopback connection, with room for the steps of a task that sends it.
 STOP_TIMEOUT_S: Final = 0.05
 """Seconds from leaving a reply until the vendor must know."""
+# The two families that a call catches. Anything else would end it as a bug of this package.
 PERMITTED_ERRORS: Final = (ProviderError, PatterConnectionError)
 
 T = TypeVar("T")
@@ -47,6 +60,7 @@ class Bench:
     serve: ServeVendor | None = None
     credentials: Credentials | None = None
     language: str = "en"
+    # Bounds the time of the check: each point is a whole use, with connections of its own.
     points: int = 150
     """Maximum number of steps at which a use is cancelled; of a longer use, evenly spread steps are taken."""
     vendor: FakeVendor | None = None
@@ -70,6 +84,7 @@ class Bench:
         if self.serve is None:
             yield self
             return
+        # The fake opens its nurseries in this task. What is new afterwards is its own, and its tasks are not leaks.
         before = probes.nurseries_of_this_task()
         async with self.serve() as vendor:
             opened = [nursery for nursery in probes.nurseries_of_this_task() if nursery not in before]
@@ -128,10 +143,13 @@ async def run_checks(bench: Bench, known: Sequence[Check], wanted: Sequence[str]
 
 async def _complaint(bench: Bench, check: Check) -> list[str]:
     async def run() -> None:
+        # A fake for each check, started within the function whose errors are collected: a
+        # fake that crashes is a finding, too.
         async with bench.running() as ready:
             await check.run(ready)
 
     errors = await findings(run)
+    # A failed demand comes first: what else was raised is often its consequence.
     broken = [error for error in errors if isinstance(error, NotConforming)]
     if broken:
         return [f"{check.name}: {' '.join(str(broken[0]).split())}"]
@@ -144,6 +162,7 @@ async def findings(use: Callable[[], Awaitable[object]]) -> list[BaseException]:
     """Return the errors of a use, taken out of their groups; let a cancellation pass."""
     try:
         await use()
+    # Not BaseException: a cancellation is not the provider's error, and swallowing it would break the check itself.
     except Exception as error:  # noqa: BLE001 (any exception that a provider raises is a finding)
         return list(leaves(error))
     return []
@@ -151,6 +170,7 @@ async def findings(use: Callable[[], Awaitable[object]]) -> list[BaseException]:
 
 def said(error: BaseException) -> str:
     """Return an error as one line."""
+    # An error may quote a whole answer of the vendor; a complaint is one line.
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
@@ -190,6 +210,7 @@ async def failure_of(use: Callable[[], Awaitable[object]], what: str) -> BaseExc
     Raises:
         NotConforming: the use takes too long, or raises an error that a provider must not raise.
     """
+    # The errors are judged inside the limit: a provider that turns its own cancellation into one is found, too.
     with finish_within(STEP_TIMEOUT_S, what, "every await has a deadline"):
         errors = await findings(use)
         for error in errors:
@@ -201,6 +222,7 @@ async def failure_of(use: Callable[[], Awaitable[object]], what: str) -> BaseExc
                 "a session raises only ProviderError and its subclasses, with the cause",
             )
         return errors[0] if errors else None
+    # Not reached: leaving the block late raises. The type checker cannot know.
     return None
 
 
@@ -211,6 +233,8 @@ async def settled(bench: Bench, before: set[trio.lowlevel.Task], what: str) -> N
         NotConforming: some still run after :data:`CLOSE_TIMEOUT_S`.
     """
     deadline = trio.current_time() + CLOSE_TIMEOUT_S
+    # In small steps, so that a provider that tidies up in time is not held against it,
+    # and one that never does costs 1 s.
     while (left := bench.tasks() - before) and trio.current_time() < deadline:  # noqa: ASYNC110 (a task has no end event)
         await trio.sleep(CLOSE_TIMEOUT_S / 20)
     names = ", ".join(sorted(task.name.rpartition(".")[2] for task in left))
@@ -232,10 +256,13 @@ class Cancelled:
 async def cancelled_at(use: Callable[[], Awaitable[Any]], at: int) -> Cancelled:
     """Run a use and cancel its scope at the end of step number ``at``; 0 means never."""
     end = Cancelled()
+    # Around the use only: the nursery and the instrument must outlive the cancellation, to see what it leaves.
     scope = trio.CancelScope()
 
     async def run() -> None:
         async def note() -> None:
+            # Stored and not returned: the result of a use that was cancelled and ended
+            # all the same is itself the fault.
             end.result = await use()
 
         with scope:
@@ -243,6 +270,7 @@ async def cancelled_at(use: Callable[[], Awaitable[Any]], at: int) -> Cancelled:
 
     async with trio.open_nursery() as nursery:
         steps = probes.Steps(nursery, scope, at)
+        # Before the task starts, so that its first step counts.
         trio.lowlevel.add_instrument(steps)
         nursery.start_soon(run)
     trio.lowlevel.remove_instrument(steps)

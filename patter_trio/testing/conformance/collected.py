@@ -22,6 +22,7 @@ class Collected(Generic[T]):
 
     async def collect(self, source: AsyncIterator[T]) -> None:
         """Collect every item of ``source`` until it ends."""
+        # In a task of its own, as in a call: a session whose results are not taken may stop taking audio.
         async for item in source:
             self.items.append(item)
             self._tell()
@@ -38,6 +39,8 @@ class Collected(Generic[T]):
             NotConforming: it does not become true in time, or the source has ended.
         """
         with finish_within(STEP_TIMEOUT_S, what, demands):
+            # No await between check and wait, as Pulse requires. An end without the awaited
+            # result fails at once, not at the limit.
             while not there():
                 self.check_alive()
                 await self._news.wait()

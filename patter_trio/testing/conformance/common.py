@@ -30,6 +30,7 @@ from patter_trio.testing.conformance.bench import (
 )
 from patter_trio.testing.servers.fake_vendor import Misbehaviour
 
+# Few, because each is a whole session; enough to tell growth by one each time from a cache that was filled once.
 _LEAK_CHECK_RUNS: Final = 3
 """Uses after which leftovers are counted; one use before them may fill caches."""
 _MIN_LEAKING_RUNS: Final = 2
@@ -55,12 +56,14 @@ async def _is_frozen(bench: Bench) -> None:
     names = (
         [field.name for field in attrs.fields(type(provider))] if attrs.has(type(provider)) else list(vars(provider))
     )
+    # An attribute that does not exist yet, too: a class may protect its fields and still have a ``__dict__``.
     for name in [*names, "something_new"]:
         changed = await findings(partial(_set, provider, name))
         demand(changed, f"its {name} can be changed", "a provider is frozen, because all calls share it")
 
 
 async def _set(provider: object, name: str) -> None:
+    # To its own value: if the provider is not frozen, the rest of the checks still gets an unchanged one.
     setattr(provider, name, getattr(provider, name, None))
 
 
@@ -70,6 +73,7 @@ async def _can_be_copied(bench: Bench) -> None:
     try:
         copies = [copy.deepcopy(provider), pickle.loads(pickle.dumps(provider))]  # noqa: S301 (our own)
         equal = all(one == provider for one in copies)
+    # What copying and pickling raise for locks, sockets, lambdas and local classes.
     except (TypeError, AttributeError, pickle.PicklingError) as error:
         demand(False, said(error), demands)
         return
@@ -78,6 +82,7 @@ async def _can_be_copied(bench: Bench) -> None:
 
 @contextmanager
 def _without(variable: str) -> Iterator[None]:
+    # The variable may be set on the author's machine, where the provider would then be made from it.
     kept = os.environ.pop(variable, None)
     try:
         yield
@@ -88,6 +93,7 @@ def _without(variable: str) -> Iterator[None]:
 
 async def _names_absent_credentials(bench: Bench) -> None:
     wanted = bench.credentials
+    # Narrows the type; a check that needs credentials is not run without them.
     if wanted is None:
         return
 
@@ -118,6 +124,7 @@ async def _keeps_its_secret(bench: Bench) -> None:
 async def _works_again(bench: Bench) -> None:
     provider = bench.provider()
     with finish_within(2 * STEP_TIMEOUT_S, "prewarming it and two uses", "every await has a deadline"):
+        # First, as a server does it; a provider without weights has nothing to do here.
         await provider.prewarm()
         first, second = await bench.use(provider), await bench.use(provider)
     demand(
@@ -129,6 +136,8 @@ async def _works_again(bench: Bench) -> None:
 
 async def _keeps_sessions_apart(bench: Bench) -> None:
     provider = bench.provider()
+    # Alone first: the comparison shows what the other session changed. The two utterances have different answers, so
+    # that words that went to the wrong session are visible.
     alone = [await bench.use(provider, 0), await bench.use(provider, 1)]
     together: dict[int, Any] = {}
 
@@ -149,10 +158,13 @@ async def _keeps_sessions_apart(bench: Bench) -> None:
 async def _can_be_cancelled_anywhere(bench: Bench) -> None:
     provider = bench.provider()
     use = partial(bench.use, provider)
+    # Once without a cancellation: it counts the steps, and gives the result that no cancelled use may have.
     whole = await cancelled_at(use, 0)
+    # A provider that fails when left alone is not judged by how it is cancelled.
     for error in whole.errors:
         raise error
     steps = range(1, whole.steps + 1)
+    # Each step is the state between two awaits: cancelling after every one of them covers every await of the provider.
     for number in steps if len(steps) <= bench.points else steps[:: -(-len(steps) // bench.points)]:
         before = bench.tasks()
         end = await cancelled_at(use, number)
@@ -163,11 +175,14 @@ async def _can_be_cancelled_anywhere(bench: Bench) -> None:
             "a cancelled session raises only Cancelled",
         )
         demand(
+            # Not zero: closing may be shielded for a bounded time, such as for a close frame.
             end.took <= CLOSE_TIMEOUT_S,
             f"{where} was gone after {end.took:.1f} s",
             f"every await ends at once; closing takes at most {CLOSE_TIMEOUT_S:g} s",
         )
         demand(
+            # The use may have been over already when the cancellation came; then it has the whole result. Part of it
+            # means that Cancelled was caught and taken for an end.
             end.result is None or end.result == whole.result,
             f"{where} ended as if it had finished, with {short(end.result)}",
             "Cancelled is never swallowed",
@@ -186,8 +201,10 @@ async def _leaves_nothing_behind(bench: Bench) -> None:
             await ready.use(provider)
             async with ready.begun(provider):
                 pass
+            # What may end late has ended after this time, on both sides of the connection.
             await trio.sleep(CLOSE_TIMEOUT_S)
 
+    # Once before counting: imports, caches and clients that are shared by all calls are filled once, and stay.
     await use_both()
     looks: dict[str, Callable[[], int]] = {
         "tasks": lambda: len(bench.tasks()),
@@ -210,6 +227,7 @@ async def _can_be_left_in_the_middle(bench: Bench) -> None:
     provider = bench.provider()
     before = bench.tasks()
     async with bench.begun(provider):
+        # The block has no await between here and its end: what is measured is the leaving alone.
         left_at = trio.current_time()
     took = trio.current_time() - left_at
     demand(
@@ -248,6 +266,7 @@ def _answers(kind: Misbehaviour, expected: type[ProviderError]) -> Callable[[Ben
     async def check(bench: Bench) -> None:
         bench.fake.misbehave(kind)
         what = f"a vendor that answers {kind}"
+        # A provider of its own for each status: a connection that an earlier use left open would not see the refusal.
         error = await failure_of(partial(bench.use, bench.provider()), what)
         demand(
             isinstance(error, expected),
@@ -259,6 +278,7 @@ def _answers(kind: Misbehaviour, expected: type[ProviderError]) -> Callable[[Ben
 
 
 async def _gives_up_a_half_open_connection(bench: Bench) -> None:
+    # Before the provider connects: not even the handshake is answered.
     bench.fake.misbehave(Misbehaviour.HALF_OPEN)
     before = bench.tasks()
     error = await failure_of(
@@ -288,12 +308,15 @@ async def _reports_a_lost_connection(bench: Bench) -> None:
     what = "a connection that ends in the middle"
     error = await failure_of(partial(bench.use, bench.provider()), what)
     demand(error is not None, f"{what} was taken for a complete answer", "the session raises ProviderError")
+    # A lost connection must not leave the task behind that would have closed it.
     await settled(bench, before, what)
 
 
 async def _survives_garbage(bench: Bench) -> None:
     provider = bench.provider()
     bench.fake.misbehave(Misbehaviour.GARBAGE)
+    # Whether it fails is left to the provider: some garbage can be skipped. ``failure_of`` judges how
+    # it fails, and then it must work again.
     await failure_of(partial(bench.use, provider), "a vendor that sends garbage")
     bench.fake.misbehave("")
     await bench.use(provider)
@@ -301,6 +324,7 @@ async def _survives_garbage(bench: Bench) -> None:
 
 async def _ignores_the_unknown(bench: Bench) -> None:
     provider = bench.provider()
+    # The answer of a vendor that behaves: unknown messages must not change it, nor break it off.
     text = await bench.use(provider)
     bench.fake.misbehave(Misbehaviour.UNKNOWN)
     errors = await findings(partial(_same, bench, provider, text, "undocumented messages"))

@@ -45,8 +45,10 @@ from patter_trio.testing.conformance.tts import Spoken
 from patter_trio.testing.servers.fake_vendor import Misbehaviour, ServeVendor
 
 SETUP: Final = EngineSetup(instructions="You are the desk of a hotel.")
+# Longer than the latencies of the package's own fakes: an event that was going to come has come.
 _QUIET_WAIT_S: Final = 0.5
 """Seconds to wait for events that should not come."""
+# Far more than the 5 s that a call keeps while an engine opens; a provider must not depend on the call's bounds.
 _BACKLOG_S: Final = 30.0
 """Seconds of audio that arrive at once after a stall."""
 _TEXT: Final = "Hotel Miller, good evening."
@@ -55,10 +57,13 @@ _ODD_TEXTS: Final = {
     "white space": " \n",
     "many scripts": "Grüße, 你好, שלום, नमस्ते, \U0001f469\u200d\U0001f4bb, e\u0301",
     "control characters": "a\x00b\x1bc\r\n\r\ndata: d\u2028e",
+    # From ``json.loads`` of an emoji that was cut in two: it is a string, and cannot be encoded.
     "a lone surrogate": "so \ud83d",
+    # A tool may return a whole page; the size is above the usual limits of messages and of buffers.
     "a megabyte": "word " * 200_000,
 }
 """Texts that a caller, a program or a tool may pass."""
+# With letters outside of ASCII in each place, because schemas and arguments are sent as JSON.
 _TOOL: Final = ToolDefinition(
     "prices", "What a room costs: €.", {"type": "object", "properties": {"ñ": {"type": "string"}}}
 )
@@ -75,6 +80,7 @@ class _Told(Collected[EngineEvent]):
 
     def finals(self) -> dict[int, str]:
         """Return the final words of each commit; the first ones, if a commit has several."""
+        # Reversed, because the last one wins in a dict: of several finals, the first is what a call would take.
         return {words.commit: words.text for words in reversed(self.words()) if words.final}
 
     async def closed(self, commit: int) -> str:
@@ -94,6 +100,8 @@ class EngineBench(Bench):
     async def use(self, provider: Engine, variant: int = 0) -> Spoken:
         """Say something, and read the answer to its end."""
         async with self.session(provider) as (session, told):
+            # To the end of the audio and then the commit, in one order: that is all that
+            # tells the engine where the utterance ends.
             await self.say(session, provider, self.speech[variant])
             commit = session.commit()
             pieces = await answer_of(session)
@@ -113,9 +121,12 @@ class EngineBench(Bench):
         for frame in frames_of(speech.audio, provider.accepts):
             session.send(frame)
             sent += FRAME_SAMPLES
+            # After the frame that contains it, as a VAD without delay reports it. Offsets
+            # count from the session's first sample.
             while edges and edges[0].offset <= sent:
                 edge = edges.pop(0)
                 session.voice(attrs.evolve(edge, offset=edge.offset + after))
+            # In real time: an engine with its own turn detection may count the clock, and a buffer must not fill.
             await trio.sleep(FRAME_S)
 
     @asynccontextmanager
@@ -132,6 +143,7 @@ class EngineBench(Bench):
         """Request an answer, and run the block once its first audio has come."""
         async with session.respond() as response:
             async for piece in response:
+                # Audio, not words: a caller interrupts what can be heard.
                 if isinstance(piece, SpeechChunk) and piece.audio:
                     break
             yield response
@@ -159,6 +171,7 @@ async def _demand_well(session: EngineSession, what: str) -> None:
     Raises:
         NotConforming: it does not.
     """
+    # A session that was merely not broken is not enough: it has to work, within the deadline.
     with finish_within(STEP_TIMEOUT_S, f"an answer after {what}", "every await has a deadline"):
         pieces = await answer_of(session)
     demand(size_of(pieces), f"after {what} it gave no audio", "the session continues")
@@ -189,6 +202,7 @@ async def _closes_each_commit_once(bench: EngineBench) -> None:
             commits.append(session.commit())
         for commit in commits:
             await told.closed(commit)
+        # A second set of final words for a commit would come now.
         await trio.sleep(_QUIET_WAIT_S)
         told.check_alive()
     demand(commits == [1, 2], f"its commits are {commits}", "commits are numbered from 1")
@@ -208,6 +222,7 @@ async def _closes_each_commit_once(bench: EngineBench) -> None:
                 f"it yielded {event.text!r} after the final words",
                 "final words close the commit",
             )
+            # After the demands on this event: it may close its commit, and the next one must not belong to it.
             closed |= {event.commit} if event.final else set()
 
 
@@ -215,6 +230,7 @@ async def _takes_an_empty_commit(bench: EngineBench) -> None:
     provider = bench.provider()
     async with bench.session(provider) as (session, told):
         session.discard()
+        # Both before either is awaited: commits without audio between them are numbered and closed like any other.
         for commit in (session.commit(), session.commit()):
             await told.closed(commit)
         session.discard()
@@ -228,6 +244,7 @@ async def _forgets_what_is_discarded(bench: EngineBench) -> None:
     provider = bench.provider()
     async with bench.session(provider) as (session, told):
         await bench.say(session, provider, bench.speech[1])
+        # The same utterance without a discarded one before it is the measure: engines are not exact about words.
         alone = await told.closed(session.commit())
         await bench.say(session, provider, bench.speech[0], after=len(bench.speech[1].audio))
         session.discard()
@@ -241,6 +258,7 @@ async def _forgets_what_is_discarded(bench: EngineBench) -> None:
 async def _takes_audio_of_any_size(bench: EngineBench) -> None:
     provider = bench.provider()
     async with bench.session(provider) as (session, told):
+        # Nothing, one sample, and what a stalled call delivers at once.
         for seconds in (0.0, FRAME_S / FRAME_SAMPLES, _BACKLOG_S):
             session.send(converted(g711.silence(seconds), MULAW_8K, provider.accepts))
         await told.closed(session.commit())
@@ -273,6 +291,8 @@ async def _ends_its_answer_once(bench: EngineBench) -> None:
     async with bench.session(bench.provider()) as (session, _), session.respond() as response:
         async for _piece in response:
             pass
+        # A second iteration must end at once. A channel's receiver, or a generator, does
+        # that by itself; other code may not.
         more = [piece async for piece in response]
     demand(not more, f"after its end it yielded {short(more[:1])}", "an iteration that has ended stays ended")
 
@@ -289,9 +309,11 @@ async def _says_a_given_text(bench: EngineBench) -> None:
 async def _goes_on_after_a_barge_in(bench: EngineBench) -> None:
     provider = bench.provider()
     async with bench.session(provider) as (session, _):
+        # Three in a row: one cut may leave a response under way that only the second or the third runs into.
         for _number in range(3):
             async with bench.answer_begun(session) as response:
                 pass
+            # After the context was left, as a call may do it: only then is it known how much was played.
             response.heard(0.1)
         await _demand_well(session, "three barge-ins")
 
@@ -306,6 +328,7 @@ async def _takes_what_was_heard_at_any_time(bench: EngineBench) -> None:
             async for _piece in whole:
                 pass
         async with bench.answer_begun(session) as cut:
+            # Less than nothing and more than the whole answer: estimates may be off, and must not raise.
             for seconds in (0.0, -1.0, 3600.0):
                 whole.heard(seconds)
             cut.heard(0.05)
@@ -317,6 +340,7 @@ async def _takes_what_was_heard_at_any_time(bench: EngineBench) -> None:
 
 async def _takes_any_message_to_remember(bench: EngineBench) -> None:
     for name, text in _ODD_TEXTS.items():
+        # In each role, and as the result of a call that never was: no message may end a session.
         messages: list[Message] = [
             {"role": "assistant", "content": text},
             {"role": "user", "content": text},
@@ -324,6 +348,7 @@ async def _takes_any_message_to_remember(bench: EngineBench) -> None:
             {"role": "tool", "tool_call_id": "unknown", "name": "prices", "content": text},
         ]
 
+        # A default argument, because a closure would see the next round's list.
         async def remember(messages: list[Message] = messages) -> None:
             async with bench.session(bench.provider()) as (session, _):
                 for message in messages:
@@ -342,6 +367,7 @@ async def _takes_any_setup(bench: EngineBench) -> None:
     setups = [EngineSetup(instructions=text, tools=(_TOOL,), conversation=lambda: said) for text in _ODD_TEXTS.values()]
     for odd in (
         *setups,
+        # A tag may come from the application's data: too long for a header, or with a header of its own in it.
         EngineSetup(instructions="", language="en-US-x-" + "a" * 2000),
         EngineSetup(instructions="", language="xx\r\nX-Injected: 1"),
     ):
@@ -371,10 +397,12 @@ async def _reports_a_lost_vendor(bench: EngineBench) -> None:
 
     async def used() -> None:
         async with bench.session(provider) as (session, told):
+            # Once the session is open: opening has worked, and reopening does not.
             bench.fake.misbehave(Misbehaviour.CLOSED)
             await bench.say(session, provider, bench.speech[0])
             session.commit()
             await answer_of(session)
+            # The answer may have come before the loss. Then events() has to report it.
             await trio.sleep(_QUIET_WAIT_S)
             told.check_alive()
 

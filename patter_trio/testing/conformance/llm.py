@@ -33,11 +33,13 @@ QUESTIONS: Final[tuple[tuple[Message, ...], ...]] = (
     ),
 )
 """Two conversations that lead to different answers."""
+# Not one of them has to be answered; the vendor may refuse. But whatever is raised has to be a ProviderError.
 _ODD_TEXTS: Final = {
     "no messages": "",
     "an empty message": "",
     "many scripts": "Grüße, 你好, שלום, नमस्ते, \U0001f469\u200d\U0001f4bb, e\u0301",
     "control characters": "a\x00b\x1bc\r\n\r\ndata: d\u2028e",
+    # From ``json.loads`` of an emoji that was cut in two: it is a string, and cannot be encoded.
     "a lone surrogate": "so \ud83d",
     "a megabyte": "word " * 200_000,
 }
@@ -65,6 +67,8 @@ class LlmBench(Bench):
         async with provider.stream(self.questions[0]) as answer:
             async for _ in answer:
                 yield
+                # Left in the middle, with the rest of the answer untaken. An answer
+                # without items runs the block all the same.
                 return
             yield
 
@@ -75,6 +79,7 @@ async def _answers_in_pieces(bench: LlmBench) -> None:
         items = await bench.items(provider)
     for item in items:
         demand(
+            # Tool calls and the like; a vendor's own type would tie the call to that vendor.
             isinstance(item, str) or type(item).__module__.startswith("patter_trio."),
             f"it gave {item!r}"[:120],
             "an answer consists of strings and types of patter_trio",
@@ -90,6 +95,7 @@ async def _answers_in_pieces(bench: LlmBench) -> None:
 
 async def _ends_its_answer_once(bench: LlmBench) -> None:
     async with bench.provider().stream(bench.questions[0]) as answer:
+        # One iterator: ``async for`` over the answer twice might begin a second one, which is another question.
         iterator = aiter(answer)
         async for _ in iterator:
             pass
@@ -99,6 +105,7 @@ async def _ends_its_answer_once(bench: LlmBench) -> None:
 
 async def _leaves_the_messages_alone(bench: LlmBench) -> None:
     given = copy.deepcopy([dict(message) for message in bench.questions[1]])
+    # Deep, because a provider may change a message and leave the list as it is.
     kept = copy.deepcopy(given)
     async with bench.provider().stream(given) as answer:
         async for _ in answer:
@@ -108,6 +115,7 @@ async def _leaves_the_messages_alone(bench: LlmBench) -> None:
 
 async def _remembers_nothing(bench: LlmBench) -> None:
     provider = bench.provider()
+    # The other question between two equal ones: a provider that keeps a conversation answers the third differently.
     first, _, again = await bench.use(provider), await bench.use(provider, 1), await bench.use(provider)
     demand(first == again, f"it answered {again[:40]!r} after {first[:40]!r}", "an answer depends only on the messages")
 
@@ -115,6 +123,7 @@ async def _remembers_nothing(bench: LlmBench) -> None:
 async def _takes_any_message(bench: LlmBench) -> None:
     provider = bench.provider()
     for name, text in _ODD_TEXTS.items():
+        # No messages at all are no reason to crash, either.
         messages: list[Message] = [] if name == "no messages" else [{"role": "user", "content": text}]
         await failure_of(partial(attrs.evolve(bench, questions=[messages]).use, provider), name)
 

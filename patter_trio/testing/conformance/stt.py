@@ -29,8 +29,10 @@ from patter_trio.testing.conformance.common import COMMON
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.fake_vendor import ServeVendor
 
+# Longer than the latencies of the package's own fakes: a result that was going to come has come.
 _QUIET_WAIT_S: Final = 0.5
 """Seconds to wait for results that should not come."""
+# Far more than the 5 s that a call keeps while a session opens; a provider must not depend on the call's bounds.
 _BACKLOG_S: Final = 30.0
 """Seconds of audio that arrive at once after a stall."""
 
@@ -59,6 +61,7 @@ def _simulated(text: str) -> Speech:
     return Speech(audible_text.encode(text, audible_text.frames_of(0.6), utterance=1))
 
 
+# Voiced from the first sample to the last, so the edges are the ends of the audio.
 SIMULATED: Final = (_simulated("One room, please"), _simulated("Two of them"))
 """Two utterances in the voice of a simulated caller; to any other STT provider they are sound as loud as a voice."""
 
@@ -73,12 +76,14 @@ class _Heard(Collected[Transcript]):
     async def another(self, finals: int, what: str) -> None:
         """Wait until there are more than ``finals`` final transcripts."""
         demands = "a flush is answered by the next final transcript, even if it is empty"
+        # By number: a final may be empty, and may have the same words as the one before.
         await self.until(lambda: len(self.finals()) > finals, f"the answer to {what}", demands)
 
 
 def frames_of(speech: bytes, accepts: AudioFormat) -> list[bytes]:
     """Return mu-law speech in the accepted format, in pieces of 20 ms."""
     audio = converted(speech, MULAW_8K, accepts)
+    # From one conversion of the whole, because a resampler has to see the joints between the pieces.
     size = round(FRAME_S * accepts.rate) * accepts.width  # whole samples at every rate
     return [audio[begin : begin + size] for begin in range(0, len(audio), size)]
 
@@ -112,16 +117,21 @@ class SttBench(Bench):
         for frame in frames_of(speech.audio, provider.accepts):
             await session.send(frame)
             sent += FRAME_SAMPLES
+            # After the frame that contains it, as a VAD without delay reports it. Offsets
+            # count from the session's first sample.
             while edges and edges[0].offset <= sent:
                 edge = edges.pop(0)
                 await session.voice(attrs.evolve(edge, offset=edge.offset + after))
+            # In real time, as a carrier sends: a provider's own timeouts run meanwhile, and its buffers empty.
             await trio.sleep(FRAME_S)
 
     async def flush(self, session: SpeechToTextSession, heard: _Heard) -> None:
         """Flush the session, and wait for its answer and for anything after it."""
         finals = len(heard.finals())
+        # The count before the flush: a final that comes during it is its answer.
         await session.flush()
         await heard.another(finals, "a flush")
+        # Results that come after the answer are results of this check as well.
         await trio.sleep(_QUIET_WAIT_S)
         heard.check_alive()
 
@@ -158,6 +168,7 @@ async def _gives_transcripts(bench: SttBench) -> None:
         demand(is_sayable(result.text), f"it gave {result.text!r}", "a text can be encoded as UTF-8")
     words, wanted = " ".join(result.text for result in heard.finals() if result.text), bench.speech[0].words
     demand(words, "it gave no final words for speech", "speech is transcribed")
+    # Words are compared only if the author has said which there are: a vendor's spelling is its own.
     demand(wanted in (None, words), f"it heard {words!r}", f"the caller said {wanted!r}")
 
 
@@ -175,6 +186,7 @@ async def _closes_segments(bench: SttBench) -> None:
             "the final result closes its segment",
         )
         demand(
+            # Equal is allowed: a segment has any number of interim results before its final one.
             result.segment >= newest,
             f"it gave segment {result.segment} after {newest}",
             "segments are numbered in the order of the audio",
@@ -189,6 +201,7 @@ async def _goes_on_after_a_flush(bench: SttBench) -> None:
     async with bench.session(provider) as (session, heard):
         await bench.say(session, provider, bench.speech[0])
         await bench.flush(session, heard)
+        # Only what comes after the first flush counts: the first utterance alone must not make the check pass.
         before = len(heard.finals())
         await bench.say(session, provider, bench.speech[1], after=len(bench.speech[0].audio))
         await bench.flush(session, heard)
@@ -200,6 +213,7 @@ async def _answers_an_empty_flush(bench: SttBench) -> None:
     provider = bench.provider()
     async with bench.session(provider) as (session, heard):
         await bench.flush(session, heard)
+        # Twice: without any audio, and with audio that has no words.
         await session.send(converted(g711.silence(0.2), MULAW_8K, provider.accepts))
         await bench.flush(session, heard)
     words = [result.text for result in heard.items if result.text]
@@ -212,15 +226,19 @@ async def _takes_audio_of_any_size(bench: SttBench) -> None:
         with finish_within(
             STEP_TIMEOUT_S, f"sending {_BACKLOG_S:g} s of audio at once", "audio comes in pieces of any size"
         ):
+            # Nothing, one sample, and what a stalled call delivers at once.
             for samples in (b"", g711.silence(FRAME_S / FRAME_SAMPLES), g711.silence(_BACKLOG_S)):
                 await session.send(converted(samples, MULAW_8K, provider.accepts))
         await bench.flush(session, heard)
 
 
 async def _takes_any_language_tag(bench: SttBench) -> None:
+    # A tag may come from the application's data: none, not ASCII, too long for a URL, or
+    # with a header of its own in it.
     for language in ("", "日本語", "en-US-x-" + "a" * 2000, "xx\r\nX-Injected: 1"):
         odd = attrs.evolve(bench, language=language)
 
+        # A default argument, because a closure would see the next round's bench.
         async def opened(odd: SttBench = odd) -> None:
             async with odd.session(odd.provider()):
                 pass

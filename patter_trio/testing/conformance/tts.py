@@ -28,16 +28,21 @@ from patter_trio.testing.servers.fake_vendor import ServeVendor
 
 TEXTS: Final = (("Good morning.", "We are open from nine to five."), ("I am sorry.", "There is no room left."))
 """Two replies, as sentences."""
+# Not one of them has to be spoken. But whatever is raised has to be a ProviderError, and nothing may hang.
 _ODD_TEXTS: Final = {
     "only punctuation": ["...", "?!", "\u2014"],
     "white space": ["", " ", "\n"],
     "many scripts": ["Grüße, 你好, שלום, नमस्ते, \U0001f469\u200d\U0001f4bb, e\u0301."],
+    # With what looks like markup to a vendor that takes SSML.
     "control characters": ["a\x00b\x1bc\r\n\r\nd\u2028e <break/> &amp; <speak>"],
+    # From ``json.loads`` of an emoji that was cut in two: it is a string, and cannot be encoded.
     "a lone surrogate": ["so \ud83d"],
 }
 """Texts that an LLM may generate."""
+# Vendors give times in milliseconds.
 _TIME_TOLERANCE_S: Final = 0.001
 """Seconds by which rounding may shift the time of a word."""
+# 6,000 characters without a full stop, as an LLM may write them: more than many vendors take in one request.
 _LONG_SENTENCE: Final = "This sentence goes on and on, " * 200 + "and then it ends."
 
 
@@ -53,9 +58,11 @@ class Spoken:
     size: int
 
     def __eq__(self, other: object) -> bool:
+        # Neural voices differ from one time to the next; a quarter is more than that, and less than a sentence.
         return isinstance(other, Spoken) and self.text == other.text and abs(self.size - other.size) * 4 <= self.size
 
     def __hash__(self) -> int:
+        # By the text alone: equal objects must have equal hashes, and sizes that count as equal may differ.
         return hash(self.text)
 
 
@@ -85,10 +92,12 @@ class TtsBench(Bench):
         self, session: TextToSpeechSession, sentences: Sequence[str], *, goes_on: bool = False
     ) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
         """Open the speech of sentences; with ``goes_on``, the text does not end while the block runs."""
+        # Room for all, so that filling it needs no task: the LLM is faster than the voice.
         send, receive = trio.open_memory_channel[str](max(1, len(sentences)))
         with send, receive:
             for sentence in sentences:
                 send.send_nowait(sentence)
+            # The sending end closes here, before the provider reads: it must take the rest, and end then.
             if not goes_on:
                 send.close()
             async with session.speak(receive) as chunks:
@@ -97,6 +106,7 @@ class TtsBench(Bench):
     @asynccontextmanager
     async def begun(self, provider: TextToSpeech) -> AsyncIterator[None]:
         """Speak a reply in a session of its own, and run the block once its first audio has come."""
+        # Session and reply are left together, as when a caller hangs up.
         async with provider.open(language=self.language) as session, self.reply_begun(session):
             yield
 
@@ -105,6 +115,7 @@ class TtsBench(Bench):
         """Speak a reply, and run the block once its first audio has come."""
         async with self.speaking(session, self.texts[0]) as chunks:
             async for chunk in chunks:
+                # A provider may announce a text before its audio; a reply has begun when there is something to hear.
                 if chunk.audio:
                     break
             yield
@@ -142,6 +153,7 @@ async def _says_which_text_it_speaks(bench: TtsBench) -> None:
         "the chunks have the whole text, once, in order",
     )
     heard = [chunk for chunk in chunks if chunk.audio]
+    # The text on the first audible chunk: a call counts a text as heard from where its chunk begins.
     demand(heard and heard[0].text, "its first audio has no text", "a text is on the chunk where its speech begins")
     demand(
         all(is_sayable(chunk.text) for chunk in chunks),
@@ -168,6 +180,7 @@ async def _times_words_in_order(bench: TtsBench) -> None:
             demand(word.text.strip() in given, f"it times {word.text!r}", "only words of the text have times")
             starts.append(begun + word.start)
         begun += lasts
+    # Over chunks: times within each are relative, so its beginning is added.
     demand(starts == sorted(starts), f"words begin at {short(starts)}", "words come in their order")
 
 
@@ -201,6 +214,7 @@ async def _goes_on_after_a_barge_in(bench: TtsBench) -> None:
     provider = bench.provider()
     async with provider.open(language=bench.language) as session:
         alone = await bench.spoken(session, bench.texts[1])
+        # Two: an abandoned reply may still be closing when the next begins, and that one is abandoned, too.
         for sentences in (bench.texts[0], bench.texts[0]):
             async with bench.speaking(session, sentences) as chunks:
                 async for chunk in chunks:
@@ -208,6 +222,7 @@ async def _goes_on_after_a_barge_in(bench: TtsBench) -> None:
                         break
         after = await bench.spoken(session, bench.texts[1])
     demand(
+        # The measure is the same text in the same session before any barge-in.
         spoken_by(after) == spoken_by(alone),
         f"after an abandoned reply it gave {spoken_by(after)} instead of {spoken_by(alone)}",
         "the next reply contains nothing of an abandoned one",
@@ -224,6 +239,7 @@ async def _takes_a_long_sentence(bench: TtsBench) -> None:
     long = attrs.evolve(bench, texts=[[_LONG_SENTENCE]])
 
     async def begin() -> None:
+        # Only until the first audio: the whole sentence takes some six minutes to speak.
         async with long.begun(long.provider()):
             pass
 
