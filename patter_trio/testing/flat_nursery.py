@@ -9,6 +9,7 @@ import trio
 
 def lone(error: BaseException) -> BaseException:
     """Return the only exception in a group, however deeply nested; otherwise return the argument."""
+    # Nested, because each nursery on the way adds a group. With two failures the group stays: neither may be hidden.
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
@@ -27,9 +28,6 @@ def raise_lone(group: BaseExceptionGroup[BaseException]) -> NoReturn:
         del failure, context, group
 
 
-# ``raise`` has set the context to the group that is being handled: restore the one that the failure came with.
-
-
 @asynccontextmanager
 async def open_flat_nursery() -> AsyncIterator[trio.Nursery]:
     """Open a nursery that raises a lone exception as itself instead of in a group."""
@@ -37,5 +35,6 @@ async def open_flat_nursery() -> AsyncIterator[trio.Nursery]:
     try:
         async with trio.open_nursery() as nursery:
             yield nursery
+    # BaseException, because a lone ``Cancelled`` or ``KeyboardInterrupt`` comes in a group as well.
     except BaseExceptionGroup as group:
         raise_lone(group)

@@ -35,15 +35,19 @@ import numpy as np
 from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_S, FRAME_SAMPLES
 
+# Found anywhere in the audio, so frames need no grid: silence of any length, or a lost byte, may be between them. Of
+# the second-loudest segment, so that no text can contain it.
 MAGIC_BYTES: Final = bytes.fromhex("109011911292")
 HEAD_BYTES: Final = 12
 """Bytes of the head, checksum included, before they are written as nibbles."""
 MAX_TEXT_BYTES: Final = (FRAME_SAMPLES - len(MAGIC_BYTES)) // 2 - HEAD_BYTES
 """Bytes of text that fit into a frame."""
+# A quarter of a frame's text: little of a frame stays empty when the next piece does not fit (``fewest_frames``).
 MAX_PIECE_BYTES: Final = 16
 """The longest piece of a word that one frame carries; a longer word is split."""
 MAX_PART_FRAMES: Final = 0xFFFF
 """Maximum number of frames of a part (22 minutes): the frame's index is a 16-bit number."""
+# Well above the rounding of a codec or a resampler, and far below a voice.
 MAX_SILENCE_LEVEL: Final = 100
 """Largest magnitude of a 16-bit sample that still counts as silence (-50 dBFS)."""
 
@@ -103,6 +107,7 @@ def encode(
     Raises:
         ValueError: the text does not fit into the frames, or the number of frames is out of range.
     """
+    # A test's mistake is reported here; in the frame it would be cut to 16 bits, and be found much later.
     if not 0 < frames <= MAX_PART_FRAMES:
         raise ValueError(f"an utterance must have 1 to {MAX_PART_FRAMES} frames of {FRAME_S:g} s, got {frames}")
     carried = carried_text(text, frames, spoken=spoken)
@@ -116,11 +121,14 @@ def carried_text(text: str, frames: int, *, spoken: int | None = None, capacity:
         ValueError: the text does not fit.
     """
     carried = _spread(_pieces(text), frames if spoken is None else min(spoken, frames), capacity)
+    # Frames without words are voice all the same: a long voice need not be wordy.
     return carried + [b""] * (frames - len(carried))
 
 
 def fewest_frames(text: str, capacity: int = MAX_TEXT_BYTES) -> int:
     """Return a number of frames into which ``text`` fits, however its words are split."""
+    # A frame may be left with room for all but one byte of the next piece. What is sure
+    # to fit is the capacity less a piece.
     return max(1, -(-len(text.encode()) // (capacity - MAX_PIECE_BYTES)))
 
 
@@ -128,6 +136,7 @@ def word_times(text: str, frames: int) -> list[tuple[str, float, float]]:
     """Return the words of an utterance with the seconds, from its start, at which each begins and ends."""
     times: list[tuple[str, float, float]] = []
     begun = 0.0
+    # The times of the encoder's own layout: what the caller hears of a cut reply is then exact to the frame.
     for index, words in enumerate(_spread(_pieces(text), frames)):
         if words:
             end = (index + 1) * FRAME_S
@@ -140,6 +149,7 @@ def _pieces(text: str) -> list[bytes]:
     pieces: list[bytes] = []
     for word in re.findall(r"\s*\S+", text):
         piece = b""
+        # Between characters, never within one: each piece has to decode by itself.
         for character in word:
             if len(piece) + len(character.encode()) > MAX_PIECE_BYTES:
                 pieces.append(piece)
@@ -162,9 +172,12 @@ def _spread(pieces: Sequence[bytes], frames: int, capacity: int = MAX_TEXT_BYTES
     total = sum(len(piece.decode()) for piece in pieces)
     for piece in pieces:
         characters += len(piece.decode())
+        # By its end: a word counts as heard when the frame that completes it has been played.
         place = max(earliest, -(-characters * frames // total) - 1)
         while place < frames and len(carried[place]) + len(piece) > capacity:
             place += 1
+        # Pushed on beyond the end. From the end back, later words keep their places, and
+        # earlier ones move to earlier frames.
         if place == frames:
             break
         carried[place] += piece
@@ -186,13 +199,16 @@ def _spread(pieces: Sequence[bytes], frames: int, capacity: int = MAX_TEXT_BYTES
 
 def packed(kind: Kind, numbers: tuple[int, int, int, int], words: bytes) -> bytes:
     """Return the head of a frame, its checksum and its text."""
+    # Masked: a counter that runs over must not raise in the middle of a call.
     head = struct.pack(">B4HB", kind, *(number & 0xFFFF for number in numbers), len(words))
+    # 16 bits: enough to tell a damaged frame, because a test has thousands of frames, not billions.
     check = zlib.crc32(head + words) & 0xFFFF
     return head + check.to_bytes(2) + words
 
 
 def unpacked(data: bytes) -> tuple[Kind, tuple[int, int, int, int], bytes] | None:
     """Return the kind, the numbers and the text of a frame, or None if it is damaged."""
+    # Any byte can be here, also a size beyond the data. The comparison with what these values would give refuses it.
     kind, size = data[0], data[HEAD_BYTES - 3]
     utterance, part, index, total = struct.unpack_from(">4H", data, 1)
     numbers, words = (utterance, part, index, total), data[HEAD_BYTES : HEAD_BYTES + size]
@@ -205,6 +221,7 @@ def _frame(kind: Kind, numbers: tuple[int, int, int, int], words: bytes) -> byte
     data = np.frombuffer(packed(kind, numbers, words), dtype=np.uint8)
     nibbles = np.zeros(FRAME_SAMPLES - len(MAGIC_BYTES), dtype=np.uint8)
     nibbles[: 2 * len(data)] = np.stack([data >> 4, data & 0x0F], axis=1).reshape(-1)
+    # Alternating signs: the voice has no direct component, and its energy is high in the band.
     nibbles[1::2] |= 0x80
     return MAGIC_BYTES + nibbles.tobytes()
 
@@ -230,10 +247,13 @@ class Decoder:
         while self._held:
             found = self._held.find(MAGIC_BYTES)
             if found < 0:
+                # The newest bytes may be the beginning of a magic whose rest comes with the next piece.
                 keep = 0 if final else _started_magic(self._held)
                 yield from self._other(len(self._held) - keep)
                 return
+            # Whatever is before the magic is silence or sound of another kind: reported before the frame, in order.
             yield from self._other(found)
+            # Wait for the rest of the frame; at the end of the audio it will not come, and what is there is damaged.
             if len(self._held) < FRAME_SAMPLES:
                 if final:
                     yield from self._other(len(self._held))
@@ -245,6 +265,7 @@ class Decoder:
                 continue
             sound = self._read(self._held[:FRAME_SAMPLES])
             if sound is None:
+                # One frame's length, and not byte by byte: the next magic inside would have been found above.
                 yield from self._other(FRAME_SAMPLES)
             else:
                 yield sound
@@ -268,6 +289,7 @@ class Decoder:
         kind, size = data[0], data[HEAD_BYTES - 3]
         utterance, part, index, total = numbers = struct.unpack_from(">4H", data, 1)
         words = data[HEAD_BYTES : HEAD_BYTES + size]
+        # Encoded again and compared byte by byte: filler and signs, too. Only an exact chain passes this.
         if kind not in _SPOKEN_KINDS or frame != _frame(Kind(kind), numbers, words):
             return None
         start, end = self.position, self.position + FRAME_SAMPLES

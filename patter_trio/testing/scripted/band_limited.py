@@ -30,7 +30,9 @@ _SPACING_SAMPLES: Final = 2
 """Samples (8 kHz) from pulse to pulse; with a roll-off of one half, the voice ends at 3 kHz."""
 _MARGIN_SAMPLES: Final = 10
 """Samples before the centre of the first pulse and after that of the last: a pulse has faded to -50 dB there."""
+# The instants, in 8 kHz samples, at which the heights are read.
 _CENTRES: Final = np.arange(_MARGIN_SAMPLES, FRAME_SAMPLES - _MARGIN_SAMPLES, _SPACING_SAMPLES)
+# Full heights and none, so unlike most data; a frame that only looks like it fails its checksum.
 _PATTERN: Final = np.array([15, 0, 15, 15, 0, 0])
 _LEVEL: Final = 14000
 """Height of the highest pulse: the sum of pulses stays below full scale, and the steps of mu-law stay at a quarter of
@@ -65,6 +67,7 @@ def encode(
         _nibbles(audible_text.packed(kind, (utterance, part, index, frames), words))
         for index, words in enumerate(carried)
     ]
+    # At the target rate from the start: the voice is not resampled by the test, only by the call under test.
     sound = (np.array(rows) * _STEP - _LEVEL) @ _pulses(rate)
     return np.rint(sound).astype(np.int16).reshape(-1)
 
@@ -77,6 +80,7 @@ def _nibbles(data: bytes) -> npt.NDArray[np.int64]:
     return nibbles
 
 
+# A matrix of 70 rows for each rate; a run uses two or three rates.
 @lru_cache
 def _pulses(rate: int) -> Floats:
     """Return the pulses of a frame at a rate, one row for each."""
@@ -119,6 +123,7 @@ class BandLimitedDecoder:
                 return
             read = audible_text.unpacked(self._data())
             if read is None:
+                # A false start: go on at the next possible one. A whole frame further, the true one might be skipped.
                 yield from self._other(_SPACING_SAMPLES)
                 continue
             kind, (utterance, part, index, total), words = read
@@ -129,18 +134,21 @@ class BandLimitedDecoder:
     def _frame_start(self) -> int | None:
         """Return the start of the first frame whose pattern is complete, or None."""
         ends = len(self._held) - _MARGIN_SAMPLES - _SPACING_SAMPLES * (len(_PATTERN) - 1)
+        # Silence is most of a call, and is told apart without looking for the pattern.
         if ends <= 0 or np.abs(self._held.astype(np.int32)).max() <= MAX_SILENCE_LEVEL:
             return None
         expected = _PATTERN * _STEP - _LEVEL
         fits = np.ones(ends, bool)
         for place, height in enumerate(expected):
             first = _MARGIN_SAMPLES + _SPACING_SAMPLES * place
+            # Within half a step: nearer to this height than to the next, which is all that the data can rely on, too.
             fits &= np.abs(self._held[first : first + ends] - height) < _STEP / 2
         found = np.flatnonzero(fits)
         return int(found[0]) if len(found) else None
 
     def _data(self) -> bytes:
         heights = self._held[_CENTRES].astype(np.float64)
+        # Clipped: sound that is not this voice has any height, and is refused by its checksum.
         nibbles = np.clip(np.rint((heights + _LEVEL) / _STEP), 0, 15).astype(np.uint8)[len(_PATTERN) :]
         return (nibbles[0::2] << 4 | nibbles[1::2]).tobytes()
 
@@ -150,6 +158,7 @@ class BandLimitedDecoder:
 
     def _other(self, count: int) -> Iterator[Sound]:
         """Report sound among the next ``count`` samples, from the first loud sample to the last."""
+        # Wider before taking the magnitude: -32768 has no positive counterpart in 16 bits.
         loud = np.flatnonzero(np.abs(self._held[:count].astype(np.int32)) > MAX_SILENCE_LEVEL)
         if len(loud):
             yield Sound(Kind.SOUND, self.position + int(loud[0]), self.position + int(loud[-1]) + 1)
@@ -161,6 +170,7 @@ class WordReader:
 
     def __init__(self, accepts: AudioFormat) -> None:
         self._accepts = accepts
+        # At 8 kHz nothing is resampled on the way, so the exact voice is spoken; any damage to it is a fault.
         self._exact = Decoder() if accepts.rate == RATE_HZ else None
         self._filtered = BandLimitedDecoder()
         self._sampler = _Sampler(accepts.rate)
@@ -181,12 +191,15 @@ class WordReader:
         self._taken += self._accepts.samples(audio)
         mulaw = self._accepts.encoding is Encoding.MULAW
         if self._exact is not None:
+            # PCM at 8 kHz was made of mu-law by the call, and comes back to the same bytes.
             return self._exact.feed(audio if mulaw else g711.from_pcm(audio))
         samples = g711.decode(audio) if mulaw else np.frombuffer(audio, "<i2").astype(np.int16)
         return self._filtered.feed(self._sampler.take(samples))
 
     def finish(self) -> list[Sound]:
         """Return the sounds in audio that is still held back because it could become a frame."""
+        # Settled first: the interpolation holds back samples that the decoder has to see
+        # before it gives up on the rest.
         return self._exact.finish() if self._exact is not None else self.settle() + self._filtered.finish()
 
     def settle(self) -> list[Sound]:
@@ -210,8 +223,10 @@ class _Sampler:
         self._reach = _TAPS_EACH_SIDE if self._phases > 1 else 0
         offsets = np.arange(-self._reach, self._reach + 1)
         apart = offsets[None, :] - (np.arange(self._phases) / self._phases)[:, None]
+        # A windowed sinc: 17 samples for each value are enough for the band of this voice.
         self._weights = np.sinc(apart) * np.cos(np.pi * apart / (2 * self._reach + 4)) ** 2
         self._offsets = offsets
+        # As if silence came before: the first sample can be read at once.
         self._held = np.zeros(self._reach)
         self._next = 0
 
@@ -219,6 +234,7 @@ class _Sampler:
         """Return the values that can be read with the next samples; with ``last``, all, as if silence followed."""
         self._held = np.concatenate([self._held, samples])
         known = np.concatenate([self._held, np.zeros(self._reach if last else 0)])
+        # The last instant, in phases of a sample, that has all the samples it needs on both sides.
         whole = (len(known) - 2 * self._reach - 1) * self._phases + self._phases - 1
         numbers = np.arange(self._next, max(self._next, whole // self._step + 1))
         if not len(numbers):
@@ -231,6 +247,7 @@ class _Sampler:
         gone = min(needed, len(self._held)) // self._step * self._step
         self._held = self._held[gone:]
         self._next = int(numbers[-1]) + 1 - gone * self._phases // self._step
+        # Interpolation may overshoot full scale by a little; without clipping, the sign would turn over.
         values: Samples = np.clip(np.rint(read), -32768, 32767).astype(np.int16)
         return values
 
@@ -239,6 +256,7 @@ def sounds_in(mulaw: bytes) -> list[Sound]:
     """Return the sounds in a complete recording, in either of the two voices."""
     exact = Decoder()
     sounds = exact.feed(mulaw) + exact.finish()
+    # The usual case is decided by the exact voice alone: the other decoder is slow, and would find nothing.
     if all(sound.kind is not Kind.SOUND for sound in sounds):
         return sounds
     decoder, samples = BandLimitedDecoder(), g711.decode(mulaw)
@@ -246,5 +264,6 @@ def sounds_in(mulaw: bytes) -> list[Sound]:
     if all(sound.kind is Kind.SOUND for sound in filtered):
         return sounds
     frames = [sound for sound in sounds if sound.kind is not Kind.SOUND]
+    # Frames of the exact voice are noise to the other decoder, and are not to be reported twice.
     others = [one for one in filtered if not any(one.start < frame.end and frame.start < one.end for frame in frames)]
     return sorted([*frames, *others], key=lambda sound: sound.start)

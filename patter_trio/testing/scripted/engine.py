@@ -33,6 +33,7 @@ from patter_trio.testing.scripted.band_limited import WordReader
 from patter_trio.testing.scripted.providers import ScriptedLLM, ScriptedTTS
 from patter_trio.testing.scripted.timed_results import TimedResults
 
+# More than any response has, so that the script's instants do not depend on when the call takes the pieces.
 MAX_WAITING_PIECES = 4096
 """Pieces of one response that may wait; a full channel makes the script wait."""
 
@@ -59,6 +60,7 @@ class ScriptedEngine(Engine):
 
     llm: LanguageModel = attrs.field(factory=lambda: ScriptedLLM(["Yes."]))
     tts: TextToSpeech = attrs.field(factory=ScriptedTTS)
+    # With no delay by default, unlike a real engine: a test that is not about late words gets them in order.
     words_delay: float | tuple[float, ...] = 0.0
     opening: float = 0.0
     interim: bool = False
@@ -91,6 +93,7 @@ class ScriptedEngine(Engine):
         if self.fail_to_open:
             raise ProviderError("ScriptedEngine opens no session, as scripted")
         await trio.sleep(self.opening)
+        # One session of the voice for all responses, as in a call with a TTS.
         async with self.tts.open(language=setup.language) as voice:
             yield _Session(self, setup, voice)
 
@@ -110,11 +113,13 @@ class _Session(EngineSession):
     def send(self, audio: bytes) -> None:
         self._read(self._reader.feed(audio))
         if self._script.fail_at is not None and self._reader.fed >= self._script.fail_at * RATE_HZ:
+            # Also for requests: an engine that has failed answers no more, whichever task asks first.
             self._gone = True
             self._due.put(trio.current_time(), ProviderError("ScriptedEngine has failed, as scripted"))
 
     def _read(self, sounds: Sequence[Sound]) -> None:
         for sound in sounds:
+            # No words in it; whether it was an interruption is up to the call.
             if sound.kind in (Kind.COUGH, Kind.SOUND):
                 continue
             if sound.utterance != self._utterance:
@@ -125,12 +130,17 @@ class _Session(EngineSession):
     def voice(self, edge: VoiceEdge) -> None:
         delay = self._script.turn_delay
         if delay is not None and not edge.speaking:
+            # From the end of the voice in the audio: the VAD reports it late, and the engine does not wait for our VAD.
             ended = trio.current_time() - (self._reader.fed - edge.offset) / RATE_HZ
+            # Not in the past: what the VAD reported late is due at once.
             self._due.put(max(trio.current_time(), ended + delay), EngineTurnOver())
 
     def commit(self) -> int:
+        # The call has pushed out what its resampler held; what this reader holds for
+        # interpolation belongs to the utterance, too.
         self._read(self._reader.settle())
         self._commits += 1
+        # In one step with the commit: audio that comes later belongs to the next utterance.
         text, self._words = " ".join(self._words.split()), ""
         self._add("user", text)
         now, delays = trio.current_time(), self._script.words_delay
@@ -152,10 +162,12 @@ class _Session(EngineSession):
 
     def forget(self, entry: dict[str, Any]) -> None:
         """Remove an entry that the caller did not hear."""
+        # By identity: two responses may have the same words.
         self.conversation = [one for one in self.conversation if one is not entry]
 
     def _add(self, role: str, text: str) -> None:
         last: Mapping[str, Any] = self.conversation[-1] if self.conversation else {}
+        # Commits without an answer between them are one message, as in the history of a call.
         if last.get("role") == role == "user":
             self.conversation[-1] = {"role": role, "content": f"{last['content']} {text}".strip()}
         else:
@@ -170,11 +182,14 @@ class _Session(EngineSession):
         if self._gone:
             raise ProviderError("ScriptedEngine has failed, as scripted")
         offered = self._setup.tools if tools else ()
+        # The conversation at this instant, before the response's own entry.
         messages = [{"role": "system", "content": self._setup.instructions}, *self.conversation]
         response = _Response(self, messages, offered, text)
         async with open_flat_nursery() as nursery:
+            # Before the yield: the answer is under way even if the call does not take a piece yet.
             response.begin(nursery)
             yield response
+            # Leaving the response stops it: as the interface demands, at once.
             nursery.cancel_scope.cancel()
 
     @property
@@ -201,8 +216,10 @@ class _Response(EngineResponse):
         self._entry: dict[str, Any] = {"role": "assistant", "content": text}
 
     def begin(self, nursery: trio.Nursery) -> None:
+        # From the beginning: a response that is cut keeps its place before the caller's next words.
         self._session.conversation.append(self._entry)
         sentences, to_voice = trio.open_memory_channel[str](MAX_WAITING_PIECES)
+        # A clone for each task: the pieces end when both have closed theirs.
         nursery.start_soon(self._think, sentences, self._put.clone())
         nursery.start_soon(self._speak, to_voice, self._put)
 
@@ -225,8 +242,11 @@ class _Response(EngineResponse):
                         await self._call(item, put)
                         continue
                     self._said += item
+                    # After a cut, the entry has the words that were heard, and late
+                    # tokens must not bring back the rest.
                     if not self._cut:
                         self._entry["content"] = self._said
+                    # The text before its speech, as from an engine: a call has the words when their audio comes.
                     await put.send(item)
                     for sentence in chunker.push(item):
                         await sentences.send(sentence)
@@ -234,6 +254,7 @@ class _Response(EngineResponse):
                 await sentences.send(sentence)
 
     async def _call(self, call: ToolCall, put: trio.MemorySendChannel[str | SpeechChunk | ToolCall]) -> None:
+        # Unique in the conversation: a result names its call by it.
         number = sum(len(message.get("tool_calls", ())) for message in self._session.conversation) + 1
         named = attrs.evolve(call, id=call.id or f"scripted_{number}")
         wish = {"id": named.id, "name": named.name, "arguments": named.arguments}
@@ -249,13 +270,17 @@ class _Response(EngineResponse):
         with put, sentences:
             async with self._session.voice_of.speak(sentences) as chunks:
                 async for chunk in chunks:
+                    # The ledger of a call, fed with silence of the same length: the
+                    # script estimates heard words as a call does.
                     self._spoken.put(bytes(round(emits.seconds(chunk.audio) * RATE_HZ)), chunk.text, chunk.words)
+                    # Without its text, which was sent as a piece of its own.
                     await put.send(attrs.evolve(chunk, text=""))
             self._spoken.end()
 
     async def __anext__(self) -> str | SpeechChunk | ToolCall:
         try:
             return await self._pieces.receive()
+        # From None: the end of the channel is how an iteration ends here, not a failure to be shown.
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
 
@@ -263,5 +288,6 @@ class _Response(EngineResponse):
         self._session.script.heard.append(seconds)
         self._cut = True
         self._entry["content"] = self._spoken.heard(round(seconds * RATE_HZ)).text
+        # The result of a tool needs its call in the conversation, even if nothing of the speech was heard.
         if not self._entry["content"] and "tool_calls" not in self._entry:
             self._session.forget(self._entry)

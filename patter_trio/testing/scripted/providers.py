@@ -44,8 +44,15 @@ from patter_trio.testing.scripted.audible_text import Kind, Sound
 from patter_trio.testing.scripted.band_limited import WordReader
 from patter_trio.testing.scripted.timed_results import TimedResults
 
+# Theory of operation. Instants are computed from the audio, not taken when the code happens to run: a voice
+# ended when its last sample arrived, and a result is due a fixed time after that. Results wait in a heap
+# until their instant. So a loaded machine, or audio that comes in lumps, moves no result by a millisecond,
+# and a test may assert the instant of each.
+
+# A hang-up in mid-word leaves an utterance without its last frame. Five missing frames are more than jitter.
 MAX_GAP_SAMPLES: Final = round(0.1 * RATE_HZ)
 """Samples without a frame of an utterance after which it counts as over, if its last frame never came."""
+# Far more than a reply has. The reading task is then never held up, so the arrival of a sentence is the LLM's instant.
 MAX_WAITING_SENTENCES: Final = 256
 """Sentences of one reply that may wait for synthesis; with more, the reader of the text waits."""
 
@@ -73,6 +80,7 @@ class _VoiceSession(VoiceActivitySession):
     def __init__(self, script: ScriptedVAD) -> None:
         self._fail_at = math.inf if script.fail_at is None else script.fail_at * RATE_HZ
         self._start_delay = round(script.start_delay * RATE_HZ)
+        # At least one sample: with zero, each pause between two samples would end the voice.
         self._end_delay = max(1, round(script.end_delay * RATE_HZ))
         self._fed = 0
         self._onset: int | None = None
@@ -90,10 +98,12 @@ class _VoiceSession(VoiceActivitySession):
         return edges
 
     def _sound(self, start: int, end: int, edges: list[VoiceEdge]) -> None:
+        # The silence before this sound may have ended the voice before it, within the same piece of audio.
         self._silence(start, edges)
         if self._onset is None:
             self._onset = start
         self._last = end
+        # From the onset, over short gaps: what counts is the time since the voice began, as a detector's delay does.
         if not self._told and end - self._onset >= self._start_delay:
             self._told = True
             edges.append(VoiceEdge(speaking=True, offset=self._onset, confidence=1.0))
@@ -177,19 +187,24 @@ class _RecognitionSession(SpeechToTextSession):
     async def send(self, audio: bytes) -> None:
         for sound in self._reader.feed(audio):
             self._hear(sound)
+        # By audio, not by the clock: while the carrier is stalled, no silence is heard.
         if self._now is not None and self._reader.position - self._now.end >= MAX_GAP_SAMPLES:
             self._close(self._script.final_delay)
         if self._script.fail_at is not None and self._reader.fed >= self._script.fail_at * RATE_HZ:
             gone = f"ScriptedSTT has failed after {self._reader.fed / RATE_HZ:g} s, as scripted"
+            # Both ways out: the task that sends and the one that reads results have to
+            # learn of it, as with a lost connection.
             self._tell(trio.current_time(), ProviderError(gone))
             raise ProviderError(gone)
 
     async def flush(self) -> None:
+        # A real flush sends something, so it is a checkpoint; code that relies on none would break with a vendor.
         await trio.lowlevel.checkpoint()
         for sound in self._reader.finish():
             self._hear(sound)
         if self._now is not None:
             self._close(self._script.final_delay)
+        # A final that is on its way answers the flush. Only without one there has to be another, empty, final.
         if not any(result.final for result in self._due.waiting()):
             self._segments += 1
             nothing = Transcript("", final=True, segment=self._segments)
@@ -200,6 +215,7 @@ class _RecognitionSession(SpeechToTextSession):
 
     def _hear(self, sound: Sound) -> None:
         now = self._now
+        # Frames of another utterance: the last frame of the one before never came, because the caller was cut off.
         if now is not None and (now.kind, now.number) != (sound.kind, sound.utterance):
             self._close(self._script.final_delay)
             now = None
@@ -214,6 +230,7 @@ class _RecognitionSession(SpeechToTextSession):
             now.interims += 1
             if now.words.strip():
                 self._tell(self._arrival(now.end), Transcript(now.words.strip(), final=False, segment=now.segment))
+        # The frame says that it is the last: the voice ends here, to the sample, without waiting for silence.
         if sound.kind is not Kind.SOUND and sound.last:
             self._close(self._script.final_delay)
 
@@ -227,6 +244,7 @@ class _RecognitionSession(SpeechToTextSession):
         if text is None:
             return
         final = Transcript(text, final=True, segment=utterance.segment)
+        # The same segment each time: a call must not take a repeated final for new words.
         for number in range(1 + self._script.duplicates):
             self._tell(self._arrival(utterance.end) + delay + 0.05 * number, final)
 
@@ -288,12 +306,15 @@ class ScriptedLLM(LanguageModel):
     async def stream(
         self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
     ) -> AsyncIterator[AsyncIterator[str | ToolCall]]:
+        # Copies: the conversation goes on, and the test asks what the model saw.
         self.requests.append([dict(message) for message in messages])
         self.offered.append([tool.name for tool in tools])
         try:
+            # Closed in this task, at once: a generator left to the collector would end at any later time.
             async with aclosing(self._tokens(self._reply(messages), trio.current_time())) as tokens:
                 yield tokens
         finally:
+            # In ``finally``: a vendor bills an answer that was cut, too.
             if self.usage is not None:
                 report_usage(self.usage)
 
@@ -308,10 +329,13 @@ class ScriptedLLM(LanguageModel):
     async def _tokens(self, reply: Scripted, asked: float) -> AsyncGenerator[str | ToolCall, None]:
         parts = [reply] if isinstance(reply, str | ToolCall) else reply
         tokens = [token for part in parts for token in (tokens_of(part) if isinstance(part, str) else [part])]
+        # From the request, not from now: opening the context may have taken time.
+        # Instants, not pauses, so none adds up.
         first = asked + self.first_token
         gap = self.duration / max(1, len(tokens) - 1)
         for number, token in enumerate(tokens):
             await trio.sleep_until(first + number * gap)
+            # After the wait: a model that fails after two tokens does so when the third would have come.
             await self._stop(number)
             yield token
         await trio.sleep_until(first + self.duration)
@@ -375,6 +399,7 @@ class ScriptedTTS(TextToSpeech):
         yield _SynthesisSession(self)
 
 
+# Of the run, not of the process: each test begins with 1, whichever ran before it.
 _replies: Final = trio.lowlevel.RunVar[int]("replies of ScriptedTTS", 0)
 """The number of replies spoken in this run: a call may open several sessions, and each reply has its own number."""
 
@@ -387,6 +412,7 @@ class _SynthesisSession(TextToSpeechSession):
     async def speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
         _replies.set(_replies.get() + 1)
         reply = _SpokenReply(self._script, _replies.get())
+        # A failure in the text or in the voice is raised as itself: a call catches ProviderError, not groups.
         async with open_flat_nursery() as nursery, aclosing(reply.chunks()) as chunks:
             nursery.start_soon(reply.read, sentences)
             yield chunks
@@ -407,10 +433,14 @@ class _SpokenReply:
         self._time = 0.0  # instant at which the audio made so far was finished
 
     async def read(self, sentences: AsyncIterable[str]) -> None:
+        # Also when the text fails or is cancelled: the consumer would wait for ever for the next sentence.
         async with self._arrived:
             async for sentence in sentences:
                 self._known.append(sentence)
+                # With its arrival, because the consumer may be speaking the sentence
+                # before: its latency counts from here.
                 await self._arrived.send((trio.current_time(), sentence))
+        # Only now: a consumer that finds it set knows the whole text.
         self._ended = True
 
     async def chunks(self) -> AsyncGenerator[SpeechChunk, None]:
@@ -418,13 +448,17 @@ class _SpokenReply:
         said = 0
         async for arrived, sentence in self._waiting:
             await trio.sleep_until(arrived + self._script.first_audio)
+            # Once, before the first part: a length that was already used cannot be shared out anew.
             if not self._parts and self._ended and self._script.duration is not None:
                 shared = self._script.duration / max(1, sum(map(len, self._known)))
             said += len(sentence)
             if shared is None:
                 frames = audible_text.frames_of(len(sentence) * self._script.per_character)
             else:
+                # From the total so far, not per sentence, so that rounding does not add up
+                # and the reply has exactly its duration.
                 frames = round(said * shared / FRAME_S) - self._frames
+            # A barge-in closes this generator, which would leave the one inside to the collector.
             async with aclosing(self._part(sentence, frames)) as part:
                 async for chunk in part:
                     yield chunk
@@ -438,6 +472,8 @@ class _SpokenReply:
         self._parts += 1
         try:
             frames = max(frames, self._fewest_frames(text))
+        # What a vendor would refuse. Half a character is a fault of the LLM, not of the
+        # script, so it is an error of a provider.
         except UnicodeEncodeError as error:
             raise ProviderError("ScriptedTTS: the text contains a lone surrogate (invalid Unicode)") from error
         natural = max(audible_text.frames_of(len(text) * self._script.per_character), self._fewest_frames(text))
@@ -445,8 +481,10 @@ class _SpokenReply:
         audio = self._voiced(text, frames, spoken)
         words = audible_text.word_times(text, spoken) if self._script.timings else []
         step = audible_text.frames_of(self._script.chunk)
+        # Not back before now: audio that was not asked for was not made in advance.
         self._time = max(self._time, trio.current_time())
         for first in range(0, frames, step):
+            # Before the chunk: a provider that fails after 0.3 s of audio has given exactly that.
             await self._stop()
             if self._script.mute:
                 continue
@@ -462,6 +500,7 @@ class _SpokenReply:
             )
             self._frames += len(piece) // frame
             self._time += seconds / self._script.speed
+            # After the yield: the first chunk comes at once, the next when it would have been made.
             await trio.sleep_until(self._time)
 
     def _fewest_frames(self, text: str) -> int:
@@ -481,6 +520,8 @@ class _SpokenReply:
 
     async def _stop(self) -> None:
         made = self._frames * FRAME_S
+        # Half a frame of tolerance: times are sums of frames of 0.02 s, which binary
+        # fractions do not represent exactly.
         if self._script.fail_after is not None and made >= self._script.fail_after - FRAME_S / 2:
             raise ProviderError(f"ScriptedTTS fails after {made:g} s of audio, as scripted")
         if self._script.hang_after is not None and made >= self._script.hang_after - FRAME_S / 2:

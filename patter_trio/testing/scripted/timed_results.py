@@ -26,8 +26,10 @@ class TimedResults(Generic[T]):
 
     def put(self, at: float, result: T | ProviderError) -> None:
         """Schedule a result for an instant, after those that are due at the same instant."""
+        # The second key of the heap: equal instants keep their order, and results are never compared with each other.
         self._count += 1
         heappush(self._due, (at, self._count, result))
+        # Also for a result that is due later than the first: the waiting task looks for itself.
         self._news.fire()
 
     def waiting(self) -> Iterator[T]:
@@ -40,6 +42,7 @@ class TimedResults(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        # Also if a result is due: an iteration that never yields could not be cancelled.
         await trio.lowlevel.checkpoint()
         while not self._due or self._due[0][0] > trio.current_time():
             # A result that is put meanwhile may be due earlier: ``put`` ends this wait.
