@@ -53,6 +53,7 @@ class CommitUser:
     turn: int
     text: str
     trigger: EouTrigger
+    # Measured here: the session learns of the commit only when it carries it out, which may be later.
     trailing_silence: float
     replaces: bool = False
 
@@ -144,6 +145,7 @@ class CutReply:
     at: float
     reply: int
     turn: int
+    # As they were before the cut: the machine has forgotten the reply by the time the session carries this out.
     opened: bool
     started: bool
     reason: str
@@ -167,6 +169,7 @@ class AskDetector:
     """Ask the turn detector about the utterance so far. The answer (``Verdict``) carries ``generation``."""
 
     at: float
+    # The caller may have spoken on before the detector answers; the number tells which utterance it was asked about.
     generation: int
 
 
@@ -197,9 +200,11 @@ class EndCall:
     """End the call; no action follows. ``reason`` is the first reason that the call had to end."""
 
     at: float
+    # The first one, because later ones follow from it: a caller who is told goodbye also hangs up.
     reason: str
 
 
+# Closed: CallSession._perform has a case for each of them.
 Action = (
     UserSpeechStarted
     | UserSpeechEnded

@@ -12,6 +12,7 @@ import attrs
 
 from patter_trio.abc import Message
 
+# Judged: about half an hour of talk. Each callback gets a copy of its own, so the number is also what an event costs.
 MAX_SHOWN_ENTRIES: Final = 200
 """Number of entries that a callback or hook receives. It bounds the payload in a call of hours; the final transcript is
 complete."""

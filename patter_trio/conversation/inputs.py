@@ -6,6 +6,7 @@ machine ignores inputs of a reply that is over.
 
 import attrs
 
+# A constant, because the machine decides by this reason: it alone may be taken back.
 TRANSFERRED_REASON = "transferred"
 """The reason, and outcome, of a call that ended because the carrier connected it to another number."""
 
@@ -20,6 +21,7 @@ class VoiceStarted:
     """The caller's voice began at ``onset``, which is usually a little earlier than the VAD's decision."""
 
     onset: float
+    # None: not every VAD has a probability.
     confidence: float | None = None
 
 
@@ -39,6 +41,8 @@ class InterimWords:
     """
 
     text: str
+    # Numbered, because several segments may be open at once: final words must replace their
+    # own interim words, and no others.
     segment: int = 0
     finished: bool | None = None
 
@@ -63,6 +67,7 @@ class Verdict:
     """
 
     generation: int
+    # The probability and not a decision: the threshold is a number of the policy, like all others.
     complete: float
 
 
@@ -70,6 +75,8 @@ class Verdict:
 class TokenArrived:
     """The first text of a reply was generated."""
 
+    # From here to ReplyFailed, the number of a reply and not the reply: a task may post for a reply that was cut
+    # meanwhile, and the machine drops by this number what comes too late.
     reply: int
 
 
@@ -165,6 +172,7 @@ class Flushed:
     """The STT has delivered its last words."""
 
 
+# Closed: the tables in turn_table.py have a rule for each, in every state, and a test walks through all of them.
 Input = (
     Ready
     | VoiceStarted

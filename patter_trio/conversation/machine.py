@@ -46,6 +46,8 @@ class TurnMachine:
     @property
     def deadline(self) -> float:
         """The instant at which ``step(None, deadline)`` is due; infinite while only an input can change the state."""
+        # Eleven deadlines at most: a heap would cost more than it saves, and its stale
+        # entries would have to be skipped.
         return min(self._conversation.timers.values(), default=math.inf)
 
     @property
@@ -92,6 +94,7 @@ class TurnMachine:
         # Checked after the deadlines: one of them may have cut the reply of this input, or ended the call.
         if event is not None and not self.ended and not self._stale(event):
             self._apply(type(event), event)
+        # A new list each time, because the session iterates over the old one.
         out, conversation.out = conversation.out, []
         return out
 
@@ -111,6 +114,7 @@ class TurnMachine:
     def _apply(self, trigger: Trigger, event: Input | None) -> None:
         """Apply the rule for a trigger, and then the consequences at the same instant."""
         conversation = self._conversation
+        # No entry is missing in either table, which a test checks, so a KeyError here is a bug and ends the call.
         if trigger in CALLER:
             CALLER[trigger][conversation.caller](conversation, event)
         else:

@@ -62,6 +62,8 @@ _SMALL_NUMBER = re.compile(r"\d{1,2}")
 _LIST_NUMBER = re.compile(r"\s*\d{1,3}\s*")
 
 
+# Character by character and without a look back: each token of each answer passes here, so its cost must not grow with
+# the length of the answer. What was released is forgotten; where the search has been is kept in _looked.
 class SentenceChunker:
     """Cuts streamed text into sentences.
 
@@ -76,8 +78,10 @@ class SentenceChunker:
     def __init__(
         self,
         *,
+        # Judged: a TTS gives each piece the melody of a whole sentence, which sounds chopped if the pieces are words.
         min_sentence_len: int = 20,
         aggressive_first_flush: bool = False,
+        # Judged: half a line; a shorter first piece is over before the TTS has made the second.
         aggressive_first_min_len: int = 40,
         language: str = "en",
     ) -> None:
@@ -180,6 +184,7 @@ class SentenceChunker:
             return not counted
         if word.lower() in self._before_names or (following.isdigit() and word.lower() in self._before_numbers):
             return True
+        # "a.m." has the shape of initials, but often ends a sentence.
         return bool(_INITIALS.fullmatch(word)) and word.lower() not in {"a.m", "p.m"} and word.isupper()
 
 

@@ -17,6 +17,8 @@ class SpeechConverter:
     """The conversion of one reply's speech; a new one for each reply, so that nothing leaks from one into another."""
 
     def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
+        # HQ, although it holds back more than LQ: a TTS is ahead of real time, so the caller does not
+        # wait for it (docs/providers.md).
         self._converter = Converter(source, target, Quality.HIGH)
         self._waiting: deque[tuple[int, SpeechChunk]] = deque()
         """Texts and words without their audio, with the sample that they begin at; bounded by what is held back."""
@@ -32,6 +34,8 @@ class SpeechConverter:
     def take(self, chunk: SpeechChunk) -> list[SpeechChunk]:
         """Take the next chunk, and return what has come out with it: a chunk for each text that begins."""
         if chunk.text or chunk.words:
+            # Where the text's audio will begin in the output; how much of it the resampler
+            # holds back does not matter then.
             self._waiting.append((self._converter.due, attrs.evolve(chunk, audio=b"", format=None)))
         return self._chunks(self._converter.convert(chunk.audio), last=False)
 
@@ -46,7 +50,9 @@ class SpeechConverter:
         made: list[SpeechChunk] = []
         head = SpeechChunk(b"")
         while True:
+            # "last": what still waits belongs to audio that has just come out, or to none at all.
             begins = bool(self._waiting) and (last or self._waiting[0][0] < end)
+            # Rounding may put a text a sample before the stretch: never cut backwards.
             until = max(at, min(end, self._waiting[0][0])) if begins else end
             piece = audio[(at - start) * width : (until - start) * width]
             if piece or head.text or head.words:

@@ -119,6 +119,7 @@ class Conversation:
     def can_amend(self) -> bool:
         """True if late words may still join the committed utterance, because nobody has noticed the commit yet."""
         reply = self.reply
+        # "opened", not "started": from the opening on, audio may be on its way to the caller's ear.
         unheard = reply is not None and reply.answers and not reply.apology and not reply.opened
         in_time = self.now - self.committed_at < self.policy.late_window
         return unheard and in_time and self.caller is CallerState.SILENT and self.ending is None
@@ -127,6 +128,8 @@ class Conversation:
     def max_wordless_voice(self) -> float:
         """Seconds after which a voice without words, or one that holds an answer back, counts as noise."""
         policy = self.policy
+        # An engine takes a voice for an utterance, so noise that never ends would hold back the
+        # answer until it counts as noise.
         answer_waits = self.reply is not None and self.reply.answers and not self.reply.started
         return (
             policy.max_wordless_voice
@@ -151,6 +154,7 @@ class Conversation:
     # Telling and timing --------------------------------------------------------------------------------------------
     def emit(self, action: actions.Action) -> None:
         """Append an action, after a change of the public states that it belongs to."""
+        # First, so that observers of the action's event read the states that belong to it.
         self.publish()
         self.out.append(action)
 
@@ -185,6 +189,7 @@ class Conversation:
         self.replies += 1
         self.reply = ReplyState(self.replies, self.turn, text, apology, interruptible, answers)
         self.agent = AgentState.THINKING
+        # For every reply, so that no state waits without a deadline: a TTS may hang with a fixed text, too.
         self.arm(Timer.REPLY, self.now + self.policy.reply)
         self.emit(actions.StartReply(self.now, self.replies, self.turn, text, apology))
 
@@ -204,6 +209,7 @@ class Conversation:
     def yield_floor(self) -> None:
         """Cut the reply because the caller goes on. An answer that was not heard is retracted."""
         reply = self.live
+        # A text of the application's answers nothing, so nothing is unanswered when it is cut.
         if reply.answers and not reply.started:
             self.unanswered = self.committed
             self.cut("retracted")
@@ -240,6 +246,7 @@ class Conversation:
     # The caller's words --------------------------------------------------------------------------------------------
     def take(self, event: InterimWords | FinalWords) -> bool:
         """Record words. Return True if there were new ones that the agent has to react to."""
+        # Words are compared and joined below; STTs differ in the white space that they send.
         text = " ".join(event.text.split())
         if isinstance(event, InterimWords):
             if event.segment in self.promoted:
@@ -283,6 +290,8 @@ class Conversation:
 
     def wait_for_final(self) -> None:
         """Set the deadline for the STT's final words."""
+        # From the end of the voice, not from now: a VAD that reports the end late has
+        # already used up a part of the wait.
         patience = self.policy.interim_wait if self.utterance.interims else self.policy.final_wait
         self.arm(Timer.FINAL, self.end + patience)
 
@@ -301,6 +310,7 @@ class Conversation:
             self.shorten(Timer.ENDPOINT, self.policy.fast_endpoint)
             self.shorten(Timer.FINAL, self.policy.endpoint)
         self.emit(actions.UserSpeechEnded(self.now, self.end, self.end - self.onset, confidence))
+        # While the call is ending nothing will be answered, so a model is not asked about it.
         if self.detector and self.ending is None:
             self.generation += 1
             self.emit(actions.AskDetector(self.now, self.generation))
@@ -347,6 +357,7 @@ class Conversation:
             self.emit(actions.DropUser(self.now))
             self.be_silent()
         elif self.agent_has_floor:
+            # Kept, not lost: next_move() tries again when the agent has finished.
             self.caller = CallerState.PAUSING
             words.mark_judged()
         else:
@@ -370,6 +381,7 @@ class Conversation:
         self.committed = [*self.unanswered, *self.utterance.take()]
         self.unanswered = []
         self.committed_at = self.now
+        # may_play() holds the answer back while one of them runs.
         self.disarm(*DECIDING_TIMERS)
         self.unfinished = self.is_complete = False
         self.turn += 1
@@ -381,6 +393,8 @@ class Conversation:
     # What comes next -----------------------------------------------------------------------------------------------
     def next_move(self) -> None:
         """Start what comes next, if the agent is idle."""
+        # The order: the caller's question first, then what the application has asked for; a call that is ending says
+        # all of that before it ends, and answers nothing new.
         if self.agent is not AgentState.IDLE:
             return
         # The answer was retracted for a voice that came to nothing: the question still wants an answer.
@@ -399,10 +413,12 @@ class Conversation:
         reply = self.reply
         if reply is not None and reply.audio and not reply.opened and self.may_play():
             reply.opened = True
+            # Now for the writer: if audio that may go out is never sent, the reply fails instead of waiting for ever.
             self.arm(Timer.REPLY, self.now + self.policy.reply)
             self.emit(actions.OpenPlayout(self.now, reply.number))
         over = self.caller is CallerState.SPEAKING and self.agent is AgentState.SPEAKING
         if over and self.can_cut and not self.policy.min_words:
+            # From the onset, however late the VAD noticed it; and not while it runs, for the same reason as AWAY below.
             if Timer.OVERLAP not in self.timers:
                 self.arm(Timer.OVERLAP, self.onset + self.policy.overlap)
         else:
@@ -455,6 +471,7 @@ class Conversation:
         self.leg_down_reason = reason
         self.queue.clear()
         self.disarm(Timer.GOODBYE, Timer.LEG)
+        # Cut even if it must not be interrupted: there is nobody to hear it.
         if self.reply is not None:
             self.cut("leg down", AgentState.FLUSHING)
         self.agent = AgentState.FLUSHING

@@ -6,6 +6,8 @@ from enum import StrEnum
 import attrs
 
 
+# Two small machines instead of one: as one, the states below would be 35 pairs, and each rule would have to be written
+# for all states of the other side.
 class CallerState(StrEnum):
     """The state of the caller."""
 
@@ -33,6 +35,8 @@ class AgentState(StrEnum):
     ENDED = "ended"
 
 
+# Fixed, so that the same call is decided in the same way each time. The caller's words come first, because a commit
+# makes the deadlines of the reply that it replaces void.
 class Timer(StrEnum):
     """The deadlines. When two are due at the same instant, the one listed first fires first."""
 
@@ -53,6 +57,7 @@ PUBLIC_USER = {
     CallerState.SILENT: "listening",
     CallerState.SPEAKING: "speaking",
     CallerState.PAUSING: "listening",
+    # Said of the caller: an utterance that is not finished is a pause for thought.
     CallerState.HELD: "thinking",
     CallerState.AWAY: "away",
 }
@@ -62,6 +67,7 @@ PUBLIC_AGENT = {
     AgentState.IDLE: "idle",
     AgentState.THINKING: "thinking",
     AgentState.SPEAKING: "speaking",
+    # In these three the agent says nothing any more; what is still to be done then does not concern observers.
     AgentState.CLOSING: "idle",
     AgentState.FLUSHING: "idle",
     AgentState.ENDED: "idle",
@@ -85,6 +91,7 @@ class ReplyState:
     started: bool = False
     """True once the caller has begun to hear the reply, and ``agent_speech_started`` was reported."""
     produced: bool = False
+    # Not None: max() with the present needs no test.
     busy: float = -math.inf
     """The instant until which the reply may wait for a tool."""
 

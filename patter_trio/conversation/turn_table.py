@@ -58,6 +58,7 @@ def ignored(conversation: Conversation, event: object) -> None:
 def begin_voice(conversation: Conversation, event: VoiceStarted) -> None:
     """Let the caller speak, and discard any decision about the end of the utterance."""
     conversation.caller = CallerState.SPEAKING
+    # Anybody may write a VAD: one whose offset is ahead of the audio must not date the voice later than now.
     conversation.onset = min(event.onset, conversation.now)
     conversation.unfinished = conversation.is_complete = conversation.ended_early = False
     # An engine ends its turns without words: with it, each voice may be ended early.
@@ -89,12 +90,14 @@ def go_on(conversation: Conversation, until: float) -> None:
     """Restart the voice that has lasted since its turn was ended early. Over the agent, it may interrupt."""
     # The speech after the end of the turn counts as a new voice.
     begin_voice(conversation, VoiceStarted(conversation.end))
+    # By how long the voice has surely lasted: a VAD reports its end late, and that silence is not talk over the agent.
     if conversation.is_over_agent and until >= conversation.onset + conversation.policy.overlap:
         conversation.yield_floor()
 
 
 def call_it_noise(conversation: Conversation, event: None) -> None:
     """Treat a long voice without words as noise or music: go on as if it had ended now."""
+    # At now: nothing tells when a voice turned into noise, and an earlier end would commit at once.
     conversation.voice_over(conversation.now)
 
 
@@ -109,9 +112,12 @@ def add_words(conversation: Conversation, event: InterimWords | FinalWords) -> N
         conversation.voice_has_words = True
         # Words show that the voice is not noise: the deadline starts again.
         conversation.arm(Timer.STUCK, conversation.now + conversation.policy.max_wordless_voice)
+        # After the words are recorded, because the agent's rule counts them.
         notice_words(conversation)
     over = event.finished and isinstance(event, FinalWords)
     if over and worded:
+        # The VAD still hears this voice. Its end will be reported, and must not decide
+        # about the same turn a second time.
         conversation.ended_early = True
         conversation.voice_over(conversation.now)
         conversation.apply_verdict(event)
@@ -152,6 +158,7 @@ def reopen(conversation: Conversation, event: InterimWords | FinalWords) -> None
         conversation.amend([*conversation.committed, *conversation.utterance.take()])
         return
     notice_words(conversation)
+    # Before apply_verdict(), which takes a verdict only about a caller who pauses.
     conversation.caller = CallerState.PAUSING
     conversation.time_words(reopened=True)
     conversation.apply_verdict(event)
@@ -167,6 +174,7 @@ def hear_turn(conversation: Conversation, event: InterimWords | FinalWords) -> N
     else:
         begin_voice(conversation, VoiceStarted(conversation.now))
     add_words(conversation, event)
+    # add_words() has set it; without a voice in the VAD, no end of one will be reported.
     conversation.ended_early = lasting
 
 
@@ -185,6 +193,7 @@ def decide(conversation: Conversation, event: None) -> None:
 
 def stop_holding(conversation: Conversation, event: None) -> None:
     """Treat the utterance as finished, although the turn detector judged it unfinished."""
+    # A detector may be wrong, and the caller must get an answer in the end.
     conversation.unfinished = False
     conversation.try_commit()
 
@@ -213,6 +222,7 @@ def give_way(conversation: Conversation, event: None) -> None:
     if (
         conversation.can_cut
         and not conversation.has_unheard_say
+        # In a gap of a reply that was heard, barge_in_min_words protects it as if it were being spoken.
         and not (conversation.live.started and conversation.utterance.unjudged_words < conversation.policy.min_words)
     ):
         conversation.yield_floor()
@@ -248,6 +258,7 @@ def note_audio(conversation: Conversation, event: AudioArrived) -> None:
     if reply.audio:
         return
     reply.audio = True
+    # The provider has delivered. derive() sets the deadline anew when the audio may go out.
     conversation.disarm(Timer.REPLY)
     # Once per turn, also when the answer is restarted after an amendment or a failure.
     if reply.turn != conversation.audio_turn:
@@ -258,6 +269,7 @@ def note_audio(conversation: Conversation, event: AudioArrived) -> None:
 def be_heard(conversation: Conversation, event: OnWire) -> None:
     """Let the agent speak, for the first time or after a gap."""
     reply = conversation.live
+    # Audio that may not be heard yet cannot have been sent: an input out of order changes nothing.
     if not reply.opened:
         return
     conversation.agent = AgentState.SPEAKING
@@ -307,6 +319,7 @@ def drain(conversation: Conversation, event: Drained | None) -> None:
         conversation.finish()
     else:
         conversation.agent = AgentState.THINKING
+        # A gap: a tool runs, or the LLM is asked again. The deadline for the next audio starts anew.
         conversation.wait_for_reply()
 
 
@@ -332,6 +345,8 @@ def speak_next(conversation: Conversation, event: Say) -> None:
     """Speak the text after the present reply, or in place of it if it is to interrupt. Not while the call is ending."""
     if conversation.ending is not None:
         return
+    # Whether the reply is interruptible is not asked: that is about the caller, and here the
+    # application interrupts itself.
     if event.interrupt:
         conversation.cut("say")
         conversation.say(event)
@@ -366,6 +381,7 @@ def leave(conversation: Conversation, event: HangUp | Transfer) -> None:
 def fall_back(conversation: Conversation, event: HangUp | Transfer) -> None:
     """Remember to hang up if the transfer that is under way fails."""
     if conversation.ending == TRANSFERRED_REASON and conversation.pending_hang_up is None and isinstance(event, HangUp):
+        # The first one counts, as for ending.
         conversation.pending_hang_up = event.reason
 
 
@@ -387,6 +403,7 @@ def await_end(conversation: Conversation, event: TransferAccepted) -> None:
     """Wait for the end of the leg: the carrier accepted the transfer, so the call does not come back."""
     if conversation.ending == TRANSFERRED_REASON:
         conversation.transfer_accepted = True
+        # Anew: the time so far was for accepting the transfer, this one is for ending the leg.
         conversation.arm(Timer.LEG, conversation.now + conversation.policy.leg)
 
 

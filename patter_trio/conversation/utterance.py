@@ -38,6 +38,7 @@ class Utterance:
 
     def final(self, text: str, segment: int) -> None:
         """Replace the segment's interim words by its final ones."""
+        # First: otherwise the same words would stand in the utterance twice, once as a guess.
         self.interims.pop(segment, None)
         if text:
             self.finals.append(Piece(text, segment))
@@ -47,6 +48,7 @@ class Utterance:
 
         A ``remark`` is a voice over the agent that was too short to interrupt it.
         """
+        # Never back to False: a long voice followed by a short one is still worth an answer.
         self.is_significant = self.is_significant or not remark
         if not self:
             # An empty piece makes the utterance true, so that it is committed although no words are known.
@@ -74,6 +76,7 @@ class Utterance:
 
     def __bool__(self) -> bool:
         """Return True if there are words."""
+        # By the pieces, not by their text: an empty piece is the voice of a caller whose words an engine knows.
         return bool(self.finals or self.interims)
 
     def _count(self) -> int:
