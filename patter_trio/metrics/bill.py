@@ -16,6 +16,7 @@ import attrs
 
 from patter_trio import pricing as prices
 from patter_trio.abc import Usage
+from patter_trio.metrics.internal_events import AgentReady
 from patter_trio.metrics.results import CostBreakdown
 
 CHARACTERS_PER_TOKEN: Final = 4
@@ -70,6 +71,17 @@ class Bill:
         """Stage and reply (None: outside any reply) for which usage was reported."""
         self._counts: dict[int, dict[Counted, int]] = {}
         self._estimated: dict[Counted, int] = {"asked": 0, "said": 0, "spoken": 0}
+
+    def name_providers(self, ready: AgentReady) -> None:
+        """Take the names of the call's providers and models, by which their prices are found."""
+        self.names = {
+            "stt_provider": ready.stt_provider,
+            "stt_model": ready.stt_model,
+            "tts_provider": ready.tts_provider,
+            "tts_model": ready.tts_model,
+            "llm_provider": ready.llm_provider,
+            "llm_model": ready.llm_model,
+        }
 
     def count(self, reply: int, what: Counted, characters: int) -> None:
         """Count characters: of a request to the LLM (asked), of its answer (said), or of text for the TTS (spoken)."""

@@ -193,14 +193,7 @@ class Meter:
 
     # The caller -------------------------------------------------------------------------------------------------------
     def _ready(self, event: AgentReady, at: float) -> None:
-        self._bill.names = {
-            "stt_provider": event.stt_provider,
-            "stt_model": event.stt_model,
-            "tts_provider": event.tts_provider,
-            "tts_model": event.tts_model,
-            "llm_provider": event.llm_provider,
-            "llm_model": event.llm_model,
-        }
+        self._bill.name_providers(event)
         self._mode = event.provider_mode
         self._prompt_characters = event.prompt_characters
 

@@ -301,7 +301,7 @@ class Client:
             ProviderError: any other status but 2xx.
         """
         who = origin_of(url)
-        from patter_trio.net.httpx_client import Body
+        from patter_trio.net.httpx_client import new_request
 
         client = self._shared.open()
         # Marks the log records of this task, so that the filter hides only our own URLs.
@@ -310,8 +310,7 @@ class Client:
             # One deadline for connecting, sending and the head: a caller notices the sum. httpx's own timeouts are for
             # each phase apart, and a server that sends its head byte by byte would never exceed one.
             with _translated(who, head_timeout):
-                request = client.build_request(method, url, content=content, headers=dict(headers or {}))
-                request.stream = Body(content)
+                request = new_request(client, method, url, content, dict(headers or {}))
                 response = await client.send(request, stream=True)
         finally:
             # Before the yield: the variable must not stay set while the block's own code runs.

@@ -57,7 +57,16 @@ def new_client(guard: Guard | None, *, direct: bool, tls: SSLContext, connect_ti
     )
 
 
-class Body(httpx.AsyncByteStream):
+def new_request(
+    client: httpx.AsyncClient, method: str, url: str, content: bytes, headers: dict[str, str]
+) -> httpx.Request:
+    """Return a request with a body that can be left anywhere."""
+    request = client.build_request(method, url, content=content, headers=headers)
+    request.stream = _Body(content)
+    return request
+
+
+class _Body(httpx.AsyncByteStream):
     """A request's body, in one piece.
 
     httpx's own body is an async generator. If the request is cancelled while sending, the generator stays suspended,

@@ -159,7 +159,7 @@ class WebSocketClient:
         if outgoing.done.is_set():
             return
         if outgoing.begun:
-            self._wire.broken = True  # from now on; the writer runs next and closes TCP
+            self._wire.refuse_writes()  # from now on; the writer runs next and closes TCP
             outgoing.scope.cancel(reason="the send was cancelled")
         else:
             # The writer has not begun it, so the connection stays usable.
@@ -231,10 +231,8 @@ class WebSocketClient:
 
     async def _shake_hands(self, library: trio.Nursery, request: HandshakeRequest) -> WebSocketConnection | None:
         """Return the connection; None if the stream ended first, after which the library would wait for ever."""
-        with trio.CancelScope() as waiting:
-            # The library does not notice the end of the stream while it waits for the handshake.
-            self._wire.on_end = waiting.cancel
-            connection = await wrap_client_stream(
+        with self._wire.handshake:
+            return await wrap_client_stream(
                 library,
                 cast("trio.SocketStream", self._wire),  # any stream works
                 request.host,
@@ -243,8 +241,6 @@ class WebSocketClient:
                 max_message_size=MAX_MESSAGE_BYTES,
                 receive_buffer_size=READ_BYTES,
             )
-            self._wire.on_end = lambda: None
-            return connection
         return None
 
     async def _read(self, connection: WebSocketConnection) -> None:

@@ -3,7 +3,7 @@
 The library writes pongs by itself, so a broken stream has to refuse them here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
@@ -53,7 +53,8 @@ class Wire(trio.abc.Stream):
         """True if a write took longer than :data:`SEND_TIMEOUT_S`."""
         self.close_sent: bool = False
         """True once a close frame was written."""
-        self.on_end: Callable[[], None] = lambda: None
+        self.handshake: trio.CancelScope = trio.CancelScope()
+        """The scope for the wait for the handshake: the end of the stream cancels it, which the library overlooks."""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write a frame. The deadline is enforced here because the library's reader writes pongs by itself."""
@@ -124,13 +125,13 @@ class Wire(trio.abc.Stream):
 
     async def aclose(self) -> None:
         """Record that the library is done with the stream. The shell closes it later: it may have to read more."""
-        self.on_end()
+        self.handshake.cancel(reason="the library is done with the stream")
         # A checkpoint, as trio requires of every ``aclose``.
         await trio.lowlevel.checkpoint()
 
     def _end(self) -> None:
         self.ended = True
-        self.on_end()
+        self.handshake.cancel(reason="the stream has ended")
 
     async def linger(self) -> None:
         """Read until the peer's end.
@@ -142,6 +143,10 @@ class Wire(trio.abc.Stream):
                 pass
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
+
+    def refuse_writes(self) -> None:
+        """Write nothing more; TCP is still to be closed, by :meth:`break_off`."""
+        self.broken = True
 
     async def break_off(self) -> None:
         """Close TCP at once."""

@@ -9,7 +9,8 @@ This needs no task that could be lost: a waiting call runs the batch itself, eve
 few calls waiting gains nothing, and no call waits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import attrs
@@ -78,6 +79,15 @@ class Batcher(Generic[S]):
     def __repr__(self) -> str:
         waiting = len(self._batch.windows) if self._batch else 0
         return f"<Batcher of {self.sessions} sessions, {waiting} windows waiting>"
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Count a session while the block runs; the number decides whether windows wait for a batch."""
+        self.sessions += 1
+        try:
+            yield
+        finally:
+            self.sessions -= 1
 
     async def infer(self, window: Floats, state: S) -> tuple[float, S]:
         """Return the probability of speech in one window, shape (W,), and the state after it.

@@ -146,11 +146,8 @@ class SileroVAD(VoiceActivity):
         with model_errors("silero"):
             model = await silero_model.in_thread(self.path)
         batcher = batcher_of(model)
-        batcher.sessions += 1
-        try:
+        with batcher.session():
             yield _SileroSession(batcher, VoiceGate(WINDOW_SAMPLES, self._rules()))
-        finally:
-            batcher.sessions -= 1
 
 
 class _SileroSession(VoiceActivitySession):

@@ -24,7 +24,6 @@ from patter_trio.testing.simulation.invariants import CallRecord, violations
 from patter_trio.testing.simulation.record import EventLog, State
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, PUBLIC_URL
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
-from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
 CARRIER = Twilio("AC" + "5" * 32, "simulated")
 T = TypeVar("T")
@@ -161,7 +160,7 @@ class Office:
             await trio.lowlevel.checkpoint()
             ours, theirs = trio.testing.memory_stream_pair()
             is_media = carrier.faulty_stream is not None
-            line_ = carrier.faulty_stream = FaultyStream(theirs)
+            line_ = carrier.make_faulty(theirs)
             if is_media and injection is not None:
                 line_.before = lambda number: injection(carrier) if number == at else None
             connections.start_soon(serve_connection, self.call_server.context, line_)

@@ -9,6 +9,7 @@ from patter_trio.abc import Usage
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.metrics.bill import Bill
 from patter_trio.metrics.internal_events import (
+    AgentReady,
     AnswerKind,
     CallEvent,
     LlmChunk,
@@ -216,7 +217,7 @@ def test_what_nobody_measures_is_ignored() -> None:
 # The bill -------------------------------------------------------------------------------------------------------------
 def bill() -> Bill:
     made = Bill(PRICES, "line", "inbound")
-    made.names = NAMES
+    made.name_providers(AgentReady(**NAMES, provider_mode="pipeline", prompt_characters=0))
     return made
 
 

@@ -1,6 +1,7 @@
 """Windows of many calls in one inference: results, instants, and cancelled or failing sessions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -42,17 +43,25 @@ def model() -> Sums:
     return Sums()
 
 
-@pytest.fixture
-def batcher(model: Sums) -> Batcher[float]:
+@contextmanager
+def batcher_with(sessions: int, model: Sums) -> Iterator[Batcher[float]]:
     batcher = Batcher[float](model)
-    batcher.sessions = MAX_UNBATCHED_SESSIONS + 1
-    return batcher
+    with ExitStack() as stack:
+        for _ in range(sessions):
+            stack.enter_context(batcher.session())
+        yield batcher
 
 
-async def test_few_sessions_wait_for_nobody(model: Sums, batcher: Batcher[float], autojump_clock: MockClock) -> None:
+@pytest.fixture
+def batcher(model: Sums) -> Iterator[Batcher[float]]:
+    with batcher_with(MAX_UNBATCHED_SESSIONS + 1, model) as batcher:
+        yield batcher
+
+
+async def test_few_sessions_wait_for_nobody(model: Sums, autojump_clock: MockClock) -> None:
     """With 8 sessions or fewer, a window is inferred at once and alone."""
-    batcher.sessions = MAX_UNBATCHED_SESSIONS
-    assert await batcher.infer(window(1), 5.0) == (1.0, 6.0)
+    with batcher_with(MAX_UNBATCHED_SESSIONS, model) as batcher:
+        assert await batcher.infer(window(1), 5.0) == (1.0, 6.0)
     assert (autojump_clock.current_time(), model.batches) == (0.0, [1])
 
 

@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from patter_trio.audio import g711
-from patter_trio.testing.twilio.carrier import SimulatedTwilio
+from patter_trio.testing.twilio.carrier import Alter, SimulatedTwilio
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
 FaultInjection = Callable[[SimulatedTwilio], None]
-Alter = Callable[[str], Sequence[str | bytes]]
-"""A function that returns what is sent instead of a message: one message, several, or none."""
 
 TEXT_OPCODE: Final = 0x1
 BINARY_OPCODE: Final = 0x2
@@ -98,7 +96,7 @@ def altering(make: Callable[[], Alter]) -> FaultInjection:
     """Pass every message from now on through a function that is made anew for each call."""
 
     def injection(carrier: SimulatedTwilio) -> None:
-        carrier.alter = make()
+        carrier.alter_messages(make())
 
     return injection
 
@@ -152,7 +150,7 @@ def framed(cut: Callable[[bytes], Iterator[bytes]]) -> FaultInjection:
         return altered
 
     def injection(carrier: SimulatedTwilio) -> None:
-        carrier.alter = make(carrier)
+        carrier.alter_messages(make(carrier))
 
     return injection
 
@@ -179,7 +177,7 @@ def mark_name(change: Callable[[str], str]) -> Alter:
 
 def early_marks(carrier: SimulatedTwilio) -> None:
     """Report marks from now on when they arrive instead of when they are played."""
-    carrier.early_marks = True
+    carrier.return_marks_early()
 
 
 def media(audio: bytes, sid: str = "SID", track: str = "inbound") -> dict[str, object]:

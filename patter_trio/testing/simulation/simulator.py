@@ -23,7 +23,6 @@ from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_
 from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations
 from patter_trio.testing.simulation.record import TOLERANCE_S, EventLog, State
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
-from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
 EPOCH_UNIX_S: Final = 1_700_000_000.0
 """Unix time at the clock's zero, so that the timestamps of every run are the same."""
@@ -127,9 +126,7 @@ class _Simulation:
         if self._call_server is None or self._connections is None:
             raise CallRefused("failed", "the server is not open")
         ours, theirs = trio.testing.memory_stream_pair()
-        # A call has two connections; the media connection is the last.
-        self.carrier.faulty_stream = FaultyStream(theirs)
-        self._connections.start_soon(serve_connection, self._call_server.context, self.carrier.faulty_stream)
+        self._connections.start_soon(serve_connection, self._call_server.context, self.carrier.make_faulty(theirs))
         return ours
 
     @asynccontextmanager

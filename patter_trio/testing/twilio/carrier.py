@@ -30,6 +30,8 @@ from patter_trio.testing.twilio.playback import CallerAudio, PhonePlayback, Stre
 from patter_trio.testing.twilio.webhook_post import post_form
 
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
+Alter = Callable[[str], Sequence[str | bytes]]
+"""A function that returns what is sent instead of a message: one message, several, or none."""
 
 MAX_MESSAGES_IN_FLIGHT: Final = 8192
 """Maximum number of messages in flight in each direction: more than two minutes of the caller's audio."""
@@ -119,10 +121,8 @@ class SimulatedTwilio:
         self.up_delay = up_delay
         self.down_delay = down_delay
         self.echo_marks = echo_marks
-        self.early_marks: bool = False
-        """If True, marks come back when they arrive instead of when they were played; no carrier should do that."""
-        self.alter: Callable[[str], Sequence[str | bytes]] = _unaltered
-        """A function that returns what is sent to the server instead of a message: one message, several, or none."""
+        self._marks_are_early = False
+        self._alter: Alter = _unaltered
         self.transferred_to: str = ""
         """The number or SIP address to which the caller was transferred; empty without a transfer."""
         self.transfer_delay: float = 0.1
@@ -216,6 +216,22 @@ class SimulatedTwilio:
             self._sends_again = trio.current_time() + seconds
         if receiving:
             self._reads_again = trio.current_time() + seconds
+
+    def alter_messages(self, alter: Alter) -> None:
+        """Pass every message to the server through a function from now on."""
+        self._alter = alter
+
+    def return_marks_early(self) -> None:
+        """Return marks from now on when they arrive instead of when they were played; no carrier should do that."""
+        self._marks_are_early = True
+
+    def make_faulty(self, stream: trio.abc.HalfCloseableStream) -> FaultyStream:
+        """Wrap the server's end of a connection, for faults below the messages.
+
+        A call has two connections, and the media connection is the second: ``faulty_stream`` is the last one wrapped.
+        """
+        self.faulty_stream = FaultyStream(stream)
+        return self.faulty_stream
 
     # Observations -----------------------------------------------------------------------------------------------------
     def played(self) -> list[Stretch]:
@@ -317,7 +333,7 @@ class SimulatedTwilio:
                 if message is None:
                     self._scope.cancel()
                 elif message:
-                    for one in self.alter(message):
+                    for one in self._alter(message):
                         await socket.send(one)
                     sent += 1
                     if sent == OPENING_MESSAGES:
@@ -375,7 +391,7 @@ class SimulatedTwilio:
                 self.playback.media(audio, now)
             case messages.Mark(mark=mark):
                 self.arrivals.append(Arrival(now, mark=mark.name))
-                if self.early_marks:
+                if self._marks_are_early:
                     self._return_marks([mark.name])
                 else:
                     self.playback.mark(mark.name, now)

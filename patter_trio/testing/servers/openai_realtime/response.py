@@ -21,9 +21,6 @@ SECONDS_PER_CHARACTER: Final = 0.06
 class RespondingSession(Protocol):
     """The session of a response, as the response uses it."""
 
-    active: "RealtimeServerResponse | None"
-    """The response that is being generated."""
-
     @property
     def connection(self) -> RealtimeServerConnection:
         """The connection, with all that was sent and received."""
@@ -34,6 +31,9 @@ class RespondingSession(Protocol):
 
     def new_id(self, kind: str) -> str:
         """Return an id that is unique in this session."""
+
+    def response_ended(self) -> None:
+        """Allow the next response."""
 
     def tell(self, kind: str, **fields: Any) -> None:
         """Send an event to the client."""
@@ -103,7 +103,7 @@ class RealtimeServerResponse:
         self._finish(complete=status == "completed")
         self.ended = True
         # Before the report: the client may answer it with the next request, which must not be refused.
-        self.session.active = None
+        self.session.response_ended()
         usage = self._usage() if self.reply.usage is None else dict(self.reply.usage)
         self.session.tell("response.done", response=self._shown(status, details, usage))
         # After each response, as at the vendor, and of no use to the package, which must ignore it.

@@ -126,6 +126,10 @@ class RealtimeServerConnection:
     query: dict[str, list[str]]
     headers: Mapping[str, str] = attrs.field(repr=False)
     opened_at: float
+    _say: trio.MemorySendChannel[str | bytes | int | None] = attrs.field(repr=False)
+    _stream: trio.abc.Stream = attrs.field(repr=False)
+    frozen: bool = False
+    """If True, nothing is sent and nothing handled any more; a test sets it."""
     audio: bytearray = attrs.field(factory=bytearray, repr=False)
     """All audio that was appended."""
     appended: list[tuple[float, int]] = attrs.field(factory=list, repr=False)
@@ -137,13 +141,9 @@ class RealtimeServerConnection:
     session: Json = attrs.field(factory=dict, repr=False)
     items: list[Json] = attrs.field(factory=list, repr=False)
     """The items of the conversation."""
-    frozen: bool = False
-    """If True, nothing is sent and nothing handled any more; a test sets it."""
     ended_at: float = math.inf
     code: int = 0
     ended: trio.Event = attrs.field(factory=trio.Event, repr=False)
-    _say: trio.MemorySendChannel[str | bytes | int | None] | None = attrs.field(default=None, repr=False)
-    _stream: trio.abc.Stream | None = attrs.field(default=None, repr=False)
 
     def sent(self, kind: str) -> list[tuple[float, Json]]:
         """Return the client's events of one type, with their times."""
@@ -172,8 +172,6 @@ class RealtimeServerConnection:
 
     def say(self, message: str | bytes | int) -> None:
         """Send a raw message; a number closes the connection with that code."""
-        if self._say is None:
-            raise RuntimeError("the connection must be open to send on it")
         # The connection has ended meanwhile; the vendor's events would be lost on the wire just the same.
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             self._say.send_nowait(message)
@@ -197,9 +195,26 @@ class RealtimeServerConnection:
 
     async def lose(self) -> None:
         """Break the connection, whatever it is doing."""
-        if self._stream is not None:
-            # Without a close frame: a lost connection has none, and a client may treat the two differently.
-            await trio.aclose_forcefully(self._stream)
+        # Without a close frame: a lost connection has none, and a client may treat the two differently.
+        await trio.aclose_forcefully(self._stream)
+
+    def append_audio(self, audio: bytes) -> None:
+        """Record a piece of audio that the client has appended."""
+        self.audio += audio
+        self.appended.append((trio.current_time(), len(audio)))
+
+    def update_session(self, session: Json) -> None:
+        """Record the settings of the session from now on."""
+        self.session = session
+
+    def closed_by_client(self, code: int) -> None:
+        """Record the code of the client's close frame; 1006 without one."""
+        self.code = code
+
+    def end(self) -> None:
+        """Record the end of the connection, which is now."""
+        self.ended_at = trio.current_time()
+        self.ended.set()
 
 
 def text_of(item: Mapping[str, Any]) -> str:

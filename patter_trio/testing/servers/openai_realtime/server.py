@@ -70,14 +70,19 @@ class RealtimeServer:
             await upgrade.refuse(status, "refused")
             return
         socket = await upgrade.accept()
-        # Only after the handshake's await, and appended before the next one: two clients never get the same number.
-        number = len(self.connections)
+        say, waiting = trio.open_memory_channel[str | bytes | int | None](MAX_WAITING_MESSAGES)
         connection = RealtimeServerConnection(
-            number, parts.path, query, dict(upgrade.headers.items()), trio.current_time()
+            # Only after the handshake's await, and appended before the next one: two clients never get the same number.
+            len(self.connections),
+            parts.path,
+            query,
+            dict(upgrade.headers.items()),
+            trio.current_time(),
+            say,
+            stream,
+            frozen=self.script.mute,  # a mute vendor does not even report the session
         )
         self.connections.append(connection)
-        say, waiting = trio.open_memory_channel[str | bytes | int | None](MAX_WAITING_MESSAGES)
-        connection._say, connection._stream = say, stream  # noqa: SLF001 (ours)
         socket.share_sending(partial(say.send_nowait, None))  # only the writer task writes to the socket
         try:
             async with trio.open_nursery() as nursery:
@@ -87,14 +92,13 @@ class RealtimeServer:
                 nursery.cancel_scope.cancel(reason="the client has left")
         # The listener's and the writer's, if both found out; either has the code with which the client closed.
         except* SocketClosed as group:
-            connection.code = next((e.code for e in group.exceptions if isinstance(e, SocketClosed)), 1006)
+            connection.closed_by_client(next((e.code for e in group.exceptions if isinstance(e, SocketClosed)), 1006))
         # From the stream or the channel, past the socket that would have translated them:
         # the connection is over as well.
         except* (trio.ClosedResourceError, trio.BrokenResourceError):
             pass
         finally:
-            connection.ended_at = trio.current_time()
-            connection.ended.set()
+            connection.end()
 
     def _refusal(self, upgrade: Upgrade, path: str, query: dict[str, list[str]]) -> int:
         if upgrade.headers.get("Authorization") != f"Bearer {self.script.key}":

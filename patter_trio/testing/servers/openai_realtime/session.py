@@ -92,6 +92,10 @@ class RealtimeServerSession:
         self._ids += 1
         return f"{kind}_{self.connection.number}_{self._ids}"
 
+    def response_ended(self) -> None:
+        """Allow the next response."""
+        self.active = None
+
     def tell(self, kind: str, **fields: Any) -> None:
         """Send an event to the client."""
         self.connection.tell(kind, **fields)
@@ -99,13 +103,11 @@ class RealtimeServerSession:
     async def run(self, socket: WebSocket) -> None:
         """Serve until the client or the script ends the session."""
         connection, script = self.connection, self.script
-        # Before the first event: a mute vendor does not even report the session.
-        connection.frozen = script.mute
         if script.opens_with is not None:
             connection.error(*script.opens_with)
             connection.close(1008)
         else:
-            connection.session = _first_session(connection)
+            connection.update_session(_first_session(connection))
             # The vendor speaks first; only then may the client configure the session.
             self.tell("session.created", session=connection.session)
             for message in script.garbage:
@@ -170,7 +172,7 @@ class RealtimeServerSession:
             raise RequestRefused(
                 "cannot_update_voice", "Cannot update a conversation's voice if assistant audio is present."
             )
-        self.connection.session = merged
+        self.connection.update_session(merged)
         self.tell("session.updated", session=merged)
 
     # The caller's audio -----------------------------------------------------------------------------------------------
@@ -181,8 +183,7 @@ class RealtimeServerSession:
             raise RequestRefused(
                 "invalid_value", "Invalid 'audio'. Expected base64-encoded audio bytes.", "audio"
             ) from None
-        self.connection.audio += audio
-        self.connection.appended.append((trio.current_time(), len(audio)))
+        self.connection.append_audio(audio)
         detection = self.connection.session["audio"]["input"].get("turn_detection")
         # Lazily: the end of a turn takes its words out of the ear before the ear hears the next frame, which belongs to
         # the next turn. A list of all edges would give the words of both turns to the first.
