@@ -40,7 +40,7 @@ from patter_trio.abc._engine import (
 from patter_trio.abc._language_model import LanguageModel, ToolCall, ToolDefinition
 from patter_trio.abc._recognition import SpeechToText, SpeechToTextSession, Transcript
 from patter_trio.abc._synthesis import SpeechChunk, TextToSpeech, TextToSpeechSession, Word
-from patter_trio.abc._usage import Usage, report_usage, usage_sink
+from patter_trio.abc._usage import Usage, report_usage
 from patter_trio.abc._voice import TurnDetector, VoiceActivity, VoiceActivitySession, VoiceEdge
 
 __all__ = [
@@ -80,5 +80,4 @@ __all__ = [
     "VoiceEdge",
     "Word",
     "report_usage",
-    "usage_sink",
 ]

@@ -33,7 +33,9 @@ class Usage:
 
 
 usage_sink: ContextVar[Callable[[Usage], None] | None] = ContextVar("usage_sink", default=None)
-"""Receiver of the providers' reports; the call sets it around everything that it opens."""
+"""Receiver of the providers' reports; the call sets it around everything that it opens.
+
+It is the call's side of :func:`report_usage`, and so not exported: a provider only reports."""
 
 
 def report_usage(usage: Usage) -> None:
@@ -41,6 +43,9 @@ def report_usage(usage: Usage) -> None:
 
     A report made while a reply is being generated counts for that reply. It replaces the estimate that the call would
     otherwise make. Outside a call, this does nothing. It never waits and never raises.
+
+    The reply, or the call, is that of the calling task. A session that learns of the usage in another task keeps the
+    context in which the answer was opened, and reports there: ``context.run(report_usage, usage)``.
     """
     sink = usage_sink.get()
     if sink is not None:

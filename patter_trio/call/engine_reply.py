@@ -8,7 +8,8 @@ from typing import Final
 
 import attrs
 
-from patter_trio.abc import EngineResponse, EngineSession, SpeechChunk, usage_sink
+from patter_trio.abc import EngineResponse, EngineSession, SpeechChunk
+from patter_trio.abc._usage import usage_sink
 from patter_trio.audio.formats import RATE_HZ, AudioFormat
 from patter_trio.call.backend import CallServices
 from patter_trio.call.output import reply as replies

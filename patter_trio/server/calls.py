@@ -16,7 +16,8 @@ from weakref import WeakSet
 import attrs
 import trio
 
-from patter_trio.abc import CallInfo, usage_sink
+from patter_trio.abc import CallInfo
+from patter_trio.abc._usage import usage_sink
 from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.announced import PendingControl

@@ -21,8 +21,8 @@ from patter_trio.abc import (
     ToolDefinition,
     Usage,
     VoiceEdge,
-    usage_sink,
 )
+from patter_trio.abc._usage import usage_sink
 from patter_trio.engines.openai_realtime import _connection, _response, _session, _utterances
 from patter_trio.engines.openai_realtime._utterances import CommittedUtterances
 from patter_trio.errors import RateLimitError

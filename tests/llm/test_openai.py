@@ -7,7 +7,8 @@ import pytest
 import trio
 import trio.testing
 
-from patter_trio.abc import Message, ToolCall, ToolDefinition, Usage, usage_sink
+from patter_trio.abc import Message, ToolCall, ToolDefinition, Usage
+from patter_trio.abc._usage import usage_sink
 from patter_trio.errors import (
     AuthenticationError,
     ConfigurationError,

@@ -15,7 +15,8 @@ from typing import Any, Final
 import attrs
 import trio
 
-from patter_trio.abc import LanguageModel, Message, TextToSpeechSession, ToolCall, Usage, usage_sink
+from patter_trio.abc import LanguageModel, Message, TextToSpeechSession, ToolCall, Usage
+from patter_trio.abc._usage import usage_sink
 from patter_trio.audio.formats import RATE_HZ, AudioFormat
 from patter_trio.call.hooks import EmitBlocked, ReplyHooks
 from patter_trio.call.output.speech import SpeechFeed

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Final
 
 import trio
 
-from patter_trio.abc import EngineResponse, SpeechChunk, ToolCall, Usage, usage_sink
+from patter_trio.abc import EngineResponse, SpeechChunk, ToolCall, Usage, report_usage
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.errors import ProviderError, ProviderTimeout
 from patter_trio.wire import openai_realtime as wire
@@ -54,7 +55,7 @@ class RealtimeResponse(EngineResponse):
         """Items of tool calls that nobody has taken yet, by the call's id."""
         self._gone: set[str] = set()
         """Items that were deleted."""
-        self._sink = usage_sink.get()
+        self._context = copy_context()  # of the reply, to which the usage belongs; the session's task reports it
 
     def __repr__(self) -> str:
         state = "over" if self.over else "abandoned" if self.abandoned else "coming"
@@ -174,9 +175,8 @@ class RealtimeResponse(EngineResponse):
         self.finish()
 
     def report(self, usage: Usage) -> None:
-        """Report what the answer costs to the sink of its call."""
-        if self._sink is not None:
-            self._sink(usage)
+        """Report what the answer costs."""
+        self._context.run(report_usage, usage)
 
     def fail(self, error: ProviderError) -> None:
         """End the answer with an error."""

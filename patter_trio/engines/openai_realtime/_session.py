@@ -23,7 +23,7 @@ from patter_trio.abc import (
     EngineTurnOver,
     Message,
     VoiceEdge,
-    usage_sink,
+    report_usage,
 )
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import silence
@@ -130,7 +130,6 @@ class RealtimeSession(EngineSession):
         self._used: ConnectionUse | None = None
         self._told_at = -math.inf
         """Time of the last message received."""
-        self._sink = usage_sink.get()
         self._known = KnownItems()
         """The tool calls that this connection knows."""
         self._kept: deque[Message] | None = None
@@ -458,8 +457,8 @@ class RealtimeSession(EngineSession):
                 if self._utterances.committed(event.item_id):
                     self._bring(EngineTurnOver())
             case wire.InputTranscript():
-                if event.usage is not None and self._sink is not None:
-                    self._sink(attrs.evolve(event.usage, model=self._transcription))
+                if event.usage is not None:
+                    report_usage(attrs.evolve(event.usage, model=self._transcription))
                 self._hear_words(event.item_id, event.text, final=event.final)
             case wire.TranscriptFailed():
                 _log.info("OpenAI could not transcribe the caller: %s", event.refusal.code)

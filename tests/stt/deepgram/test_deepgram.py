@@ -19,7 +19,8 @@ from patter_trio import (
     ProviderTimeout,
     RateLimitError,
 )
-from patter_trio.abc import SpeechToTextSession, Transcript, Usage, VoiceEdge, usage_sink
+from patter_trio.abc import SpeechToTextSession, Transcript, Usage, VoiceEdge
+from patter_trio.abc._usage import usage_sink
 from patter_trio.audio import g711
 from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S
 from patter_trio.stt import deepgram

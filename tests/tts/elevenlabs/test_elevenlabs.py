@@ -13,7 +13,8 @@ import trio.testing
 
 import patter_trio
 from patter_trio import Patter
-from patter_trio.abc import SpeechChunk, TextToSpeechSession, Usage, usage_sink
+from patter_trio.abc import SpeechChunk, TextToSpeechSession, Usage
+from patter_trio.abc._usage import usage_sink
 from patter_trio.agent.agent import Agent
 from patter_trio.errors import (
     AuthenticationError,
