@@ -92,6 +92,7 @@ class SoakLLM(LanguageModel):
     dice: Dice
     provider: str = "scripted"
     model: str = "scripted"
+    takes_tools: bool = False
 
     def stream(self, messages: Sequence[Message]) -> AbstractAsyncContextManager[AsyncIterator[str]]:
         chance = self.dice.here("llm", len(messages))

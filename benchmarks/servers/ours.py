@@ -66,6 +66,7 @@ class CannedLLM(LanguageModel):
 
     provider: str = "canned"
     model: str = "canned"
+    takes_tools: bool = False
 
     @asynccontextmanager
     async def stream(self, messages: Sequence[Message]) -> AsyncIterator[AsyncIterator[str]]:

@@ -32,14 +32,13 @@ class ToolCall:
 
 
 class LanguageModel(Prewarmable, ABC):
-    """A model that answers.
-
-    A model without tool support may leave ``tools`` out of its ``stream``: the call passes it only if the agent has
-    tools.
-    """
+    """A model that answers."""
 
     provider: str
     model: str
+    takes_tools: bool = True
+    """False for a model that cannot call tools. An agent refuses to combine it with ``tools=``, so ``stream`` is never
+    given any, and need not have the parameter."""
 
     @abstractmethod
     def stream(
@@ -47,7 +46,7 @@ class LanguageModel(Prewarmable, ABC):
     ) -> AbstractAsyncContextManager[AsyncIterator[str | ToolCall]]:
         """Open the streamed answer to a conversation. Iterating yields text as the model generates it.
 
-        A tool call is yielded whole. After the end, the caller of ``stream`` runs the tools, adds their results to the
+        ``tools`` are given only if there are any. A tool call is yielded whole. After the end, the caller of ``stream`` runs the tools, adds their results to the
         messages, and calls ``stream`` again. Leaving the context, by its end or by cancellation, stops the generation.
 
         Raises:

@@ -240,12 +240,20 @@ class Agent:
 
     def _check_parts(self) -> None:
         if self.engine is None:
+            self._check_tools()
             return
         # Refused, not ignored: an application that sets a guardrail must not believe that it works.
         beside = [name for name in PIPELINE_ONLY_OPTIONS if getattr(self, name)]
         if beside:
             raise ConfigurationError(
                 f"engine= cannot be combined with {', '.join(f'{name}=' for name in beside)}: it replaces STT, LLM and TTS"
+            )
+
+    def _check_tools(self) -> None:
+        if self.tools and self.llm is not None and not self.llm.takes_tools:
+            raise ConfigurationError(
+                f"llm= must be a model that can call tools, because the agent has tools=, got {type(self.llm).__name__}, "
+                "whose takes_tools is False"
             )
 
     def policy(self, *, reply: float) -> TurnPolicy:
@@ -301,7 +309,10 @@ class Agent:
                 f"on_call_start cannot override {', '.join(unknown)}; it can: {', '.join(sorted(OVERRIDABLE))}"
             )
         # Sorted: "tts" comes before "voice", so a voice that is given together with a TTS is meant for that one.
-        for key in sorted(OVERRIDABLE & overrides.keys()):
+        # Tools are taken away before the LLM changes, and given after it: both LLMs may differ in takes_tools.
+        for key in sorted(
+            OVERRIDABLE & overrides.keys(), key=lambda key: (key != "tools" or bool(overrides[key]), key)
+        ):
             try:
                 # Resolved each time, so that a voice is applied to the provider that was there when it came.
                 agent = attrs.evolve(agent, **{key: overrides[key]}).resolved

@@ -231,7 +231,8 @@ class FallbackLLM(_FallbackProvider[LanguageModel], LanguageModel):
     """LLMs; the first healthy one answers. Made by :func:`Fallback`."""
 
     def __attrs_post_init__(self) -> None:
-        _set_names(self, self.choice.providers[0])
+        takes_tools = all(llm.takes_tools for llm in self.choice.providers)  # any of them may have to answer
+        _set_names(self, self.choice.providers[0], takes_tools=takes_tools)
 
     @asynccontextmanager
     async def stream(self, messages: Sequence[Message], **options: Any) -> AsyncIterator[AsyncIterator[Any]]:
@@ -418,9 +419,9 @@ async def _until(items: AsyncIterator[T], is_enough: Callable[[T], bool]) -> Asy
             return
 
 
-def _set_names(provider: Any, first: SpeechToText | LanguageModel | TextToSpeech, **formats: object) -> None:
-    """Take on the names of the first provider, which metrics and prices know."""
-    for name, value in {"provider": first.provider, "model": first.model, **formats}.items():
+def _set_names(provider: Any, first: SpeechToText | LanguageModel | TextToSpeech, **abilities: object) -> None:
+    """Take on the names of the first provider, which metrics and prices know, and what the calls may ask for."""
+    for name, value in {"provider": first.provider, "model": first.model, **abilities}.items():
         object.__setattr__(provider, name, value)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from patter_trio import Agent, ConfigurationError, Patter, PiperTTS, SileroVAD, WhisperSTT, end_call
+from patter_trio import Agent, ConfigurationError, Fallback, Patter, PiperTTS, SileroVAD, WhisperSTT, end_call
 from patter_trio.errors import ProviderError
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 
@@ -48,6 +48,34 @@ def test_invalid_agent_option_raises_error_naming_it(options: dict[str, Any], me
         make(**options)
     assert message in str(raised.value)
     assert isinstance(raised.value, ValueError)
+
+
+@attrs.frozen
+class Toolless(ScriptedLLM):
+    """A model that cannot call tools, and says so."""
+
+    takes_tools = False
+
+
+def test_model_that_cannot_call_tools_refuses_them() -> None:
+    """An agent with tools needs an LLM that takes them; without tools any LLM will do."""
+    assert make(llm=Toolless(["Yes."])).tools == ()
+    with pytest.raises(ConfigurationError, match=r"llm= must be a model that can call tools.*got Toolless"):
+        make(llm=Toolless(["Yes."]), tools=[end_call])
+    both = Fallback(ScriptedLLM(["Yes."]), Toolless(["Yes."]))
+    with pytest.raises(ConfigurationError, match="got FallbackLLM, whose takes_tools is False"):
+        make(llm=both, tools=[end_call])
+
+
+def test_overrides_change_llm_and_tools_together() -> None:
+    """An override from an LLM with tools to one that takes none, or back, is valid as a whole."""
+    plain, capable = Toolless(["Yes."]), ScriptedLLM(["Yes."])
+    changed, complaints = make(llm=capable, tools=[end_call]).overridden({"llm": plain, "tools": []})
+    assert (changed.llm, changed.tools, complaints) == (plain, (), [])
+    changed, complaints = make(llm=plain).overridden({"llm": capable, "tools": [end_call]})
+    assert (changed.llm, len(changed.tools), complaints) == (capable, 1, [])
+    changed, complaints = make(llm=capable, tools=[end_call]).overridden({"llm": plain})
+    assert (changed.llm, len(complaints)) == (capable, 1)
 
 
 def test_agent_needs_a_prompt_alone() -> None:

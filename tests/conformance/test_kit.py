@@ -74,6 +74,7 @@ FLAWS_OF = {
         "leaves the messages alone": ("takes notes",),
         "remembers nothing": ("remembers",),
         "takes any message": ("writes raw",),
+        "says whether it takes tools": ("takes no tools",),
     },
     "tts": FLAWS
     | REPLIES

@@ -213,6 +213,8 @@ class LineLLM(Line, LanguageModel):
 
     @asynccontextmanager
     async def stream(self, messages: Sequence[Message], **options: Any) -> AsyncIterator[AsyncIterator[str]]:
+        if self.flaw == "takes no tools" and options:
+            raise TypeError("unexpected keyword argument 'tools'")
         if self.flaw == "takes notes":
             messages[0]["content"] += "!"  # type: ignore[index]
         shown = json.dumps([dict(message) for message in messages], ensure_ascii=self.flaw != "writes raw")

@@ -34,6 +34,7 @@ from patter_trio.call.tools.webhooks import ToolWebhooks, WebhookFailed
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Busy
 from patter_trio.conversation.text import is_sayable
+from patter_trio.errors import ProviderError
 from patter_trio.metrics.internal_events import ToolCallCompleted, ToolCallStarted
 from patter_trio.net.pulse import Pulse
 from patter_trio.user_code import invoke
@@ -454,7 +455,13 @@ class ToolLoop(Generic[P]):
         self, messages: Sequence[Message], number: int
     ) -> AbstractAsyncContextManager[AsyncIterator[P | ToolCall]]:
         if number < MAX_MODEL_ROUNDS:
-            return self._llm.stream(messages, tools=[tool.definition for tool in self._tools])
+            try:
+                return self._llm.stream(messages, tools=[tool.definition for tool in self._tools])
+            except TypeError as error:  # a model that lacks the parameter, and does not say so
+                name = type(self._llm).__name__
+                raise ProviderError(
+                    f"{name}.stream must take tools=, or {name}.takes_tools be False: {error}"
+                ) from error
         _log.warning("a reply has called tools in %d rounds; the LLM is offered no more tools", MAX_MODEL_ROUNDS - 1)
         return self._llm.stream(messages)
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from patter_trio.abc import LanguageModel, Message
+from patter_trio.abc import LanguageModel, Message, ToolDefinition
 from patter_trio.conversation.text import is_sayable
 from patter_trio.testing.conformance.bench import (
     STEP_TIMEOUT_S,
@@ -17,8 +17,10 @@ from patter_trio.testing.conformance.bench import (
     Credentials,
     demand,
     failure_of,
+    findings,
     finish_within,
     run_checks,
+    said,
 )
 from patter_trio.testing.conformance.common import COMMON, REPLIES, demand_stop
 from patter_trio.testing.servers.fake_vendor import ServeVendor
@@ -44,6 +46,8 @@ _ODD_TEXTS: Final = {
     "a megabyte": "word " * 200_000,
 }
 """Texts that a caller or a program may pass."""
+
+_TOOL: Final = ToolDefinition("opening_hours", "Return the opening hours.", {"type": "object", "properties": {}})
 
 
 @attrs.frozen
@@ -128,6 +132,22 @@ async def _takes_any_message(bench: LlmBench) -> None:
         await failure_of(partial(attrs.evolve(bench, questions=[messages]).use, provider), name)
 
 
+async def _says_whether_it_takes_tools(bench: LlmBench) -> None:
+    provider = bench.provider()
+
+    async def use() -> None:
+        async with provider.stream(bench.questions[0], tools=[_TOOL]) as answer:
+            async for _ in answer:
+                pass
+
+    errors = await findings(use) if provider.takes_tools else []
+    demand(
+        not errors,
+        f"with tools it raised {said(errors[0]) if errors else ''}",
+        "takes_tools is False for a model whose stream takes no tools",
+    )
+
+
 async def _tells_the_vendor_to_stop(bench: LlmBench) -> None:
     await demand_stop(bench, bench.begun(bench.provider()))
 
@@ -141,6 +161,7 @@ CHECKS: Final = (
     Check("leaves the messages alone", _leaves_the_messages_alone),
     Check("remembers nothing", _remembers_nothing),
     Check("takes any message", _takes_any_message),
+    Check("says whether it takes tools", _says_whether_it_takes_tools),
 )
 LLM_CHECKS: Final = tuple(check.name for check in CHECKS)
 """The names of the checks, in their order."""

@@ -103,6 +103,25 @@ async def test_speech_before_tool_plays_while_it_runs(call_simulator: CallSimula
     assert names == ["llm_token", "audio_out", "agent_speech_started", "agent_speech_ended"]
 
 
+@pytest.mark.pipeline("the model is a provider of its own")
+async def test_model_without_the_parameter_fails_its_reply(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model whose ``stream`` lacks ``tools`` and does not say so costs the reply, not the call; the log has the cure."""
+
+    class Forgetful(ScriptedLLM):
+        @asynccontextmanager
+        async def stream(self, messages: Sequence[Message]) -> AsyncIterator[AsyncIterator[str | ToolCall]]:  # type: ignore[override]
+            async with super().stream(messages) as items:
+                yield items
+
+    agent = agent_of(llm=Forgetful(["In room 12."]), tools=[looking_up()], error_message="Sorry.")
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        assert (await caller.heard(0)).text == "Sorry."
+    assert "Forgetful.stream must take tools=, or Forgetful.takes_tools be False" in caplog.text
+
+
 async def test_later_questions_come_with_what_the_tools_gave(call_simulator: CallSimulator, backend: Backend) -> None:
     """The LLM's next request has the earlier tool round, and the history of the callbacks has only texts."""
     agent, llm = agent_with(backend, looking_up(), replies=[["Let me see.", CALL], "In room 12.", "Yes."])
