@@ -1,6 +1,7 @@
 """The options of an agent: frozen, and checked when the agent is made."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -58,6 +59,7 @@ PIPELINE_ONLY_OPTIONS = ("stt", "llm", "hooks", "text_transforms", "guardrails",
 """Options that act on the texts between STT, LLM and TTS. With an engine there are no such texts."""
 ERROR_MESSAGE = "I am sorry, something went wrong. Could you say that again?"
 """The text spoken when a reply fails, unless the agent has its own ``error_message``."""
+_BRACED = re.compile(r"\{([^{}]*)\}")
 
 
 def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
@@ -279,9 +281,8 @@ class Agent:
 
     def filled(self, text: str) -> str:
         """Return ``text`` with each ``{name}`` of ``variables`` replaced; other braces stay as they are."""
-        for name, value in self.variables.items():
-            text = text.replace("{" + name + "}", str(value))
-        return text
+        # In one pass: a value may come from the caller, and must not be read as a template itself.
+        return _BRACED.sub(lambda found: str(self.variables.get(found[1], found[0])), text)
 
     async def prewarm(self) -> None:
         """Load models and open connections before the first call, which would otherwise wait for them.

@@ -61,6 +61,13 @@ def _checked_name(_: object, __: object, name: Any) -> None:
         raise ConfigurationError(f"a tool's name must be 1 to 64 of a-z, A-Z, 0-9, _ and -, got {name!r}")
 
 
+def _checked_description(_: object, __: object, description: Any) -> None:
+    if not isinstance(description, str):
+        raise ConfigurationError(
+            f"a tool's description must be a string, got {type(description).__name__}: {description!r}"
+        )
+
+
 def _checked_policy(_: object, __: object, policy: Any) -> None:
     if policy not in get_args(BargeInPolicy):
         raise ConfigurationError(f"on_barge_in must be one of {', '.join(get_args(BargeInPolicy))}, got {policy!r}")
@@ -126,7 +133,7 @@ class Tool:
     """
 
     name: str = attrs.field(validator=_checked_name)
-    description: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    description: str = attrs.field(default="", validator=_checked_description)
     # Out of the repr, like the URL: a log line should name the tool, not describe it. URLs may hold secrets.
     parameters: Mapping[str, Any] = attrs.field(default=_NO_PARAMETERS, validator=_checked_schema, repr=False)
     handler: Callable[..., Any] | None = attrs.field(default=None, validator=_checked_handler)

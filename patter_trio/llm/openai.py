@@ -17,7 +17,7 @@ from patter_trio.abc import LanguageModel, Message, ToolCall, ToolDefinition, re
 from patter_trio.errors import ConfigurationError
 from patter_trio.net.http import Client, ConnectionBroke, HttpAnswer, check_url, shared_client
 from patter_trio.net.sse import ServerEvents
-from patter_trio.providers.validators import in_range
+from patter_trio.providers.validators import in_range, is_text
 from patter_trio.wire.openai_chat import ChatDecoder, reason_of_refusal, request
 
 BASE_URL: Final = "https://api.openai.com/v1"
@@ -78,7 +78,7 @@ class OpenAILLM(LanguageModel):
     """
 
     api_key: str = attrs.field(default="", converter=_given, repr=False)
-    model: str = attrs.field(default="gpt-4o-mini", validator=attrs.validators.instance_of(str), kw_only=True)
+    model: str = attrs.field(default="gpt-4o-mini", validator=is_text(empty=False), kw_only=True)
     base_url: str = attrs.field(default=BASE_URL, converter=_url, kw_only=True)
     temperature: float | None = attrs.field(default=None, validator=in_range(0, 2), kw_only=True)
     top_p: float | None = attrs.field(default=None, validator=in_range(0, 1), kw_only=True)

@@ -32,6 +32,19 @@ def one_of(*allowed: object) -> Any:
     return check
 
 
+def is_text(*, empty: bool = True, optional: bool = False) -> Any:
+    """Return an attrs validator that accepts strings: without ``empty`` no empty one, with ``optional`` also None."""
+
+    def check(owner: object, attribute: Any, value: object) -> None:
+        if value is None and optional:
+            return
+        if not isinstance(value, str) or not (empty or value):
+            what = "a string" if empty else "a string that is not empty"
+            raise ConfigurationError(f"{type(owner).__name__}: {attribute.name}= must be {what}, got {value!r}")
+
+    return check
+
+
 def socket_base(owner: object, attribute: Any, value: object) -> None:
     """Check that a value is the address of a WebSocket, as an attrs validator."""
     if not isinstance(value, str) or not value.startswith(("ws://", "wss://")):

@@ -122,6 +122,12 @@ def test_an_unknown_option_is_a_type_error() -> None:
         make(first_mesage="Hello")
 
 
+def test_value_of_a_variable_is_not_a_template() -> None:
+    """A variable's value is inserted as it is, even if it looks like the name of another variable."""
+    agent = make(variables={"caller": "{account}", "account": "12"}, system_prompt="{caller} has {account}.")
+    assert agent.filled(agent.system_prompt) == "{account} has 12."
+
+
 def test_agent_is_frozen_and_copies_its_variables() -> None:
     """The agent is frozen and copies its variables, so later changes of the given dict do not reach it."""
     variables = {"name": "Miller"}

@@ -149,6 +149,8 @@ def test_a_handler_is_called_in_its_own_form(function: Callable[..., Any], form:
         (lambda: tool(3), "handler must be a function, got int"),  # type: ignore[call-overload]
         (lambda: Tool("f", "", {"type": "array"}, print), "must be the JSON Schema of an object"),
         (lambda: Tool("f", "", {"x": {1}}, print), "must be serialisable as JSON"),
+        (lambda: Tool("f", 5, handler=print), "a tool's description must be a string, got int: 5"),  # type: ignore[arg-type]
+        (lambda: tools_of([{"name": "f", "description": 5, "handler": print}]), "a tool's description must be"),
         (lambda: Tool("f"), "exactly one of handler= and webhook_url=; f has neither"),
         (lambda: tools_of([end_call, end_call]), "tools must have different names, got twice: end_call"),
         (lambda: tools_of(end_call), "tools must be a list of tools, got Tool"),

@@ -103,7 +103,8 @@ async def test_the_vendor_never_answers_or_stops_by_itself(autojump_clock: MockC
     [
         ("turn_detection", "vad"), ("turn_detection", 0.5), ("noise_reduction", "wind"), ("max_output_tokens", 0),
         ("max_output_tokens", True), ("speed", 2), ("reasoning_effort", "some"), ("base_url", "https://x"),
-        ("first_audio", 0), ("between", -1), ("renew_after", 7200),
+        ("first_audio", 0), ("between", -1), ("renew_after", 7200), ("model", 3), ("voice", None), ("transcription", ""),
+        ("transcription", None), ("language", 7),
     ],
 )  # fmt: skip
 def test_an_option_that_cannot_be_is_named(option: str, value: object) -> None:

@@ -17,7 +17,7 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.net.http import tls_context
 from patter_trio.net.tasks import run_beside
 from patter_trio.providers.credentials import credential
-from patter_trio.providers.validators import in_range, one_of, socket_base
+from patter_trio.providers.validators import in_range, is_text, one_of, socket_base
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD, TurnDetection, session_update, socket_url
 
 DEFAULT_MODEL: Final = "gpt-realtime-2.1"
@@ -100,13 +100,11 @@ class OpenAIRealtime(Engine):
     """
 
     api_key: str = attrs.field(default="", repr=False, converter=_api_key)
-    model: str = attrs.field(default=DEFAULT_MODEL, validator=attrs.validators.instance_of(str), kw_only=True)
-    voice: str = attrs.field(default="marin", validator=attrs.validators.instance_of(str), kw_only=True)
+    model: str = attrs.field(default=DEFAULT_MODEL, validator=is_text(empty=False), kw_only=True)
+    voice: str = attrs.field(default="marin", validator=is_text(empty=False), kw_only=True)
     turn_detection: TurnDetection = attrs.field(default=None, converter=_detection, kw_only=True)
-    transcription: str = attrs.field(
-        default=DEFAULT_TRANSCRIPTION_MODEL, validator=attrs.validators.min_len(1), kw_only=True
-    )
-    language: str = attrs.field(default="", kw_only=True)
+    transcription: str = attrs.field(default=DEFAULT_TRANSCRIPTION_MODEL, validator=is_text(empty=False), kw_only=True)
+    language: str = attrs.field(default="", validator=is_text(), kw_only=True)
     noise_reduction: Literal["", "near_field", "far_field"] = attrs.field(
         default="", validator=one_of("", "near_field", "far_field"), kw_only=True
     )

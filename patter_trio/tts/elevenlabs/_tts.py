@@ -14,7 +14,7 @@ from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.net.http import Client, shared_client
 from patter_trio.net.tasks import run_beside
 from patter_trio.providers.credentials import credential
-from patter_trio.providers.validators import in_range, one_of
+from patter_trio.providers.validators import in_range, is_text, one_of
 from patter_trio.tts.background_speech import BackgroundSpeech
 from patter_trio.tts.elevenlabs._websocket import WebSocketSession
 from patter_trio.wire import elevenlabs as wire
@@ -46,9 +46,6 @@ def _filled(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None
 def _url(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
     if not isinstance(value, str) or urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname:
         raise ConfigurationError(f"{attribute.name} must begin with https:// or http://")
-
-
-_optional: Final = attrs.validators.optional
 
 
 @attrs.frozen(kw_only=True)
@@ -87,7 +84,7 @@ class ElevenLabsTTS(TextToSpeech):
     style: float | None = attrs.field(default=None, validator=in_range(0, 1))
     speed: float | None = attrs.field(default=None, validator=in_range(0.7, 1.2))
     use_speaker_boost: bool | None = attrs.field(default=None, validator=one_of(None, True, False))
-    language: str | None = attrs.field(default=None, validator=_optional(attrs.validators.instance_of(str)))
+    language: str | None = attrs.field(default=None, validator=is_text(optional=True))
     normalization: Literal["auto", "on", "off"] | None = attrs.field(
         default=None, validator=one_of(None, "auto", "on", "off")
     )

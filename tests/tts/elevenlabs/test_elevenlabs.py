@@ -112,6 +112,7 @@ def test_elevenlabs_key_from_environment_stays_hidden(monkeypatch: pytest.Monkey
         ({"inactivity_timeout": 181}, "inactivity_timeout"),
         ({"voice": " "}, "voice"),
         ({"base_url": "ftp://somewhere"}, "base_url"),
+        ({"language": 49}, "language= must be a string, got 49"),
         ({"api_key": "line\nbreak"}, "api_key"),
         ({"model": "eleven_v3"}, "eleven_v3"),
         ({"timeout": math.nan}, "timeout"),
