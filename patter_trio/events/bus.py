@@ -41,6 +41,7 @@ class EventBus:
     """
 
     def __init__(self) -> None:
+        # A dict of lists that publishers read directly: an event without subscribers costs one look-up.
         self._everywhere: Subscribers = {}
         """The subscribers to the events of all calls."""
 
@@ -66,6 +67,7 @@ class EventBus:
         call = self._call(kind, scope)
         subscribers = self._everywhere if call is None else call.own
         subscription = Subscription(kind, handler, partial(call_events.unsubscribe, subscribers, kind))
+        # A subscription is returned all the same, so that programs need no special case; _call() has logged a warning.
         if call is None or not call.over:
             call_events.subscribe(subscribers, kind, subscription)
         return subscription
@@ -86,6 +88,7 @@ class EventBus:
             ConfigurationError: as for :meth:`on`, or ``size`` is not at least 1.
         """
         kind = event_type(kind)
+        # Not 0: without a buffer there would be no oldest event to drop.
         if not (isinstance(size, int) and size >= 1):
             raise ConfigurationError(f"size must be a whole number of at least 1, got {size!r}")
         return EventChannel(self._everywhere, self._call(kind, scope), kind, size)
@@ -127,6 +130,7 @@ class EventChannel:
         return f"<EventChannel of {self.kind}, {self.dropped} dropped>"
 
     async def __aenter__(self) -> trio.MemoryReceiveChannel[dict[str, Any]]:
+        # The call may have ended between subscribe() and "async with".
         if self._call is not None and self._call.over:
             self.finish()
         else:
@@ -136,7 +140,10 @@ class EventChannel:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # First, so that no event is put into a channel that is closed.
         call_events.unsubscribe(self._subscribers, self.kind, self)
+        # All three: a receiver that is left open would keep the buffer, a sender would keep
+        # another task waiting for events.
         for end in (self._send, self._receive, self._oldest):
             end.close()
 
@@ -146,6 +153,7 @@ class EventChannel:
         try:
             self._send.send_nowait(payload)
         except trio.WouldBlock:
+            # Full: the reader is slow or has stopped. take() never waits, so it makes room instead.
             if not self.dropped:
                 _log.warning(
                     "call %s: a channel of %s is not read fast enough; events are being dropped",
@@ -153,6 +161,7 @@ class EventChannel:
                     self.kind,
                 )
             self.dropped += 1
+            # No await before the send below, so the place that this makes is still free.
             self._oldest.receive_nowait()
             self._send.send_nowait(payload)
 

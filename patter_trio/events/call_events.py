@@ -31,6 +31,7 @@ class Subscriber(Protocol):
 Subscribers = dict[PatterEventType, list[Subscriber]]
 """The subscribers to each type of event; a type without subscribers has no entry."""
 
+# Beside current_call, which has only the id: the bus needs the object, and ids may come again on another phone.
 current_events: ContextVar["CallEvents | None"] = ContextVar("here", default=None)
 """The call of the running callback, to which a subscription made there belongs."""
 
@@ -58,6 +59,7 @@ class CallEvents:
         self.call_id = call_id
         self.everywhere = everywhere
         self.handler_tasks = handler_tasks
+        # Shared with the call's callbacks, so that both have the same limits.
         self.grace: GracePeriods = GracePeriods()
         self.context: Context | None = None
         """The context variables of the call's own tasks; None before the call has any."""
@@ -107,6 +109,7 @@ class CallEvents:
 
     def _publish(self, published: PublishedEvent, at: float, state: ConversationStateSnapshot) -> None:
         kind = PUBLISHED[type(published)]
+        # Before the payload is made: for most events of most calls, nobody has subscribed.
         if self._tap is None and not self._listened(kind):
             return
         payload = bus_payload(published, self.call_id, round((self._epoch + at) * 1000))
@@ -130,6 +133,7 @@ class CallEvents:
     def close(self) -> None:
         """End the subscriptions to this call alone, after the events that were published, because the call is over."""
         self.over = True
+        # Emptied first: a channel that has been finished takes no event any more.
         own, self.own = self.own, {}
         for subscribers in own.values():
             for subscriber in subscribers:
@@ -150,5 +154,6 @@ def unsubscribe(subscribers: Subscribers, kind: PatterEventType, subscriber: Sub
     entries = subscribers.get(kind, [])
     if subscriber in entries:
         entries.remove(subscriber)
+    # Removed with the last one, because wants() asks whether the type has an entry.
     if not entries:
         subscribers.pop(kind, None)

@@ -18,6 +18,7 @@ class CallbackRegistry:
 
     def __init__(self, own: Mapping[str, Any] | None = None, beneath: "CallbackRegistry | None" = None) -> None:
         self._own: dict[str, Any] = dict(own or {})
+        # By reference: a callback that is set on the phone later holds for a running server, too.
         self._beneath = beneath
 
     def __repr__(self) -> str:
@@ -31,14 +32,17 @@ class CallbackRegistry:
     def find(self, name: str) -> Callback | None:
         """Return the callback of that name, as it is now; None if none is set."""
         callback: Callback | None = self._own.get(name)
+        # None here does not hide the one beneath: removing a callback of serve() brings back that of the phone.
         return callback or (None if self._beneath is None else self._beneath.find(name))
 
     def put(self, name: str, callback: Callback | None) -> None:
         """Set the callback of that name, or remove it with None."""
+        # None is stored like a callback, so that a program may set and remove it without asking whether it is there.
         self._own[name] = callback
 
     def without(self, name: str) -> "CallbackRegistry":
         """Return a copy of the registry without one of its own callbacks."""
+        # The registry beneath stays shared; only the copy lacks the callback.
         return CallbackRegistry({key: callback for key, callback in self._own.items() if key != name}, self._beneath)
 
 

@@ -22,8 +22,10 @@ from patter_trio.net.pulse import Pulse
 from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import takes_call_control
 
+# Judged: an application that is 36 turns behind has no use for the edges of the first one.
 MAX_QUEUED_EDGES: Final = 256
 """Most speech edges in the queue: those of about 36 turns, at seven a turn; the oldest is dropped."""
+# Judged: memory must be bounded, but no application that works at all should ever lose one.
 MAX_QUEUED_EVENTS: Final = 4096
 """Most events of the kept class in the queue: more than an hour of talk while one callback never returns.
 
@@ -83,11 +85,14 @@ class CallbackQueue:
 
     def put(self, name: str, payload: Mapping[str, Any], state: ConversationStateSnapshot) -> None:
         """Queue an event for the callback ``on_<name>``; do nothing if that is not set."""
+        # Not even queued without a callback: most calls have callbacks for two or three of the names.
         if self._over or self._find("on_" + name) is None:
             return
         lossy = name in EDGES
         if lossy and self._lossy == MAX_QUEUED_EDGES:
             self._drop()
+        # The newest is lost, not the oldest: the beginning of a transcript without gaps
+        # is worth more than pieces of it.
         if len(self._queue) - self._lossy >= MAX_QUEUED_EVENTS and not lossy and name != "call_end":
             if not self.lost:
                 _log.warning("call %s: a callback does not return; the event %s is lost", self._call_id, name)
@@ -98,6 +103,7 @@ class CallbackQueue:
         self._wake.fire()
 
     def _drop(self) -> None:
+        # A search from the left, but only in a queue that is already losing edges.
         oldest = next(index for index, queued in enumerate(self._queue) if queued.lossy)
         del self._queue[oldest]
         self._lossy -= 1
@@ -107,6 +113,7 @@ class CallbackQueue:
 
     def end(self, payload: Mapping[str, Any], state: ConversationStateSnapshot, *, cancelled: bool) -> None:
         """Queue ``on_call_end``, the last event, and start the time limits."""
+        # Before _over, which would refuse it.
         self.put("call_end", payload, state)
         self._over = True
         self._grace.begin(cancelled=cancelled)
@@ -118,10 +125,12 @@ class CallbackQueue:
         with self._grace.limit("end", shield=True) as shield:
             while self._queue or not self._over:
                 if not self._queue:
+                    # No await between the check of the queue and this wait, as Pulse requires.
                     await self._wake.wait()
                     continue
                 queued = self._queue.popleft()
                 self._lossy -= queued.lossy
+                # Dropped without a call, so that the backlog of edges takes no time from the kept events behind it.
                 if queued.lossy and self._grace.is_over("edges"):
                     self.dropped += 1
                     continue
@@ -134,6 +143,7 @@ class CallbackQueue:
             _log.warning("call %s: callbacks were still running when their time limit was over", self._call_id)
 
     async def _call(self, queued: _QueuedEvent) -> None:
+        # Looked up now, not when the event was queued: an application may replace a callback at any time.
         callback = self._find("on_" + queued.name)
         if callback is None:
             return
@@ -141,12 +151,14 @@ class CallbackQueue:
         try:
             await invoke.call(callback, copied(queued.payload), *self._control_for(queued.name, callback))
         except invoke.ApplicationError as error:
+            # A callback is told, not asked: what it raises is logged, and the call and its next events go on.
             _log.warning("call %s: %s: %s", self._call_id, span_event(queued.name), error, exc_info=error.__cause__)
         finally:
             seen_state.reset(token)
 
     def _control_for(self, name: str, callback: Callable[..., Any]) -> tuple[object, ...]:
         known, takes = self._takes_control.get(name, (None, False))
+        # By identity: an application that replaces a callback may give one with another signature.
         if known is not callback:
             takes = takes_call_control(callback)
             self._takes_control[name] = (callback, takes)
@@ -168,6 +180,7 @@ def copied(value: Any) -> Any:
 @asynccontextmanager
 async def open_callbacks(nursery: trio.Nursery, callback_queue: CallbackQueue) -> AsyncIterator[CallbackQueue]:
     """Deliver a call's events in ``nursery``, which outlives the call, for as long as :meth:`CallbackQueue.end` allows."""
+    # In the server's nursery: callbacks may last longer than the call, which must end within a second.
     nursery.start_soon(callback_queue.deliver)
     try:
         yield callback_queue

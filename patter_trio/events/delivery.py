@@ -24,8 +24,11 @@ from patter_trio.net.pulse import Pulse
 from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import name_of
 
+# Judged: of TTS_CHUNK, the most frequent event beside text, that is less than a megabyte for
+# each subscriber that stands still.
 MAX_QUEUED_EVENTS: Final = 1024
 """Events that may wait for one subscriber: one second of twenty calls with 50 pieces of text a second each."""
+# The margin is for a handler that begins at the very end of its limit: its own scope ends it, and says so in the log.
 MAX_GRACE_S: Final = BACKLOG_GRACE_S + LAST_EVENTS_GRACE_S + 1.0
 """Seconds after the last call after which every time limit of an event is over; 1 s more than their sum."""
 
@@ -146,6 +149,7 @@ class HandlerTask:
 
     def put(self, event: Published) -> None:
         """Queue an event; drop the oldest if the queue is full."""
+        # A deque and not a memory channel: ending a subscription empties it from outside (docs/design.md, "Queues").
         if len(self._queue) == MAX_QUEUED_EVENTS:
             self._subscription.lose(self._queue.popleft())
         self._queue.append(event)
@@ -168,19 +172,24 @@ class HandlerTask:
                 if self._queue:
                     await self._call_handler(self._queue.popleft())
                     continue
+                # No await between the check of the queue and this wait, as Pulse requires.
                 await self._wake.wait()
 
     async def _call_handler(self, event: Published) -> None:
         subscription, grace = self._subscription, event.call.grace
+        # Checked before the call: a scope whose deadline has passed would still run the handler up to its first await.
         if grace.is_over(event.delivery_class):
             subscription.lose(event)
             return
         self._enter(event.call)
+        # As they were: by the time a slow handler runs, the call may be in other states.
         token = seen_state.set(event.state)
         try:
+            # Inside of the shield: this limit is the call's, the shield's deadline that of the server.
             with grace.limit(event.delivery_class) as scope:
                 await invoke.call(subscription.handler, event.copied())
         except invoke.ApplicationError as error:
+            # The next event is delivered all the same: one bad event must not cost the handler all others.
             subscription.failed(event, error)
         finally:
             seen_state.reset(token)
@@ -192,6 +201,8 @@ class HandlerTask:
         """Give the handler the context variables of the call's own tasks, such as the call's id and its span."""
         # Only when the call changes, since the variables stay set in this task.
         if call.context is not None and call.context is not self._context:
+            # Set one by one instead of run in the context: an async handler cannot run in
+            # another context than its task's.
             for variable, value in call.context.items():
                 variable.set(value)
         self._context = call.context
@@ -215,6 +226,8 @@ class HandlerTasks:
         if delivery is None:
             delivery = subscription.tasks[self] = HandlerTask(subscription)
             self._running.add(delivery)
+            # Events may still come after close(), from calls that end while the server closes: they
+            # are delivered, and the task ends.
             if self._closed:
                 delivery.close()
             self._nursery.start_soon(self._run, delivery, subscription, name=f"events to {subscription!r}")
@@ -231,6 +244,8 @@ class HandlerTasks:
     def close(self) -> None:
         """End every task after the events that still wait, because all calls are over."""
         self._closed = True
+        # A copy, because a task that ends removes itself.
         for delivery in tuple(self._running):
+            # From here on the shield is bounded: a handler that never returns must not keep the server from closing.
             delivery.shield.deadline = trio.current_time() + MAX_GRACE_S
             delivery.close()

@@ -25,9 +25,11 @@ EDGES: Final = (
     "audio_out",
 )
 """The names of the seven edges."""
+# They measure the first reaction; a second one in the turn, after a tool or an amendment, would falsify latencies.
 ONCE_A_TURN: Final = frozenset({"llm_token", "audio_out"})
 """Edges that are reported once in a turn. ``user_speech_eos`` arms them again."""
 Side = Literal["user", "agent"]
+# For adapters only: the pipeline's edges follow the states of the turn machine, which set_states() takes over.
 STATES_AFTER: Final[Mapping[str, Mapping[Side, str]]] = {
     "user_speech_started": {"user": "speaking"},
     "user_speech_ended": {"user": "listening"},
@@ -81,6 +83,7 @@ class EdgeRules:
 def complete_edge(edge: SpeechEdge, timestamp_ms: int, turn_idx: int, audio_offset_ms: int | None) -> SpeechEdge:
     """Return an edge with the fields that an adapter left out: its time, its turn, and its offset in the audio."""
     match edge:
+        # Never an adapter's to say: the pipeline may have counted on meanwhile.
         case LlmToken() | AudioOut() | AgentSpeechStarted() | AgentSpeechEnded():
             edge = attrs.evolve(edge, turn_idx=turn_idx)
         case UserSpeechStarted() | UserSpeechEnded() if edge.audio_offset_ms is None:

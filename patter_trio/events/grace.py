@@ -12,10 +12,13 @@ from typing import Final, Literal
 
 import trio
 
+# Judged, like the other two; docs/design.md and docs/events.md promise them.
 BACKLOG_GRACE_S: Final = 2.0
 """Seconds after the call for lossy events, which are worth little later."""
+# Judged: a database or a CRM may be slow, or just restarting, and the end of a call is told only once.
 LAST_EVENTS_GRACE_S: Final = 30.0
 """Seconds more for kept events, and for ``on_call_end``."""
+# Judged: whatever stops the server may kill it before long; Docker, for example, waits for 10 s.
 CANCELLED_GRACE_S: Final = 5.0
 """Seconds instead of :data:`LAST_EVENTS_GRACE_S` if the server is being cancelled: it must stop soon."""
 
@@ -29,6 +32,8 @@ class GracePeriods:
     def __init__(self) -> None:
         self._until: dict[DeliveryClass, float] = {"edges": math.inf, "kept": math.inf, "end": math.inf}
         self._last = LAST_EVENTS_GRACE_S
+        # The scopes that are running: their deadlines are set when the call ends, which is
+        # usually after they were entered.
         self._scopes: set[tuple[DeliveryClass, trio.CancelScope]] = set()
 
     def __repr__(self) -> str:
@@ -41,6 +46,8 @@ class GracePeriods:
     @contextmanager
     def limit(self, delivery_class: DeliveryClass, *, shield: bool = False) -> Iterator[trio.CancelScope]:
         """Run the block within the time limit of a class, also if the call ends only while it runs."""
+        # Infinite while the call lives, even if it is a shield: begin() sets the deadline,
+        # and every call ends with begin().
         with trio.CancelScope(deadline=self._until[delivery_class], shield=shield) as scope:
             entry = (delivery_class, scope)
             self._scopes.add(entry)
@@ -65,6 +72,7 @@ class GracePeriods:
 
     def _set(self, edges: float) -> None:
         end = edges + self._last
+        # Half, so that kept events which hang cannot take the whole time from on_call_end behind them.
         self._until = {"edges": edges, "kept": end - self._last / 2, "end": end}
         for kind, scope in self._scopes:
             scope.deadline = self._until[kind]

@@ -41,6 +41,7 @@ from patter_trio.metrics.public_events import (
 )
 
 
+# Strings, so that a type can be written as its name, and logs show it.
 class PatterEventType(StrEnum):
     """The types of events on :class:`~patter_trio.EventBus`; each member is also a string, such as ``llm_chunk``."""
 
@@ -102,6 +103,7 @@ PublishedEvent = (
 )
 """An event of a call that appears on the event bus."""
 
+# By class and not by name: the meter's and the tracer's tables work alike, and a misspelt class does not import.
 PUBLISHED: Final[Mapping[type[Any], PatterEventType]] = {
     InterimTranscript: PatterEventType.TRANSCRIPT_PARTIAL,
     TranscriptCommitted: PatterEventType.TRANSCRIPT_FINAL,
@@ -119,11 +121,13 @@ PUBLISHED: Final[Mapping[type[Any], PatterEventType]] = {
 }
 """The type under which each event of a call is published."""
 
+# Up to fifty pieces of text and ten of audio a second. All others are rare, and made whether or not anybody listens.
 FREQUENT_EVENTS: Final[Mapping[type[Any], PatterEventType]] = {
     LlmChunk: PatterEventType.LLM_CHUNK,
     TtsChunk: PatterEventType.TTS_CHUNK,
 }
 """Events that come many times a second: without a subscriber they must cost nothing."""
+# Interim words, too, although they are not frequent enough to be left unmade: the final ones replace them.
 LOSSY_TYPES: Final = frozenset(
     {PatterEventType.TRANSCRIPT_PARTIAL, PatterEventType.LLM_CHUNK, PatterEventType.TTS_CHUNK}
 )
@@ -140,4 +144,5 @@ def event_type(given: PatterEventType | str) -> PatterEventType:
         return PatterEventType(given)
     except ValueError:
         known = ", ".join(kind.name for kind in PatterEventType)
+        # "from None": the enum's own error names the class and not the choices.
         raise ConfigurationError(f"the event type must be one of {known}, got {given!r}") from None

@@ -15,6 +15,7 @@ from patter_trio.events.turns import TurnEndReason
 from patter_trio.metrics.results import CallMetrics, CostBreakdown, TurnMetrics
 
 UserState = Literal["listening", "speaking", "thinking", "away"]
+# "listening" belongs to the promised states (docs/events.md), although no rule here leads to it.
 AgentState = Literal["initializing", "idle", "listening", "thinking", "speaking"]
 
 SpeechEventCallback = Callable[..., Awaitable[None] | None]
@@ -269,5 +270,6 @@ EDGES: Final = edges.EDGES
 Tap = Callable[[float, str, dict[str, Any]], None]
 """Gets every event at once: seconds since the media start, name, payload. For the launcher and the test kit."""
 
+# A context variable and not an argument: an adapter deep below the callback may ask for the state.
 seen_state: ContextVar[ConversationStateSnapshot | None] = ContextVar("seen_state", default=None)
 """The public states at the instant of the event, within its callback; None elsewhere."""

@@ -41,6 +41,7 @@ from patter_trio.metrics.public_events import (
     TurnMeasured,
 )
 
+# Read once at import: attrs.fields() for each edge would cost more than making the dict.
 _FIELDS: Final[Mapping[type[Any], tuple[str, ...]]] = {
     kind: tuple(field.name for field in attrs.fields(kind)) for kind in (*get_args(SpeechEdge), InterimTranscript)
 }
@@ -56,10 +57,12 @@ def callback_payload(event: PublicEvent, call_id: str) -> Mapping[str, Any]:
             return DtmfEvent(call_id=call_id, digit=event.digit)
         case TurnMeasured():
             return MetricsEvent(call_id=call_id, turn=event.turn, cost_so_far=event.cost_so_far)
+        # The facts of the call in the form that on_call_start gets, so that both payloads stay the same.
         case CallConnected():
             return event.info.payload()
         case CallOver():
             return _call_end(event)
+        # The edges and interim words, whose fields are their keys.
         case _:
             return {"call_id": call_id, **given_fields(event)}
 
@@ -129,6 +132,7 @@ def _call_end(event: CallOver) -> CallEndEvent:
         tool_calls=event.tool_calls,
         outcome=event.outcome,
     )
+    # Absent rather than empty, like every key that does not apply.
     if event.error:
         payload["error"] = event.error
     return payload

@@ -48,9 +48,12 @@ from patter_trio.metrics.results import CallMetrics
 class CallObserver(Protocol):
     """An observer of every event of one call; it neither waits nor raises."""
 
+    # Asked before an event is made: audio and tokens come up to a hundred times a second, and
+    # most calls have nobody for them.
     def wants(self, kind: type[CallEvent]) -> bool:
         """Return True if the observer uses events of a class; internal events without an observer are not reported."""
 
+    # With the instant beside it: by the time an observer runs, the clock may have gone on.
     def on_event(self, event: CallEvent, at: float) -> None:
         """Take an event and its instant on the call's clock, in seconds."""
 
@@ -66,6 +69,7 @@ class _OnBus:
         return self.events.wants(kind)
 
     def on_event(self, event: CallEvent, at: float) -> None:
+        # Asked again: the reporter makes an event if any observer wants it.
         if self.events.wants(type(event)):
             self.events.on_event(event, at, self.state())
 
@@ -104,9 +108,11 @@ class CallReporter:
         meter: Meter | None = None,
     ) -> None:
         self._events = events
+        # It gets emit_event and not the reporter: a turn that is over is the only thing that it reports.
         self._metering = None if meter is None else Metering(info.call_id, meter, self.emit_event)
         self._observers: tuple[CallObserver, ...] = (
             *observers,
+            # A function for the states, because the observer is made before the rules that hold them.
             *(() if events is None else (_OnBus(events, lambda: self.state),)),
             # Last, because the others must get the turn that it reports after the event that ended the turn.
             *(() if self._metering is None else (self._metering,)),
@@ -143,12 +149,15 @@ class CallReporter:
 
     def emit_event(self, event: PublicEvent, at: float) -> None:
         """Report a public event; ``at`` is its instant on the call's clock."""
+        # First the tap, then the observers, then the callbacks: whatever a callback does, the
+        # others have the event by then.
         payload = self._render(event, at)
         self._notify(event, at)
         self._callback_queue.put(event.name, payload, self.state)
 
     def emit_fact(self, event: InternalEvent, at: float) -> None:
         """Report an internal event; ``at`` is its instant on the call's clock."""
+        # An internal event without an observer goes nowhere; callers of many of them ask wants() before they make one.
         if self.wants(type(event)):
             self._notify(event, at)
 
@@ -160,6 +169,7 @@ class CallReporter:
         """Return an event's payload; the tap sees it before anyone else."""
         payload = callback_payload(event, self._info.call_id)
         if self._tap is not None:
+            # A copy, because a tap keeps what it gets, and the payload goes on to the callbacks.
             self._tap(at - (at if self._media.start is None else self._media.start), event.name, dict(payload))
         return payload
 
@@ -168,6 +178,7 @@ class CallReporter:
             observer.on_event(event, at)
 
     def _edge(self, edge: SpeechEdge, at: float) -> None:
+        # An adapter may have fired llm_token or audio_out of this turn already: only the first one is reported.
         if self._edges.count(edge.name):
             self.emit_event(edge, at)
 
@@ -176,7 +187,9 @@ class CallReporter:
         edge = fired.edge
         if isinstance(edge, LlmToken) and self._edges.was_counted(AudioOut.name):
             return  # too late: within a turn, llm_token comes before audio_out
+        # The turn machine goes on counting by itself, so the turns of an adapter are added to its numbers.
         self._fired_turns += isinstance(edge, UserSpeechEos)
+        # Before the report: observers read the states that the edge leads to.
         self._edges.move(edge.name)
         offset = None if self._media.start is None else _ms(at - self._media.start)
         self._edge(complete_edge(edge, self._unix_ms(at), self._edges.turn_idx, offset), at)
@@ -191,6 +204,7 @@ class CallReporter:
 
     def user_started(self, at: float, offset: float, confidence: float | None) -> None:
         """Report user_speech_started; ``offset`` in seconds since the first media frame."""
+        # Before the edge: the meter uses the exact value for the edge that follows, which rounds to milliseconds.
         self.emit_fact(VoiceStarted(offset), at)
         edge = UserSpeechStarted(timestamp_ms=self._unix_ms(at), audio_offset_ms=_ms(offset), vad_confidence=confidence)
         self._edge(edge, at)
@@ -207,6 +221,7 @@ class CallReporter:
 
     def eos(self, at: float, trigger: str, silence: float, text: str) -> None:
         """Report user_speech_eos, ``silence`` seconds after the last voice."""
+        # Before the edge, as in user_started().
         self.emit_fact(UtteranceOver(silence), at)
         edge = UserSpeechEos(
             timestamp_ms=self._unix_ms(at),
@@ -270,10 +285,12 @@ class CallReporter:
             outcome=outcome,
             error=error,
         )
+        # Not through emit_event(): the queue has to know that this is the last event, and start its time limits.
         payload = self._render(event, at)
         self._notify(event, at)
         self._callback_queue.end(payload, self.state, cancelled=cancelled)
         if self._events is not None:
+            # After the event, so that subscriptions to this call alone still get it.
             self._events.close()
 
 

@@ -32,6 +32,7 @@ from patter_trio.metrics.public_events import (
 from patter_trio.user_code import invoke
 from patter_trio.user_code.context import NO_CALL, current_call
 
+# Read from the type, so that the list in a warning cannot be out of date.
 TRIGGERS: Final[tuple[str, ...]] = get_args(EouTrigger)
 """The known causes of the end of an utterance."""
 
@@ -62,11 +63,13 @@ class SpeechEvents(SpeechCallbacks):
     ``timestamp_ms`` (Unix time in milliseconds), which is now, and ``call_id``, which is that of the task's call, if any.
     """
 
+    # With the base's, an unknown name is an error: a callback that is misspelt would never be called.
     __slots__ = ("_call_began_ms", "_epoch", "_rules")
 
     def __init__(self) -> None:
         super().__init__(CallbackRegistry())
         self._rules = EdgeRules()
+        # None until the first edge: this object is made with the phone, outside of any trio run.
         self._epoch: float | None = None
         self._call_began_ms: int | None = None
 
@@ -133,6 +136,7 @@ class SpeechEvents(SpeechCallbacks):
 
         An unknown trigger is fired, too, with a warning.
         """
+        # A warning only: an adapter may know causes that this package does not.
         if trigger not in TRIGGERS:
             _log.warning("%s: unknown trigger %r; known are %s", span_event(UserSpeechEos.name), trigger, TRIGGERS)
         edge = UserSpeechEos(
@@ -182,10 +186,13 @@ class SpeechEvents(SpeechCallbacks):
         await self._fire(AudioOut(timestamp_ms=timestamp_ms, tts_provider=tts_provider), call_id)
 
     async def _fire(self, edge: SpeechEdge, call_id: str | None) -> None:
+        # First, because it refuses a task outside of trio before anything has changed.
         now = self._now_ms() if edge.timestamp_ms is None else edge.timestamp_ms
+        # Counted before the states move: a repeated first edge must not move them, either.
         if not self._rules.count(edge.name):
             return
         self._rules.move(edge.name)
+        # None without mark_call_started(): a number that counts from nothing would be worse than a missing key.
         offset = None if self._call_began_ms is None else now - self._call_began_ms
         call = call_id or current_call.get()
         payload: dict[str, Any] = {} if call == NO_CALL else {"call_id": call}
@@ -196,6 +203,7 @@ class SpeechEvents(SpeechCallbacks):
         try:
             await invoke.call(callback, payload)
         except invoke.ApplicationError as error:
+            # Adapters fire from inside a pipeline: a callback that raises must not take the adapter's task with it.
             _log.warning("call %s: %s: %s", call, span_event(edge.name), error, exc_info=error.__cause__)
 
     def _now_ms(self) -> int:
@@ -204,6 +212,7 @@ class SpeechEvents(SpeechCallbacks):
         Raises:
             ConfigurationError: the caller does not run in trio.
         """
+        # Asked first, because trio.current_time() outside of a run raises an error that names neither cause nor remedy.
         if not trio.lowlevel.in_trio_run():
             raise ConfigurationError("patter_trio runs on trio, not asyncio: fire speech events within trio.run(...)")
         # The wall clock is read once: later, a step of it must not change the order of timestamps.
@@ -234,6 +243,7 @@ class PhoneSpeechEvents(SpeechEvents):
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
         """The states of the task's call, or in a callback the states at its event; outside of any call, those kept here."""
+        # Within a callback, the state that belongs to its event: callbacks run later than the call, which has moved on.
         call, seen = self._find_call(current_call.get()), seen_state.get()
         if seen is not None:
             return ConversationStateSnapshot(user=seen["user"], agent=seen["agent"])
@@ -246,6 +256,7 @@ class PhoneSpeechEvents(SpeechEvents):
         return super().turn_idx if call is None else call.turn_idx
 
     async def _fire(self, edge: SpeechEdge, call_id: str | None) -> None:
+        # The argument first: an adapter that serves several calls from one task has to name the call.
         known = call_id or current_call.get()
         if known == NO_CALL:
             await super()._fire(edge, call_id)
@@ -254,5 +265,6 @@ class PhoneSpeechEvents(SpeechEvents):
         if call is not None:
             call.emit_edge(edge)
         elif call_id is not None:
+            # Not logged for a task of a call that has just ended: its adapter may well fire once more.
             _log.warning("call %s: %s was fired, but the call is not live", call_id, span_event(edge.name))
         await trio.lowlevel.checkpoint()  # as async functions do, although the edge is only queued

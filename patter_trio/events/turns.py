@@ -54,6 +54,7 @@ class Turns:
     def __init__(self) -> None:
         self.turn_idx: int = 0
         self._open = False
+        # Not turn_idx == 0: a text from say() after the greeting's turn must not begin turn 0 again.
         self._begun = False
         self._reply: tuple[int, AnswerKind] = (0, "text")
         """The number and the kind of the newest reply."""
@@ -69,6 +70,7 @@ class Turns:
         """Yield the turns that begin and end with an event."""
         match event:
             case UserSpeechEos():
+                # Only if the turn before is still open: its answer was retracted, because the caller went on.
                 yield from self._end("continued")
                 self.turn_idx += 1
                 yield self._start()
@@ -77,6 +79,7 @@ class Turns:
                 if not self._begun:
                     yield self._start()
             case ReplyEnded() if event.reason not in _OPEN_REASONS:
+                # The apology is about to start, and the turn ends with that; an apology that fails ends it at once.
                 apologised = event.reason == "failed" and self._reply[1] != "error"
                 if not apologised:
                     yield from self._end(_END_REASONS.get(event.reason, "completed"))
@@ -88,6 +91,7 @@ class Turns:
         return TurnStarted(self.turn_idx)
 
     def _end(self, reason: TurnEndReason) -> Iterator[TurnEnded]:
+        # Idempotent, because a turn may be ended by its reply and again by the end of the call.
         if self._open:
             self._open = False
             yield TurnEnded(self.turn_idx, reason)
