@@ -11,8 +11,10 @@ from patter_trio.errors import ProviderError, ProviderTimeout, WireError
 from patter_trio.net.websocket_client import WebSocketClient, open_websocket
 from patter_trio.wire import openai_realtime as wire
 
+# Judged: it takes two round trips; the same time again as for connecting.
 SESSION_SETUP_TIMEOUT_S: Final = 5.0
 """Seconds that a session may take to be ready, once it is connected."""
+# Judged: a single faulty message must not end a call; a hundred are a vendor that speaks another protocol.
 MAX_BAD_MESSAGES: Final = 100
 """Invalid messages after which the vendor counts as failed."""
 
@@ -39,6 +41,7 @@ class EventReader:
             return wire.receive(message)
         except WireError as error:
             self.bad += 1
+            # Only the first is logged: they may come with each piece of audio.
             if self.bad == 1:
                 _log.warning("ignoring an invalid message from OpenAI: %s", error)
             if self.bad == MAX_BAD_MESSAGES:
@@ -97,6 +100,7 @@ class ConnectionAttempt:
         """
         async with open_websocket(self.url, headers=self.headers, connect_timeout=connect_timeout) as socket:
             try:
+                # Around the whole exchange, because the vendor's refusal may come instead of either event.
                 with trio.fail_after(SESSION_SETUP_TIMEOUT_S):
                     # The vendor's first event must come before the configuration is sent, and its confirmation before
                     # any audio.
@@ -108,13 +112,16 @@ class ConnectionAttempt:
             # Only now: the starting task gets a connection that is ready for audio.
             connection = RealtimeConnection(socket)
             task_status.started(connection)
+            # Held open here, in the task that opened it: a cancel scope must be left where it was entered.
             await connection.left()
 
     async def _await_session(self, socket: WebSocketClient, *, updated: bool) -> None:
         while True:
             event = self.understanding.of(await socket.receive())
+            # Any error is fatal during the setup: without its settings the session is not the one that was asked for.
             if isinstance(event, wire.Refused):
                 raise event.error()
+            # Other events are skipped: the vendor may announce limits before.
             if isinstance(event, wire.SessionReady) and event.updated is updated:
                 return
 
@@ -130,12 +137,14 @@ class ConnectionUse:
 
     def keep(self, spare: RealtimeConnection) -> None:
         """Store the next connection, in place of one that was lost while it waited."""
+        # A spare that was lost while it waited costs nothing: it was not in use.
         if self.spare is not None:
             self.spare.leave()
         self.spare = spare
 
     def lose(self, error: ProviderError) -> None:
         """Record that the connection is lost; another one can replace it."""
+        # The first loss is the reason; reader and writer both report it.
         self.lost = self.lost or error
         self.scope.cancel(reason="the connection is lost")
 

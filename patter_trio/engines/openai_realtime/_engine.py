@@ -20,10 +20,13 @@ from patter_trio.providers.credentials import credential
 from patter_trio.providers.validators import in_range, is_text, one_of, socket_base
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD, TurnDetection, session_update, socket_url
 
+# Not ``gpt-realtime``: the vendor has announced its end for 20 January 2027.
 DEFAULT_MODEL: Final = "gpt-realtime-2.1"
+# Not ``whisper-1`` or ``gpt-4o-transcribe``: the vendor has announced their end for 26 February 2027.
 DEFAULT_TRANSCRIPTION_MODEL: Final = "gpt-transcribe"
 RENEW_AFTER_S: Final = 55 * 60.0
 """Seconds after which a connection is renewed in the next quiet moment: the vendor ends it after 60 minutes."""
+# Judged: the network, the vendor's work, and the pauses in which its own detector has not decided.
 TURN_END_DELAY_S: Final = 1.5
 """Seconds after the silence that ends a turn within which the vendor reports it."""
 SEMANTIC_SILENCE_S: Final = {"low": 10.0, "medium": 6.0, "auto": 6.0, "high": 4.0}
@@ -52,6 +55,7 @@ def _detection(given: TurnDetection | Literal["server_vad", "semantic_vad"]) -> 
         raise ConfigurationError(
             f"OpenAIRealtime: turn_detection= must be None, a name, a ServerVAD or a SemanticVAD, got {given!r}"
         )
+    # WARNING: whatever the application says: two judges of the same call would answer twice.
     return attrs.evolve(given, create_response=False, interrupt_response=False)
 
 
@@ -108,11 +112,15 @@ class OpenAIRealtime(Engine):
     noise_reduction: Literal["", "near_field", "far_field"] = attrs.field(
         default="", validator=one_of("", "near_field", "far_field"), kw_only=True
     )
+    # The bounds here and below are the vendor's.
     max_output_tokens: int | None = attrs.field(default=None, validator=in_range(1, 4096), kw_only=True)
     parallel_tool_calls: bool | None = attrs.field(default=None, kw_only=True)
     speed: float | None = attrs.field(default=None, validator=in_range(0.25, 1.5), kw_only=True)
+    # Judged: a model with tools and a long conversation may need some seconds.
     reasoning_effort: str = attrs.field(default="", validator=one_of(*_EFFORTS), kw_only=True)
+    # Judged. Shorter than the first: in the middle of a sentence silence is noticed sooner.
     base_url: str = attrs.field(default="wss://api.openai.com/v1", validator=socket_base, kw_only=True)
+    # At most the vendor's hour.
     first_audio: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
     between: float = attrs.field(default=4.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
     renew_after: float = attrs.field(default=RENEW_AFTER_S, validator=in_range(1.0, 3600, optional=False), kw_only=True)
@@ -139,6 +147,7 @@ class OpenAIRealtime(Engine):
         return session_update(
             instructions=setup.instructions,
             voice=self.voice,
+            # The engine's own language first: an agent's may be a default.
             turn_detection=self.turn_detection,
             transcription=self.transcription,
             language=self.language or setup.language,
@@ -174,5 +183,6 @@ class OpenAIRealtime(Engine):
             transcription=self.transcription,
         )
         async with run_beside(session.work):
+            # Inside the block: ``work`` opens the connection.
             await session.ready()
             yield session

@@ -46,15 +46,18 @@ class KnownItems:
         if message["role"] == "tool":
             return self._output(message["tool_call_id"], message.get("name", ""), content)
         calls = message.get("tool_calls", ())
+        # Before the items are sent: their outputs may follow in the next message.
         self._calls.update(call["id"] for call in calls)
         items = [wire.add_message(message["role"], content)] if content else []
         return [*items, *(wire.add_function_call(call["id"], call["name"], call["arguments"]) for call in calls)]
 
     def _output(self, call_id: str, name: str, content: str) -> list[str]:
+        # The history repeats an output that the connection has got already.
         if self._outputs.get(call_id) == content:
             return []
         if call_id not in self._calls:  # it has an output, such as "still to come", or is unknown here
             self._outputs[call_id] = content
+            # The vendor takes one output per call, so news about it comes as a message.
             return [wire.add_message("system", f"The tool {name} has given: {content}")]
         self._calls.remove(call_id)
         self._outputs[call_id] = content

@@ -12,8 +12,12 @@ from patter_trio.audio.formats import RATE_HZ
 from patter_trio.errors import ProviderError, ProviderTimeout
 from patter_trio.wire import openai_realtime as wire
 
+# Judged: time for the queue, the pacer and the hooks. It errs on the late side, so that a connection is not renewed
+# under an answer that is still playing.
 MAX_PLAYBACK_DELAY_S: Final = 1.0
 """Longest delay, in seconds, between the arrival of an answer and the beginning of its playout."""
+# A piece has 100 ms to 200 ms of audio or a few words. When it is full, the answer fails: to wait would stop the reader
+# of the whole call.
 MAX_WAITING_PIECES: Final = 8192
 """Most pieces of one answer that wait to be taken: several minutes of speech."""
 
@@ -65,8 +69,11 @@ class RealtimeResponse(EngineResponse):
     async def __anext__(self) -> str | SpeechChunk | ToolCall:
         timeout = self._between if self._begun else self._first
         try:
+            # ``fail_after`` around the wait alone: what the consumer does between two pieces takes no time of the
+            # vendor's.
             with trio.fail_after(timeout):
                 piece = await self._pieces.receive()
+        # The channel is closed by ``finish``, after everything has been put in.
         except trio.EndOfChannel:
             if self._failure is not None:
                 raise self._failure from None
@@ -75,13 +82,16 @@ class RealtimeResponse(EngineResponse):
             raise ProviderTimeout(f"OpenAI's answer did not continue within {timeout:g} s") from error
         self._begun = True
         if isinstance(piece, ToolCall):
+            # Taken: from now on the call will give it an output.
             self._calls.pop(piece.id, None)
         return piece
 
     def heard(self, seconds: float) -> None:
         """Delete what was received and not heard; pieces that still come are deleted as they arrive."""
+        # First: from here on no audio is counted, so the sums below are final.
         self.abandon()
         self.playing_until = -math.inf
+        # Rounded down: to claim one sample too much would be refused.
         left = max(0, math.floor(seconds * RATE_HZ))
         for item, samples in self._items.items():
             # Truncated also while it is still growing: the vendor would otherwise keep what comes after the cut.
@@ -99,6 +109,8 @@ class RealtimeResponse(EngineResponse):
             return
         self.abandoned = True
         if not self.over:
+            # The id may be empty, if the answer has not begun: then it cancels the one in progress, or ``take`` does
+            # later.
             self._put(wire.cancel(self.response_id))
         for item in self._calls.values():
             self._take_back(item)
@@ -113,6 +125,7 @@ class RealtimeResponse(EngineResponse):
     # Called by the session --------------------------------------------------------------------------------------------
     def again(self) -> bool:
         """Return True if it can be requested once more: no part of it has come, and it is still wanted."""
+        # Pieces that were taken have been heard, perhaps; a second answer would repeat them.
         if self.abandoned or self._items or self._calls or self._begun:
             return False
         self.response_id = ""
@@ -129,6 +142,7 @@ class RealtimeResponse(EngineResponse):
                 if self._wanted(event.item_id):
                     self._items[event.item_id] += len(event.audio)
                     self.playing_until = (
+                        # Audio comes faster than real time, so each piece begins where the one before it ends.
                         max(self.playing_until, trio.current_time() + MAX_PLAYBACK_DELAY_S) + len(event.audio) / RATE_HZ
                     )
                     self._bring(SpeechChunk(event.audio))
@@ -146,9 +160,11 @@ class RealtimeResponse(EngineResponse):
                 self._end(event)
 
     def _wanted(self, item: str) -> bool:
+        # In the order of their first piece, which is the order of speech; ``heard`` counts on it.
         if not self.abandoned:
             self._items.setdefault(item, 0)
             return True
+        # An item that begins after the answer was given up must not stay in the vendor's memory.
         if item not in self._items:
             self._take_back(item)
         return False
@@ -170,6 +186,7 @@ class RealtimeResponse(EngineResponse):
             self.fail(event.refusal.error() if event.refusal else ProviderError("OpenAI's answer failed"))
         elif event.status is wire.Status.CANCELLED:
             self.fail(ProviderError(f"OpenAI stopped its answer: {event.reason}"))
+        # Incomplete with some audio: cut off at its maximum length, which is better than an apology.
         elif event.status is wire.Status.INCOMPLETE and not self._items and not self._calls:
             self.fail(ProviderError(f"OpenAI's answer is incomplete: {event.reason}"))
         self.finish()
@@ -180,6 +197,7 @@ class RealtimeResponse(EngineResponse):
 
     def fail(self, error: ProviderError) -> None:
         """End the answer with an error."""
+        # The first error is the reason.
         self._failure = self._failure or error
         self.finish()
 

@@ -44,26 +44,38 @@ from patter_trio.wire import openai_realtime as wire
 
 PREFIX_SAMPLES: Final = round(0.3 * RATE_HZ)
 """Samples before a voice that are sent with it: the vendor's own default."""
+# Judged: the VAD reports a voice some tenths of a second late, and the prefix comes on top.
 MAX_RECENT_SAMPLES: Final = RATE_HZ
 """Samples of the last audio that are kept: a voice is noticed some time after it began."""
+# Judged: 60 ms delay the end of an utterance less than the vendor's own work does, and need a third of the messages.
 CHUNK_SAMPLES: Final = round(0.06 * RATE_HZ)
 """Samples in a message."""
 MIN_COMMIT_SAMPLES: Final = round(0.1 * RATE_HZ)
 """Fewest samples of a commit that the vendor accepts."""
+# Judged: the vendor's price for a minute of audio is small, and a longer monologue has lost its thread anyway.
 MAX_REPEATED_SAMPLES: Final = 60 * RATE_HZ
 """Most samples of a voice that are sent again to a new connection."""
+# When it is full, the session fails: dropped audio would be an utterance with a hole, and the caller has waited too
+# long in any case.
 MAX_OUTBOX_MESSAGES: Final = 2048
 """Most messages that wait to be sent: two minutes of audio. With more than that the vendor has failed."""
+# Judged: the caller hears silence meanwhile. Longer, and an apology is better.
 REOPEN_TIMEOUT_S: Final = 3.0
 """Seconds within which a lost connection must be replaced, in any number of attempts."""
+# Judged: several attempts fit into the time, and a server that refuses is not flooded.
 REOPEN_INTERVAL_S: Final = 0.5
 """Seconds from a failed attempt to the next one."""
+# Judged. The last minutes of a connection's hour have room for several attempts.
 RENEW_RETRY_S: Final = 30.0
 """Seconds between attempts to renew a connection. The vendor usually ends it only several minutes later."""
+# Judged: a vendor that drops a connection twice in that time would drop the third one, too.
 MIN_TIME_BETWEEN_LOSSES_S: Final = 30.0
 """Seconds within which a second loss counts as a failure."""
+# Judged: usually it takes a round trip. The next answer is what the caller waits for.
 CANCEL_TIMEOUT_S: Final = 1.0
 """Seconds that a cancelled answer may take to end before the next one is requested anyway."""
+# Judged: a turn has about ten events. When it is full, the call has stopped reading: the newest are dropped, with a
+# warning, because this runs in the task that reads the socket.
 _MAX_WAITING_EVENTS: Final = 1024
 
 _log = logging.getLogger("patter_trio.engines")
@@ -141,7 +153,10 @@ class RealtimeSession(EngineSession):
     # Calls of the session ---------------------------------------------------------------------------------------------
     def send(self, audio: bytes) -> None:
         """Send the caller's next audio, or keep it until a voice begins."""
+        # Offsets count all audio of the call, sent or not: the VAD's edges use them.
         self._fed += len(audio)
+        # An undecided utterance is sent to its end, the silence in it included: a pause within a sentence belongs to
+        # it.
         if self._undecided or self._detects_turns:
             self._unsent += audio
             if len(self._unsent) >= CHUNK_SAMPLES:
@@ -155,11 +170,14 @@ class RealtimeSession(EngineSession):
         self._speaking = edge.speaking
         self._stirred.fire()
         if edge.speaking:
+            # Not before the end of the last voice: that audio has been sent, and would be heard twice.
             self._onset = max(edge.offset - PREFIX_SAMPLES, self._end)
+            # A voice that goes on after a pause has been sent all along.
             if not self._undecided:
                 self._undecided = True
                 if not self._detects_turns:
                     self._unsent += last_of(self._recent, self._fed - self._onset)
+                # At once, without waiting for a whole message: the beginning of a voice should not be late.
                 self._append()
         else:
             self._end = edge.offset
@@ -168,6 +186,7 @@ class RealtimeSession(EngineSession):
         if self._unsent:
             self._put(wire.append(bytes(self._unsent)))
             self._voice += self._unsent
+            # An utterance that has not begun keeps only what its voice might begin with.
             del self._voice[: -MAX_REPEATED_SAMPLES if self._undecided else -MAX_RECENT_SAMPLES]
             self._unsent.clear()
 
@@ -179,10 +198,12 @@ class RealtimeSession(EngineSession):
         self._append()
         number, by_us = self._utterances.commit(bytes(self._voice), trio.current_time(), by_vendor=self._detects_turns)
         self._committed.fire()
+        # Not if the vendor has committed this audio by itself: a second commit would be empty, and refused.
         if by_us:
             self._put(wire.commit(f"commit_{number}"))
         for words in self._utterances.late():
             self._bring(words)
+        # What was before a commit is not a prefix of the next voice.
         self._recent.clear()
         self._decide()
         return number
@@ -190,6 +211,7 @@ class RealtimeSession(EngineSession):
     def discard(self) -> None:
         """Drop the utterance, but keep a voice that has begun meanwhile."""
         for item in self._utterances.discard():
+            # Only with the vendor's detection: items that it committed by itself and that were not an utterance.
             self._put(wire.delete_item(item))
         # Computed before the buffer is cleared: the new voice's audio is part of it, and is sent again afterwards.
         begun = last_of(self._voice + self._unsent, self._fed - self._onset) if self._speaking else b""
@@ -205,6 +227,7 @@ class RealtimeSession(EngineSession):
 
     def remember(self, message: Message) -> None:
         """Add a message to the conversation."""
+        # Between two connections: the next one gets it together with the conversation, in order.
         if self._kept is not None:
             self._kept.append(message)
             return
@@ -226,7 +249,10 @@ class RealtimeSession(EngineSession):
         if self._failure is not None:
             raise self._failure
         self._responses += 1
+        # The number is ours and unique in the session, so a late event of an older answer cannot be mistaken for this
+        # one.
         request, said = f"response_{self._responses}", verbatim(text) if text else ""
+        # Without context and tools for a fixed text: the model could answer it instead of saying it.
         create = wire.create_response(request, instructions=said, tools=tools and not text, context=not text)
         response = self._active = self._last = RealtimeResponse(request, create, self._put, self._late_after)
         self._making[request] = response
@@ -235,10 +261,13 @@ class RealtimeSession(EngineSession):
         try:
             yield response
         except ProviderTimeout as error:
+            # Silence since the request: the connection is dead and has to be replaced. An answer that only stopped
+            # keeps it.
             if self._used is not None and self._told_at < asked:  # not even its beginning was reported
                 self._used.lose(error)
             raise
         finally:
+            # Also after a cancellation, and without an await: a barge-in ends here, and nothing may hold it up.
             response.abandon()
             self._known.forget(response.unseen)
 
@@ -265,6 +294,7 @@ class RealtimeSession(EngineSession):
             _log.warning("dropping an event about the caller: the call does not take OpenAI's events")
 
     def _fail(self, error: ProviderError) -> None:
+        # Only the first error: those after it are consequences.
         """End the session with an error."""
         if self._failure is None:
             self._failure = error
@@ -273,6 +303,7 @@ class RealtimeSession(EngineSession):
                 self._active.fail(error)
                 self._over(self._active)
             self._tell.close()
+            # Tasks that wait for the opening learn of the failure.
             self._opened.set()
             self._wake.fire()
 
@@ -294,6 +325,7 @@ class RealtimeSession(EngineSession):
                 await self._converse(nursery)
             except ProviderError as error:
                 self._fail(error)
+            # The task beside would wait for words for ever.
             nursery.cancel_scope.cancel(reason="the vendor has failed")
 
     async def _give_words_up(self) -> None:
@@ -307,20 +339,27 @@ class RealtimeSession(EngineSession):
 
     async def _converse(self, nursery: trio.Nursery) -> None:
         replaced = -math.inf
+        # ``start``: it returns when the connection is configured, and raises here if it cannot be.
         connection: RealtimeConnection = await nursery.start(self._opening.hold, CONNECT_TIMEOUT_S)
         self._opened.set()
         while True:
             use = await self._use(connection, nursery)
+            # First: the task that holds it would keep the socket open until the end of the call.
             connection.leave()
             if use.failure is not None:
                 raise use.failure
             if use.lost is not None:
+                # So soon after another loss the vendor is at fault, not the network.
                 if trio.current_time() - replaced < MIN_TIME_BETWEEN_LOSSES_S:
                     raise use.lost
                 _log.warning("the connection to OpenAI was lost, replacing it: %s", use.lost)
                 replaced = trio.current_time()
+                # WARNING: before the next connection is opened: what the call sends meanwhile has to queue behind what
+                # is repeated.
                 self._lose(use.lost)
             connection = use.spare if use.spare and use.spare.usable else await self._reopen(nursery)
+            # WARNING: after the opening, and with no await until the connection is used: the conversation must be the
+            # first thing that it gets, and complete.
             self._tell_so_far()
 
     async def _reopen(self, nursery: trio.Nursery) -> RealtimeConnection:
@@ -332,8 +371,10 @@ class RealtimeSession(EngineSession):
         deadline = trio.current_time() + REOPEN_TIMEOUT_S
         while True:
             try:
+                # All attempts share one deadline; the last one has only the rest of it.
                 opened: RealtimeConnection = await nursery.start(self._opening.hold, deadline - trio.current_time())
             except ProviderError as error:
+                # A refused key is refused the next time, too.
                 if isinstance(error, AuthenticationError) or trio.current_time() + REOPEN_INTERVAL_S >= deadline:
                     raise
                 _log.info("the connection to OpenAI could not be replaced, trying again: %s", error)
@@ -358,6 +399,7 @@ class RealtimeSession(EngineSession):
         response, self._making = self._active, {}
         if response is None:
             return
+        # The same audio and the same request: the caller only notices that the answer is a little late.
         if response.again():
             self._making[response.request] = response
             self._put(response.create)
@@ -366,6 +408,7 @@ class RealtimeSession(EngineSession):
             self._over(response)
 
     def _repeat(self, audio: bytes) -> None:
+        # In pieces of a second: a message of a minute would hold up everything behind it.
         for start in range(0, len(audio), RATE_HZ):
             self._put(wire.append(audio[start : start + RATE_HZ]))
 
@@ -373,6 +416,7 @@ class RealtimeSession(EngineSession):
         """Use a connection until its end; connections that replace it are opened in ``nursery``."""
         use = self._used = ConnectionUse()
         with use.scope:
+            # The three end together: whatever ends one cancels the scope.
             async with trio.open_nursery() as tasks:
                 tasks.start_soon(self._write, connection.socket, use)
                 tasks.start_soon(self._read, connection.socket, use)
@@ -389,11 +433,13 @@ class RealtimeSession(EngineSession):
                 messages.append(said)
         self._known = KnownItems()
         items = [item for message in messages for item in self._known.items(message)]
+        # A message may be in both: remembered by us, and in the history meanwhile.
         sent = {(message["role"], message.get("content")) for message in messages}
         kept, self._kept = self._kept or (), None
         for message in kept:
             if (message["role"], message.get("content")) not in sent:
                 items += self._known.items(message)
+        # ``extendleft`` reverses, so reversed twice: the conversation in order, in front of the audio.
         self._outbox.extendleft(reversed(items))
 
     async def _write(self, socket: WebSocketClient, use: ConnectionUse) -> None:
@@ -401,10 +447,12 @@ class RealtimeSession(EngineSession):
             while True:
                 while self._outbox:
                     await socket.send(self._outbox[0])  # queued until sent: the session is not idle before
+                    # The session may have failed during the send, and cleared the queue.
                     if self._outbox:
                         self._outbox.popleft()
                 self._stirred.fire()
                 await self._wake.wait()
+        # Lost, not failed: the reader may know better, and another connection is tried.
         except ProviderError as error:
             use.lose(error)
 
@@ -415,6 +463,7 @@ class RealtimeSession(EngineSession):
                 self._told_at = trio.current_time()
                 if event is not None:
                     self._take(event)
+        # ``ConnectionOver`` is a ProviderError, too: the order of these clauses matters.
         except (ConnectionOver, Expired) as over:
             use.lose(over)
         except ProviderError as failure:
@@ -426,6 +475,7 @@ class RealtimeSession(EngineSession):
         while True:
             await self._rest()
             if use.spare is not None and use.spare.usable:
+                # No await from the check in ``_rest`` to the cancellation below: nothing can begin in between.
                 break
             try:
                 use.keep(await nursery.start(self._opening.hold, CONNECT_TIMEOUT_S))
@@ -438,7 +488,9 @@ class RealtimeSession(EngineSession):
     async def _rest(self) -> None:
         """Wait until nothing is in progress."""
         while True:
+            # Each of these would be lost or doubled by a change of connections.
             busy = self._active or self._utterances.waits or self._known.waits or self._undecided or self._outbox
+            # While an answer plays nothing fires at its end, so its end is a deadline.
             deadline = math.inf if busy else self._playing_until
             if deadline <= trio.current_time():
                 return
@@ -468,8 +520,10 @@ class RealtimeSession(EngineSession):
             case wire.ResponseStarted() | wire.ResponseEnded():
                 self._of_response(event)
             case wire.AudioDelta() | wire.TextDelta() | wire.FunctionCall():
+                # All of them, not only the active one: cancelled answers end late, and are billed.
                 for response in list(self._making.values()):
                     if event.response_id == response.response_id:
+                        # The vendor waits for an output of each call that it has made, until the call is deleted.
                         if isinstance(event, wire.FunctionCall) and not response.abandoned:
                             self._known.called(event.call_id)
                         response.take(event)
@@ -495,6 +549,7 @@ class RealtimeSession(EngineSession):
         if response := self._making.get(refusal.event_id):
             response.fail(refusal.error())
             self._over(response)
+        # The number in the id tells which commit: the vendor may refuse an older one.
         elif refusal.event_id.startswith("commit_"):
             for words in self._utterances.refused(int(refusal.event_id.removeprefix("commit_"))):
                 self._bring(words)
@@ -503,4 +558,5 @@ class RealtimeSession(EngineSession):
         elif refusal.fatal:
             raise refusal.error()
         else:
+            # Most are harmless, such as a cancellation that came too late.
             _log.debug("OpenAI refused a message: %s", refusal.code)

@@ -9,8 +9,10 @@ import attrs
 from patter_trio.abc import EngineWords
 from patter_trio.audio.formats import RATE_HZ
 
+# Judged. The audio is only for a lost connection: without it an utterance is not answered again.
 MAX_KEPT_BYTES: Final = 60 * RATE_HZ
 """Most bytes of the caller's audio that are kept until its words are known."""
+# Judged. The call waits only 2 s for them (``call/input/late_transcripts.py``); this is when the session forgets.
 TRANSCRIPT_TIMEOUT_S: Final = 10.0
 """Seconds after a commit for which its words are awaited; usually they take about one."""
 
@@ -29,10 +31,12 @@ class _Utterance:
 
     @property
     def known(self) -> bool:
+        # All of its items: the vendor may have divided an utterance into several.
         return bool(self.items) and all(text is not None for text in self.items.values())
 
     @property
     def text(self) -> str:
+        # Partial words stand in for an item whose final ones have not come.
         return " ".join(text for item, words in self.items.items() if (text := words or self.partial.get(item, "")))
 
 
@@ -122,11 +126,13 @@ class CommittedUtterances:
         if utterance is None:
             return []
         self._owed.remove(utterance)
+        # A part without words: an utterance is known once each of its parts is.
         utterance.items[""] = ""
         return self._settled(utterance)
 
     def heard(self, item: str, text: str, *, final: bool) -> list[EngineWords]:
         """Record words of an item: its next piece, or all of them."""
+        # Also the open one: the vendor may have transcribed before we committed.
         utterance = next((one for one in [*self._waiting, self._open] if item in one.items), None)
         if utterance is None:
             return []
@@ -134,6 +140,7 @@ class CommittedUtterances:
             utterance.items[item] = text.strip()
         else:
             utterance.partial[item] = utterance.partial.get(item, "") + text
+        # Interim words are reported only of an utterance that has a number.
         if utterance.number and not final:
             return [EngineWords(utterance.number, utterance.text.strip(), final=False)]
         return self._settled(utterance)
@@ -148,21 +155,25 @@ class CommittedUtterances:
         for one in over:
             self._waiting.remove(one)
             if one in self._owed:
+                # Its confirmation is not awaited any more: the next one must not be taken for it.
                 self._owed.remove(one)
         return [EngineWords(one.number, one.text.strip(), final=True) for one in over]
 
     def lost(self, now: float) -> tuple[list[EngineWords], list[tuple[int, bytes]]]:
         """Prepare for a new connection; return the utterances without further words, and those to commit again."""
         waiting = self._waiting
+        # Without audio nothing can be sent again, so no words will come.
         self._waiting = [
             _Utterance(one.number, now + TRANSCRIPT_TIMEOUT_S, audio=one.audio) for one in waiting if one.audio
         ]
+        # All of them are committed anew, in this order.
         self._owed = deque(self._waiting)
         self._open, self._stopped = _Utterance(0), ""
         unknown = [EngineWords(one.number, one.text.strip(), final=True) for one in waiting if not one.audio]
         return unknown, [(one.number, one.audio) for one in self._waiting]
 
     def _settled(self, utterance: _Utterance) -> list[EngineWords]:
+        # An owed utterance may still get an item.
         if not utterance.number or not utterance.known or utterance not in self._waiting or utterance in self._owed:
             return []
         self._waiting.remove(utterance)
