@@ -349,13 +349,14 @@ class SimulatedTwilio:
             nursery.start_soon(self._arrive, arrived)
             message: str | bytes | None = ""
             while message is not None:
-                if self._reads_again > trio.current_time():
-                    await trio.sleep_until(self._reads_again)
                 try:
                     message = await socket.receive()
                 except SocketClosed as error:
                     self.close_code = error.code
                     message = None
+                # After the receive: a stall may have begun while this task was waiting for the message.
+                if self._reads_again > trio.current_time():
+                    await trio.sleep_until(self._reads_again)
                 if self.down_delay == 0:
                     # Directly, not through the channel, so that events at equal instants keep their order.
                     self._take(message)

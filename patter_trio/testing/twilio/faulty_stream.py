@@ -114,8 +114,10 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         """Write, as :meth:`trio.abc.SendStream.send_all`."""
         self._begins()
         # Nothing is written while the peer does not read; each change of the faults wakes the writer to look again.
-        while self._deaf and not self._reset:
+        while self._deaf and not (self._reset or self._closed):
             await self._changed.wait()
+        if self._closed:
+            raise trio.ClosedResourceError
         if self._reset:
             await trio.lowlevel.checkpoint()
             raise trio.BrokenResourceError("connection reset by peer")

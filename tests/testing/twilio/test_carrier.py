@@ -167,6 +167,23 @@ async def test_carrier_stall_delays_frames_then_releases_them(autojump_clock: Mo
     assert at.count(0.61) == 25
 
 
+async def test_carrier_stall_holds_back_agent_audio(autojump_clock: MockClock) -> None:
+    """A stall also holds back a message for which the carrier was already waiting when it began."""
+
+    async def script(agent: FakeAgent) -> None:
+        await agent.at(0.3)
+        await agent.play(bytes(800))
+        await agent.at(0.4)
+        await agent.play(bytes(800))
+
+    agent = FakeAgent(script)
+    async with calling(agent) as carrier:
+        await trio.sleep_until(carrier.media_start + 0.11)
+        carrier.stall(0.5)
+        await trio.sleep_until(carrier.media_start + 1.0)
+        assert [round(arrival.at, 3) for arrival in carrier.arrivals] == [0.61, 0.61]
+
+
 async def test_without_echo_no_mark_comes_back(autojump_clock: MockClock) -> None:
     """With echo_marks=False the carrier returns no mark, not even after a clear."""
 
