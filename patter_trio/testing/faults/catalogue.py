@@ -70,6 +70,11 @@ class Fault:
     harmless: bool = False
 
 
+# Each fault names the outcome that was decided for it, not the one that was observed: the tests in tests/hostile hold
+# the call to it. ``within`` counts from the injection: 1 s for an end that is noticed at once, and the sum of the
+# deadlines that apply for one that is not. Positional arguments, because the table is read by columns.
+
+# Without a close frame, RFC 6455 has code 1006 for the end.
 _LOST: Final = r"the carrier's stream was lost: websocket closed \(1006, connection lost\)"
 _IGNORED: Final = "ignoring an invalid message from the carrier: "
 
@@ -99,6 +104,7 @@ _ALL: Final = (
         "has vanished without closing the connection; data sent to it is lost",
         on_stream(FaultyStream.vanish),
         "failed",
+        # Pinged after 10 s without a frame, given up after 20 s (docs/design.md), and 1 s to end.
         21.0,
         "the carrier sent nothing for 20 s",
     ),
@@ -108,6 +114,7 @@ _ALL: Final = (
         "neither sends nor reads; the connection stays open",
         on_stream(FaultyStream.freeze),
         "failed",
+        # At most both limits, 20 s of silence and the writer's 5 s without progress, and 1 s to end.
         26.0,
         "the carrier (stopped reading|sent nothing for 20 s)",
     ),
@@ -124,6 +131,7 @@ _ALL: Final = (
         "slow trickle",
         "connection",
         "sends one byte every half second",
+        # A frame of 20 ms would take minutes, so no whole frame arrives: bytes alone do not keep the call alive.
         on_stream(lambda line: line.trickle(1, 0.5)),
         "failed",
         21.0,
@@ -133,6 +141,7 @@ _ALL: Final = (
         "torn segments",
         "connection",
         "sends in time, in segments of 40 bytes",
+        # Less than a message: heads and bodies are torn at many places.
         on_stream(lambda line: line.trickle(40)),
         harmless=True,
     ),
@@ -177,6 +186,7 @@ _ALL: Final = (
         "reserved bits",
         "frames",
         "sends a frame that claims to be compressed",
+        # RSV1 marks a compressed message, which was not agreed upon.
         raw_bytes(frame(TEXT_OPCODE, b"{}", reserved=4)),
         "failed",
         1.0,
@@ -195,6 +205,7 @@ _ALL: Final = (
         "long ping",
         "frames",
         "sends a ping of 126 bytes",
+        # One byte more than a control frame may have.
         raw_bytes(frame(PING_OPCODE, b"?" * 126)),
         "failed",
         1.0,
@@ -222,6 +233,7 @@ _ALL: Final = (
         "truncated frame",
         "frames",
         "ends the connection within a frame",
+        # Any number of bytes short of the end.
         raw_bytes_and_end(frame(TEXT_OPCODE, b"{}" * 40)[:-7]),
         "failed",
         1.0,
@@ -260,6 +272,7 @@ _ALL: Final = (
         "claimed size",
         "frames",
         "announces a frame of 2^62 bytes",
+        # The head alone: the server must refuse before it waits for, or reserves, as much.
         raw_bytes(b"\x81\xff" + (2**62).to_bytes(8) + bytes(4)),
         "failed",
         1.0,
@@ -271,6 +284,8 @@ _ALL: Final = (
         "sends 2,000 empty pieces of a message",
         raw_bytes(
             frame(TEXT_OPCODE, final=False)
+            # Each costs the server a frame, and none adds to the size that is limited.
+            # The message is of an unknown event.
             + frame(CONTINUATION_OPCODE, final=False) * 2000
             + frame(CONTINUATION_OPCODE, b'{"event":"new"}')
         ),
@@ -297,6 +312,7 @@ _ALL: Final = (
         "flood of pings",
         "frames",
         "sends 2,000 pings of 125 bytes at once",
+        # The answers add up to almost four times what may wait unsent; they leave as they come, because the peer reads.
         raw_bytes(frame(PING_OPCODE, b"?" * 125) * 2000),
         harmless=True,
     ),
@@ -320,6 +336,7 @@ _ALL: Final = (
         "closed orderly",
         "frames",
         "sends a close frame (1000) instead of a stop",
+        # 1000: an orderly end, as if the caller had hung up.
         raw_bytes(frame(CLOSE_OPCODE, b"\x03\xe8")),
         "caller_hung_up",
         1.0,
@@ -337,6 +354,7 @@ _ALL: Final = (
         "closed by a lie",
         "frames",
         "sends a close frame whose code may not be sent (1005)",
+        # 1005 means "no code was sent", and is never on the wire itself.
         raw_bytes(frame(CLOSE_OPCODE, b"\x03\xed")),
         "failed",
         1.0,
@@ -367,6 +385,7 @@ _ALL: Final = (
         "deep JSON",
         "messages",
         "sends 100,000 nested lists",
+        # Deeper than a recursive parser survives.
         messages('{"event":"mark","x":' + "[" * 100_000),
         "",
         0.0,
@@ -377,6 +396,7 @@ _ALL: Final = (
         "100 bad messages",
         "messages",
         "sends a hundred messages that violate its protocol",
+        # The number after which the package gives a carrier up.
         messages("{", times=100),
         "failed",
         1.0,
@@ -393,6 +413,7 @@ _ALL: Final = (
         "another stream's messages",
         "messages",
         "sends media of another stream",
+        # The loudest code, so that audio that got through would be taken for a voice; a second of it would interrupt.
         messages(media(b"\x00" * 160, sid="MZ9"), times=50),
         "",
         0.0,
@@ -420,6 +441,7 @@ _ALL: Final = (
         "no such digit",
         "messages",
         "reports a key that no telephone has",
+        # "w" is a pause in Twilio's notation for dialling, and no key.
         messages({**DIGIT_MESSAGE, "dtmf": {"digit": "w"}}),
         "",
         0.0,
@@ -462,8 +484,10 @@ _ALL: Final = (
     ),
     Fault("no more media", "media", "stops sending media, but keeps the connection alive", every(1, gone, "media")),
     Fault("media in crumbs", "media", "sends 200 messages of one sample", messages(media(b"\xff"), times=200)),
+    # Ten times what the queue to the VAD holds.
     Fault("media in lumps", "media", "sends ten seconds of audio in one message", messages(media(g711.silence(10.0)))),
     Fault("flood of media", "media", "sends ten seconds of audio at once", messages(media(SILENT_FRAME), times=500)),
+    # Once in 50 frames is 2 %: far more than the clocks of real equipment differ.
     Fault("fast clock", "media", "sends audio 2 % faster than real time", every(50, twice, "media")),
     Fault("slow clock", "media", "sends audio 2 % slower than real time", every(50, gone, "media")),
     # Marks
@@ -472,6 +496,7 @@ _ALL: Final = (
         "foreign marks",
         "marks",
         "reports marks that were never requested",
+        # In the form of the package's own names, of a reply that does not exist.
         messages({"event": "mark", "streamSid": "SID", "mark": {"name": "r9.999"}}, times=100),
         harmless=True,
     ),

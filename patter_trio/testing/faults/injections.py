@@ -15,6 +15,10 @@ from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
 FaultInjection = Callable[[SimulatedTwilio], None]
 
+# Frames are made by hand, because the library that the server uses would refuse to make most of them.
+# Faults in messages pass through ``SimulatedTwilio.alter_messages``, at the writer, so that sequence numbers
+# and instants are those of a sound call.
+
 TEXT_OPCODE: Final = 0x1
 BINARY_OPCODE: Final = 0x2
 CONTINUATION_OPCODE: Final = 0x0
@@ -22,6 +26,7 @@ CLOSE_OPCODE: Final = 0x8
 PING_OPCODE: Final = 0x9
 PONG_OPCODE: Final = 0xA
 RESERVED_OPCODE: Final = 0x3
+# RFC 6455 section 5.2: shorter lengths have to be written in their shorter form.
 _MIN_64_BIT_LENGTH_BYTES: Final = 65536
 _MIN_16_BIT_LENGTH_BYTES: Final = 126
 
@@ -29,6 +34,7 @@ _MIN_16_BIT_LENGTH_BYTES: Final = 126
 # Frames ---------------------------------------------------------------------------------------------------------------
 def frame(opcode: int, data: bytes = b"", *, final: bool = True, reserved: int = 0, masked: bool = True) -> bytes:
     """Return a WebSocket frame of a client, valid by RFC 6455 or not; the masking key is four zero bytes."""
+    # The masking key of zeros leaves the data as it is: what a fault says is what is on the wire.
     first = bytes([final << 7 | reserved << 4 | opcode])
     mask = 0x80 if masked else 0
     if len(data) < _MIN_16_BIT_LENGTH_BYTES:
@@ -46,6 +52,7 @@ def faulty_stream_of(carrier: SimulatedTwilio) -> FaultyStream:
     Raises:
         ValueError: the carrier runs on real sockets, on which no fault can be injected.
     """
+    # On real sockets, the kit has no stream of its own between the two sides.
     if carrier.faulty_stream is None:
         raise ValueError(
             "the carrier's connection must be a simulated one for faults below the messages; got real sockets"
@@ -68,6 +75,7 @@ def raw_bytes_and_end(data: bytes) -> FaultInjection:
 
     def injection(carrier: SimulatedTwilio) -> None:
         faulty_stream_of(carrier).inject(data)
+        # After the bytes: the stream gives what was injected first.
         faulty_stream_of(carrier).end()
 
     return injection
@@ -75,6 +83,7 @@ def raw_bytes_and_end(data: bytes) -> FaultInjection:
 
 def flood_unread(carrier: SimulatedTwilio) -> None:
     """Send a thousand pings at once, and stop reading."""
+    # First: the answer to the first ping must find the peer deaf.
     faulty_stream_of(carrier).stop_reading()
     faulty_stream_of(carrier).inject(frame(PING_OPCODE, b"?" * 125) * 1000)
 
@@ -87,6 +96,7 @@ def messages(*messages: dict[str, object] | str, times: int = 1) -> FaultInjecti
         for _ in range(times):
             for message in messages:
                 text = message if isinstance(message, str) else json.dumps(message)
+                # Through the network, with its delay, in order with the carrier's own messages.
                 carrier.send(text.replace("SID", carrier.stream_sid))
 
     return injection
@@ -96,6 +106,7 @@ def altering(make: Callable[[], Alter]) -> FaultInjection:
     """Pass every message from now on through a function that is made anew for each call."""
 
     def injection(carrier: SimulatedTwilio) -> None:
+        # Made anew, because the functions count and hold: two calls must not share them.
         carrier.alter_messages(make())
 
     return injection
@@ -109,6 +120,7 @@ def every(count: int, alter: Alter, event: str = "") -> FaultInjection:
 
         def altered(message: str) -> Sequence[str | bytes]:
             nonlocal seen
+            # Only messages of the carrier pass here, which are JSON.
             if event and json.loads(message)["event"] != event:
                 return (message,)
             seen += 1
@@ -127,11 +139,13 @@ def swapped(event: str = "") -> FaultInjection:
 
         def altered(message: str) -> Sequence[str]:
             kind = json.loads(message)["event"]
+            # A stop that was held back would never be followed by another message, and the call would not end.
             if kind == "stop" or (event and kind != event):
                 return (message,)
             if not held:
                 held.append(message)
                 return ()
+            # The later one first.
             return (message, held.pop())
 
         return altered
@@ -144,6 +158,7 @@ def framed(cut: Callable[[bytes], Iterator[bytes]]) -> FaultInjection:
 
     def make(carrier: SimulatedTwilio) -> Alter:
         def altered(message: str) -> Sequence[str]:
+            # Below the socket, which would frame the message itself; nothing remains for the writer to send.
             faulty_stream_of(carrier).inject(b"".join(cut(message.encode())))
             return ()
 
@@ -157,6 +172,7 @@ def framed(cut: Callable[[bytes], Iterator[bytes]]) -> FaultInjection:
 
 def in_three(message: bytes) -> Iterator[bytes]:
     """Yield a message as three fragments and an empty one, with a ping among them."""
+    # Within the JSON and within a base64 group: no piece makes sense by itself.
     yield frame(TEXT_OPCODE, message[:7], final=False)
     yield frame(PING_OPCODE, b"between")
     yield frame(CONTINUATION_OPCODE, message[7:60], final=False)

@@ -17,6 +17,10 @@ import trio
 
 from patter_trio.testing.servers.fake_vendor import CLIENT_LEFT_ENTRY, Misbehaviour
 
+# The proxy works on bytes, with any protocol: it forwards the beginning of a connection up to the end of
+# the answer's head, so that handshakes succeed, and misbehaves from there on. What needs the protocol,
+# such as an unknown message, is passed in.
+
 READ_BYTES: Final = 65536
 SLOW_DELAY_S: Final = 0.2
 """Seconds by which a slow vendor delays each piece."""
@@ -25,6 +29,7 @@ _STATUS: Final = {
     Misbehaviour.RATE_LIMITED: "429 Too Many Requests",
     Misbehaviour.UNAVAILABLE: "503 Service Unavailable",
 }
+# Each begins an answer; they differ in what comes then.
 _CUTTING_KINDS: Final = (Misbehaviour.STALLED, Misbehaviour.CLOSED, Misbehaviour.GARBAGE)
 
 F = TypeVar("F")
@@ -60,6 +65,7 @@ class FaultProxy:
         Raises:
             ValueError: the kind is unknown, or ``disturbed`` was given no unknown message.
         """
+        # An empty message would make the check pass without having tested anything.
         if kind == Misbehaviour.UNKNOWN and not self._unknown:
             raise ValueError("disturbed() needs unknown=, the bytes of an undocumented message, for this misbehaviour")
         self._kind = Misbehaviour(kind) if kind else ""
@@ -68,13 +74,16 @@ class FaultProxy:
         try:
             async with client:
                 await self._answer(client)
+        # The client left in the middle, or the server is gone. Both directions may find out at once; hence ``except*``.
         except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass
         finally:
+            # Whatever happened: to a check, this entry shows that the vendor was told.
             self.seen.append(CLIENT_LEFT_ENTRY)
 
     async def _answer(self, client: trio.SocketStream) -> None:
         head = b""
+        # A half-open vendor takes everything and answers nothing, until the client leaves.
         while b"\r\n\r\n" not in head or self._kind == Misbehaviour.HALF_OPEN:
             data = await client.receive_some(READ_BYTES)
             if not data:
@@ -88,8 +97,10 @@ class FaultProxy:
                 READ_BYTES
             )  # closing while the request's body is unread would send a reset, which can overtake the answer
             return
+        # Only now: a connection that is refused or half-open never reaches the server.
         async with await trio.open_tcp_stream(*self._upstream) as server, trio.open_nursery() as nursery:
             await server.send_all(head)
+            # Both directions at once: either side may speak at any time on a WebSocket.
             nursery.start_soon(self._back, server, client, nursery.cancel_scope)
             while data := await client.receive_some(READ_BYTES):
                 self.seen.append(data)
@@ -99,6 +110,7 @@ class FaultProxy:
     async def _back(self, server: trio.SocketStream, client: trio.SocketStream, scope: trio.CancelScope) -> None:
         """Forward the server's answer, altered by the current misbehaviour."""
         head = b""
+        # The head of the answer passes unharmed, so that the fault strikes the answer and not the handshake.
         while b"\r\n\r\n" not in head:
             data = await server.receive_some(READ_BYTES)
             if not data:
@@ -106,8 +118,10 @@ class FaultProxy:
             head += data
         end = head.find(b"\r\n\r\n") + 4
         await client.send_all(head[:end])
+        # What came with the head is already part of the answer.
         data = head[end:] or await server.receive_some(READ_BYTES)
         while data:
+            # Asked for each piece: a test may change the behaviour while an answer is under way.
             if self._kind == Misbehaviour.SLOW:
                 await trio.sleep(SLOW_DELAY_S)
             if self._kind == Misbehaviour.UNKNOWN:
@@ -118,9 +132,12 @@ class FaultProxy:
             await client.send_all(data)
             data = await server.receive_some(READ_BYTES)
         if self._kind == Misbehaviour.GARBAGE:
+            # Neither UTF-8, nor JSON, nor a WebSocket frame.
             await client.send_all(b"\xff}{" * 30)
         if self._kind == Misbehaviour.STALLED:
+            # Until the client leaves: the other direction then cancels this task.
             await trio.sleep_forever()
+        # A vendor's end is the client's: the connection closes in both directions.
         scope.cancel(reason="the server has left")
 
 
@@ -138,6 +155,7 @@ async def disturbed(
     """
     async with serve() as server:
         parts = urlsplit(url(server))
+        # By address: a name would be looked up in a thread, which would hold a mock clock.
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listener.socket.getsockname()[1]
         address = f"{parts.scheme}://127.0.0.1:{port}{parts.path}"

@@ -22,11 +22,21 @@ from patter_trio.testing.simulation.record import TOLERANCE_S, EventLog, Heard, 
 from patter_trio.testing.simulation.scenario import Scenario
 from patter_trio.testing.twilio.carrier import SimulatedTwilio
 
+# Theory of operation. The caller's methods are awaited by the test, one after another; the caller has no task of its
+# own. What it says is scheduled with the carrier as audio and takes its time there. What it hears is not listened to
+# while the call runs: it is read from the carrier's playback when the test asks. So asking changes nothing, and a test
+# may look at the call from any task at any time.
+#
+# Two clocks of the same call are involved. Events are stamped when the server reports them, sounds when the caller
+# hears them; ``down_delay`` lies between the two.
+
+# Longer than any sensible answer; on a mock clock, waiting in vain costs nothing.
 HEAR_TIMEOUT_S: Final = 60.0
 """Seconds that a caller waits by default to hear an utterance."""
 SECONDS_PER_CHARACTER: Final = 0.06
 """Seconds to speak a character if no length is given: about 1000 a minute, an average speaking rate."""
 KEYS: Final = frozenset("0123456789*#ABCD")
+# A person's pace. Faster ones are a fault in the catalogue ("flood of digits").
 KEY_INTERVAL_S: Final = 0.2
 """Seconds from one key to the next."""
 
@@ -63,6 +73,8 @@ class SimulatedCaller:
         self._log = log
         self._state = state
         self._strict = strict
+        # Counted per caller and written into the sound: an STT tells two utterances apart
+        # even without silence between them.
         self._utterances = 0
         self.carrier = carrier
         """The simulated carrier, to inject faults of the line: ``stall``, ``drop``."""
@@ -85,6 +97,7 @@ class SimulatedCaller:
         Raises:
             NotAsExpected: the instant has passed.
         """
+        # A script that comes too late would test something else, and pass or fail by chance.
         if self._strict and self.now > seconds + TOLERANCE_S:
             raise self._unexpected(f"the script says at({seconds:g}), but it is {self.now:.3f} already")
         await trio.sleep_until(self.carrier.media_start + seconds)
@@ -128,6 +141,7 @@ class SimulatedCaller:
         if isinstance(recording, np.ndarray):
             samples, name = recording, "recording"
         else:
+            # In a thread, because a file may be large; the kit's own helper, because a thread must hold the mock clock.
             samples, name = await run_in_thread(_load, Path(recording)), Path(recording).name
         return await self._say(g711.encode(samples), f"<{name}>", Kind.SOUND, wait=wait)
 
@@ -144,8 +158,10 @@ class SimulatedCaller:
         for number, digit in enumerate(digits):
             if number:
                 await trio.sleep(KEY_INTERVAL_S)
+            # Anew for each key: the agent may have hung up between two of them.
             self._must_be_up(f"press {digit}")
             self.carrier.press(digit)
+        # Every method is a checkpoint, also where nothing has to be waited for: a test may rely on it in a loop.
         await trio.lowlevel.checkpoint()
 
     async def hangs_up(self) -> None:
@@ -164,9 +180,11 @@ class SimulatedCaller:
 
     async def _say(self, audio: bytes, text: str, kind: Kind, *, wait: bool) -> Said:
         self._must_be_up(f"say {text!r}" if text else "make a sound")
+        # Scheduled at once, in a plain function: begin and end are known, also if the utterance before is not over yet.
         said = Said(text, *self.carrier.say(audio), kind)
         self.said.append(said)
         if wait:
+            # Until the last word was spoken, not until the server has it: the network takes its own time.
             await trio.sleep_until(self.carrier.media_start + said.ended)
         else:
             await trio.lowlevel.checkpoint()
@@ -188,12 +206,17 @@ class SimulatedCaller:
         Raises:
             NotAsExpected: the call ended first, or ``within`` seconds passed.
         """
+        # No exception here: the message below says what was heard instead.
         with trio.move_on_after(within):
+            # By the server's events, because only they tell a pause within an utterance from its end.
             while len(self.times("agent_speech_ended")) <= number:
+                # The last event of a call: no utterance ends after it.
                 if self.times("call_end"):
                     break
+                # No await since the events were looked at: the pulse cannot be missed.
                 await self._log.news()
             await trio.sleep(self.carrier.down_delay)  # audio that was sent before the end is still on its way
+        # Looked at in any case: what was heard before the time was over still counts.
         heard = self.utterances
         if number < len(heard):
             return heard[number]
@@ -229,6 +252,7 @@ class SimulatedCaller:
     def history(self) -> list[dict[str, Any]]:
         """The conversation as the agent has it: role, text (for the agent: the words that were heard) and timestamp."""
         for event in reversed(self._log.events):
+            # From the newest event that carries the whole conversation.
             if event.name == "call_end":
                 return [dict(entry) for entry in event.payload["transcript"]]
             if event.name == "transcript":
@@ -245,6 +269,7 @@ class SimulatedCaller:
         """The public states, ``{"user": ..., "agent": ...}``; after the call, the last ones."""
         state = self._state()
         if state is None:
+            # After the call its object is gone; the events have kept the states.
             state = next((event.state for event in reversed(self._log.events) if event.state is not None), {})
         return dict(state)
 
@@ -268,6 +293,7 @@ class SimulatedCaller:
     def timeline(self) -> str:
         """Return a text picture of the call so far: the caller's row above the agent's, and the events below."""
         until = min(self.now, self.carrier.ended_at)
+        # NaN until the media begins.
         if not math.isfinite(until):
             return "(the call has not begun)"
         return timeline.timeline(self.said, [*self.utterances, *self._unfinished()], self._log.events, until)

@@ -16,6 +16,11 @@ from patter_trio.testing.scripted.band_limited import sounds_in
 from patter_trio.testing.simulation.record import TOLERANCE_S, Event
 from patter_trio.testing.twilio.carrier import Arrival, ProtocolFault
 
+# What is true of every call, whatever its script, is checked for every call: a test about one thing thereby tests all
+# others. A check reads only the record, and knows nothing of the code that made it. The promises are those of
+# docs/design.md and docs/events.md; a new promise there needs a check here.
+
+# Promised in docs/design.md: "it takes less than a second from hang-up to the end of the last task".
 MAX_END_S: Final = 1.0
 """Seconds after the hang-up within which every task of the call must have ended."""
 
@@ -57,11 +62,13 @@ def _nothing_left(record: CallRecord) -> Iterator[str]:
 
 
 def _ended_once(record: CallRecord) -> Iterator[str]:
+    # The server never knew of this call, or had no time to begin it: there is nothing to report.
     if not record.events and not record.end_callbacks and record.seconds <= TOLERANCE_S:
         return
     ends = [event.at for event in record.events if event.name == "call_end"]
     if len(ends) != 1:
         yield f"expected one call_end, got {len(ends)}{_at(ends)}"
+    # An application closes its books with ``call_end``: what comes later would be lost.
     elif record.events[-1].name != "call_end":
         late = record.events[-1]
         yield f"call_end at {ends[0]:.3f} was not the last event; {late.name} came at {late.at:.3f}"
@@ -84,6 +91,7 @@ def _protocol(record: CallRecord) -> Iterator[str]:
 
 def _silent_after_clear(record: CallRecord) -> Iterator[str]:
     """Audio of a reply that was cleared does not come back; the audio carries the number of its reply."""
+    # By the number in the sound. The server cannot be asked: the fault would be that it believes the audio is current.
     cleared = dict[int, float]()
     for cleared_at, sounds in _between_clears(record):
         for at, sound in sounds:
@@ -91,8 +99,10 @@ def _silent_after_clear(record: CallRecord) -> Iterator[str]:
                 words = f" ({sound.words.strip()!r})" if sound.words.strip() else ""
                 yield (
                     f"at {at:.3f} the carrier received audio{words} of a reply that was cleared "
+                    # Taken out, so that each reply is reported once and not for each of its frames.
                     f"at {cleared.pop(sound.utterance):.3f}"
                 )
+        # All replies before a clear are cleared, finished ones included: none of them may sound again.
         cleared |= dict.fromkeys((sound.utterance for _, sound in sounds), cleared_at)
 
 
@@ -101,6 +111,7 @@ def _between_clears(record: CallRecord) -> Iterator[tuple[float, list[tuple[floa
     stretch: list[Arrival] = []
     for arrival in record.arrivals:
         if arrival.clears:
+            # Divided at clears, so that a frame that the clear cut through is not joined to what follows.
             yield arrival.at, _readable(stretch)
             stretch = []
         stretch.append(arrival)
@@ -109,6 +120,8 @@ def _between_clears(record: CallRecord) -> Iterator[tuple[float, list[tuple[floa
 
 def _readable(arrivals: Sequence[Arrival]) -> list[tuple[float, Sound]]:
     ends = list(accumulate(len(arrival.audio) for arrival in arrivals))
+    # Joined, because a frame of the voice may lie across two messages. Its time is that
+    # of the message that completes it.
     sounds = sounds_in(b"".join(arrival.audio for arrival in arrivals))
     return [(arrivals[bisect_left(ends, one.end)].at, one) for one in sounds if one.kind is not Kind.SOUND]
 
@@ -124,6 +137,7 @@ def _alternate(record: CallRecord, begins: str, ends: str) -> Iterator[str]:
         elif event.name == ends:
             if opened is None:
                 yield f"{ends} at {event.at:.3f} without {begins} before it"
+            # Both halves of a pair belong to the same turn, even if a new one has begun between them.
             elif opened.payload.get("turn_idx") != event.payload.get("turn_idx"):
                 begun, ended = opened.payload.get("turn_idx"), event.payload.get("turn_idx")
                 yield f"{begins} at {opened.at:.3f} has turn {begun}, but {ends} at {event.at:.3f} has turn {ended}"
@@ -152,6 +166,7 @@ def _eos_after_speech(record: CallRecord) -> Iterator[str]:
 def _turns_count(record: CallRecord) -> Iterator[str]:
     turn = 0
     for event in record.events:
+        # Counted here: ``turn_idx`` is compared with what the events themselves say, not with the server's counter.
         turn += event.name == "user_speech_eos"
         told = event.payload.get("turn_idx")
         if told is not None and told != turn:
@@ -165,6 +180,7 @@ def _turns_pair(record: CallRecord) -> Iterator[str]:
         turn += event.name == "user_speech_eos"
         told: Any = event.payload.get("turn_idx")
         if event.name == "turn_started":
+            # The turn that ``eos`` has counted; a new one; and not before the last one has ended.
             if told != turn or told <= started or ended < started:
                 yield f"turn_started at {event.at:.3f} has turn {told}, in turn {turn}, after turn {started}"
             started = told
@@ -183,11 +199,13 @@ def _order_in_turn(record: CallRecord) -> Iterator[str]:
     """After eos: llm_token, audio_out, agent_speech_started, agent_speech_ended; the first two at most once."""
     come: dict[str, float] = {}
     for event in record.events:
+        # A new turn: everything may come again.
         if event.name == "user_speech_eos":
             come = {}
         if event.name not in _ORDER:
             continue
         place = _ORDER.index(event.name)
+        # Only the first two come at most once; speech may begin again after a pause, such as for a tool.
         if event.name in come and place < _ORDER.index("agent_speech_started"):
             yield f"{event.name} at {event.at:.3f} came again in one turn, first at {come[event.name]:.3f}"
         for later in _ORDER[place + 1 :]:
@@ -202,6 +220,7 @@ def _metrics(record: CallRecord) -> Iterator[str]:
     """Each turn is measured once, after its end; the metrics of the call hold all measured turns."""
     told = [event.payload["turn"] for event in record.events if event.name == "metrics"]
     indices = [turn.turn_index for turn in told]
+    # In order, and each at most once.
     if indices != sorted(set(indices)):
         yield f"the turns were measured in the order {indices}"
     for end in (event for event in record.events if event.name == "call_end"):
@@ -216,6 +235,7 @@ _STATES: Final[Mapping[str, frozenset[str]]] = {
     "user": frozenset({"listening", "speaking", "thinking", "away"}),
     "agent": frozenset({"initializing", "idle", "listening", "thinking", "speaking"}),
 }
+# Written out here, not imported: a mistake in the package's own table would not be found with that table.
 _STATE_AT: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
     "user_speech_started": ("user", frozenset({"speaking"})),
     "user_speech_ended": ("user", frozenset({"listening", "thinking"})),
@@ -229,6 +249,7 @@ _STATE_AT: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
 
 def _states(record: CallRecord) -> Iterator[str]:
     for event in record.events:
+        # Unknown before the call is registered and after it is over.
         if event.state is None:
             continue
         for who, allowed in _STATES.items():
@@ -239,6 +260,7 @@ def _states(record: CallRecord) -> Iterator[str]:
             if event.state[who] not in allowed:
                 wanted = " or ".join(sorted(allowed))
                 yield f"at {event.name}, {event.at:.3f}, the {who}'s state is {event.state[who]!r} instead of {wanted}"
+    # A state that exists once, at the beginning: an agent that falls back into it has lost its place.
     yield from _never_initializing_again(record)
 
 
@@ -255,6 +277,7 @@ def _never_initializing_again(record: CallRecord) -> Iterator[str]:
 
 def _in_time(record: CallRecord) -> Iterator[str]:
     for before, after in zip(record.events, record.events[1:], strict=False):
+        # On one clock, so only by rounding; anything more is an event that was reported too late.
         if after.at < before.at - TOLERANCE_S:
             yield f"{after.name} at {after.at:.3f} came after {before.name} at {before.at:.3f}"
 

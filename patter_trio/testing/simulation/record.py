@@ -19,6 +19,7 @@ from patter_trio.testing.twilio.playback import Stretch
 State = Mapping[str, str]
 TOLERANCE_S: Final = 1e-6
 """Seconds by which equal times may differ because of floating-point arithmetic."""
+# Judged: on a busy machine, a real loop may be late by this much and still count as healthy (``max_lag``).
 _MAX_EVENT_DELAY_S: Final = 0.1
 """Seconds by which an event may come after the sound that it reports, on a real clock."""
 
@@ -47,6 +48,7 @@ class EventLog:
 
     def tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
         """Record an event at the caller's time, as everything else in the record."""
+        # The server stamps events with its own time of the call, which begins a network delay later than the caller's.
         del at
         event = Event(self._now(), name, payload, self._state())
         self.events.append(event)
@@ -56,6 +58,7 @@ class EventLog:
     def bus_tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
         """Record an event of the bus, unless the tap for callbacks has recorded it."""
         del at
+        # It comes through both taps; the first has recorded it.
         if name != PatterEventType.TRANSCRIPT_PARTIAL:
             self.everything.append(Event(self._now(), name, payload, self._state()))
 
@@ -111,13 +114,17 @@ def heard_utterances(played: Sequence[Stretch], events: Sequence[Event], delay: 
     sounds = list(_sounds(played))
     starts = [event.at for event in events if event.name == "agent_speech_started"]
     ends = [event for event in events if event.name == "agent_speech_ended"]
+    # A reply begins to sound before the event that reports it, but not before the end of the one before it.
     borders = [max(start - _MAX_EVENT_DELAY_S, end.at) + delay for start, end in zip(starts[1:], ends, strict=False)]
     heard: list[Heard] = []
+    # Shortest: an utterance that has begun and not ended is not reported yet.
     for start, end, since, until in zip(starts, ends, [-math.inf, *borders], [*borders, math.inf], strict=False):
         mine = [sound for sound in sounds if since - TOLERANCE_S <= sound.started < until - TOLERANCE_S]
         interrupted = bool(end.payload.get("interrupted"))
+        # One frame is enough: this voice carries words, and a reply that was not heard at all has none.
         readable = not mine or any(sound.sentence for sound in mine)
         text = _words(mine) if readable else _believed(events, end)
+        # What was heard, if anything was; otherwise the agent's own instants are the only ones.
         began, ended = (mine[0].started, mine[-1].ended) if mine else (start, end.at)
         heard.append(Heard(text, began, ended, interrupted))
     return heard
@@ -135,6 +142,7 @@ def _words(sounds: Sequence[_Sounding]) -> str:
     """Return the words as a text: each sentence without the space before it."""
     sentences: dict[tuple[int, int] | None, str] = {}
     for sound in sounds:
+        # In the order of the first frame; each word brings its space, except where a sentence begins.
         sentences[sound.sentence] = sentences.get(sound.sentence, "") + sound.words
     return " ".join(said.strip() for said in sentences.values() if said.strip())
 
@@ -144,6 +152,7 @@ def _believed(events: Sequence[Event], end: Event) -> str:
     for event in events[events.index(end) :]:
         if event.name == "transcript" and event.payload.get("role") == "assistant":
             return str(event.payload.get("text", ""))
+        # The transcript of this utterance comes before the next one begins; after that it would be another's.
         if event.name == "agent_speech_started":
             break
     return ""

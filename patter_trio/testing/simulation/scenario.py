@@ -5,6 +5,8 @@ from typing import Any, Final, Protocol
 
 import attrs
 
+# A closed table, checked when a step is made: a scenario may come from a file, and
+# ``getattr`` must not call just any method.
 _STEPS: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
     "at": {"seconds": (int, float)},
     "waits": {"seconds": (int, float)},
@@ -76,6 +78,7 @@ class Step:
             kinds = known.get(name)
             if kinds is None:
                 raise ScenarioError(f"{self.does} has no option {name!r}; its options: {', '.join(known) or 'none'}")
+            # A bool is an int in Python; ``seconds: true`` is a mistake all the same.
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 raise ScenarioError(f"{self.does}: {name} must be a {kinds[-1].__name__}, got {value!r}")
         needed = _NEEDED.get(self.does)
@@ -127,6 +130,7 @@ class Scenario:
             NotAsExpected: a step is impossible, such as to speak after the end of the call.
         """
         for step in self.steps:
+            # One after another: the caller is one person. Parallel actions have ``wait: false``.
             act: Callable[..., Any] = getattr(caller, step.does)
             await act(**step.options)
 
@@ -136,5 +140,6 @@ def _step(number: int, data: Any) -> Step:
         raise ScenarioError(f'step {number} must be an object such as {{"does": "at", "seconds": 0.5}}, got {data!r}')
     try:
         return Step(data["does"], {name: value for name, value in data.items() if name != "does"})
+    # From None: the number of the step is all that the outer error adds, and the inner one would be shown twice.
     except ScenarioError as error:
         raise ScenarioError(f"step {number}: {error}") from None

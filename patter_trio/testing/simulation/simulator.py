@@ -24,11 +24,19 @@ from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, vio
 from patter_trio.testing.simulation.record import TOLERANCE_S, EventLog, State
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
 
+# Theory of operation. Three nurseries, in the order in which they must end. The line holds the carrier. Inside
+# it, the server and its connections run in a scope of their own. At the end of the block the caller hangs up,
+# while everything still runs; the server gets time to finish what it may; then its remaining tasks are
+# recorded and cancelled; and only then the line, because its tasks carry the hang-up to the server. What is
+# judged is what the server has left by itself.
+
 EPOCH_UNIX_S: Final = 1_700_000_000.0
 """Unix time at the clock's zero, so that the timestamps of every run are the same."""
+# A name that no resolver knows: nothing in a simulated call may look it up.
 PUBLIC_URL: Final = "http://agent.test"
 CARRIERS: Final = ("twilio",)
 CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
+# Callbacks may take 2 s and 30 s after a call (docs/design.md). A server that needs longer hangs.
 SERVER_TIMEOUT_S: Final = 60.0
 """Seconds for the server to end; longer than the server waits for any callback after a call."""
 
@@ -59,6 +67,7 @@ async def simulate_call(
         ValueError: the carrier is unknown.
     """
     __tracebackhide__ = True  # pytest shows the place where the test failed, not the end of the call
+    # Before anything is opened: a misspelt callback would never be called, and the test would pass.
     unknown = sorted(set(callbacks) - set(CALLBACKS))
     if unknown:
         raise TypeError(f"call_simulator has no option {', '.join(unknown)}; callbacks are {', '.join(CALLBACKS)}")
@@ -68,9 +77,11 @@ async def simulate_call(
     try:
         async with simulation.call() as caller:
             yield caller
+    # The test's own assertion, or one of the caller: the picture of the call is what its reader needs next.
     except AssertionError as error:
         _show(error, simulation)
         raise
+    # Only after a block that passed: a failed test has a reason of its own, and its call was cut short.
     simulation.check()
 
 
@@ -82,6 +93,7 @@ class _Simulation:
         self._seams = seams
         self._phone = phone
         self._ends: list[dict[str, Any]] | None = None
+        # Only if the test has none: its own must be the only one, as in an application.
         if callbacks.get("on_call_end") is None and getattr(phone, "on_call_end", None) is None:
             self._ends = []
             callbacks = {**callbacks, "on_call_end": self._ends.append}
@@ -92,6 +104,7 @@ class _Simulation:
             PUBLIC_URL,
             account_sid=self._carrier_object.account_sid,
             auth_token=self._carrier_object.auth_token,
+            # Different in each call of a run, the same in every run.
             call_sid=f"CA{_next_number():032d}",
             callee=phone.phone_number or "+15550100002",
         )
@@ -107,6 +120,7 @@ class _Simulation:
         return 0.0 if now != now else now  # noqa: PLR0124 (NaN before the start of the media)
 
     def _state(self) -> State | None:
+        # Looked up anew each time: the phone has it only between the start and the end of the call.
         call = next((call for call in self._phone.calls if call.call_id == self.carrier.call_sid), None)
         if call is None:
             return None
@@ -114,6 +128,7 @@ class _Simulation:
         return {"user": state["user"], "agent": state["agent"]}
 
     def _bus_tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
+        # The bus is the server's; a phone may serve several simulated calls at once.
         if payload["call_id"] == self.carrier.call_sid:
             self.log.bus_tap(at, name, payload)
 
@@ -122,9 +137,11 @@ class _Simulation:
 
     async def _connect(self) -> trio.abc.Stream:
         """Open a connection to the server: a pair of memory streams; the server serves one end."""
+        # Connecting is a checkpoint on a network, too.
         await trio.lowlevel.checkpoint()
         if self._call_server is None or self._connections is None:
             raise CallRefused("failed", "the server is not open")
+        # Real bytes on both sides: head, handshake, frames. Without a kernel between them, nothing takes time.
         ours, theirs = trio.testing.memory_stream_pair()
         self._connections.start_soon(serve_connection, self._call_server.context, self.carrier.make_faulty(theirs))
         return ours
@@ -133,8 +150,10 @@ class _Simulation:
     async def call(self) -> AsyncIterator[SimulatedCaller]:
         """Serve and call; after the block, hang up and record which tasks still run."""
         __tracebackhide__ = True
+        # System tasks of pytest and of other calls run already.
         before = set(_system_tasks())
         async with open_flat_nursery() as line:
+            # Its deadline is set only when the block has ended; a test may take as long as it likes.
             with trio.CancelScope() as serving:
                 async with (
                     open_call_server(
@@ -154,16 +173,21 @@ class _Simulation:
                     # The call starts before the block; leaving the block hangs up before the server is told to end.
                     await line.start(self.carrier.run)
                     yield self.caller
+                    # Not in ``finally``: a block that failed is cancelled as a whole, and its call is not checked.
                     self.carrier.hang_up()
+                    # In the line, which outlives the server's nurseries: the tasks in them are what it counts.
                     line.start_soon(self._watch, self._connections)
+                    # The watch cancels the connections long before; this is for a server that does not even end then.
                     serving.deadline = trio.current_time() + SERVER_TIMEOUT_S
             # Only now may the line be cancelled: the carrier's tasks deliver the end of the call to the server.
             await self.carrier.over.wait()
             line.cancel_scope.cancel(reason="the simulated call is over")
+        # After everything was cancelled and awaited: what runs now belongs to nobody.
         self._left_for_good = [task.name for task in _system_tasks() if task not in before]
 
     async def _watch(self, connections: trio.Nursery) -> None:
         """Record the tasks that still run after they should have ended, and cancel them."""
+        # The carrier's own tasks end first; they are not the server's.
         await self.carrier.over.wait()
         # Slightly later than the limit, so that a task which ends exactly at the limit counts as ended.
         await trio.sleep_until(self.carrier.media_start + self.carrier.told_at + MAX_END_S + TOLERANCE_S)
@@ -177,6 +201,7 @@ class _Simulation:
                 events=self.log.events,
                 arrivals=self.carrier.arrivals,
                 faults=self.carrier.faults,
+                # Infinity below zero for a call that never reached the server, which then need not know of it.
                 seconds=max(0.0, self.carrier.told_at - self.carrier.reached_at),
                 end_callbacks=None if self._ends is None else len(self._ends),
                 left_after_end=self._left_after_end,
@@ -192,6 +217,7 @@ class _Simulation:
 def _show(error: AssertionError, simulation: _Simulation) -> None:
     """Add the picture of the call to a failed assertion that does not show it."""
     picture = simulation.caller.timeline()
+    # The caller's own errors show it already.
     if picture not in str(error):
         error.add_note(f"\nThe call:\n{picture}")
 

@@ -8,6 +8,7 @@ import attrs
 from patter_trio.testing.scripted.audible_text import Kind
 from patter_trio.testing.simulation.record import Event, Heard, Said
 
+# A row of ten seconds then has 100 columns, and a word is still visible.
 COLUMN_S: Final = 0.1
 """Seconds in a column."""
 ROW_S: Final = 10.0
@@ -47,6 +48,7 @@ def timeline(said: Sequence[Said], heard: Sequence[Heard], events: Sequence[Even
     agent = [_Bar(one.text or "...", one.started, one.ended, one.interrupted) for one in heard]
     cuts = [bar.ended for bar in agent if bar.cut]
     rows = []
+    # One more than whole rows, for the rest; the check below leaves out an empty last one.
     for number in range(int(until / ROW_S) + 1):
         first = number * ROW_S
         if first >= until and number:
@@ -77,10 +79,13 @@ def _lane(name: str, bars: Sequence[_Bar], first: float) -> str:
     width = round(ROW_S / COLUMN_S)
     cells = [" "] * width
     for bar in bars:
+        # At least two columns, for the brackets: a click must be visible, too.
         start, end = _column(bar.started, first), max(_column(bar.ended, first), _column(bar.started, first) + 2)
         room = end - start - 2
+        # "~" for text that was cut off, if that much fits.
         inside = bar.text if len(bar.text) <= room else bar.text[: max(0, room - 1)] + "~" * (room > 0)
         drawn = "[" + inside.ljust(room, "=") + ("X" if bar.cut else "]")
+        # Cut at the row's edges: a bar that crosses them is drawn in both rows, each with its part.
         for at, character in enumerate(drawn, start):
             if 0 <= at < width:
                 cells[at] = character
@@ -96,6 +101,7 @@ def _marks(marks: Sequence[tuple[float, str]], first: float) -> str:
 
 def _line(event: Event) -> str:
     told = [f"{key}={event.payload[key]!r}" for key in (*_SHOWN_KEYS, _ENDED) if key in event.payload]
+    # Its payload is an object of many numbers; the turn and its total are what a reader looks for.
     if event.name == "metrics":
         turn = event.payload["turn"]
         told = [f"turn_idx={turn.turn_index}", f"total_ms={turn.latency.total_ms}"]

@@ -33,10 +33,22 @@ Connect = Callable[[], Awaitable[trio.abc.Stream]]
 Alter = Callable[[str], Sequence[str | bytes]]
 """A function that returns what is sent instead of a message: one message, several, or none."""
 
+# Theory of operation. The network is two queues, each message with the instant at which it arrives: one task
+# empties the way up, in order, and is the only one that writes to the socket; the reader takes what comes down.
+# Everything else is a plain function that takes effect at once: what the caller does, what the server's messages do
+# to the carrier's buffer, and what marks that causes. So no await lies between a message and its effect, and the
+# order at equal instants is that of the wire.
+#
+# The carrier knows of no reply and of no turn. Whether what the caller heard is right is judged afterwards, from
+# ``arrivals``, ``playback`` and the words in the sound.
+
+# 50 frames a second: a server that lets more wait does not read at all, and the call is dropped with a fault.
 MAX_MESSAGES_IN_FLIGHT: Final = 8192
 """Maximum number of messages in flight in each direction: more than two minutes of the caller's audio."""
+# The bound that the server has to keep, too: a second after the hang-up, nothing of the call is left.
 CLOSE_TIMEOUT_S: Final = 1.0
 """Seconds that the last messages may take after the end of the call."""
+# From these on the server knows of the call, and has to report its end.
 OPENING_MESSAGES: Final = 2
 """Messages that open a stream: connected, start."""
 
@@ -133,6 +145,7 @@ class SimulatedTwilio:
         """The error that the carrier raises instead of transferring the call."""
         self.faulty_stream: FaultyStream | None = None
         """The server's end of the media connection, for faults below the messages; None on real sockets."""
+        # One sequence over all messages of a stream, as documented: a gap in it shows that one is missing.
         self._sequence = 0
         self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](MAX_MESSAGES_IN_FLIGHT)
         self._sends_again = self._reads_again = -math.inf
@@ -186,6 +199,7 @@ class SimulatedTwilio:
     def _leave(self, how: Ended) -> None:
         """End the stream as Twilio does when the call leaves it."""
         self._end(how)
+        # Behind whatever the network still carries, and the end of the connection behind that.
         self._post(messages.Stop(**self._ids(), stop=messages.StopBody(self._account_sid, self.call_sid)))
         self._queue(None)
 
@@ -195,6 +209,7 @@ class SimulatedTwilio:
         Raises:
             CallEnded: the call is over.
         """
+        # The caller may hang up while the request is on its way, hence the check after it.
         await trio.sleep(self.transfer_delay)
         if self.transfer_error is not None:
             raise self.transfer_error
@@ -202,12 +217,14 @@ class SimulatedTwilio:
             raise CallEnded(f"call {self.call_sid} is over: {self.ended}")
         self.transferred_to = to
         self._leave("transferred")
+        # After the stream's end: the carrier's report may come when the call is over for the server.
         await trio.sleep(self.transfer_answer)
 
     def drop(self) -> None:
         """Cut the connection without a close, as a broken network does."""
         if self.ended is None:
             self._end("dropped")
+            # Without a stop, and without what the network still carried.
             self._scope.cancel()
 
     def stall(self, seconds: float, *, sending: bool = True, receiving: bool = True) -> None:
@@ -255,14 +272,19 @@ class SimulatedTwilio:
             connection = await self._connect()
             try:
                 socket = await self._open(connection, stream)
+                # Returns when the scope is cancelled: by either side, or by a broken line.
                 await self._carry(socket, stream, task_status)
+                # When the last message was sent: from here on the server can know. Measured
+                # before the close, which waits for the peer.
                 self.told_at = self.now
+                # A broken network carries no close frame either.
                 if self.ended != "dropped":
                     await socket.aclose()
             finally:
                 # Forced: a peer that does not read must not hold up the end.
                 await trio.aclose_forcefully(connection)
         finally:
+            # Also when the call was refused: a test that waits for the end must not wait for ever.
             self.over.set()
 
     async def _ask(self) -> messages.StreamTwiml:
@@ -274,6 +296,7 @@ class SimulatedTwilio:
             connection = await self._connect()
             try:
                 answer = await post_form(connection, url, self._form, headers)
+            # Whatever the reason, the caller hears Twilio's "application error".
             except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
                 raise CallRefused("failed", f"the voice webhook did not answer: {error}") from error
             finally:
@@ -282,6 +305,7 @@ class SimulatedTwilio:
             raise CallRefused("failed", f"the voice webhook did not answer within {messages.WEBHOOK_TIMEOUT_S:g} s")
         if answer.status != 200:  # noqa: PLR2004
             raise CallRefused("failed", f"the voice webhook answered {answer.status}: {_shown(answer.body)}")
+        # With any other type, Twilio would play or read the body to the caller.
         if not answer.content_type.startswith(("text/xml", "application/xml")):
             raise CallRefused(
                 "failed", f"the voice webhook must answer with TwiML (text/xml), got {answer.content_type!r}"
@@ -292,6 +316,7 @@ class SimulatedTwilio:
             raise CallRefused("failed", str(error)) from error
         if isinstance(twiml, messages.RejectTwiml):
             raise CallRefused(twiml.outcome, f"the server refused the call: {twiml.outcome}")
+        # Plain ws only where the whole server is plain, as on loopback.
         if twiml.url.startswith("ws:") and self._public_url.startswith("https:"):
             raise CallRefused("failed", f"31922: <Stream url> must be a wss:// address, got {twiml.url!r}")
         return twiml
@@ -301,11 +326,14 @@ class SimulatedTwilio:
         try:
             with trio.fail_after(messages.WEBHOOK_TIMEOUT_S):
                 return await connect(connection, stream.url, {"X-Twilio-Signature": signature})
+        # 31920 is Twilio's code for a handshake that was not answered with 101.
         except (WireError, SocketClosed, trio.TooSlowError) as error:
             raise CallRefused("failed", f"31920: the media socket was refused: {error}") from error
 
     async def _carry(self, socket: WebSocket, stream: messages.StreamTwiml, task_status: trio.TaskStatus[None]) -> None:
+        # An empty message makes the writer send the answers to pings, in their place among the others.
         socket.share_sending(lambda: self._queue(""))
+        # Before the first message: call time is that of the caller, whose audio begins with the stream.
         self.media_start = trio.current_time()
         self._post(messages.Connected())
         body = messages.StartBody(
@@ -321,6 +349,7 @@ class SimulatedTwilio:
                 nursery.start_soon(self._read, socket)
                 nursery.start_soon(self._speak)
                 nursery.start_soon(self._echo)
+                # Inside the nursery: the starter's task may act as soon as the tasks exist, at call time 0.
                 task_status.started()
 
     async def _write(self, socket: WebSocket) -> None:
@@ -328,8 +357,11 @@ class SimulatedTwilio:
         sent = 0
         try:
             async for due, message in self._outgoing:
+                # Only if there is something to wait for: a checkpoint for each message would let
+                # tasks at the same instant swap places.
                 if max(due, self._sends_again) > trio.current_time():
                     await trio.sleep_until(max(due, self._sends_again))
+                # Through the queue, so that the connection ends after all that was sent before.
                 if message is None:
                     self._scope.cancel()
                 elif message:
@@ -345,12 +377,14 @@ class SimulatedTwilio:
 
     async def _read(self, socket: WebSocket) -> None:
         arriving, arrived = trio.open_memory_channel[tuple[float, str | bytes | None]](MAX_MESSAGES_IN_FLIGHT)
+        # Leaving closes the channel: ``_arrive`` takes what is on its way and ends.
         async with open_flat_nursery() as nursery, arriving:
             nursery.start_soon(self._arrive, arrived)
             message: str | bytes | None = ""
             while message is not None:
                 try:
                     message = await socket.receive()
+                # The end of the connection travels like a message, and takes as long.
                 except SocketClosed as error:
                     self.close_code = error.code
                     message = None
@@ -374,16 +408,20 @@ class SimulatedTwilio:
         That ends the call, because the TwiML has no verb after <Connect>.
         """
         now = self.now
+        # The buffer was emptied with the call: what still comes is not heard.
         if self.ended is not None:
             return
         if message is None:
             self._end("agent_hung_up")
             self._scope.cancel()
             return
+        # Marks that are due now come before what this message causes: at equal instants,
+        # a mark was played before a clear.
         self._return_marks(self.playback.reached(now))
         try:
             decoded, audio = messages.read_message(message, self.stream_sid)
         except messages.BadMessage as error:
+            # Recorded and ignored, as Twilio does with a warning. The check after the call fails the test.
             self.faults.append(ProtocolFault(now, str(error)))
             return
         match decoded:
@@ -398,7 +436,10 @@ class SimulatedTwilio:
                     self.playback.mark(mark.name, now)
             case messages.Clear():
                 self.arrivals.append(Arrival(now))
+                # All waiting marks come back after a clear, as documented. That they were
+                # not played, the server has to know.
                 self._return_marks(self.playback.clear(now))
+        # A mark on an empty buffer is due at once.
         self._return_marks(self.playback.reached(now))
         self._news.fire()
 
@@ -407,6 +448,7 @@ class SimulatedTwilio:
         frame = 0
         while True:
             frame += 1
+            # From the start, not from the last frame: 20 ms more each time would add up their rounding.
             await trio.sleep_until(self.media_start + frame * FRAME_S)
             if self.ended is not None:
                 return
@@ -420,6 +462,7 @@ class SimulatedTwilio:
     async def _echo(self) -> None:
         """Return each mark when it was played."""
         while True:
+            # No await since the marks were looked at: the pulse cannot be missed.
             with trio.CancelScope(deadline=self.media_start + self.playback.next_mark):
                 await self._news.wait()
             self._return_marks(self.playback.reached(self.now))
@@ -440,6 +483,7 @@ class SimulatedTwilio:
         """Hand a message to the network; "" sends what the socket itself has pending, None ends the connection."""
         try:
             self._outbox.send_nowait((trio.current_time() + self.up_delay, message))
+        # More than two minutes of audio wait: the server has stopped reading.
         except trio.WouldBlock:
             self.faults.append(ProtocolFault(self.now, "the server does not read; its messages are lost"))
             self.drop()
@@ -447,7 +491,10 @@ class SimulatedTwilio:
     def _end(self, how: Ended) -> None:
         self.ended = how
         self.ended_at = self.now
+        # The writer still has to deliver the last messages; if the server does not take
+        # them, the call ends all the same.
         self._scope.deadline = trio.current_time() + CLOSE_TIMEOUT_S
+        # The caller is gone, or hears somebody else: nothing more is played.
         self.playback.clear(self.ended_at)
 
 

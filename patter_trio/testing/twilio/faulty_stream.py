@@ -20,10 +20,12 @@ class FaultyStream(trio.abc.HalfCloseableStream):
 
     def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
         self._stream = stream
+        # Renewed for each wait; a fault may cancel it before any read has begun, which does nothing.
         self._reading = trio.CancelScope()
         self._changed = Pulse()
         self._injected = bytearray()
         self._reset = self._ended = self._silent = self._deaf = self._swallowing = False
+        # Larger than any read: the peer's data passes as it is.
         self._piece: tuple[int, float] = (65536, 0.0)
         self._closed = False
         self.operations: int = 0
@@ -45,6 +47,7 @@ class FaultyStream(trio.abc.HalfCloseableStream):
 
     def end(self) -> None:
         """End the peer's side of the connection without a close frame; writes still succeed."""
+        # A peer that has ended its side can still be written to; what is sent to it goes nowhere.
         self._ended = self._swallowing = True
         self._change()
 
@@ -74,6 +77,8 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         self._change()
 
     def _change(self) -> None:
+        # A read that waits for the peer would not see the fault; a read under way takes
+        # nothing from the stream when cancelled.
         self._reading.cancel()
         self._changed.fire()
 
@@ -81,28 +86,35 @@ class FaultyStream(trio.abc.HalfCloseableStream):
     def _begins(self) -> None:
         self.operations += 1
         if self.before is not None:
+            # Before anything else, so that the fault strikes this very read or write and not the next.
             self.before(self.operations)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Read, as :meth:`trio.abc.ReceiveStream.receive_some`; data and errors of the faults come first."""
         self._begins()
         while True:
+            # Asked anew after each wait: the fault that ended it decides what comes next.
             data = self._given(max_bytes)
             if data is not None:
+                # A stream's read is a checkpoint, also when data is there: a flood of faults must
+                # not keep the server from its deadlines.
                 await trio.lowlevel.checkpoint()
                 return data
             # A fault cancels this scope, so that a waiting read starts again and sees the fault.
             with trio.CancelScope() as self._reading:
                 size, seconds = self._piece
+                # Within the scope: a silent peer may still be made to reset or to end the connection.
                 await trio.sleep(math.inf if self._silent else seconds)
                 return bytes(await self._stream.receive_some(min(max_bytes or size, size)))
 
     def _given(self, max_bytes: int | None) -> bytes | None:
         """Return the data that a fault puts in place of the peer's, or None without such a fault."""
+        # Its own end first: after closing, no fault of the peer matters.
         if self._closed:
             raise trio.ClosedResourceError
         if self._reset:
             raise trio.BrokenResourceError("connection reset by peer")
+        # Before the end: a truncated frame is data and then the end.
         if self._injected:
             size = min(max_bytes or self._piece[0], self._piece[0])
             data = bytes(self._injected[:size])
@@ -116,6 +128,7 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         # Nothing is written while the peer does not read; each change of the faults wakes the writer to look again.
         while self._deaf and not (self._reset or self._closed):
             await self._changed.wait()
+        # Closing ends a write that waits, as on a socket; otherwise the server's task would wait for ever.
         if self._closed:
             raise trio.ClosedResourceError
         if self._reset:
@@ -137,5 +150,6 @@ class FaultyStream(trio.abc.HalfCloseableStream):
     async def aclose(self) -> None:
         """Close the server's end of the connection."""
         self._closed = True
+        # Before the inner stream closes: a read that waits must see that it was closed from this side.
         self._change()
         await self._stream.aclose()

@@ -15,14 +15,18 @@ from xml.etree import ElementTree as ET
 import attrs
 import msgspec
 
+# Twilio's limit; then it tries the fallback URL, or reads an error to the caller.
 WEBHOOK_TIMEOUT_S: Final = 15.0
 """Seconds that Twilio waits for the answer of a webhook."""
+# As documented; the package's one-time token has to fit.
 MAX_PARAMETER_CHARACTERS: Final = 500
 """Maximum length of a <Parameter>'s name and value together."""
 
 
 def sign(auth_token: str, url: str, params: Mapping[str, str] | None = None) -> str:
     """Return the ``X-Twilio-Signature`` of a request: HMAC-SHA1 over the URL and the sorted form fields."""
+    # Names without values between them, and nothing to separate: so it is documented, and
+    # so must the server compute it.
     text = url + "".join(name + value for name, value in sorted((params or {}).items()))
     return base64.b64encode(hmac.new(auth_token.encode(), text.encode(), hashlib.sha1).digest()).decode()
 
@@ -54,12 +58,15 @@ def read_twiml(body: bytes) -> StreamTwiml | RejectTwiml:
         BadAnswer: the answer is not TwiML, or this simulation (or Twilio) cannot follow it.
     """
     try:
+        # With a real XML parser: what it refuses, Twilio refuses, too.
         response = ET.fromstring(body)  # noqa: S314 (the server under test wrote it)
     except ET.ParseError as error:
         raise BadAnswer(f"the webhook's answer must be XML, got {body[:200]!r} ({error})") from error
     if response.tag != "Response":
         raise BadAnswer(f"TwiML must begin with <Response>, got <{response.tag}>")
+    # Only the first verb: <Connect> holds the call, and what follows runs when the stream has ended.
     verb = response[0] if len(response) else None
+    # An empty response is valid TwiML: the call ends.
     if verb is None or verb.tag == "Hangup":
         return RejectTwiml("completed")
     if verb.tag == "Reject":
@@ -75,13 +82,16 @@ def read_twiml(body: bytes) -> StreamTwiml | RejectTwiml:
 def _read_stream(stream: ET.Element) -> StreamTwiml:
     try:
         url = urlsplit(stream.get("url", ""))
+    # urlsplit raises for brackets that do not match; found by fuzzing.
     except ValueError as error:
         raise BadAnswer(f"31922: <Stream url> must be a URL, got {stream.get('url')!r}") from error
     if url.scheme not in ("wss", "ws") or not url.netloc:
         raise BadAnswer(f"31922: <Stream url> must be a wss:// address, got {stream.get('url')!r}")
+    # Twilio takes no address with a query: data has to travel in <Parameter>.
     if url.query:
         raise BadAnswer(f"31920: <Stream url> must not have a query, got {stream.get('url')!r}")
     parameters: dict[str, str] = {}
+    # Anything else in it is a mistake of the server under test.
     for child in stream:
         if child.tag != "Parameter":
             raise BadAnswer(f"<Stream> must contain only <Parameter> elements, got <{child.tag}>")
@@ -96,6 +106,7 @@ def _read_stream(stream: ET.Element) -> StreamTwiml:
 
 
 # Messages to the agent's server ---------------------------------------------------------------------------------------
+# Camel case, and most numbers as strings, as on the wire.
 class _Out(msgspec.Struct, frozen=True, rename="camel", tag_field="event", kw_only=True):
     pass
 
@@ -199,6 +210,7 @@ ToAgent = Connected | Start | Media | MarkPlayed | Dtmf | Stop
 
 
 # Messages from the agent's server -------------------------------------------------------------------------------------
+# Strict, unlike the reader of the package: an unknown field is an error 31951 at Twilio, so it is one here.
 class _In(msgspec.Struct, frozen=True, rename="camel", tag_field="event", forbid_unknown_fields=True, kw_only=True):
     stream_sid: str
 
@@ -240,11 +252,13 @@ def read_message(message: str | bytes, stream_sid: str) -> tuple[FromAgent, byte
     Raises:
         BadMessage: Twilio would not accept the message.
     """
+    # 31924 and 31951 are Twilio's codes for a broken protocol and for an invalid message.
     if isinstance(message, bytes):
         raise BadMessage("31924: messages must be JSON in text frames, got a binary frame")
     try:
         decoded = _decode(message)
     except msgspec.DecodeError as error:
+        # The beginning of the message, because a test that fails shows nothing else of it.
         raise BadMessage(f"31951: {error}: {message[:200]}") from error
     if decoded.stream_sid != stream_sid:
         raise BadMessage(f"31951: streamSid must be that of this stream, {stream_sid!r}, got {decoded.stream_sid!r}")
@@ -252,6 +266,7 @@ def read_message(message: str | bytes, stream_sid: str) -> tuple[FromAgent, byte
         return decoded, b""
     try:
         audio = base64.b64decode(decoded.media.payload, validate=True)
+    # binascii.Error is a ValueError; letters outside of ASCII raise the latter. Found by fuzzing.
     except ValueError as error:
         raise BadMessage(f"31951: the payload must be base64 ({error})") from error
     if not audio:

@@ -13,6 +13,7 @@ import attrs
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import SILENCE_BYTE
 
+# Far more than the error of a sum of instants, far less than anything audible.
 _TOLERANCE_SAMPLES: Final = 1e-3
 """Fraction of a sample by which times may be off because of floating-point arithmetic."""
 
@@ -34,6 +35,7 @@ class CallerAudio:
     """The caller's audio: scheduled utterances with silence between them, returned in frames."""
 
     def __init__(self) -> None:
+        # In whole samples from here on: sums of fractions would drift from the audio.
         self._scheduled: deque[tuple[int, bytes]] = deque()
         self._end = 0
         self.said: bytearray = bytearray()
@@ -41,6 +43,8 @@ class CallerAudio:
 
     def say(self, audio: bytes, now: float) -> tuple[float, float]:
         """Schedule audio from ``now`` on, or after the current utterance; return its begin and end."""
+        # Never before what was already taken: that frame is on its way. Rounded down, for
+        # a caller who speaks within a sample.
         start = max(len(self.said), self._end, math.floor(now * RATE_HZ + _TOLERANCE_SAMPLES))
         self._scheduled.append((start, audio))
         self._end = start + len(audio)
@@ -55,6 +59,7 @@ class CallerAudio:
             room = first + count - start
             frame[start - first : start - first + min(room, len(audio))] = audio[:room]
             if len(audio) > room:
+                # The rest goes into the next frame; nothing scheduled later can begin before it.
                 self._scheduled.appendleft((start + room, audio[room:]))
                 break
         self.said += frame
@@ -75,12 +80,14 @@ class PhonePlayback:
 
     def media(self, audio: bytes, now: float) -> None:
         """Add audio that arrived."""
+        # Rounded up: what arrives within a sample's time is played with the next one.
         start = max(self._end, math.ceil(now * RATE_HZ - _TOLERANCE_SAMPLES))
         self._stretches.append((start, audio))
         self._end = start + len(audio)
 
     def mark(self, name: str, now: float) -> None:
         """Add a mark that arrived."""
+        # On an empty buffer it is due at the sample that is being played, so it is returned at once.
         self._marks.append((max(self._end, math.floor(now * RATE_HZ + _TOLERANCE_SAMPLES)), name))
 
     @property
@@ -91,6 +98,7 @@ class PhonePlayback:
     def reached(self, now: float) -> list[str]:
         """Return, and remove, the marks that are due."""
         names = []
+        # In the order of arrival: their times never decrease.
         while self._marks and self._marks[0][0] <= now * RATE_HZ + _TOLERANCE_SAMPLES:
             names.append(self._marks.popleft()[1])
         return names
@@ -101,6 +109,7 @@ class PhonePlayback:
         self._marks.clear()
         end = math.floor(now * RATE_HZ + _TOLERANCE_SAMPLES)
         self._stretches = [(start, audio[: end - start]) for start, audio in self._stretches if start < end]
+        # Not beyond now: the buffer is empty. Earlier, if it had run empty before.
         self._end = min(self._end, end)
         return names
 
@@ -112,6 +121,7 @@ class PhonePlayback:
         for start, audio in self._stretches:
             if start >= end:
                 break
+            # Audio that follows without a gap is one sound to the caller, however many messages it came in.
             if start != reach:
                 joined.append((start, []))
             joined[-1][1].append(audio[: end - start])

@@ -9,6 +9,7 @@ import h11
 import trio
 
 READ_BYTES: Final = 65536
+# Read no further: a server that answers without end must not fill the test's memory.
 MAX_ANSWER_BYTES: Final = 65536
 """Maximum size of an answer: Twilio accepts 64 kB of TwiML."""
 
@@ -35,6 +36,7 @@ async def post_form(
     target = (split.path or "/") + (f"?{split.query}" if split.query else "")
     fields = {
         "Host": split.netloc,
+        # One request for each connection, as from a carrier whose next webhook may come from another of its machines.
         "Connection": "close",
         "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
         "Content-Length": str(len(body)),
@@ -43,6 +45,7 @@ async def post_form(
     http = h11.Connection(h11.CLIENT)
     request = h11.Request(method="POST", target=target, headers=list(fields.items()))
     parts = [http.send(request), http.send(h11.Data(data=body)), http.send(h11.EndOfMessage())]
+    # Head and body at once: a server must not depend on where one segment ends.
     await stream.send_all(b"".join(part for part in parts if part))
     status, content_type, received = 0, "", bytearray()
     while True:
@@ -58,5 +61,6 @@ async def post_form(
                 raise h11.RemoteProtocolError(f"the answer must have at most {MAX_ANSWER_BYTES} bytes")
         elif isinstance(event, h11.EndOfMessage):
             return WebhookAnswer(status, content_type, bytes(received))
+        # The server closed before it answered; a connection that is cut within an answer raises in h11.
         elif isinstance(event, h11.ConnectionClosed):
             raise h11.RemoteProtocolError("the connection ended without an answer")
