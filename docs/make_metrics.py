@@ -17,7 +17,7 @@ from patter_trio.metrics.internal_events import (
     TtsFinished,
     TtsFirstAudio,
     UtteranceOver,
-    VoiceStarted,
+    VoiceOnset,
     WordsFinal,
 )
 from patter_trio.metrics.meter import Meter
@@ -72,7 +72,7 @@ def latencies() -> LatencyBreakdown:
     meter = Meter("CA1", media)
     at, voice_ms = INSTANTS, round((INSTANTS["S1"] - INSTANTS["S0"]) * 1000)
     events: tuple[tuple[float, CallEvent], ...] = (
-        (at["S0"], VoiceStarted(at["S0"])),
+        (at["S0"], VoiceOnset(at["S0"])),
         (at["S0"], UserSpeechStarted()),
         (at["W"], WordsFinal("Hello")),
         (at["E"], UserSpeechEnded(speech_duration_ms=voice_ms)),

@@ -17,7 +17,7 @@ from patter_trio.agent.agent import Agent
 from patter_trio.call.control import CallControl
 from patter_trio.call.hooks import HookedCall
 from patter_trio.call.opening import open_with_timeout
-from patter_trio.call.output.reply import EmitFact, Reply, from_text
+from patter_trio.call.output.reply import Reply, from_text
 from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.conversation import actions as do
@@ -26,7 +26,7 @@ from patter_trio.conversation.inputs import Input
 from patter_trio.conversation.playback import HeardSpeech
 from patter_trio.errors import CallEnded
 from patter_trio.events.reporter import CallReporter
-from patter_trio.metrics.internal_events import AgentReady
+from patter_trio.metrics.internal_events import AgentReady, EmitFact
 from patter_trio.metrics.public_events import AgentSpeechStarted
 
 StartPart = Callable[..., None]

@@ -17,7 +17,7 @@ from patter_trio.call.output.speech import SpeechFeed
 from patter_trio.conversation import inputs
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, leaves
-from patter_trio.metrics.internal_events import LlmChunk, LlmFailed, TtsFinished
+from patter_trio.metrics.internal_events import EmitFact, LlmChunk, LlmFailed, TtsFinished
 from patter_trio.user_code.context import current_call
 
 AnswerPiece = str | SpeechChunk | replies.AnswerPhase | replies.ProgressText
@@ -25,7 +25,7 @@ AnswerPieces = AbstractAsyncContextManager[AsyncIterator[AnswerPiece]]
 
 # Judged: mu-law of two minutes is 1 MB, and an engine may have finished an answer of a minute
 # before five seconds are played.
-MAX_PLAYOUT_SAMPLES: Final = 120 * RATE_HZ
+MAX_ENGINE_PLAYOUT_SAMPLES: Final = 120 * RATE_HZ
 """2 min of audio in a playout queue.
 
 An engine generates faster than real time. It has to wait only with an answer longer than any caller would listen to.
@@ -45,9 +45,7 @@ class _Part:
 class EngineReply(replies.Reply):
     """A reply that an engine makes: text and audio arrive together, and go into the playout queue as they arrive."""
 
-    def __init__(
-        self, number: int, turn: int, emit_fact: replies.EmitFact, session: EngineSession, *, language: str
-    ) -> None:
+    def __init__(self, number: int, turn: int, emit_fact: EmitFact, session: EngineSession, *, language: str) -> None:
         super().__init__(number, turn, emit_fact, language=language)
         self._session = session
         self._parts: list[_Part] = []
@@ -74,7 +72,7 @@ class EngineReply(replies.Reply):
         """Generate the reply, and post its success or failure unless the scope was cancelled."""
         usage_sink.set(self._used)
         begun = partial(self._sounds, at.post)
-        self._feed = feed = SpeechFeed(self.playout, emits, at.writer, MAX_PLAYOUT_SAMPLES, begun=begun)
+        self._feed = feed = SpeechFeed(self.playout, emits, at.writer, MAX_ENGINE_PLAYOUT_SAMPLES, begun=begun)
         with self.scope:
             try:
                 self._begin_thinking()

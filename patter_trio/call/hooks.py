@@ -21,13 +21,11 @@ from patter_trio.agent.hooks import Hook, HookContext
 from patter_trio.audio import g711
 from patter_trio.audio.formats import MULAW_8K, PCM16_8K, AudioFormat
 from patter_trio.conversation.text import is_sayable
-from patter_trio.metrics.internal_events import HookCalled, InternalEvent
+from patter_trio.metrics.internal_events import EmitFact, HookCalled
 from patter_trio.user_code import invoke
 from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
-EmitFact = Callable[[InternalEvent], None]
-"""Reports an internal event, at this instant."""
 EmitBlocked = Callable[[str], None]
 """Reports that the guardrail of that name blocked a sentence of the reply."""
 Expected = Callable[[object], str]

@@ -335,11 +335,11 @@ class CallSession:
             case do.StateChanged():
                 self._reporter.state_is(action.user, action.agent)
                 self._limits.state_is(action.user, action.agent)
-            case do.UserSpeechStarted():
+            case do.EmitSpeechStarted():
                 self._backend.on_voice_started()
                 offset = action.onset - (self._media.start or 0.0)
                 self._reporter.user_started(action.at, offset, action.confidence)
-            case do.UserSpeechEnded():
+            case do.EmitSpeechEnded():
                 offset = action.end - (self._media.start or 0.0)
                 self._reporter.user_ended(action.at, offset, action.seconds, action.confidence)
             case do.CommitUser():

@@ -31,7 +31,7 @@ POLL_INTERVAL_S: Final = 0.05
 DEFAULT_LINES: Final = ("Hello, who am I speaking to?", "What can you do for me?", "Thank you very much. Goodbye.")
 
 
-class CallFailed(PatterError):
+class SimulationFailed(PatterError):
     """A simulated call that did not go as it should."""
 
 
@@ -130,7 +130,7 @@ class SimulatedCall:
                 await self._until_told("call_end", 1, self._greeting_timeout_s, "the agent's side did not end the call")
         except* CallRefused as refused:
             self.failure = str(refused.exceptions[0])
-        except* CallFailed as failed:
+        except* SimulationFailed as failed:
             self.failure = str(failed.exceptions[0])
         else:
             self.failure = self._error() or complaint or self._silence()
@@ -140,7 +140,7 @@ class SimulatedCall:
         """Speak all lines; return the failure instead of raising it, so that the call still ends normally."""
         try:
             await self._talk()
-        except CallFailed as failed:
+        except SimulationFailed as failed:
             return str(failed)
         return ""
 
@@ -173,7 +173,7 @@ class SimulatedCall:
             elif number:
                 await trio.sleep(PAUSE_BEFORE_SPEAKING_S)
             if self._over():
-                raise CallFailed(f"the call was over before the caller could say {name}")
+                raise SimulationFailed(f"the call was over before the caller could say {name}")
             understood = len(self.caller.times("user_speech_eos"))
             self._view.caller(self.carrier.now, name)
             await self.caller.plays(samples)
@@ -204,7 +204,7 @@ class SimulatedCall:
             ):
                 await self.log.news()
             return
-        raise CallFailed("the agent did not answer the first recording")
+        raise SimulationFailed("the agent did not answer the first recording")
 
     async def _answered(self, name: str) -> None:
         """Wait until the agent has finished: it then stays idle for a while."""
@@ -217,7 +217,7 @@ class SimulatedCall:
                 if quiet.cancelled_caught and idle:
                     return
             return
-        raise CallFailed(f"the agent did not finish {name} within {self._answer_timeout_s:g} s")
+        raise SimulationFailed(f"the agent did not finish {name} within {self._answer_timeout_s:g} s")
 
     def _spoke_this_turn(self) -> bool:
         turn = len(self.caller.times("user_speech_eos"))
@@ -230,4 +230,4 @@ class SimulatedCall:
                     return
                 await self.log.news()
             return
-        raise CallFailed(complaint)
+        raise SimulationFailed(complaint)

@@ -14,7 +14,7 @@ EouTrigger = Literal["vad_silence", "semantic_turn_detector", "manual_commit"]
 
 
 @attrs.frozen
-class UserSpeechStarted:
+class EmitSpeechStarted:
     """Tell observers that the caller's voice began, at ``onset``."""
 
     at: float
@@ -23,7 +23,7 @@ class UserSpeechStarted:
 
 
 @attrs.frozen
-class UserSpeechEnded:
+class EmitSpeechEnded:
     """Tell observers that the caller's voice ended, at ``end``, after ``seconds`` of voice."""
 
     at: float
@@ -206,8 +206,8 @@ class EndCall:
 
 # Closed: CallSession._perform has a case for each of them.
 Action = (
-    UserSpeechStarted
-    | UserSpeechEnded
+    EmitSpeechStarted
+    | EmitSpeechEnded
     | StateChanged
     | CommitUser
     | DropUser

@@ -26,7 +26,7 @@ class Entry(TypedDict):
     timestamp: float
 
 
-class ToolRound(Protocol):
+class ToolMessages(Protocol):
     """The calls of tools in one step of a reply, with their results, as messages for the LLM."""
 
     def messages(self) -> list[Message]:
@@ -61,7 +61,7 @@ class History:
     def __init__(self) -> None:
         # Unbounded, because the final transcript is complete. It grows by one small object per utterance, reply or tool
         # round, and ends with the call.
-        self._items: list[Spoken | ToolRound] = []
+        self._items: list[Spoken | ToolMessages] = []
 
     def __repr__(self) -> str:
         return f"<History of {len(self.whole())} entries>"
@@ -78,11 +78,11 @@ class History:
         spoken.fill(text, timestamp)
         return spoken
 
-    def add_tool_round(self, tool_round: ToolRound) -> None:
+    def add_tool_round(self, tool_round: ToolMessages) -> None:
         """Append a tool round. It is not an entry: LLMs get it, callbacks and transcripts do not."""
         self._items.append(tool_round)
 
-    def items(self) -> Iterator[Spoken | ToolRound]:
+    def items(self) -> Iterator[Spoken | ToolMessages]:
         """Yield, in order, the words that are known and the tool rounds."""
         return (item for item in self._items if not isinstance(item, Spoken) or item.text is not None)
 

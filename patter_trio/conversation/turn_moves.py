@@ -309,7 +309,7 @@ class Conversation:
         if self.is_complete:  # the STT was sure before the VAD reported the end of the voice
             self.shorten(Timer.ENDPOINT, self.policy.fast_endpoint)
             self.shorten(Timer.FINAL, self.policy.endpoint)
-        self.emit(actions.UserSpeechEnded(self.now, self.end, self.end - self.onset, confidence))
+        self.emit(actions.EmitSpeechEnded(self.now, self.end, self.end - self.onset, confidence))
         # While the call is ending nothing will be answered, so a model is not asked about it.
         if self.detector and self.ending is None:
             self.generation += 1

@@ -65,7 +65,7 @@ def begin_voice(conversation: Conversation, event: VoiceStarted) -> None:
     conversation.voice_has_words = not conversation.policy.needs_words
     conversation.disarm(*DECIDING_TIMERS)
     conversation.arm(Timer.STUCK, conversation.now + conversation.max_wordless_voice)
-    conversation.emit(actions.UserSpeechStarted(conversation.now, conversation.onset, event.confidence))
+    conversation.emit(actions.EmitSpeechStarted(conversation.now, conversation.onset, event.confidence))
 
 
 def end_voice(conversation: Conversation, event: VoiceEnded) -> None:
@@ -359,7 +359,7 @@ def hang_up(conversation: Conversation, event: HangUp) -> None:
     conversation.close(event.reason)
 
 
-def hand_over(conversation: Conversation, event: Transfer) -> None:
+def transfer(conversation: Conversation, event: Transfer) -> None:
     """Transfer the call at once."""
     conversation.close(event.reason)
 
@@ -484,7 +484,7 @@ AGENT: Mapping[Trigger, Mapping[AgentState, Rule]] = {
     ReplyFailed:     _agent_row(  _,           _,        fail,         fail,          _,           _,        _),
     Say:             _agent_row(  enqueue,     speak,    speak_next,   speak_next,    _,           _,        _),
     HangUp:          _agent_row(  hang_up,     hang_up,  leave,        leave,         fall_back,   _,        _),
-    Transfer:        _agent_row(  await_ready, hand_over, leave,       leave,         _,           _,        _),
+    Transfer:        _agent_row(  await_ready, transfer, leave,        leave,         _,           _,        _),
     TransferFailed:  _agent_row(  _,           _,        _,            _,             take_back,   blame_leg, _),
     TransferAccepted:   _agent_row(  _,           _,        _,            _,             await_end,   confirm,  _),
     LegDown:         _agent_row(  flush,       flush,    flush,        flush,         flush,       _,        _),

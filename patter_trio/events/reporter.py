@@ -24,7 +24,7 @@ from patter_trio.metrics.internal_events import (
     InternalEvent,
     ReplyInterrupted,
     UtteranceOver,
-    VoiceStarted,
+    VoiceOnset,
 )
 from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.metering import Metering
@@ -205,7 +205,7 @@ class CallReporter:
     def user_started(self, at: float, offset: float, confidence: float | None) -> None:
         """Report user_speech_started; ``offset`` in seconds since the first media frame."""
         # Before the edge: the meter uses the exact value for the edge that follows, which rounds to milliseconds.
-        self.emit_fact(VoiceStarted(offset), at)
+        self.emit_fact(VoiceOnset(offset), at)
         edge = UserSpeechStarted(timestamp_ms=self._unix_ms(at), audio_offset_ms=_ms(offset), vad_confidence=confidence)
         self._edge(edge, at)
 

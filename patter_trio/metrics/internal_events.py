@@ -42,7 +42,7 @@ class AgentReady:
 
 
 @attrs.frozen
-class VoiceStarted:
+class VoiceOnset:
     """The caller's voice began; comes before :class:`UserSpeechStarted`, which rounds the offset."""
 
     offset: float
@@ -276,7 +276,7 @@ class CallFailed:
 
 InternalEvent = (
     AgentReady
-    | VoiceStarted
+    | VoiceOnset
     | WordsFinal
     | UtteranceOver
     | UserAmended
@@ -303,6 +303,8 @@ InternalEvent = (
     | CallFailed
 )
 """An event without a callback."""
+EmitFact = Callable[[InternalEvent], None]
+"""Reports an internal event (``events/reporter.py``), at this instant."""
 CallEvent = PublicEvent | InternalEvent
 """An event that observers of a call get."""
 

@@ -37,7 +37,7 @@ from patter_trio.metrics.internal_events import (
     UsageReported,
     UserAmended,
     UtteranceOver,
-    VoiceStarted,
+    VoiceOnset,
     WordsFinal,
 )
 from patter_trio.metrics.public_events import (
@@ -155,7 +155,7 @@ class Meter:
     def _table(self) -> EventTable[TurnMetrics | None]:
         rules: EventTable[TurnMetrics | None] = EventTable()
         rules.on(AgentReady, self._ready)
-        rules.on(VoiceStarted, self._offset)
+        rules.on(VoiceOnset, self._offset)
         rules.on(UserSpeechStarted, self._voice_started)
         rules.on(UserSpeechEnded, self._voice_ended)
         rules.on(WordsFinal, self._words_came)
@@ -197,7 +197,7 @@ class Meter:
         self._mode = event.provider_mode
         self._prompt_characters = event.prompt_characters
 
-    def _offset(self, event: VoiceStarted, at: float) -> None:
+    def _offset(self, event: VoiceOnset, at: float) -> None:
         self._exact_offset = event.offset
 
     def _voice_started(self, event: UserSpeechStarted, at: float) -> None:

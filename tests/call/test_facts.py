@@ -26,7 +26,7 @@ from patter_trio.metrics.internal_events import (
     TtsFinished,
     TtsFirstAudio,
     UtteranceOver,
-    VoiceStarted,
+    VoiceOnset,
     WordsFinal,
 )
 from patter_trio.metrics.public_events import (
@@ -139,9 +139,9 @@ async def test_ready_and_edge_events_precede_reply_events(
             prompt_characters=3,
         )
     ]
-    assert witness.of(VoiceStarted)[0].offset == pytest.approx(0.5)
+    assert witness.of(VoiceOnset)[0].offset == pytest.approx(0.5)
     assert witness.of(UtteranceOver)[0].silence == pytest.approx(0.5)
-    assert kinds.index(VoiceStarted) + 1 == kinds.index(UserSpeechStarted)
+    assert kinds.index(VoiceOnset) + 1 == kinds.index(UserSpeechStarted)
     assert kinds.index(UtteranceOver) + 1 == kinds.index(UserSpeechEos)
     assert kinds.index(TtsFirstAudio) < kinds.index(AudioOut) < kinds.index(AgentSpeechStarted)
     assert kinds.index(TurnMeasured) > kinds.index(ReplyEnded)  # a turn is reported behind the event that ended it

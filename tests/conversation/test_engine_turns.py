@@ -72,8 +72,8 @@ def test_continued_voice_becomes_its_own_utterance() -> None:
     scene.then()
     scene.at(3.125, VoiceEnded(3.0))
     assert scene.events() == [
-        do.UserSpeechStarted(3.125, 2.0),
-        do.UserSpeechEnded(3.125, 3.0, 1.0),
+        do.EmitSpeechStarted(3.125, 2.0),
+        do.EmitSpeechEnded(3.125, 3.0, 1.0),
     ]
     assert scene.at(3.5, OVER).events() == [
         do.CutReply(3.5, 1, 1, opened=False, started=False, reason="retracted"),
@@ -88,9 +88,9 @@ def test_long_continued_voice_interrupts_the_answer() -> None:
     scene.then()
     scene.at(3.125, VoiceEnded(3.0)).at(3.5, OVER)
     assert scene.events() == [
-        do.UserSpeechStarted(3.125, 2.0),
+        do.EmitSpeechStarted(3.125, 2.0),
         do.CutReply(3.125, 1, 1, opened=True, started=True, reason="barge-in"),
-        do.UserSpeechEnded(3.125, 3.0, 1.0),
+        do.EmitSpeechEnded(3.125, 3.0, 1.0),
         do.CommitUser(3.5, 2, "", "vad_silence", 0.5),
         do.StartReply(3.5, 2, 2),
     ]
@@ -109,9 +109,9 @@ def test_second_end_of_turn_interrupts_heard_answer() -> None:
     scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, OVER).at(2.25, AudioArrived(1)).at(2.5, OnWire(1, 9.0))
     scene.then()
     assert scene.at(4.0, OVER).events() == [
-        do.UserSpeechStarted(4.0, 2.0),
+        do.EmitSpeechStarted(4.0, 2.0),
         do.CutReply(4.0, 1, 1, opened=True, started=True, reason="barge-in"),
-        do.UserSpeechEnded(4.0, 4.0, 2.0),
+        do.EmitSpeechEnded(4.0, 4.0, 2.0),
         do.CommitUser(4.0, 2, "", "vad_silence", 0.0),
         do.StartReply(4.0, 2, 2),
     ]
@@ -124,9 +124,9 @@ def test_wordless_turn_runs_from_voice_to_answer() -> None:
     scene = Scene(VOICE).at(1.125, VoiceStarted(1.0, 0.9)).at(2.125, VoiceEnded(2.0)).until(2.5)
     assert scene.then() == [
         do.StateChanged(1.125, "speaking", "idle"),
-        do.UserSpeechStarted(1.125, 1.0, 0.9),
+        do.EmitSpeechStarted(1.125, 1.0, 0.9),
         do.StateChanged(2.125, "listening", "idle"),
-        do.UserSpeechEnded(2.125, 2.0, 1.0),
+        do.EmitSpeechEnded(2.125, 2.0, 1.0),
         do.StateChanged(2.5, "listening", "thinking"),
         do.CommitUser(2.5, 1, "", "vad_silence", 0.5),
         do.StartReply(2.5, 1, 1),
@@ -144,7 +144,7 @@ def test_addition_before_audible_answer_joins_question() -> None:
     scene = asked().at(2.625, VoiceStarted(2.5625)).at(2.75, AudioArrived(1))
     scene.then()
     assert scene.at(3.625, VoiceEnded(3.5)).until(4.0).events() == [
-        do.UserSpeechEnded(3.625, 3.5, 0.9375),
+        do.EmitSpeechEnded(3.625, 3.5, 0.9375),
         do.CutReply(4.0, 1, 1, opened=False, started=False, reason="retracted"),
         do.CommitUser(4.0, 2, "", "vad_silence", 0.5, replaces=True),
         do.StartReply(4.0, 2, 2),
@@ -157,9 +157,9 @@ def test_barge_in_does_not_replace_heard_answer() -> None:
     scene.then()
     scene.at(4.125, VoiceStarted(4.0)).until(4.5).at(5.125, VoiceEnded(5.0)).until(5.5)
     assert scene.events() == [
-        do.UserSpeechStarted(4.125, 4.0),
+        do.EmitSpeechStarted(4.125, 4.0),
         do.CutReply(4.25, 1, 1, opened=True, started=True, reason="barge-in"),
-        do.UserSpeechEnded(5.125, 5.0, 1.0),
+        do.EmitSpeechEnded(5.125, 5.0, 1.0),
         do.CommitUser(5.5, 2, "", "vad_silence", 0.5),
         do.StartReply(5.5, 2, 2),
     ]
@@ -180,8 +180,8 @@ def test_cough_over_agent_is_dropped_after_endpoint() -> None:
     scene.then()
     scene.at(4.125, VoiceStarted(4.0)).at(4.21875, VoiceEnded(4.125)).until(6.0)
     assert scene.events() == [
-        do.UserSpeechStarted(4.125, 4.0),
-        do.UserSpeechEnded(4.21875, 4.125, 0.125),
+        do.EmitSpeechStarted(4.125, 4.0),
+        do.EmitSpeechEnded(4.21875, 4.125, 0.125),
         do.DropUser(4.625),
     ]
     scene.at(7.0, Produced(1)).at(9.0, Drained(1))
@@ -195,8 +195,8 @@ def test_speech_over_uninterruptible_agent_is_answered_after() -> None:
     scene.at(1.5, OnWire(1, 6.0)).then()
     scene.voice(2.0, 2.0 + LAG).until(5.0).at(5.5, Produced(1)).at(6.0, Drained(1))
     assert scene.events() == [
-        do.UserSpeechStarted(2.125, 2.0),
-        do.UserSpeechEnded(2.25, 2.125, 0.125),
+        do.EmitSpeechStarted(2.125, 2.0),
+        do.EmitSpeechEnded(2.25, 2.125, 0.125),
         do.FinishReply(6.0, 1, 0, started=True),
         do.CommitUser(6.0, 1, "", "vad_silence", 3.875),
         do.StartReply(6.0, 2, 1),
@@ -224,8 +224,8 @@ def test_queued_say_delays_the_callers_answer() -> None:
     scene = Scene(ENDS).at(1.0, Say("Your taxi is here.")).voice(1.25, 2.25).at(2.75, OVER).until(14.0)
     assert scene.events() == [
         do.StartReply(1.0, 1, 0, "Your taxi is here."),
-        do.UserSpeechStarted(1.375, 1.25),
-        do.UserSpeechEnded(2.375, 2.25, 1.0),
+        do.EmitSpeechStarted(1.375, 1.25),
+        do.EmitSpeechEnded(2.375, 2.25, 1.0),
     ]
     scene.at(14.25, AudioArrived(1)).at(14.5, OnWire(1, 15.5), Produced(1)).at(15.5, Drained(1))
     assert scene.events() == [
@@ -250,8 +250,8 @@ def test_engine_end_of_turn_ends_unfinished_voice() -> None:
     """The engine's end of turn ends a voice that the VAD still reports, and the VAD's later end adds nothing."""
     scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.25, OVER)
     assert scene.events() == [
-        do.UserSpeechStarted(1.125, 1.0),
-        do.UserSpeechEnded(2.25, 2.25, 1.25),
+        do.EmitSpeechStarted(1.125, 1.0),
+        do.EmitSpeechEnded(2.25, 2.25, 1.25),
         do.CommitUser(2.25, 1, "", "vad_silence", 0.0),
         do.StartReply(2.25, 1, 1),
     ]
@@ -263,8 +263,8 @@ def test_two_ends_of_turn_join_unheard_answer() -> None:
     scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, OVER)
     scene.then()
     assert scene.at(3.0, OVER).events() == [
-        do.UserSpeechStarted(3.0, 2.0),
-        do.UserSpeechEnded(3.0, 3.0, 1.0),
+        do.EmitSpeechStarted(3.0, 2.0),
+        do.EmitSpeechEnded(3.0, 3.0, 1.0),
         do.CutReply(3.0, 1, 1, opened=False, started=False, reason="retracted"),
         do.CommitUser(3.0, 2, "", "vad_silence", 0.0, replaces=True),
         do.StartReply(3.0, 2, 2),
@@ -276,8 +276,8 @@ def test_end_of_turn_without_vad_is_answered() -> None:
     """A turn that the engine ends is answered even if the VAD noticed no voice."""
     scene = Scene(ENDS).at(1.0, OVER)
     assert scene.events() == [
-        do.UserSpeechStarted(1.0, 1.0),
-        do.UserSpeechEnded(1.0, 1.0, 0.0),
+        do.EmitSpeechStarted(1.0, 1.0),
+        do.EmitSpeechEnded(1.0, 1.0, 0.0),
         do.CommitUser(1.0, 1, "", "vad_silence", 0.0),
         do.StartReply(1.0, 1, 1),
     ]
@@ -302,8 +302,8 @@ def test_endless_voice_is_committed_after_a_minute() -> None:
     """A voice that does not end is committed as an utterance after a minute."""
     scene = Scene(VOICE).at(1.0, VoiceStarted(1.0)).until(70.0)
     assert scene.events() == [
-        do.UserSpeechStarted(1.0, 1.0),
-        do.UserSpeechEnded(61.0, 61.0, 60.0),
+        do.EmitSpeechStarted(1.0, 1.0),
+        do.EmitSpeechEnded(61.0, 61.0, 60.0),
         do.CommitUser(61.5, 1, "", "vad_silence", 0.5),
         do.StartReply(61.5, 1, 1),
     ]
@@ -313,7 +313,7 @@ def test_hang_up_in_mid_voice_commits_nothing() -> None:
     """A caller who hangs up in mid voice leaves no utterance behind."""
     scene = Scene(VOICE).at(1.125, VoiceStarted(1.0)).at(2.0, LegDown("caller_hung_up"))
     assert scene.until(9.0).events() == [
-        do.UserSpeechStarted(1.125, 1.0),
+        do.EmitSpeechStarted(1.125, 1.0),
         do.FlushRecognizer(2.0),
         do.EndCall(2.75, "caller_hung_up"),
     ]
@@ -324,7 +324,7 @@ def test_voice_ending_after_hang_up_is_appended() -> None:
     scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, LegDown("caller_hung_up"))
     scene.then()
     assert scene.at(2.25, OVER).at(2.5, Flushed()).events() == [
-        do.UserSpeechEnded(2.25, 2.25, 1.25),
+        do.EmitSpeechEnded(2.25, 2.25, 1.25),
         do.AppendUser(2.5, ""),
         do.EndCall(2.5, "caller_hung_up"),
     ]

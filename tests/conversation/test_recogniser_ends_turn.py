@@ -42,9 +42,9 @@ def test_stt_end_of_turn_ends_unfinished_voice() -> None:
         .at(1.5, InterimWords("hel", 1))
         .at(2.25, FinalWords("hello", 1, finished=True))
     )
-    told = [act for act in scene.events() if isinstance(act, do.UserSpeechEnded | do.CommitUser)]
+    told = [act for act in scene.events() if isinstance(act, do.EmitSpeechEnded | do.CommitUser)]
     assert told == [
-        do.UserSpeechEnded(2.25, 2.25, 1.25),
+        do.EmitSpeechEnded(2.25, 2.25, 1.25),
         do.CommitUser(2.25, 1, "hello", "semantic_turn_detector", 0.0),
     ]
     assert not commits(scene.at(2.5, VoiceEnded(2.0)).until(2.75))
@@ -159,8 +159,8 @@ def test_voice_after_end_of_turn_interrupts_answer() -> None:
     scene.at(2.125, AudioArrived(1)).at(2.25, OnWire(1, 8.0))
     scene.then()
     scene.at(2.5, InterimWords("wait", 2)).until(3.0)
-    told = [act for act in scene.events() if isinstance(act, do.UserSpeechStarted | do.CutReply)]
-    assert [type(act).__name__ for act in told] == ["UserSpeechStarted", "CutReply"]
+    told = [act for act in scene.events() if isinstance(act, do.EmitSpeechStarted | do.CutReply)]
+    assert [type(act).__name__ for act in told] == ["EmitSpeechStarted", "CutReply"]
     assert told[1].at == 2.5 + POLICY.overlap
     scene.at(3.25, VoiceEnded(3.125)).at(3.375, FinalWords("wait a moment", 2, finished=True))
     assert commits(scene) == [(3.375, "wait a moment", "semantic_turn_detector")]
@@ -175,5 +175,5 @@ def test_words_after_voice_end_start_no_voice() -> None:
         .at(2.0, FinalWords("hello", 1, finished=True))
     )
     scene.at(2.25, VoiceEnded(1.875)).at(2.5, InterimWords("wait", 2))
-    assert not [act for act in scene.events() if isinstance(act, do.UserSpeechStarted) and act.at > 2]
+    assert not [act for act in scene.events() if isinstance(act, do.EmitSpeechStarted) and act.at > 2]
     assert scene.machine.user_state == "listening"

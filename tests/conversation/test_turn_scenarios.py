@@ -94,9 +94,9 @@ def test_normal_turn_reports_all_events_in_order() -> None:
     )
     assert scene.then() == [
         do.StateChanged(1.125, "speaking", "idle"),
-        do.UserSpeechStarted(1.125, 1.0, 0.9),
+        do.EmitSpeechStarted(1.125, 1.0, 0.9),
         do.StateChanged(2.125, "listening", "idle"),
-        do.UserSpeechEnded(2.125, 2.0, 1.0),
+        do.EmitSpeechEnded(2.125, 2.0, 1.0),
         do.StateChanged(2.5, "listening", "thinking"),
         committed(2.5, 1, "hello", 0.5),
         do.StartReply(2.5, 1, 1),
@@ -134,8 +134,8 @@ def test_say_is_never_dropped_unheard() -> None:
     scene = Scene().at(1.0, Say("Your taxi is here.")).voice(1.25, 2.25).at(2.5, FinalWords("hello", 1)).until(3.0)
     assert scene.events() == [
         do.StartReply(1.0, 1, 0, "Your taxi is here."),
-        do.UserSpeechStarted(1.25 + LAG, 1.25),
-        do.UserSpeechEnded(2.25 + LAG, 2.25, 1.0),
+        do.EmitSpeechStarted(1.25 + LAG, 1.25),
+        do.EmitSpeechEnded(2.25 + LAG, 2.25, 1.0),
     ]
     scene.at(3.25, AudioArrived(1)).at(3.5, OnWire(1, 4.5), Produced(1)).at(4.5, Drained(1))
     assert scene.events() == [
@@ -302,9 +302,9 @@ def test_endless_voice_without_words_is_noise() -> None:
     scene = Scene().at(1.0, VoiceStarted(1.0)).until(30.0)
     assert scene.then() == [
         do.StateChanged(1.0, "speaking", "idle"),
-        do.UserSpeechStarted(1.0, 1.0),
+        do.EmitSpeechStarted(1.0, 1.0),
         do.StateChanged(16.0, "listening", "idle"),
-        do.UserSpeechEnded(16.0, 16.0, 15.0),
+        do.EmitSpeechEnded(16.0, 16.0, 15.0),
     ]
     assert scene.at(40.0, VoiceEnded(39.0)).then() == []
 
@@ -315,7 +315,7 @@ def test_long_speech_with_words_is_not_noise() -> None:
     for second in range(5, 60, 5):
         scene.at(float(second), InterimWords("and " * second, 1))
     scene.then()
-    assert scene.at(60.0, VoiceEnded(60.0)).events() == [do.UserSpeechEnded(60.0, 60.0, 59.0)]
+    assert scene.at(60.0, VoiceEnded(60.0)).events() == [do.EmitSpeechEnded(60.0, 60.0, 59.0)]
 
 
 # Late words -----------------------------------------------------------------------------------------------------------
@@ -375,7 +375,7 @@ def test_interim_words_extend_the_final_wait(heard_late: list[Input]) -> None:
     """Interim words make the machine wait 1.75 s for slow final words instead of answering half a sentence."""
     scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, InterimWords("a", 1)).at(2.125, VoiceEnded(2.0))
     scene.at(2.5, *heard_late).until(3.5)
-    assert scene.events() == [do.UserSpeechStarted(1.125, 1.0), do.UserSpeechEnded(2.125, 2.0, 1.0)]
+    assert scene.events() == [do.EmitSpeechStarted(1.125, 1.0), do.EmitSpeechEnded(2.125, 2.0, 1.0)]
     assert scene.at(3.75, FinalWords("a b c", 1)).events() == [
         committed(3.75, 1, "a b c", 1.75),
         do.StartReply(3.75, 1, 1),
@@ -390,10 +390,10 @@ def test_words_after_commit_join_new_turn() -> None:
     scene.at(2.875, VoiceStarted(2.75)).at(3.0, AudioArrived(1)).at(3.25, InterimWords("a", 2))
     scene.at(3.625, VoiceEnded(3.5)).at(3.75, FinalWords("a pizza", 2)).until(4.0)
     assert scene.events() == [
-        do.UserSpeechStarted(2.875, 2.75),
+        do.EmitSpeechStarted(2.875, 2.75),
         do.ReportAudio(3.0, 1, 1),
         do.CutReply(3.25, 1, 1, opened=False, started=False, reason="retracted"),
-        do.UserSpeechEnded(3.625, 3.5, 0.75),
+        do.EmitSpeechEnded(3.625, 3.5, 0.75),
         committed(4.0, 2, "I want a pizza", 0.5, replaces=True),
         do.StartReply(4.0, 2, 2),
     ]
@@ -414,9 +414,9 @@ def test_a_cough_before_the_answer_only_delays_it(found: list[tuple[float, Input
     for at, event in found:
         scene.at(at, event)
     assert scene.at(4.5, OnWire(1, 6.0)).events() == [
-        do.UserSpeechStarted(2.75, 2.625),
+        do.EmitSpeechStarted(2.75, 2.625),
         do.ReportAudio(2.875, 1, 1),
-        do.UserSpeechEnded(3.5, 3.25, 0.625),
+        do.EmitSpeechEnded(3.5, 3.25, 0.625),
         do.OpenPlayout(opens, 1),
         do.ReportAgentStarted(4.5, 1, 1),
     ]
@@ -430,9 +430,9 @@ def test_vanished_words_restart_the_answer() -> None:
         3.375, FinalWords("", 2)
     )
     assert scene.until(9.0).events() == [
-        do.UserSpeechStarted(2.875, 2.75),
+        do.EmitSpeechStarted(2.875, 2.75),
         do.CutReply(3.0, 1, 1, opened=False, started=False, reason="retracted"),
-        do.UserSpeechEnded(3.25, 3.0, 0.25),
+        do.EmitSpeechEnded(3.25, 3.0, 0.25),
         do.StartReply(3.5, 2, 1),
     ]
 
@@ -444,11 +444,11 @@ def test_voice_over_agent_cuts_after_250_ms() -> None:
     scene.at(5.125, VoiceStarted(5.0)).at(6.125, VoiceEnded(6.0)).at(6.25, FinalWords("stop", 2)).until(6.5)
     assert scene.then() == [
         do.StateChanged(5.125, "speaking", "speaking"),
-        do.UserSpeechStarted(5.125, 5.0),
+        do.EmitSpeechStarted(5.125, 5.0),
         do.StateChanged(5.25, "speaking", "idle"),
         do.CutReply(5.25, 1, 1, opened=True, started=True, reason="barge-in"),
         do.StateChanged(6.125, "listening", "idle"),
-        do.UserSpeechEnded(6.125, 6.0, 1.0),
+        do.EmitSpeechEnded(6.125, 6.0, 1.0),
         do.StateChanged(6.5, "listening", "thinking"),
         committed(6.5, 2, "stop", 0.5),
         do.StartReply(6.5, 2, 2),
@@ -459,7 +459,7 @@ def test_late_learned_onset_cuts_at_once() -> None:
     """An onset that the machine learns late cuts the reply at once."""
     scene = Scene().answered().at(5.5, VoiceStarted(5.0))
     assert scene.events() == [
-        do.UserSpeechStarted(5.5, 5.0),
+        do.EmitSpeechStarted(5.5, 5.0),
         do.CutReply(5.5, 1, 1, opened=True, started=True, reason="barge-in"),
     ]
 
@@ -468,8 +468,8 @@ def test_a_short_sound_over_the_agent_changes_nothing() -> None:
     """A voice of 125 ms over the agent fires its edges, and the reply plays to its end."""
     scene = Scene().answered().at(5.0625, VoiceStarted(5.0)).at(5.1875, VoiceEnded(5.125)).at(8.0, Drained(1))
     assert scene.events() == [
-        do.UserSpeechStarted(5.0625, 5.0),
-        do.UserSpeechEnded(5.1875, 5.125, 0.125),
+        do.EmitSpeechStarted(5.0625, 5.0),
+        do.EmitSpeechEnded(5.1875, 5.125, 0.125),
         do.FinishReply(8.0, 1, 1, started=True),
     ]
 
@@ -479,11 +479,11 @@ def test_long_cough_cuts_reply_and_nothing_more() -> None:
     scene = Scene(TurnPolicy(away=5.0)).answered().voice(5.0, 5.5).until(20.0)
     assert scene.then() == [
         do.StateChanged(5.125, "speaking", "speaking"),
-        do.UserSpeechStarted(5.125, 5.0),
+        do.EmitSpeechStarted(5.125, 5.0),
         do.StateChanged(5.25, "speaking", "idle"),
         do.CutReply(5.25, 1, 1, opened=True, started=True, reason="barge-in"),
         do.StateChanged(5.625, "listening", "idle"),
-        do.UserSpeechEnded(5.625, 5.5, 0.5),
+        do.EmitSpeechEnded(5.625, 5.5, 0.5),
         do.StateChanged(11.5, "away", "idle"),
     ]
 
@@ -505,7 +505,7 @@ def test_two_barge_ins_cut_two_replies() -> None:
 def test_min_words_ignores_voice_alone() -> None:
     """With min_words set, a voice without enough words does not cut the reply."""
     scene = Scene(TurnPolicy(min_words=2)).answered().at(5.125, VoiceStarted(5.0)).at(6.0, InterimWords("please", 2))
-    assert scene.events() == [do.UserSpeechStarted(5.125, 5.0)]
+    assert scene.events() == [do.EmitSpeechStarted(5.125, 5.0)]
     cut = do.CutReply(6.5, 1, 1, opened=True, started=True, reason="barge-in")
     assert scene.at(6.5, InterimWords("please stop", 2)).events() == [cut]
 
@@ -517,7 +517,7 @@ def test_separate_remarks_do_not_add_up() -> None:
         8.0, Drained(1)
     )
     assert [
-        action for action in scene.events() if not isinstance(action, do.UserSpeechStarted | do.UserSpeechEnded)
+        action for action in scene.events() if not isinstance(action, do.EmitSpeechStarted | do.EmitSpeechEnded)
     ] == [
         do.FinishReply(8.0, 1, 1, started=True),
         committed(8.0, 2, "yes right", 2.25),
@@ -739,8 +739,8 @@ def test_goodbye_plays_whole_over_caller_speech() -> None:
     scene = Scene().answered().at(4.0, HangUp("done"), Say("too late")).voice(5.0, 6.0)
     scene.at(6.25, FinalWords("wait", 2)).at(8.0, Drained(1)).until(20.0)
     assert scene.events() == [
-        do.UserSpeechStarted(5.125, 5.0),
-        do.UserSpeechEnded(6.125, 6.0, 1.0),
+        do.EmitSpeechStarted(5.125, 5.0),
+        do.EmitSpeechEnded(6.125, 6.0, 1.0),
         do.FinishReply(8.0, 1, 1, started=True),
         do.HangUpLeg(8.0, "done"),
         do.FlushRecognizer(13.0),

@@ -230,7 +230,7 @@ class Laws:
         assert states != self.states, "state-told: no change"
         self.states = states
 
-    def _do_UserSpeechStarted(self, action: actions.UserSpeechStarted) -> None:
+    def _do_EmitSpeechStarted(self, action: actions.EmitSpeechStarted) -> None:
         assert not self.voice, "user-edges: started twice"
         assert self.states[0] == "speaking", "state-told: started before the state"
         self.voice, self.onset = True, action.onset
@@ -240,7 +240,7 @@ class Laws:
         ):  # words after a turn that was ended early began it
             self._judged(self.event)
 
-    def _do_UserSpeechEnded(self, action: actions.UserSpeechEnded) -> None:
+    def _do_EmitSpeechEnded(self, action: actions.EmitSpeechEnded) -> None:
         assert self.voice, "user-edges: ended twice"
         assert self.states[0] != "speaking", "state-told: ended before the state"
         assert action.seconds == action.end - self.onset >= 0, "user-edges: duration"

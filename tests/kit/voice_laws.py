@@ -58,14 +58,14 @@ class VoiceLaws(Laws):
         live = self.live
         return self.states[1] == "speaking" and live is not None and live.interruptible and not self.leaving
 
-    def _do_UserSpeechStarted(self, action: actions.UserSpeechStarted) -> None:
-        super()._do_UserSpeechStarted(action)
+    def _do_EmitSpeechStarted(self, action: actions.EmitSpeechStarted) -> None:
+        super()._do_EmitSpeechStarted(action)
         self.lasts = self.lasts and not isinstance(self.event, inputs.VoiceStarted)
         self.noticed = action.at
 
-    def _do_UserSpeechEnded(self, action: actions.UserSpeechEnded) -> None:
+    def _do_EmitSpeechEnded(self, action: actions.EmitSpeechEnded) -> None:
         self.lasts = self.lasts or (isinstance(self.event, inputs.FinalWords) and action.at > self.noticed)
-        super()._do_UserSpeechEnded(action)
+        super()._do_EmitSpeechEnded(action)
         self.undecided += 1
         self.remarks = self.remarks and self._may_interrupt() and action.seconds <= self.policy.overlap
 

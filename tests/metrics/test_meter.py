@@ -21,7 +21,7 @@ from patter_trio.metrics.internal_events import (
     TtsFinished,
     TtsFirstAudio,
     UtteranceOver,
-    VoiceStarted,
+    VoiceOnset,
     WordsFinal,
 )
 from patter_trio.metrics.meter import Meter
@@ -67,7 +67,7 @@ def feed(meter: Meter, told: Sequence[Told]) -> list[TurnMetrics]:
 
 def spoken(onset: float, end: float, eos: float) -> list[Told]:
     return [
-        (onset + 0.06, VoiceStarted(onset - 10.0)),
+        (onset + 0.06, VoiceOnset(onset - 10.0)),
         (onset + 0.06, UserSpeechStarted(audio_offset_ms=1)),  # rounded; the internal event before it counts
         (end + 0.1, UserSpeechEnded(speech_duration_ms=1)),
         (end + 0.2, WordsFinal("Hello")),

@@ -27,6 +27,7 @@ from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, ProviderTimeout, leaves
 from patter_trio.metrics.internal_events import (
+    EmitFact,
     InternalEvent,
     LlmChunk,
     LlmFailed,
@@ -56,8 +57,6 @@ ON_MESSAGE_TIMEOUT_S: Final = 30.0
 """Seconds that ``on_message`` has for its answer, or for each next piece of a streamed one."""
 
 Post = Callable[[TokenArrived | AudioArrived | Produced | ReplyFailed], None]
-EmitFact = Callable[[InternalEvent], None]
-"""Reports an internal event (``events/reporter.py``), at this instant."""
 
 
 class AnswerPhase(Enum):

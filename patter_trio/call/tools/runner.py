@@ -19,7 +19,7 @@ import trio
 from patter_trio.abc import Message, ToolCall, ToolDefinition
 from patter_trio.agent.tools import CONTEXT_PARAMETER, Tool
 from patter_trio.call.control import ControlledCall
-from patter_trio.call.output.reply import AnswerPhase, EmitFact, ProgressText, Reply
+from patter_trio.call.output.reply import AnswerPhase, ProgressText, Reply
 from patter_trio.call.tools.context import ToolContext
 from patter_trio.call.tools.values import (
     MAX_NESTING_LEVELS,
@@ -35,7 +35,7 @@ from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Busy
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError
-from patter_trio.metrics.internal_events import ToolCallCompleted, ToolCallStarted
+from patter_trio.metrics.internal_events import EmitFact, ToolCallCompleted, ToolCallStarted
 from patter_trio.net.pulse import Pulse
 from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import name_of
