@@ -116,13 +116,13 @@ class OpenAIRealtime(Engine):
     max_output_tokens: int | None = attrs.field(default=None, validator=in_range(1, 4096), kw_only=True)
     parallel_tool_calls: bool | None = attrs.field(default=None, kw_only=True)
     speed: float | None = attrs.field(default=None, validator=in_range(0.25, 1.5), kw_only=True)
-    # Judged: a model with tools and a long conversation may need some seconds.
     reasoning_effort: str = attrs.field(default="", validator=one_of(*_EFFORTS), kw_only=True)
-    # Judged. Shorter than the first: in the middle of a sentence silence is noticed sooner.
     base_url: str = attrs.field(default="wss://api.openai.com/v1", validator=socket_base, kw_only=True)
-    # At most the vendor's hour.
+    # Judged: a model with tools and a long conversation may need some seconds.
     first_audio: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
+    # Judged. Shorter than the first: in the middle of a sentence silence is noticed sooner.
     between: float = attrs.field(default=4.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
+    # At most the vendor's hour.
     renew_after: float = attrs.field(default=RENEW_AFTER_S, validator=in_range(1.0, 3600, optional=False), kw_only=True)
     ends_turns: Literal["", "vad_silence", "semantic_turn_detector"] = attrs.field(
         init=False, default=attrs.Factory(_ends_turns, takes_self=True)
@@ -147,9 +147,9 @@ class OpenAIRealtime(Engine):
         return session_update(
             instructions=setup.instructions,
             voice=self.voice,
-            # The engine's own language first: an agent's may be a default.
             turn_detection=self.turn_detection,
             transcription=self.transcription,
+            # The engine's own language first: an agent's may be a default.
             language=self.language or setup.language,
             tools=setup.tools,
             noise_reduction=self.noise_reduction,

@@ -294,8 +294,8 @@ class RealtimeSession(EngineSession):
             _log.warning("dropping an event about the caller: the call does not take OpenAI's events")
 
     def _fail(self, error: ProviderError) -> None:
-        # Only the first error: those after it are consequences.
         """End the session with an error."""
+        # Only the first error: those after it are consequences.
         if self._failure is None:
             self._failure = error
             self._outbox.clear()
