@@ -111,13 +111,13 @@ class Patter(SpeechCallbacks):
         self.phone_number: str = phone_number
         self.webhook_url: str = webhook_url
         self._guard: Guard = Guard(allow_private_hosts)
-        # The phone's, not a server's: callbacks and speech events find the calls of all its servers here.
         """The guard that decides which addresses the URLs of tools may lead to."""
         self.events: EventBus = EventBus()
-        # The lookup, not the dict: speech events can find a call and do nothing else with it.
         """The event bus, which publishes the events of all calls of this phone."""
+        # The phone's, not a server's: callbacks and speech events find the calls of all its servers here.
         self._live: dict[str, CallSession] = {}
         """The live calls by id, oldest first; the call servers add and remove them."""
+        # The lookup, not the dict: speech events can find a call and do nothing else with it.
         self.speech_events: SpeechEvents = PhoneSpeechEvents(self._callbacks, self._live.get)
         """The speech edges, which adapters of the application can fire."""
         self.pricing: dict[str, dict[str, Any]] = merge_pricing(pricing)
@@ -136,10 +136,10 @@ class Patter(SpeechCallbacks):
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
         """The state of the newest live call; within a callback, as it was when the callback's event fired."""
+        # In a callback the state is the one of its event: by now the call may be two turns further.
         seen = seen_state.get()
         if seen is not None:
             return ConversationStateSnapshot(user=seen["user"], agent=seen["agent"])
-        # In a callback the state is the one of its event: by now the call may be two turns further.
         newest = next(reversed(self._live.values()), None)
         return self.speech_events.conversation_state if newest is None else newest.conversation_state
 

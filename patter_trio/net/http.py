@@ -97,8 +97,8 @@ def origin_of(url: str) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    # The context, too: not every layer raises ``from`` the failure that it wraps.
     """Return an error's text, or that of its cause: exceptions that wrap a TLS failure have an empty text."""
+    # The context, too: not every layer raises ``from`` the failure that it wraps.
     cause: BaseException | None = error
     while cause is not None and not str(cause):
         cause = cause.__cause__ or cause.__context__

@@ -124,8 +124,8 @@ _working = _Working()
 
 @cache
 def _wait_at_exit() -> None:
-    # Once per process (``cache``), and only after the first thread: a program without models registers nothing.
     """Make the interpreter's exit wait for working threads, from the first one on."""
+    # Once per process (``cache``), and only after the first thread: a program without models registers nothing.
     atexit.register(_working.wait_for_the_last)
 
 

@@ -104,9 +104,9 @@ class _Name(msgspec.Struct, frozen=True):
 
 
 class _Outgoing(msgspec.Struct, frozen=True, rename="camel"):
-    # msgspec writes the fields in this order, those of the base class first.
     """An outgoing message; its fields are in the documented order."""
 
+    # msgspec writes the fields in this order, those of the base class first.
     event: str
     stream_sid: str
 
