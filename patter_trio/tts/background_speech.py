@@ -22,6 +22,7 @@ class BackgroundSpeech(TextToSpeechSession):
     async def _speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
         # No buffer: the chunk that waits to be taken is the one that is ahead.
         made, taken = trio.open_memory_channel[SpeechChunk](0)
+        # Beside the block, and cancelled with it: a cut reply must not go on computing.
         async with run_beside(partial(self._make, sentences, made)):
             yield taken
 

@@ -50,12 +50,15 @@ class SpokenText:
         """Return the next audio with its text; ``characters`` is None if the vendor sent no times."""
         if not characters:
             return [SpeechChunk(audio, self._unaligned())]
+        # From now on texts come with the times of their words, never all at once.
         self._aligned = True
         seconds = len(audio) / RATE_HZ
         parts: list[tuple[float, list[str], list[Word]]] = [(0.0, [], [])]
+        # Whether anything was said in this chunk before the sentence that begins: only then it is cut.
         said = bool(self._begun)
         start = 0.0
         for character in characters:
+            # White space ends a word that was written differently from how it is spoken.
             if not character.text.strip():
                 self._finish(parts[-1][2])
                 continue
@@ -72,15 +75,18 @@ class SpokenText:
             said = True
             self._begun += character.text
             length = character.end - character.start
+            # A length of NaN fails both comparisons.
             self._until = start + (length if 0.0 < length < math.inf else 0.0)
             if self._over < len(self._words) and self._begun == self._words[self._over]:
                 self._finish(parts[-1][2])
+        # Relative to the next chunk: a word may go on there.
         self._since -= seconds
         self._until -= seconds
         return _cut(audio, parts)
 
     def rest(self) -> str:
         """Return the sentences whose beginning was never reported."""
+        # At the end of the reply: without times, or with fewer words than the text.
         waiting = [sentence for _, sentence in self._waiting]
         self._waiting.clear()
         return " ".join(waiting)
@@ -91,6 +97,7 @@ class SpokenText:
 
     def _beginning(self) -> list[str]:
         sentences: list[str] = []
+        # All that begin up to this word: a sentence that was skipped must not be lost.
         while self._waiting and self._waiting[0][0] <= self._over:
             sentences.append(self._waiting.popleft()[1])
         return sentences
@@ -98,6 +105,7 @@ class SpokenText:
     def _finish(self, words: list[Word]) -> None:
         if not self._begun:
             return
+        # The text's own spelling, if there is one: the vendor may have written numbers out.
         text = self._words[self._over] if self._over < len(self._words) else self._begun
         words.append(Word(text, self._since, self._until))
         self._over += 1
@@ -106,6 +114,7 @@ class SpokenText:
 
 def _cut(audio: bytes, parts: Sequence[tuple[float, list[str], list[Word]]]) -> list[SpeechChunk]:
     chunks: list[SpeechChunk] = []
+    # Rounded once per boundary, so that the parts have each sample exactly once.
     places = [round(begin * RATE_HZ) for begin, _, _ in parts] + [len(audio)]
     for (_, sentences, words), begin, end in zip(parts, places, places[1:], strict=False):
         at = begin / RATE_HZ

@@ -22,8 +22,10 @@ from patter_trio.wire import elevenlabs as wire
 KEY_VARIABLE: Final = "ELEVENLABS_API_KEY"
 MAX_IDLE_S: Final = 180
 """Longest inactivity, in seconds, that the vendor allows."""
+# Judged: two sentences. The voice continues in their tone.
 MAX_CONTEXT_CHARACTERS: Final = 200
 """Most characters of the previous text in an HTTP request, so that the voice continues in the same way."""
+# Judged: no sentence takes that long, so more is not an answer to what was asked.
 MAX_SENTENCE_BYTES: Final = 10 * 60 * 8000
 """Most bytes of the speech of one sentence: ten minutes."""
 _WITHOUT_LANGUAGE: Final = ("_v1", "_v2")
@@ -33,6 +35,7 @@ the others of that age support only English."""
 
 def _key(given: str | None) -> str:
     value = credential(given, owner="ElevenLabsTTS", argument="api_key", variable=KEY_VARIABLE)
+    # A header may not have any of these; the error must not show the key.
     if not (value.isascii() and value.isprintable()) or " " in value:
         raise ConfigurationError("ElevenLabsTTS: api_key must be printable ASCII without spaces")
     return value
@@ -97,6 +100,7 @@ class ElevenLabsTTS(TextToSpeech):
     emits = MULAW_8K
 
     def __attrs_post_init__(self) -> None:
+        # Checked here: the vendor's own refusal would come only in the first call.
         if self.transport == "websocket" and self.model.startswith("eleven_v3"):
             raise ConfigurationError('ElevenLabsTTS: transport= must be "http" for eleven_v3, which has no WebSocket')
 
@@ -123,6 +127,7 @@ class ElevenLabsTTS(TextToSpeech):
     def settings(self) -> wire.Settings:
         """Settings of the voice that differ from its own."""
         names = ("stability", "similarity_boost", "style", "speed", "use_speaker_boost")
+        # Only what was set: the voice's owner has chosen the rest.
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @property
@@ -134,6 +139,7 @@ class ElevenLabsTTS(TextToSpeech):
         """Return the language code to send for a call in ``language``."""
         if self.language is not None:
             return self.language
+        # Only the language: the vendor's codes have no region.
         return "" if self.model.endswith(_WITHOUT_LANGUAGE) else language.partition("-")[0].lower()
 
     @asynccontextmanager
@@ -150,10 +156,12 @@ class ElevenLabsTTS(TextToSpeech):
             "ws" + self.base_url.rstrip("/").removeprefix("http") + target,
             self.headers,
             self.settings,
+            # Half, so that one lost keep-alive does not cost the connection.
             keep_alive=self.inactivity_timeout / 2,
             timeout=self.timeout,
         )
         async with run_beside(session.work):
+            # Inside the block: ``work`` opens the connection.
             await session.ready()
             yield session
 
@@ -171,10 +179,12 @@ class _HttpSession(BackgroundSpeech):
 
     async def _make(self, sentences: AsyncIterable[str], made: trio.MemorySendChannel[SpeechChunk]) -> None:
         before = ""
+        # Closed at the end, or the reader would wait for ever.
         with made:
             async for sentence in sentences:
                 if text := " ".join(sentence.split()):
                     await self._say(text, before, made)
+                    # The end of it: the last words before a sentence matter most for its tone.
                     before = f"{before} {text}".strip()[-MAX_CONTEXT_CHARACTERS:]
 
     async def _say(self, text: str, before: str, made: trio.MemorySendChannel[SpeechChunk]) -> None:
@@ -198,10 +208,12 @@ class _HttpSession(BackgroundSpeech):
         ) as answer:
             # Reported once the vendor has accepted the text, so that a cut reply counts, too.
             report_usage(Usage(stage="tts", characters=len(text)))
+            # A JSON body is an error, whatever the status says: it must not be played.
             if answer.content_type == "application/json":
                 raise ProviderError("ElevenLabs must answer with audio, got JSON")
             begun = False
             async for piece in answer.pieces():
                 if piece:
+                    # The text belongs to the first piece: that is where the sentence begins.
                     await made.send(SpeechChunk(piece, "" if begun else text))
                     begun = True

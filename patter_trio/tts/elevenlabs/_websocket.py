@@ -35,10 +35,13 @@ from patter_trio.wire import elevenlabs as wire
 MAX_LINGERING_CONTEXTS: Final = 4
 """Most contexts at the vendor when the next one opens; it allows five, and keeping the connection alive may count as
 one."""
+# Judged: some seconds of speech ahead of the call, which takes it for playout at once.
 MAX_WAITING_CHUNKS: Final = 64
 """Most chunks of a reply that wait to be taken; then the vendor has to wait."""
+# Judged: a refusal arrives a round trip behind the end of the connection.
 CLOSE_TIMEOUT_S: Final = 0.2
 """Seconds that the vendor's last messages may take, once nothing can be sent to it any more."""
+# Judged: a vendor that closes at once would be called again and again for the whole call.
 MIN_USEFUL_CONNECTION_S: Final = 5.0
 """Seconds within which a connection without any speech counts as refused: it is reopened only when needed."""
 
@@ -60,7 +63,9 @@ class _Reply:
         self.repeated = False
         self.failure: ProviderError | None = None
         self.put, self.taken = trio.open_memory_channel[wire.Audio](MAX_WAITING_CHUNKS)
+        # Replaced at each wait; the first one only stands in until then.
         self.patience = trio.CancelScope()
+        # Kept beside the scope, because a scope that is not entered yet takes its deadline from here.
         self.deadline = math.inf
 
     def __repr__(self) -> str:
@@ -68,6 +73,7 @@ class _Reply:
 
     def wait_until(self, deadline: float) -> None:
         """Set the deadline of the next audio."""
+        # Both: the wait in progress, and the next one.
         self.deadline = self.patience.deadline = deadline
 
     def finish(self, failure: ProviderError | None = None) -> None:
@@ -105,6 +111,7 @@ class _SocketConnection:
 
     def say(self, context: str, text: str) -> None:
         """Queue a text for a context, which is opened if it is new."""
+        # A context costs the vendor one of its five places, so it is opened with the first text, not with the reply.
         if context not in self.contexts:
             self.contexts.add(context)
             self._queue(context, wire.begin(context, self._settings))
@@ -112,8 +119,10 @@ class _SocketConnection:
 
     def end(self, context: str) -> None:
         """Make the vendor speak the rest of a context and then close it."""
+        # Nothing was said in it, so it does not exist.
         if context in self.contexts:
             self.closing.add(context)
+            # Flush before close: a close alone would drop the text that the vendor still holds back.
             self._queue(context, wire.flush(context))
             self._queue(context, wire.close(context))
 
@@ -122,6 +131,7 @@ class _SocketConnection:
         if context not in self.contexts:
             return True
         unsent = [message for owner, message in self._outbox if owner == context]
+        # A new deque: the writer reads ``_outbox`` anew for each message.
         self._outbox = deque(item for item in self._outbox if item[0] != context)
         if wire.begin(context, self._settings) in unsent:  # the vendor does not know the context
             self.contexts.discard(context)
@@ -131,6 +141,7 @@ class _SocketConnection:
             return False
         self.closing.add(context)
         self._queue(context, wire.close(context))
+        # At the limit the next context would be the sixth, at which the vendor ends the connection.
         return len(self.contexts) < MAX_LINGERING_CONTEXTS
 
     def retire(self) -> None:
@@ -144,14 +155,18 @@ class _SocketConnection:
                 while self._outbox:
                     # Taken out before the await: stop() must not find a message that is already on its way.
                     await socket.send(self._outbox.popleft()[1])
+                # Only the wait is limited: a send has a deadline of its own.
                 with trio.move_on_after(self._keep_alive) as idle:
                     await self._wake.wait()
+                # A message may have been queued at the same instant.
                 if idle.cancelled_caught and not self._outbox:
+                    # Without an open context the empty id keeps the connection itself alive.
                     waiting = sorted(self.contexts - self.closing) or [""]
                     self._outbox.extend((context, wire.keep_alive(context)) for context in waiting)
         except ProviderError as error:
             if isinstance(error, ConnectionOver):  # let the reader find the vendor's reason, if it sent one
                 await trio.sleep(CLOSE_TIMEOUT_S)
+            # The first failure is the reason; the reader may have found the vendor's own words.
             self.failure = self.failure or _named(error)
             self.scope.cancel(reason="the connection is over")
 
@@ -179,6 +194,7 @@ class WebSocketSession(TextToSpeechSession):
         self._connection: _SocketConnection | None = None
         self._count = 0
         self._wanted = Pulse()
+        # Set once the first connection is open or has failed: ``ready`` waits for either.
         self._tried = trio.Event()
         self._failure: ProviderError | None = None
 
@@ -205,10 +221,13 @@ class WebSocketSession(TextToSpeechSession):
         self._count += 1
         reply = _Reply(f"reply-{self._count}")
         try:
+            # Beside the block: the LLM's sentences must reach the vendor while the call takes audio.
             async with run_beside(partial(self._feed, sentences, reply)):
                 yield _Speech(reply, self._timeout)
         finally:
+            # WARNING: no await here. It runs when a barge-in cancels the reply, and must be complete then.
             self._leave(reply)
+            # Also of a reply that was cut: the vendor charges for the text that it got.
             if reply.characters:
                 report_usage(Usage(stage="tts", characters=reply.characters))
 
@@ -216,10 +235,12 @@ class WebSocketSession(TextToSpeechSession):
         async for sentence in sentences:
             if text := " ".join(sentence.split()):
                 self._say(reply, text)
+        # From here on an end of the audio is an end, not a pause of the LLM.
         reply.ended = True
         if not reply.characters:
             reply.finish()
             return
+        # All text was sent: from now on silence is the vendor's.
         reply.wait_until(trio.current_time() + self._timeout)
         if self._connection is not None:
             self._connection.end(reply.context)
@@ -227,8 +248,10 @@ class WebSocketSession(TextToSpeechSession):
     def _say(self, reply: _Reply, text: str) -> None:
         reply.text.add(text)
         reply.characters += len(text)
+        # After the first audio a reply is never begun again, so its sentences need not be kept.
         if not reply.heard:
             reply.sentences.append(text)
+        # From the first text on: how long the LLM takes is not the voice's fault.
         if reply.deadline == math.inf:
             reply.wait_until(trio.current_time() + self._timeout)
         if reply.failure is not None:
@@ -236,6 +259,7 @@ class WebSocketSession(TextToSpeechSession):
         self._replies[reply.context] = reply
         if self._connection is not None:
             self._connection.say(reply.context, text)
+        # Wakes the task below if the last connection was refused.
         self._wanted.fire()
 
     def _leave(self, reply: _Reply) -> None:
@@ -245,6 +269,7 @@ class WebSocketSession(TextToSpeechSession):
         reply.taken.close()
         self._replies.pop(reply.context, None)
         connection = self._connection
+        # WARNING: only if no other reply uses the connection: closing it would end that one, too.
         if connection is not None and not connection.stop(reply.context) and not self._replies:
             connection.retire()
 
@@ -258,6 +283,7 @@ class WebSocketSession(TextToSpeechSession):
                     await self._hold(connection, socket)
             except ProviderError as error:
                 connection.failure = connection.failure or _named(error)
+            # Without a failure it was retired: the next one is opened at once.
             if connection.failure is not None and self._ended(connection, connection.failure):
                 await self._wanted.wait()
 
@@ -265,12 +291,14 @@ class WebSocketSession(TextToSpeechSession):
         self._begin(connection)
         try:
             with connection.scope:
+                # The writer beside the reader: whatever ends one ends the connection.
                 async with run_beside(partial(connection.write, socket)):
                     try:
                         await self._read(connection, socket)
                     except ProviderError as error:  # caught here, so that it does not form a group with the writer's
                         connection.failure = connection.failure or _named(error)
         finally:
+            # Before the next connection: replies queue nothing into one that is over.
             self._connection = None
 
     def _begin(self, connection: _SocketConnection) -> None:
@@ -278,6 +306,7 @@ class WebSocketSession(TextToSpeechSession):
         self._tried.set()
         connection.since = trio.current_time()
         # Replies that waited for the connection, and replies whose connection ended before any audio came.
+        # In their order, which is the order of speech.
         for reply in self._replies.values():
             for text in reply.sentences:
                 connection.say(reply.context, text)
@@ -290,13 +319,17 @@ class WebSocketSession(TextToSpeechSession):
             self._failure = failure
             self._tried.set()
         for reply in tuple(self._replies.values()):
+            # Only a connection that ended is a reason to begin again; a refusal would be repeated.
             if isinstance(failure, ConnectionOver) and not reply.heard and not reply.repeated:
                 reply.repeated = True
             else:
                 self._fail(reply, failure)
         if self._replies:
+            # Replies wait: open at once.
             return False
+        # An idle connection that the vendor ends is the normal case.
         _log.debug("ElevenLabs: the connection ended: %s", failure)
+        # Refused at once, perhaps for good: the next attempt waits until something is to be said.
         return not (connection.useful or trio.current_time() - connection.since >= MIN_USEFUL_CONNECTION_S)
 
     def _fail(self, reply: _Reply, failure: ProviderError) -> None:
@@ -311,18 +344,21 @@ class WebSocketSession(TextToSpeechSession):
             except WireError as error:
                 connection.malformed += 1
                 if connection.malformed == 1:
+                    # Only the first: a faulty vendor may send one with each chunk.
                     _log.warning("ElevenLabs: ignoring an invalid message: %s", error)
                 continue
             for event in events:
                 await self._take(connection, event)
 
     async def _take(self, connection: _SocketConnection, event: wire.Event) -> None:
+        # None for a reply that was left: its audio is dropped, and takes no time.
         reply = self._replies.get(event.context)
         match event:
             case wire.Audio():
                 connection.useful = True
                 if reply is not None:
                     reply.heard = True
+                    # WARNING: at the first audio: from here on a lost connection must not make the voice begin again.
                     reply.sentences.clear()
                     try:
                         # Waits if the reply is slow: the vendor then has to wait, too, and memory stays bounded.
@@ -335,14 +371,17 @@ class WebSocketSession(TextToSpeechSession):
                 if reply is not None:
                     del self._replies[event.context]
                     reply.finish()
+            # The vendor closes an idle connection with a message; it is reopened like any other.
             case wire.Failed(fault=wire.Fault.IDLE):
                 _log.debug("ElevenLabs: %s", event.message)
             case wire.Failed():
                 failure = _error_of(event.fault, event.message)
                 if event.context:
+                    # The vendor has closed the context by itself.
                     connection.contexts.discard(event.context)
                 else:
                     connection.failure = connection.failure or failure
+                # Without a context the failure is the connection's and so that of all its replies.
                 for failed in [reply] if event.context else list(self._replies.values()):
                     if failed is not None:
                         self._fail(failed, failure)
@@ -367,6 +406,7 @@ class _Speech(AsyncIterator[SpeechChunk]):
                 if reply.failure is not None:
                     raise reply.failure
                 rest = reply.text.rest()
+                # Text without audio is reported only if any was heard; otherwise nothing was said.
                 if not (rest and reply.heard):
                     raise StopAsyncIteration
                 return SpeechChunk(b"", rest)
@@ -383,6 +423,7 @@ class _Speech(AsyncIterator[SpeechChunk]):
             trio.EndOfChannel: the audio is complete.
         """
         reply = self._reply
+        # Without a wait first: a checkpoint for each chunk costs a turn of the event loop.
         try:
             return reply.taken.receive_nowait()
         except trio.WouldBlock:
@@ -390,6 +431,7 @@ class _Speech(AsyncIterator[SpeechChunk]):
         # The scope is stored, so that more text can move its deadline while this waits.
         with trio.CancelScope(deadline=reply.deadline) as reply.patience:
             return await reply.taken.receive()
+        # The vendor may forget to report the end of a context: all words spoken is as good.
         if reply.ended and reply.heard and reply.text.complete:
             return None
         raise ProviderTimeout(f"ElevenLabs sent no audio within {self._timeout:g} s")
@@ -402,6 +444,7 @@ def _error_of(fault: wire.Fault, message: str) -> ProviderError:
 
 def _named(error: ProviderError) -> ProviderError:
     """Return a connection's end as the error that the vendor's reason shows: a refused key, or a rate limit."""
+    # The vendor closes so for a key and for a quota, and says in words which it is.
     if isinstance(error, ConnectionOver) and error.code == 1008:  # noqa: PLR2004 (policy violation, RFC 6455)
         fault = wire.fault_of(str(error))
         if fault in (wire.Fault.CREDENTIALS, wire.Fault.TOO_MUCH):

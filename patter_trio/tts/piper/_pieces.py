@@ -13,11 +13,14 @@ MAX_FIRST_PIECE_CHARACTERS = 30
 """Most characters of a first piece: 0.1 s of work for 2 s of speech, about as soon as a caller expects an answer."""
 _MIN_FIRST_PIECE_CHARACTERS = 8
 """Fewest characters of a first piece; a single word alone sounds cut off."""
+# Judged: a clause may be a little longer than a piece that is cut within a clause.
 _MAX_JOINT_CHARACTERS = 45
 _LONG_SENTENCE_CHARACTERS = 100
 """Length, in characters, above which a later sentence is cut, too: an abandoned piece occupies its thread until it is
 done."""
+# A comma within a number has no space behind it.
 _CLAUSE_END = re.compile(r"[,;:\u2013\u2014](?=\s)")
+# Words before which a speaker may breathe.
 _JOINT = re.compile(
     r"\s(?=(?:and|or|but|because|so|if|when|while|that|which|who|where|with|for|from|until|before|after|at|in|on|to)\s)"
 )
@@ -31,7 +34,9 @@ def first_pieces(sentence: str) -> tuple[str, ...]:
     """
     if len(sentence) <= MAX_FIRST_PIECE_CHARACTERS:
         return (sentence,)
+    # From the eighth character on: a single word alone sounds cut off.
     ends = [match.end() for match in _CLAUSE_END.finditer(sentence, _MIN_FIRST_PIECE_CHARACTERS, _MAX_JOINT_CHARACTERS)]
+    # Of the joints the last that fits: the first piece should be long enough to cover the work for the second.
     ends = (
         ends
         or [
@@ -52,8 +57,10 @@ def later_pieces(sentence: str) -> tuple[str, ...]:
     pieces = []
     while len(sentence) > _LONG_SENTENCE_CHARACTERS:
         ends = [match.end() for match in _CLAUSE_END.finditer(sentence, _MIN_FIRST_PIECE_CHARACTERS)]
+        # Not at joints: cut within a clause, the melody would break, and there is time now.
         if not ends:
             break
+        # The longest piece that fits, or the shortest that does not.
         end = max((end for end in ends if end <= _LONG_SENTENCE_CHARACTERS), default=ends[0])
         pieces.append(sentence[:end].rstrip())
         sentence = sentence[end:].lstrip()
@@ -68,6 +75,7 @@ def word_times(text: str, start: float, seconds: float) -> Iterator[Word]:
         start: beginning of its voice, in seconds since the chunk's beginning.
         seconds: duration of its voice.
     """
+    # Not empty: a piece has been pronounced.
     words = text.split()
     weights = [_weight(word) for word in words]
     heard, total = 0, sum(weights)
@@ -78,6 +86,7 @@ def word_times(text: str, start: float, seconds: float) -> Iterator[Word]:
 
 def ends_sentence(pieces: Sequence[str]) -> bool:
     """Return True if the last of these pieces ends a sentence, so that a longer pause follows."""
+    # Behind quotation marks and brackets.
     return bool(pieces) and pieces[-1].rstrip("\"')]\u201d\u2019").endswith((".", "!", "?", "…"))
 
 
@@ -87,4 +96,5 @@ def _weight(word: str) -> int:
     A digit counts as a word of about four letters; the space or comma counts, too.
     """
     digits = sum(character.isdigit() for character in word)
+    # The numbers are judged: a digit is spoken as a word of four letters or so.
     return len(word) + 3 * digits + 1

@@ -19,6 +19,7 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.providers.weights import LoadOnce, model_errors, optional_module, package_folder
 
 _MARKS = ".,?!:;"
+# As the lexicon writes the letter: primary stress and a diphthong.
 _LETTER_A = "\u02c8e\u026a"
 
 
@@ -38,6 +39,7 @@ class Pronunciation:
         """
         # The lexicon has no accents: "café" would lose its last vowel.
         plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+        # One after another: the threads share the lexicon's connection.
         with self._lock, model_errors("gruut"):
             graph, root = self._writer(plain)
             words = [word for sentence in self._writer.sentences(graph, root) for word in sentence]
@@ -46,6 +48,7 @@ class Pronunciation:
 
 def _written(word: Any, beside_letter: bool) -> str:
     if word.is_minor_break or word.is_major_break:
+        # A mark that Piper does not know becomes a comma, which is a pause.
         return word.text if word.text in _MARKS else ","
     if not word.phonemes:
         return ""
@@ -54,6 +57,7 @@ def _written(word: Any, beside_letter: bool) -> str:
 
 
 def _beside_letters(words: Sequence[Any]) -> list[bool]:
+    # With a False at both ends, so that each word has two neighbours.
     letters = [False, *(len(word.text) == 1 and word.text.isupper() for word in words), False]
     return [before or after for before, after in zip(letters, letters[2:], strict=False)]
 
@@ -83,7 +87,9 @@ def _indexed(file: Path) -> sqlite3.Connection:
     """Return an indexed copy of the lexicon in memory, for use by any thread."""
     if not file.is_file():
         raise ConfigurationError(f"the file {file} must exist, but is missing: reinstall its package")
+    # ``check_same_thread=False``: the lock above keeps threads apart.
     memory = sqlite3.connect(":memory:", check_same_thread=False)
+    # Read-only: the file belongs to a package, perhaps of another user.
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as disk:
         disk.backup(memory)
     memory.execute("CREATE INDEX by_word ON word_phonemes (word)")

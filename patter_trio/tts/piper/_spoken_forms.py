@@ -37,9 +37,11 @@ def spoken(text: str) -> str:
 
 
 # Numbers --------------------------------------------------------------------------------------------------------------
+# Cached: the same digits are spoken again and again.
 @functools.cache
 def _number(value: float, form: Literal["cardinal", "ordinal", "year"] = "cardinal") -> str:
     words: str = optional_module("num2words").num2words(value, lang="en", to=form)
+    # Without hyphens and commas, which the voice would read as pauses.
     return words.replace(",", "").replace("-", " ")
 
 
@@ -61,6 +63,7 @@ def _year(digits: str) -> str:
 def _decade(match: re.Match[str]) -> str:
     """Return the words for "1990s": nineteen nineties."""
     said = _year(match[1])
+    # "nineties", not "ninetys".
     return f"{said.removesuffix('y')}ies" if said.endswith("y") else f"{said}s"
 
 
@@ -81,8 +84,10 @@ def _clock(hour: str, minute: str | None, half: str | None) -> str:
     minutes = int(minute or 0)
     said = [_cardinal(hour)]
     if minutes:
+        # "3:05" is "three oh five".
         said.append(f"oh {_cardinal(minute or '')}" if minutes < _TWO_DIGITS else _cardinal(minute or ""))
     elif not half:
+        # "15:00" is "fifteen hundred".
         said.append("o'clock" if int(hour) <= _NOON_HOUR else "hundred")
     if half:
         said.append(f"{half.upper()} M")
@@ -104,6 +109,7 @@ def _time(match: re.Match[str]) -> str:
 def _time_span(match: re.Match[str]) -> str:
     first = _clock(match["hour"], match["minute"], _half(match["half"]) or _half(match["half2"]))
     if match["half2"] and not match["half"]:
+        # Without "A M" or "P M", which follows only the second time.
         first = first.rpartition(" ")[0].rpartition(" ")[0]
     return f"{first} to {_clock(match['hour2'], match['minute2'], _half(match['half2']))}"
 
@@ -120,6 +126,7 @@ def _phone(match: re.Match[str]) -> str:
 def _blocks(digits: str) -> list[str]:
     """Return the digits in groups of three, the last one of up to four: 5551234567 is 555 123 4567."""
     groups = []
+    # From the left: the last group is the longest, as people say it.
     while len(digits) > 4:  # noqa: PLR2004  (digits of the last group)
         groups.append(digits[:3])
         digits = digits[3:]
@@ -147,9 +154,12 @@ def _money(match: re.Match[str]) -> str:
     whole, _, cents = match["amount"].replace(",", "").partition(".")
     if match["scale"]:
         scale = match["scale"].lower()
+        # With a scale the point is spoken: "$1.5 million".
         return f"{_cardinal(match['amount'])} {_SCALES.get(scale, scale)} {many}"
+    # More than cents: a rate, not an amount.
     if len(cents) > _CENT_DIGITS:
         return f"{_cardinal(match['amount'])} {many}"
+    # "$0.50" is only cents.
     parts = [] if whole == "0" and int(cents or 0) else [_counted(whole, one, many)]
     if int(cents or 0):
         parts.append(_counted(str(int(cents.ljust(2, "0"))), small, smalls))
@@ -193,12 +203,14 @@ def _date(match: re.Match[str]) -> str:
     """
     named = match["month"]
     month = (
+        # By three letters: "Sept" and "Sept." as well.
         int(named) if named.isdigit() else next(i for i, name in enumerate(_MONTHS, 1) if name.startswith(named[:3]))
     )
     day = int(match["day"])
     if month > len(_MONTHS) >= day:  # the day comes first: there is no 13th month
         month, day = day, month
     if not 1 <= month <= len(_MONTHS) or not 1 <= day <= 31:  # noqa: PLR2004  (days of a month)
+        # Not a date: unchanged, so that a later rule may read it.
         return match[0]
     said = f"{_MONTHS[month - 1]} {_number(day, 'ordinal')}"
     return f"{said}, {_year(match['year'])}" if match["year"] else said
@@ -231,6 +243,7 @@ def _short(match: re.Match[str]) -> str:
 
 def _address(match: re.Match[str]) -> str:
     """Return a mail or web address with words in place of its dots and signs."""
+    # Nobody says "https" on the telephone.
     bare = re.sub(r"^(https?://)?(www\.)?", "", match[0])
     for sign, word in ((".", "dot"), ("@", "at"), ("-", "dash"), ("_", "underscore"), ("/", "slash")):
         bare = bare.replace(sign, f" {word} ")
@@ -238,6 +251,7 @@ def _address(match: re.Match[str]) -> str:
 
 
 def _choices(words: object) -> str:
+    # The longest first, or "m" would match in "min".
     return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))  # type: ignore[call-overload]
 
 

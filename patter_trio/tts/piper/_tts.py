@@ -29,6 +29,7 @@ from patter_trio.tts.piper._voice import PACKAGE, PiperVoice, piper_voice
 
 _SENTENCE_PAUSE_S = 0.3
 """Seconds between two sentences, as an unhurried speaker pauses."""
+# Judged by listening: the pause of a comma.
 _CLAUSE_PAUSE_S = 0.08
 
 
@@ -54,8 +55,10 @@ class PiperTTS(TextToSpeech):
     emits = MULAW_8K
 
     def __attrs_post_init__(self) -> None:
+        # NaN fails the comparison.
         if not self.length_scale > 0:
             raise ValueError(f"length_scale must be more than 0, got {self.length_scale}")
+        # Now, not in the first call: the error has the command that installs it.
         require("gruut", "num2words", *([] if self.path else [PACKAGE]))
 
     def open(self, *, language: str) -> AbstractAsyncContextManager[TextToSpeechSession]:
@@ -74,6 +77,7 @@ class PiperTTS(TextToSpeech):
             ProviderError: the voice cannot be loaded.
         """
         voice = await piper_voice.in_thread(self.path)
+        # With a number: gruut's and num2words' tables for the first number take 0.1 s.
         await run_in_thread(voice.say, spoken("Hello, it is 1 o'clock."), self.length_scale)
 
     @asynccontextmanager
@@ -94,12 +98,17 @@ class _PiperSession(BackgroundSpeech):
         said: list[str] = []
         with made:  # closes without a checkpoint, which would let a cancellation replace the failure of a sentence
             async for sentence in sentences:
+                # White space is evened out: a model may write line breaks.
                 text = " ".join(sentence.split())
                 for piece in later_pieces(text) if said else first_pieces(text):
+                    # In front of a piece, not behind: nothing is known yet of what follows.
                     pause = (_SENTENCE_PAUSE_S if ends_sentence(said) else _CLAUSE_PAUSE_S) if said else 0.0
+                    # In a thread: a sentence takes up to half a second.
                     chunk = await run_in_thread(self._chunk, piece, pause)
+                    # A piece of marks alone has no audio, and must not count as said.
                     if chunk.audio:
                         said.append(piece)
+                        # Waits until the piece before it was taken: never more than one is ahead.
                         await made.send(chunk)
 
     def _chunk(self, piece: str, pause: float) -> SpeechChunk:
@@ -111,6 +120,7 @@ class _PiperSession(BackgroundSpeech):
         return SpeechChunk(audio, piece, tuple(word_times(piece, pause, len(samples) / RATE_HZ)))
 
 
+# Twice the telephone's rate: the voice itself has 22 kHz.
 def write_wav(text: str, path: Path, rate: int = 2 * RATE_HZ) -> None:
     """Write a text's speech to a mono 16-bit WAV, with a fifth of a second of silence around it.
 

@@ -31,7 +31,9 @@ _BEGIN, _PAD, _END = "^", "_", "$"
 
 _TARGET_RMS = 0.126
 """RMS level to which speech is normalised, as a fraction of full scale: -18 dBFS, about what telephone sets send."""
+# Judged: 1 dB below full scale, so that resampling cannot clip.
 _MAX_PEAK_LEVEL = 0.9
+# Judged: -34 dB; breaths and the model's noise are below it.
 _MIN_VOICED_SHARE = 0.02
 """Fraction of the peak from which a sample counts as voice; quieter samples at both ends are cut off."""
 _MARGIN_S = 0.02
@@ -64,6 +66,7 @@ class PiperVoice:
             ProviderError: the model failed.
         """
         phonemes = self._pronunciation.phonemes(text)
+        # Without a phoneme there is nothing to say, but the model would make a sound all the same.
         if not any(phoneme.isalpha() for phoneme in phonemes):
             return np.zeros(0, np.int16)
         ids = self._encode(phonemes)
@@ -77,7 +80,9 @@ class PiperVoice:
 
     def _encode(self, phonemes: str) -> list[int]:
         def ids() -> Iterator[int]:
+            # The model was trained with a pad after each phoneme.
             for phoneme in (_BEGIN, *phonemes):
+                # Unknown phonemes are skipped: a mumbled word is better than a failed reply.
                 if phoneme in self._ids:
                     yield from self._ids[phoneme]
                     yield from self._ids[_PAD]
@@ -99,6 +104,7 @@ def piper_voice(path: Path | None) -> PiperVoice:
     try:
         ids, rate, inference = config["phoneme_id_map"], config["audio"]["sample_rate"], config["inference"]
         noise = inference["noise_scale"], inference["noise_w"]
+    # The error names the missing key: a user's file is most often one of another program.
     except KeyError as exc:
         raise ConfigurationError(f"{path}.json must describe a Piper voice, but {exc} is missing") from exc
     network = onnx_model(_VOICE.find(path))
@@ -106,6 +112,7 @@ def piper_voice(path: Path | None) -> PiperVoice:
 
 
 def _trim(speech: Floats, rate: int) -> Floats:
+    # ``initial``: an empty output has no maximum.
     voiced = np.flatnonzero(np.abs(speech) > _MIN_VOICED_SHARE * np.abs(speech).max(initial=0.0))
     if not len(voiced):
         return speech[:0]
@@ -117,6 +124,8 @@ def _level(speech: Floats) -> Floats:
     if not len(speech):
         return speech
     peak = np.abs(speech).max()
+    # Of the voiced samples only: pauses would lower the measured level, and so raise the gain.
     voice = speech[np.abs(speech) > _MIN_VOICED_SHARE * peak]
+    # The smaller of the two: the level that is wanted, and the one that does not clip.
     gain = min(_TARGET_RMS / float(np.sqrt(np.mean(voice * voice))), _MAX_PEAK_LEVEL / float(peak))
     return np.asarray(speech * np.float32(gain), np.float32)
