@@ -25,9 +25,13 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.user_code.signatures import parameters_of
 
 
-# DeprecationWarning alone is hidden by default outside of ``__main__``, so its reader would never see it.
+# Both bases are promised: programs may filter it as a deprecation, or with the warnings that are for users.
 class PatterDeprecationWarning(DeprecationWarning, UserWarning):
-    """A warning of an interface that will be removed; shown by default, because it is also a ``UserWarning``."""
+    """A warning of an interface that will be removed.
+
+    Python shows it as it shows any ``DeprecationWarning``: by default only where ``__main__`` causes it, and elsewhere
+    with ``-W default``. Filters for ``UserWarning`` apply to it, too.
+    """
 
 
 @dataclass(frozen=True)
