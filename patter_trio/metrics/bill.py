@@ -19,6 +19,7 @@ from patter_trio.abc import Usage
 from patter_trio.metrics.internal_events import AgentReady
 from patter_trio.metrics.results import CostBreakdown
 
+# An estimate for providers that report nothing; reported usage replaces it.
 CHARACTERS_PER_TOKEN: Final = 4
 """OpenAI's rule of thumb for English: https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them"""
 
@@ -111,6 +112,7 @@ class Bill:
         for estimate in self._estimates(audio_seconds):
             if self.names.get(f"{estimate.stage}_provider") == "":
                 continue  # an empty name: a call with an engine has no STT, and may have no TTS
+            # Usage outside of any reply comes from a provider that reports for the whole call, such as an STT.
             if (estimate.stage, None) not in self._billed:
                 sums = _Reported()
                 sums.add(estimate)
@@ -133,11 +135,13 @@ class Bill:
         provider = self.names.get(f"{stage}_provider", "")
         if model and not provider:  # reported by an engine, whose name stands under llm_provider
             provider = self.names.get("llm_provider", "")
+        # A report names its model; an estimate has none, and takes that of the call.
         return provider, model or self.names.get(f"{stage}_model", "")
 
     def _priced(self, stage: str, model: str, reported: _Reported) -> float:
         provider, model = self._name(stage, model)
         amounts, cost = reported.amounts, reported.cost
+        # Only amounts above 0: a look-up of a price that is missing logs a warning, and needs a reason for it.
         if amounts["seconds"]:
             cost += prices.calculate_stt_cost(provider, amounts["seconds"], self._pricing, model)
         if amounts["characters"]:

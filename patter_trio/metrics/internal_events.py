@@ -37,6 +37,7 @@ class AgentReady:
     llm_model: str
     provider_mode: str
     """``pipeline``, or the engine's provider."""
+    # Its length alone: observers must not hold what the application has written into it.
     prompt_characters: int
     """The length of the system prompt, in characters."""
 
@@ -274,6 +275,7 @@ class CallFailed:
     """The name of the exception's class, or another name of the failure."""
 
 
+# Closed, so that the type checker refuses a rule for anything else.
 InternalEvent = (
     AgentReady
     | VoiceOnset
@@ -324,4 +326,5 @@ class EventTable(Generic[Result]):
 
     def on(self, kind: type[Event], rule: Callable[[Event, float], Result]) -> None:
         """Add the rule for a class of events; it is called with an event and its instant."""
+        # One rule for each class: an observer that wants to do two things does them in one function, in its own order.
         self.rules[kind] = rule

@@ -58,6 +58,7 @@ from patter_trio.metrics.results import (
 )
 from patter_trio.pricing import Pricing
 
+# The same two as in events/turns.py: both follow the cuts of the turn machine, which names them.
 UNHEARD_REASONS: Final = ("retracted", "amended")
 """Reasons for the cut of a reply after which its turn continues."""
 
@@ -133,6 +134,7 @@ class Meter:
         self._turn: _Turn | None = None
         self._greeted = False
         self._committed = 0  # the number of user_speech_eos so far
+        # For the whole call, because usage and late transcripts may still name an old one; a small object each.
         self._replies: dict[int, _Reply] = {}
         self._live: _Reply | None = None
         self._mark = 0.0  # seconds of the caller's audio at the end of the last turn
@@ -147,6 +149,8 @@ class Meter:
         self._exact_silence: float | None = None
         self.turns: list[TurnMetrics] = []
         """The turns that are over, in order."""
+        # A table and not a match statement: one look-up instead of twenty comparisons for
+        # each of a hundred events a second.
         self._rules = self._table().rules
 
     def __repr__(self) -> str:
@@ -206,6 +210,7 @@ class Meter:
             offset = event.audio_offset_ms / 1000
         self._last_onset = at if offset is None else self._start + offset
         self._speaking = True
+        # The first voice of the utterance: pauses within it belong to the caller's speech.
         if self._onset is None:
             self._onset = self._last_onset
 
@@ -222,6 +227,7 @@ class Meter:
     def _commit(self, event: UserSpeechEos, at: float) -> TurnMetrics | None:
         """Begin a new turn, or continue the open one if its answer was retracted."""
         self._committed += 1
+        # A turn whose answer was retracted goes on: both utterances are one message.
         joined = self._turn if self._turn is not None and self._turn.retracted else None
         over = self._close(at, interrupted=False) if joined is None else None
         turn = joined or _Turn(self._committed, at)
@@ -232,7 +238,9 @@ class Meter:
             silence = event.trailing_silence_ms / 1000
         turn.speech_end = None if silence is None else at - silence
         turn.words = self._words
+        # Until on_transcript reports all of it; a veto leaves it None, and then the turn does not count.
         turn.user_text = None
+        # The next voice begins a new utterance, also if its words join this turn later.
         self._onset = self._words = None
         self._turn = turn
         return over
@@ -248,7 +256,9 @@ class Meter:
         self._heard_of = event.reply
 
     def _transcript(self, event: TranscriptCommitted, at: float) -> None:
+        # Of the history that is shown, 200 entries: an estimate of what the next request to an LLM will contain.
         self._history_characters = sum(len(entry["text"]) for entry in event.history)
+        # Both flags hold for this one event: LateWords and ReplyHeard come just before it.
         late, self._late = self._late, False
         heard = self._live if self._heard_of is None else self._replies.get(self._heard_of)
         self._heard_of = None
@@ -258,20 +268,24 @@ class Meter:
             if not late:  # late words belong to a turn that has already been reported
                 self._turn.user_text = event.text
         elif heard in self._turn.replies:
+            # By the reply that was heard: a text from say() in between is heard, too, but is not a part of the answer.
             self._turn.heard.append(event.text)
 
     # The agent --------------------------------------------------------------------------------------------------------
     def _reply_started(self, event: ReplyStarted, at: float) -> None:
         reply = self._replies[event.reply] = self._live = _Reply(event.reply, event.source)
+        # Once: a second text before the caller has spoken belongs to no turn.
         if not self._greeted and not self._committed:
             self._greeted = True
             self._turn = _Turn(0, at, user_text="")
+        # A fixed text is an answer only in turn 0, where it is the greeting; later it comes from say().
         if self._turn is not None and (self._turn.index == 0 or reply.answer_source != "text"):
             self._turn.retracted = False
             self._turn.replies.append(reply)
 
     def _asked(self, event: LlmStarted, at: float) -> None:
         reply = self._replies.get(event.reply)
+        # Only what an LLM is asked costs tokens; an on_message runs on the application's own account.
         if reply is not None and reply.answer_source == "llm":
             self._bill.count(reply.number, "asked", self._prompt_characters + self._history_characters)
 
@@ -280,12 +294,14 @@ class Meter:
         if reply is not None and event.text:
             if reply.answer_source == "llm":
                 self._bill.count(reply.number, "said", len(event.text))
+            # The first piece of all phases: what an LLM says before it calls tools is what the caller waits for.
             if reply.first_text is None:
                 reply.first_text = at
 
     def _text_over(self, event: LlmFinished, at: float) -> None:
         reply = self._replies.get(event.reply)
         if reply is not None and reply.first_text is not None:
+            # Overwritten by each phase: the last one counts.
             reply.last_text = at
 
     def _sentence(self, event: SentenceStarted, at: float) -> None:
@@ -306,6 +322,8 @@ class Meter:
 
     def _heard(self, event: AgentSpeechStarted, at: float) -> None:
         turn = self._turn
+        # The first that was heard, not the last: an answer that failed after its first
+        # words is still what ended the wait.
         if turn is not None and self._live in turn.replies and turn.on_wire is None:
             turn.on_wire = at
             turn.answer = self._live
@@ -323,8 +341,11 @@ class Meter:
         turn, reason = self._turn, event.reason
         if turn is None or not turn.replies or turn.replies[-1].number != event.reply:
             return None
+        # Cut by something else, the silence after the voice says nothing about how fast the agent gives way.
         if reason != "barge-in":
             turn.bargein = None
+        # "amended" starts the next answer at once, so the turn is not open to the caller's
+        # next words as after "retracted".
         if reason in UNHEARD_REASONS:
             turn.retracted = reason == "retracted"
             return None
@@ -332,6 +353,7 @@ class Meter:
             turn.failed = True
             if turn.replies[-1].answer_source != "error":
                 return None  # the apology follows
+        # A failed answer was not interrupted: nobody cut it, and failed= says what happened.
         return self._close(at, interrupted=reason not in ("played", "failed"))
 
     def _close(self, at: float, *, interrupted: bool) -> TurnMetrics | None:
@@ -349,6 +371,7 @@ class Meter:
             interrupted=interrupted,
             failed=turn.failed,
         )
+        # Here and not at the next turn's begin: the audio between two turns belongs to the one that follows.
         self._mark = self._listened(at)
         self.turns.append(measured)
         return measured
@@ -416,4 +439,5 @@ def _ms(since: float | None, until: float | None) -> float | None:
     """Return the milliseconds between two instants, 0 if the second came first; None if one of them is missing."""
     if since is None or until is None:
         return None
+    # Not negative: final words, for example, may come before the voice has ended, and then nobody waited for them.
     return round(max(0.0, until - since) * 1000, 1)

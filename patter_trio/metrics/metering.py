@@ -42,6 +42,7 @@ class Metering:
 
     def __init__(self, call_id: str, meter: Meter, emit: EmitMeasured) -> None:
         self._call_id = call_id
+        # None after a bug: an incomplete meter would report wrong figures, which is worse than none.
         self._meter: Meter | None = meter
         self._emitted = emit
         self._final: CallMetrics | None = None
@@ -60,10 +61,13 @@ class Metering:
         try:
             self._emit(self._meter.on_event(event, at), at)
         except Exception as bug:  # noqa: BLE001 (measuring must never harm a call)
+            # Every Exception, which CONTRIBUTING.md allows here: the meter has no outside,
+            # so all of them are bugs of ours.
             self._give_up(bug)
 
     def so_far(self, at: float) -> CallMetrics | None:
         """Return the metrics up to that instant, or the final ones once the call is over; None after a bug."""
+        # The final figures are kept, because the call's control may be asked for them long after its end.
         if self._meter is None or self._final is not None:
             return self._final
         try:
@@ -76,6 +80,7 @@ class Metering:
         """Report the turn that is still open, and return the final metrics."""
         if self._meter is not None:
             try:
+                # Before so_far(), so that the last turn is in the totals.
                 self._emit(self._meter.finish(at), at)
             except Exception as bug:  # noqa: BLE001 (same)
                 self._give_up(bug)
@@ -87,5 +92,6 @@ class Metering:
             self._emitted(TurnMeasured(turn, self._meter.cost(at)), at)
 
     def _give_up(self, bug: Exception) -> None:
+        # First, because logging may run handlers of the application.
         self._meter = None
         _log.error("call %s: measuring stopped because of a bug: %s", self._call_id, bug, exc_info=bug)

@@ -132,6 +132,7 @@ class TranscriptCommitted:
     name: ClassVar[str] = "transcript"
     role: Literal["user", "assistant"]
     text: str
+    # A list of copies, made once for all receivers; each receiver then gets a copy of its own.
     history: list[Entry]
     """The newest entries of the history, this one included."""
 
@@ -173,6 +174,7 @@ class CallOver:
     outcome: str
     error: str = ""
     """What went wrong first; empty if nothing did."""
+    # Without the bound of the other payloads: this one is for the record.
     transcript: list[Entry] = attrs.field(factory=list)
     """The whole conversation."""
     metrics: CallMetrics | None = None

@@ -28,6 +28,7 @@ class LatencyBreakdown:
     """S1 → W: from the end of the caller's speech to the STT's final words; 0 if they came before."""
     endpoint_ms: float | None = None
     """S1 → E: from the end of the caller's speech to the decision that the caller has finished (``user_speech_eos``)."""
+    # Twice, because both names are promised (docs/metrics.md).
     llm_ms: float | None = None
     """The same as ``llm_ttft_ms``."""
     llm_ttft_ms: float | None = None
@@ -127,6 +128,7 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     """
     if not ordered:
         raise ValueError("percentile needs at least one value, got none")
+    # Type 7 is what numpy and most spreadsheets compute, so the figures can be checked against them.
     position = (len(ordered) - 1) * share
     below = math.floor(position)
     above = min(below + 1, len(ordered) - 1)
@@ -145,6 +147,7 @@ def latency_percentile(turns: Iterable[TurnMetrics], share: float) -> LatencyBre
 def latency_average(turns: Iterable[TurnMetrics]) -> LatencyBreakdown:
     """Return the mean of each latency, over the same turns as :func:`latency_percentile`."""
     values = _values(turns)
+    # fsum, so that the mean does not depend on the order of the turns.
     return LatencyBreakdown(**{name: _ms(math.fsum(found) / len(found)) for name, found in values.items() if found})
 
 
@@ -152,6 +155,7 @@ def _values(turns: Iterable[TurnMetrics]) -> dict[str, list[float]]:
     measured = list(turns)
     values: dict[str, list[float]] = {}
     for name in LATENCIES:
+        # An interrupted turn ends with the cut, which says nothing about its providers.
         counted = [turn for turn in measured if name == "bargein_ms" or not turn.interrupted]
         found = (getattr(turn.latency, name) for turn in counted)
         values[name] = sorted(value for value in found if value is not None)
