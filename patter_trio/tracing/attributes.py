@@ -20,6 +20,7 @@ from patter_trio.metrics.public_events import (
     UserSpeechStarted,
 )
 
+# Judged: a collector that has not answered by then is down, and a program should end when it is told to.
 FLUSH_TIMEOUT_S: Final = 5.0
 """Seconds for the export of the last spans."""
 SLOW_EXPORT_REMEDY: Final = "let it export from a thread of its own (BatchSpanProcessor)"
@@ -47,6 +48,7 @@ class SpanEvent(Generic[Edge]):
         return present({attribute: value(edge) for attribute, value in self.values.items()})
 
 
+# A closed list of what is read from each edge: transcript_so_far is an edge's field, too, and must never be recorded.
 SPAN_EVENTS: Final = (
     SpanEvent(
         UserSpeechStarted,
@@ -105,6 +107,7 @@ SPAN_EVENTS: Final = (
 """The record of each speech edge."""
 
 COSTS: Final = tuple(entry.name for entry in fields(results.CostBreakdown))
+# Not all five: each adds ten attributes to the span of every call.
 STATISTICS: Final = ("avg", "p50", "p95")
 LATENCIES: Final = tuple(name for name in results.LATENCIES if name != "llm_ms")  # llm_ttft_ms says the same
 
@@ -112,12 +115,14 @@ LATENCIES: Final = tuple(name for name in results.LATENCIES if name != "llm_ms")
 def present(values: Mapping[str, Any]) -> dict[str, Scalar]:
     """Return the attributes that have a value, in types that exporters accept: numpy's numbers become Python's."""
     return {
+        # The SDK drops an attribute of another type with a warning.
         name: value if isinstance(value, bool | int | float | str) else float(value)
         for name, value in values.items()
         if value is not None
     }
 
 
+# Any, because a call whose measuring failed has no figures.
 def costs(cost: Any) -> dict[str, Scalar]:
     """Return the attributes for a call's costs, in USD; a cost that is missing in ``cost`` has no attribute."""
     return _numbers("patter.cost", cost, COSTS)

@@ -78,6 +78,7 @@ from patter_trio.tracing.attributes import (
 from patter_trio.user_code import invoke
 
 _CUT: Final = "patter.cut.reason"
+# By class, like the rules, so that an event is looked up twice and compared with nothing.
 _SPAN_EVENT_OF: Final[Mapping[type[Any], SpanEvent[Any]]] = {recorded.edge: recorded for recorded in SPAN_EVENTS}
 
 _log = logging.getLogger("patter_trio.telemetry")
@@ -113,8 +114,10 @@ class CallTrace:
         self._call_id: str = info.call_id
         self._parts: AgentReady | None = None
         """The call's providers. They may differ from those of ``agent``, because ``on_call_start`` can change them."""
+        # An integer, as OpenTelemetry wants it; a float of nanoseconds since 1970 would also be exact to 0.3 us only.
         self._epoch = round(epoch * 1e9)
         self._span: Span = INVALID_SPAN
+        # Until the span is made: a tracer that fails there leaves a trace that does nothing.
         self._over = True
         self._complained = False
         self._error = ""
@@ -128,6 +131,7 @@ class CallTrace:
         self._worded = False
         """True if that voice has words. A voice without words counts as noise if the next one begins much later."""
         self._voice_over = 0.0
+        # The turn machine's own number, so that both call the same sounds noise.
         self._words_wait = agent.policy(reply=0.0).final_wait
         """Seconds after a voice during which its words may still come."""
         self._words: float | None = None
@@ -138,8 +142,10 @@ class CallTrace:
         self._hooks: dict[str, list[float]] = {}
         """For each hook: the number of calls, and the sum and the longest of its times, in seconds."""
         self._interruption: tuple[float, AgentSpeechEnded] | None = None
+        # A table, as in the meter.
         self._rules = self._table().rules
         self._media = media
+        # Everything that calls the tracer stands in such a block: it is the application's, and may raise anything.
         with self._isolated():
             # An empty context: each call is a trace of its own, even if a span is current where calls are served.
             self._span = tracer.start_span(
@@ -163,6 +169,7 @@ class CallTrace:
     def attach(self) -> None:
         """Make the call's span current in this task and the tasks that it starts, so that their spans are its children."""
         with self._isolated():
+            # Never detached: the context ends with the task.
             contexts.attach(set_span_in_context(self._span))
 
     def _table(self) -> EventTable[None]:
@@ -204,6 +211,7 @@ class CallTrace:
             self._end_call(at, event.outcome, event.error, event.metrics)
             return
         recorded, rule = _SPAN_EVENT_OF.get(type(event)), self._rules.get(type(event))
+        # Before the isolated block, which costs a context manager: most events are of neither kind.
         if recorded is None and rule is None:
             return
         with self._isolated():
@@ -214,6 +222,7 @@ class CallTrace:
 
     def close(self, at: float, outcome: str, reason: str) -> None:
         """End the open spans of a call without a ``CallOver``: it never connected, or a bug prevented that event."""
+        # Idempotent, because the server calls it for every call, also after CallOver.
         if not self._over:
             self._error = self._error or reason
             self._end_call(at, outcome)
@@ -225,6 +234,7 @@ class CallTrace:
             with invoke.isolate("the tracer provider", SLOW_EXPORT_REMEDY, self._call_id):
                 yield
         except invoke.ApplicationError as error:
+            # Once per call: a tracer that fails at all usually fails with each span.
             if not self._complained:
                 self._complained = True
                 _log.warning("call %s: tracing is incomplete: %s", self._call_id, error, exc_info=error.__cause__)
@@ -239,6 +249,8 @@ class CallTrace:
         attributes: Mapping[str, Scalar],
         kind: SpanKind = SpanKind.INTERNAL,
     ) -> Span:
+        # The parent is given, not taken from the task: events come from many tasks, in
+        # which other spans may be current.
         return self._tracer.start_span(
             name,
             context=set_span_in_context(self._span, contexts.Context()),
@@ -249,6 +261,7 @@ class CallTrace:
 
     def _past(self, name: str, began: float, ended: float, attributes: Mapping[str, Scalar]) -> None:
         """Make a span that has already ended."""
+        # min(), because a begin is a position in the audio and may lie after an end that is an instant of the loop.
         self._start(name, min(began, ended), attributes).end(self._ns(ended))
 
     def _agent_ready(self, event: AgentReady, at: float) -> None:
@@ -258,6 +271,7 @@ class CallTrace:
     # The caller --------------------------------------------------------------------------------------------------
     def _user_speech_started(self, event: UserSpeechStarted, at: float) -> None:
         self._over_agent = began = self._in_audio(event, at)
+        # Noise before an utterance must not make its span begin too early.
         if self._voice is None or (not self._worded and began > self._voice_over + self._words_wait):
             self._voice = began
 
@@ -309,6 +323,7 @@ class CallTrace:
 
     def _agent_speech_ended(self, event: AgentSpeechEnded, at: float) -> None:
         if event.interrupted:
+            # Kept until ReplyEnded, which says whether it was the caller who interrupted.
             self._interruption = (at, event)
 
     # Replies ----------------------------------------------------------------------------------------------------------
@@ -318,6 +333,7 @@ class CallTrace:
 
     def _llm_started(self, event: LlmStarted, at: float) -> None:
         reply = self._replies.get(event.reply)
+        # One span at a time: after the tools, the LLM is asked again and gets another.
         if reply is None or "llm" in reply.spans or reply.started.source not in ("llm", "on_message"):
             return
         model = reply.started.model
@@ -330,6 +346,7 @@ class CallTrace:
                 "gen_ai.request.stream": True,
                 "gen_ai.conversation.id": self._call_id,
             }
+            # Name and attributes follow the GenAI conventions of OpenTelemetry (docs/tracing.md).
             span = self._start(f"chat {model}", at, {**attributes, **turn}, SpanKind.CLIENT)
         else:  # not a gen_ai span, because a function is not a model; the application may trace a model that it asks
             span = self._start(f"on_message {model}", at, {"code.function.name": model, **turn})
@@ -353,6 +370,7 @@ class CallTrace:
 
     def _sentence_started(self, event: SentenceStarted, at: float) -> None:
         reply = self._replies.get(event.reply)
+        # From the first sentence: the others are synthesised within the same span.
         if reply is None or "tts" in reply.spans:
             return
         attributes: dict[str, Scalar] = {TURN: event.turn_idx}
@@ -371,6 +389,7 @@ class CallTrace:
         reply = self._replies.get(event.reply)
         if reply is not None:
             error = event.error if isinstance(event, LlmFailed | TtsFailed) else ""
+            # For _end_reply(): a reply that failed without an exception has timed out.
             reply.failed = reply.failed or bool(error)
             self._end(reply.spans.pop(part, None), at, error=error)
 
@@ -381,6 +400,7 @@ class CallTrace:
             self._end_reply(reply, at, event.reason)
         if event.reason == "barge-in" and interruption is not None:
             ended, heard = interruption
+            # A voice that began before the agent spoke interrupts from the agent's first sound on.
             began = max(self._over_agent, self._agent_spoke)
             attributes = present({TURN: heard.turn_idx, "patter.speech.duration_ms": heard.speech_duration_ms})
             self._past("patter.bargein", began, ended, attributes)
@@ -396,6 +416,7 @@ class CallTrace:
     def _end(self, span: Span | None, at: float, *, error: str = "", cut: str = "") -> None:
         if span is None:
             return
+        # The failure explains more than the cut that it caused.
         if error:
             span.set_attribute("error.type", error)
             span.set_status(Status(StatusCode.ERROR))
@@ -421,6 +442,7 @@ class CallTrace:
 
     def _hook_called(self, event: HookCalled, at: float) -> None:
         del at
+        # Sums and not spans: a hook of the audio runs fifty times a second.
         times = self._hooks.setdefault(event.name, [0, 0.0, 0.0])
         times[:] = times[0] + 1, times[1] + event.seconds, max(times[2], event.seconds)
 
@@ -435,6 +457,7 @@ class CallTrace:
 
     def _end_call(self, at: float, outcome: str, error: str = "", metrics: CallMetrics | None = None) -> None:
         """End every open span; a tracer that fails with one span still gets the others."""
+        # First: the tracer may be slow, or call back, and nothing may be recorded after the end.
         self._over = True
         for reply in self._replies.values():
             with self._isolated():
@@ -454,6 +477,7 @@ class CallTrace:
                 }
             )
             if error or outcome == "failed":
+                # The class recorded by CallFailed; the text in the event may quote words of the call.
                 span.set_attribute("error.type", self._error or outcome)
                 span.set_status(Status(StatusCode.ERROR, outcome))
         with self._isolated():

@@ -38,6 +38,7 @@ class _Outlet(SpanProcessor):
     def __init__(self) -> None:
         self._processors: Sequence[SpanProcessor] = ()
         self._stop = threading.Event()
+        # A thread of our own and not one of trio's: it has to work when no trio runs, and while the interpreter exits.
         self._closer: threading.Thread | None = None
 
     def open(self, processors: Sequence[SpanProcessor]) -> None:
@@ -46,6 +47,7 @@ class _Outlet(SpanProcessor):
         self._stop = threading.Event()
         self._closer = threading.Thread(target=_close, args=(self._stop, processors), name="patter-otel", daemon=True)
         self._closer.start()
+        # Last: from here on spans go there.
         self._processors = processors
 
     def close(self, timeout: float) -> bool:
@@ -54,9 +56,13 @@ class _Outlet(SpanProcessor):
         if closer is None:
             return True
         self._stop.set()
+        # The thread is left behind when the time is over: an export cannot be interrupted,
+        # and may ignore its own timeout.
         closer.join(timeout)
         return not closer.is_alive()
 
+    # This and on_end run on the event loop. BatchSpanProcessor does nothing in one, and
+    # appends to its queue in the other.
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         for processor in self._processors:
             processor.on_start(span, parent_context)
@@ -94,6 +100,7 @@ def set_up(service_name: str, endpoint: str, exporter: SpanExporter | None) -> b
         ImportError: the exporter is not installed.
     """
     current = trace.get_tracer_provider()
+    # The proxy stands for "none yet": OpenTelemetry gives it out until a provider is set.
     if not isinstance(current, trace.ProxyTracerProvider) and current is not _ours.provider:
         if endpoint or exporter is not None:
             _log.warning("the application has its own tracer provider: init_tracing's endpoint or exporter is not used")
@@ -101,6 +108,7 @@ def set_up(service_name: str, endpoint: str, exporter: SpanExporter | None) -> b
     # Before the old ones are shut down: if an exporter is missing, they stay in use.
     processors = [BatchSpanProcessor(chosen) for chosen in _exporters(endpoint, exporter)]
     shut_down(FLUSH_TIMEOUT_S)
+    # Once per process: OpenTelemetry refuses a second global provider.
     if _ours.provider is None:
         _ours.provider = _new_provider(service_name)
         _ours.provider.add_span_processor(_ours.outlet)
@@ -123,6 +131,7 @@ def _new_provider(service_name: str) -> TracerProvider:
     if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):  # the SDK's own default
         resource = resource.merge(Resource({"service.name": DEFAULT_SERVICE_NAME}))
     events = None if os.environ.get("OTEL_SPAN_EVENT_COUNT_LIMIT") else MAX_SPAN_EVENTS
+    # shutdown_on_exit=False: the SDK would wait for its exporters without our limit.
     return TracerProvider(resource=resource, span_limits=SpanLimits(max_events=events), shutdown_on_exit=False)
 
 
@@ -134,6 +143,7 @@ def _exporters(endpoint: str, exporter: SpanExporter | None) -> Iterator[SpanExp
         path = "" if urlsplit(endpoint).path.strip("/") else "/v1/traces"
         yield _exporter_class("otlp")(endpoint=endpoint.rstrip("/") + path if path else endpoint)
         return
+    # A list, as the OpenTelemetry specification has it; "none" among others adds nothing.
     for name in os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(","):
         if name.strip() not in ("", "none"):
             yield _exporter_class(name.strip())()
@@ -148,6 +158,7 @@ def _exporter_class(name: str) -> Any:
     if name == "otlp":
         protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
         name = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
+    # As the SDK finds them: exporters are packages of their own, which we neither import nor depend on by name.
     for found in entry_points(group="opentelemetry_traces_exporter", name=name):
         return found.load()
     raise ImportError(f"the exporter {name} is not installed")

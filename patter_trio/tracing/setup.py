@@ -43,6 +43,7 @@ class OpenTrace(Protocol):
 def is_enabled() -> bool:
     """Return True if the environment enables tracing; log a warning if the variable has an unknown value."""
     asked = os.environ.get(ENABLED_VARIABLE, "")
+    # A warning, because somebody who writes "true" wants traces, and would look for them in vain.
     if asked not in ("", "0", "1"):
         _log.warning("%s=%s: only 1 switches tracing on", ENABLED_VARIABLE, asked)
     return asked == "1"
@@ -53,13 +54,16 @@ def opened_tracing() -> OpenTrace | None:
     if not is_enabled():
         return None
     try:
+        # Imported only here: opentelemetry is an extra, and costs start-up time and memory where it is not used.
         from opentelemetry import trace  # noqa: PLC0415 (only if tracing is enabled)
 
         from patter_trio.tracing.call_trace import CallTrace  # noqa: PLC0415
     except ImportError as error:
+        # Calls matter more than their traces: a missing package costs a line in the log.
         _log.warning("%s=1, but calls are not traced: %s; %s", ENABLED_VARIABLE, error, _INSTALL_COMMAND)
         return None
     try:
+        # The provider may be the application's own.
         with invoke.isolate("the tracer provider", SLOW_EXPORT_REMEDY):
             if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
                 _log.warning(
@@ -67,6 +71,7 @@ def opened_tracing() -> OpenTrace | None:
                 )
             return partial(CallTrace, trace.get_tracer("patter_trio"))
     except invoke.ApplicationError as error:
+        # As above: a provider that fails while calls are being set up leaves them untraced.
         _log.warning("%s=1, but calls are not traced: %s", ENABLED_VARIABLE, error, exc_info=error.__cause__)
         return None
 
@@ -102,6 +107,7 @@ def init_tracing(service_name: str = "", *, endpoint: str = "", exporter: "SpanE
 
         return provider.set_up(service_name, endpoint, exporter)
     except ImportError as error:
+        # An exporter that the environment names and that is not installed.
         _log.warning("%s=1, but calls are not traced: %s; %s", ENABLED_VARIABLE, error, _INSTALL_COMMAND)
         return False
 
@@ -120,5 +126,6 @@ def shutdown_tracing(timeout: float = FLUSH_TIMEOUT_S) -> bool:
     try:
         from patter_trio.tracing import provider  # noqa: PLC0415 (only if tracing is enabled)
     except ImportError:
+        # Without the SDK there was nothing to set up, and nothing is left to export.
         return True
     return provider.shut_down(timeout)
