@@ -3,6 +3,7 @@
 from contextvars import ContextVar
 from typing import Final
 
+# Shown in log lines in the place of an id, so that they all have the same form.
 NO_CALL: Final = "-"
 current_call: ContextVar[str] = ContextVar("current_call", default=NO_CALL)
 """The call's id, or :data:`NO_CALL` outside a call. Code that does not know its call puts it into log lines."""

@@ -19,6 +19,8 @@ from patter_trio.net.threads import run_in_own_thread
 from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
+# Judged: the carrier holds 0.4 s of the agent's audio (conversation/playback.py), so one step of this length is not
+# heard, but some of them in a row are.
 MAX_BLOCKING_S: Final = 0.05
 """Longest step without a warning, in seconds: a longer one delays all calls by more than two frames of 20 ms."""
 
@@ -65,8 +67,11 @@ def isolate(name: str, remedy: str, call_id: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        # One of the handlers for every Exception that CONTRIBUTING.md allows: the code of others may raise anything.
+        # Not for BaseException: Cancelled and KeyboardInterrupt belong to the program.
         raise ApplicationError(f"{name} raised {type(error).__name__}: {error}") from error
     finally:
+        # trio's clock: on a clock that jumps, work takes no time, and tests get no warnings from a slow machine.
         took = trio.current_time() - began
         if took > MAX_BLOCKING_S:
             whose = call_id or current_call.get()
@@ -121,6 +126,7 @@ async def await_result(function: Callable[..., Any], result: Any) -> Any:
     try:
         return await _watched(function, result) if inspect.isawaitable(result) else result
     except Exception as error:
+        # The other half of the same border: the call of a coroutine function raises nothing, its coroutine does.
         raise ApplicationError(f"{name_of(function)} raised {type(error).__name__}: {error}") from error
 
 
@@ -134,6 +140,7 @@ def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
     @wraps(function)
     async def wrapper(*arguments: Any) -> Any:
+        # Not in the models' threads: a database that is slow must not keep the VAD of all calls waiting.
         return await run_in_own_thread(partial(function, *arguments))
 
     return wrapper
@@ -156,6 +163,7 @@ class UserIterator:
         try:
             return await _watched(self.function, anext(self._generator))
         except StopAsyncIteration:
+            # The regular end, which the clause below would take for a failure.
             raise
         except Exception as error:
             raise ApplicationError(f"{name_of(self.function)} raised {type(error).__name__}: {error}") from error
@@ -163,6 +171,7 @@ class UserIterator:
     async def aclose(self) -> None:
         """Close the generator. Log what it raises and go on: its reply is over."""
         close = getattr(self._generator, "aclose", None)
+        # Only generators have to be closed.
         if close is None:
             return
         try:

@@ -10,6 +10,7 @@ CONTROL_PARAMETER: Final = "call_control"
 
 def name_of(function: object) -> str:
     """Return the name of the application's function for log lines."""
+    # A functools.partial, or an object with __call__, has no name of its own.
     return getattr(function, "__qualname__", None) or repr(function)
 
 
@@ -18,6 +19,7 @@ def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter] | Non
     try:
         return list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
+        # What inspect raises for built-ins without a signature; nothing is wrong with them.
         return None
 
 

@@ -27,16 +27,19 @@ def secret_of(given: str) -> str:
     """
     if not isinstance(given, str):
         raise ConfigurationError(f"on_message_secret must be a string, got {type(given).__name__}")
+    # Read when serving begins, not at import, so that a program may load its .env first.
     return given or os.environ.get(SECRET_VARIABLE, "")
 
 
 def signed(secret: str, body: bytes) -> dict[str, str]:
     """Return the header that proves a request's origin, if there is a secret."""
+    # Over the bytes that are sent: a server that parses and re-encodes the JSON would compute another signature.
     return {SIGNATURE_HEADER: hmac.digest(secret.encode(), body, "sha256").hex()} if secret else {}
 
 
 def encoded(event: Mapping[str, Any]) -> bytes:
     """Return an event as the body of a request."""
+    # "replace", because a lone surrogate in a caller's parameters must not make the request impossible.
     return json.dumps(event, ensure_ascii=False).encode("utf-8", "replace")
 
 
@@ -55,15 +58,19 @@ def checked_url(url: str, what: str, kind: str, schemes: Sequence[str]) -> str:
     """
     try:
         parts = urlsplit(url)
+        # The port is read because urlsplit checks it only then.
         scheme, host, _ = parts.scheme.lower(), parts.hostname, parts.port
     except ValueError as error:
+        # Raised for a port that is not a number, and for brackets that are not an address.
         raise ConfigurationError(f"{what} must be a valid URL: {error}") from error
     if scheme not in schemes:
         shown = f"a URL that begins with {scheme}:" if scheme else "a text without a scheme"
         raise ConfigurationError(f"{what} must be {kind}, got {shown}")
     if not host or any(character.isspace() or not character.isprintable() for character in url):
         raise ConfigurationError(f"{what} must be a URL with a host and without spaces, got {origin_of(url)}...")
+    # httpx is stricter than urlsplit, and would otherwise refuse the URL when the first caller waits for it.
     check_url(url)
+    # A fragment is never sent: a URL that has one is probably not the one that was meant.
     if parts.fragment:
         raise ConfigurationError(f"{what} must be a URL without a #fragment, got {origin_of(url)}...#...")
     return scheme
@@ -78,4 +85,5 @@ def is_exposed(url: str) -> bool:
     try:
         return not ipaddress.ip_address(host).is_loopback
     except ValueError:
+        # Not an address but a name. Of all names, only localhost is known not to leave the machine.
         return host != "localhost"
