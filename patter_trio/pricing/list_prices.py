@@ -25,6 +25,7 @@ too.
 from collections.abc import Mapping
 from typing import Any, Final
 
+# Shared, because vendors keep a price when they renew a model; where one differs, it is written at the model.
 _GPT_REALTIME: Final = {
     "audio_input": 32.0,
     "audio_output": 64.0,
@@ -42,6 +43,7 @@ _GPT_REALTIME_MINI: Final = {
     "cache_read": 0.06,
 }
 _OPENAI_MODELS: Final = "https://developers.openai.com/api/docs/models"
+# Listed although they cost nothing: without an entry, each would log that its price is missing.
 _HERE: Final[Mapping[str, Any]] = {
     "unit": "free",
     "source": "runs on your machine, or belongs to your application",
@@ -54,7 +56,9 @@ PRICES: Final[Mapping[str, Mapping[str, Any]]] = {
         "unit": "minute",
         "inbound": 0.0085,  # to a local number; a toll-free one costs 0.0220
         "outbound": 0.0140,
+        # Added to both directions: an agent's call always has a media stream.
         "streams": 0.0044,
+        # Twilio's price is for each minute or part of one.
         "round_up": True,
         "source": "https://www.twilio.com/en-us/voice/pricing/us",
         "as_of": "2026-09-24",
@@ -123,6 +127,7 @@ PRICES: Final[Mapping[str, Mapping[str, Any]]] = {
         },
     },
     # OpenAI's engine: the speech-to-speech models, and the models that transcribe their input.
+    # Under the name of the engine's provider, whose models bill text and audio tokens apart.
     "openai_realtime": {
         "unit": "token",
         "source": "https://developers.openai.com/api/docs/pricing",
@@ -162,6 +167,7 @@ PRICES: Final[Mapping[str, Mapping[str, Any]]] = {
             },
         },
     },
+    # Anthropic bills writing to its cache, too; the others have no such rate, and count it as input.
     "anthropic": {
         "unit": "token",
         "source": "https://platform.claude.com/docs/en/about-claude/pricing",

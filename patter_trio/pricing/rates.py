@@ -18,6 +18,7 @@ Pricing = Mapping[str, Mapping[str, Any]]
 
 DEFAULT_PRICING: Final[Pricing] = PRICES
 """The list prices, each with ``source`` and ``as_of``."""
+# The one list of valid keys: _check() refuses all others, because a misspelt amount would silently count as 0.
 AMOUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     "minute": ("price", "inbound", "outbound", "streams"),
     "1k_chars": ("price",),
@@ -25,12 +26,15 @@ AMOUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     "free": (),
 }
 """Amounts that each unit allows."""
+# Vendors state prices of tokens per million.
 UNITS_PER_MILLION: Final = 1_000_000
 
 _ALL_AMOUNTS: Final = frozenset(key for keys in AMOUNTS.values() for key in keys)
 _DESCRIPTIONS: Final = frozenset({"unit", "source", "as_of", "round_up"})
+# What vendors put between a model's name and its date, size, tag or host.
 _BORDERS: Final = "-_:@/"
 _log = logging.getLogger("patter_trio.telemetry")
+# For the process: the same price is missing in every call, and in each of its turns.
 _told: Final[set[tuple[str, str, str]]] = set()
 """Missing prices that were logged already: unit, provider and model."""
 
@@ -53,10 +57,12 @@ def merge_pricing(overrides: Pricing | None) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigurationError: ``overrides`` is not a valid table of prices; the message names the entry.
     """
+    # A copy for each phone: the list is shared by the process, and one phone's prices are not another's.
     merged = {provider: _copied(rates) for provider, rates in DEFAULT_PRICING.items()}
     for provider, own in _table({} if overrides is None else overrides, "pricing").items():
         where = f"pricing[{provider!r}]"
         rates = merged[provider] = _merged(merged.get(provider, {}), own, where)
+        # After the merge, because an override need not repeat the unit that is listed.
         _check(rates, rates.get("unit"), where)
         for model, rate in rates.get("models", {}).items():
             _check(rate, rate.get("unit", rates.get("unit")), f"{where}['models'][{model!r}]")
@@ -103,6 +109,7 @@ def _check(rates: Mapping[str, Any], unit: object, where: str) -> None:
         if key not in AMOUNTS[str(unit)]:
             known = ", ".join(AMOUNTS[str(unit)]) or "nothing, since it is free"
             raise ConfigurationError(f"{where}: amounts of the unit {unit!r} must be among: {known}; got {key!r}")
+        # bool is a subclass of int. The upper bound keeps out infinity, and the comparison NaN.
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise ConfigurationError(f"{where}: {key!r} must be an amount in USD of at least 0, got {value!r}")
 
@@ -112,6 +119,7 @@ def calculate_stt_cost(
     provider: str, audio_seconds: float, pricing: Pricing | None = None, model: str | None = None
 ) -> float:
     """Return the cost of recognising ``audio_seconds`` seconds of audio."""
+    # Not rounded up: STT vendors bill by the second or less.
     return audio_seconds / 60 * _amount(_rate(provider, model, "minute", pricing), "price")
 
 
@@ -144,6 +152,7 @@ def calculate_llm_cost(  # noqa: PLR0917 (programs pass these by position)
     return (
         input_tokens * text
         + output_tokens * _amount(rate, "output")
+        # The default is the full price: too high rather than too low, if a table does not know the discount.
         + cache_read_tokens * _amount(rate, "cache_read", text)
         + cache_write_tokens * _amount(rate, "cache_write", text)
         + audio_input_tokens * audio
@@ -165,6 +174,7 @@ def calculate_cached_savings(
     text, audio = _amount(rate, "input"), _amount(rate, "audio_input")
     saved = cache_read_tokens * (text - _amount(rate, "cache_read", text))
     saved += audio_cache_read_tokens * (audio - _amount(rate, "audio_cache_read", audio))
+    # Not negative, should an own price list make cached tokens dearer than others.
     return max(0.0, saved) / UNITS_PER_MILLION
 
 
@@ -195,19 +205,24 @@ def _rate(provider: str, model: str | None, unit: str, pricing: Pricing | None) 
     """Return the rate per ``unit``; an empty one if it is free or unknown."""
     rates = (DEFAULT_PRICING if pricing is None else pricing).get(provider, {})
     general = rates.get("unit")
+    # By unit: one vendor sells models by the minute, by the character and by the token, under names that overlap.
     models: dict[str, Mapping[str, Any]] = {
         name: rate for name, rate in rates.get("models", {}).items() if rate.get("unit", general) in (unit, "free")
     }
     name = model or ""
+    # The exact name first: a dated model may have a price of its own.
     if name in models:
         return models[name]
     listed = [key for key in models if name.startswith(key) and name[len(key)] in _BORDERS]
     if listed:
+        # The longest, because it is the most exact: gpt-4o-mini-2024-07-18 is a gpt-4o-mini before it is a gpt-4o.
         return models[max(listed, key=len)]
+    # A provider whose rates are all at its models has no rate of its own.
     if general == "free" or (general == unit and rates.keys() & _ALL_AMOUNTS):
         return rates
     if (unit, provider, name) not in _told:
         _told.add((unit, provider, name))
         which = f"{provider} {name}".strip() or "a provider without a name"
         _log.warning("no price per %s for %s: counting it as 0; set it in Patter(pricing=...)", unit, which)
+    # A missing price must not fail a call, so it counts as 0 and is logged.
     return {}
