@@ -24,6 +24,11 @@ settings.load_profile("default")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--deep", action="store_true", help="run everything, with random examples in greater number")
+    parser.addoption(
+        "--after-quick",
+        action="store_true",
+        help="with --deep: leave out what a run without it does in the same way and coverage does not measure",
+    )
 
 
 @pytest.hookimpl(
@@ -42,13 +47,34 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked ``deep``, unless asked for."""
-    if config.option.deep:
+    """Leave out what is marked ``deep``, unless asked for; after a quick run, what would be the same once more."""
+    if config.option.deep and not config.option.after_quick:
         return
-    left_out = [item for item in items if item.get_closest_marker("deep") is not None]
+    leave_out = _is_repetition if config.option.deep else _is_deep
+    left_out = [item for item in items if leave_out(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item.get_closest_marker("deep") is None]
+        items[:] = [item for item in items if not leave_out(item)]
+
+
+def _is_deep(item: pytest.Item) -> bool:
+    return item.get_closest_marker("deep") is not None
+
+
+def _is_random(item: pytest.Item) -> bool:
+    return bool(getattr(getattr(item, "function", None), "is_hypothesis_test", False))
+
+
+def _is_unmeasured(item: pytest.Item) -> bool:
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    marked = any(item.get_closest_marker(name) is not None for name in ("deep", "no_coverage"))
+    return marked or _is_random(item) or params.get("backend") is ENGINE
+
+
+def _is_repetition(item: pytest.Item) -> bool:
+    # A test with ``deep`` among its fixtures goes further in a deep run than in a quick one.
+    deeper = _is_deep(item) or _is_random(item) or {"deep", "stride"} & set(getattr(item, "fixturenames", ()))
+    return _is_unmeasured(item) and not deeper
 
 
 @pytest.fixture(scope="session")
@@ -81,13 +107,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 @pytest.fixture(autouse=True)
 def unmeasured(request: pytest.FixtureRequest) -> Iterator[None]:
     """Have coverage look away while code runs again that other tests measure; measuring triples the time of such tests."""
-    params = getattr(getattr(request.node, "callspec", None), "params", {})
-    again = (
-        request.node.get_closest_marker("no_coverage") is not None
-        or getattr(request.function, "is_hypothesis_test", False)
-        or params.get("backend") is ENGINE
-    )
-    coverage = sys.modules.get("coverage") if again else None
+    coverage = sys.modules.get("coverage") if _is_unmeasured(request.node) else None
     measuring = coverage.Coverage.current() if coverage is not None else None
     if measuring is None:
         yield
