@@ -22,7 +22,6 @@ from benchmarks.sounds import write_answer
 
 ROOT: Final = Path(__file__).parents[1]
 SERVERS: Final = ("ours", "bare", *PEERS)
-SERVER_START_TIMEOUT_S: Final = 60.0
 
 
 def command(name: str, peers: Path) -> list[str]:
