@@ -231,7 +231,7 @@ def upgrade(data: bytes) -> None:
 
 
 def door(data: bytes) -> None:
-    """Check that the first data of a connection is answered with HTTP or not at all, within 16 s."""
+    """Check that the first data of a connection is answered with HTTP or not at all, within 26 s."""
     answer = _run(partial(_served, data))
     assert not answer or answer.startswith(b"HTTP/1.1 "), answer
 
