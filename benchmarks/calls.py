@@ -20,6 +20,10 @@ from benchmarks.report import markdown, plot, pooled
 from benchmarks.setup_peers import DEFAULT_FOLDER, PEERS, installed, interpreter
 from benchmarks.sounds import write_answer
 
+# Each server runs in a fresh process on one core, the callers in another process on the other. All servers are measured
+# at one number of calls before the number grows: what disturbs a shared machine for minutes then disturbs all of them.
+# Cost is the server's own processor time as the kernel counts it, so that other processes distort latencies only.
+
 ROOT: Final = Path(__file__).parents[1]
 SERVERS: Final = ("ours", "bare", *PEERS)
 
@@ -64,22 +68,29 @@ def serving(
         server = subprocess.Popen(
             [*command(name, peers), str(sounds), *arguments],
             stdout=subprocess.PIPE,
+            # To a file: a pipe that nobody reads would stop a talkative server when it is full.
             stderr=stderr,
             cwd=ROOT,
+            # Before the server starts: threads that it makes inherit core and niceness.
             preexec_fn=_pinned(core, nice),  # noqa: PLW1509 (this process has no threads)
         )
     try:
         assert server.stdout is not None
+        # A server prints its address as JSON once it accepts connections; a server that fails closes the pipe instead.
         line = server.stdout.readline()
         if not line.startswith(b"{"):
             raise RuntimeError(f"{name} did not start: {log.read_text(errors='replace')[-2000:]}")
         yield json.loads(line)
     finally:
         if server.stdout is not None:
+            # First: a server that goes on printing fails at its next line instead of waiting for a reader.
             server.stdout.close()
         server.terminate()
         try:
+            # Judged: longer than any of the servers takes to end its calls and, under
+            # ``--profile``, to write its samples.
             server.wait(10)
+        # What does not end when asked must not run beside the next server.
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
@@ -93,6 +104,7 @@ def measure(
     ``stolen`` is the share of time for which the hypervisor gave the processors to others meanwhile (as Linux reports
     it).
     """
+    # The seed is the number of calls: all servers get callers that begin at the same instants.
     task = {"measure": {"server": about, "calls": calls, "seconds": seconds, "settling": settling}, "seed": calls}
     stolen_before, all_before = _processors()
     done = subprocess.run(
@@ -100,6 +112,7 @@ def measure(
         capture_output=True,
         text=True,
         cwd=ROOT,
+        # Connecting is not in the two: a saturated server may take a minute to accept all calls.
         timeout=seconds + settling + 120,
         check=False,
         preexec_fn=_pinned(core, nice),
@@ -115,7 +128,10 @@ def measure(
 def _processors() -> tuple[int, int]:
     """Return the stolen ticks of all processors, and all of their ticks (proc(5), /proc/stat)."""
     try:
+        # The first line sums all processors: user, nice, system, idle, iowait, irq, softirq, steal. Guest time, the
+        # fields after them, is part of user and would count twice.
         ticks = [int(field) for field in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
+    # Not Linux: nothing is known to be stolen.
     except (OSError, ValueError):
         return 0, 0
     return ticks[7], sum(ticks)
@@ -146,6 +162,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything requested; a server that fails at a number of calls is not measured with more."""
     results: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
+    # One core for the server: the figures are those of a core, whatever the machine has.
     cores = (0, 1) if (os.cpu_count() or 1) > 1 and not options.unpinned else (-1, -1)
     with tempfile.TemporaryDirectory() as folder:
         sounds = Path(folder)
@@ -153,6 +170,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         for number in range(options.rounds):
             for calls in options.calls:
                 for name in options.servers:
+                    # A server that failed at a number of calls would only take time to fail at a larger one.
                     if name in failed or calls > options.limits.get(name, calls):
                         continue
                     try:
@@ -165,6 +183,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                                 core=cores[1],
                                 nice=options.nice,
                             )
+                    # The other servers' results are worth keeping: hours may have gone into them.
                     except (RuntimeError, subprocess.TimeoutExpired, OSError) as error:
                         failed[name] = f"at {calls} calls: {error}"
                         print(f"{name} failed {failed[name]}", file=sys.stderr)

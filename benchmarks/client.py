@@ -22,15 +22,21 @@ from benchmarks.sounds import FRAME_BYTES, INTERRUPTION, QUESTION, frames_of, vo
 from patter_trio.audio.g711 import SILENCE_BYTE
 from patter_trio.carriers.twilio import Twilio
 
+# One process, one thread, no event loop of a library: between two frames lies a quarter of a
+# millisecond at 80 calls, and whatever delays this process is measured as latency of the server. Set-up
+# blocks; from the first tick on nothing does.
+
 SAMPLE_INTERVAL_S: Final = 0.02
 SETTLING_TIME_S: Final = 12.0
 """Seconds before the window: a complete round of the script, so that the callers are spread over all of it."""
+# /proc counts processor time in ticks of usually 10 ms, and memory in pages.
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_seconds(pid: int) -> float:
     """Return the processor time of a process with all its threads."""
+    # After the last ")": the second field is the name of the program, which may contain spaces and brackets.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
@@ -52,6 +58,7 @@ class Line:
         # A server that limits the calls from one address is called from many addresses.
         address = f"127.0.{number // 200}.{number % 200 + 1}" if server.get("addresses") else "127.0.0.1"
         self.socket = socket.create_connection(("127.0.0.1", server["port"]), timeout=30, source_address=(address, 0))
+        # A frame must leave when it is due, not when the one before it is acknowledged.
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         rest = upgrade(self.socket, path, server["port"])
         start = {
@@ -64,6 +71,7 @@ class Line:
         }
         self.socket.sendall(text_frame({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
         self.socket.sendall(text_frame({"event": "start", "sequenceNumber": "1", "start": start, "streamSid": sid}))
+        # Only now: handshake and start may take as long as the server needs.
         self.socket.setblocking(False)
         question, interruption = (media_frames(sid, frames) for frames in sounds)
         (silence,) = media_frames(sid, [bytes([SILENCE_BYTE]) * FRAME_BYTES])
@@ -71,6 +79,7 @@ class Line:
         self.caller = Caller(sid, question, interruption, silence, first)
         if rest:
             self.caller.feed(rest, time.perf_counter())
+        # Data that the kernel did not take, because the server does not read; it goes first the next time, in order.
         self.unsent = bytearray()
 
     def tick(self, now: float) -> None:
@@ -87,8 +96,10 @@ class Line:
             return
         try:
             sent = self.socket.send(data)
+        # The kernel's buffer is full. Waiting would delay all other callers.
         except BlockingIOError:
             sent = 0
+        # The server has ended the connection; that is counted, and the other callers go on.
         except OSError:
             self.lost()
             return
@@ -100,6 +111,7 @@ class Line:
             data = self.socket.recv(65536)
         except BlockingIOError:
             return
+        # A reset is how an overloaded or dying server ends a call. Anything else is a fault of this program.
         except OSError as error:
             if error.errno not in (errno.ECONNRESET, errno.EPIPE):
                 raise
@@ -108,6 +120,7 @@ class Line:
             self.lost()
             return
         self.caller.feed(data, now)
+        # Answers to pings, and marks after a clear, at once: their time is what the server measures.
         if self.caller.out:
             self.send(b"")
 
@@ -132,6 +145,7 @@ def announce(server: dict[str, Any], call: str) -> tuple[str, dict[str, str]]:
         "AccountSid": "AC" + "0" * 32,
     }
     public, webhook = server.get("public", f"http://127.0.0.1:{server['port']}"), server["webhook"]
+    # By the package's own code, before any measurement: only our own server has a webhook here.
     signature = Twilio(account_sid="AC" + "0" * 32, auth_token=server["token"]).sign(public + webhook, form)
     connection = http.client.HTTPConnection("127.0.0.1", server["port"], timeout=30)
     headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Twilio-Signature": signature}
@@ -139,8 +153,10 @@ def announce(server: dict[str, Any], call: str) -> tuple[str, dict[str, str]]:
     response = connection.getresponse()
     body = response.read().decode()
     connection.close()
+    # The path only: the public address in it is not the server's.
     found = re.search(r'url="wss?://[^/"]+(/[^"]*)"', body)
     if response.status != 200 or not found:
+        # SystemExit, because a benchmark without this call would mean nothing; ``overload`` catches it as a refusal.
         raise SystemExit(f"the webhook must answer 200 with a stream URL, got {response.status}: {body[:300]}")
     return found[1], dict(re.findall(r'<Parameter name="([^"]*)" value="([^"]*)"', body))
 
@@ -149,6 +165,7 @@ def upgrade(line: socket.socket, path: str, port: int) -> bytes:
     """Open the WebSocket; return the data that came after the handshake."""
     line.sendall(
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        # The key of RFC 6455's example: it need not be secret, and the answer to it is not checked.
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
     head = b""
@@ -179,9 +196,12 @@ class Pace:
 
     def run(self, until: float) -> None:
         """Run until the instant ``until``."""
+        # Evenly over the 20 ms, as the callers of a real carrier are; in step, they would
+        # wait for each other at the server.
         gap = SAMPLE_INTERVAL_S / len(self._lines)
         poll, fd = self._poll, [self._poll.fileno()]
         while True:
+            # From the beginning, so that a frame that is late does not delay those after it.
             due = self._began + self._sent * gap
             if due >= until:
                 return
@@ -190,9 +210,11 @@ class Pace:
             if now < due and not select.select(fd, [], [], due - now)[0]:
                 now = time.perf_counter()
             else:
+                # Everything that is readable, before the frame: the time of arrival is what is measured.
                 for number, _ in poll.poll(0):
                     line = self._by_fd[number]
                     line.readable(time.perf_counter())
+                    # A closed socket is readable for ever.
                     if not line.caller.alive:
                         poll.unregister(number)
                 now = time.perf_counter()
@@ -207,10 +229,14 @@ def measure(server: dict[str, Any], calls: int, seconds: float, settling: float 
     sounds = frames_of(voiced(QUESTION)), frames_of(voiced(INTERRUPTION))
     pid = server["pid"]
     warm = Line(server, sounds, 10)  # data that a server loads for its first call is not memory of a call
+    # 6 s are enough for a question and the beginning of its answer: the server has loaded what it loads once.
     Pace([warm]).run(time.perf_counter() + min(settling, 6.0))
     warm.hang_up()
+    # For the server to give back what the call held.
     time.sleep(0.5)
     empty = rss_bytes(pid)
+    # The first questions fall into the first 70 % of the settling time, so that each
+    # caller has had an answer at its end.
     spread = int(0.7 * settling / SAMPLE_INTERVAL_S)
     lines = [Line(server, sounds, 10 + random.randrange(spread), number) for number in range(calls)]
     # A garbage collection in this process would delay frames and count as latency of the server.
@@ -219,12 +245,16 @@ def measure(server: dict[str, Any], calls: int, seconds: float, settling: float 
     pace = Pace(lines)
     pace.run(time.perf_counter() + settling)
     for line in lines:
+        # Lost calls are lost for the whole window, whenever it happened.
         line.caller.tally = Tally(lost=line.caller.tally.lost)
+    # Opening the connections had delayed the first frames.
     pace.late.clear()
+    # In one line, and again right after the window: cost and time are of the same stretch.
     own, cpu, began = resource.getrusage(resource.RUSAGE_SELF), cpu_seconds(pid), time.perf_counter()
     pace.run(began + seconds)
     elapsed, spent = time.perf_counter() - began, cpu_seconds(pid) - cpu
     mine = resource.getrusage(resource.RUSAGE_SELF)
+    # While the calls are up.
     full = rss_bytes(pid)
     total = Tally()
     for line in lines:

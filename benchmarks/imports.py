@@ -30,6 +30,7 @@ Sample = tuple[float, float]
 
 def run(program: str, path: Path) -> Sample:
     """Run a program in a new interpreter that finds the package in ``path``."""
+    # And from the root folder, so that the program cannot find the package anywhere else.
     environment = {**os.environ, "PYTHONPATH": str(path)}
     used, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, "-c", program], env=environment, cwd="/", check=True)
@@ -40,6 +41,7 @@ def run(program: str, path: Path) -> Sample:
 def measured(paths: list[Path], repeat: int) -> dict[tuple[str, Path], Sample]:
     """Return the median of each program and path."""
     samples: dict[tuple[str, Path], list[Sample]] = {}
+    # Program by program and path by path in each turn: load that changes within minutes affects all of them.
     for turn in range(repeat + 1):
         for program in ("pass", *PROGRAMS):
             for path in paths:
@@ -62,6 +64,7 @@ def main() -> None:
     for program in PROGRAMS:
         cells = ""
         for path in paths:
+            # Without the interpreter's own start, which is most of a small import.
             wall, cpu = (1000 * (a - b) for a, b in zip(found[program, path], found["pass", path], strict=True))
             cells += f" {wall:.0f}, {cpu:.0f} |"
         print(f"| `{program}` |{cells}")

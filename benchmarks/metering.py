@@ -24,6 +24,7 @@ from patter_trio.metrics.public_events import CallOver, PublicEvent, TurnMeasure
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.simulation.simulator import simulate_call
 
+# Long enough for several turns; a turn is what metering works on.
 CALL_S = 60.0
 ANSWER = "We are open from nine in the morning to six in the evening. On Sundays we are closed, all day."
 
@@ -39,6 +40,7 @@ async def talk() -> Seen:
         seen.append((event, at))
         on_event(self, event, at)
 
+    # Recorded by taking the place of the method: the events are those that a real call makes, in their order.
     Metering.on_event = noted  # type: ignore[method-assign]
     agent = Patter().agent(
         "You are brief.",
@@ -49,10 +51,12 @@ async def talk() -> Seen:
     )
     try:
         async with simulate_call(agent) as caller:
+            # The last turn has to end within the minute.
             while caller.now < CALL_S - 10:
                 await caller.speaks("When are you open, please?", seconds=1.5)
                 await caller.hears()
             await caller.at(CALL_S)
+    # Also when the call fails: the process goes on to measure with the class as it was.
     finally:
         Metering.on_event = on_event  # type: ignore[method-assign]
     return seen
@@ -67,12 +71,15 @@ def measured(seen: Seen, repeats: int, *, metering: bool) -> float:
     """Return the processor seconds that it takes to report everything once."""
     media = MediaClock()
     media.arrived(160, 0.02)
+    # As at the end of the call: the meter turns positions in the audio into instants.
     media.samples = round(CALL_S * 8000)
     # The meter makes the events that are left out here itself.
     kept = [event for event in seen if not isinstance(event[0], TurnMeasured | CallOver)]
+    # Taken apart beforehand, so that the loop pays for making each event, as the call does, and for nothing else.
     made = [(type(event), attrs.asdict(event, recurse=False), at) for event, at in kept]
     spent = 0.0
     for _ in range(repeats):
+        # Fresh each time: a meter keeps its turns, and would grow.
         info, meter = CallInfo("CA1", "", "", "inbound"), Meter("CA1", media) if metering else None
         reporter = CallReporter(_Nobody(), info, media, epoch=0.0, tap=None, meter=meter)  # type: ignore[arg-type]
         began = time.process_time()

@@ -40,14 +40,20 @@ from benchmarks.servers.ours import TOKEN, phone_and_agent
 from benchmarks.sounds import INTERRUPTION, QUESTION, frames_of, voiced, write_answer
 from patter_trio.server.admission import MAX_LAG_S
 
+# Calls arrive one after the other, as in a rush, and not all at once: admission decides by what it has measured of the
+# calls before. The capacity is measured first, in the same run, because it is that of this machine, today. What counts
+# is whether the admitted calls are served as if the others did not exist.
+
 ROOT: Final = Path(__file__).parents[1]
 WEBHOOK_TIMEOUT_S: Final = 15.0
 """Seconds after which Twilio gives up on a webhook."""
 ROUND_S: Final = 12.0
 """Seconds of a round of the callers' script; the measurement begins this long after the last call was offered."""
+# Also the number that admission accepts without an estimate.
 BASELINE_CALLS: Final = 20
 """A number of calls that any machine carries; the others are compared with their latency."""
 STEP_CALLS: Final = 20
+# Judged: a delay that people do not notice in an answer of half a second.
 MAX_ADDED_LATENCY_S: Final = 0.1
 """Seconds by which the 99th percentile of answers may exceed that of a few calls, if all calls count as carried."""
 
@@ -58,6 +64,7 @@ async def serve(answer: bytes, max_lag: float | None) -> None:
     async with trio.open_nursery() as nursery:
         _, port = await nursery.start(partial(phone.serve, agent, port=0, max_lag=max_lag))
         about = {"port": port, "pid": os.getpid(), "webhook": "/webhooks/twilio/voice", "token": TOKEN}
+        # Inside the nursery, which goes on serving; the process is killed from outside.
         print(json.dumps(about | {"public": "http://127.0.0.1"}), flush=True)
 
 
@@ -76,6 +83,7 @@ def serving(sounds: Path, max_lag: float | None, nice: int) -> Iterator[dict[str
         assert server.stdout is not None
         yield json.loads(server.stdout.readline())
     finally:
+        # At once: nothing that it could still do is measured.
         server.kill()
         server.wait()
 
@@ -98,25 +106,30 @@ class Arrivals:
         began = time.perf_counter()
         for number in range(self._offered):
             time.sleep(max(0.0, began + number * self._gap - time.perf_counter()))
+            # A thread for each, because setting up a call blocks, and the next caller does not wait for this one.
             threading.Thread(target=self._arrive, daemon=True).start()
 
     def _arrive(self) -> None:
         began = time.perf_counter()
         try:
             line = Line(self._server, self._sounds, 10 + random.randrange(100))
+        # How ``client`` reports what a webhook answered; the reason is in the TwiML that it quotes.
         except SystemExit as refused:
             self.outcomes["busy" if 'reason="busy"' in str(refused) else "failed"] += 1
             return
+        # No connection, or none in time: the caller hears nothing at all.
         except OSError:
             self.outcomes["failed"] += 1
             return
         took = time.perf_counter() - began
         self.webhooks.append(took)
+        # Twilio would have given up; the server does not know.
         if took > WEBHOOK_TIMEOUT_S:
             self.outcomes["failed"] += 1
             line.hang_up()
             return
         self.outcomes["admitted"] += 1
+        # A deque, because it is filled by threads and emptied by the loop; append and popleft are atomic.
         self.came.append(line)
 
 
@@ -133,21 +146,25 @@ class Floor:
     def run(self, until: float) -> None:
         fd = [self._poll.fileno()]
         while (now := time.perf_counter()) < until:
+            # In the loop, not in the thread: only one thread may touch callers and poll.
             while self._arrivals.came:
                 self._welcome(self._arrivals.came.popleft(), now)
             due = self._due[0][0] if self._due else now + SAMPLE_INTERVAL_S
+            # As in ``client``: epoll's own timeout has only milliseconds.
             if now < due and select.select(fd, [], [], min(due, until) - now)[0]:
                 self._read()
             now = time.perf_counter()
             while self._due and self._due[0][0] <= now:
                 due, number = self._due[0]
                 self.lines[number].tick(now)
+                # From when it was due, not from now: the pace is kept after a delay.
                 heapq.heapreplace(self._due, (due + SAMPLE_INTERVAL_S, number))
             self._read()
 
     def _welcome(self, line: Line, now: float) -> None:
         self._by_fd[line.socket.fileno()] = line
         self._poll.register(line.socket.fileno(), select.EPOLLIN)
+        # At a random place within the 20 ms, as callers are.
         heapq.heappush(self._due, (now + random.random() * SAMPLE_INTERVAL_S, len(self.lines)))
         self.lines.append(line)
 
@@ -166,11 +183,13 @@ def offer(server: dict[str, Any], offered: int, gap: float, seconds: float) -> d
     threading.Thread(target=arrivals.run, daemon=True).start()
     # A garbage collection in this process would delay frames and count as latency of the server.
     gc.disable()
+    # The arrivals, then one round for the last of them to get into the script, then the window.
     floor.run(time.perf_counter() + offered * gap)
     coming = Tally()
     floor.run(time.perf_counter() + ROUND_S)
     for line in floor.lines:
         coming.add(line.caller.tally)
+        # What happened while they came is reported apart: it is what a rush is like for those already on the line.
         line.caller.tally = Tally(lost=line.caller.tally.lost)
     began, cpu = time.perf_counter(), cpu_seconds(server["pid"])
     floor.run(began + seconds)
@@ -181,6 +200,7 @@ def offer(server: dict[str, Any], offered: int, gap: float, seconds: float) -> d
     return {
         "offered": offered,
         **{name: arrivals.outcomes[name] for name in ("admitted", "busy", "failed")},
+        # Threads that still wait for their webhook.
         "unanswered": offered - arrivals.outcomes.total(),
         "webhook_ms": 1000 * max(arrivals.webhooks, default=0.0),
         "load": load,
@@ -220,6 +240,7 @@ def run(times: float, gap: float, seconds: float, nice: int) -> list[dict[str, A
     with tempfile.TemporaryDirectory() as folder:
         sounds = Path(folder)
         write_answer(sounds)
+        # Each in a fresh server: a server that was overloaded before may not have recovered.
         rows = [offering(BASELINE_CALLS, None)]
         few, carried = rows[0], BASELINE_CALLS
         while True:
@@ -228,6 +249,7 @@ def run(times: float, gap: float, seconds: float, nice: int) -> list[dict[str, A
             if (
                 row["missed"]
                 or row["coming_missed"]
+                # Not a number if there were no answers: then turns were missed, and the first condition holds.
                 or row["answers_ms"][1] > few["answers_ms"][1] + 1000 * MAX_ADDED_LATENCY_S
             ):
                 break

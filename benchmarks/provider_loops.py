@@ -16,6 +16,7 @@ from patter_trio.net.http import shared_client
 from patter_trio.testing.scripted import audible_text
 
 WORDS: Final = "I should like to know whether there is a room for two at the end of next week"
+# Without a pause, so that each interim result has words, and with them a timestamp.
 UTTERANCE: Final = [audible_text.encode(WORDS, 100)[begin : begin + 160] for begin in range(0, 16000, 160)]
 """Two seconds of a voice, in frames of 20 ms."""
 SENTENCES: Final = (
@@ -41,6 +42,8 @@ class Count:
 
     def came(self, stamp: str | bytes) -> None:
         """Record a message by the timestamp in it."""
+        # The clock is the machine's: the fake reads it in its process, this loop in its own. The digits are those of
+        # eleven days, so a run that crosses their end would show one absurd value.
         self.late.append(time.perf_counter_ns() // 1000 % 10**DIGITS - int(stamp))
 
 
@@ -53,10 +56,12 @@ async def speak(
     send: Callable[[bytes], Awaitable[None]], end: Callable[[], Awaitable[None]], count: Count, delay: float
 ) -> None:
     """Send frames in real time, and the end of the voice after each utterance, as a caller's audio comes."""
+    # Instants, not pauses: a loop that is late catches up, so both loops send equally many frames.
     due = trio.current_time() + delay
     while True:
         for frame in UTTERANCE:
             await trio.sleep_until(due)
+            # Awaited, as in a call: back-pressure slows the loop down, and shows as fewer items.
             await send(frame)
             count.items += 1
             due += 0.02
@@ -65,6 +70,7 @@ async def speak(
 
 def heard(count: Count, text: str) -> None:
     """Record interim words, which end with the timestamp."""
+    # Final results have no made-up word at their end, and so no time.
     if text[-DIGITS:].isdigit():
         count.came(text[-DIGITS:])
 
@@ -120,6 +126,7 @@ class Sentences(AsyncIterator[str]):
     def __init__(self) -> None:
         self._rest = iter(SENTENCES)
 
+    # A plain iterator, because a generator that is left in the middle would have to be closed.
     async def __anext__(self) -> str:
         for sentence in self._rest:
             return sentence
@@ -128,6 +135,7 @@ class Sentences(AsyncIterator[str]):
 
 async def _elevenlabs(transport: Any, port: int, count: Count, delay: float) -> None:
     tts = ElevenLabsTTS(api_key=KEY, base_url=f"http://127.0.0.1:{port}", transport=transport)
+    # Held open, as a running server does, so that no reply pays for a client of its own.
     async with shared_client(), tts.open(language="en") as session:
         await trio.sleep(delay)
         while True:

@@ -22,6 +22,7 @@ from websockets.uri import parse_uri
 from benchmarks.provider_loops import KEY, MESSAGES, SENTENCES, Count, heard, speak, spoken
 from patter_trio import DeepgramSTT
 
+# Larger than the shell's: a raw program asks for as much as there is.
 READ_BYTES: Final = 65536
 
 
@@ -39,15 +40,19 @@ class Socket:
             self._protocol.send_text(message.encode())
         else:
             self._protocol.send_binary(message)
+        # Cancelling it would leave half a frame, and the next send would go on behind it: the shell
+        # takes care of that, this program does not.
         await self._stream.send_all(b"".join(self._protocol.data_to_send()))
 
     async def receive(self) -> bytes:
         while not self._ready:
             data = await self._stream.receive_some(READ_BYTES)
+            # The one failure that is noticed: the benchmark should not wait for ever.
             if not data:
                 raise EOFError("the vendor closed the connection")
             self._protocol.receive_data(bytes(data))
             for event in self._protocol.events_received():
+                # Pings are answered with the next send, if there is one.
                 if isinstance(event, Frame) and event.opcode is Opcode.TEXT:
                     self._ready.append(bytes(event.data))
         return self._ready.popleft()
@@ -62,6 +67,7 @@ async def opened(port: int, target: str, headers: dict[str, str]) -> AsyncIterat
     protocol.send_request(request)
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         await stream.send_all(b"".join(protocol.data_to_send()))
+        # Without a deadline, as a first program is written.
         while protocol.state is State.CONNECTING:
             protocol.receive_data(bytes(await stream.receive_some(READ_BYTES)))
         if protocol.handshake_exc is not None:
@@ -91,11 +97,14 @@ class Web:
             elif isinstance(event, h11.Data):
                 yield bytes(event.data)
             elif isinstance(event, h11.EndOfMessage):
+                # The connection is reused, as the package's client does: opening one for each
+                # request would cost more than the rest.
                 http.start_next_cycle()
                 return
 
 
 # STT ------------------------------------------------------------------------------------------------------------------
+# Without the times of words: a program that only wants the text does not read them.
 class _Alternative(msgspec.Struct):
     transcript: str = ""
 
@@ -122,6 +131,7 @@ async def deepgram(port: int, count: Count, delay: float) -> None:
     async def end() -> None:
         await socket.send('{"type":"Finalize"}')
 
+    # The provider's own address, so that both loops get the same results.
     target = DeepgramSTT(api_key=KEY, base_url="ws://x").url(language="en").removeprefix("ws://x")
     async with opened(port, target, {"Authorization": f"Token {KEY}"}) as socket, trio.open_nursery() as nursery:
         nursery.start_soon(listen)
@@ -149,12 +159,14 @@ async def openai(port: int, count: Count, delay: float) -> None:
         {"model": "made-up", "messages": MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
     )
     headers = {"Authorization": f"Bearer {KEY}", "Accept": "text/event-stream"}
+    # Before connecting: the requests of all loops would otherwise be in step.
     await trio.sleep(delay)
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         web = Web(stream, port)
         while True:
             rest = b""
             async for data in web.post("/v1/chat/completions", headers, body):
+                # Not a parser of server-sent events, only as much as this vendor's need.
                 *events, rest = (rest + data).split(b"\n\n")
                 for event in events:
                     if event != b"data: [DONE]":
@@ -182,6 +194,7 @@ async def elevenlabs(port: int, count: Count, delay: float) -> None:
         for number in itertools.count():
             context = f"reply-{number}"
             parts: list[dict[str, Any]] = [
+                # The messages that the provider sends for the same reply, with the space that opens a context.
                 {"text": " "},
                 *({"text": f"{sentence} "} for sentence in SENTENCES),
                 {"flush": True},

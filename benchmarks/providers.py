@@ -26,8 +26,13 @@ from benchmarks.calls import ROOT, _pinned, _processors, serving
 from benchmarks.report import PERCENTILES
 from benchmarks.sampling import sampled
 
+# A provider and its raw loop run in turn, each in a fresh process on one core, against a fresh fake of the vendor on
+# the other. What is compared is a ratio within one round, so that a machine that is slower for a minute is slower for
+# both. Cost is processor time of the client's process only; what the fake costs does not count.
+
 WARM_UP_S: Final = 2.5
 """Seconds of use before the measurement; sessions begin spread over the first half, so that they are not in step."""
+# Everything that a child does besides its window: starting, importing, connecting, warming up.
 SERVER_START_TIMEOUT_S: Final = 60.0
 
 
@@ -53,6 +58,8 @@ PAIRS: Final = {
         "DeepgramSTT",
         "20 ms of audio",
         0,
+        # Sending 50 frames a second has a cost of its own, the timers, which no provider
+        # can avoid: measured alone, taken off.
         {"ours": ours.deepgram, "raw": raw.deepgram, "pace": ours.no_stt},
     ),
     "llm": Pair("OpenAILLM", "token", 1, {"ours": ours.openai, "raw": raw.openai}),
@@ -71,14 +78,18 @@ async def use(
     counts = [ours.Count() for _ in range(sessions)]
     async with trio.open_nursery() as nursery:
         for number, count in enumerate(counts):
+            # Spread, so that the sessions' frames, tokens and replies do not come all at the same instant.
             nursery.start_soon(loop, port, count, number / sessions * warming / 2)
         await trio.sleep(warming)
         for count in counts:
+            # Only the counts begin anew; the sessions go on as they are.
             count.items = 0
             count.late.clear()
+        # Right before and right after the window: items, time and cost are of the same stretch.
         began, cost = time.perf_counter(), time.process_time()
         await trio.sleep(seconds)
         cost, took = time.process_time() - cost, time.perf_counter() - began
+        # After the measurement: closing twenty sessions is not part of it.
         nursery.cancel_scope.cancel(reason="measured")
     items = sum(count.items for count in counts)
     return {
@@ -103,6 +114,7 @@ def measure(pair: str, loop: str, options: argparse.Namespace, cores: tuple[int,
     """Measure one loop against a fresh server; ``stolen`` is as in ``benchmarks.calls``."""
     with (
         tempfile.TemporaryDirectory() as folder,
+        # A fresh server for each loop: the fakes record all they get, and would grow from one to the next.
         serving("vendors", Path(folder), core=cores[0], nice=options.nice) as about,
     ):
         task = {"pair": pair, "loop": loop, "port": about["ports"][PAIRS[pair].port]}
@@ -114,6 +126,7 @@ def measure(pair: str, loop: str, options: argparse.Namespace, cores: tuple[int,
             capture_output=True,
             text=True,
             cwd=ROOT,
+            # A loop that hangs fails the run instead of holding it up overnight.
             timeout=options.seconds + SERVER_START_TIMEOUT_S,
             check=False,
             preexec_fn=_pinned(cores[1], options.nice),
@@ -132,6 +145,8 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     for number in range(options.rounds):
         for pair in options.providers:
             names = list(PAIRS[pair].loops)
+            # In alternating order: whichever runs second would profit, or suffer, from
+            # what the first left in the caches.
             for loop in names if number % 2 else reversed(names):
                 result = {"round": number, **measure(pair, loop, options, cores)}
                 results.append(result)
@@ -148,6 +163,7 @@ def compared(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for pair in dict.fromkeys(result["pair"] for result in results):
         mine = [result for result in results if result["pair"] == pair]
+        # The ratio is made within each round, and only then its median: a ratio of medians would mix rounds.
         by_round = [
             {result["loop"]: result for result in mine if result["round"] == number}
             for number in sorted({result["round"] for result in mine})
@@ -160,6 +176,7 @@ def compared(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         ratios = [one / other for one, other in zip(costs["ours"], costs["raw"], strict=True)]
         for loop in ("ours", "raw"):
+            # Samples of all rounds together: a 99th percentile needs many.
             late = [value for result in mine if result["loop"] == loop for value in result["late_us"]]
             row[loop] = {
                 "cpu_us": float(np.median(costs[loop])),

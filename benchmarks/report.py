@@ -6,9 +6,11 @@ from typing import Any, Final
 
 import numpy as np
 
+# Not the maximum: it grows with the number of samples, and servers have different numbers.
 PERCENTILES: Final = (50, 95, 99)
 NAMES: Final = {"ours": "patter_trio", "bare": "bare loop", "pipecat": "pipecat-ai", "getpatter": "getpatter"}
 COLOURS: Final = {"ours": "#1f77b4", "bare": "#7f7f7f", "pipecat": "#d62728", "getpatter": "#ff7f0e"}
+# Not 1: a single-threaded loop that has work all the time still waits for the kernel now and then.
 SATURATED_CPU_SHARE: Final = 0.93
 """Share of its core from which a server counts as saturated."""
 
@@ -31,6 +33,8 @@ def pooled(results: Sequence[Row]) -> list[dict[str, Any]]:
                 "client_late_p99_ms",
                 "client_load",
             ):
+                # Medians of what is one number for each round; samples of all rounds together
+                # otherwise, so that rare delays remain.
                 row[name] = float(np.median([result[name] for result in same]))
             for name in ("turns", "missed", "stray", "gaps", "lost"):
                 row[name] = sum(result[name] for result in same)
@@ -46,6 +50,7 @@ def _compare(rows: Sequence[dict[str, Any]], calls: int) -> None:
     bare = next((row for row in rows if (row["server"], row["calls"]) == ("bare", calls)), None)
     for row in rows:
         if bare is not None and row["calls"] == calls:
+            # Against the loop in the same run: a ratio holds on another machine, a time does not.
             row["times_bare"] = row["cpu_ms_per_call_second"] / bare["cpu_ms_per_call_second"]
 
 
@@ -88,6 +93,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     """Draw cost and latency over the number of calls; each server up to the first number that it cannot carry."""
     import matplotlib as mpl  # noqa: PLC0415 (an extra)
 
+    # Before pyplot is imported: no display is needed to write a file.
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
     from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter  # noqa: PLC0415
@@ -116,8 +122,10 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     for axis in axes[1:]:
         axis.set_ylabel("ms (line: p50, dashed: p99)")
         axis.set_yscale("log")
+        # Fixed, so that pictures of different runs can be compared.
         axis.set_ylim(150, 8000)
         axis.yaxis.set_major_locator(FixedLocator([200, 300, 500, 700, 1000, 2000, 4000]))
+        # A logarithmic axis would write its minor ticks over the fixed ones.
         axis.yaxis.set_minor_locator(NullLocator())
         axis.yaxis.set_major_formatter(ScalarFormatter())
     figure.savefig(path, dpi=120)

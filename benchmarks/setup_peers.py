@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+# One environment for each: their dependencies need not agree with ours, or with each other. The
+# versions are those of docs/benchmarks.md.
 PEERS: Final = {
     "pipecat": ("pipecat-ai", ["pipecat-ai[websocket]==1.14.*", "uvicorn[standard]"]),
     "getpatter": ("getpatter", ["getpatter==0.7.*", "onnxruntime", "numpy"]),
@@ -24,9 +26,11 @@ def interpreter(folder: Path, name: str) -> Path:
 
 def installed(folder: Path, name: str) -> str:
     """Return the installed version of a peer, or an empty string if it is not installed."""
+    # Asked in the peer's own interpreter, which is the one that the benchmark runs.
     code = f"from importlib.metadata import version; print(version({PEERS[name][0]!r}))"
     try:
         found = subprocess.run([interpreter(folder, name), "-c", code], capture_output=True, text=True, check=True)
+    # No environment, or none with this package: not installed.
     except (OSError, subprocess.CalledProcessError):
         return ""
     return found.stdout.strip()

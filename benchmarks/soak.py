@@ -37,18 +37,25 @@ from patter_trio.call.pipeline import PipelineBackend
 from patter_trio.events import callbacks
 from patter_trio.testing.twilio import carrier
 
+# Memory is compared between moments in which nothing happens: with calls up, it depends on what they are doing. So the
+# calls come in tides, and at each ebb all of them have ended, with everything that may outlive a call. Virtual time
+# makes hours affordable; what a real clock would add, such as latency, is the business of the other benchmarks.
+
 REST_S: Final = 100.0
 """Seconds of an ebb: longer than an announced call lives (60 s) and callbacks are waited for (32 s), one after the
 other.
 """
+# Many points for a slope over hours, few enough not to be a growing measure themselves.
 STRETCH_S: Final = 60.0
 """Seconds for which the deepest queues make one point of the plot."""
+# Not the first: it fills the caches.
 TRACED_EVERY_STRETCHES: Final = 9
 """Interval of the stretches that tracemalloc traces, beginning with the second; tracing takes four times the time."""
 MAX_SHOWN_FINDINGS: Final = 10
 """Maximum number of findings that are shown."""
 BOUNDS: Final = {
     "inbox": session.MAX_INBOX_INPUTS,
+    # The package's own bounds: a queue that holds more than it may is found, whatever the number.
     "frames to the VAD": voice_activity.MAX_WAITING_FRAMES,
     "audio to the STT": transcription.MAX_UNSENT_FRAMES,
     "playout queue, samples": reply.MAX_PLAYOUT_SAMPLES + RATE_HZ,  # a chunk of audio comes on top
@@ -93,9 +100,11 @@ class Soak:
         level, propagate = logger.level, logger.propagate
         logger.addHandler(errors)
         logger.setLevel(logging.ERROR)  # thousands of calls fail on purpose
+        # The log of thousands of failing calls would bury the report.
         logger.propagate = False
         try:
             trio.run(self._soak, clock=trio.testing.MockClock(autojump_threshold=0))
+        # Also after a crash: the process may run another soak, as the tests do.
         finally:
             tracemalloc.stop()
             logger.removeHandler(errors)
@@ -105,12 +114,15 @@ class Soak:
 
     async def _soak(self) -> None:
         dice = Dice(self.seed)
+        # One that lives as long as the soak, whose leaks would add up; one that is ended with calls up again and again.
         lasting, passing = servers = Server(dice, model=True), Server(dice, model=False)
         phones = [Line(number, servers, dice, self.tally) for number in range(self.callers)]
         async with trio.open_nursery() as serving:
+            # In the outer nursery: it lives through every ebb.
             await serving.start(lasting.run)
             ebb = self.tide
             while trio.current_time() < self.seconds:
+                # Cleaned first: what was made before the tracing does not count, and must not be freed within it.
                 if len(self.record.rests) % TRACED_EVERY_STRETCHES == 1:
                     _clean()
                     tracemalloc.start()
@@ -124,12 +136,16 @@ class Soak:
         async with trio.open_nursery() as sampling:
             sampling.start_soon(self._watch, phones, servers)
             async with trio.open_nursery() as calling:
+                # Before the callers, who would be refused.
                 await calling.start(passing.run)
                 for phone in phones:
                     calling.start_soon(phone.call_until, ebb - REST_S)
                 await trio.sleep_until(ebb - REST_S)
+                # While calls are up: what a cancelled server leaves behind is looked for at the ebb.
                 passing.scope.cancel()
+            # After the last call: the deepest queues may be those of the end.
             sampling.cancel_scope.cancel()
+        # From the last call on, if that took longer: everything that may outlive a call has to be over.
         await trio.sleep_until(max(ebb, trio.current_time() + REST_S))
 
     async def _watch(self, phones: Sequence[Line], servers: Sequence[Server]) -> None:
@@ -139,11 +155,14 @@ class Soak:
             depths = dict.fromkeys(BOUNDS, 0)
             try:
                 while trio.current_time() < until:
+                    # A sample a second of virtual time: maxima between them are missed,
+                    # which hours of samples make up for.
                     await trio.sleep(1.0)
                     live = max(live, sum(len(server.phone._live) for server in servers))
                     tasks = max(tasks, trio.lowlevel.current_statistics().tasks_living)
                     descriptors = max(descriptors, _descriptors())
                     _deepen(depths, phones, servers)
+            # A stretch that was cut off by the ebb is a point of the plot, too.
             finally:
                 self.record.peaks.append(Peak(trio.current_time() / 3600, live, tasks, descriptors, depths))
             self._progress(live)
@@ -161,8 +180,10 @@ class Soak:
         """Measure the process while nothing happens."""
         for server in servers:
             ends = server.application.ends
+            # Counted by the application, and not by the server that has to call it.
             twice = [f"{call_id}: on_call_end came {count} times" for call_id, count in ends.items() if count != 1]
             self.tally.findings += twice
+            # Otherwise the record itself would grow with the calls.
             ends.clear()
         _clean()
         left = self._left()
@@ -187,6 +208,7 @@ class Soak:
         """End the tracing, if there is any, and return the bytes left behind per call."""
         if not tracemalloc.is_tracing():
             return None
+        # Read before the snapshot, which allocates.
         left = tracemalloc.get_traced_memory()[0]
         self.left_at = [str(line) for line in tracemalloc.take_snapshot().statistics("lineno")[:MAX_SHOWN_FINDINGS]]
         tracemalloc.stop()
@@ -220,6 +242,7 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
 
 def _kept(server: Server) -> int:
     call_server = server.call_server
+    # Each of these is empty when no call is up; together they are all that holds calls.
     known = 0 if call_server is None else len(call_server._grace) + len(call_server._deliveries._running)
     known += 0 if call_server is None else len(call_server.context.pending) + len(call_server._live)
     return known + len(server.phone._live) + len(server._logs)

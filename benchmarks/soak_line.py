@@ -22,6 +22,7 @@ from patter_trio.testing.simulation.record import TOLERANCE_S, EventLog, State
 
 PUBLIC_URL: Final = "http://agent.test"
 CARRIER: Final = Twilio(account_sid="AC" + "5" * 32, auth_token="simulated")
+# Any constant: timestamps of a run shall not depend on when it ran.
 EPOCH: Final = 1_700_000_000.0
 
 
@@ -52,6 +53,7 @@ class Server:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until ``scope`` is cancelled; may be called again after that."""
+        # A new scope each time: a cancelled one would end the next server at once.
         with trio.CancelScope() as self.scope:
             async with (
                 open_call_server(
@@ -63,10 +65,13 @@ class Server:
                 open_flat_nursery() as self._connections,
             ):
                 task_status.started()
+                # Until cancelled: everything happens in the nurseries above.
                 await trio.sleep_forever()
+        # A call that comes now is refused, as by a port that is closed.
         self.call_server = self._connections = None
 
     def _tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
+        # No log: the line has checked the call and forgotten it; late events are no longer compared.
         log = self._logs.get(payload["call_id"])
         if log is not None:
             log.tap(at, name, payload)
@@ -90,11 +95,13 @@ class Server:
     async def connect(self, tasks: set[trio.lowlevel.Task], *, real: bool) -> trio.abc.Stream:
         """Open a connection; the task that serves it is in ``tasks`` while it runs."""
         await trio.lowlevel.checkpoint()
+        # Also while it is ending: a real server has closed its port by then.
         if self.call_server is None or self._connections is None or self.scope.cancel_called:
             raise CallRefused("failed", "the server is closed")
         ours: trio.abc.Stream
         theirs: trio.abc.Stream
         if real:
+            # Half of the calls use real sockets: a leak of descriptors would not show in memory streams.
             pair = socket.socketpair()
             ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in pair)
         else:
@@ -109,6 +116,7 @@ class Server:
         try:
             await serve_connection(call_server.context, stream)
         finally:
+            # A task that is still in the set a second after the call is one that the call has left running.
             tasks.discard(task)
 
 
@@ -128,6 +136,7 @@ class Line:
         """Place calls until ``deadline``; the last one is finished."""
         while trio.current_time() < deadline:
             self._calls += 1
+            # The same in every run: all of a call's draws are named by it.
             call_id = f"CA{self._name:08d}{self._calls:024d}"
             chance = self._dice.of(call_id, "line")
             await trio.sleep(chance.choice([0.1, 1.0, 3.0]))
@@ -141,6 +150,7 @@ class _OneCall:
         self._tally = tally
         self._tasks: set[trio.lowlevel.Task] = set()
         self._real = chance.random() < 0.5
+        # Half of the callers stay to the end of their script, a quarter leave within seconds, a quarter at once.
         self._life = chance.choice([math.inf, math.inf, chance.expovariate(1 / 4), chance.uniform(0, 0.1)])
         slow = chance.random() < 0.2
         self.carrier = SimulatedTwilio(
@@ -167,11 +177,13 @@ class _OneCall:
             async with open_flat_nursery() as nursery:
                 await nursery.start(self.carrier.run)
                 await self._talk()
+                # The carrier is done with both sides of the connection; the server may not be, which is checked next.
                 await self.carrier.over.wait()
                 nursery.cancel_scope.cancel()
             outcome = await self._check()
         except CallRefused as refused:
             outcome = f"refused: {refused.outcome}"
+        # Also if the soak is cancelled: a log that is kept would be found as left behind.
         finally:
             line.carrier = None
             self._server.forget(self.carrier.call_sid)
@@ -181,13 +193,16 @@ class _OneCall:
     async def _talk(self) -> None:
         carrier = self.carrier
         caller = SimulatedCaller(carrier, self._log, lambda: self._server.state(carrier.call_sid), strict=False)
+        # The caller is interrupted wherever the script is, as by a hang-up in mid-word.
         with trio.move_on_after(self._life):
             await act(caller, self._chance)
+        # Without a close frame, as a radio hole leaves it.
         if self._chance.random() < 0.15:
             carrier.drop()
         elif self._chance.random() < 0.1:
             with trio.move_on_after(60):  # the caller stays until the agent hangs up
                 await carrier.over.wait()
+        # Does nothing if the call is over.
         carrier.hang_up()
 
     async def _check(self) -> str:

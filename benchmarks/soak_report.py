@@ -15,8 +15,10 @@ leaked call 20 000.
 """
 MAX_BLOCKS_PER_CALL: Final = 0.5
 """Maximum growth in blocks of memory per call; the record of the soak itself takes 0.2."""
+# Coarse, because the kernel's pages are; a leaked call would be ten times as much.
 MAX_RSS_BYTES_PER_CALL: Final = 2048.0
 """Maximum growth of the process in bytes per call: the allocator does not return all of its arenas."""
+# A leak is at least one object for each call.
 MAX_OBJECTS_PER_CALL: Final = 0.5
 MIN_MEASURED_CALLS: Final = 300
 """Minimum number of calls for a verdict on memory: with fewer, filling caches outweighs what calls could leave behind.
@@ -75,6 +77,7 @@ class Record:
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
     """Return the median of the slopes between all pairs of points, which outliers do not distort."""
+    # By Theil and Sen: up to a quarter of the points may be anything.
     slopes = [
         (after[1] - before[1]) / (after[0] - before[0])
         for before, after in itertools.combinations(points, 2)
@@ -85,6 +88,7 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 def growth(rests: Sequence[Rest], name: str) -> float:
     """Return the growth of a measure per call, after the warm-up."""
+    # Per call, not per hour: what leaks does so with calls.
     settled = rests[len(rests) // WARM_UP_DIVISOR :]
     return slope([(rest.calls, getattr(rest, name)) for rest in settled])
 
@@ -96,20 +100,25 @@ def verdict(record: Record) -> list[str]:
     many = record.rests[-1].calls >= MIN_MEASURED_CALLS
     for name, limit in limits.items():
         grown = growth(record.rests, name)
+        # Only growth: memory that is given back is no fault.
         if many and grown > limit:
             found.append(f"{name} grows by {grown:.1f} per call (limit {limit:g})")
+    # Without the first rest, whose stretch filled the caches.
     left = [rest.left for rest in record.rests[1:] if rest.left is not None]
     if many and left and statistics.median(left) > MAX_PYTHON_BYTES_PER_CALL:
         found.append(f"bytes left behind per call: {' '.join(f'{each:.0f}' for each in left)}")
     for name in ("tasks", "descriptors", "kept"):
         seen = {getattr(rest, name) for rest in record.rests}
+        # Equal at all rests, to the unit: these are counts, which nothing but a leak changes.
         if len(seen) > 1:
             found.append(f"{name} at rest: {' '.join(str(getattr(rest, name)) for rest in record.rests)}")
     for queue, bound in record.bounds.items():
         deepest = max((peak.depths.get(queue, 0) for peak in record.peaks), default=0)
+        # A queue that may fill is full now and then; one that may not has to stay below its bound.
         if deepest > bound or (deepest == bound and queue not in record.may_fill):
             found.append(f"{queue} was full: {deepest} of {bound}")
         grown = slope([(peak.hours, peak.depths.get(queue, 0)) for peak in record.peaks])
+        # A tenth of the bound over the whole run: a trend, and not the difference between two calls.
         if grown * record.peaks[-1].hours > bound / 10:
             found.append(f"{queue} gets deeper: by {grown:.1f} an hour (bound {bound})")
     return found
@@ -145,6 +154,7 @@ def plot(record: Record, file: str, title: str) -> None:
     descriptors.set_title("file descriptors")
     descriptors.set_xlabel("hours of virtual time")
     for queue, bound in record.bounds.items():
+        # The axis is logarithmic, and an empty queue has no place on it.
         depth = [max(0.05, 100 * peak.depths.get(queue, 0) / bound) for peak in record.peaks]
         depths.plot(peak_hours, depth, label=f"{queue} ({bound})")
     depths.set_yscale("log")

@@ -28,6 +28,7 @@ from patter_trio.audio.formats import MULAW_8K, AudioFormat
 from patter_trio.testing import NotAsExpected, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
 from patter_trio.user_code.context import current_call
 
+# From one word to many sentences: replies that are shorter and longer than a caller's patience.
 REPLIES: Final = (
     "Yes.",
     "A longer answer, in two parts. Here is the second! And more.",
@@ -44,10 +45,12 @@ class Dice:
     seed: int
 
     def of(self, *names: object) -> random.Random:
+        # A string, which seeds alike in every process; the hash of a tuple of strings does not.
         return random.Random("/".join(map(str, (self.seed, *names))))
 
     def here(self, *names: object) -> random.Random:
         """Return the generator of that name for the call of the current task."""
+        # A provider does not know its call; the context of its task does.
         return self.of(current_call.get(), *names)
 
 
@@ -58,8 +61,10 @@ class SoakVAD(VoiceActivity):
     def open(self) -> AbstractAsyncContextManager[VoiceActivitySession]:
         chance = self.dice.here("vad")
         script = ScriptedVAD(
+            # Also faster than any real one: races show where nothing takes time.
             chance.choice([0, 0.05, 0.1]),
             chance.choice([0.2, 0.5, 0.8]),
+            # Once in twenty: often enough for thousands of calls, seldom enough for most of them to get far.
             fail_at=chance.choice([None] * 19 + [3.0]),
         )
         return script.open()
@@ -95,6 +100,7 @@ class SoakLLM(LanguageModel):
     takes_tools: bool = False
 
     def stream(self, messages: Sequence[Message]) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        # By the length of the conversation: each request of a call draws anew, in whatever order calls run.
         chance = self.dice.here("llm", len(messages))
         script = ScriptedLLM(
             [chance.choice(REPLIES)],
@@ -119,6 +125,7 @@ class SoakTTS(TextToSpeech):
             chance.choice([0, 0.2, 0.5]),
             chance.choice([None, 3.0, 10.0]),
             timings=chance.random() < 0.5,
+            # Barely faster than real time, as the vendors, and all at once.
             speed=chance.choice([1.5, 20, 1000]),
             mute=chance.random() < 0.05,
             fail_after=chance.choice([None] * 12 + [0, 1.0]),
@@ -145,6 +152,7 @@ class Application:
         if self.phone is not None:
             self.phone.events.on(PatterEventType.TTS_CHUNK, self.on_edge)
             self.phone.events.on(PatterEventType.TURN_ENDED, self.on_edge)
+        # Most calls start undisturbed: each case is one in twenty.
         match self._dice.of(about["call_id"], "start").randrange(20):
             case 0:
                 raise LookupError("no such customer")
@@ -182,8 +190,10 @@ class Application:
         chance = self._dice.of(event["call_id"], "message", len(event["history"]))
         for number in range(chance.randrange(4)):
             await trio.sleep(chance.choice([0.05, 0.4, 1.0]))
+            # After the first piece: the caller has begun to hear an answer that does not end.
             if number and chance.random() < 0.1:
                 raise RuntimeError("a bug of the application's")
+            # The call has to give up on it, or the caller on the call.
             if chance.random() < 0.02:
                 await trio.sleep_forever()
             yield chance.choice(REPLIES) + " "
@@ -201,6 +211,7 @@ def phone_and_agent(dice: Dice, application: Application, *, model: bool) -> tup
         llm=SoakLLM(dice) if model else None,
         tts=SoakTTS(dice),
         first_message="Hotel Miller, good evening.",
+        # Both limits are low, so that calls end by them, too.
         silence_timeout=20.0,
         max_call_duration=60.0,
     )
@@ -217,6 +228,7 @@ async def act(caller: SimulatedCaller, chance: random.Random) -> None:
 
 
 async def _do_something(caller: SimulatedCaller, chance: random.Random) -> None:
+    # Speaking three times as often as anything else: most of a call is conversation.
     match chance.choice(["speaks", "speaks", "speaks", "listens", "waits", "coughs", "hums", "presses", "stalls"]):
         case "speaks":
             text = chance.choice(SAYINGS)

@@ -19,6 +19,7 @@ INTERRUPTION: Final = "cards_1"
 """A recording of 0.8 s, spoken over the agent."""
 ANSWER: Final = "dashwood_leisure"
 ANSWER_SECONDS: Final = 4.0
+# Judged: breath and room are below it, quiet consonants above.
 MIN_VOICED_SHARE: Final = 0.15
 """Share of the RMS of a recording's loudest frame from which a frame counts as voiced."""
 
@@ -29,6 +30,7 @@ def voiced(name: str) -> bytes:
     frames = samples[: len(samples) // FRAME_BYTES * FRAME_BYTES].reshape(-1, FRAME_BYTES)
     loudness = np.sqrt((frames.astype(np.float64) ** 2).mean(axis=1))
     loud = np.flatnonzero(loudness > MIN_VOICED_SHARE * loudness.max())
+    # Whole frames only, so that the first and the last frame sent are voiced: the stopwatch starts with them.
     return g711.encode(np.ascontiguousarray(frames[loud[0] : loud[-1] + 1]).reshape(-1))
 
 

@@ -19,7 +19,9 @@ from benchmarks.fuzz import corpus
 from benchmarks.fuzz.seeds import SEEDS
 from benchmarks.fuzz.targets import TARGETS
 
+# Small where one input says all that a large one does; the fuzzer is faster with short inputs.
 MAX_INPUT_BYTES: Final = {"mulaw": 512, "wav": 512, "codec": 1024, "websocket": 1024, "call": 1024}
+# Words of the protocols: a fuzzer would take for ever to find a key by chance.
 WORDS: Final = (
     *("event", "media", "mark", "start", "stop", "dtmf", "connected", "streamSid", "callSid", "payload", "track"),
     *("MZ1", "CA1", "inbound", "outbound", "digit", "name", "customParameters", "mediaFormat", "encoding", "AAAA"),
@@ -35,11 +37,13 @@ def fuzz(target: str, seconds: int, *, keep: bool) -> int:
         found, old = Path(folder, "found"), Path(folder, "old")
         found.mkdir()
         old.mkdir()
+        # The seeds as well, each time: a reduced corpus may have lost the kind of input that a new property needs.
         corpus.unpack(corpus.load(target) + SEEDS[target], old)
         words = Path(folder, "words")
         words.write_text("".join(f'"{_quoted(word)}"\n' for word in WORDS))
         options = [f"-max_len={MAX_INPUT_BYTES.get(target, 2048)}", f"-dict={words}", f"-artifact_prefix={folder}/bad-"]
         done = _run(target, [f"-max_total_time={seconds}", "-print_final_stats=1", *options, str(found), str(old)])
+        # libFuzzer's own count; without it, the fuzzer did not come to its end.
         tried = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stderr)
         bad = sorted(Path(folder).glob("bad-*"))
         if bad or tried is None:
@@ -50,6 +54,7 @@ def fuzz(target: str, seconds: int, *, keep: bool) -> int:
         if keep:
             least = Path(folder, "least")
             least.mkdir()
+            # Into an empty folder: what earlier runs kept is judged anew, because the code has changed.
             _run(target, ["-merge=1", *options, str(least), str(old), str(found)])
             kept = corpus.save(target, [file.read_bytes() for file in least.iterdir()])
             print(f"{target}: {kept} inputs kept")
@@ -58,10 +63,12 @@ def fuzz(target: str, seconds: int, *, keep: bool) -> int:
 
 def _run(target: str, options: list[str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks.fuzz.one", target, *options]
+    # A process for each: libFuzzer ends the process, and the coverage of one target must not count for another.
     return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
 
 
 def _quoted(word: str) -> str:
+    # Every byte escaped: quotes and line ends have a meaning in the dictionary's format.
     return "".join(f"\\x{byte:02x}" for byte in word.encode())
 
 

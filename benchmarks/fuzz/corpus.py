@@ -17,6 +17,7 @@ def load(target: str) -> list[bytes]:
 
 def save(target: str, inputs: Iterable[bytes]) -> int:
     """Keep these inputs, each once, the shortest first; return their number."""
+    # In a fixed order, so that a diff of the corpus shows what is new.
     kept = sorted(set(inputs), key=lambda data: (len(data), data))
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{target}.txt").write_text("".join(f"{base64.b64encode(data).decode()}\n" for data in kept))

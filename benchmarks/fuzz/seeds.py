@@ -24,6 +24,7 @@ _MEDIA: Final = b'{"event":"media","streamSid":"MZ%d","media":{"track":"%s","pay
 _MARK: Final = b'{"event":"mark","streamSid":"MZ1","mark":{"name":"r1.1"}}'
 _DIGIT: Final = b'{"event":"dtmf","streamSid":"MZ1","dtmf":{"track":"inbound_track","digit":"5"}}'
 _STOP: Final = b'{"event":"stop","streamSid":"MZ1","stop":{}}'
+# 1,200 bytes of the loudest code, 0.15 s: enough for the VAD to hear a voice.
 _VOICE: Final = _MEDIA % (1, b"inbound", b"AAAA" * 400)
 _HUSH: Final = _MEDIA % (1, b"inbound", b"////" * 400)
 _UPGRADE: Final = (
@@ -46,6 +47,7 @@ def _post(body: bytes, *more: bytes) -> bytes:
 
 def _wav(bits: int, rate: int, channels: int, kind: int = 1) -> bytes:
     whole = bytearray(write_wav([np.arange(-40, 40, dtype=np.int16) * 400] * channels, rate))
+    # Format and bits are written over a valid header, so that only they are wrong.
     whole[20:22] = kind.to_bytes(2, "little")
     whole[34:36] = bits.to_bytes(2, "little")
     return bytes(whole)
@@ -103,6 +105,7 @@ SEEDS: Final[dict[str, list[bytes]]] = {
     + [_wav(16, 8000, 3), _wav(16, 8000, 1, 7), _wav(16, 8000, 1, 0xFFFE), b"RIFF\0\0\0\0WAVE"],
     "mulaw": [bytes(range(256)), b"\0\x80\xff\x7f"],
     "websocket": [
+        # The first byte is the target's choice of pieces; 64 and 127 also leave the pongs to a writer.
         bytes([size]) + data
         for size in (0, 6, 64, 127)
         for data in (

@@ -45,6 +45,11 @@ from patter_trio.testing.twilio import messages as kit
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
 from patter_trio.wire.twilio import DIGITS, TwilioCodec
 
+# "It does not crash" would be too little to ask: a decoder that returns rubbish does not crash. So each target has a
+# second opinion: the json module, the definition of G.711, the kit's own reading of the protocol, or the same input cut
+# into other pieces. Targets that need time run in virtual time, on memory streams: an input is then the same every
+# time, and a deadline of 20 s costs nothing.
+
 CARRIER: Final = Twilio("AC1", "hush")
 PUBLIC: Final = "https://agent.example"
 HEAD: Final = (
@@ -54,6 +59,7 @@ HEAD: Final = (
 START: Final = (
     '{"event":"start","streamSid":"MZ1","start":{"streamSid":"MZ1","callSid":"CA1","customParameters":{"token":"t"}}}'
 )
+# A closed list: a message that is quoted in a reason would end up in a log.
 REASONS: Final = frozenset(
     {
         "binary message",
@@ -83,11 +89,13 @@ class _Errors(logging.Handler):
         self.found.append(self.format(record))
 
 
+# One handler for all inputs: the fuzzer runs millions in one process.
 _errors: Final = _Errors()
 
 
 def _run(function: Callable[[], Any]) -> Any:
     """Run in virtual time; an error in the log is a finding."""
+    # On the root logger, each time: a test's own logging may have been set up meanwhile.
     if _errors not in logging.getLogger().handlers:
         logging.getLogger().addHandler(_errors)
     _errors.found.clear()
@@ -101,8 +109,10 @@ def codec(data: bytes) -> None:
     """Check Twilio's messages, one a line: decoded as the json module decodes them, or refused with a known reason."""
     reading = TwilioCodec()
     for line in data.split(b"\n"):
+        # Surrogates on request: the codec takes any string, also one that no UTF-8 decodes to.
         message = line.decode("utf-8", "surrogateescape" if line[:1] == b"!" else "replace")
         event, refused = _received(reading, message)
+        # Before the rest: a refused message has no meaning to compare.
         assert not refused or refused in REASONS, refused
         if refused:
             continue
@@ -134,6 +144,7 @@ def _sent(reading: TwilioCodec, event: object) -> None:
     """Check that an independent implementation of the protocol accepts what we would send back."""
     if isinstance(event, AudioReceived):
         decoded, audio = (
+            # Only if the stream has the name for which the kit is asked; the fuzzer may have made up another.
             kit.read_message(reading.audio(event.audio), "MZ1") if "MZ1 " in f"{reading!r} " else (None, b"")
         )
         assert decoded is None or audio == event.audio
@@ -158,12 +169,15 @@ def wav(data: bytes) -> None:
         return
     assert samples.dtype == np.int16
     assert samples.ndim == 1
+    # A header may claim any size; no sample may come from nowhere. At the lowest rate,
+    # resampling makes the most of a byte.
     assert len(samples) <= len(data) * 8000 / RATES_HZ[0] + 1
     assert np.array_equal(read_wav(write_wav([samples])), samples)
 
 
 def _coded(sample: int) -> int:
     """Encode one sample by the definition of G.711: sign, segment, step."""
+    # From G.711's own words, and slowly: 14 bits, a bias of 33, and the segment from the position of the highest bit.
     value = sample >> 2
     sign, value = (0x80, -value) if value < 0 else (0, value)
     value = min(value, 8158) + 33
@@ -175,6 +189,7 @@ def mulaw(data: bytes) -> None:
     """Check the tables against the definition, both ways."""
     decoded = g711.decode(data)
     again = g711.encode(decoded)
+    # Decoding and encoding again changes nothing else.
     assert bytes(code if code != 0x7F else 0xFF for code in data) == again  # both zeros of mu-law are one sample
     samples = np.frombuffer(data[: len(data) // 2 * 2], "<i2")
     assert list(g711.encode(samples)) == [_coded(int(sample)) for sample in samples]
@@ -188,8 +203,10 @@ async def _messages(data: bytes, size: int, *, writer: bool) -> tuple[list[str |
     line = FaultyStream(theirs)
     socket = await (await receive_upgrade(line, bytes(await line.receive_some(65536)))).accept()
     if writer:
+        # Pongs are then left to a writer that never comes: the other way through the same code.
         socket.share_sending(lambda: None)
     await ours.send_all(data)
+    # Before the reading: all bytes are there, and only their division differs.
     await ours.send_eof()
     line.trickle(size)
     received: list[str | bytes] = []
@@ -204,12 +221,14 @@ async def _messages(data: bytes, size: int, *, writer: bool) -> tuple[list[str |
             received.append(message)
     before = trio.current_time()
     await socket.aclose()
+    # The bound of ``WebSocket.aclose``.
     assert trio.current_time() - before <= 0.5
     return received, code
 
 
 def websocket(data: bytes) -> None:
     """Check that frames mean the same in any segmentation, and that bad ones cause nothing but SocketClosed."""
+    # The first byte chooses, so that the fuzzer can vary it: the size in six bits, the writer in the seventh.
     size = 1 + data[0] % 64 if data else 1
     writer = bool(data and data[0] & 64)
     whole = _run(partial(_messages, data[1:], 65536, writer=writer))
@@ -240,16 +259,19 @@ async def _served(data: bytes) -> bytes:
     """Return the answer to a connection that sends these bytes and then waits."""
     ours, theirs = trio.testing.memory_stream_pair()
     answer = bytearray()
+    # Above the sum of a connection's limits (server/connection.py): 10 s for the head, 10 s for the start, the closing.
     with trio.fail_after(26):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve_connection, _site(), theirs)
             await ours.send_all(data)
+            # Until the server closes: the client sends nothing more.
             while received := await ours.receive_some(65536):
                 answer += received
     return bytes(answer)
 
 
 def _site(pending: PendingCalls | None = None) -> ServerContext:
+    # No call behind the door: that is another target.
     async def answer(leg: Any) -> None:
         with suppress(SocketClosed, WireError):
             while not isinstance(leg.codec.receive(await leg.socket.receive()), StreamStopped):
@@ -267,6 +289,7 @@ def _site(pending: PendingCalls | None = None) -> ServerContext:
 
 def webhook(data: bytes) -> None:
     """Check that a form with Twilio's signature is answered with TwiML or refused, and any other refused."""
+    # The first line is the query, so that one input varies both.
     query, _, body = data.partition(b"\n")
     target = "/webhooks/twilio/voice" + ("?" + query.decode("ascii", "ignore") if query else "")
     try:
@@ -275,6 +298,7 @@ def webhook(data: bytes) -> None:
         form = {}
     context = _site()
     signature = CARRIER.sign(PUBLIC + target, form)
+    # 400 even with the right signature: it may cover a form that names no call.
     for given, allowed in ((signature, {200, 204, 400}), ("wrong", {400, 403}), ("", {400, 403})):
         for handler in (voice_webhook, status_webhook):
 
@@ -289,6 +313,7 @@ def webhook(data: bytes) -> None:
 
 # Complete calls -------------------------------------------------------------------------------------------------------
 PAUSE_OPCODE: Final = 0xF0
+# An input of a thousand lines would be a thousand times the same code.
 MAX_STEPS: Final = 64
 
 
@@ -316,6 +341,7 @@ async def _call(data: bytes) -> None:
         llm=ScriptedLLM(["Yes, of course."]),
         tts=ScriptedTTS(),
         first_message="Good evening.",
+        # The peer may keep silent for ever: each input ends within seconds of virtual time.
         max_call_duration=5.0,
     )
     ends: list[Any] = []
@@ -332,20 +358,24 @@ async def _call(data: bytes) -> None:
         Seams(epoch=0.0),
     ) as call_server:
         info = CallInfo("CA1", "+15550100001", "+15550100002", "inbound", provider="twilio")
+        # Announced by hand: only a media stream whose call was announced gets further than the door.
         call = call_server.context.pending.announce(info, trio.current_time())
         call_server.on_announced(call)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve_connection, call_server.context, theirs)
             await ours.send_all(HEAD + frame(TEXT_OPCODE, START.replace('"t"', f'"{call.token}"').encode()))
+            # A peer that does not read is a fault of its own, in the catalogue of faults.
             nursery.start_soon(_drain, ours)
             for step in _steps(data):
                 if isinstance(step, float):
                     await trio.sleep(step)
                 else:
+                    # The server may have closed, as it should after some inputs; the rest of the input has no receiver.
                     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                         await ours.send_all(step)
             with trio.fail_after(60):
                 await over.wait()
+                # The second within which all of a call has to be gone.
                 await trio.sleep(1.0)
             assert not call_server.context.pending
             nursery.cancel_scope.cancel()

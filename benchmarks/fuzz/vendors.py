@@ -11,6 +11,7 @@ from patter_trio.wire.deepgram import FluxCodec, ListenCodec, NovaCodec
 from patter_trio.wire.openai_chat import ChatDecoder
 from patter_trio.wire.sse import EventDecoder, ServerEvent
 
+# Longer than any reason of ours, shorter than a message that would be quoted in one.
 MAX_REFUSAL_CHARACTERS = 200
 """Maximum length of a refusal."""
 
@@ -29,6 +30,7 @@ def deepgram(data: bytes) -> None:
         with suppress(WireError, ProviderError):
             for transcript in codec.receive(message):
                 transcript.text.encode()
+        # It only grows: audio before it is not sent again after a lost connection.
         assert settled <= codec.settled < math.inf, "settled: it goes back, or on for ever"
         settled = codec.settled
 
@@ -42,6 +44,7 @@ def elevenlabs(data: bytes) -> None:
 
 def chat(data: bytes) -> None:
     """Check that events do not depend on chunking, and contain text, tool calls, or a failure of the vendor."""
+    # Small pieces: every boundary of an event is cut through at some size.
     size, body = data[0] % 16 + 1 if data else 1, data[1:]
     whole = _events([body])
     assert _events([body[start : start + size] for start in range(0, len(body), size)]) == whole, "pieces: they matter"
@@ -60,6 +63,7 @@ def _events(pieces: list[bytes]) -> list[ServerEvent] | None:
         for piece in pieces:
             found += decoder.feed(piece)
         return found + decoder.finish()
+    # A refusal of the whole has to be a refusal of the pieces, too: None equals None.
     except (WireError, ProviderError):
         return None
 

@@ -14,6 +14,7 @@ import socket
 import sys
 from pathlib import Path
 
+# Beside this file lie modules of other servers under the same names as the packages they need.
 sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
 from functools import partial
@@ -22,6 +23,7 @@ from getpatter import Patter, Twilio
 from getpatter.providers.base import STTProvider, Transcript, TTSProvider
 from getpatter.providers.silero_vad import SileroVAD
 
+# Nothing that is measured shall reach the network.
 os.environ["PATTER_TELEMETRY_DISABLED"] = os.environ["DO_NOT_TRACK"] = "1"
 ACCOUNT, TOKEN = "AC" + "0" * 32, "benchmark"
 CHUNK = 1600
@@ -39,6 +41,7 @@ class CannedSTT(STTProvider):
         pass
 
     async def finalize(self):
+        # At once, and final: no recogniser is measured.
         self._words.put_nowait(
             Transcript("What are your opening hours?", is_final=True, speech_final=True, confidence=1.0)
         )
@@ -71,7 +74,9 @@ async def on_message(event):
 
 async def main(answer):
     logging.disable(logging.WARNING)
+    # The durations that the other servers are set to, in place of its presets.
     SileroVAD.for_phone_call = partial(SileroVAD.load, min_speech_duration=0.2, min_silence_duration=0.5)
+    # ``serve`` takes the number of a port; another process could take the port meanwhile, but none does here.
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     phone = Patter(
@@ -89,6 +94,7 @@ async def main(answer):
 
     async def announce():
         while True:
+            # getpatter does not say when it is ready; a connection that succeeds does.
             await asyncio.sleep(0.1)
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -99,6 +105,7 @@ async def main(answer):
             print(json.dumps(about), flush=True, file=real)
             return
 
+    # getpatter prints a banner, which would be read as its address.
     real, sys.stdout = sys.stdout, sys.stderr
     telling = asyncio.create_task(announce())
     await phone.serve(agent, port=port, on_message=on_message, dashboard=False)

@@ -42,6 +42,7 @@ class CannedSTT(SpeechToText):
 
 class CannedWords(SpeechToTextSession):
     def __init__(self) -> None:
+        # More than the final words of any second: they are taken at once.
         self._send, self._receive = trio.open_memory_channel[Transcript](16)
         self._segment = 0
 
@@ -50,6 +51,7 @@ class CannedWords(SpeechToTextSession):
 
     async def voice(self, edge: VoiceEdge) -> None:
         if not edge.speaking:
+            # A new segment for each voice; the answer to ``flush`` closes the one before it.
             self._segment += 1
             self._send.send_nowait(Transcript("What are your opening hours?", final=True, segment=self._segment))
 
@@ -75,6 +77,7 @@ class CannedLLM(LanguageModel):
 
     @staticmethod
     async def _pieces() -> AsyncIterator[str]:
+        # In one piece: what is measured is the call, not how an LLM divides its text.
         yield "We are open from seven in the morning to nine in the evening, every day of the week."
 
 
@@ -102,10 +105,12 @@ class CannedVoice(TextToSpeechSession):
     async def _chunks(self, sentences: AsyncIterable[str]) -> AsyncIterator[SpeechChunk]:
         async for sentence in sentences:
             for at in range(0, len(self.answer), CHUNK_BYTES):
+                # The text is on the first chunk: there its speech begins.
                 yield SpeechChunk(self.answer[at : at + CHUNK_BYTES], "" if at else sentence)
 
 
 def phone_and_agent(answer: bytes) -> tuple[Patter, object]:
+    # The public URL is part of the signature; the callers sign for the same one.
     phone = Patter(carrier=Twilio(account_sid=ACCOUNT, auth_token=TOKEN), webhook_url="http://127.0.0.1")
     agent = phone.agent(
         system_prompt="You answer the phone of a shop.",
@@ -113,6 +118,7 @@ def phone_and_agent(answer: bytes) -> tuple[Patter, object]:
         stt=CannedSTT(),
         llm=CannedLLM(),
         tts=CannedTTS(answer=answer),
+        # The durations that the other servers are set to.
         endpointing_ms=500,
         barge_in_threshold_ms=200,
     )

@@ -45,9 +45,11 @@ from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.utils.time import time_now_iso8601
 
 RATE_HZ = 8000
+# 200 ms of 16-bit samples, as the others' 1600 bytes of mu-law.
 CHUNK = 3200
 TEXT = "We are open from seven in the morning to nine in the evening, every day of the week."
 
+# Logging is not what is measured.
 logger.remove()
 logger.add(sys.stderr, level="ERROR")
 
@@ -63,6 +65,7 @@ class CannedSTT(STTService):
         await super().process_frame(frame, direction)
         if isinstance(frame, VADUserStoppedSpeakingFrame):
             words = TranscriptionFrame("What are your opening hours?", "caller", time_now_iso8601())
+            # Marked, so that its turn strategy waits for no later result.
             words.finalized = True
             await self.push_frame(words)
 
@@ -100,11 +103,13 @@ def application(answer):
     async def bot(websocket: WebSocket):
         await websocket.accept()
         start = json.loads(await websocket.receive_text())
+        # As its guides do it: the serializer needs the stream's id, which comes in the second message.
         while start.get("event") != "start":
             start = json.loads(await websocket.receive_text())
         serializer = TwilioFrameSerializer(
             start["streamSid"],
             call_sid=start["start"]["callSid"],
+            # Hanging up is a request to Twilio, which is not there.
             params=TwilioFrameSerializer.InputParams(auto_hang_up=False),
         )
         transport = FastAPIWebsocketTransport(
@@ -140,6 +145,7 @@ def application(answer):
 
         @transport.event_handler("on_client_disconnected")
         async def gone(transport, client):
+            # Without it, tasks of a call run on for minutes after its end.
             await task.cancel()
 
         await PipelineRunner(handle_sigint=False).run(task)

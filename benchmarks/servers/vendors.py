@@ -18,6 +18,7 @@ from patter_trio.testing.servers.deepgram import DeepgramServer, FakeDeepgram
 from patter_trio.testing.servers.elevenlabs import ElevenLabsServer, FakeElevenLabs, serve_stream
 from patter_trio.testing.servers.openai import ChatReply, OpenAIServer
 
+# Microseconds of eleven days; always as many digits, so that a message keeps its length and its base64 groups.
 DIGITS: Final = 12
 PLACE: Final = b"9" * DIGITS
 ANSWER_WORDS: Final = 50
@@ -46,12 +47,14 @@ def in_text(data: bytes, at: bytes) -> bytes:
 
 def in_json_audio(data: bytes, at: bytes) -> bytes:
     begin = data.find(b'"audio": "') + 10
+    # The time takes the place of the audio's beginning: twelve bytes are sixteen letters of base64, whole groups.
     return data if begin < 10 else data[:begin] + base64.b64encode(at) + data[begin + DIGITS * 4 // 3 :]
 
 
 def in_speech(data: bytes, at: bytes) -> bytes:
     """Stamp WebSocket messages, and the pieces of an HTTP answer, which are audio after their length."""
     length, line, rest = data.partition(b"\r\n")
+    # A line of at most eight characters is the length of an HTTP chunk; anything else is a WebSocket frame or a head.
     if len(length) > 8 or len(rest) < DIGITS:
         return in_json_audio(data, at)
     return length + line + at + rest[DIGITS:]
@@ -68,6 +71,7 @@ class Stamped(trio.abc.Stream):
         return await self._stream.receive_some(max_bytes)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        # At the last moment in this process: what the fake took to make the message is not counted.
         await self._stream.send_all(self._stamp(bytes(data), now()))
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -90,6 +94,7 @@ async def _listen(nursery: trio.Nursery, serve: Callable[[trio.abc.Stream], Awai
 async def listen(nursery: trio.Nursery) -> list[int]:
     """Serve the fakes in a nursery; return the ports of Deepgram, OpenAI and ElevenLabs."""
     deepgram = DeepgramServer(
+        # The placeholder is a word that appears in interim results only, at their end.
         FakeDeepgram(interim_every=RESULT_INTERVAL_S, final_delay=0.0, hallucinates=PLACE.decode())
     )
     openai = OpenAIServer(
