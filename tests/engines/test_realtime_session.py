@@ -23,7 +23,7 @@ from patter_trio.abc import (
     VoiceEdge,
 )
 from patter_trio.abc._usage import usage_sink
-from patter_trio.engines.openai_realtime import _connection, _response, _session, _utterances
+from patter_trio.engines.openai_realtime import _connection, _renewal, _response, _session, _utterances
 from patter_trio.engines.openai_realtime._utterances import CommittedUtterances
 from patter_trio.errors import RateLimitError
 from patter_trio.testing.scripted import audible_text
@@ -916,7 +916,7 @@ async def test_failed_reconnect_ends_session_within_8_s(autojump_clock: MockCloc
         await vendor.connections[0].lose()
         began = trio.current_time()
         await line.until(lambda: line.failure)
-        assert trio.current_time() - began <= _session.REOPEN_TIMEOUT_S + _connection.SESSION_SETUP_TIMEOUT_S
+        assert trio.current_time() - began <= _renewal.REOPEN_TIMEOUT_S + _connection.SESSION_SETUP_TIMEOUT_S
         with pytest.raises(ProviderError):
             async with line.session.respond():
                 pass

@@ -2,9 +2,8 @@
 
 All outgoing messages go into one queue, which a task empties; so no caller of the session waits, and the order is kept.
 Without the vendor's turn detection only voices are sent, each with a little audio before it: the vendor would process
-silence, charge for it, and keep it in the context. A lost connection is replaced. So is one that is about to become too
-old, once another is ready and nothing is in progress. The new connection gets the conversation as text, and the audio
-of an unfinished voice again.
+silence, charge for it, and keep it in the context. A connection that is lost or too old is replaced (``_renewal.py``).
+The new connection gets the conversation as text, and the audio of an unfinished voice again.
 """
 
 import logging
@@ -27,19 +26,15 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import silence
-from patter_trio.engines.openai_realtime._connection import (
-    ConnectionAttempt,
-    ConnectionUse,
-    Expired,
-    RealtimeConnection,
-)
+from patter_trio.engines.openai_realtime._connection import ConnectionAttempt, ConnectionUse, Expired
 from patter_trio.engines.openai_realtime._items import KnownItems, verbatim
+from patter_trio.engines.openai_realtime._renewal import ConnectionSequence
 from patter_trio.engines.openai_realtime._response import RealtimeResponse
 from patter_trio.engines.openai_realtime._utterances import CommittedUtterances, last_of
-from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout
+from patter_trio.errors import ProviderError, ProviderTimeout
 from patter_trio.net.pulse import Pulse
 from patter_trio.net.tasks import ResultStream
-from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, ConnectionOver, WebSocketClient
+from patter_trio.net.websocket_client import ConnectionOver, WebSocketClient
 from patter_trio.wire import openai_realtime as wire
 
 PREFIX_SAMPLES: Final = round(0.3 * RATE_HZ)
@@ -59,18 +54,6 @@ MAX_REPEATED_SAMPLES: Final = 60 * RATE_HZ
 # long in any case.
 MAX_OUTBOX_MESSAGES: Final = 2048
 """Most messages that wait to be sent: two minutes of audio. With more than that the vendor has failed."""
-# Judged: the caller hears silence meanwhile. Longer, and an apology is better.
-REOPEN_TIMEOUT_S: Final = 3.0
-"""Seconds within which a lost connection must be replaced, in any number of attempts."""
-# Judged: several attempts fit into the time, and a server that refuses is not flooded.
-REOPEN_INTERVAL_S: Final = 0.5
-"""Seconds from a failed attempt to the next one."""
-# Judged. The last minutes of a connection's hour have room for several attempts.
-RENEW_RETRY_S: Final = 30.0
-"""Seconds between attempts to renew a connection. The vendor usually ends it only several minutes later."""
-# Judged: a vendor that drops a connection twice in that time would drop the third one, too.
-MIN_TIME_BETWEEN_LOSSES_S: Final = 30.0
-"""Seconds within which a second loss counts as a failure."""
 # Judged: usually it takes a round trip. The next answer is what the caller waits for.
 CANCEL_TIMEOUT_S: Final = 1.0
 """Seconds that a cancelled answer may take to end before the next one is requested anyway."""
@@ -107,11 +90,12 @@ class RealtimeSession(EngineSession):
         renew_after: float,
         transcription: str,
     ) -> None:
-        self._opening = ConnectionAttempt(url, headers, setup)
+        attempt = ConnectionAttempt(url, headers, setup)
+        self._reader = attempt.understanding
+        self._connections = ConnectionSequence(attempt, self, renew_after)
         self._conversation = conversation
         self._detects_turns = detects_turns
         self._late_after = late_after
-        self._renew_after = renew_after
         self._transcription = transcription
         self._outbox: deque[str] = deque()
         self._wake = Pulse()
@@ -139,7 +123,6 @@ class RealtimeSession(EngineSession):
         self._tell, self._told = trio.open_memory_channel[EngineEvent](_MAX_WAITING_EVENTS)
         self._failure: ProviderError | None = None
         self._opened = trio.Event()
-        self._used: ConnectionUse | None = None
         self._told_at = -math.inf
         """Time of the last message received."""
         self._known = KnownItems()
@@ -263,8 +246,8 @@ class RealtimeSession(EngineSession):
         except ProviderTimeout as error:
             # Silence since the request: the connection is dead and has to be replaced. An answer that only stopped
             # keeps it.
-            if self._used is not None and self._told_at < asked:  # not even its beginning was reported
-                self._used.lose(error)
+            if self._told_at < asked:  # not even its beginning was reported
+                self._connections.give_up(error)
             raise
         finally:
             # Also after a cancellation, and without an await: a barge-in ends here, and nothing may hold it up.
@@ -322,7 +305,7 @@ class RealtimeSession(EngineSession):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._give_words_up)
             try:
-                await self._converse(nursery)
+                await self._connections.run(nursery, self._opened.set)
             except ProviderError as error:
                 self._fail(error)
             # The task beside would wait for words for ever.
@@ -337,58 +320,59 @@ class RealtimeSession(EngineSession):
                 _log.info("OpenAI sent no transcript in time")
                 self._bring(words)
 
-    async def _converse(self, nursery: trio.Nursery) -> None:
-        replaced = -math.inf
-        # ``start``: it returns when the connection is configured, and raises here if it cannot be.
-        connection: RealtimeConnection = await nursery.start(self._opening.hold, CONNECT_TIMEOUT_S)
-        self._opened.set()
+    # Called by the connections ----------------------------------------------------------------------------------------
+    async def write(self, socket: WebSocketClient, use: ConnectionUse) -> None:
+        """Send the queued messages, until cancelled or until the connection is lost."""
+        try:
+            while True:
+                while self._outbox:
+                    await socket.send(self._outbox[0])  # queued until sent: the session is not idle before
+                    # The session may have failed during the send, and cleared the queue.
+                    if self._outbox:
+                        self._outbox.popleft()
+                self._stirred.fire()
+                await self._wake.wait()
+        # Lost, not failed: the reader may know better, and another connection is tried.
+        except ProviderError as error:
+            use.lose(error)
+
+    async def read(self, socket: WebSocketClient, use: ConnectionUse) -> None:
+        """Take the vendor's events, until cancelled or until the connection is lost."""
+        try:
+            while True:
+                event = self._reader.of(await socket.receive())
+                self._told_at = trio.current_time()
+                if event is not None:
+                    self._take(event)
+        # ``ConnectionOver`` is a ProviderError, too: the order of these clauses matters.
+        except (ConnectionOver, Expired) as over:
+            use.lose(over)
+        except ProviderError as failure:
+            use.fail(failure)
+
+    async def rest(self) -> None:
+        """Wait until nothing is in progress."""
         while True:
-            use = await self._use(connection, nursery)
-            # First: the task that holds it would keep the socket open until the end of the call.
-            connection.leave()
-            if use.failure is not None:
-                raise use.failure
-            if use.lost is not None:
-                # So soon after another loss the vendor is at fault, not the network.
-                if trio.current_time() - replaced < MIN_TIME_BETWEEN_LOSSES_S:
-                    raise use.lost
-                _log.warning("the connection to OpenAI was lost, replacing it: %s", use.lost)
-                replaced = trio.current_time()
-                # WARNING: before the next connection is opened: what the call sends meanwhile has to queue behind what
-                # is repeated.
-                self._lose(use.lost)
-            connection = use.spare if use.spare and use.spare.usable else await self._reopen(nursery)
-            # WARNING: after the opening, and with no await until the connection is used: the conversation must be the
-            # first thing that it gets, and complete.
-            self._tell_so_far()
+            # Each of these would be lost or doubled by a change of connections.
+            busy = self._active or self._utterances.waits or self._known.waits or self._undecided or self._outbox
+            # While an answer plays nothing fires at its end, so its end is a deadline.
+            deadline = math.inf if busy else self._playing_until
+            if deadline <= trio.current_time():
+                return
+            with trio.move_on_at(deadline):
+                await self._stirred.wait()
 
-    async def _reopen(self, nursery: trio.Nursery) -> RealtimeConnection:
-        """Replace a lost connection.
+    def keep_messages(self) -> None:
+        """Keep messages for the next connection, from now on."""
+        self._kept = deque(maxlen=MAX_OUTBOX_MESSAGES)
 
-        Raises:
-            ProviderError: it could not be replaced in time, or will not be.
-        """
-        deadline = trio.current_time() + REOPEN_TIMEOUT_S
-        while True:
-            try:
-                # All attempts share one deadline; the last one has only the rest of it.
-                opened: RealtimeConnection = await nursery.start(self._opening.hold, deadline - trio.current_time())
-            except ProviderError as error:
-                # A refused key is refused the next time, too.
-                if isinstance(error, AuthenticationError) or trio.current_time() + REOPEN_INTERVAL_S >= deadline:
-                    raise
-                _log.info("the connection to OpenAI could not be replaced, trying again: %s", error)
-                await trio.sleep(REOPEN_INTERVAL_S)
-            else:
-                return opened
-
-    def _lose(self, lost: ProviderError) -> None:
+    def lose(self, lost: ProviderError) -> None:
         """Prepare the queue for the next connection.
 
         Utterances without words are sent again. An answer is requested again if no part of it has come, or else fails.
         """
         self._outbox.clear()
-        self._kept = deque(maxlen=MAX_OUTBOX_MESSAGES)
+        self.keep_messages()
         unknown, again = self._utterances.lost(trio.current_time())
         for words in unknown:
             self._bring(words)
@@ -412,18 +396,7 @@ class RealtimeSession(EngineSession):
         for start in range(0, len(audio), RATE_HZ):
             self._put(wire.append(audio[start : start + RATE_HZ]))
 
-    async def _use(self, connection: RealtimeConnection, nursery: trio.Nursery) -> ConnectionUse:
-        """Use a connection until its end; connections that replace it are opened in ``nursery``."""
-        use = self._used = ConnectionUse()
-        with use.scope:
-            # The three end together: whatever ends one cancels the scope.
-            async with trio.open_nursery() as tasks:
-                tasks.start_soon(self._write, connection.socket, use)
-                tasks.start_soon(self._read, connection.socket, use)
-                tasks.start_soon(self._renew, connection, use, nursery)
-        return use
-
-    def _tell_so_far(self) -> None:
+    def tell_so_far(self) -> None:
         """Queue the conversation, and messages since the last connection, ahead of everything else."""
         messages = list(self._conversation())
         # An answer enters the history only once it was heard.
@@ -441,61 +414,6 @@ class RealtimeSession(EngineSession):
                 items += self._known.items(message)
         # ``extendleft`` reverses, so reversed twice: the conversation in order, in front of the audio.
         self._outbox.extendleft(reversed(items))
-
-    async def _write(self, socket: WebSocketClient, use: ConnectionUse) -> None:
-        try:
-            while True:
-                while self._outbox:
-                    await socket.send(self._outbox[0])  # queued until sent: the session is not idle before
-                    # The session may have failed during the send, and cleared the queue.
-                    if self._outbox:
-                        self._outbox.popleft()
-                self._stirred.fire()
-                await self._wake.wait()
-        # Lost, not failed: the reader may know better, and another connection is tried.
-        except ProviderError as error:
-            use.lose(error)
-
-    async def _read(self, socket: WebSocketClient, use: ConnectionUse) -> None:
-        try:
-            while True:
-                event = self._opening.understanding.of(await socket.receive())
-                self._told_at = trio.current_time()
-                if event is not None:
-                    self._take(event)
-        # ``ConnectionOver`` is a ProviderError, too: the order of these clauses matters.
-        except (ConnectionOver, Expired) as over:
-            use.lose(over)
-        except ProviderError as failure:
-            use.fail(failure)
-
-    async def _renew(self, connection: RealtimeConnection, use: ConnectionUse, nursery: trio.Nursery) -> None:
-        """Replace an old connection once another one is ready and nothing is in progress; it is used until then."""
-        await trio.sleep_until(connection.since + self._renew_after)
-        while True:
-            await self._rest()
-            if use.spare is not None and use.spare.usable:
-                # No await from the check in ``_rest`` to the cancellation below: nothing can begin in between.
-                break
-            try:
-                use.keep(await nursery.start(self._opening.hold, CONNECT_TIMEOUT_S))
-            except ProviderError as error:
-                _log.warning("the connection to OpenAI could not be renewed, keeping it: %s", error)
-                await trio.sleep(RENEW_RETRY_S)
-        self._kept = deque(maxlen=MAX_OUTBOX_MESSAGES)
-        use.scope.cancel(reason="the connection is renewed")
-
-    async def _rest(self) -> None:
-        """Wait until nothing is in progress."""
-        while True:
-            # Each of these would be lost or doubled by a change of connections.
-            busy = self._active or self._utterances.waits or self._known.waits or self._undecided or self._outbox
-            # While an answer plays nothing fires at its end, so its end is a deadline.
-            deadline = math.inf if busy else self._playing_until
-            if deadline <= trio.current_time():
-                return
-            with trio.move_on_at(deadline):
-                await self._stirred.wait()
 
     @property
     def _playing_until(self) -> float:

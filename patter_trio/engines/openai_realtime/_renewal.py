@@ -1,0 +1,158 @@
+"""The connections of one Realtime session, one after another: a lost one is replaced, an old one is renewed.
+
+* **Renewal.** The vendor ends a connection after an hour. Before that, once one is about to become too old, another is
+  opened beside it. The session changes over when that one is ready and nothing is in progress, so nobody notices.
+* **Loss.** A lost connection is replaced at once, within :data:`REOPEN_TIMEOUT_S` seconds; what was in progress begins
+  again on the new one. A second loss soon afterwards ends the session.
+
+The session decides what is in progress, and what the next connection has to be sent: see :class:`RenewableSession`.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import trio
+
+from patter_trio.engines.openai_realtime._connection import ConnectionAttempt, ConnectionUse, RealtimeConnection
+from patter_trio.errors import AuthenticationError, ProviderError
+from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, WebSocketClient
+
+# Judged: the caller hears silence meanwhile. Longer, and an apology is better.
+REOPEN_TIMEOUT_S: Final = 3.0
+"""Seconds within which a lost connection must be replaced, in any number of attempts."""
+# Judged: several attempts fit into the time, and a server that refuses is not flooded.
+REOPEN_INTERVAL_S: Final = 0.5
+"""Seconds from a failed attempt to the next one."""
+# Judged. The last minutes of a connection's hour have room for several attempts.
+RENEW_RETRY_S: Final = 30.0
+"""Seconds between attempts to renew a connection. The vendor usually ends it only several minutes later."""
+# Judged: a vendor that drops a connection twice in that time would drop the third one, too.
+MIN_TIME_BETWEEN_LOSSES_S: Final = 30.0
+"""Seconds within which a second loss counts as a failure."""
+
+_log = logging.getLogger("patter_trio.engines")
+
+
+class RenewableSession(Protocol):
+    """A session, as its connections use it."""
+
+    async def write(self, socket: WebSocketClient, use: ConnectionUse) -> None:
+        """Send the queued messages, until cancelled or until the connection is lost."""
+
+    async def read(self, socket: WebSocketClient, use: ConnectionUse) -> None:
+        """Take the vendor's events, until cancelled or until the connection is lost."""
+
+    async def rest(self) -> None:
+        """Wait until nothing is in progress: a change of connections would lose or double it."""
+
+    def keep_messages(self) -> None:
+        """Keep messages for the next connection, from now on."""
+
+    def lose(self, lost: ProviderError) -> None:
+        """Prepare the queue for the next connection: what was in progress begins again."""
+
+    def tell_so_far(self) -> None:
+        """Queue the conversation, and the kept messages, ahead of everything else."""
+
+
+class ConnectionSequence:
+    """The connections of one session.
+
+    Args:
+        attempt: opens a connection.
+        session: uses the connections.
+        renew_after: seconds after which a connection is replaced in the next quiet moment.
+    """
+
+    def __init__(self, attempt: ConnectionAttempt, session: RenewableSession, renew_after: float) -> None:
+        self._attempt = attempt
+        self._session = session
+        self._renew_after = renew_after
+        self._used: ConnectionUse | None = None
+
+    def __repr__(self) -> str:
+        return f"<ConnectionSequence {'not open' if self._used is None else 'open'}>"
+
+    def give_up(self, error: ProviderError) -> None:
+        """Count the present connection as lost: it is open, and the vendor is silent."""
+        if self._used is not None:
+            self._used.lose(error)
+
+    async def run(self, nursery: trio.Nursery, opened: Callable[[], None]) -> None:
+        """Hold connections, one after another, in ``nursery``; call ``opened`` once the first one is ready.
+
+        Raises:
+            ProviderError: the vendor has failed.
+        """
+        replaced = -math.inf
+        # ``start``: it returns when the connection is configured, and raises here if it cannot be.
+        connection: RealtimeConnection = await nursery.start(self._attempt.hold, CONNECT_TIMEOUT_S)
+        opened()
+        while True:
+            use = await self._use(connection, nursery)
+            # First: the task that holds it would keep the socket open until the end of the call.
+            connection.leave()
+            if use.failure is not None:
+                raise use.failure
+            if use.lost is not None:
+                # So soon after another loss the vendor is at fault, not the network.
+                if trio.current_time() - replaced < MIN_TIME_BETWEEN_LOSSES_S:
+                    raise use.lost
+                _log.warning("the connection to OpenAI was lost, replacing it: %s", use.lost)
+                replaced = trio.current_time()
+                # WARNING: before the next connection is opened: what the call sends meanwhile has to queue behind what
+                # is repeated.
+                self._session.lose(use.lost)
+            connection = use.spare if use.spare and use.spare.usable else await self._reopen(nursery)
+            # WARNING: after the opening, and with no await until the connection is used: the conversation must be the
+            # first thing that it gets, and complete.
+            self._session.tell_so_far()
+
+    async def _use(self, connection: RealtimeConnection, nursery: trio.Nursery) -> ConnectionUse:
+        """Use a connection until its end; connections that replace it are opened in ``nursery``."""
+        use = self._used = ConnectionUse()
+        with use.scope:
+            # The three end together: whatever ends one cancels the scope.
+            async with trio.open_nursery() as tasks:
+                tasks.start_soon(self._session.write, connection.socket, use)
+                tasks.start_soon(self._session.read, connection.socket, use)
+                tasks.start_soon(self._renew, connection, use, nursery)
+        return use
+
+    async def _renew(self, connection: RealtimeConnection, use: ConnectionUse, nursery: trio.Nursery) -> None:
+        """Replace an old connection once another one is ready and nothing is in progress; it is used until then."""
+        await trio.sleep_until(connection.since + self._renew_after)
+        while True:
+            await self._session.rest()
+            if use.spare is not None and use.spare.usable:
+                # No await from the check in ``rest`` to the cancellation below: nothing can begin in between.
+                break
+            try:
+                use.keep(await nursery.start(self._attempt.hold, CONNECT_TIMEOUT_S))
+            except ProviderError as error:
+                _log.warning("the connection to OpenAI could not be renewed, keeping it: %s", error)
+                await trio.sleep(RENEW_RETRY_S)
+        self._session.keep_messages()
+        use.scope.cancel(reason="the connection is renewed")
+
+    async def _reopen(self, nursery: trio.Nursery) -> RealtimeConnection:
+        """Replace a lost connection.
+
+        Raises:
+            ProviderError: it could not be replaced in time, or will not be.
+        """
+        deadline = trio.current_time() + REOPEN_TIMEOUT_S
+        while True:
+            try:
+                # All attempts share one deadline; the last one has only the rest of it.
+                opened: RealtimeConnection = await nursery.start(self._attempt.hold, deadline - trio.current_time())
+            except ProviderError as error:
+                # A refused key is refused the next time, too.
+                if isinstance(error, AuthenticationError) or trio.current_time() + REOPEN_INTERVAL_S >= deadline:
+                    raise
+                _log.info("the connection to OpenAI could not be replaced, trying again: %s", error)
+                await trio.sleep(REOPEN_INTERVAL_S)
+            else:
+                return opened
