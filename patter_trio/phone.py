@@ -62,6 +62,15 @@ def _with_parameters_of(
     return decorate
 
 
+def _check_scheduler() -> None:
+    # trio's own error, about a missing scheduler, comes from deep inside and names no remedy.
+    if not trio.lowlevel.in_trio_run():
+        raise ConfigurationError(
+            "patter_trio runs on trio, not asyncio: for asyncio.run(main()) write trio.run(main), "
+            "for asyncio.run(phone.serve(agent, port=8000)) write trio.run(partial(phone.serve, agent, port=8000))"
+        )
+
+
 class Patter(SpeechCallbacks):
     """A phone: a number at a carrier, and the agents that answer it.
 
@@ -193,12 +202,7 @@ class Patter(SpeechCallbacks):
                 (``on_message`` may also be a URL); a tool's URL leads to a private address that is not in
                 ``allow_private_hosts``; or the agent does not have exactly one of ``llm=`` and ``on_message=``.
         """
-        # trio's own error, about a missing scheduler, comes from deep inside and names no remedy.
-        if not trio.lowlevel.in_trio_run():
-            raise ConfigurationError(
-                "patter_trio runs on trio, not asyncio: for asyncio.run(main()) write trio.run(main), "
-                "for asyncio.run(phone.serve(agent, port=8000)) write trio.run(partial(phone.serve, agent, port=8000))"
-            )
+        _check_scheduler()
         callbacks = {
             "on_call_start": on_call_start,
             "on_call_end": on_call_end,
@@ -209,55 +213,67 @@ class Patter(SpeechCallbacks):
         }
         # All checks before the first await and the first socket: a mistake is reported at once, and nothing is left
         # open.
-        check_answerer(agent, callbacks)
-        if agent.tools and on_message is not None and agent.engine is None:
-            _log.warning("the agent's tools= are ignored: only an LLM calls tools, and on_message= replaces it")
-        # Checked before the port is opened. The address without ``webhook_url`` is known only afterwards.
-        if self.webhook_url:
-            checked_public_url(self._given_url())
+        self._check(agent, callbacks)
         # WARNING: the order matters. Models load before the port opens: a call that came meanwhile would have to wait
         # for them.
         await agent.prewarm()
         # 127.0.0.1, not 0.0.0.0: a server is open to a network only if somebody says so.
         listeners = await open_listeners(host or os.environ.get("PATTER_BIND_HOST", "127.0.0.1"), port)
-        address = listening_address(listeners)
+        try:
+            options = self._serve_options(
+                agent,
+                public_url=self._reachable_url(listening_address(listeners)),
+                callbacks=callbacks,
+                max_calls=max_calls,
+                max_lag=max_lag,
+                on_message_secret=on_message_secret,
+            )
+            await self._serve(options, listeners, task_status)
+        finally:
+            # Without an await, because ``serve`` may be cancelled. trio has closed them already if serving began; this
+            # is for a failure in between.
+            for listener in listeners:
+                listener.socket.close()
+
+    def _check(self, agent: Agent, callbacks: Mapping[str, Any]) -> None:
+        """Check what can be checked before a port is open."""
+        check_answerer(agent, callbacks)
+        if agent.tools and callbacks["on_message"] is not None and agent.engine is None:
+            _log.warning("the agent's tools= are ignored: only an LLM calls tools, and on_message= replaces it")
+        # The address without ``webhook_url`` is known only afterwards.
+        if self.webhook_url:
+            checked_public_url(self._given_url())
+
+    def _reachable_url(self, address: tuple[str, int]) -> str:
+        """Return the public URL of a server at ``address``; warn if a carrier cannot know it."""
         public_url = self.public_url(address)
         if self.carrier is not None and not self.webhook_url:
             _log.warning(
                 "webhook_url is not set: the carrier must reach us at %s, which is probably not a public address",
                 public_url,
             )
-        try:
-            # Two nurseries, and the order matters: the inner one ends connections and with them the calls, then the
-            # call server waits for the last callbacks.
-            async with (
-                open_call_server(
-                    self._serve_options(
-                        agent,
-                        public_url=public_url,
-                        callbacks=callbacks,
-                        max_calls=max_calls,
-                        max_lag=max_lag,
-                        on_message_secret=on_message_secret,
-                    )
-                ) as call_server,
-                trio.open_nursery() as nursery,
-            ):
-                await nursery.start(serve_listeners, call_server.context, listeners)
-                # Python delivers signals to the main thread alone; elsewhere the receiver would raise.
-                if threading.current_thread() is threading.main_thread():
-                    # ``start``: a SIGTERM that arrives behind ``task_status.started`` finds its receiver.
-                    await nursery.start(self._drain_on_sigterm)
-                # After the listeners are served: a task that waits for this may connect at once.
-                task_status.started(address)
-                await call_server.closed.wait()
-                # The calls that are left after a drain's time are ended here.
-                nursery.cancel_scope.cancel(reason="drained")
-        finally:
-            # Without an await, because ``serve`` may be cancelled. trio has closed them already if serving began; this
-            # is for a failure in between.
-            for listener in listeners:
-                listener.socket.close()
+        return public_url
+
+    async def _serve(
+        self,
+        options: ServeOptions,
+        listeners: list[trio.SocketListener],
+        task_status: trio.TaskStatus[tuple[str, int]],
+    ) -> None:
+        """Serve calls on listening sockets until drained; report the first one's address once they are served."""
+        # Two nurseries, and the order matters: the inner one ends connections and with them the calls, then the call
+        # server waits for the last callbacks.
+        async with open_call_server(options) as call_server, trio.open_nursery() as nursery:
+            await nursery.start(serve_listeners, call_server.context, listeners)
+            # Python delivers signals to the main thread alone; elsewhere the receiver would raise.
+            if threading.current_thread() is threading.main_thread():
+                # ``start``: a SIGTERM that arrives behind ``task_status.started`` finds its receiver.
+                await nursery.start(self._drain_on_sigterm)
+            # After the listeners are served: a task that waits for this may connect at once.
+            task_status.started(listening_address(listeners))
+            await call_server.closed.wait()
+            # The calls that are left after a drain's time are ended here.
+            nursery.cancel_scope.cancel(reason="drained")
 
     def _serve_options(
         self,
