@@ -64,11 +64,13 @@ class Converter:
     @property
     def due(self) -> int:
         """Number of output samples that correspond to all input so far."""
+        # Rounded to the nearest sample, so that the length never drifts.
         return (self._taken * self.target.rate + self.source.rate // 2) // self.source.rate
 
     def convert(self, audio: bytes) -> bytes:
         """Take the next audio, and return the output that is available now."""
         samples = self._decode(audio)
+        # Counted before the conversion: ``due`` is about what was given.
         self._taken += len(samples)
         if self._stream is not None:
             samples = _rounded(self._stream.resample_chunk(samples.astype(np.float32)))
@@ -82,6 +84,7 @@ class Converter:
         if self._stream is None or wanted <= 0:
             return b""
         rest = _rounded(self._stream.resample_chunk(np.zeros(0, np.float32), last=True))
+        # A stream of soxr is over after its last chunk; cleared, it begins anew.
         self._stream.clear()
         # soxr rounds the length of each stretch by itself. Over many stretches the errors would add up and shift all
         # that follows.
@@ -109,10 +112,12 @@ def rate_problem(made: AudioFormat) -> str:
 
 
 def _rounded(samples: Floats) -> Samples:
+    # Rounded and clipped: a cast alone would round towards zero, and wrap around at a peak.
     return np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
 
 
 def _samples_of_pcm(pcm: bytes) -> Samples:
+    # Little-endian whatever the machine; a copy only where it is not.
     return np.frombuffer(pcm, "<i2").astype(np.int16, copy=False)
 
 

@@ -11,6 +11,7 @@ RATE_HZ = 8000
 FRAME_SAMPLES = 160
 """Samples of one 20 ms frame, the unit in which carriers send."""
 
+# Positions are counted in samples; this is only for deadlines.
 FRAME_S = FRAME_SAMPLES / RATE_HZ
 
 RATES_HZ: Final = (8000, 16000, 22050, 24000, 44100, 48000)
@@ -40,6 +41,7 @@ class AudioFormat:
 
     def samples(self, audio: bytes) -> int:
         """Return the number of samples in some audio."""
+        # Whole samples: half of one at the end is not audio yet.
         return len(audio) // self.width
 
     def seconds(self, audio: bytes) -> float:

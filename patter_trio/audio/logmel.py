@@ -14,6 +14,7 @@ HOP_SAMPLES = 160
 """Samples per frame of features."""
 BANDS = 80
 
+# 25 ms, as the models were trained.
 _FFT_SAMPLES = 400
 _DYNAMIC_RANGE_DECADES = 8.0
 """Orders of magnitude kept below the loudest value."""
@@ -26,6 +27,7 @@ def log_mel(samples: Floats) -> Floats:
     """
     # The reflected padding centres the first frame on the first sample, and needs one sample more than half a frame.
     padded = np.pad(samples, _FFT_SAMPLES // 2, mode="reflect")
+    # A view, not a copy: each sample is in two or three frames.
     frames = np.lib.stride_tricks.sliding_window_view(padded, _FFT_SAMPLES)[::HOP_SAMPLES][
         : len(samples) // HOP_SAMPLES
     ]
@@ -57,4 +59,5 @@ def _filters() -> Floats:
 
 
 _FILTERS = _filters()
+# A periodic window: one value less than a symmetric one.
 _WINDOW = np.hanning(_FFT_SAMPLES + 1)[:-1].astype(np.float32)

@@ -4,6 +4,7 @@ from typing import Final
 
 from patter_trio.audio.formats import RATE_HZ
 
+# Judged: a network is rarely late by more. Above it, positions would lag behind for the rest of the call.
 MAX_ARRIVAL_DELAY_S: Final = 1.0
 """Longest delay, in seconds, of audio that counts as late. Audio that arrives later than that counts as interrupted."""
 
@@ -26,9 +27,12 @@ class MediaClock:
     def arrived(self, samples: int, now: float) -> None:
         """Record that ``samples`` more samples arrived at ``now``."""
         self.samples += samples
+        # By the end of what has arrived: its first sample was spoken earlier by its length.
         zero = now - self.samples / RATE_HZ
         if self.start is None:
             self.start = self._zero = zero
+        # Earlier than ever: nearer to the truth. Much later: the carrier left out audio, and positions have stood
+        # still.
         elif zero < self._zero or zero - self._zero > MAX_ARRIVAL_DELAY_S:
             self._zero = zero
 

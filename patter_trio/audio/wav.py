@@ -30,10 +30,12 @@ def read_wav(data: bytes) -> Samples:
     Raises:
         WavError: ``data`` is not a WAV of 1 or 2 channels of PCM at 8 to 48 kHz.
     """
+    # Only these: what follows is read by its own structure.
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         raise WavError("not a WAV file: it must begin with RIFF....WAVE")
     layout, sound = b"", None
     at = 12
+    # To the first sound: chunks behind it, such as titles, do not matter.
     while at + 8 <= len(data) and sound is None:
         name, size = struct.unpack_from("<4sI", data, at)
         body = data[at + 8 : at + 8 + size]
@@ -58,6 +60,7 @@ def _decoded(layout: bytes, sound: bytes) -> Samples:
             f"got format {kind}, {bits} bits, {channels} channels, {rate} Hz"
         )
     width = bits // 8 * channels
+    # A file that was cut in the middle of a sample loses that sample.
     mono = _scaled(sound[: len(sound) // width * width], bits).reshape(-1, channels).mean(axis=1)
     if rate != RATE_HZ:
         import soxr  # noqa: PLC0415 (needed only for other rates)
@@ -85,6 +88,7 @@ def _scaled(sound: bytes, bits: int) -> np.ndarray[tuple[int], np.dtype[np.float
 def write_wav(channels: Sequence[Samples], rate: int = RATE_HZ) -> bytes:
     """Return a 16-bit PCM WAV of these channels (the first is left); silence pads the shorter ones."""
     length = max((len(channel) for channel in channels), default=0)
+    # Zeros are silence in PCM.
     frames = np.zeros((length, len(channels)), "<i2")
     for number, channel in enumerate(channels):
         frames[: len(channel), number] = channel

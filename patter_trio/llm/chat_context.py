@@ -21,6 +21,7 @@ class ChatMessage:
     content: str = attrs.field(validator=attrs.validators.instance_of(str))
     tool_call_id: str = ""
     """Id of the tool call whose result this is."""
+    # Short: it appears in logs, and need only be unique within one conversation.
     id: str = attrs.field(factory=lambda: uuid.uuid4().hex[:12])
     timestamp: float = attrs.field(factory=time.time)
 
@@ -84,8 +85,10 @@ class ChatContext:
         if len(self._messages) <= max_messages:
             return
         first = self._messages[0]
+        # The prompt stays, whatever its age: without it the model plays no role.
         head = [first] if first.role == "system" and max_messages > 0 else []
         tail = list(self.get_last_n(max_messages - len(head)))
+        # At the beginning only: a result is always behind its call.
         while tail and tail[0].role == "tool":
             tail.pop(0)
         self._messages = head + tail
@@ -94,6 +97,7 @@ class ChatContext:
         """Return the messages in OpenAI's format, which ``LanguageModel.stream`` accepts, too."""
         return [
             {"role": message.role, "content": message.content}
+            # Only for a tool: vendors refuse the key elsewhere.
             | ({"tool_call_id": message.tool_call_id} if message.role == "tool" else {})
             for message in self._messages
         ]
@@ -109,6 +113,7 @@ class ChatContext:
             if message.role == "system":
                 continue
             role = "assistant" if message.role == "assistant" else "user"
+            # Marked in words, or the model would take the result for the user's.
             content = f"[tool result] {message.content}" if message.role == "tool" else message.content
             if messages and messages[-1]["role"] == role:
                 messages[-1]["content"] += f"\n\n{content}"
@@ -146,6 +151,7 @@ class ChatContext:
         for message in messages:
             try:
                 context._add(ChatMessage(**message))
+            # ``TypeError`` for wrong keys, ``ValueError`` for wrong values.
             except (TypeError, ValueError) as error:
                 raise ConfigurationError(
                     f"a message of a ChatContext must have a role and a content, got {message!r}"

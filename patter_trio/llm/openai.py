@@ -22,10 +22,13 @@ from patter_trio.wire.openai_chat import ChatDecoder, reason_of_refusal, request
 
 BASE_URL: Final = "https://api.openai.com/v1"
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
+# Judged: far beyond a spoken answer. A model that repeats itself must not fill memory.
 MAX_ANSWER_BYTES: Final = 16 << 20
 """Most bytes of one answer: about 50 000 tokens of 300 bytes each on the wire."""
+# Judged: the end comes with the last event or right behind it. The reply is over, but its task waits for this.
 DRAIN_TIMEOUT_S: Final = 0.25
 """Seconds to read what follows the last event: only the end of the body."""
+# As for any connection; no caller waits for it.
 CONNECT_TIMEOUT_S: Final = 5.0
 """Seconds that :meth:`OpenAILLM.connect` may take."""
 
@@ -41,15 +44,18 @@ def _provider(llm: "OpenAILLM") -> str:
     return _PROVIDERS.get(host, host)
 
 
+# None is what ``os.environ.get`` returns for a variable that is not set.
 def _given(key: str | None) -> str:
     return key or ""
 
 
 def _url(given: str) -> str:
+    # By httpx's parser first: it is the one that will read the URL.
     check_url(given)
     parts = urlsplit(given)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError("OpenAILLM: base_url= must be an http or https URL, such as http://127.0.0.1:11434/v1")
+    # Without the slash, so that paths can be appended.
     return given.rstrip("/")
 
 
@@ -78,6 +84,7 @@ class OpenAILLM(LanguageModel):
     """
 
     api_key: str = attrs.field(default="", converter=_given, repr=False)
+    # A model without reasoning: the caller hears silence while a model reasons.
     model: str = attrs.field(default="gpt-4o-mini", validator=is_text(empty=False), kw_only=True)
     base_url: str = attrs.field(default=BASE_URL, converter=_url, kw_only=True)
     temperature: float | None = attrs.field(default=None, validator=in_range(0, 2), kw_only=True)
@@ -87,6 +94,7 @@ class OpenAILLM(LanguageModel):
     parallel_tool_calls: bool | None = attrs.field(default=None, kw_only=True)
     include_usage: bool = attrs.field(default=True, kw_only=True)
     extra: Mapping[str, Any] = attrs.field(factory=dict, converter=dict, kw_only=True)
+    # Judged: a caller waits some seconds in silence; after that an apology is better than an answer.
     first_token: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
     between: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
     provider: str = attrs.field(default=attrs.Factory(_provider, takes_self=True), kw_only=True)
@@ -94,11 +102,13 @@ class OpenAILLM(LanguageModel):
     def __attrs_post_init__(self) -> None:
         """Ensure that there is a key if one is needed; another server never gets OpenAI's."""
         if not self.api_key and self.base_url == BASE_URL:
+            # Read here, not in a converter: only OpenAI may get OpenAI's key, and the URL is known now.
             object.__setattr__(self, "api_key", os.environ.get(KEY_VARIABLE, ""))
         if not self.api_key and self.base_url == BASE_URL:
             raise ConfigurationError(
                 f"OpenAILLM: api_key= must be given, or the environment variable {KEY_VARIABLE} set"
             )
+        # It becomes a header, and httpx's own error would quote it.
         if not self.api_key.isascii() or not self.api_key.isprintable():
             raise ConfigurationError("OpenAILLM: api_key= must have only printable ASCII characters")
 
@@ -114,6 +124,7 @@ class OpenAILLM(LanguageModel):
             ProviderTimeout: the answer did not begin, or go on, in time.
             ProviderError: the server failed.
         """
+        # Encoded before the connection is taken: an option that is not JSON must not cost a request.
         content = request(self.model, messages, tools, self._options(tools))
         async with shared_client() as http, self._asked(http, content) as answer:
             pieces = _Pieces(answer)
@@ -121,16 +132,19 @@ class OpenAILLM(LanguageModel):
                 yield pieces
                 # After a complete answer, read the end of the body: only then can the connection serve the next
                 # request.
+                # Only a complete answer: after a cut, what is left may be long, and the connection is dropped.
                 if pieces.over:
                     await pieces.events.drain(DRAIN_TIMEOUT_S)
             finally:
                 # Also after a cut, if the vendor has reported the usage by then.
                 if pieces.decoder.usage is not None:
+                    # In the ``finally``: the vendor bills a cut answer, too.
                     report_usage(pieces.decoder.usage)
 
     async def connect(self) -> None:
         """Open a connection for the next answer. A failure is left for that answer to report."""
         async with shared_client() as http:
+            # A path that answers quickly and costs nothing. Its status does not matter.
             await http.warm(f"{self.base_url}/models", head_timeout=CONNECT_TIMEOUT_S)
 
     @asynccontextmanager
@@ -150,12 +164,15 @@ class OpenAILLM(LanguageModel):
         async with AsyncExitStack() as stack:
             try:
                 answer = await stack.enter_async_context(asking())
+            # Once. Most often the server has just closed the idle connection, and a question that is asked twice costs
+            # little. ``Unreachable`` and time-outs are not repeated: the caller has waited long enough.
             except ConnectionBroke:
                 answer = await stack.enter_async_context(asking())
             yield answer
 
     def _headers(self) -> dict[str, str]:
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        # No header without a key, as servers without authentication expect.
         return {**headers, "Authorization": f"Bearer {self.api_key}"} if self.api_key else headers
 
     def _options(self, tools: Sequence[ToolDefinition]) -> dict[str, Any]:
@@ -166,9 +183,11 @@ class OpenAILLM(LanguageModel):
             "top_p": self.top_p,
             most: self.max_tokens,
             "reasoning_effort": self.reasoning_effort,
+            # Without tools OpenAI refuses the option.
             "parallel_tool_calls": self.parallel_tool_calls if tools else None,
             "stream_options": {"include_usage": True} if self.include_usage else None,
         }
+        # The application's last, so that it can replace any of ours.
         return {key: value for key, value in options.items() if value is not None} | dict(self.extra)
 
 
@@ -192,9 +211,11 @@ class _Pieces:
         while not self.over:
             try:
                 event = await anext(self.events)
+            # Some servers end the body without the last event.
             except StopAsyncIteration:
                 self._end()
                 break
+            # Text and end may come in one event.
             text = self.decoder.take(event.data)
             if self.decoder.done:
                 self._end()
@@ -205,5 +226,6 @@ class _Pieces:
         return self._calls.pop(0)
 
     def _end(self) -> None:
+        # Before ``over``: a failure in it must be raised each time.
         self._calls = self.decoder.calls()
         self.over = True

@@ -22,6 +22,7 @@ from patter_trio.audio.resample import to_floats
 from patter_trio.net.threads import run_in_thread
 from patter_trio.providers.weights import LoadOnce, OnnxModel, Weights, model_errors, onnx_model
 
+# What the model was trained on; it takes exactly this length.
 _WINDOW_S = 8
 _EPSILON = 1e-7
 """Added to the variance, so that silence does not cause a division by zero."""
@@ -61,6 +62,7 @@ class SmartTurn(TurnDetector):
         """
         with model_errors("smart turn"):
             model = await smart_turn_model.in_thread(self.path)
+        # The deadline is the call's (``call/input/voice_activity.py``): a late hint would shorten nothing.
         # In a thread: about 50 ms of inference would block the audio of every call.
         return await run_in_thread(_complete, model, samples)
 
@@ -76,7 +78,9 @@ class SmartTurn(TurnDetector):
 
 def _complete(model: OnnxModel, samples: Samples) -> float:
     heard = to_floats(samples[-_WINDOW_S * RATE_HZ :], RATE_HZ, MODEL_RATE)
+    # Silence in front: the end of the utterance must be at the end of the window.
     window = np.pad(heard, (_WINDOW_S * MODEL_RATE - len(heard), 0))
+    # As the authors' feature extractor does, over the padding as well.
     normal = (window - window.mean()) / np.sqrt(window.var() + np.float32(_EPSILON))
     (output,) = model.run(input_features=log_mel(normal)[np.newaxis])
     return float(output[0, 0])

@@ -21,11 +21,14 @@ import trio
 from patter_trio.errors import ProviderError
 from patter_trio.net.run_local import run_local
 
+# Judged: a quarter of a window, in which about a quarter of all calls have their next window ready.
 BATCH_WAIT_S: Final = 0.008
 """Longest wait, in seconds, of a batch's first window: the most by which a decision is late. The calls that join later
 wait half of it on average."""
+# Judged: of eight calls about two have a window ready within 8 ms, and the second one saves less than the waits cost.
 MAX_UNBATCHED_SESSIONS: Final = 8
 """Most sessions for which each window is inferred alone, at once."""
+# Measured: a window takes 98 microseconds alone, 46 in a batch of 8, 35 in one of 32 and 34 in one of 128.
 MAX_BATCH_WINDOWS: Final = 32
 """Most windows in a batch; it blocks the event loop for about 1.2 ms. Larger batches are hardly cheaper per window."""
 
@@ -108,6 +111,7 @@ class Batcher(Generic[S]):
         # either.
         if place == MAX_BATCH_WINDOWS - 1:
             self._run(batch)
+        # The first window's task is the batch's, and its wait is the batch's wait.
         elif place == 0:
             await self._gather(batch)
         else:
@@ -136,4 +140,5 @@ _batchers: trio.lowlevel.RunVar[dict[int, Batcher[Any]]] = trio.lowlevel.RunVar(
 def batcher_of(model: BatchModel[S]) -> Batcher[S]:
     """Return the single batcher of a model in this trio run."""
     # By identity: the batcher holds the model, so its id cannot be reused for another one.
+    # Per trio run, because its events belong to the run; the model belongs to the process.
     return run_local(_batchers, dict[int, Batcher[Any]]).setdefault(id(model), Batcher(model))

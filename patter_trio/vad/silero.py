@@ -25,7 +25,9 @@ from patter_trio.providers.weights import LoadOnce, OnnxModel, Weights, model_er
 from patter_trio.vad.batching import Batcher, batcher_of
 from patter_trio.vad.voice_gate import GateRules, VoiceGate
 
+# The model accepts no other size at this rate (https://github.com/snakers4/silero-vad).
 WINDOW_SAMPLES = 256
+# A part of the model's input, as in the authors' code.
 _CONTEXT_SAMPLES = 32
 _WEIGHTS = Weights(
     "patter_trio.vad", "silero_vad.onnx", "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3"
@@ -52,6 +54,7 @@ class SileroModel:
     @staticmethod
     def initial() -> SileroState:
         """Return the state before the first window."""
+        # Zeros, as in the authors' code.
         return SileroState(np.zeros((2, 1, 128), np.float32), np.zeros((1, _CONTEXT_SAMPLES), np.float32))
 
     def infer(self, windows: Floats, states: Sequence[SileroState]) -> tuple[Floats, list[SileroState]]:
@@ -67,10 +70,12 @@ class SileroModel:
         Raises:
             ProviderError: the model failed.
         """
+        # The context first, then the window: one axis of samples.
         context = _joined([state.context for state in states], axis=0)
         memory = _joined([state.memory for state in states], axis=1)
         output, after = self.network.run(input=np.concatenate([context, windows], axis=1), state=memory, sr=_RATE)
         last = windows[:, -_CONTEXT_SAMPLES:]
+        # A single voice needs no copies: its arrays are its own.
         if len(states) == 1:
             return output[:, 0], [SileroState(after, last)]
         # Copies: a view of one voice's state would keep the whole batch in memory.
@@ -83,7 +88,9 @@ def _joined(arrays: Sequence[Floats], axis: int) -> Floats:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=axis)
 
 
+# As an array, once: ONNX takes inputs only as arrays.
 _RATE = np.array(RATE_HZ, dtype=np.int64)
+# 32768, so that the smallest 16-bit sample is -1.
 _SCALE = np.float32(1 / 32768)
 
 
@@ -119,6 +126,7 @@ class SileroVAD(VoiceActivity):
     path: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
 
     def __attrs_post_init__(self) -> None:
+        # Raises now, not when the first call is opened.
         self._rules()
 
     def open(self) -> AbstractAsyncContextManager[VoiceActivitySession]:
@@ -143,9 +151,11 @@ class SileroVAD(VoiceActivity):
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[VoiceActivitySession]:
+        # In a thread: live calls would otherwise stand still while the file is read and checked.
         with model_errors("silero"):
             model = await silero_model.in_thread(self.path)
         batcher = batcher_of(model)
+        # Counted while it is open: the number decides whether windows wait for each other.
         with batcher.session():
             yield _SileroSession(batcher, VoiceGate(WINDOW_SAMPLES, self._rules()))
 
@@ -157,6 +167,7 @@ class _SileroSession(VoiceActivitySession):
         self._batcher = batcher
         self._gate = gate
         self._state = SileroModel.initial()
+        # Parts of a window, joined once: a carrier's frame has 160 samples, a window 256.
         self._parts: list[Samples] = []
         self._missing = WINDOW_SAMPLES
         """Samples missing from the window that ``_parts`` begin."""
@@ -164,10 +175,12 @@ class _SileroSession(VoiceActivitySession):
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
         edges: list[VoiceEdge] = []
         rest = samples
+        # Several windows, if a frame completes more than one: each needs the state of the one before.
         while len(rest) >= self._missing:
             self._parts.append(rest[: self._missing])
             rest = rest[self._missing :]
             heard, self._parts, self._missing = np.concatenate(self._parts), [], WINDOW_SAMPLES
+            # May wait up to 8 ms for other calls; the order within this call is kept because one task feeds it.
             probability, self._state = await self._batcher.infer(heard * _SCALE, self._state)
             if edge := self._gate.step(probability):
                 edges.append(edge)

@@ -21,6 +21,7 @@ HYSTERESIS_PROBABILITY = 0.15
 
 
 def _probability(_: object, __: object, value: float) -> None:
+    # NaN fails the comparison.
     if not 0.0 < value < 1.0:
         raise ValueError(f"threshold must lie between 0 and 1, got {value}")
 
@@ -41,8 +42,11 @@ class GateRules:
         ValueError: a threshold outside 0 to 1, or a negative duration.
     """
 
+    # 0.5 is the authors' default.
     threshold: float = attrs.field(default=0.5, validator=_probability)
+    # Judged: three windows of 32 ms. A click has one or two.
     min_speech: float = attrs.field(default=0.09, validator=_not_negative)
+    # Judged: well above the closure of a plosive, and half of the endpointing silence.
     min_silence: float = attrs.field(default=0.25, validator=_not_negative)
 
 
@@ -68,6 +72,7 @@ class VoiceGate:
         """Take the next window's probability of speech; return the edge that it confirms, if any."""
         start = self._position
         self._position += self.window
+        # Any window that agrees ends the attempt: a voice must last without a gap to count.
         if not self._contradicts(probability):
             self._turning = None
             return None
@@ -76,9 +81,11 @@ class VoiceGate:
         better = min if self.speaking else max
         self._confidence = better(self._confidence, probability)
         needed = self.rules.min_silence if self.speaking else self.rules.min_speech
+        # Counted to the end of the window that has just come: that is how much has been heard.
         if self._position - self._turning < round(needed * RATE_HZ):
             return None
         self.speaking = not self.speaking
+        # The position where the turn began, not where it was noticed.
         edge = VoiceEdge(self.speaking, self._turning, self._confidence if self.speaking else 1.0 - self._confidence)
         self._turning = None
         return edge
@@ -88,4 +95,5 @@ class VoiceGate:
         leaving = max(0.0, self.rules.threshold - HYSTERESIS_PROBABILITY)
         if self.speaking:
             return probability < leaving
+        # Once it has begun, a voice needs only the lower threshold to be confirmed.
         return probability >= (self.rules.threshold if self._turning is None else leaving)

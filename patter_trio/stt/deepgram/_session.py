@@ -21,22 +21,29 @@ from patter_trio.net.tasks import ResultStream, hand_over
 from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, ConnectionOver, WebSocketClient, open_websocket
 from patter_trio.wire.deepgram import ListenCodec
 
+# Judged: the words of what the caller says meanwhile are late by as much, and the answer with them.
 REOPEN_TIMEOUT_S: Final = 2.0
 """Seconds within which a lost connection must be open again."""
+# Judged: so soon after another loss the vendor is at fault, not the network.
 MIN_TIME_BETWEEN_LOSSES_S: Final = 30.0
 """Seconds within which a second loss counts as a failure."""
+# Judged: longer than nearly every sentence. More audio would take the vendor longer to catch up.
 MAX_REPEATED_S: Final = 10.0
 """Most seconds of audio that are sent again."""
+# Judged: the last words of a caller who hangs up wait for it, and have 0.8 s in all (``TurnPolicy.flush``).
 FLUSH_TIMEOUT_S: Final = 0.5
 """Seconds after which an unanswered flush has no more words: the vendor may have none to report."""
+# Judged: it is one small message; a call must have ended within a second.
 CLOSE_TIMEOUT_S: Final = 0.05
 """Seconds that the closing message may take."""
+# Judged: a single faulty message must not end a call; a hundred are a vendor that speaks another protocol.
 MAX_BAD_MESSAGES: Final = 100
 """Invalid messages after which the recogniser counts as failed."""
 REFUSAL_HEADER: Final = "dg-error"
 """Header of a refusal that has the reason."""
 FATAL_CLOSE_CODES: Final = frozenset({1002, 1003, 1007, 1008, 1009})
 """Close codes (RFC 6455, section 7.4.1) that complain about our messages: the same messages would be sent again."""
+# Judged. When it is full, the reader waits, and with it the vendor; no words are dropped.
 _MAX_WAITING_RESULTS: Final = 64
 
 _log = logging.getLogger("patter_trio.stt")
@@ -55,6 +62,7 @@ class _AudioTape:
 
     def add(self, audio: bytes) -> None:
         self._audio += audio
+        # The newest audio is worth more: without a bound a connection that hangs would collect the whole call.
         self.forget(self.end - round(MAX_REPEATED_S * RATE_HZ))
 
     def forget(self, until: int) -> None:
@@ -74,10 +82,12 @@ class _Connection:
     def __init__(self, socket: WebSocketClient, start: int) -> None:
         self.socket = socket
         self.scope = trio.CancelScope()
+        # Two kinds of end: ``lost`` is tried again, ``failure`` is not.
         self.lost: ProviderError | None = None
         self.failure: ProviderError | None = None
         self.start = start
         self.sent = start
+        # The opening counts as a message: the vendor's silence begins with it.
         self.told_at = trio.current_time()
 
     async def tell(self, message: str | bytes) -> None:
@@ -86,9 +96,11 @@ class _Connection:
             await self.socket.send(message)
         except ProviderError as error:
             self.give_up(error)
+        # Also after a failure, so that the keep-alive task does not try again at once.
         self.told_at = trio.current_time()
 
     def give_up(self, error: ProviderError) -> None:
+        # The first reason counts; cancelling ends the tasks that use the socket.
         self.lost = self.lost or error
         self.scope.cancel(reason="the connection is lost")
 
@@ -121,16 +133,19 @@ class ListenSession(SpeechToTextSession):
             await self._push(self._connection, self._chunk)
 
     async def voice(self, edge: VoiceEdge) -> None:
+        # Nova would wait for more silence; the call's VAD knows the end of the voice sooner.
         if not edge.speaking and self._codec.finalizes_at_voice_end:
             await self._finalize()
 
     async def flush(self) -> None:
         self._check()
         await self._finalize()
+        # Set after the request is sent: how long that takes is not the vendor's delay.
         self._flush_due = trio.current_time() + FLUSH_TIMEOUT_S
         self._flushing.set()
 
     async def _finalize(self) -> None:
+        # Set before the await: if the connection breaks here, the next one repeats the request.
         self._finalizing = True
         if self._connection is not None:
             # All audio goes first: the vendor finalizes what it has received.
@@ -139,8 +154,10 @@ class ListenSession(SpeechToTextSession):
 
     async def _push(self, connection: _Connection, least: int) -> None:
         """Send the unsent audio in pieces of at least ``least`` bytes; an empty piece would end the stream."""
+        # Audio that is no longer kept cannot be sent; the words in it are lost.
         connection.sent = max(connection.sent, self._tape.start)
         while connection.lost is None and self._tape.end - connection.sent >= least:
+            # At most 100 ms in a message, so that a long backlog does not block what comes behind it.
             piece = self._tape.piece(connection.sent, max(least, RATE_HZ // 10))
             if not piece:
                 return
@@ -170,19 +187,23 @@ class ListenSession(SpeechToTextSession):
         """Keep a connection and read its results, until cancelled or until the vendor has failed."""
         try:
             with self._results:
+                # The first connection does not count as a reopening.
                 reopened = -math.inf
                 lost = await self._connected(CONNECT_TIMEOUT_S)
                 while (
                     trio.current_time() - reopened >= MIN_TIME_BETWEEN_LOSSES_S
+                    # By the close code: the messages that the vendor complains about would be sent again.
                     and getattr(lost, "code", 0) not in FATAL_CLOSE_CODES
                 ):
                     _log.warning("the connection to Deepgram was lost, reopening it: %s", lost)
                     reopened = trio.current_time()
                     lost = await self._connected(REOPEN_TIMEOUT_S)
                 raise lost
+        # Kept, not raised: the session's users find it at their next call.
         except ProviderError as failure:
             self._failure = failure
         finally:
+            # In any case: ``ready`` must not wait for a connection that will not come.
             self._opened.set()
 
     async def _connected(self, connect_timeout: float) -> ProviderError:
@@ -199,9 +220,11 @@ class ListenSession(SpeechToTextSession):
             self._codec.connected(start / RATE_HZ)
             connection = _Connection(socket, start)
             try:
+                # Around all of it, the resuming included: a connection may break while the old audio is sent.
                 with connection.scope:
                     # The old audio goes first: only after it may the audio's task send to this connection.
                     await self._resume(connection)
+                    # The three end together, by the scope: whichever finds the end cancels it.
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._keep_alive, connection)
                         nursery.start_soon(self._answer_flushes)
@@ -209,6 +232,8 @@ class ListenSession(SpeechToTextSession):
             finally:
                 # Before the await below: the audio's task must not send to a connection that is closing.
                 self._connection = None
+                # In seconds of audio, because that is what the vendor bills; its own figure comes only at an orderly
+                # end.
                 sent = (connection.sent - connection.start) / RATE_HZ
                 self.seconds += sent if self._codec.billed is None else self._codec.billed
                 await self._say_goodbye(socket)
@@ -223,12 +248,15 @@ class ListenSession(SpeechToTextSession):
         self._connection = connection
         self._opened.set()
         # The lost connection took the request for the final words with it.
+        # Sent in order behind the audio it is about.
         if self._finalizing:
             await connection.tell(self._codec.finalize)
 
     async def _keep_alive(self, connection: _Connection) -> None:
+        # A protocol without such a message has infinity here, and the task ends.
         while self._codec.silence < math.inf:
             due = connection.told_at + self._codec.silence
+            # Each message resets the time, so it is looked at again after the sleep.
             if trio.current_time() < due:
                 await trio.sleep_until(due)
             else:
@@ -241,6 +269,7 @@ class ListenSession(SpeechToTextSession):
             await trio.sleep_until(self._flush_due)
             if trio.current_time() < self._flush_due:  # flushed again meanwhile
                 continue
+            # A new event: the next flush may have been asked for already, and then sets this one.
             self._flushing = trio.Event()
             if self._finalizing:
                 self._finalizing = False
@@ -252,6 +281,7 @@ class ListenSession(SpeechToTextSession):
         try:
             while True:
                 await self._take(await connection.socket.receive())
+        # ``ConnectionOver`` is a ProviderError, too: the order of these clauses matters.
         except ConnectionOver as over:
             connection.give_up(over)
         except ProviderError as failure:
@@ -274,6 +304,7 @@ class ListenSession(SpeechToTextSession):
             # Before the await: _answer_flushes must not add an empty result behind the vendor's own.
             self._finalizing = self._finalizing and not transcript.final
             await hand_over(self._results, transcript)
+        # After the words have been passed on: if that is cancelled, the audio can still be sent again.
         self._tape.forget(round(self._codec.settled * RATE_HZ))
 
     async def _say_goodbye(self, socket: WebSocketClient) -> None:

@@ -29,10 +29,12 @@ _FLUX_CHUNK_BYTES: Final = RATE_HZ * 80 // 1000
 
 
 def _api_key(given: str) -> str:
+    # In a converter, so that the environment is read when the agent is made, not in the first call.
     return credential(given, owner="DeepgramSTT", argument="api_key", variable="DEEPGRAM_API_KEY")
 
 
 def _terms(given: str | Sequence[str]) -> tuple[str, ...]:
+    # A single term as a text, because a text is a sequence of letters.
     return (given,) if isinstance(given, str) else tuple(given)
 
 
@@ -72,6 +74,7 @@ class DeepgramSTT(SpeechToText):
     interim_results: bool = True
     eot_threshold: float | None = attrs.field(default=None, validator=in_range(0.5, 1.0))
     eager_eot_threshold: float | None = attrs.field(default=None, validator=in_range(0.3, 0.9))
+    # Judged: the vendor's 5 s are too long for a caller who has finished in a way that the model does not understand.
     eot_timeout_ms: int = attrs.field(default=1500, validator=in_range(500, 60_000, optional=False))
     parameters: Mapping[str, Value] = attrs.field(factory=dict, hash=False)
     base_url: str = attrs.field(default="wss://api.deepgram.com", validator=socket_base)
@@ -80,11 +83,13 @@ class DeepgramSTT(SpeechToText):
     accepts = MULAW_8K
 
     def __attrs_post_init__(self) -> None:
+        # Refused, not ignored: who sets it believes that it works.
         if not self.flux and (self.eot_threshold is not None or self.eager_eot_threshold is not None):
             raise ConfigurationError(
                 f"DeepgramSTT: eot_threshold= and eager_eot_threshold= must be unset for {self.model}, which does not detect ends of turns"
             )
         eager, sure = self.eager_eot_threshold, self.eot_threshold
+        # The vendor refuses it, too, but only in the first call.
         if eager is not None and eager > (0.7 if sure is None else sure):
             raise ConfigurationError(
                 f"DeepgramSTT: eager_eot_threshold= must not be above eot_threshold= (default 0.7), got {eager!r}"
@@ -93,6 +98,7 @@ class DeepgramSTT(SpeechToText):
     @property
     def flux(self) -> bool:
         """True if the model detects ends of turns."""
+        # By the name: the vendor gives its other protocol no other sign.
         return self.model.startswith("flux")
 
     def url(self, *, language: str) -> str:
@@ -101,6 +107,7 @@ class DeepgramSTT(SpeechToText):
         Raises:
             ProviderError: the model does not support the language.
         """
+        # The provider's own language first: an agent's may be a default.
         spoken = self.language or language
         audio: dict[str, Value] = {"encoding": "mulaw", "sample_rate": RATE_HZ}
         if not self.flux:
@@ -115,10 +122,12 @@ class DeepgramSTT(SpeechToText):
             }
             return self._url(NovaCodec.path, mine)
         multilingual = not self.model.endswith("-en")
+        # Checked here, because the vendor would transcribe another language as nonsense English.
         if not multilingual and spoken.split("-")[0].lower() != "en":
             raise ProviderError(f"the language of {self.model} must be English, got {spoken!r}: use flux-general-multi")
         mine = {
             **audio,
+            # "multi" is Nova's word for several languages; Flux does without a hint then.
             "language_hint": spoken if multilingual and spoken != "multi" else None,
             "eot_threshold": self.eot_threshold,
             "eager_eot_threshold": self.eager_eot_threshold,
@@ -129,9 +138,11 @@ class DeepgramSTT(SpeechToText):
     def _url(self, path: str, mine: Mapping[str, Value | None]) -> str:
         both: dict[str, Value | None] = {
             "keyterm": self.keyterm,
+            # None leaves the parameter out; the vendor's default is the same.
             "numerals": self.numerals or None,
             "profanity_filter": self.profanity_filter or None,
         }
+        # The application's last, so that it can replace any of ours.
         return listen_url(self.base_url, path, {"model": self.model, **mine, **both, **self.parameters})
 
     def billed_model(self, language: str) -> str:
@@ -159,11 +170,13 @@ class DeepgramSTT(SpeechToText):
     async def _open(self, language: str) -> AsyncIterator[SpeechToTextSession]:
         headers = {"Authorization": f"Token {self.api_key}"}
         codec = FluxCodec() if self.flux else NovaCodec()
+        # Nova takes frames of any size: each is sent as it comes.
         session = ListenSession(self.url(language=language), headers, codec, _FLUX_CHUNK_BYTES if self.flux else 1)
         try:
             async with run_beside(session.work):
                 await session.ready()
                 yield session
+        # Also after a failure or a cancellation: the vendor has billed what it got.
         finally:
             if session.seconds:
                 report_usage(Usage(stage="stt", seconds=session.seconds, model=self.billed_model(language)))

@@ -11,13 +11,17 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, RATE_HZ
 from patter_trio.audio.g711 import Samples
 
+# Judged: 2 s below the model's 30 s, for the silence that it needs behind the voice.
 MAX_UTTERANCE_S = 28.0
 """Seconds after which an utterance is cut; models of the Whisper family process 30 s at once, padding included."""
 
+# Judged: few people speak for 3 s without a gap between two words.
 _CUT_SEARCH_S = 3.0
 """Length, in seconds, of the end in which the quietest place is cut, so that the cut splits no word."""
+# Judged: a detector is sure after some 0.1 s, and a consonant before the vowel lasts about as long.
 _PRE_ROLL_S = 0.3
 """Seconds kept before the onset: detectors notice the voiced part of a word, and its first consonant lies before."""
+# Judged: the last consonant falls below the detector's threshold.
 _POST_ROLL_S = 0.2
 _MAX_SILENCE_KEPT_S = 1.0
 """Seconds kept outside an utterance: the pre-roll, and the time until a detector is sure of an onset."""
@@ -67,11 +71,13 @@ class UtteranceBuffer:
     def add(self, mulaw: bytes) -> RecordedUtterance | None:
         """Take the next audio; if an utterance has become too long, return its first part and keep the rest open."""
         self._audio += mulaw
+        # Outside an utterance only what its beginning could need.
         if self._start is None:
             self._forget(self._received - round(_MAX_SILENCE_KEPT_S * RATE_HZ))
             return None
         if self.seconds < MAX_UTTERANCE_S:
             return None
+        # Only in the last seconds: an earlier cut would make the first part needlessly short.
         cut = self._quietest(self._received - round(_CUT_SEARCH_S * RATE_HZ))
         part = self._close(cut)
         self._start = cut
@@ -80,6 +86,7 @@ class UtteranceBuffer:
     def begin(self, offset: int) -> None:
         """Open an utterance for a voice that began at ``offset``, unless one is open already."""
         if self._start is None:
+            # Never before the end of the last utterance: no sample is transcribed twice.
             earliest = max(self._base, self._ended)
             self._start = min(max(earliest, offset - round(_PRE_ROLL_S * RATE_HZ)), self._received)
 
@@ -87,6 +94,7 @@ class UtteranceBuffer:
         """Close the utterance of a voice that ended at ``offset`` and return it; None if none was open."""
         if self._start is None:
             return None
+        # Clamped at both ends: an edge is reported late, and may lie before the beginning or beyond the audio.
         return self._close(max(self._start, min(self._received, offset + round(_POST_ROLL_S * RATE_HZ))))
 
     def split(self) -> RecordedUtterance:
@@ -102,9 +110,11 @@ class UtteranceBuffer:
         return None if self._start is None else self._cut(self._start, self._received)
 
     def _close(self, end: int) -> RecordedUtterance:
+        # Without an open utterance an empty one, with a segment of its own: each flush gets an answer.
         utterance = self._cut(end if self._start is None else self._start, end)
         self._start, self._ended = None, end
         self.segment += 1
+        # Not all of it: what follows the end may be the onset of the next voice.
         self._forget(end)
         return utterance
 
@@ -120,7 +130,9 @@ class UtteranceBuffer:
 
     def _quietest(self, offset: int) -> int:
         """Return the middle of the quietest 100 ms after an offset."""
+        # 100 ms: about a gap between two words.
         span = 5 * FRAME_SAMPLES
+        # 64 bits: the square of a sample has 30, and the sum of three seconds 45.
         samples = g711.decode(bytes(self._audio[offset - self._base :])).astype(np.int64)
         energy = np.concatenate([[0], np.cumsum(samples * samples)])
         return offset + int(np.argmin(energy[span:] - energy[:-span])) + span // 2
