@@ -1,7 +1,7 @@
 """Streaming conversion between the telephone's audio and the formats of providers.
 
 soxr does the resampling. It releases its output in blocks and so holds back the newest part of its input: 3 to 83 ms
-with LQ, up to 160 ms with HQ, depending on the rate (docs/design.md has the figures). Three rules follow:
+with LQ, up to 160 ms with HQ, depending on the rate (docs/providers.md has the figures). Three rules follow:
 
 * Towards a recogniser or an engine, the caller waits for every millisecond: quality LQ. A synthesiser or an engine
   produces audio faster than it is played: quality HQ.

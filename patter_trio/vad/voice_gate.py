@@ -18,6 +18,8 @@ from patter_trio.audio.formats import RATE_HZ
 
 HYSTERESIS_PROBABILITY = 0.15
 """Distance below ``threshold`` at which a voice ends; the value that the model's authors use."""
+MIN_LEAVING_PROBABILITY = 0.01
+"""Lowest probability below which a voice ends, as the model's authors have it; ``threshold`` itself, if that is lower."""
 
 
 def _probability(_: object, __: object, value: float) -> None:
@@ -92,8 +94,10 @@ class VoiceGate:
 
     def _contradicts(self, probability: float) -> bool:
         """Return True if a window contradicts the current state; a single one between the thresholds never does."""
-        leaving = max(0.0, self.rules.threshold - HYSTERESIS_PROBABILITY)
+        # Above 0: no probability is below it, so with a low threshold a voice would never end.
+        threshold = self.rules.threshold
+        leaving = min(threshold, max(MIN_LEAVING_PROBABILITY, threshold - HYSTERESIS_PROBABILITY))
         if self.speaking:
             return probability < leaving
         # Once it has begun, a voice needs only the lower threshold to be confirmed.
-        return probability >= (self.rules.threshold if self._turning is None else leaving)
+        return probability >= (threshold if self._turning is None else leaving)

@@ -53,6 +53,13 @@ def test_rules_that_make_no_sense_are_refused(options: dict[str, float]) -> None
         GateRules(**options)
 
 
+@pytest.mark.parametrize("threshold", [0.001, 0.05, 0.15])
+def test_voice_ends_at_any_threshold(threshold: float) -> None:
+    """A voice ends in silence, however low the threshold is at which it begins."""
+    rules = GateRules(threshold=threshold, min_speech=0.09, min_silence=0.25)
+    assert edges([0.9] * 5 + [0.0] * 8, rules) == [(True, 0, 2), (False, 5, 12)]
+
+
 probabilities_ = st.lists(
     st.one_of(st.sampled_from([0.0, 0.34, 0.35, 0.36, 0.5, 1.0]), st.floats(0.0, 1.0)), max_size=200
 )
@@ -79,6 +86,6 @@ def test_voice_and_silence_respect_their_minimums(probabilities: list[float], ru
     for speaking, where, noticed in edges(probabilities, rules):
         needed = rules.min_speech if speaking else rules.min_silence
         windows = probabilities[where : noticed + 1]
-        leaving = max(0.0, rules.threshold - 0.15)
+        leaving = max(0.01, rules.threshold - 0.15)
         assert len(windows) * WINDOW >= round(needed * 8000)
         assert all((p >= leaving) is speaking for p in windows)

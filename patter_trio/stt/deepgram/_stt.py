@@ -20,7 +20,7 @@ from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.net.http import tls_context
 from patter_trio.net.tasks import run_beside
 from patter_trio.providers.credentials import credential
-from patter_trio.providers.validators import in_range, socket_base
+from patter_trio.providers.validators import in_range, is_text, socket_base
 from patter_trio.stt.deepgram._session import ListenSession
 from patter_trio.wire.deepgram import FluxCodec, NovaCodec, Value, listen_url
 
@@ -64,8 +64,8 @@ class DeepgramSTT(SpeechToText):
     """
 
     api_key: str = attrs.field(default="", repr=False, converter=_api_key)
-    model: str = "nova-3"
-    language: str = ""
+    model: str = attrs.field(default="nova-3", validator=is_text(empty=False))
+    language: str = attrs.field(default="", validator=is_text())
     keyterm: tuple[str, ...] = attrs.field(default=(), converter=_terms)
     smart_format: bool = True
     punctuate: bool = True
