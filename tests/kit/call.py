@@ -35,6 +35,7 @@ SORRY = "Sorry, again please."
 
 def _options(replies: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
     return {
+        # Everything scripted, and nothing random: each test replaces what it is about.
         "system_prompt": "You are brief.",
         "vad": ScriptedVAD(),
         "stt": ScriptedSTT(),
@@ -65,10 +66,13 @@ class Backend:
     def agent(self, *arguments: Any, **options: Any) -> Agent:
         """Make an agent from a pipeline's options; an engine gets the LLM's replies and the TTS's audio."""
         if self.is_engine:
+            # The engine takes the place of all three, with the answers and the voice that the test has chosen for them.
             stt, llm, tts = (options.pop(part) for part in ("stt", "llm", "tts"))
             if llm is None:
                 raise ValueError("on_message answers here: mark the test with pytest.mark.pipeline")
+            # An engine gives interim words half-way to its final ones; without a delay there is no half-way.
             guesses = {"interim": True, "words_delay": 0.2} if getattr(stt, "interim_every", None) else {}
+            # Under the model's name: metrics and prices are then the same with both backends.
             names = {"provider": llm.provider, "model": llm.model}
             options["engine"] = ScriptedEngine(llm=llm, tts=tts, **names, **guesses)
         return Patter().agent(*arguments, **options)
@@ -95,6 +99,7 @@ BUS_ONLY = {str(kind) for kind in PatterEventType} - {"transcript_partial"}
 
 def told_events(caller: SimulatedCaller) -> list[tuple[float, str, dict[str, Any]]]:
     """Return the events that callbacks receive, and the interim transcripts."""
+    # The bus publishes more than callbacks get, and some of it at the same instants; most tests are about callbacks.
     return [event for event in caller.events if event[1] not in BUS_ONLY]
 
 
@@ -112,6 +117,7 @@ async def hangs_up_in_time(caller: SimulatedCaller) -> float:
     """Hang up, wait for the end of the call, and return how long it took."""
     began = caller.now
     await caller.hangs_up()
+    # No await between the look and the wait, as Pulse requires.
     while not caller.times("call_end"):
         await caller._log.news()
     return caller.times("call_end")[0] - began
@@ -130,6 +136,7 @@ async def stall() -> None:
 
 async def break_down() -> None:
     """Raise an error that a provider must never raise, as a bug does."""
+    # Not a ProviderError: the call must end as after any bug, with an apology.
     raise RuntimeError("a bug of the provider")
 
 
@@ -150,6 +157,7 @@ class At:
     async def __call__(self, place: str) -> None:
         if place == self.place:
             self.reached.append(place)
+            # Counted at this place only: "the second token" is the second time that its place is reached.
             if self.nth in (0, len(self.reached)):
                 await self.act()
 
@@ -172,6 +180,7 @@ class _ToldVoice(VoiceActivitySession):
 
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
         edges = await self.inner.feed(samples)
+        # Only when something was found: each frame is fed, and a test names the edge, not the frame.
         if edges:
             await self.at("vad.feed")
         return edges
@@ -209,6 +218,7 @@ class _ToldRecognition(SpeechToTextSession):
 
     async def transcripts(self) -> AsyncIterator[Transcript]:
         await self.at("stt.transcripts")
+        # A generator, which the package closes when it stops listening; a place after each result shows that it does.
         async for transcript in self.inner.transcripts():
             yield transcript
             await self.at("stt.next")
@@ -224,8 +234,10 @@ class ToldLLM(LanguageModel):
     @asynccontextmanager
     async def stream(self, messages: Sequence[Message]) -> AsyncIterator[AsyncIterator[str]]:
         await self.at("llm.stream")
+        # Closed before ``llm.close`` is reached: the place stands for the end of the request.
         async with aclosing(self._tokens()) as tokens:
             yield tokens
+        # Not in ``finally``: a cancelled answer does not get there, and must not wait.
         await self.at("llm.close")
 
     async def _tokens(self) -> AsyncGenerator[str, None]:
@@ -237,6 +249,7 @@ class ToldLLM(LanguageModel):
 @attrs.frozen
 class ToldTTS(TextToSpeech):
     at: At
+    # Long enough for any test to do something while the agent speaks.
     inner: TextToSpeech = attrs.field(factory=lambda: ScriptedTTS(duration=5.0))
     provider: str = "told"
     model: str = "told"
@@ -271,6 +284,7 @@ class ToldDetector(TurnDetector):
 
     verdict: float = 0.9
     delay: float = 0.0
+    # A place that no provider has: nothing happens.
     at: At = At("never")
     asked: list[int] = attrs.field(factory=list)
 
@@ -287,6 +301,7 @@ async def raises(event: dict[str, Any]) -> None:
 
 
 async def sleeps(event: dict[str, Any]) -> None:
+    # Longer than a callback is waited for before the answer, shorter than after the call.
     await trio.sleep(10.0)
 
 
@@ -320,4 +335,5 @@ class Witness:
     def of_reply(self, number: int) -> list[type[CallEvent]]:
         """Return the classes of a reply's events, each run of the same class as one."""
         kinds = [type(event) for event in self.seen if getattr(event, "reply", None) == number]
+        # Runs are shortened because the number of tokens and chunks is the script's business.
         return [kind for place, kind in enumerate(kinds) if kinds[:place][-1:] != [kind]]

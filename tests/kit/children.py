@@ -33,8 +33,10 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def child(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run our interpreter without other ``OTEL_`` variables; a warning or an exit code other than 0 is an error."""
+    # Without the coverage of the parent as well: it would import modules whose absence is the point.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PATTER_OTEL", "COV"))}
     done = subprocess.run(  # noqa: S603 (our own interpreter)
+        # Warnings are errors, as in the tests themselves.
         [sys.executable, "-W", "error", *arguments],
         env={**kept, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,

@@ -43,6 +43,7 @@ def write_agent(
     phone: str = "",
     greeting: str = "",
     vad: str = "end_delay=0.1",
+    # Short delays, because some of these programs run in real time.
     stt: str = "final_delay=0.02, noise='hours'",
     tts: str = "first_audio=0.02, duration=0.3",
     more: str = "",
@@ -55,6 +56,7 @@ def write_agent(
 def sound(seconds: float = 0.2, rate: int = 8000) -> Samples:
     """Return a square wave: loud throughout."""
     wave = np.full(round(seconds * rate), 8000, np.int16)
+    # Every other sample negative, so that the sound has no direct component.
     wave[::2] = -8000
     return wave
 
@@ -66,6 +68,7 @@ def write_sound(file: Path, seconds: float = 0.2, *, channels: int = 1, rate: in
 
 def write_format(file: Path, *, kind: int = 1, channels: int = 1, rate: int = 8000, bits: int = 16) -> str:
     """Write a WAV file of any format, with a short silence in it."""
+    # Header and data agree in everything but what the test has changed: only that can be the reason of a refusal.
     width = bits // 8 * channels
     layout = struct.pack("<HHIIHH", kind, channels, rate, rate * width, width, bits)
     data = bytes(width * 800)
@@ -78,6 +81,7 @@ def write_format(file: Path, *, kind: int = 1, channels: int = 1, rate: int = 80
 class Seen:
     """A view that records what it shows."""
 
+    # In the place of the terminal's view: what is shown is tested apart from how it looks.
     lines: list[tuple[float, str]] = attrs.field(factory=list)
     names: list[str] = attrs.field(factory=list)
     ends: list[tuple[str, str]] = attrs.field(factory=list)
@@ -116,6 +120,7 @@ async def ready_call(
     ):
 
         async def connect() -> trio.abc.Stream:
+            # Connecting is a checkpoint on a network, too.
             await trio.lowlevel.checkpoint()
             ours, theirs = trio.testing.memory_stream_pair()
             connections.start_soon(serve_connection, call_server.context, theirs)
@@ -133,4 +138,5 @@ async def ready_call(
             **(timeouts or {}),
         )
         yield call, seen
+        # The call is over; connections that a test has left open must not hold up the server.
         connections.cancel_scope.cancel()

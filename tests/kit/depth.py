@@ -18,6 +18,7 @@ def chosen(values: Iterable[Any], by_default: Iterable[Any]) -> list[Any]:
 
 
 def _deep(value: Any) -> Any:
+    # A parameter set has an id and marks of its own, which must not be lost.
     if isinstance(value, type(pytest.param())):
         return value._replace(marks=(*value.marks, pytest.mark.deep))
     values = value if isinstance(value, tuple) else (value,)

@@ -13,6 +13,9 @@ import trio.testing
 from patter_trio.net.websocket import SocketClosed, WebSocket, receive_upgrade
 from patter_trio.testing.twilio.carrier import SimulatedTwilio
 
+# Nothing of the package's server: the carrier is tested against the protocol alone, so that a mistake which carrier and
+# server have in common is still found. Only the WebSocket underneath is ours.
+
 SID, TOKEN = "AC" + "1" * 32, "secret"
 TWIML = (
     '<Response><Connect><Stream url="wss://agent.test/ws/twilio/stream/x">'
@@ -36,6 +39,7 @@ class FakeAgent:
     upgrade: dict[str, str] = attrs.field(factory=dict)
     got: list[tuple[float, dict[str, Any]]] = attrs.field(factory=list)
     socket: WebSocket | None = None
+    # Set by the test before the carrier connects; its connections are served there.
     nursery: trio.Nursery | None = None
     start: float = 0.0
 
@@ -46,7 +50,9 @@ class FakeAgent:
         return theirs
 
     async def serve(self, stream: trio.abc.Stream) -> None:
+        # In one piece, because the carrier sends it in one and memory streams do not divide it.
         head = bytes(await stream.receive_some(65536))
+        # After the request: the carrier's own time limit has to end the call.
         if self.silent:
             await trio.sleep_forever()
         if head.startswith(b"POST"):
@@ -57,6 +63,7 @@ class FakeAgent:
     async def _answer(self, stream: trio.abc.Stream, head: bytes) -> None:
         http = h11.Connection(h11.SERVER)
         http.receive_data(head)
+        # Head and body came together, so both events are there.
         request, body = http.next_event(), http.next_event()
         assert isinstance(request, h11.Request)
         assert isinstance(body, h11.Data)
@@ -78,6 +85,7 @@ class FakeAgent:
         async with await upgrade.accept() as self.socket:
             self.start = trio.current_time()
             async with trio.open_nursery() as nursery:
+                # It goes on after the script, until the carrier ends the stream.
                 nursery.start_soon(self._listen)
                 if self.script is not None:
                     await self.script(self)
@@ -87,7 +95,9 @@ class FakeAgent:
         try:
             while True:
                 message = json.loads(await self.socket.receive())
+                # Rounded, so that exact instants can be compared by ``==``.
                 self.got.append((round(trio.current_time() - self.start, 9), message))
+        # The end is an event like the others, with its code and its instant.
         except SocketClosed as error:
             self.got.append((round(trio.current_time() - self.start, 9), {"event": "closed", "code": error.code}))
 

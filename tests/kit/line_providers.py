@@ -27,10 +27,16 @@ from patter_trio.net.tasks import run_beside
 from patter_trio.net.websocket_client import WebSocketClient, open_websocket
 from tests.kit.line_vendor import KEY
 
+# At least one flaw for each check of the kit; the sound provider is the one without any. All flaws are in one
+# place each, named by what the provider does, so that a reader sees what a check finds. Without it the code is
+# what the guide in docs/providers.md teaches.
+
+# Short: the checks of stalled and half-open vendors wait for it.
 ANSWER = 5.0
 """Seconds that the vendor has for each message of an answer that is due."""
 VARIABLE = "LINE_API_KEY"
 
+# Global, because a leak is what outlives the sessions that made it.
 kept: list[object] = []
 """What flawed providers leave behind."""
 live: dict[str, int] = {}
@@ -63,6 +69,7 @@ class Line:
                 raise ConfigurationError("no api_key")
             raise ConfigurationError(f"{type(self).__name__}: give api_key= or set the environment variable {VARIABLE}")
         if self.flaw == "has no name":
+            # Past the freeze, as a class does that sets its own fields when it is made.
             object.__setattr__(self, "provider", "")
 
     @asynccontextmanager
@@ -71,9 +78,11 @@ class Line:
         headers = {"Authorization": f"Bearer {self.api_key}"}
         count = live[self.address] = live.get(self.address, 0) + 1
         try:
+            # Longer than any limit of the kit.
             within = 1e6 if self.flaw == "waits for ever" else ANSWER
             async with open_websocket(f"{self.address}{path}", headers=headers, connect_timeout=within) as socket:
                 if self.flaw == "leaves a task":
+                    # A system task, because no other can outlive the session's nursery.
                     trio.lowlevel.spawn_system_task(trio.sleep, 30)
                 if self.flaw == "keeps channels":
                     kept.append(trio.open_memory_channel[None](0))
@@ -88,6 +97,7 @@ class Line:
             if self.flaw == "lets foreign errors out":
                 raise RuntimeError("no") from error
             raise
+        # What a provider must never do: each branch is a flaw. Without one, the cancellation goes on.
         except trio.Cancelled:
             if self.flaw == "closes slowly":
                 with trio.CancelScope(shield=True):
@@ -112,6 +122,7 @@ class Line:
 async def received(provider: Line, socket: WebSocketClient, *, due: bool) -> tuple[str, str]:
     """Return the verb and the rest of the next message, with the flaws of receiving."""
     within = ANSWER if due else float("inf")
+    # Less than the 0.2 s by which a slow vendor is late, and more than the pace of a sound one.
     if provider.flaw == "has no patience":
         within = 0.15
     if provider.flaw == "waits for ever":
@@ -122,10 +133,12 @@ async def received(provider: Line, socket: WebSocketClient, *, due: bool) -> tup
     except trio.TooSlowError as error:
         raise ProviderTimeout(f"line: nothing came for {within:g} s") from error
     except ProviderError:
+        # The most likely mistake with sockets: a lost connection looks like the end of the answer.
         if provider.flaw == "takes the end for an end":
             return "over", ""
         raise
     if isinstance(message, bytes):
+        # Latin-1 maps bytes to characters one to one, so that all messages are texts from here on.
         number, _, audio = message.partition(b":")
         return "audio", f"{number.decode()} {audio.decode('latin-1')}"
     verb, _, rest = message.partition(" ")
@@ -157,6 +170,7 @@ class LineSTT(Line, SpeechToText):
 
     @asynccontextmanager
     async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
+        # An error of the provider's own code: the kit demands a ProviderError for any tag.
         if self.flaw == "knows languages":
             {"en": 1}[language]
         async with self.connected("/stt") as socket:
@@ -173,6 +187,7 @@ class _Recognition(SpeechToTextSession):
         if self._provider.flaw == "takes no more" and self._flushed:
             return
         with suppress(*self._errors()):
+            # In pieces below the limit of a message, because a call may deliver 30 s at once.
             for at in range(0, len(audio), 8000):
                 await self._socket.send(audio[at : at + 8000])
 
@@ -217,6 +232,7 @@ class LineLLM(Line, LanguageModel):
             raise TypeError("unexpected keyword argument 'tools'")
         if self.flaw == "takes notes":
             messages[0]["content"] += "!"  # type: ignore[index]
+        # ASCII by default: a lone surrogate can then be sent like any other text.
         shown = json.dumps([dict(message) for message in messages], ensure_ascii=self.flaw != "writes raw")
         if self.flaw == "remembers":
             kept.append(None)
@@ -229,6 +245,7 @@ class LineLLM(Line, LanguageModel):
                 return
             yield answer
             if self.flaw == "listens to the end":
+                # The flaw itself: a vendor that is heard to the end has not been told to stop.
                 with trio.CancelScope(shield=True):
                     _ = [piece async for piece in answer]
 
@@ -253,6 +270,7 @@ class _Answer(AsyncIterator[str]):
     async def __anext__(self) -> str:
         if self._ended:
             if self._provider.flaw == "says more":
+                # Once: an iteration that never ended would be another flaw.
                 self._provider = attrs.evolve(self._provider, flaw="")
                 return "P.S."
             raise StopAsyncIteration
@@ -295,6 +313,7 @@ class _Synthesis(TextToSpeechSession):
                 yield speech
         finally:
             if not speech.ended and self._provider.flaw != "talks on":
+                # Shielded, because leaving a reply is usually a cancellation, and bounded as a barge-in is.
                 with trio.move_on_after(0.05, shield=True), suppress(ProviderError):
                     await self._socket.send(f"cancel {number}")
 
@@ -308,6 +327,7 @@ class _Synthesis(TextToSpeechSession):
             shown = text[:2000] if flaw == "cuts texts" else text
             if flaw == "refuses long texts" and len(text) > 1000:
                 raise ValueError("too long")
+            # A vendor has nothing to say for white space.
             if text.strip():
                 await self._socket.send(f"say {number} {json.dumps(shown, ensure_ascii=flaw != 'writes raw')}")
         if flaw == "waits for the text":
@@ -340,6 +360,7 @@ class _Speech(AsyncIterator[SpeechChunk]):
                 parsed(self._provider, rest)
             elif verb == "audio":
                 text, self._text = self._text, ""
+                # A time for the first word only: the kit asks that times be right, not that all words have one.
                 first = [Word(text.split()[0], -1.0 if flaw == "times wrongly" else 0.0, 0.1)] if text.split() else []
                 audio = rest.encode("latin-1")
                 return SpeechChunk(

@@ -23,6 +23,12 @@ from patter_trio.audio import g711
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
 from patter_trio.testing.servers.fake_vendor import CLIENT_LEFT_ENTRY, Misbehaviour
 
+# The vendor is made for the kit, not after a real one: each property that a check demands can be seen in one line of
+# its protocol, and each misbehaviour is one branch in ``say``. Its words are a checksum of the audio, so that a lost,
+# doubled or reordered frame changes the answer.
+
+# Five messages last 0.1 s, which is what ``FakeVendor`` demands of an answer that has
+# begun: there is something to stop.
 PACE = 0.02
 """Seconds from one message of an answer to the next."""
 STATUS = {Misbehaviour.UNAUTHORIZED: 401, Misbehaviour.RATE_LIMITED: 429, Misbehaviour.UNAVAILABLE: 503}
@@ -46,11 +52,13 @@ class LineVendor:
         except (SocketClosed, trio.BrokenResourceError):
             pass
         finally:
+            # In ``finally``, before the entry: a check that sees the entry may rely on the connection being over.
             await trio.aclose_forcefully(stream)
             self.seen.append(CLIENT_LEFT_ENTRY)
 
     async def _connection(self, stream: trio.SocketStream) -> None:
         head = b""
+        # A half-open vendor takes all data and answers nothing, until the client leaves.
         while self.kind == Misbehaviour.HALF_OPEN or b"\r\n\r\n" not in head:
             data = await stream.receive_some(65536)
             if not data:
@@ -74,6 +82,7 @@ class LineVendor:
                     message = await socket.receive()
                     self.seen.append(message)
                     stage(message)
+            # The client has left: answers that are under way have nobody to go to.
             except SocketClosed:
                 await socket.aclose()
                 nursery.cancel_scope.cancel()
@@ -92,10 +101,12 @@ class Conversation:
     said: int = 0
     texts: dict[str, list[str]] = attrs.field(factory=dict)
     replies: dict[str, trio.CancelScope] = attrs.field(factory=dict)
+    # Several replies may be spoken at once, and a socket has one writer at a time.
     sending: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def say(self, message: str | bytes) -> None:
         """Send a message, in the way in which the vendor misbehaves."""
+        # Not at the first message: an answer has to have begun before it can break off.
         kind, first = self.vendor.kind, self.said == 0
         self.said += 1
         await trio.sleep(0.2 if kind == Misbehaviour.SLOW else 0)
@@ -105,6 +116,7 @@ class Conversation:
             if not first and kind == Misbehaviour.CLOSED:
                 await trio.aclose_forcefully(self.socket._stream)
                 self.nursery.cancel_scope.cancel()
+                # The cancellation arrives here, before anything is sent on the closed stream.
                 await trio.lowlevel.checkpoint()
             if not first and kind == Misbehaviour.GARBAGE:
                 await self.socket.send(nonsense(message))
@@ -125,8 +137,10 @@ class Conversation:
 
     def hear(self, message: str | bytes) -> None:
         if isinstance(message, bytes):
+            # Silence is left out, so that the words of an utterance do not depend on the pause around it.
             loud = np.abs(g711.decode(message).astype(np.int32)) > 100
             self.audio += np.frombuffer(message, np.uint8)[loud].tobytes()
+            # An interim result for each 0.2 s of voice.
             if len(self.audio) >= 1600 * (self.interims + 1):
                 self.interims += 1
                 self.start(f"interim {self.segment} {json.dumps(self.text)}")
@@ -149,6 +163,7 @@ class Conversation:
         if verb == "cancel":
             if reply in self.replies:
                 self.replies.pop(reply).cancel()
+                # Audio of a cancelled reply may still arrive; a provider has to drop it.
                 self.start(f'begin {reply} "What was on its way"', reply.encode() + b":" + b"\x10" * 4000)
             return
         arrived = self.texts.setdefault(reply, [])
@@ -159,11 +174,13 @@ class Conversation:
     async def _reply(self, reply: str, arrived: list[str]) -> None:
         with trio.CancelScope() as scope:
             self.replies[reply] = scope
+            # In order, one text after another; more texts than any test sends.
             for number in range(10_000):
                 while len(arrived) <= number:  # noqa: ASYNC110 (at its own pace)
                     await trio.sleep(PACE)
                 if not (text := arrived[number]):
                     break
+                # At least two messages, so that a reply can be left between them.
                 frames = [reply.encode() + b":" + b"\x10" * 800] * max(2, len(text) // 4)
                 await self.answer([f"begin {reply} {json.dumps(text)}", *frames])
             await self.answer([f"done {reply}"])

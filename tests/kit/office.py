@@ -28,12 +28,21 @@ from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
 CARRIER = Twilio("AC" + "5" * 32, "simulated")
 T = TypeVar("T")
 
+# All calls of a test share one server, and one of them is left alone: it must have the same events at the same instants
+# as when it is the only call. So one run shows both what a fault does to its call and that it does nothing to others.
+# Every call has the same script and begins at the same instant, so the phases coincide.
+
+# Not zero: a fault can then strike while a message is on its way.
 DELAY = 0.03
 """Seconds that the network takes in either direction."""
 ALL_OVER = 60.0
 """Long after every script and every patience."""
 
 PHASES: dict[str, float] = {
+    # Read off the timeline of the undisturbed call: on_call_start takes until 0.33, the greeting sounds from 0.5
+    # to 1.34, the question from 1.5 to 2.1 and is over at 2.43; the answer from 3.03 until it is cut at 3.68,
+    # 0.01 s before "cut"; the next answer from 4.73 to 5.03; the goodbye from 5.23 to 5.53. "closing" is between
+    # its end and the end of the call at 5.56.
     "opening": 0.1,
     "greeting": 0.7,
     "listening": 1.3,
@@ -57,6 +66,7 @@ def agent(phone: Patter) -> Agent:
     return phone.agent(
         system_prompt="You are the desk of a hotel.",
         first_message="Good evening.",
+        # As long as the endpoint below: both decide at the same instant, which is the hardest case for their order.
         vad=ScriptedVAD(end_delay=0.3),
         stt=ScriptedSTT(),
         llm=ScriptedLLM(["From seven to ten, every day of the week.", "Yes."]),
@@ -120,6 +130,7 @@ class Office:
         """Serve; give the nursery in which the calls run."""
 
         async def on_call_start(event: dict[str, Any]) -> None:
+            # Long enough for a fault to strike while the call waits for the callback.
             await trio.sleep(0.3)
 
         def on_call_end(event: dict[str, Any]) -> None:
@@ -136,6 +147,7 @@ class Office:
             trio.open_nursery() as nursery,
         ):
             yield nursery
+            # Connections that a fault has left hanging end here; the record of their tasks has been made.
             nursery.cancel_scope.cancel(reason="the office closes")
 
     def _tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
@@ -154,11 +166,13 @@ class Office:
 
         ``injection``, if given, strikes the media connection just before the server's read or write number ``at``.
         """
+        # A nursery for each call: its tasks are counted after the end of that call, not of all.
         connections = await nursery.start(_nursery)
 
         async def connect() -> trio.abc.Stream:
             await trio.lowlevel.checkpoint()
             ours, theirs = trio.testing.memory_stream_pair()
+            # The second connection: the first was that of the webhook.
             is_media = carrier.faulty_stream is not None
             line_ = carrier.make_faulty(theirs)
             if is_media and injection is not None:
@@ -190,6 +204,7 @@ class Office:
         """Record the tasks of a call that are left one second after its end."""
         while line.ended_at == float("inf"):
             await line.log.news()
+        # The second that docs/design.md gives a call to end.
         await trio.sleep(1.0)
         line.left = [task.name for task in _tasks_in(line.connections)]
 
@@ -202,8 +217,11 @@ class Office:
             await caller.at(3.4)
             await caller.speaks("Stop.", 0.4)
         except NotAsExpected:
+            # The fault may have ended the call while the caller was about to speak;
+            # anything else is a mistake in the script.
             if line.carrier.ended is None:
                 raise
+        # Also in a call that was struck and goes on: it must still be able to say goodbye.
         await caller.at(GOODBYE)
         call = self.phone._live.get(line.call_id)
         if says_goodbye() and call is not None and not call.outcome:
@@ -243,6 +261,7 @@ async def day(cases: Sequence[tuple[Fault, str]] = ()) -> tuple[Line, dict[tuple
     async with office.open() as nursery:
         healthy = await office.place(nursery, HEALTHY)
         nursery.start_soon(office.act, healthy)
+        # Placed without waiting in between: virtual time stands still while they connect.
         for number, (fault, phase) in enumerate(cases, 1):
             line = struck[fault, phase] = await office.place(nursery, f"CA{number:032d}")
             says_goodbye = not fault.outcome or phase in ENDING
@@ -267,6 +286,7 @@ async def sweep(fault: Fault, operations: Sequence[int]) -> tuple[Line, dict[int
     hits: dict[str, float] = {}
 
     def hit(carrier: SimulatedTwilio) -> None:
+        # Before ``call_start`` there is no call that could be ended by the fault.
         started = bool(office.lines[carrier.call_sid].seen())
         hits[carrier.call_sid] = trio.current_time() - carrier.media_start if started else math.nan
         fault.injection(carrier)
@@ -280,6 +300,8 @@ async def sweep(fault: Fault, operations: Sequence[int]) -> tuple[Line, dict[int
             if not line.refused:
 
                 def says_goodbye(call_id: str = line.call_id) -> bool:
+                    # Only in a call that the fault has not struck, or that survives it:
+                    # otherwise the fault must end it.
                     return not fault.outcome or call_id not in hits
 
                 nursery.start_soon(partial(office.act, line, says_goodbye=says_goodbye))

@@ -18,6 +18,7 @@ def complaints(model: Any, message: Any, place: str = "") -> list[str]:
     """Return a model's complaints about a message, including unknown keys and texts that are not among its literals."""
     try:
         with warnings.catch_warnings():
+            # pydantic warns about vendors' models themselves; that is not what is judged.
             warnings.simplefilter("ignore")
             parsed = TypeAdapter(model).validate_python(message)
     except ValidationError as error:
@@ -30,9 +31,11 @@ def _unknown(parsed: Any, place: str) -> list[str]:
         return [one for number, item in enumerate(parsed) for one in _unknown(item, f"{place}[{number}]")]
     if not isinstance(parsed, BaseModel):
         return []
+    # Vendors' models let unknown keys pass, for the sake of newer servers; for us each is a misspelling.
     found = [f"{place}.{name}: unknown" for name in parsed.model_extra or {}]
     for name, field in type(parsed).model_fields.items():
         value = getattr(parsed, name)
+        # An open enumeration is a union of literals and ``str``: the type takes any text, the documentation does not.
         literals = [one for one in typing.get_args(field.annotation) if typing.get_origin(one) is typing.Literal]
         known = [value for one in literals for value in typing.get_args(one)]
         if known and isinstance(value, str) and value not in known:
@@ -56,6 +59,7 @@ def instances(annotation: Any) -> st.SearchStrategy[Any]:
         optional: dict[str, st.SearchStrategy[Any]] = {}
         for name, field in annotation.model_fields.items():
             key, kind = field.alias or name, typing.cast("Any", field.annotation)
+            # A field with a fixed default is a tag such as ``type``: any other value would be another message.
             if field.default is not None and not field.is_required():
                 required[key] = st.just(field.default)
             else:
@@ -67,6 +71,7 @@ def instances(annotation: Any) -> st.SearchStrategy[Any]:
     if origin is typing.Literal:
         return st.sampled_from(arguments)
     if origin is typing.Union:
+        # From an open enumeration only its known values: unknown ones are a test of their own.
         literals = [one for one in arguments if typing.get_origin(one) is typing.Literal]
         return st.one_of(*(instances(one) for one in literals or arguments))
     if origin is list:

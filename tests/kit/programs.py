@@ -21,11 +21,13 @@ BUSY_PATIENCE_S = 20.0
 
 def free_port() -> int:
     with socket.socket() as found:
+        # Another process could take the port before the program does; on a test machine, none does.
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
 
 
 def environment(**variables: str) -> dict[str, str]:
+    # The developer's own account must not be used, nor change what the program does.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TWILIO_", "PATTER_"))}
     return {**kept, "PYTHONUNBUFFERED": "1", **variables}
 
@@ -42,6 +44,7 @@ class Running:
         assert self.process.stdout is not None
         async for piece in self.process.stdout:
             self.printed += piece.decode()
+            # Set and replaced in one step: a task that waits sees every piece, and later ones wait for the next.
             self.news.set()
             self.news = trio.Event()
 
@@ -61,15 +64,19 @@ async def running(folder: Path, program: str, env: Mapping[str, str], port: int)
         [sys.executable, "program.py"], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
+        # Real time, on a machine that others use: far more than a program needs to start and to end.
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 program_ = Running(process)
                 nursery.start_soon(program_.read)
                 await _listening(process, port)
                 yield program_
+                # After the block, and only if it passed: the program's orderly end is part of what is tested.
                 process.send_signal(signal.SIGTERM)
                 assert await process.wait() == 0
     finally:
+        # Shielded, because a failed or cancelled test must not leave a process behind.
+        # Not bounded: a killed process ends.
         with trio.CancelScope(shield=True):
             process.kill()
             await process.wait()
@@ -79,10 +86,12 @@ async def running(folder: Path, program: str, env: Mapping[str, str], port: int)
 
 
 async def _listening(process: trio.Process, port: int) -> None:
+    # Until the program has ended: it may have failed instead of opening its port.
     while process.poll() is None:
         try:
             stream = await trio.open_tcp_stream("127.0.0.1", port)
         except OSError:
+            # The port is not open yet, and nothing announces that it is.
             await trio.sleep(0.05)
         else:
             await stream.aclose()
@@ -112,6 +121,7 @@ async def _connected(port: int, nursery: trio.Nursery) -> SimulatedTwilio:
         try:
             await nursery.start(call.run)
         except CallRefused as refused:
+            # On a loaded machine, admission refuses calls, as it should: a caller tries again.
             if refused.outcome != "busy" or trio.current_time() > patience:
                 raise
             await trio.sleep(0.5)

@@ -38,8 +38,10 @@ from patter_trio.testing.simulation.caller import SimulatedCaller
 
 Simulator = Callable[..., AbstractAsyncContextManager[SimulatedCaller]]
 
+# Long and unlikely, so that a search for it in logs and errors finds nothing else.
 KEY = "sk-made-up-key-that-nobody-may-see"
 SORRY = "Sorry, again please."
+# 20 ms, as a carrier sends.
 FRAME = 160
 SILENCE_BYTE = b"\xff" * FRAME
 
@@ -77,6 +79,7 @@ class Line:
             piece = audio[begin : begin + FRAME]
             self.session.send(piece)
             self.samples += len(piece)
+            # At the pace of speech: the fake detects turns by the audio, and its latencies run meanwhile.
             await trio.sleep(len(piece) / RATE_HZ)
 
     async def waits(self, seconds: float) -> None:
@@ -87,6 +90,7 @@ class Line:
         self.spoken += 1
         audio = audible_text.encode(text, audible_text.frames_of(seconds), utterance=self.spoken)
         offset = self.samples
+        # The VAD reports an onset 0.1 s late; the offset says when it was.
         await self.hears(audio[: 5 * FRAME])
         self.session.voice(VoiceEdge(speaking=True, offset=offset))
         await self.hears(audio[5 * FRAME :])
@@ -96,6 +100,7 @@ class Line:
         """Speak, with the end of the voice noticed late and silence after it; return the audio."""
         audio = await self.begins(text, seconds)
         end = self.samples
+        # Silence is heard before the end of the voice is reported, as with any VAD.
         await self.waits(pause)
         self.session.voice(VoiceEdge(speaking=False, offset=end))
         return audio
@@ -105,16 +110,20 @@ class Line:
             async for event in self.session.events():
                 self.told.append((trio.current_time(), event))
                 self._stir()
+        # Kept, because the task would end the test; a test of failures looks at it.
         except ProviderError as error:
             self.failure = error
             self._stir()
 
     def _stir(self) -> None:
+        # Set and replaced in one step: a task that waits sees each event, and looks for
+        # itself whether it was the right one.
         self._news.set()
         self._news = trio.Event()
 
     async def until(self, holds: Callable[[], object], within: float = 30.0) -> None:
         """Wait until an event makes ``holds`` true."""
+        # Far beyond every limit of the engine: a test that waits in vain fails, and says where.
         with trio.fail_after(within):
             while not holds():
                 await self._news.wait()
@@ -140,6 +149,7 @@ async def line_of(
     setup = EngineSetup(instructions=instructions, tools=tuple(tools), conversation=conversation)
     async with engine.open(setup) as session:
         line = Line(session)
+        # Beside the test, because a session's events must be taken while it does something else.
         async with run_beside(line.listen):
             yield line
 
@@ -171,6 +181,7 @@ async def taken(response: EngineResponse, *, until: float = float("inf")) -> Ans
     answer = Answer()
     async for piece in response:
         answer.add(piece)
+        # The rest stays untaken, as when the caller interrupts: leaving the response stops it.
         if answer.seconds >= until:
             break
     return answer
@@ -189,6 +200,7 @@ def sent_after(connection: RealtimeServerConnection, at: float) -> list[str]:
 
 def bare(messages: list[tuple[float, dict[str, Any]]]) -> list[dict[str, Any]]:
     """Return messages without their type, event id and instant, for a comparison."""
+    # Ids are counted over the connection, so each would depend on everything before it.
     return [
         {key: value for key, value in message.items() if key not in ("type", "event_id")} for _, message in messages
     ]

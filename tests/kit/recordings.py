@@ -22,7 +22,9 @@ def telephone(name: str) -> Samples:
     with wave.open(str(path)) as recording:
         samples = np.frombuffer(recording.readframes(recording.getnframes()), np.int16)
         heard = soxr.resample(samples, recording.getframerate(), RATE_HZ)
+    # A second on both sides: the voice has to begin and to end within the recording.
     quiet = np.zeros(RATE_HZ, np.int16)
+    # Through mu-law and back: what a VAD gets in a call is quantised.
     return np.concatenate([quiet, g711.decode(g711.encode(heard)), quiet])
 
 

@@ -26,7 +26,9 @@ class FakeCallServer:
     def __init__(self, *, public_url: str = PUBLIC, limit: int = 1000) -> None:
         self.announced: list[PendingCall] = []
         self.answered: list[MediaLeg] = []
+        # Read anew for each call: a test changes it between two webhooks.
         self.room = True
+        # Replaceable: what happens behind the door is the test's business.
         self.talk: Callable[[MediaLeg], Awaitable[None]] = until_stop
         self.pending = PendingCalls(limit=limit)
         self.context = ServerContext(
@@ -42,6 +44,7 @@ class FakeCallServer:
         self.answered.append(leg)
         await self.talk(leg)
 
+    # Without a webhook: the tests of media sockets need its token, not its form.
     def announce(self, call_id: str = "CA1") -> PendingCall:
         info = CallInfo(call_id, CALLER, CALLEE, "inbound", provider="twilio")
         return self.pending.announce(info, trio.current_time())
@@ -54,6 +57,7 @@ class FakeCallServer:
 
 
 async def until_stop(leg: MediaLeg) -> None:
+    # By the codec's own events, because a stream's end has several forms.
     while not isinstance(leg.codec.receive(await leg.socket.receive()), StreamStopped):
         pass
 
@@ -79,6 +83,7 @@ async def dial(
     stream: trio.abc.Stream, *messages: str | bytes, call_id: str = "CA1", headers: dict[str, str] | None = None
 ) -> WebSocket:
     """Open a media stream as a carrier does, and send its first messages."""
+    # With our own client over memory streams: handshake and frames are real bytes.
     socket = await connect(stream, f"wss://agent.example/ws/twilio/stream/{call_id}", headers)
     for message in messages:
         await socket.send(message)
@@ -97,6 +102,7 @@ async def closing(socket: WebSocket) -> tuple[int, str]:
 async def read_all(stream: trio.abc.Stream) -> bytes:
     """Read to the end of the stream."""
     data = b""
+    # Until the server closes: a door that stays open makes the test hang, and the runner says where.
     while received := await stream.receive_some(65536):
         data += received
     return data

@@ -29,6 +29,7 @@ def sent(caller: SimulatedCaller) -> list[Any]:
 def seconds(stamp: int | None) -> float:
     """Return a span's stamp as seconds on the clock of the simulated call."""
     assert stamp is not None
+    # Subtracted as integers: as floats, nanoseconds since 1970 are exact to a quarter of a microsecond only.
     return (stamp - round(EPOCH_UNIX_S * 1e9)) / 1e9
 
 
@@ -58,6 +59,7 @@ class Trace:
 
     def tree(self) -> list[tuple[str, str, float, float]]:
         """Return parent, name, begin and end in s of each span, in the order in which they begin."""
+        # Rounded to microseconds, which is more than spans are compared by.
         rows = [
             (self.parent(span), span.name, round(seconds(span.start_time), 6), round(seconds(span.end_time), 6))
             for span in self.spans

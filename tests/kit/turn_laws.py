@@ -12,6 +12,14 @@ from patter_trio.conversation import actions, inputs
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.policy import TurnPolicy
 
+# The laws are a second account of turn-taking, kept only from what goes into the machine and what comes out of it. They
+# never read its tables or its fields, except the public state, ``ended`` and ``deadline``: a law that looked inside
+# would repeat the machine's mistakes. They do not say what must happen next, only what must never happen, so they hold
+# for any sequence of inputs, and random tests need no expected results.
+#
+# Each law has a name, which begins its message; tests/conversation/test_turn_properties.py says what each demands.
+
+# The reasons of a cut that are the caller's doing; all others are the agent's or the call's.
 BY_CALLER = {"barge-in", "retracted"}
 
 
@@ -23,6 +31,7 @@ class Fate:
         self.is_say = start.text is not None
         self.interruptible = interruptible
         self.opened = self.started = self.over = False
+        # In the order of a reply's life: opened, on the wire, started, produced, drained, over.
         self.on_wire = self.produced = False
         self.played_until = -math.inf
         self.drained = False
@@ -45,6 +54,7 @@ class Laws:
         self.history: list[str] = []
         self.finals: dict[int, str] = {}
         self.interims: dict[int, str] = {}
+        # Segments whose interim words were committed: their final words are old news.
         self.promoted: set[int] = set()
         self.pending: set[str] = set()
         self.says: list[inputs.Say] = []
@@ -66,11 +76,13 @@ class Laws:
         self.now, self.event = at, event
         self.gone_on = None
         name = f"_in_{type(event).__name__}"
+        # After the end, no input may have an effect; and most inputs change nothing that a law needs.
         if not self.ended and hasattr(self, name):
             getattr(self, name)(event)
 
     def is_stale(self, event: inputs.Input) -> bool:
         """Return True if the input comes from a reply that is not live."""
+        # Inputs of a reply that was cut may arrive late; the machine must ignore them, and so do the laws.
         reply = getattr(event, "reply", None)
         return reply is not None and (self.live is None or self.live.start.reply != reply)
 
@@ -94,6 +106,7 @@ class Laws:
         self._judged(event)
         self._go_on(event)
         if event.segment not in self.finals and event.segment not in self.promoted:
+            # The next interim result replaces the one before it. Random tests use each word once, so a set is enough.
             self.pending -= set(self.interims.get(event.segment, "").split())
             self.interims[event.segment] = event.text
             self.pending |= set(event.text.split())
@@ -105,15 +118,18 @@ class Laws:
         if event.segment not in self.promoted:
             self.pending -= set(self.interims.pop(event.segment, "").split())
             self.pending |= set(event.text.split())
+        # The final words of a segment that was committed early may add to it; only what is new is owed an answer.
         elif event.text.startswith(f"{self.interims[event.segment]} "):
             self.pending |= set(event.text.split()) - set(self.interims[event.segment].split())
 
     def _in_Verdict(self, event: inputs.Verdict) -> None:
+        # A verdict on a silence that a new voice has ended is about the past.
         if event.generation == self.generation and not self.voice:
             self.sure = event.complete >= self.policy.complete_threshold
 
     def _in_OnWire(self, event: inputs.OnWire) -> None:
         if not self.is_stale(event) and self.live is not None and self.live.opened:
+            # More audio is on its way, so an earlier report that all was played no longer holds.
             self.live.on_wire, self.live.drained = True, False
             self.live.played_until = event.until
 
@@ -130,6 +146,7 @@ class Laws:
             self.says.append(event)
 
     def _in_HangUp(self, event: inputs.HangUp) -> None:
+        # A transfer that has not begun is overtaken by the end of the call; otherwise the first reason counts.
         if not self.ready:
             self.reasons = [reason for reason in self.reasons if reason != inputs.TRANSFERRED_REASON]
         self.leaving, self.patient = True, False
@@ -148,6 +165,7 @@ class Laws:
         self.taken = self.taken or self.asked
 
     def _in_TransferFailed(self, event: inputs.TransferFailed) -> None:
+        # Only a transfer that was asked for and not accepted can fail; all else is a report that comes too late.
         if self.reasons[:1] != [inputs.TRANSFERRED_REASON] or not self.asked or self.taken:
             return
         if self.flushing:
@@ -173,22 +191,27 @@ class Laws:
         """Check the actions of a step one by one, and the state after it."""
         for action in out:
             assert not self.ended, f"end-once: {action} after EndCall"
+            # Deadlines fire at their own time, which is in the past when the loop is
+            # late, and never later than the input.
             assert action.at <= self.now, f"time: {action} is in the future of {self.now}"
             getattr(self, f"_do_{type(action).__name__}")(action)
         assert (machine.user_state, machine.agent_state) == self.states, "state-told: a change of state was not told"
         assert machine.ended is self.ended, "end-once: ended without EndCall"
         assert self.gone_on is None or self.gone_on.over, "retract: words came, and the unheard reply lives on"
+        # A machine that waits needs a deadline: an input that never comes must not hold a call for ever.
         if machine.deadline == math.inf and not self.ended and self.ready:
             waiting = self.live is not None or self.voice or self.pending or self.leaving
             assert not waiting, f"waker: waits for ever: {machine!r}"
 
     def check_tick(self, at: float, machine: TurnMachine) -> None:
         """Check the state after all deadlines up to now have fired."""
+        # All that was due has fired: a deadline that stays due would fire again and again in no time.
         assert machine.deadline > at, f"no-zeno: {machine!r} is still due at {at}"
         live = self.live
         assert live is None or at < self.leave_at + self.policy.goodbye, f"goodbye: no end of it: {machine!r}"
         if live is None or self.leaving or not live.interruptible or self.policy.min_words:
             return
+        # Only what the caller can hear can be interrupted.
         if self.voice and self.states[1] == "speaking" and live.on_wire:
             assert at < self.onset + self.policy.overlap, f"barge-in: the agent talks on at {at}: {machine!r}"
 
@@ -203,6 +226,7 @@ class Laws:
             assert self.live is None, f"rest: a reply hangs: {machine!r}"
             assert not self.pending, f"rest: words nobody answered: {self.pending} {machine!r}"
             assert not self.answer_owed, f"rest: a committed utterance got no reply: {machine!r}"
+            # Each text that was asked for is said once, in spite of barge-ins and cuts before it.
             assert Counter(self.said) == Counter(say.text for say in self.says), "rest: a text was not said"
             self._check_words(everything=True)
 
@@ -212,6 +236,7 @@ class Laws:
         assert not doubled, f"words-once: {doubled} in {self.history}"
         if everything:
             sure = [text for segment, text in self.finals.items() if segment not in self.promoted and text]
+            # By place: words of one utterance must stay in its order, also if they were entered in parts.
             places = {word: place for place, word in enumerate(words)}
             order = [places.get(word, -1) for text in sure for word in text.split()]
             assert -1 not in order, f"words-once: {sure} is not all in {self.history}"
@@ -220,6 +245,7 @@ class Laws:
     def _entered(self, text: str) -> None:
         words = set(text.split())
         self.pending -= words
+        # A committed text that shares words with an interim result has used it.
         for segment, interim in self.interims.items():
             if set(interim.split()) & words and segment not in self.finals:
                 self.promoted.add(segment)
@@ -252,8 +278,11 @@ class Laws:
         assert bool(action.text) is self.policy.needs_words, "no-words-no-eos: empty utterance, or words out of nowhere"
         assert self.states[1] == "thinking", "state-told: committed before the state"
         assert self.live is None, "one-reply: committed over a live reply"
+        # What the machine may count on: an engine or STT that has ended the turn, a
+        # detector that is sure, or the usual silence.
         patience = 0.0 if self.over else self.policy.fast_endpoint if self.sure else self.policy.endpoint
         assert action.trigger == "vad_silence" or self.sure, "detector: it never said so"
+        # Words may come long after the voice; then the silence has passed anyway.
         late = action.at - self.voice_end > self.policy.late_window
         assert late or action.at >= self.voice_end + patience, "endpoint: committed too early"
         assert action.trailing_silence >= patience, "endpoint: committed within the silence"
@@ -268,6 +297,7 @@ class Laws:
         self.sure = self.over = self.hastened = False
         promoted = len(self.promoted)
         self._entered(action.text)
+        # A commit that used interim words has to have waited for the final ones.
         if len(self.promoted) > promoted:
             assert action.trailing_silence >= interim_wait, "final-wait: an interim was used too early"
 
@@ -285,6 +315,7 @@ class Laws:
         assert self.live is None, "one-reply: a second reply"
         assert action.reply == len(self.fates) + 1, "one-reply: numbers count from 1"
         assert action.turn == self.turn, "agent-edges: another turn's reply"
+        # A goodbye that was queued before the hang-up is still spoken; answers are not.
         queued_before = action.text is not None and not action.apology and not self.down
         assert not self.leaving or queued_before, "leaving: a new reply"
         say = None
@@ -347,12 +378,14 @@ class Laws:
             assert fate.interruptible, "uninterruptible: cut by the caller"
             assert not self.leaving, "uninterruptible: the goodbye was cut by the caller"
             assert fate.started or not fate.is_say, "say: thrown away unheard"
+        # The question of a reply that nobody heard is still open.
         if action.reason in {"retracted", "amended"}:
             self.answer_owed = True
 
     def _do_FinishReply(self, action: actions.FinishReply) -> None:
         fate = self._ends(action)
         assert fate.produced, "finish: before all was produced"
+        # Marks may be missing; then the clock decides, a while after the audio should have been played.
         watchdog = action.at >= fate.played_until + self.policy.drain_grace
         assert not fate.on_wire or fate.drained or watchdog, "finish: before all was played"
 

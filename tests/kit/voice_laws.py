@@ -10,6 +10,8 @@ from patter_trio.conversation.policy import TurnPolicy
 from tests.kit.turn_laws import BY_CALLER, Laws
 
 
+# With an engine there are no words to count, so voices are: each one that has ended is committed, dropped, or part of
+# the utterance that goes on. What the laws of words demand of words, these demand of voices.
 class VoiceLaws(Laws):
     """The record of one call whose words never reach the machine: the laws count voices."""
 
@@ -31,6 +33,7 @@ class VoiceLaws(Laws):
     def check(self, out: list[actions.Action], machine: TurnMachine) -> None:
         """Check the actions of a step, and that a deadline exists while a voice is undecided."""
         super().check(out, machine)
+        # The VAD reports the end of a voice whose turn the engine had ended before: that is when it really ended.
         if isinstance(self.event, inputs.VoiceEnded) and self.lasts and not self.ended:
             assert self.voice_end >= min(self.event.end, self.now), "voice-once: it went on, and nobody noticed"
             self.lasts = False
@@ -41,10 +44,12 @@ class VoiceLaws(Laws):
     def check_tick(self, at: float, machine: TurnMachine) -> None:
         """Check that no voice lasts for ever, and that an idle agent answers in time."""
         super().check_tick(at, machine)
+        # The VAD may never report an end, for example in noise; a limit has to.
         assert not self.voice or self.ended or at < self.noticed + self.policy.max_wordless_voice, (
             f"stuck: no end of a voice: {machine!r}"
         )
         if self.undecided and not self.voice and self.live is None and self.ready and not self.leaving:
+            # The longer of the two: a turn detector may hold an unfinished utterance open.
             patience = max(self.policy.endpoint, self.policy.hold)
             assert at < self.voice_end + patience, f"answer-in-time: nobody speaks: {machine!r}"
 
@@ -67,6 +72,7 @@ class VoiceLaws(Laws):
         self.lasts = self.lasts or (isinstance(self.event, inputs.FinalWords) and action.at > self.noticed)
         super()._do_EmitSpeechEnded(action)
         self.undecided += 1
+        # All of them: one that was long enough to interrupt makes an utterance of them.
         self.remarks = self.remarks and self._may_interrupt() and action.seconds <= self.policy.overlap
 
     def _do_CommitUser(self, action: actions.CommitUser) -> None:
@@ -75,6 +81,7 @@ class VoiceLaws(Laws):
             "trigger: another ended the turn"
         )
         assert action.trailing_silence == action.at - self.voice_end, "endpoint: another silence"
+        # An answer that the caller did not hear leaves its question open, and what is said next belongs to it.
         assert action.replaces is self.taken_back, "replaces: joins what was answered, or does not join what was not"
         super()._do_CommitUser(action)
         self.taken_back = self.owes_commit = False
@@ -106,6 +113,7 @@ class VoiceLaws(Laws):
         if action.reason == "retracted":
             self.taken_back = True
         if action.reason in BY_CALLER:
+            # A retraction needs an utterance that is over; in mid-voice, only a barge-in may cut.
             assert action.reason == "barge-in" or not self.voice, "retract: before the utterance was over"
             assert not self.voice or action.at >= self.onset + self.policy.overlap, "barge-in: by a cough"
             self.owes_commit = not self.voice

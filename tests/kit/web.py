@@ -62,6 +62,7 @@ class Web:
 @asynccontextmanager
 async def serving(answer: Answer | None = None, converse: Converse | None = None) -> AsyncIterator[Web]:
     """Serve HTTP by ``answer``, or WebSockets by ``converse``."""
+    # By address: a name would be looked up in a thread, which would hold a mock clock.
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener.socket.getsockname()[1]
     web = Web(f"{'ws' if converse else 'http'}://127.0.0.1:{port}")
@@ -70,6 +71,7 @@ async def serving(answer: Answer | None = None, converse: Converse | None = None
         nursery.start_soon(partial(trio.serve_listeners, handler, [listener]))
         try:
             yield web
+        # Also when the test fails: its error must not wait for clients that stay.
         finally:
             nursery.cancel_scope.cancel()
 
@@ -106,6 +108,7 @@ async def _proxy(proxy: Proxy, answer: bytes, to: int, stream: trio.SocketStream
     if to:
         await tunnel(stream, await trio.open_tcp_stream("127.0.0.1", to), proxy.tunnelled)
     else:
+        # A proxy that accepted and then passes nothing on: the client's deadline has to end it.
         await trio.sleep_forever()
 
 
@@ -117,6 +120,7 @@ async def tunnel(client: trio.SocketStream, server: trio.SocketStream, sent: byt
             async for data in source:
                 seen += data
                 await target.send_all(data)
+        # Either side may reset the connection; for the other, that is its end.
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         nursery.cancel_scope.cancel()
@@ -133,13 +137,18 @@ async def _http(web: Web, answer: Answer, stream: trio.SocketStream) -> None:
         while True:
             request = await _request(http, stream, number)
             if request is None:
+                # Between two requests: the client has closed a connection that it had kept open.
                 web.left.append(trio.current_time())
                 return
             web.requests.append(request)
             async with trio.open_nursery() as nursery:
+                # Beside the answer, which may take for ever: the instant at which a
+                # client leaves is what tests compare.
                 nursery.start_soon(_watch, web, stream, request, nursery.cancel_scope)
                 await answer(request)
+                # Answered: the watch must not take the first byte of the next request.
                 nursery.cancel_scope.cancel()
+            # Anew for each request: the answers are written by hand, so h11 would never learn that its cycle is over.
             http = h11.Connection(h11.SERVER)
     except (trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError):
         web.left.append(trio.current_time())
@@ -147,6 +156,7 @@ async def _http(web: Web, answer: Answer, stream: trio.SocketStream) -> None:
 
 async def _watch(web: Web, stream: trio.SocketStream, request: Request, scope: trio.CancelScope) -> None:
     try:
+        # A client of the package never sends a request before it has read the answer to the last one.
         if await stream.receive_some(1):
             raise AssertionError("a second request before the first was answered")
     except trio.ClosedResourceError:  # by the answer itself
@@ -164,6 +174,7 @@ async def _request(http: h11.Connection, stream: trio.SocketStream, number: int)
         event = http.next_event()
         if event is h11.NEED_DATA:
             data = await stream.receive_some(65536)
+            # Between two requests, an end is no error. Within one, h11 raises.
             if not data and head is None:
                 return None
             http.receive_data(bytes(data))
@@ -190,4 +201,5 @@ async def _websocket(web: Web, converse: Converse, stream: trio.SocketStream) ->
     except (SocketClosed, trio.BrokenResourceError):
         web.left.append(trio.current_time())
     finally:
+        # Whatever the conversation did: a test that hangs in it must not leave the socket open.
         await trio.aclose_forcefully(stream)

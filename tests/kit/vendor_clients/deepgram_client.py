@@ -23,6 +23,7 @@ async def main(url: str, key: str, version: str, options: dict[str, Any], audio:
     client = AsyncDeepgramClient(api_key=key, environment=where)
     try:
         async with getattr(client.listen, version).connect(**options) as connection:
+            # 80 ms, the size that the vendor advises for Flux.
             for begin in range(0, len(audio), 640):
                 await connection.send_media(audio[begin : begin + 640])
             if version == "v1":
@@ -32,6 +33,7 @@ async def main(url: str, key: str, version: str, options: dict[str, Any], audio:
                 await connection.send_force_end_turn()
             await connection.send_close_stream()
             async for message in connection:
+                # The SDK's models let unknown keys pass; the test wants none.
                 unknown = sorted(message.model_extra or {})
                 tell({"message": message.model_dump(mode="json", by_alias=True), "unknown": unknown})
     except ApiError as error:

@@ -22,6 +22,7 @@ def main(url: str, key: str, session: Any, audio: bytes) -> list[dict[str, Any]]
                 if event.type in kinds:
                     return
 
+        # Each step waits for the vendor's answer, or for an error, which ends a test instead of hanging in it.
         until("session.created", "error")
         connection.session.update(session=session)
         until("session.updated", "error")
@@ -33,6 +34,7 @@ def main(url: str, key: str, session: Any, audio: bytes) -> list[dict[str, Any]]
         item_id = next(event["item_id"] for event in told if event["type"] == "response.output_audio.delta")
         connection.conversation.item.truncate(item_id=item_id, content_index=0, audio_end_ms=100)
         until("conversation.item.truncated", "error")
+        # The response is over: the vendor reports that there is nothing to cancel.
         connection.response.cancel()
         until("error")
     return told
