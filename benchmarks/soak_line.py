@@ -196,7 +196,7 @@ class _OneCall:
         # The caller is interrupted wherever the script is, as by a hang-up in mid-word.
         with trio.move_on_after(self._life):
             await act(caller, self._chance)
-        # Without a close frame, as a radio hole leaves it.
+        # Without a close frame, as when a network fails.
         if self._chance.random() < 0.15:
             carrier.drop()
         elif self._chance.random() < 0.1:

@@ -271,7 +271,7 @@ async def _served(data: bytes) -> bytes:
 
 
 def _site(pending: PendingCalls | None = None) -> ServerContext:
-    # No call behind the door: that is another target.
+    # No call behind the connection: that is another target.
     async def answer(leg: Any) -> None:
         with suppress(SocketClosed, WireError):
             while not isinstance(leg.codec.receive(await leg.socket.receive()), StreamStopped):

@@ -41,7 +41,7 @@ class CannedSTT(STTProvider):
         pass
 
     async def finalize(self):
-        # At once, and final: no recogniser is measured.
+        # At once, and final: the STT is not what is measured.
         self._words.put_nowait(
             Transcript("What are your opening hours?", is_final=True, speech_final=True, confidence=1.0)
         )

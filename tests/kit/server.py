@@ -28,7 +28,7 @@ class FakeCallServer:
         self.answered: list[MediaLeg] = []
         # Read anew for each call: a test changes it between two webhooks.
         self.room = True
-        # Replaceable: what happens behind the door is the test's business.
+        # Replaceable: a test decides what happens once a call is connected.
         self.talk: Callable[[MediaLeg], Awaitable[None]] = until_stop
         self.pending = PendingCalls(limit=limit)
         self.context = ServerContext(

@@ -92,7 +92,7 @@ class TtsBench(Bench):
         self, session: TextToSpeechSession, sentences: Sequence[str], *, goes_on: bool = False
     ) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
         """Open the speech of sentences; with ``goes_on``, the text does not end while the block runs."""
-        # Room for all, so that filling it needs no task: the LLM is faster than the voice.
+        # Room for all, so that filling it needs no task: an LLM is faster than its TTS.
         send, receive = trio.open_memory_channel[str](max(1, len(sentences)))
         with send, receive:
             for sentence in sentences:

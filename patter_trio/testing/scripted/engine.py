@@ -93,7 +93,7 @@ class ScriptedEngine(Engine):
         if self.fail_to_open:
             raise ProviderError("ScriptedEngine opens no session, as scripted")
         await trio.sleep(self.opening)
-        # One session of the voice for all responses, as in a call with a TTS.
+        # One TTS session for all responses, as in a call with a pipeline.
         async with self.tts.open(language=setup.language) as voice:
             yield _Session(self, setup, voice)
 

@@ -412,7 +412,7 @@ class _SynthesisSession(TextToSpeechSession):
     async def speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
         _replies.set(_replies.get() + 1)
         reply = _SpokenReply(self._script, _replies.get())
-        # A failure in the text or in the voice is raised as itself: a call catches ProviderError, not groups.
+        # A failure of the text or of the speech is raised as itself: a call catches ProviderError, not groups.
         async with open_flat_nursery() as nursery, aclosing(reply.chunks()) as chunks:
             nursery.start_soon(reply.read, sentences)
             yield chunks

@@ -182,7 +182,7 @@ class _Simulation:
             # Only now may the line be cancelled: the carrier's tasks deliver the end of the call to the server.
             await self.carrier.over.wait()
             line.cancel_scope.cancel(reason="the simulated call is over")
-        # After everything was cancelled and awaited: what runs now belongs to nobody.
+        # After everything was cancelled and awaited: what runs now was left behind for good.
         self._left_for_good = [task.name for task in _system_tasks() if task not in before]
 
     async def _watch(self, connections: trio.Nursery) -> None:
