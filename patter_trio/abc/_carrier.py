@@ -9,6 +9,7 @@ import attrs
 from patter_trio.errors import ConfigurationError
 
 Direction = Literal["inbound", "outbound"]
+# As ``parse_qs`` returns it: a field may occur twice.
 Form = Mapping[str, str | Sequence[str]]
 """Fields of a form. A field that occurs more than once has a sequence of values."""
 
@@ -19,6 +20,7 @@ class StreamStarted:
 
     stream_id: str
     call_id: str
+    # Kept as they came: the server looks for its token, the application for its own.
     parameters: Mapping[str, str] = attrs.field(repr=False)  # the one-time token is one of them
 
 
@@ -48,9 +50,11 @@ class StreamStopped:
     """The end of the stream, announced by the carrier."""
 
 
+# Closed: a codec translates whatever its carrier has into these five.
 StreamEvent = StreamStarted | AudioReceived | MarkReached | DigitPressed | StreamStopped
 
 
+# Without I/O, so that a codec can be tested byte by byte, and cannot hold up the call's reader.
 class StreamCodec(ABC):
     """The media-stream protocol of one carrier, without I/O: messages to events, commands to messages.
 
@@ -65,6 +69,7 @@ class StreamCodec(ABC):
             WireError: the protocol does not allow the message.
         """
 
+    # Text, because all known carriers take JSON; the call sends it unchanged.
     @abstractmethod
     def audio(self, mulaw: bytes) -> str:
         """Return the message that plays mu-law audio to the caller after everything sent before it."""
@@ -98,6 +103,7 @@ class CallInfo:
     custom_params: Mapping[str, str] = attrs.field(factory=dict)
     provider: str = ""
 
+    # One place for the keys: payloads of different events must not differ in them.
     def payload(self, *keys: str) -> dict[str, Any]:
         """Return the facts under their payload keys: the named ones, or all. The parameters are a copy."""
         facts = {
@@ -118,6 +124,7 @@ class Carrier(ABC):
     type of the answers that ``connect`` and ``reject`` return.
     """
 
+    # Class variables: they are facts about the protocol, not about an account.
     name: ClassVar[str]
     protocol: ClassVar[str]
     signature_header: ClassVar[str]
@@ -136,6 +143,7 @@ class Carrier(ABC):
     @property
     def media_prefix(self) -> str:
         """Prefix of the media streams' paths; the call's id follows it."""
+        # The id is part of the path, so that a socket says which call it wants before anything is read.
         return f"/ws/{self.protocol}/stream/"
 
     @abstractmethod
@@ -148,6 +156,7 @@ class Carrier(ABC):
             signature: the value of the signature header.
         """
 
+    # Public, because the simulator signs as the carrier does: a test then runs the same check as a real call.
     @abstractmethod
     def sign(self, url: str, params: Form | bytes) -> str:
         """Return the signature that the carrier would put on this request; a simulated carrier uses it."""
@@ -171,6 +180,7 @@ class Carrier(ABC):
     def reject(self) -> str:
         """Return the answer that tells the caller that the line is busy."""
 
+    # Not abstract: a carrier without transfers is complete.
     async def transfer(self, call: CallInfo, to: str) -> None:
         """Connect the caller of a live call to ``to``, an E.164 number or a SIP address, which ends the call's stream.
 
@@ -186,6 +196,7 @@ class Carrier(ABC):
             f"{type(self).__name__} cannot transfer calls: call {call.call_id} was not sent to {to}"
         )
 
+    # One codec per stream: it has the stream's id.
     @abstractmethod
     def new_codec(self) -> StreamCodec:
         """Return a codec for one media stream."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+# A dict, not a class: applications and hooks build and change messages, and vendors' formats differ in single keys.
 Message = Mapping[str, Any]
 """One message of a conversation.
 
@@ -14,6 +15,7 @@ call follows directly after it: ``{"role": "tool", "tool_call_id": str, "name": 
 class Prewarmable:
     """A provider that has something to load before its first call, such as a model."""
 
+    # Not abstract: most providers have nothing to load.
     async def prewarm(self) -> None:
         """Load what the first call would otherwise wait for.
 

@@ -26,6 +26,7 @@ class EngineSetup:
     instructions: str
     language: str = "en"
     tools: tuple[ToolDefinition, ...] = ()
+    # A function, not a list: a session asks when it has to start again, which may be an hour later.
     conversation: Callable[[], Sequence[Message]] = tuple
 
 
@@ -71,6 +72,7 @@ class EngineResponse(ABC):
             ProviderError: the engine failed, before or while answering.
         """
 
+    # A plain function: a barge-in calls it, and nothing may hold that up.
     @abstractmethod
     def heard(self, seconds: float) -> None:
         """Tell the engine how many seconds of this response the caller heard, so that it forgets the rest; never waits.
@@ -85,6 +87,7 @@ class EngineSession(ABC):
     Method calls take effect in the order in which they are made; none of them waits.
     """
 
+    # None of these methods waits, because the session loop calls them (``call/session.py``).
     @abstractmethod
     def send(self, audio: bytes) -> None:
         """Send the caller's next audio, in the provider's ``accepts`` format.
@@ -95,6 +98,7 @@ class EngineSession(ABC):
     def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (an engine with its own turn detection does not need it)
         """Report an edge of the caller's voice, in order with the audio."""
 
+    # A number, because the words of this utterance may come after the next commit.
     @abstractmethod
     def commit(self) -> int:
         """Close the utterance that began with the last commit; return this commit's number, counted from 1."""
@@ -111,6 +115,7 @@ class EngineSession(ABC):
         "content"}``).
         """
 
+    # A context manager: leaving it stops the generation, also when the reply is cancelled.
     @abstractmethod
     def respond(self, text: str = "", *, tools: bool = True) -> AbstractAsyncContextManager[EngineResponse]:
         """Open the answer to the conversation as it stands; with ``text``, speak exactly that text.
@@ -145,8 +150,10 @@ class Engine(Prewarmable, ABC):
     model: str
     accepts: AudioFormat = MULAW_8K
     emits: AudioFormat = MULAW_8K
+    # Empty by default: most engines leave turn-taking to the call.
     ends_turns: Literal["", "vad_silence", "semantic_turn_detector"] = ""
     """Detection behind :class:`EngineTurnOver`; empty: the engine sends none, and the call's endpointing decides."""
+    # 0, not None: it is a number that the agent compares.
     longest_silence: float = 0.0
     """Seconds of silence after which an engine with turn detection has reported the end of the turn in any case; the
     call does not wait longer. 0: unknown, and the call waits 2 s, or 10 s for semantic turn detection."""
@@ -157,6 +164,7 @@ class Engine(Prewarmable, ABC):
         Raises:
             ConfigurationError: the engine has only one voice.
         """
+        # Raised here, so that a voice that has no effect is an error when the agent is made.
         raise ConfigurationError(f"voice must be unset: {type(self).__name__} has only one voice, got {voice!r}")
 
     @abstractmethod

@@ -26,8 +26,10 @@ class ToolCall:
     ``id`` is the vendor's id of the call, or empty if the vendor has none.
     """
 
+    # The vendor's, because its next request must repeat it.
     id: str
     name: str
+    # Text, not a dict: what the model wrote may not be JSON, and the model is told so.
     arguments: str
 
 
@@ -40,6 +42,8 @@ class LanguageModel(Prewarmable, ABC):
     """False for a model that cannot call tools. An agent refuses to combine it with ``tools=``, so ``stream`` is never
     given any, and need not have the parameter."""
 
+    # A context manager with an iterator: leaving it must close the vendor's connection, at any point and even if
+    # cancelled.
     @abstractmethod
     def stream(
         self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
@@ -53,6 +57,7 @@ class LanguageModel(Prewarmable, ABC):
             ProviderError: the model failed, before or while answering.
         """
 
+    # Not abstract: many models have no connection to prepare.
     async def connect(self) -> None:
         """Open in advance what the next answer would otherwise wait for, such as a connection.
 

@@ -26,7 +26,9 @@ class Transcript:
 
     text: str
     final: bool
+    # 0 for recognisers that do not number: each result then replaces the one before.
     segment: int = 0
+    # Three values, because most recognisers say nothing about turns, and "not finished" is news.
     finished: bool | None = None
 
 
@@ -38,6 +40,7 @@ class SpeechToTextSession(ABC):
     leaves it None.
     """
 
+    # Set only by a provider that stands for several.
     accepts: AudioFormat | None = None
 
     @abstractmethod
@@ -51,6 +54,7 @@ class SpeechToTextSession(ABC):
             ProviderError: the recogniser is gone.
         """
 
+    # Not abstract: a recogniser that hears all audio needs no edges.
     async def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (most recognisers are not gated)
         """Report an edge of the caller's voice, in order with the audio; voice-gated recognisers use it.
 
@@ -58,6 +62,7 @@ class SpeechToTextSession(ABC):
         audio.
         """
 
+    # Without waiting for the words: the task that feeds the audio calls this, too.
     @abstractmethod
     async def flush(self) -> None:
         """Request the final words of all audio sent so far, without waiting for them.
@@ -87,6 +92,7 @@ class SpeechToText(Prewarmable, ABC):
 
     provider: str
     model: str = ""
+    # The carrier's format, which needs no conversion.
     accepts: AudioFormat = MULAW_8K
 
     @abstractmethod

@@ -15,6 +15,7 @@ from patter_trio.errors import ConfigurationError
 class Word:
     """A word of a chunk, from ``start`` to ``end`` in seconds since the chunk's beginning."""
 
+    # Of the chunk, not of the reply: the vendor knows nothing of what was played before.
     text: str
     start: float
     end: float
@@ -31,6 +32,7 @@ class SpeechChunk:
     """
 
     audio: bytes
+    # The text comes with its first audio: only then is its position known.
     text: str = ""
     words: tuple[Word, ...] = ()
     format: AudioFormat | None = None
@@ -39,6 +41,7 @@ class SpeechChunk:
 class TextToSpeechSession(ABC):
     """Synthesis for one call. Replies come one after another, but an abandoned one may still be closing."""
 
+    # Sentences as an iterator: the voice can begin while the LLM still writes.
     @abstractmethod
     def speak(self, sentences: AsyncIterable[str]) -> AbstractAsyncContextManager[AsyncIterator[SpeechChunk]]:
         """Open the speech of one reply. Iterating yields its audio as it is made, in the provider's ``emits`` format.
@@ -68,6 +71,7 @@ class TextToSpeech(Prewarmable, ABC):
         Raises:
             ConfigurationError: the synthesiser has only one voice.
         """
+        # As for engines: a voice without effect is an error, not silently the usual voice.
         raise ConfigurationError(f"voice must be unset: {type(self).__name__} has only one voice, got {voice!r}")
 
     @abstractmethod

@@ -16,6 +16,7 @@ class Usage:
     differs from the provider's.
     """
 
+    # Of the stage, not of the provider: an engine reports for several.
     stage: Literal["stt", "llm", "tts"]
     input_tokens: int = 0
     output_tokens: int = 0
@@ -28,10 +29,12 @@ class Usage:
     """Seconds of audio, if a recogniser bills by time."""
     characters: int = 0
     """Characters of text, if a synthesiser bills by length."""
+    # None, not 0: a provider may report that something was free.
     cost: float | None = None
     model: str = ""
 
 
+# A context variable, because providers know no calls, and one provider serves many at once.
 usage_sink: ContextVar[Callable[[Usage], None] | None] = ContextVar("usage_sink", default=None)
 """Receiver of the providers' reports; the call sets it around everything that it opens.
 
@@ -47,6 +50,7 @@ def report_usage(usage: Usage) -> None:
     The reply, or the call, is that of the calling task. A session that learns of the usage in another task keeps the
     context in which the answer was opened, and reports there: ``context.run(report_usage, usage)``.
     """
+    # None outside of a call: a provider may be used alone.
     sink = usage_sink.get()
     if sink is not None:
         sink(usage)

@@ -19,7 +19,9 @@ class VoiceEdge:
     """
 
     speaking: bool
+    # In samples, not in seconds: positions in the audio are exact, arrivals are not.
     offset: int
+    # Optional, because not every detector has one. It is only reported, never decided by.
     confidence: float | None = None
 
 
@@ -30,8 +32,10 @@ class VoiceActivitySession(ABC):
     first sample fed. The call feeds the session whenever a window is complete, not for every frame.
     """
 
+    # 1 by default: a detector that does not say may change its mind with each sample.
     window: int = 1
 
+    # Awaitable, because windows of several calls may share an inference (``vad/batching.py``).
     @abstractmethod
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
         """Process the next samples (8 kHz, 16-bit, any number) and return the edges that they complete, oldest first.
@@ -58,6 +62,7 @@ class VoiceActivity(Prewarmable, ABC):
 class TurnDetector(Prewarmable, ABC):
     """A model that estimates, from the sound of the utterance alone, whether the caller has finished."""
 
+    # Only a probability: what follows from it is the turn machine's decision.
     @abstractmethod
     async def complete(self, samples: Samples) -> float:
         """Return the probability, 0 to 1, that these samples (8 kHz, 16-bit, at most the last 8 s) are a complete turn.

@@ -15,7 +15,9 @@ class LocalCarrier(Twilio):
 
     name: ClassVar[str] = "local"
 
+    # 32 hexadecimal digits behind "AC", as Twilio's own: programs may look at them.
     account_sid: str = attrs.field(factory=lambda: f"AC{secrets.token_hex(16)}")
+    # From the system's source of randomness: another process on this machine must not be able to sign.
     auth_token: str = attrs.field(factory=lambda: secrets.token_hex(16), repr=False)
 
     async def transfer(self, call: CallInfo, to: str) -> None:
@@ -24,4 +26,5 @@ class LocalCarrier(Twilio):
         Raises:
             ConfigurationError: always.
         """
+        # The base class's refusal, because this class inherits Twilio's transfer.
         await Carrier.transfer(self, call, to)

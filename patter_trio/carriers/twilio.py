@@ -27,11 +27,13 @@ from patter_trio.phone_numbers import is_number
 from patter_trio.providers.credentials import credential
 from patter_trio.wire.twilio import TwilioCodec
 
+# The ports that a URL may leave out; Twilio signs either form.
 _STANDARD_PORT: Final = {"https": 443, "wss": 443, "http": 80, "ws": 80}
 _XML_DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 def _account_sid(given: str) -> str:
+    # In a converter: a missing credential is an error when the carrier is made, not at the first call.
     return credential(given, owner="Twilio", argument="account_sid", variable="TWILIO_ACCOUNT_SID")
 
 
@@ -69,15 +71,19 @@ class Twilio(Carrier):
         """
         if not self._covers_body(url, params):
             return False
+        # ``replace``: a header with odd characters must be a wrong signature, not an exception.
         given = signature.encode(errors="replace")
+        # WARNING: all variants are compared, also after a match: the time must not tell which one it was.
         matches = [hmac.compare_digest(self.sign(variant, params).encode(), given) for variant in _variants(url)]
         return any(matches)
 
     @staticmethod
     def _covers_body(url: str, params: Form | bytes) -> bool:
+        # An empty body has no hash: such requests are signed like a form without fields.
         if not isinstance(params, bytes) or not params:
             return True
         given = parse_qs(urlsplit(url).query).get("bodySHA256", [""])[0]
+        # The hash is in the signed URL, so it is genuine if the signature is.
         return hmac.compare_digest(hashlib.sha256(params).hexdigest().encode(), given.lower().encode())
 
     def sign(self, url: str, params: Form | bytes) -> str:
@@ -87,7 +93,9 @@ class Twilio(Carrier):
         """
         text = url
         if not isinstance(params, bytes):
+            # Twilio's rule: the names sorted, each with its values, each value once.
             text += "".join(name + value for name in sorted(params) for value in sorted(set(_values(params[name]))))
+        # SHA-1, because Twilio signs so. HMAC does not depend on what SHA-1 is weak at.
         digest = hmac.digest(self.auth_token.encode(), text.encode(), "sha1")
         return base64.b64encode(digest).decode()
 
@@ -97,10 +105,12 @@ class Twilio(Carrier):
         Raises:
             WireError: CallSid, From or To is missing.
         """
+        # The first value of a field: a second one is not Twilio's.
         fields = {name: _values(params.get(name, ""))[0] for name in ("CallSid", "From", "To")}
         missing = [name for name, value in fields.items() if not value]
         if missing:
             raise WireError(f"the form must have {', '.join(missing)}")
+        # ``outbound-api`` and ``outbound-dial`` (https://www.twilio.com/docs/voice/twiml#request-parameters).
         outbound = _values(params.get("Direction", ""))[0].startswith("outbound")
         return CallInfo(fields["CallSid"], fields["From"], fields["To"], "outbound" if outbound else "inbound")
 
@@ -117,6 +127,7 @@ class Twilio(Carrier):
 
         The parameters come back at the stream's start.
         """
+        # Quoted: a value with a quotation mark would end the attribute.
         inner = "".join(
             f"<Parameter name={quoteattr(name)} value={quoteattr(value)}/>" for name, value in parameters.items()
         )
@@ -135,8 +146,10 @@ class Twilio(Carrier):
         set, to the number that we called from. After the conversation, or if nobody answers, no verb follows, and the
         call ends.
         """
+        # A caller without a number, such as a SIP address, cannot be shown to others.
         outbound = call.direction == "outbound" and is_number(call.caller)
         shown = f" callerId={quoteattr(call.caller)}" if outbound else ""
+        # SIP addresses have an element of their own.
         target = escape(to) if is_number(to) else f"<Sip>{escape(to)}</Sip>"
         return f"{_XML_DECLARATION}<Response><Dial{shown}>{target}</Dial></Response>"
 
@@ -161,9 +174,11 @@ def _variants(url: str) -> Iterator[str]:
     hosts = [parts.netloc]
     if port is not None and parts.netloc.endswith(f":{port}"):
         hosts.append(parts.netloc.removesuffix(f":{port}"))
+    # Added only if the URL has no port at all.
     elif port is not None and parts.port is None:
         hosts.append(f"{parts.netloc}:{port}")
     paths = [url.partition(parts.netloc)[2]]  # unchanged: splitting and joining would drop an empty query
+    # Only for WebSockets: Twilio is known to add a slash to their URLs when it signs.
     if parts.scheme in ("ws", "wss"):
         paths.append(paths[0] + "/")
     for host in hosts:

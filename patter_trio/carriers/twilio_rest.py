@@ -19,12 +19,16 @@ from patter_trio.errors import CallEnded, ConfigurationError, ProviderError
 from patter_trio.net.http import check_url, shared_client
 
 API_URL: Final = "https://api.twilio.com"
+# Judged: below the 5 s that a transfer has (``call/transfers.py``), so that the error names Twilio and not the
+# transfer.
 REQUEST_TIMEOUT_S: Final = 4.0
 """Seconds until Twilio must have answered; usually it takes a third of a second."""
+# Judged: an answer has about 2 kB. The body of a success is not read.
 MAX_ANSWER_BYTES: Final = 65536
 CALL_OVER_CODES: Final = (20404, 21220)
 """Codes of "there is no such call" and of "the call is not in a state in which it can be changed"."""
 NOT_FOUND_STATUS: Final = 404
+# Judged: two lines of a log.
 _MAX_EXPLANATION_CHARACTERS: Final = 300
 """Most characters of Twilio's explanation that are quoted."""
 
@@ -36,9 +40,11 @@ def checked_api_url(url: str) -> str:
         ConfigurationError: ``url`` is not such an address.
     """
     parts = urlsplit(url)
+    # Anywhere: a space within a host passes the parser.
     spaced = any(character.isspace() for character in url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment or spaced:
         raise ConfigurationError(f"Twilio's api_url must be like {API_URL}, got {url!r}")
+    # Last: its message shows only the origin.
     check_url(url)
     return url.rstrip("/")
 
@@ -52,6 +58,7 @@ class _Refusal:
     def explain(self, body: bytes) -> str:
         said = _object(body)
         code, status, message = said.get("code"), said.get("status"), said.get("message")
+        # By code or by status: a stand-in may send only one of the two.
         self.call_is_over = code in CALL_OVER_CODES or status == NOT_FOUND_STATUS
         shown = message[:_MAX_EXPLANATION_CHARACTERS] if isinstance(message, str) else ""
         return f"{code}: {shown}" if isinstance(code, int) and shown else shown
@@ -75,8 +82,10 @@ class TwilioREST:
             ProviderTimeout: there was no answer in time; it is unknown whether the call was changed.
             ProviderError: the request failed in another way.
         """
+        # Quoted: an id with a slash would name another resource.
         account, call = quote(self.account_sid, safe=""), quote(call_sid, safe="")
         url = f"{self.api_url}/2010-04-01/Accounts/{account}/Calls/{call}.json"
+        # Made anew for each request: it keeps what this answer says.
         refusal = _Refusal()
         try:
             async with (
@@ -93,6 +102,7 @@ class TwilioREST:
             ):
                 pass  # the status is the whole answer
         except ProviderError as error:
+            # As an error of its own: to the call it is not a failure, but news.
             if refusal.call_is_over:
                 raise CallEnded(f"the call is over: {error}") from error
             raise
@@ -103,6 +113,7 @@ class TwilioREST:
             "Authorization": f"Basic {credentials}",
             "Content-Type": "application/x-www-form-urlencoded",
             "Accept": "application/json",
+            # A connection of its own; see the top of the file.
             "Connection": "close",
         }
 
@@ -110,6 +121,7 @@ class TwilioREST:
 def _object(body: bytes) -> dict[str, Any]:
     try:
         said = json.loads(body)
+    # A proxy may answer with HTML: then the status is all there is.
     except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}

@@ -38,13 +38,18 @@ from patter_trio.audio.convert import rate_problem
 from patter_trio.audio.formats import AudioFormat
 from patter_trio.errors import ConfigurationError, PatterConnectionError, ProviderError, ProviderTimeout
 
+# Judged: a healthy provider needs some tenths of a second.
 DEFAULT_ATTEMPT_TIMEOUT_S: Final = 4.0
 """Default seconds that a provider gets: well above the time of a healthy provider's first token or sample, and half of
 what callers tolerate."""
+# Judged. Too short, and each reply of an outage waits for the broken provider; too long, and the better one stays
+# unused.
 DEFAULT_RECOVERY_S: Final = 60.0
 """Default seconds for which a failed provider is skipped; it limits the cost of an outage that ends sooner."""
+# Judged: far more than an application has. Full: the oldest failure is forgotten, and its provider is tried again.
 _MAX_REMEMBERED_PROVIDERS: Final = 256
 """Most providers whose failures are remembered."""
+# Both, because a connection that could not be made need not be a provider's own error.
 _FAILURES: Final = (ProviderError, PatterConnectionError)
 
 _log = logging.getLogger("patter_trio.fallback")
@@ -58,6 +63,7 @@ T = TypeVar("T")
 
 def _failed_at(provider: object) -> float:
     """Return the time of a provider's last failure; minus infinity if it is healthy."""
+    # By equality: two equal recipes are the same provider.
     return next((at for other, at in _failures.get([]) if other == provider), -math.inf)
 
 
@@ -79,6 +85,7 @@ class _Choice(Generic[P]):
     def in_order(self) -> list[P]:
         """Return the healthy providers, then those that failed recently."""
         now = trio.current_time()
+        # A stable sort: the application's order holds among the healthy, and among the others.
         return sorted(self.providers, key=lambda provider: now < _failed_at(provider) + self.recover_after)
 
     def failed(self, provider: P, error: BaseException) -> None:
@@ -96,6 +103,7 @@ class _Choice(Generic[P]):
         """
         self.failed(provider, error)
         errors.append(f"{provider_name(provider)}: {error}")
+        # By count: each provider is tried once.
         if len(errors) == len(self.providers):
             raise ProviderError(f"every provider failed: {'; '.join(errors)}") from error
 
@@ -110,6 +118,7 @@ class _Choice(Generic[P]):
             yield
         except _FAILURES as error:
             self.failed(provider, error)
+            # Raised unchanged: only the beginning of a reply may be repeated.
             raise
 
     @asynccontextmanager
@@ -126,9 +135,11 @@ class _Choice(Generic[P]):
             for provider in self.in_order():
                 try:
                     got = await stack.enter_async_context(attempt(provider))
+                # Only failures of providers: a bug must not be hidden by the next provider.
                 except _FAILURES as error:
                     self._another_failed(provider, error, errors)
                 else:
+                    # At the first sign of life: the next call need not wait for ``recover_after``.
                     self.is_well(provider)
                     break
             # Outside the try, so that an error of the caller's block never starts the next provider.
@@ -155,6 +166,7 @@ def _timed(patience: float, provider: Any) -> Iterator[trio.CancelScope]:
     # exits.
     with trio.CancelScope(deadline=trio.current_time() + patience) as scope:
         yield scope
+    # Only our own deadline: a barge-in passes through.
     if scope.cancelled_caught:
         raise ProviderTimeout(f"{provider_name(provider)} gave no result within {patience:g} s")
 
@@ -182,6 +194,7 @@ class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
 
     def __attrs_post_init__(self) -> None:
         first = self.choice.providers[0]
+        # The format of the first: the call converts to that of the session that it gets.
         _set_names(self, first, accepts=first.accepts)
 
     @asynccontextmanager
@@ -196,7 +209,9 @@ class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
         async def attempt(stt: SpeechToText) -> AsyncIterator[SpeechToTextSession]:
             with _timed(self.choice.patience, stt) as scope:
                 async with stt.open(language=language) as session:
+                    # Open: from here on the session may take any time, because the caller may be silent.
                     scope.deadline = math.inf
+                    # A function, because each use needs a context of its own.
                     yield _WatchedRecognition(session, lambda: self.choice.watched(stt), session.accepts or stt.accepts)
 
         async with self.choice.first_of(attempt) as session:
@@ -222,6 +237,7 @@ class _WatchedRecognition(SpeechToTextSession):
             await self._session.flush()
 
     def transcripts(self) -> AsyncIterator[Transcript]:
+        # A failure in the middle is recorded, too: the next call begins with another recogniser.
         return _Begun([], self._session.transcripts(), self._watched)
 
 
@@ -245,11 +261,14 @@ class FallbackLLM(_FallbackProvider[LanguageModel], LanguageModel):
         @asynccontextmanager
         async def attempt(llm: LanguageModel) -> AsyncIterator[AsyncIterator[Any]]:
             with _timed(self.choice.patience, llm) as scope:
+                # The options are passed on only if there are any, so that a model without tools need not know the
+                # parameter.
                 async with llm.stream(messages, **options) as answer:
                     pieces = aiter(answer)
                     # The answer counts as begun with its first piece. Until then the next LLM can still take over
                     # unheard.
                     begun = [piece async for piece in _until(pieces, lambda _: True)]
+                    # Lifted before the yield: what follows has the provider's own deadlines.
                     scope.deadline = math.inf
                     yield _Begun(begun, pieces, lambda: self.choice.watched(llm))
 
@@ -265,6 +284,7 @@ class FallbackLLM(_FallbackProvider[LanguageModel], LanguageModel):
         likely = self.choice.in_order()[0]
         connect: Callable[[], Awaitable[None]] | None = getattr(likely, "connect", None)
         if connect is not None:
+            # Recorded, so that the answer does not wait for the same provider.
             with self.choice.watched(likely):
                 await connect()
 
@@ -320,8 +340,10 @@ class _FallbackSynthesis(TextToSpeechSession):
                     scope.deadline = math.inf  # the first sentence sets it again: waiting for the LLM does not count
                     async with session.speak(_Sentences(text, scope, patience)) as speech:
                         chunks = aiter(speech)
+                        # Only if they differ: most providers share the telephone's format.
                         if tts.emits != self._choice.providers[0].emits:
                             chunks = _Named(chunks, tts.emits)
+                        # With audio: a chunk without any is not yet something that the caller hears.
                         begun = [chunk async for chunk in _until(chunks, lambda chunk: bool(chunk.audio))]
                         # The caller is about to hear this voice: the sentences need not be kept for another one.
                         text.begun = True
@@ -364,8 +386,10 @@ class _Sentences(AsyncIterator[str]):
 
     async def __anext__(self) -> str:
         text = self._text
+        # All kept sentences have been read again: go on with the LLM's.
         if self._next == len(text.kept):
             sentence = await anext(text.source)
+            # From here on nothing is kept: another synthesiser would not be asked.
             if text.begun:
                 return sentence
             text.kept.append(sentence)
@@ -391,6 +415,7 @@ class _Begun(AsyncIterator[T]):
 
     async def __anext__(self) -> T:
         if self._begun:
+            # As for ``_Sentences``: every step must be a checkpoint.
             await trio.lowlevel.checkpoint()
             return self._begun.pop(0)
         with self._watched():
@@ -422,6 +447,7 @@ async def _until(items: AsyncIterator[T], is_enough: Callable[[T], bool]) -> Asy
 def _set_names(provider: Any, first: SpeechToText | LanguageModel | TextToSpeech, **abilities: object) -> None:
     """Take on the names of the first provider, which metrics and prices know, and what the calls may ask for."""
     for name, value in {"provider": first.provider, "model": first.model, **abilities}.items():
+        # ``object.__setattr__``, because the class is frozen.
         object.__setattr__(provider, name, value)
 
 
@@ -429,6 +455,7 @@ def _check_formats(providers: Sequence[object]) -> None:
     for provider in providers:
         for does in ("accepts", "emits"):
             made = getattr(provider, does, None)
+            # When it is made: a rate that cannot be converted would only show when the first provider fails.
             if made is not None and (problem := rate_problem(made)):
                 raise ConfigurationError(f"Fallback: {type(provider).__name__} must {does[:-1]} audio {problem}")
 
@@ -454,11 +481,13 @@ def Fallback(  # noqa: N802 (used like the provider classes that it stands for)
         ConfigurationError: no providers were given, they are of different kinds, one has a format that no call can
             convert, or a number is not positive.
     """
+    # NaN fails the comparison.
     if not (patience > 0 and recover_after > 0):
         raise ConfigurationError(
             f"Fallback: patience and recover_after must be more than 0 s, got {patience!r} and {recover_after!r}"
         )
     for kind, provider in ((SpeechToText, FallbackSTT), (LanguageModel, FallbackLLM), (TextToSpeech, FallbackTTS)):
+        # All of one kind, or the call could not use it in one place.
         if providers and all(isinstance(provider, kind) for provider in providers):
             _check_formats(providers)
             return provider(choice=_Choice(providers, patience, recover_after))

@@ -41,6 +41,7 @@ class Weights:
             MissingExtraError: the package is not installed.
             ConfigurationError: the file does not exist, or it differs from the one that this version was made for.
         """
+        # The user's own file is the user's business: no checksum is known for it.
         if path is not None:
             own = Path(path)
             if not own.is_file():
@@ -55,6 +56,7 @@ def package_folder(package: str, *, extra: str = "local") -> Path:
     Raises:
         MissingExtraError: the package is not installed; the message contains the command for ``extra``.
     """
+    # ``find_spec``, because importing the package may load a whole framework.
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise _missing(package, extra)
@@ -67,6 +69,7 @@ def require(*modules: str, extra: str = "local") -> None:
     Raises:
         MissingExtraError: one is not; the message contains the command for ``extra``.
     """
+    # Only top-level names: ``find_spec`` would import the parent of a dotted one.
     for name in modules:
         if importlib.util.find_spec(name) is None:
             raise _missing(name, extra)
@@ -78,6 +81,7 @@ def optional_module(name: str, *, extra: str = "local") -> ModuleType:
     Raises:
         MissingExtraError: the module is not installed; the message contains the command for ``extra``.
     """
+    # First, so that the error has the command instead of a bare ImportError.
     require(name.partition(".")[0], extra=extra)
     return importlib.import_module(name)
 
@@ -95,6 +99,7 @@ class LoadOnce(Generic[T, *Ts]):
 
     def __call__(self, *args: *Ts) -> T:
         """Return the object, loading it on first use. An error of the loader is raised; the next call tries again."""
+        # The lock is held while it loads: a second thread waits for the same object instead of loading it again.
         with self._lock:
             if args not in self._loaded:
                 self._loaded[args] = self._load(*args)
@@ -105,6 +110,7 @@ class LoadOnce(Generic[T, *Ts]):
 
         A loaded object is returned at once, so that a call does not queue behind the inference of others.
         """
+        # Without the lock: a dict is never in between for a reader.
         if args in self._loaded:
             return self._loaded[args]
         return await run_in_thread(self, *args)
@@ -124,6 +130,7 @@ class OnnxModel:
             ProviderError: the model failed.
         """
         with model_errors(self.name):
+            # None: all outputs, in the model's order.
             outputs: list[npt.NDArray[np.float32]] = self._session.run(None, inputs)
         return outputs
 
@@ -137,6 +144,8 @@ def onnx_model(path: Path) -> OnnxModel:
     import onnxruntime  # noqa: PLC0415 (takes 0.2 s; only agents with an embedded model need it)
 
     options = onnxruntime.SessionOptions()
+    # One thread each: with more, onnxruntime's threads would compete with those of other calls, and its spinning with
+    # the event loop.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     with model_errors(path.name):
         return OnnxModel(path.stem, onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
@@ -159,8 +168,10 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
 
     This does not import onnxruntime: while it is not loaded, it raises nothing.
     """
+    # By name in ``sys.modules``: only a loaded library can raise.
     loaded = sys.modules.get("onnxruntime.capi.onnxruntime_pybind11_state")
     onnx = () if loaded is None else tuple(getattr(loaded, name) for name in _ONNX_ERRORS)
+    # The built-in types are those of ctranslate2 and tokenizers.
     return (RuntimeError, ValueError, OSError, *onnx)
 
 
@@ -172,10 +183,12 @@ def model_errors(name: str) -> Iterator[None]:
     """
     try:
         yield
+    # A function, so that the types are looked up only for an exception.
     except _runtime_errors() as exc:
         raise ProviderError(f"{name}: {exc}") from exc
 
 
+# Once per process and file: the largest has 75 MB.
 @LoadOnce
 def _verified(file: Path, expected: str) -> Path:
     if not file.is_file():
