@@ -13,6 +13,7 @@ from patter_trio.cli.simulate import add_parser as add_simulate
 from patter_trio.errors import PatterError, leaves
 from patter_trio.logs import mask_logs
 
+# argparse uses the same status for mistakes in the command.
 USAGE_EXIT_STATUS: Final = 2
 """Exit status for a mistake in the command, or in the program that it names."""
 INTERRUPT_EXIT_STATUS: Final = 130
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )
     main_parser.add_argument("--version", action="version", version=f"patter-trio {version('patter-trio')}")
     commands = main_parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    # More for a service, whose log is read later; less for a simulation, whose output is its lines.
     for command, level in ((add_run(commands), "info"), (add_simulate(commands), "warning")):
         command.add_argument(
             "--log-level",
@@ -58,12 +60,14 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     options = parser().parse_args(arguments)
+    # Before the first line is logged.
     mask_logs()
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"
     )
     try:
         return int(options.command(options))
+    # Groups, because a nursery wraps what its tasks raise.
     except (PatterError, KeyboardInterrupt, BaseExceptionGroup) as error:
         return _status(error)
 
@@ -71,11 +75,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _status(error: BaseException) -> int:
     """Print the error in one line and return the exit status; a bug of the package keeps its traceback."""
     found = tuple(leaves(error))
+    # First: Ctrl-C may come together with the errors of what it cut off.
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
         print("\npatter-trio: stopped", file=sys.stderr)
         return INTERRUPT_EXIT_STATUS
+    # A bug: the traceback is what its finder needs.
     if not all(isinstance(leaf, PatterError) for leaf in found):
         raise error
+    # Only at the level of debug: the line below names the mistake and its place.
     _log.debug("origin of the error:", exc_info=error)
+    # In one line, whatever line breaks the message has.
     print(f"patter-trio: {' '.join(str(found[0]).split())}", file=sys.stderr)
     return USAGE_EXIT_STATUS

@@ -10,11 +10,15 @@ import trio
 
 from patter_trio.net.cpu_time import on_core_and_waiting
 
+# Judged: as often as admission measures (``server/admission.py``).
 SAMPLE_INTERVAL_S: Final = 0.05
+# Judged: below it, the measured latencies are off by less than their own spread.
 MAX_LOOP_LAG_S: Final = 0.05
 """Seconds by which the event loop may be late at the 99th percentile: callers hear a longer delay."""
+# As for admission.
 MAX_CPU_SHARE: Final = 0.85
 """Share of all cores above which models wait for each other."""
+# Judged: a fifth of the work's time was spent waiting for others.
 MAX_CROWDING_SHARE: Final = 0.2
 """Seconds of waiting for a core, per second on one, above which other programs distort the latencies."""
 
@@ -27,8 +31,10 @@ class LoadMonitor:
 
     def __init__(self, threads: Path = THREADS) -> None:
         self._threads = threads
+        # One value, so that a percentile exists before the first measurement.
         self._lags: list[float] = [0.0]
         self._began = trio.current_time()
+        # The processor time of the whole process: models run in threads.
         self._cpu = time.process_time()
         self._scheduled: dict[str, tuple[int, int]] = {}
         self._before: dict[str, tuple[int, int]] = {}
@@ -39,8 +45,10 @@ class LoadMonitor:
         self._before = dict(_schedule(self._threads))
         while True:
             due = trio.current_time() + SAMPLE_INTERVAL_S
+            # Absolute, so that a late measurement is late by exactly its lag.
             await trio.sleep_until(due)
             self._lags.append(trio.current_time() - due)
+            # By thread: an ended thread leaves the folder, and its waits must count.
             self._scheduled.update(_schedule(self._threads))  # the last values of an ended thread remain
 
     def _crowding(self) -> float:
@@ -54,7 +62,9 @@ class LoadMonitor:
 
     def verdict(self) -> str:
         """Return a warning for the reader of the latencies; empty if they can be trusted."""
+        # At the 99th percentile: a single collection of garbage is not a load.
         lag = sorted(self._lags)[int(len(self._lags) * 0.99) - 1]
+        # Not 0, if the verdict comes at once.
         wall = max(SAMPLE_INTERVAL_S, trio.current_time() - self._began)
         return verdict(lag, (time.process_time() - self._cpu) / wall / (os.cpu_count() or 1), self._crowding())
 

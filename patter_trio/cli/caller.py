@@ -17,17 +17,22 @@ from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_
 from patter_trio.testing.simulation.record import EventLog, State
 from patter_trio.testing.twilio.carrier import CallRefused, Connect, SimulatedTwilio
 
+# Judged: a greeting by a remote voice needs a second, embedded models on a busy machine several.
 GREETING_TIMEOUT_S: Final = 20.0
 """Seconds that a caller waits for the greeting to begin, and for an utterance to be recognised."""
+# Judged: longer than any answer that a caller would listen to.
 ANSWER_TIMEOUT_S: Final = 60.0
 """Seconds that a caller waits for an answer to end."""
+# Judged: how long people wait before they take their turn.
 PAUSE_BEFORE_SPEAKING_S: Final = 0.4
 """Seconds that a caller waits after the agent has finished."""
+# Judged: longer than the gap between two sentences of one answer.
 NO_ANSWER_AFTER_S: Final = 1.0
 """Seconds for which the agent must be idle before a caller concludes that no answer comes."""
 POLL_INTERVAL_S: Final = 0.05
 """Seconds between checks whether an agent is ready, which no event reports."""
 
+# For any agent: a greeting, a question, an end.
 DEFAULT_LINES: Final = ("Hello, who am I speaking to?", "What can you do for me?", "Thank you very much. Goodbye.")
 
 
@@ -56,8 +61,10 @@ async def default_lines() -> tuple[tuple[str, Samples], ...]:
     """
     voice = defaults.default_tts()
     lines: list[tuple[str, Samples]] = []
+    # One session for all lines: opening it loads the voice.
     async with voice.open(language="en") as session:
         for text in DEFAULT_LINES:
+            # A channel of one text: the voice takes its text from an iterator.
             send, receive = trio.open_memory_channel[str](1)
             send.send_nowait(text)
             send.close()
@@ -84,16 +91,19 @@ class SimulatedCall:
         greeting_timeout_s: float = GREETING_TIMEOUT_S,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> None:
+        # As Twilio's: "CA" and 32 hexadecimal digits.
         self.call_id: str = f"CA{secrets.token_hex(16)}"
         self.carrier: SimulatedTwilio = SimulatedTwilio(
             connect,
             public_url,
             account_sid=carrier.account_sid,
             auth_token=carrier.auth_token,
+            # From the range of numbers for fiction, if the phone has none.
             callee=phone.phone_number or "+15550100002",
             call_sid=self.call_id,
         )
         self.log: EventLog = EventLog(self._now, self._state)
+        # Not strict: a real agent may say anything, and the simulation only reports.
         self.caller: SimulatedCaller = SimulatedCaller(
             self.carrier, self.log, self._state, strict=False, band_limited=is_resampled_for(agent)
         )
@@ -108,9 +118,11 @@ class SimulatedCall:
         self._answer_timeout_s = answer_timeout_s
 
     def _now(self) -> float:
+        # Before the media begins the carrier's clock has no zero.
         return 0.0 if math.isnan(self.carrier.now) else self.carrier.now
 
     def _state(self) -> State | None:
+        # By id, because several calls are live.
         call = next((call for call in self._phone.calls if call.call_id == self.call_id), None)
         return {**call.conversation_state} if call is not None else None  # type: ignore[dict-item]
 
@@ -123,16 +135,21 @@ class SimulatedCall:
         """Hold the call; afterwards ``failure`` has the reason if it failed."""
         try:
             async with trio.open_nursery() as line:
+                # ``start``: it returns once the call is connected, or raises ``CallRefused``.
                 await line.start(self.carrier.run)
                 complaint = await self._conversation()
+                # Also after a failure: the agent's side has to end normally, so that its events are complete.
                 self.carrier.hang_up()
                 await self.carrier.over.wait()
+                # Callbacks run behind the call: its last event is awaited, not assumed.
                 await self._until_told("call_end", 1, self._greeting_timeout_s, "the agent's side did not end the call")
+        # ``except*``, because the nursery wraps what its tasks raise.
         except* CallRefused as refused:
             self.failure = str(refused.exceptions[0])
         except* SimulationFailed as failed:
             self.failure = str(failed.exceptions[0])
         else:
+            # The worst first: an error explains a complaint, and a complaint explains a silence.
             self.failure = self._error() or complaint or self._silence()
         self._view.ended(self.call_id, self.failure)
 
@@ -146,6 +163,7 @@ class SimulatedCall:
 
     def _error(self) -> str:
         """Return the error that the agent's side reported."""
+        # There is exactly one, which ``run`` has awaited.
         (end, *_) = self.caller.payloads("call_end")
         return str(end["error"]) if "error" in end else "" if end["outcome"] != "failed" else "the call failed"
 
@@ -155,6 +173,7 @@ class SimulatedCall:
         apology = self._agent.error_message
         if apology and any(apology in answer for answer in answers):
             return f"a reply failed: the caller heard “{apology}”"
+        # Turn 0 is the greeting, which answers nothing.
         answered = any(payload["turn_idx"] for payload in self.caller.payloads("agent_speech_started"))
         if self.caller.times("user_speech_eos") and not answered:
             return "the agent did not answer: the caller heard nothing after speaking"
@@ -167,13 +186,16 @@ class SimulatedCall:
         """Speak each line: after the answer to the previous one, or into it."""
         await self._greeted()
         for number, (name, samples) in enumerate(self._lines):
+            # The second recording interrupts: see ``--interrupt-at``.
             if number == 1 and self._interrupt_at is not None:
                 await self._first_reply()
                 await trio.sleep(self._interrupt_at)
             elif number:
                 await trio.sleep(PAUSE_BEFORE_SPEAKING_S)
+            # Before speaking: a caller does not talk to a dead line.
             if self._over():
                 raise SimulationFailed(f"the call was over before the caller could say {name}")
+            # Counted before speaking: the end of this utterance is the next one.
             understood = len(self.caller.times("user_speech_eos"))
             self._view.caller(self.carrier.now, name)
             await self.caller.plays(samples)
@@ -187,6 +209,7 @@ class SimulatedCall:
         """Listen to the greeting, if the agent speaks first."""
         with trio.move_on_after(self._greeting_timeout_s):
             while not self._over() and not self._is_ready():
+                # Polled as well: readiness without a greeting is not an event.
                 with trio.move_on_after(POLL_INTERVAL_S):
                     await self.log.news()
         await self._answered("its greeting")
@@ -209,13 +232,16 @@ class SimulatedCall:
     async def _answered(self, name: str) -> None:
         """Wait until the agent has finished: it then stays idle for a while."""
         with trio.move_on_after(self._answer_timeout_s):
+            # Each event may end the silence, so the wait begins anew with each.
             while not self._over():
                 spoke = self._spoke_this_turn()
                 with trio.move_on_after(PAUSE_BEFORE_SPEAKING_S if spoke else NO_ANSWER_AFTER_S) as quiet:
                     await self.log.news()
                 idle = (self._state() or {}).get("agent") == "idle"
+                # Both: a pause of the agent's tool is silence, but not idle.
                 if quiet.cancelled_caught and idle:
                     return
+            # Hung up by the agent: that is an end, too.
             return
         raise SimulationFailed(f"the agent did not finish {name} within {self._answer_timeout_s:g} s")
 
@@ -226,6 +252,7 @@ class SimulatedCall:
     async def _until_told(self, name: str, times: int, patience: float, complaint: str) -> None:
         with trio.move_on_after(patience):
             while len(self.caller.times(name)) < times:
+                # A call that is over brings nothing more, except its own end.
                 if name != "call_end" and self._over():
                     return
                 await self.log.news()

@@ -13,6 +13,7 @@ class Live:
 
     def __init__(self) -> None:
         self._voice_end = 0.0
+        # Kept, because the words of a reply come behind its end.
         self._interrupted: float | None = None
 
     def event(self, at: float, name: str, payload: dict[str, Any]) -> None:
@@ -34,11 +35,13 @@ class Live:
             case "audio_out":
                 self._line(at, "agent", f"first audio by {payload['tts_provider']}")
             case "agent_speech_started":
+                # Not for the greeting, which answers nobody.
                 waited = f" ({at - self._voice_end:.2f} s after the caller)" if payload["turn_idx"] else ""
                 self._line(at, "agent", f"speaking ...{waited}")
             case "agent_speech_ended":
                 self._interrupted = payload["speech_duration_ms"] / 1000 if payload["interrupted"] else None
                 if self._interrupted is not None:
+                    # In capitals: it is what one looks for in a log of a call.
                     self._line(at, "agent", f"INTERRUPTED after {self._interrupted:.2f} s")
             case "transcript":
                 self._transcript(at, payload)
@@ -53,6 +56,7 @@ class Live:
         if payload["role"] == "user":
             self._line(at, "caller", f"“{payload['text']}”")
             return
+        # A dash shows that the words were cut.
         cut = " -" if self._interrupted is not None else ""
         self._line(at, "agent", f"“{payload['text']}{cut}”")
 
@@ -65,6 +69,7 @@ class Live:
         print(f"Call {call_id}: {'FAILED: ' + failure if failure else 'ended as expected'}", flush=True)
 
     def _line(self, at: float, who: str, what: str) -> None:
+        # Flushed: the lines are read while the call goes on.
         print(f"{at:{_NAME_WIDTH_CHARACTERS}.2f}  {who:<6}  {what}", flush=True)
 
 
@@ -74,6 +79,7 @@ class Progress:
     def __init__(self, calls: int) -> None:
         self._calls = calls
         self._started = self._ended = self._failed = 0
+        # Only a terminal can rewrite a line; a log would have one for each change.
         self._rewrites = sys.stderr.isatty()
 
     def event(self, at: float, name: str, payload: dict[str, Any]) -> None:
@@ -91,11 +97,13 @@ class Progress:
         self._ended += 1
         if failure:
             self._failed += 1
+            # Ends the line that is being rewritten.
             lead = "\n" if self._rewrites else ""
             print(f"{lead}Call {call_id}: FAILED: {failure}", file=sys.stderr)
         self._show(new=True)
 
     def _show(self, *, new: bool) -> None:
+        # Never below 0: a call that is refused ends without having started.
         text = f"{self._ended} of {self._calls} calls over, {max(0, self._started - self._ended)} live, {self._failed} failed"
         if self._rewrites:
             print(f"\r{text}", end="", file=sys.stderr, flush=True)

@@ -17,6 +17,7 @@ from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import Samples
 from patter_trio.testing.simulation.record import Event, Heard
 
+# A row of 12 s is as wide as a screen: 1080 pixels.
 ROW_S: Final = 12.0
 """Seconds per row."""
 PIXELS_PER_S: Final = 90
@@ -29,6 +30,7 @@ _AXIS_PX: Final = 22
 _ROW_PX: Final = 2 * (_LANE_PX + _TEXT_PX) + _AXIS_PX + 14
 _LINE_PX: Final = 14
 _MAX_LINES: Final = 3
+# An average of the font's letters; a text that is a little too long does no harm.
 _CHARACTER_PX: Final = 6.3
 """Width, in pixels, of an average character at the size of the text."""
 _MIN_TEXT_PX: Final = 180
@@ -66,6 +68,7 @@ def call_picture(
         heard: the agent's utterances.
     """
     seconds = len(recording[0]) / RATE_HZ
+    # At least one row: a call without audio still has a title.
     rows = range(max(1, math.ceil(seconds / ROW_S)))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH_PX}" height="{_HEAD_PX + len(rows) * _ROW_PX}">',
@@ -74,6 +77,7 @@ def call_picture(
         f'<text class="head" x="{_LEFT_PX}" y="28">{escape(title)}</text>',
     ]
     said: dict[Lane, list[_Spoken]] = {
+        # The caller's words are the recogniser's; the agent's are those that were heard.
         "caller": list(_caller_words(events)),
         "agent": [_Spoken(one.text, one.started, one.ended) for one in heard],
     }
@@ -82,6 +86,7 @@ def call_picture(
         for lane, samples in zip(said, recording, strict=True):
             parts += _wave(lane, samples, row)
     for lane, spoken in said.items():
+        # Words may be as long as the gap to the next ones.
         following = [*(words.started for words in spoken[1:]), math.inf]
         for words, until in zip(spoken, following, strict=False):
             parts += _words(lane, words, until)
@@ -119,12 +124,15 @@ def _frame(row: int, seconds: float) -> Iterator[str]:
 
 def _wave(lane: Lane, samples: Samples, row: int) -> Iterator[str]:
     """Draw the envelope of a lane's audio, one step per two pixels; silence is left blank."""
+    # One step per two pixels, the width of a bar.
     step = 2 * RATE_HZ // PIXELS_PER_S
+    # 32 bits: the absolute value of -32768 does not fit into 16.
     part = np.abs(samples[int(row * ROW_S * RATE_HZ) : int((row + 1) * ROW_S * RATE_HZ)].astype(np.int32))
     peaks = [int(part[start : start + step].max()) for start in range(0, len(part), step)]
     middle = _top(row, lane) + _LANE_PX // 2
     bars = []
     for number, peak in enumerate(peaks):
+        # A root: quiet speech would otherwise be flat beside loud speech.
         half = round((peak / 32768) ** 0.5 * _LANE_PX / 2, 1)
         if half >= 1:
             bars.append(f"M{_LEFT_PX + number * step / RATE_HZ * PIXELS_PER_S:.1f} {middle - half:g}v{2 * half:g}")
@@ -143,6 +151,7 @@ def _caller_words(events: Sequence[Event]) -> Iterator[_Spoken]:
             case "user_speech_ended":
                 ended = event.payload["audio_offset_ms"] / 1000
             case "transcript" if event.payload["role"] == "user":
+                # A recogniser may report words without a voice before them.
                 begun = event.at if started is None else started
                 yield _Spoken(event.payload["text"], begun, max(begun, ended or begun))
                 started = ended = None
@@ -151,14 +160,17 @@ def _caller_words(events: Sequence[Event]) -> Iterator[_Spoken]:
 def _words(lane: Lane, spoken: _Spoken, following: float) -> Iterator[str]:
     """Write words at their beginning, in as many lines as fit before the lane's next words."""
     row, x = int(spoken.started // ROW_S), _x(spoken.started)
+    # A text that begins at a row's end and goes on has more room in the next row.
     if _WIDTH_PX - x < _MIN_TEXT_PX and spoken.ended // ROW_S > row:
         row, x = row + 1, float(_LEFT_PX)
     end = _LEFT_PX + ROW_S * PIXELS_PER_S if following >= (row + 1) * ROW_S else _x(following) - 8
+    # At least 14 characters: a narrow gap would make a column of letters.
     lines = textwrap.wrap(spoken.text, max(14, int((end - x) / _CHARACTER_PX))) or ["..."]
     if len(lines) > _MAX_LINES:
         lines = [*lines[: _MAX_LINES - 1], lines[_MAX_LINES - 1] + " ..."]
     top = _top(row, lane)
     first = top - 5 - _LINE_PX * (len(lines) - 1) if lane == "caller" else top + _LANE_PX + _LINE_PX
+    # The whole text as a tooltip, because the lines may be cut.
     yield f"<g><title>{escape(spoken.text)}</title>"
     for number, line in enumerate(lines):
         yield f'<text class="{lane}" x="{x:g}" y="{first + number * _LINE_PX}">{escape(line)}</text>'
@@ -172,6 +184,7 @@ def _pauses(events: Sequence[Event]) -> Iterator[str]:
         if event.name == "user_speech_ended":
             silent_since = event.payload["audio_offset_ms"] / 1000
         elif event.name == "agent_speech_started" and silent_since is not None:
+            # A pause over the end of a row would be drawn backwards.
             if silent_since // ROW_S == event.at // ROW_S:
                 y = _top(int(event.at // ROW_S), "agent") + _LANE_PX // 2
                 yield f'<line class="pause" x1="{_x(silent_since)}" x2="{_x(event.at)}" y1="{y}" y2="{y}"/>'

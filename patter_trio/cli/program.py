@@ -27,6 +27,7 @@ from patter_trio.server.calls import check_answerer
 SERVE_CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
 """Functions of a program that are passed to ``serve``; callbacks of speech edges are set on its phone."""
 _asyncio: Final = importlib.import_module("asyncio")  # imported only to refuse it: the package never runs asyncio
+# Every way to start a loop that a program may use at its top level, by asyncio, anyio or trio.
 _LOOP_STARTERS: Final[tuple[tuple[Any, str], ...]] = (
     (trio, "run"),
     (anyio, "run"),
@@ -37,6 +38,7 @@ _LOOP_STARTERS: Final[tuple[tuple[Any, str], ...]] = (
 )
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 _STDLIB: Final = Path(sysconfig.get_path("stdlib")).resolve()
+# A mapping that nobody can change, because it is a default argument.
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -65,6 +67,7 @@ class Script:
             ConfigurationError: the program raised; the message says where.
         """
         with _blaming(self.path):
+            # At checkpoints only: Ctrl-C must not land in the middle of a synchronous cut.
             trio.run(self.main, restrict_keyboard_interrupt_to_checkpoints=True)
 
 
@@ -86,9 +89,11 @@ def load(path: Path, defaults: Mapping[str, str] = _NOTHING) -> Program | Script
         raise ConfigurationError(f"FILE must be a program, got the directory {path}")
     if not path.is_file():
         raise ConfigurationError(f"FILE must exist, got {path}")
+    # Before the import: the program reads them while it is imported.
     _set_variables(path.parent / ".env", defaults)
     module = _imported(path)
     phone, agent = getattr(module, "phone", None), getattr(module, "agent", None)
+    # Both first: a file with a phone and a ``main`` is a program for the launcher.
     if isinstance(phone, Patter) and isinstance(agent, Agent):
         return _program(path, module, phone, agent)
     main = getattr(module, "main", None)
@@ -102,19 +107,23 @@ def load(path: Path, defaults: Mapping[str, str] = _NOTHING) -> Program | Script
 
 def _set_variables(file: Path, defaults: Mapping[str, str]) -> None:
     try:
+        # It changes nothing that is set: the environment has the last word.
         load_dotenv(file)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file}: {error}") from error
     for variable, value in defaults.items():
+        # An empty variable counts as not set, as for credentials.
         if not os.environ.get(variable):
             os.environ[variable] = value
 
 
 def _program(path: Path, module: ModuleType, phone: Patter, agent: Agent) -> Program:
+    # Only names: a function that is imported into the file counts as well.
     functions = {name: value for name, value in vars(module).items() if name.startswith("on_") and callable(value)}
     if isinstance(getattr(module, "on_message", None), str):  # the only callback that may be a URL
         functions["on_message"] = module.on_message
     known = {*SERVE_CALLBACKS, *(f"on_{edge}" for edge in EDGES)}
+    # A misspelled callback would never be called, and nothing would say so.
     unknown = sorted(set(functions) - known)
     if unknown:
         raise ConfigurationError(
@@ -125,11 +134,13 @@ def _program(path: Path, module: ModuleType, phone: Patter, agent: Agent) -> Pro
         check_answerer(agent, callbacks)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}; in a file, `async def on_message(event)` is the latter") from error
+    # Callbacks of speech edges belong to the phone, not to one ``serve``.
     for name in functions.keys() - set(SERVE_CALLBACKS):
         setattr(phone, name, functions[name])
     callers = getattr(module, "callers", ())
     if not isinstance(callers, (list, tuple)) or not all(isinstance(caller, (str, Path)) for caller in callers):
         raise ConfigurationError(f"{path}: `callers` must be a list of WAV files, got {callers!r}")
+    # Relative to the file, not to where the command is run.
     return Program(path, phone, agent, callbacks, tuple(path.parent / caller for caller in callers))
 
 
@@ -140,11 +151,14 @@ def _imported(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ConfigurationError(f"the name of a program must end in .py, got {path}")
     module = importlib.util.module_from_spec(spec)
+    # As Python itself does for a script: the program may import its neighbours.
     sys.path.insert(0, os.fspath(path.parent.resolve()))
+    # Before it is executed, as Python's own import does.
     sys.modules[name] = module
     try:
         with _blaming(path), _no_loops():
             spec.loader.exec_module(module)
+    # SystemExit would end the launcher without a word.
     except SystemExit as error:
         why = f": {error.code}" if isinstance(error.code, str) else ""
         raise ConfigurationError(f"{_place(path, error)}: the program exits while it is imported{why}") from error
@@ -161,7 +175,9 @@ def _blaming(path: Path) -> Iterator[None]:
             f"{_place(path, error)}: the program must not start an event loop while it is imported; "
             "put the call behind `if __name__ == '__main__':`"
         ) from error
+    # Everything: it is the application's code. Its mistake is one line, with its place.
     except Exception as error:
+        # Of a group the first: one mistake at a time.
         cause = next(leaves(error))
         raise ConfigurationError(f"{_place(path, cause)}: {_said(cause)}") from error
 
@@ -169,6 +185,7 @@ def _blaming(path: Path) -> Iterator[None]:
 def _said(error: BaseException) -> str:
     if isinstance(error, PatterError):
         return str(error)
+    # Without the file's name, which ``_place`` has already.
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -192,14 +209,18 @@ def _no_loops() -> Iterator[None]:
     with ExitStack() as stack:
         for owner, name in _LOOP_STARTERS:
             original = getattr(owner, name)
+            # Registered before it is replaced, so that it is restored whatever happens.
             stack.callback(setattr, owner, name, original)
             setattr(owner, name, refusing(original))
+        # Last, and so first: from the end of the import on, loops may start, also by functions that were saved
+        # meanwhile.
         stack.callback(importing.clear)
         yield
 
 
 def _place(path: Path, error: BaseException) -> str:
     """Return the place in the user's own files where an error came from."""
+    # The innermost place in the user's own files, because the error itself may come from a library.
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename:
         places.append((error.filename, error.lineno))
@@ -215,4 +236,5 @@ def _place(path: Path, error: BaseException) -> str:
 def _is_installed(file: Path) -> bool:
     """Return True if a file is not part of the user's program, even if it lies below its folder."""
     packages = {"site-packages", "dist-packages"} & set(file.parts)
+    # Virtual environments often lie below the program's folder.
     return bool(packages) or file.is_relative_to(_PACKAGE) or file.is_relative_to(_STDLIB)

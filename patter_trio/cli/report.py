@@ -23,6 +23,7 @@ COLUMNS: Final = {
     "barge-in": "onset of voice to agent silent",
 }
 """Measured latencies of a turn, in seconds, with their meanings."""
+# Long values, and those that the timeline has once for all.
 _OMITTED_KEYS: Final = ("history", "transcript", "call_id", "metrics")
 _OMITTED_EVENTS: Final = frozenset(
     {
@@ -38,6 +39,7 @@ _OMITTED_EVENTS: Final = frozenset(
 """Events of the bus that a timeline has under their callback's name, or that would only flood it."""
 
 
+# The columns' names are for people, the metrics' names are an interface.
 _COLUMN_METRICS: Final = {
     "endpoint": "endpoint_ms",
     "llm": "llm_ttft_ms",
@@ -51,9 +53,11 @@ _COLUMN_METRICS: Final = {
 def latencies(events: Sequence[Event]) -> list[dict[str, float]]:
     """Return the latencies of each turn after the greeting, in seconds, without those that were not measured."""
     turns: list[TurnMetrics] = [event.payload["turn"] for event in events if event.name == "metrics"]
+    # Turn 0 is the greeting, which has no latency of an answer.
     found = (
         {key: getattr(turn.latency, name) for key, name in _COLUMN_METRICS.items()} for turn in turns if turn.turn_index
     )
+    # In seconds here, in milliseconds in the table: tests compare seconds.
     return [{key: value / 1000 for key, value in turn.items() if value is not None} for turn in found]
 
 
@@ -62,6 +66,7 @@ def latency_table(turns: Iterable[Mapping[str, float]]) -> str:
     measured = list(turns)
     lines = [f"{'latency, ms':<34}{'n':>5}{'p50':>8}{'p95':>8}{'max':>8}"]
     for key, meaning in COLUMNS.items():
+        # Only what was measured: a turn without a barge-in has no such latency.
         values = sorted(turn[key] * 1000 for turn in measured if key in turn)
         if values:
             p50, p95 = percentile(values, 0.5), percentile(values, 0.95)
@@ -80,6 +85,7 @@ async def write_call(call: SimulatedCall, folder: Path) -> Path:
     Raises:
         OSError: a file cannot be written.
     """
+    # ``anyio``, whose files use worker threads: other calls may still be live.
     place = anyio.Path(folder / "calls" / call.call_id)
     await place.mkdir(parents=True, exist_ok=True)
     recording = call.carrier.recording()
@@ -111,6 +117,7 @@ async def write_call(call: SimulatedCall, folder: Path) -> Path:
             if e.name not in _OMITTED_EVENTS
         ],
     }
+    # ``repr``: a payload may have objects of the application.
     await (place / "timeline.json").write_text(
         json.dumps(timeline, indent=1, ensure_ascii=False, default=repr) + "\n", encoding="utf-8"
     )
@@ -124,6 +131,7 @@ def plain(payload: Mapping[str, Any]) -> dict[str, Any]:
     """
     shown = {"tool" if key == "name" else key: value for key, value in payload.items() if key not in _OMITTED_KEYS}
     return {
+        # A class is a dataclass as well, but has no fields with values.
         key: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
         for key, value in shown.items()
     }

@@ -34,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
     if isinstance(program, Script):
         program.run()
     else:
+        # At checkpoints only: Ctrl-C must not land in the middle of a synchronous cut.
         trio.run(_serve, program, options.host, options.port, restrict_keyboard_interrupt_to_checkpoints=True)
     return 0
 
@@ -52,19 +53,23 @@ async def _serve(program: Program, host: str, port: int) -> None:
     with ExitStack() as stack:  # outside the nursery: a second Ctrl-C, while calls are ending, changes nothing
         async with trio.open_nursery() as nursery:
             if _interruptible():
+                # Before loading: Ctrl-C must work from the first line of output on.
                 interrupts = stack.enter_context(trio.open_signal_receiver(signal.SIGINT))
                 nursery.start_soon(_stopping, program, interrupts, nursery.cancel_scope)
             print("Loading ...", file=sys.stderr)
+            # ``start``: the address is announced only once the port is open.
             address = await nursery.start(_serving, program, host, port, nursery.cancel_scope)
             _announce(program, address)
 
 
 async def _stopping(program: Program, interrupts: AsyncIterator[int], scope: trio.CancelScope) -> None:
     """End everything at Ctrl-C, even while it is still loading."""
+    # A loop: a second Ctrl-C is taken, and changes nothing.
     async for _ in interrupts:
         live = len(program.phone.calls)
         ended = f": {live} live call{'s are' if live > 1 else ' is'} being ended" if live else ""
         print(f"\nStopping{ended}.", file=sys.stderr, flush=True)
+        # Cancelling is the whole end: ``serve`` hangs up and runs the last callbacks within its time.
         scope.cancel(reason="Ctrl-C")
 
 
@@ -77,6 +82,7 @@ async def _serving(
     task_status: trio.TaskStatus[tuple[str, int]],
 ) -> None:
     """Serve, and end the command when the phone has drained."""
+    # A partial, because ``start`` passes no keyword arguments.
     serve = partial(program.phone.serve, program.agent, port=port, host=host, **program.callbacks)
     await serve(task_status=task_status)
     # The task that waits for Ctrl-C would otherwise keep the command alive.
@@ -95,9 +101,11 @@ def _announce(program: Program, address: tuple[str, int]) -> None:
             f"Give {phone.carrier.name} this webhook for {phone.phone_number or 'your number'} (a call comes in, HTTP POST):"
         )
         print(f"    {phone.public_url(address)}{phone.carrier.voice_path}")
+        # The most frequent reason why no call comes.
         if not phone.webhook_url:
             print("The carrier cannot reach that address: set Patter(webhook_url=...) to the public one.")
     if _interruptible():
+        # Flushed: a script that waits for this line must not wait for a buffer.
         print("Ctrl-C stops.", flush=True)
     else:
         print("Ctrl-C is ignored, as for any process in the background; SIGTERM stops.", flush=True)

@@ -27,6 +27,7 @@ from patter_trio.server.calls import open_call_server
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 from patter_trio.server.options import Seams
 
+# Judged: as a busy line would bring them; all at once would measure the start of the server.
 CALL_INTERVAL_S: Final = 0.4
 """Seconds from one call's beginning to the next one's: calls do not come all at once."""
 
@@ -85,14 +86,18 @@ def run(options: argparse.Namespace) -> int:
     if interrupt_at is not None and not 0 <= interrupt_at < math.inf:
         raise ConfigurationError(f"--interrupt-at must be at least 0, got {interrupt_at:g}")
     # A program with Twilio() must load without an account: the simulator signs with any credentials.
+    # Set only if the environment has none.
     made_up = {"TWILIO_ACCOUNT_SID": f"AC{secrets.token_hex(16)}", "TWILIO_AUTH_TOKEN": secrets.token_hex(16)}
     program = load(options.file, made_up)
     if not isinstance(program, Program):
         raise ConfigurationError(f"{options.file} must have a `phone` and an `agent` at its top level to be called")
     files = options.caller or program.callers
+    # Without recordings the three default lines are spoken.
     if interrupt_at is not None and len(files) == 1:
         raise ConfigurationError("--interrupt-at needs a second recording to interrupt with, got only one")
+    # Before the models are loaded: a missing file is reported at once.
     lines = tuple((file.name, _recording(file)) for file in files)
+    # A call of minutes must not end with a folder that cannot be written.
     _prepare(options.out)
     return trio.run(
         _simulate,
@@ -130,12 +135,15 @@ def _recording(file: Path) -> Samples:
 
 
 async def _simulate(program: Program, options: _Options) -> int:
+    # A program's own carrier, so that its webhook is signed as in production.
     carrier = program.phone.carrier or LocalCarrier()
     if not isinstance(carrier, Twilio):
         raise ConfigurationError(f"the carrier of a simulation must be Twilio, got {type(carrier).__name__}")
     print("Loading ...", file=sys.stderr)
+    # Before the calls: the first one would otherwise measure the loading.
     await program.agent.prewarm()
     lines = options.lines or await default_lines()
+    # On a free port of this machine only.
     listeners = await open_listeners("127.0.0.1", 0)
     host, port = listening_address(listeners)
     public_url = program.phone.public_url((host, port))
@@ -179,11 +187,15 @@ async def _simulate(program: Program, options: _Options) -> int:
         trio.open_nursery() as serving,
     ):
         await serving.start(serve_listeners, call_server.context, listeners)
+        # Beside the calls: it says whether the latencies can be trusted.
         serving.start_soon(busy.watch)
+        # A nursery of its own, inside the server's: the server outlives the calls.
         async with trio.open_nursery() as callers:
             for call in calls.values():
                 callers.start_soon(call.run)
+                # Not for a single call, which should begin at once.
                 await trio.sleep(CALL_INTERVAL_S if options.calls > 1 else 0)
+        # All calls have ended and been reported: nothing else uses the server.
         serving.cancel_scope.cancel(reason="all simulated calls are over")
     return await _report(list(calls.values()), options.out, busy)
 
@@ -191,6 +203,7 @@ async def _simulate(program: Program, options: _Options) -> int:
 async def _report(calls: list[SimulatedCall], out: Path, busy: LoadMonitor) -> int:
     """Write and print the results of the calls; return the exit status."""
     try:
+        # Without events the call never began, and there is nothing to write.
         places = [await write_call(call, out) for call in calls if call.log.events]
     except OSError as error:
         raise _unwritable(error, out) from error
