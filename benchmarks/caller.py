@@ -191,7 +191,7 @@ class Caller:
         return frame
 
     def _uncleared(self, now: float) -> bytes:
-        """Wait for a late ``clear``: audio cannot be told from the old answer, so no answer is measured."""
+        """Wait for a late ``clear``: until then new audio may be the old answer's, so no answer is measured."""
         if now - self._onset > ANSWER_TIMEOUT_S and now - self._play_end > QUIET_AFTER_ANSWER_S:
             if self._cleared is None:
                 self.tally.missed += 1

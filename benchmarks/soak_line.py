@@ -208,12 +208,12 @@ class _OneCall:
     async def _check(self) -> str:
         """Wait for as long as the call's tasks may take to end, and check that they have ended."""
         carrier = self.carrier
-        await trio.sleep_until(carrier.media_start + carrier.told_at + MAX_END_S + TOLERANCE_S)
+        await trio.sleep_until(carrier.media_start + carrier.end_known_at + MAX_END_S + TOLERANCE_S)
         record = CallRecord(
             events=self._log.events,
             arrivals=carrier.arrivals,
             faults=carrier.faults,
-            seconds=max(0.0, carrier.told_at - carrier.reached_at),
+            seconds=max(0.0, carrier.end_known_at - carrier.reached_at),
             left_after_end=[inner.name for task in self._tasks for inner in _with_children(task)],
         )
         self._tally.findings += [f"{carrier.call_sid}: {finding}" for finding in violations(record)]

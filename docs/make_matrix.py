@@ -82,20 +82,20 @@ def collected() -> list[str]:
     Raises:
         SystemExit: A test file cannot be imported.
     """
-    told = _pytest("--collect-only")
-    if re.search(r"^ERROR ", told, re.MULTILINE):
-        raise SystemExit(told[-2000:])
-    return [line for line in told.splitlines() if "::" in line]
+    output = _pytest("--collect-only")
+    if re.search(r"^ERROR ", output, re.MULTILINE):
+        raise SystemExit(output[-2000:])
+    return [line for line in output.splitlines() if "::" in line]
 
 
 def run(options: list[str]) -> Results:
     """Run the tests and return their outcomes; a test that pytest does not report was skipped."""
     results = dict.fromkeys(collected(), "skipped")
-    told = _pytest("-rpfE", *options)
-    for word, rest in re.findall(r"^(PASSED|FAILED|ERROR) (.+)$", told, re.MULTILINE):
+    output = _pytest("-rpfE", *options)
+    for word, rest in re.findall(r"^(PASSED|FAILED|ERROR) (.+)$", output, re.MULTILINE):
         test = rest if rest in results else next(name for name in results if rest.startswith(f"{name} - "))
         results[test] = "passed" if word == "PASSED" and results[test] != "failed" else "failed"
-    sys.stdout.write(told[-2000:])
+    sys.stdout.write(output[-2000:])
     return results
 
 
@@ -228,10 +228,10 @@ def summary(those: list[Provider], judges: list[Oracle]) -> str:
         every = len(CHECKS[provider.kind])
         passed = sum(outcome == "passed" for outcome in provider.checks.values())
         lacks = every - len(provider.checks)
-        told = f"{passed} of {every}" + (f" ({lacks} are about a vendor)" if lacks else "")
+        passes = f"{passed} of {every}" + (f" ({lacks} are about a vendor)" if lacks else "")
         judge = next((oracle for oracle in judges if oracle.vendor == provider.name), None)
         verdict = f"{judge.package}: {judge.count()[0]} of {judge.count()[1]}" if judge else ""
-        lines.append(f"| {provider.name} | {KINDS.get(provider.kind, provider.kind.lower())} | {told} | {verdict} |")
+        lines.append(f"| {provider.name} | {KINDS.get(provider.kind, provider.kind.lower())} | {passes} | {verdict} |")
     return "\n".join(lines) + "\n"
 
 

@@ -252,7 +252,7 @@ def members(of: type) -> str:
 
 
 def objects() -> str:
-    """Return what a phone and a call can be asked and told."""
+    """Return the page's part about the members of a phone and of a call."""
     edges = ", ".join(f"`phone.{name}`" for name in vars(SpeechCallbacks) if name.startswith("on_"))
     return f"""## Members of a phone
 
@@ -293,8 +293,8 @@ def environment() -> str:
     Raises:
         SystemExit: the code reads a variable that has no text here, or a text's variable is read nowhere.
     """
-    told = {name for names in ENVIRONMENT for name in names.split(", ")}
-    odd = (told - READ_BY_LIBRARIES) ^ variables_in_code()
+    documented = {name for names in ENVIRONMENT for name in names.split(", ")}
+    odd = (documented - READ_BY_LIBRARIES) ^ variables_in_code()
     if odd:
         raise SystemExit(f"ENVIRONMENT of docs/make_reference.py and the code differ: {', '.join(sorted(odd))}")
     lines = [

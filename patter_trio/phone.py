@@ -35,7 +35,7 @@ _R = TypeVar("_R")
 _log = logging.getLogger("patter_trio.server")
 
 # Judged: time for an ordinary call to come to its end. Docker kills a process 10 s after SIGTERM and Kubernetes after
-# 30 s, unless told otherwise.
+# 30 s by default.
 DRAIN_TIMEOUT_S = 30.0
 """Seconds that live calls have to finish after SIGTERM."""
 

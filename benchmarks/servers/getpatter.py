@@ -107,9 +107,9 @@ async def main(answer):
 
     # getpatter prints a banner, which would be read as its address.
     real, sys.stdout = sys.stdout, sys.stderr
-    telling = asyncio.create_task(announce())
+    announcing = asyncio.create_task(announce())
     await phone.serve(agent, port=port, on_message=on_message, dashboard=False)
-    await telling
+    await announcing
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class EngineWords:
     """The caller's words as the engine understood them.
 
     ``commit`` is the number of the commit that their audio belongs to. Interim words are replaced by the next words of
-    their commit. Final words close it; they are empty if there are no words, or if the engine cannot tell them.
+    their commit. Final words close it; they are empty if there are no words, or if the engine cannot transcribe them.
     """
 
     commit: int

@@ -13,22 +13,22 @@ from patter_trio.audio.formats import MULAW_8K, AudioFormat
 
 @attrs.frozen
 class Transcript:
-    """Words that the recogniser understood.
+    """Words that the provider recognised.
 
     ``segment`` numbers the stretch of audio. The next result of a segment replaces its interim results, and the final
     one closes the segment. So a reply to interim words and their own final result do not double the words.
 
-    ``finished`` is for recognisers that detect the end of a turn themselves. They set it only on a result that says
+    ``finished`` is for providers that detect the end of a turn themselves. They set it only on a result that says
     something new about the turn. True on a final result, which may be empty: the caller has finished, and is answered
     at once. True on an interim result: the caller has probably finished, so the call waits for no more than the usual
-    silence. False: the caller has not finished, even if an earlier result said so. None: the recogniser does not say.
+    silence. False: the caller has not finished, even if an earlier result said so. None: the provider does not say.
     """
 
     text: str
     final: bool
-    # 0 for recognisers that do not number: each result then replaces the one before.
+    # 0 for STT providers that do not number: each result then replaces the one before.
     segment: int = 0
-    # Three values, because most recognisers say nothing about turns, and "not finished" is news.
+    # Three values, because most STT providers say nothing about turns, and "not finished" is news.
     finished: bool | None = None
 
 
@@ -36,7 +36,7 @@ class SpeechToTextSession(ABC):
     """Speech recognition for one call.
 
     One task calls ``send``, ``voice`` and ``flush``; another iterates over ``transcripts``. ``accepts`` is the format
-    of this session if it differs from the provider's. A provider that stands for several recognisers sets it; any other
+    of this session if it differs from the provider's. A provider that stands for several others sets it; any other
     leaves it None.
     """
 
@@ -51,12 +51,12 @@ class SpeechToTextSession(ABC):
         everything it held back before ``flush``.
 
         Raises:
-            ProviderError: the recogniser is gone.
+            ProviderError: the session has failed.
         """
 
-    # Not abstract: a recogniser that hears all audio needs no edges.
-    async def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (most recognisers are not gated)
-        """Report an edge of the caller's voice, in order with the audio; voice-gated recognisers use it.
+    # Not abstract: an STT provider that hears all audio needs no edges.
+    async def voice(self, edge: VoiceEdge) -> None:  # noqa: B027 (optional: most providers are not voice-gated)
+        """Report an edge of the caller's voice, in order with the audio; voice-gated providers use it.
 
         The offset counts samples at 8 kHz whatever rate the provider accepts. It may lie up to 0.1 s ahead of the
         audio.
@@ -70,7 +70,7 @@ class SpeechToTextSession(ABC):
         The next final transcript is the answer. Its text is empty if there are no more words.
 
         Raises:
-            ProviderError: the recogniser is gone.
+            ProviderError: the session has failed.
         """
 
     @abstractmethod
@@ -78,12 +78,12 @@ class SpeechToTextSession(ABC):
         """Iterate over the results, for as long as the session is open.
 
         Raises:
-            ProviderError: the recogniser is gone.
+            ProviderError: the session has failed.
         """
 
 
 class SpeechToText(Prewarmable, ABC):
-    """A speech recogniser.
+    """A speech-to-text provider (STT).
 
     ``accepts`` is the format of the caller's audio that it wants: mu-law or 16-bit PCM, at one of
     :data:`patter_trio.audio.formats.RATES_HZ`. The call converts. Carriers send mu-law at 8 kHz, so that format adds no

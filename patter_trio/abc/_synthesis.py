@@ -27,8 +27,8 @@ class SpeechChunk:
 
     ``text`` is the text whose speech *begins* with this chunk: usually a sentence, on its first chunk. The chunks that
     continue it have an empty text. ``words`` are word timings, if the vendor reports them. ``format`` is the format of
-    this audio if it differs from the provider's ``emits``. A provider that stands for several synthesisers sets it; any
-    other leaves it None.
+    this audio if it differs from the provider's ``emits``. A provider that stands for several others sets it; any other
+    leaves it None.
     """
 
     audio: bytes
@@ -50,12 +50,12 @@ class TextToSpeechSession(ABC):
         spoken. Leaving the context, by its end or by cancellation, stops the synthesis.
 
         Raises:
-            ProviderError: the synthesiser failed.
+            ProviderError: the provider failed.
         """
 
 
 class TextToSpeech(Prewarmable, ABC):
-    """A speech synthesiser.
+    """A text-to-speech provider (TTS).
 
     ``emits`` is the format of its audio: mu-law or 16-bit PCM, at one of :data:`patter_trio.audio.formats.RATES_HZ`. The
     call converts, and keeps texts and words at their positions in the audio. Mu-law at 8 kHz passes unchanged.
@@ -66,10 +66,10 @@ class TextToSpeech(Prewarmable, ABC):
     emits: AudioFormat = MULAW_8K
 
     def with_voice(self, voice: str) -> "TextToSpeech":
-        """Return the same synthesiser with another of the vendor's voices, by its name or id.
+        """Return the same provider with another of the vendor's voices, by its name or id.
 
         Raises:
-            ConfigurationError: the synthesiser has only one voice.
+            ConfigurationError: the provider has only one voice.
         """
         # As for engines: a voice without effect is an error, not silently the usual voice.
         raise ConfigurationError(f"voice must be unset: {type(self).__name__} has only one voice, got {voice!r}")

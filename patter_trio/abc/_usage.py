@@ -26,9 +26,9 @@ class Usage:
     audio_output_tokens: int = 0
     audio_cache_read_tokens: int = 0
     seconds: float = 0.0
-    """Seconds of audio, if a recogniser bills by time."""
+    """Seconds of audio, if an STT provider bills by time."""
     characters: int = 0
-    """Characters of text, if a synthesiser bills by length."""
+    """Characters of text, if a TTS provider bills by length."""
     # None, not 0: a provider may report that something was free.
     cost: float | None = None
     model: str = ""

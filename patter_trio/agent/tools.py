@@ -119,7 +119,7 @@ class Tool:
         parameters: JSON Schema of the arguments, which must be an object.
         handler: the function; omit it if there is a ``webhook_url``.
         webhook_url: the http or https URL that each call is POSTed to; ``docs/tools.md`` describes request and answer.
-        timeout_s: seconds that a call may take, retries included; after that the LLM is told that it took too long.
+        timeout_s: seconds that a call may take, retries included; then the LLM gets an error as the result.
         webhook_retries: number of retries, from 0 to 10, if the server could not be reached, closed the connection, or
             answered with status 429 or 5xx. With more than 0, the server must support ``Idempotency-Key``, or repeating
             a request must be harmless.
@@ -314,7 +314,7 @@ def tools_of(given: Sequence[Tool | Callable[..., Any] | Mapping[str, Any]] | No
         raise ConfigurationError(f"tools must be a list of tools, got {type(given).__name__}: {given!r}")
     tools = tuple(_tool_of(place, item) for place, item in enumerate(given))
     names = [item.name for item in tools]
-    # The LLM names a tool, and two tools of one name could not be told apart.
+    # The LLM names a tool, and two tools of one name could not be distinguished.
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
         raise ConfigurationError(f"tools must have different names, got twice: {', '.join(double)}")

@@ -3,7 +3,7 @@
 soxr does the resampling. It releases its output in blocks and so holds back the newest part of its input: 3 to 83 ms
 with LQ, up to 160 ms with HQ, depending on the rate (docs/providers.md has the figures). Three rules follow:
 
-* Towards a recogniser or an engine, the caller waits for every millisecond: quality LQ. A synthesiser or an engine
+* Towards an STT provider or an engine, the caller waits for every millisecond: quality LQ. A TTS provider or an engine
   produces audio faster than it is played: quality HQ.
 * Code that needs all of the audio, such as at the end of an utterance or of a reply, calls :meth:`Converter.flush`.
 * A stream belongs to one session or one reply. When a reply is cut, its stream is dropped with everything it held back.

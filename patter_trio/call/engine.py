@@ -87,7 +87,7 @@ class EngineBackend(Backend):
         self._wanted: dict[str, ToolCall] = {}
         """Tool calls of the engine that have not started, by id."""
         self._given: dict[ToolInvocation, bool] = {}
-        """Invocations that the engine was told about; True if that was the final result."""
+        """Invocations with a result that the engine has; True if that was the final one."""
         self.user_turns: LateTranscripts = LateTranscripts(services.history, services.reporter, self._commit)
 
     def __repr__(self) -> str:

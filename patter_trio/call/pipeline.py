@@ -134,7 +134,7 @@ class PipelineBackend(Backend):
         nursery.start_soon(reply.run, source, voice, emits, services.writer, services.post)
         return reply
 
-    def end_reply(self, reply: replies.Reply, heard: HeardSpeech, reason: str) -> None:  # noqa: ARG002 (an engine is told)
+    def end_reply(self, reply: replies.Reply, heard: HeardSpeech, reason: str) -> None:  # noqa: ARG002 (for engines)
         """After a cut, settle the words that the reply was to answer, and pre-connect for the next answer."""
         # The connection was not cut off, and stays warm for the next answer.
         if reason == "played":

@@ -369,7 +369,7 @@ class CallSession:
                 nursery.start_soon(
                     self._voice_activity.ask_detector, self._options.agent.turn_detector, action.generation
                 )
-            case do.FlushRecognizer():
+            case do.FlushTranscripts():
                 self._voice_activity.finish(self._backend.flush)
             case do.HangUpLeg():
                 self._writer.hang_up()

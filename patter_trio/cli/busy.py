@@ -23,7 +23,7 @@ MAX_CROWDING_SHARE: Final = 0.2
 """Seconds of waiting for a core, per second on one, above which other programs distort the latencies."""
 
 THREADS: Final = Path("/proc/self/task")
-"""Where the system tells of each thread of this process."""
+"""The system's directory with an entry for each thread of this process."""
 
 
 class LoadMonitor:

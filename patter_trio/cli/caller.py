@@ -142,7 +142,9 @@ class SimulatedCall:
                 self.carrier.hang_up()
                 await self.carrier.over.wait()
                 # Callbacks run behind the call: its last event is awaited, not assumed.
-                await self._until_told("call_end", 1, self._greeting_timeout_s, "the agent's side did not end the call")
+                await self._until_reported(
+                    "call_end", 1, self._greeting_timeout_s, "the agent's side did not end the call"
+                )
         # ``except*``, because the nursery wraps what its tasks raise.
         except* CallRefused as refused:
             self.failure = str(refused.exceptions[0])
@@ -199,7 +201,7 @@ class SimulatedCall:
             understood = len(self.caller.times("user_speech_eos"))
             self._view.caller(self.carrier.now, name)
             await self.caller.plays(samples)
-            await self._until_told(
+            await self._until_reported(
                 "user_speech_eos", understood + 1, self._greeting_timeout_s, f"no words were recognised in {name}"
             )
             if not (number == 0 and self._interrupt_at is not None):
@@ -249,7 +251,7 @@ class SimulatedCall:
         turn = len(self.caller.times("user_speech_eos"))
         return any(payload["turn_idx"] == turn for payload in self.caller.payloads("agent_speech_ended"))
 
-    async def _until_told(self, name: str, times: int, patience: float, complaint: str) -> None:
+    async def _until_reported(self, name: str, times: int, patience: float, complaint: str) -> None:
         with trio.move_on_after(patience):
             while len(self.caller.times(name)) < times:
                 # A call that is over brings nothing more, except its own end.

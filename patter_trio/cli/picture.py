@@ -77,7 +77,7 @@ def call_picture(
         f'<text class="head" x="{_LEFT_PX}" y="28">{escape(title)}</text>',
     ]
     said: dict[Lane, list[_Spoken]] = {
-        # The caller's words are the recogniser's; the agent's are those that were heard.
+        # The caller's words are the STT provider's; the agent's are those that were heard.
         "caller": list(_caller_words(events)),
         "agent": [_Spoken(one.text, one.started, one.ended) for one in heard],
     }
@@ -151,7 +151,7 @@ def _caller_words(events: Sequence[Event]) -> Iterator[_Spoken]:
             case "user_speech_ended":
                 ended = event.payload["audio_offset_ms"] / 1000
             case "transcript" if event.payload["role"] == "user":
-                # A recogniser may report words without a voice before them.
+                # An STT provider may report words without a voice before them.
                 begun = event.at if started is None else started
                 yield _Spoken(event.payload["text"], begun, max(begun, ended or begun))
                 started = ended = None

@@ -15,7 +15,7 @@ EouTrigger = Literal["vad_silence", "semantic_turn_detector", "manual_commit"]
 
 @attrs.frozen
 class EmitSpeechStarted:
-    """Tell observers that the caller's voice began, at ``onset``."""
+    """Report that the caller's voice began, at ``onset``."""
 
     at: float
     onset: float
@@ -24,7 +24,7 @@ class EmitSpeechStarted:
 
 @attrs.frozen
 class EmitSpeechEnded:
-    """Tell observers that the caller's voice ended, at ``end``, after ``seconds`` of voice."""
+    """Report that the caller's voice ended, at ``end``, after ``seconds`` of voice."""
 
     at: float
     end: float
@@ -43,7 +43,7 @@ class StateChanged:
 
 @attrs.frozen
 class CommitUser:
-    """Commit the utterance: tell eos, and enter ``text`` in the history.
+    """Commit the utterance: report eos, and enter ``text`` in the history.
 
     With ``replaces`` the text replaces the newest user entry, which it begins with: the caller went on before the agent
     was heard, so both utterances are one message.
@@ -70,7 +70,7 @@ class DropUser:
 
 @attrs.frozen
 class AmendUser:
-    """Replace the newest user entry by ``text``, because words of the utterance came late. No event tells of it."""
+    """Replace the newest user entry by ``text``, because words of the utterance came late. No event reports it."""
 
     at: float
     text: str
@@ -109,7 +109,7 @@ class OpenPlayout:
 
 @attrs.frozen
 class ReportToken:
-    """Tell llm_token."""
+    """Report llm_token."""
 
     at: float
     reply: int
@@ -118,7 +118,7 @@ class ReportToken:
 
 @attrs.frozen
 class ReportAudio:
-    """Tell audio_out."""
+    """Report audio_out."""
 
     at: float
     reply: int
@@ -127,7 +127,7 @@ class ReportAudio:
 
 @attrs.frozen
 class ReportAgentStarted:
-    """Tell agent_speech_started."""
+    """Report agent_speech_started."""
 
     at: float
     reply: int
@@ -139,7 +139,7 @@ class CutReply:
     """Cut the reply, synchronously.
 
     That is: drop its audio, clear the carrier's buffer (when ``opened``), freeze what was heard, cancel its scope. When
-    ``started``: also tell agent_speech_ended with ``interrupted=True``, and enter what was heard in the history.
+    ``started``: also report agent_speech_ended with ``interrupted=True``, and enter what was heard in the history.
     """
 
     at: float
@@ -155,7 +155,7 @@ class CutReply:
 class FinishReply:
     """End a reply that was played to its end.
 
-    When ``started``: also tell agent_speech_ended, and enter what was heard in the history.
+    When ``started``: also report agent_speech_ended, and enter what was heard in the history.
     """
 
     at: float
@@ -174,7 +174,7 @@ class AskDetector:
 
 
 @attrs.frozen
-class FlushRecognizer:
+class FlushTranscripts:
     """Ask the STT for its last words. It answers with ``Flushed``."""
 
     at: float
@@ -200,7 +200,7 @@ class EndCall:
     """End the call; no action follows. ``reason`` is the first reason that the call had to end."""
 
     at: float
-    # The first one, because later ones follow from it: a caller who is told goodbye also hangs up.
+    # The first one, because later ones follow from it: a caller who hears goodbye also hangs up.
     reason: str
 
 
@@ -221,7 +221,7 @@ Action = (
     | CutReply
     | FinishReply
     | AskDetector
-    | FlushRecognizer
+    | FlushTranscripts
     | HangUpLeg
     | TransferLeg
     | EndCall

@@ -155,7 +155,7 @@ class TransferAccepted:
 
 @attrs.frozen
 class TransferFailed:
-    """The carrier did not transfer the call, so the call goes on. The caller is told ``text``, unless it is empty."""
+    """The carrier did not transfer the call, so the call goes on. The agent says ``text``, unless it is empty."""
 
     text: str = ""
 

@@ -65,7 +65,7 @@ class TurnPolicy:
     needs_words: bool = True
     """What makes an utterance: recognised words, or (False) voice alone, for an engine."""
     early_trigger: EouTrigger = "semantic_turn_detector"
-    """The ``trigger`` that eos reports when a detector or recogniser ends the turn early."""
+    """The ``trigger`` that eos reports when a detector or STT provider ends the turn early."""
     max_wordless_voice_before_answer: float = 15.0
     """Like ``max_wordless_voice``, for engines, while an answer waits for the caller's voice to end."""
     away: float = math.inf

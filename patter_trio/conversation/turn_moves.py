@@ -67,7 +67,7 @@ class Conversation:
         self.voice_has_words: bool = False
         """True if words were recognised during the present voice."""
         self.ended_early: bool = False
-        """True if the recogniser ended the turn, and with it a voice that the VAD still hears."""
+        """True if the STT provider ended the turn, and with it a voice that the VAD still hears."""
 
         self.utterance: Utterance = Utterance()
         self.committed: list[Piece] = []
@@ -76,7 +76,7 @@ class Conversation:
         """The newest user message, if its answer was retracted. What the caller says next joins it."""
         self.promoted: dict[int, str] = {}
         """Segments whose interim words were committed. Their final words must not be counted twice."""
-        # The turns whose llm_token and audio_out were told last, and in which the agent apologised last.
+        # The last turns for which llm_token and audio_out were reported, and in which the agent apologised.
         self.token_turn: int = -1
         self.audio_turn: int = -1
         self.apology_turn: int = -1
@@ -151,7 +151,7 @@ class Conversation:
         """True if a voice that ends now was too short to interrupt the agent; recognised words are always kept."""
         return not self.policy.needs_words and self.agent is AgentState.SPEAKING and self.can_cut
 
-    # Telling and timing --------------------------------------------------------------------------------------------
+    # Events and timers ----------------------------------------------------------------------------------------------
     def emit(self, action: actions.Action) -> None:
         """Append an action, after a change of the public states that it belongs to."""
         # First, so that observers of the action's event read the states that belong to it.
@@ -476,7 +476,7 @@ class Conversation:
             self.cut("leg down", AgentState.FLUSHING)
         self.agent = AgentState.FLUSHING
         self.arm(Timer.FLUSH, self.now + self.policy.flush)
-        self.emit(actions.FlushRecognizer(self.now))
+        self.emit(actions.FlushTranscripts(self.now))
 
     def finish_call(self) -> None:
         """End the call, and hand over the words that nobody will answer."""

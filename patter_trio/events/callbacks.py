@@ -151,7 +151,7 @@ class CallbackQueue:
         try:
             await invoke.call(callback, copied(queued.payload), *self._control_for(queued.name, callback))
         except invoke.ApplicationError as error:
-            # A callback is told, not asked: what it raises is logged, and the call and its next events go on.
+            # A callback only observes: what it raises is logged, and the call and its next events go on.
             _log.warning("call %s: %s: %s", self._call_id, span_event(queued.name), error, exc_info=error.__cause__)
         finally:
             seen_state.reset(token)

@@ -47,25 +47,25 @@ class EdgeRules:
         self.user: str = "listening"
         self.agent: str = "initializing"
         self.turn_idx: int = 0
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<EdgeRules turn {self.turn_idx}, user {self.user}, agent {self.agent}>"
 
     def was_counted(self, name: str) -> bool:
         """Return True if this first edge was reported in the current turn."""
-        return name in self._told
+        return name in self._reported
 
     def count(self, name: str) -> bool:
         """Count an edge. Return True if it is to be reported, False if it repeats a first edge of its turn."""
-        if name in self._told:
+        if name in self._reported:
             return False
         if name == "user_speech_eos":
             self.turn_idx += 1
             # A new turn: llm_token and audio_out may be reported once more.
-            self._told.clear()
+            self._reported.clear()
         elif name in ONCE_A_TURN:
-            self._told.add(name)
+            self._reported.add(name)
         return True
 
     def set_states(self, user: str, agent: str) -> None:

@@ -15,7 +15,7 @@ import trio
 # Judged, like the other two; docs/design.md and docs/events.md promise them.
 BACKLOG_GRACE_S: Final = 2.0
 """Seconds after the call for lossy events, which are worth little later."""
-# Judged: a database or a CRM may be slow, or just restarting, and the end of a call is told only once.
+# Judged: a database or a CRM may be slow, or just restarting, and the end of a call is reported only once.
 LAST_EVENTS_GRACE_S: Final = 30.0
 """Seconds more for kept events, and for ``on_call_end``."""
 # Judged: whatever stops the server may kill it before long; Docker, for example, waits for 10 s.

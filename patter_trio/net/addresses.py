@@ -1,9 +1,9 @@
-"""Rules that tell public IP addresses from all others, without I/O; used by ``net/address_guard.py``.
+"""Rules that separate public IP addresses from all others, without I/O; used by ``net/address_guard.py``.
 
 The IPv4 table lists what is not public, the IPv6 rule what is: an eighth of the IPv6 space is in use, and future
 allocations are refused until this table has been reviewed. An address that only wraps an IPv4 address (mapped, NAT64,
 6to4, ISATAP) is judged by the wrapped address, because its packets go there. The prefixes that a network may have
-chosen for its own NAT64 (RFC 6052, section 2.2) cannot be told from others.
+chosen for its own NAT64 (RFC 6052, section 2.2) cannot be distinguished from others.
 
 Sources: IANA's registries of special-purpose addresses (https://www.iana.org/assignments/iana-ipv4-special-registry,
 .../iana-ipv6-special-registry), RFC 6890 and 8190; 100.64.0.0/10: RFC 6598; ``64:ff9b::/96``: RFC 6052; 6to4: RFC 3056;

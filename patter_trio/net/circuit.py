@@ -53,7 +53,7 @@ class Permit:
             self._circuit.until = now + OPEN_CIRCUIT_S
 
     def given_up(self) -> None:
-        """Report that the request told nothing about the server, for example because it was cancelled."""
+        """Report that the request revealed nothing about the server, for example because it was cancelled."""
         self._ends()
 
     def _ends(self) -> bool:

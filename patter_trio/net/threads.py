@@ -65,7 +65,7 @@ async def run_in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
 async def run_in_own_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
     """Return ``function(*args)``, run in a thread outside the models' limiter.
 
-    This is for code that waits rather than computes: a slow database must not keep the recogniser from its thread.
+    This is for code that waits rather than computes: a slow database must not keep the STT provider from its thread.
     trio's own limit (40) applies.
     """
     with clock_held():

@@ -213,8 +213,7 @@ class WebSocket:
     def ping(self) -> None:
         """Put a ping into ``pending``; its answer updates ``heard_at``. Do nothing if nothing can be sent any more."""
         if self._protocol.state is State.OPEN and not self.broken:
-            # No data in the ping: any frame of the peer counts as a sign of life, so the answer need not be told from
-            # others.
+            # No data in the ping: any frame of the peer counts as a sign of life, so the answer needs no identity.
             self._protocol.send_ping(b"")
             self._queue()
 
@@ -281,7 +280,7 @@ class Upgrade:
         """Answer 101, or the error in the request.
 
         Raises:
-            WireError: the request is not a WebSocket handshake; the client was told so.
+            WireError: the request is not a WebSocket handshake; the client has got the HTTP error.
             SocketClosed: the client is gone.
         """
         response = self._protocol.accept(self._request)
@@ -308,7 +307,7 @@ async def receive_upgrade(stream: trio.abc.Stream, head: bytes) -> Upgrade:
     """Return the upgrade request whose head (and perhaps more) was read from ``stream`` as ``head``.
 
     Raises:
-        WireError: the request cannot begin a WebSocket; the client was told so.
+        WireError: the request cannot begin a WebSocket; the client has got the HTTP error.
         SocketClosed: the client is gone.
     """
     # Without extensions: compression would cost processor time for each of the 50 messages that a call brings per

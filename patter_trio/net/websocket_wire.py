@@ -79,7 +79,7 @@ class Wire(trio.abc.Stream):
             raise trio.BrokenResourceError("the peer does not read")
         self.written = True
         # The library writes one frame at a time. The handshake's request begins with "G", whose low bits are not CLOSE.
-        # Told apart by the first byte, because wsproto does not say what it has written.
+        # Distinguished by the first byte, because wsproto does not say what it has written.
         self.close_sent = self.close_sent or data[0] & 0x0F == Opcode.CLOSE
 
     async def wait_send_all_might_not_block(self) -> None:

@@ -35,7 +35,7 @@ _DESCRIPTIONS: Final = frozenset({"unit", "source", "as_of", "round_up"})
 _BORDERS: Final = "-_:@/"
 _log = logging.getLogger("patter_trio.telemetry")
 # For the process: the same price is missing in every call, and in each of its turns.
-_told: Final[set[tuple[str, str, str]]] = set()
+_logged: Final[set[tuple[str, str, str]]] = set()
 """Missing prices that were logged already: unit, provider and model."""
 
 
@@ -220,8 +220,8 @@ def _rate(provider: str, model: str | None, unit: str, pricing: Pricing | None) 
     # A provider whose rates are all at its models has no rate of its own.
     if general == "free" or (general == unit and rates.keys() & _ALL_AMOUNTS):
         return rates
-    if (unit, provider, name) not in _told:
-        _told.add((unit, provider, name))
+    if (unit, provider, name) not in _logged:
+        _logged.add((unit, provider, name))
         which = f"{provider} {name}".strip() or "a provider without a name"
         _log.warning("no price per %s for %s: counting it as 0; set it in Patter(pricing=...)", unit, which)
     # A missing price must not fail a call, so it counts as 0 and is logged.

@@ -10,7 +10,7 @@
 * **Never after the first token or sample**: once the caller has heard the beginning of a reply, no other provider
   starts it again in another voice or with other words. A later failure fails the reply; the next reply then begins with
   another provider.
-* The call chooses a recogniser when it opens the session, and an LLM and a synthesiser for each reply.
+* The call chooses an STT provider when it opens the session, and an LLM and a TTS provider for each reply.
 """
 
 import logging
@@ -190,7 +190,7 @@ class _FallbackProvider(Prewarmable, Generic[P]):
 # Recognition ----------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
 class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
-    """Recognisers; a session is opened from the first healthy one. Made by :func:`Fallback`."""
+    """STT providers; a session is opened from the first healthy one. Made by :func:`Fallback`."""
 
     def __attrs_post_init__(self) -> None:
         first = self.choice.providers[0]
@@ -199,10 +199,10 @@ class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
 
     @asynccontextmanager
     async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
-        """Open a session from the first healthy recogniser.
+        """Open a session from the first healthy STT provider.
 
         Raises:
-            ProviderError: all recognisers failed.
+            ProviderError: all STT providers failed.
         """
 
         @asynccontextmanager
@@ -237,7 +237,7 @@ class _WatchedRecognition(SpeechToTextSession):
             await self._session.flush()
 
     def transcripts(self) -> AsyncIterator[Transcript]:
-        # A failure in the middle is recorded, too: the next call begins with another recogniser.
+        # A failure in the middle is recorded, too: the next call begins with another STT provider.
         return _Begun([], self._session.transcripts(), self._watched)
 
 
@@ -292,9 +292,9 @@ class FallbackLLM(_FallbackProvider[LanguageModel], LanguageModel):
 # Synthesis ------------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
 class FallbackTTS(_FallbackProvider[TextToSpeech], TextToSpeech):
-    """Synthesisers; the first healthy one speaks. Made by :func:`Fallback`.
+    """TTS providers; the first healthy one speaks. Made by :func:`Fallback`.
 
-    A call keeps the session of the synthesiser that was healthy when the call began. If another is needed for a reply,
+    A call keeps the session of the TTS provider that was healthy when the call began. If another is needed for a reply,
     the call opens it for that reply.
     """
 
@@ -304,10 +304,10 @@ class FallbackTTS(_FallbackProvider[TextToSpeech], TextToSpeech):
 
     @asynccontextmanager
     async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
-        """Open a session from the first healthy synthesiser.
+        """Open a session from the first healthy TTS provider.
 
         Raises:
-            ProviderError: all synthesisers failed.
+            ProviderError: all TTS providers failed.
         """
 
         @asynccontextmanager
@@ -367,7 +367,7 @@ class _FallbackSynthesis(TextToSpeechSession):
 class _Text:
     """A reply's text.
 
-    It keeps the sentences until their speech has begun, so that another synthesiser can start again.
+    It keeps the sentences until their speech has begun, so that another provider can start again.
     """
 
     source: AsyncIterator[str]
@@ -376,9 +376,9 @@ class _Text:
 
 
 class _Sentences(AsyncIterator[str]):
-    """Iterator over a reply's text from its beginning; the first sentence starts the deadline of its synthesiser.
+    """Iterator over a reply's text from its beginning; the first sentence starts the deadline of the provider.
 
-    It is a class, not a generator, because a synthesiser that fails may leave it at any point and does not close it.
+    It is a class, not a generator, because a provider that fails may leave it at any point and does not close it.
     """
 
     def __init__(self, text: _Text, scope: trio.CancelScope, patience: float) -> None:
@@ -389,7 +389,7 @@ class _Sentences(AsyncIterator[str]):
         # All kept sentences have been read again: go on with the LLM's.
         if self._next == len(text.kept):
             sentence = await anext(text.source)
-            # From here on nothing is kept: another synthesiser would not be asked.
+            # From here on nothing is kept: another TTS provider would not be asked.
             if text.begun:
                 return sentence
             text.kept.append(sentence)
@@ -425,7 +425,7 @@ class _Begun(AsyncIterator[T]):
 class _Named(AsyncIterator[SpeechChunk]):
     """Speech that names its format.
 
-    The provider announces the format of its first synthesiser, and another one may be speaking.
+    ``Fallback`` announces the format of its first provider, and another one may be speaking.
     """
 
     def __init__(self, chunks: AsyncIterator[SpeechChunk], emits: AudioFormat) -> None:

@@ -144,9 +144,9 @@ def work_seconds() -> float:
 
     The waits count because a loop that gets half of a processor is overloaded at half of the work.
     """
-    told = on_core_and_waiting(_THIS_THREAD)
+    measured = on_core_and_waiting(_THIS_THREAD)
     # Other systems do not report the waits; the thread's own time is then the best there is.
-    return time.thread_time() if told is None else sum(told) / 1e9
+    return time.thread_time() if measured is None else sum(measured) / 1e9
 
 
 async def measure(admission: Admission, live: Callable[[], int], *, work: Callable[[], float] | None = None) -> Never:

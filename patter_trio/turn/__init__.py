@@ -1,1 +1,1 @@
-"""Turn detectors: models that tell the end of a turn from a pause. The rules are in ``conversation/``."""
+"""Turn detectors: models that distinguish the end of a turn from a pause. The rules are in ``conversation/``."""

@@ -14,7 +14,8 @@ How the codec forms segments from the vendor's results:
   reported in it, by the words' times (or after a request to finalize, since the vendor then holds nothing back).
 * **Flux** repeats the whole turn each time. A segment is a turn. If the vendor takes an end back (``TurnResumed``), the
   words up to there form one segment, and the words with later times the next one.
-* A new connection counts from zero again: :meth:`~ListenCodec.connected` is told where in the audio it begins.
+* A new connection counts from zero again: :meth:`~ListenCodec.connected` takes the position in the audio at which it
+  begins.
 """
 
 import math
@@ -47,8 +48,8 @@ def listen_url(base: str, path: str, parameters: Mapping[str, Value | None]) -> 
     # None leaves a parameter out: the vendor's default then applies, whatever it becomes.
     pairs: list[tuple[str, str]] = []
     for name, value in parameters.items():
-        # Lists repeat the name, as the vendor wants it for key terms; a bool is an int for ``isinstance``, so it is
-        # told apart below.
+        # Lists repeat the name, as the vendor wants it for key terms; a bool is an int for ``isinstance``, so the next
+        # line separates it.
         several = [] if value is None else [value] if isinstance(value, str | int | float) else value
         # "true", as the vendor spells it, not Python's "True".
         pairs += [(name, str(one).lower() if isinstance(one, bool) else str(one)) for one in several]
@@ -144,7 +145,7 @@ class ListenCodec(ABC):
     """Message that announces the end, so that the vendor does not wait for more audio."""
     silence: ClassVar[float] = math.inf
     finalizes_at_voice_end: ClassVar[bool]
-    """True if the vendor must be told when the voice ends, because it does not detect that itself."""
+    """True if the client must send ``finalize`` when the voice ends, because the vendor does not detect that itself."""
 
     def __init__(self) -> None:
         self.settled: float = 0.0
@@ -152,7 +153,7 @@ class ListenCodec(ABC):
         self.request_id: str = ""
         self._base = 0.0
         self._segment = 1
-        self._told = ""
+        self._interim_text = ""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} segment {self._segment}, settled {self.settled:.2f} s>"
@@ -181,15 +182,15 @@ class ListenCodec(ABC):
 
     def _final(self, text: str, *, finished: bool | None = None) -> Transcript:
         # The number changes with the final words, so that late interim ones cannot be taken for a part of them.
-        segment, self._segment, self._told = self._segment, self._segment + 1, ""
+        segment, self._segment, self._interim_text = self._segment, self._segment + 1, ""
         return Transcript(text, final=True, segment=segment, finished=finished)
 
     def _interim(self, text: str, *, finished: bool | None = None) -> list[Transcript]:
         # The vendor repeats a result while nothing changes, several times a second; each would pass through the whole
         # call.
-        if text == self._told and finished is None:
+        if text == self._interim_text and finished is None:
             return []
-        self._told = text
+        self._interim_text = text
         return [Transcript(text, final=False, segment=self._segment, finished=finished)]
 
 
@@ -238,7 +239,7 @@ class NovaCodec(ListenCodec):
                 self._reached = max(self._reached, self._last_word(best.words, end))
             words = _joined([*self._parts, text])
             # An empty interim after words takes them back, and the turn machine must learn of that.
-            return self._interim(words) if words or self._told else ()
+            return self._interim(words) if words or self._interim_text else ()
         # Even if the words wait in ``_parts``: those outlive the connection, so their audio need not be sent again.
         self._settle(end)
         if text:
@@ -247,7 +248,7 @@ class NovaCodec(ListenCodec):
         if results.from_finalize or end >= self._reached or len(self._parts) >= MAX_SEGMENT_PARTS:
             whole, self._parts, self._reached = _joined(self._parts), [], -math.inf
             # An empty final is news if it takes interim words back, or answers a request to finalize.
-            if whole or self._told or results.from_finalize:
+            if whole or self._interim_text or results.from_finalize:
                 return [self._final(whole)]
         return ()
 
@@ -304,8 +305,8 @@ class FluxCodec(ListenCodec):
             return ()  # the turn has been answered
         out: list[Transcript] = []
         if turn.turn_index != self._turn:
-            if self._turn >= 0 and self._told:  # the previous turn never ended: keep its words
-                out.append(self._final(self._told))
+            if self._turn >= 0 and self._interim_text:  # the previous turn never ended: keep its words
+                out.append(self._final(self._interim_text))
             self._turn = turn.turn_index
             # Its words are counted from zero, and an end that was taken back belonged to the turn before.
             self._begin_turn()
@@ -324,16 +325,16 @@ class FluxCodec(ListenCodec):
             case _:  # StartOfTurn, Update, and future events
                 text = self._rest(turn)
                 # Nothing to say and nothing said: no words yet.
-                out += self._interim(text) if text or self._told else []
+                out += self._interim(text) if text or self._interim_text else []
         return out
 
     def _resume(self, turn: _TurnInfo) -> list[Transcript]:
         """Close the segment at the end that the vendor took back; the next segment has what follows."""
         likely, self._likely = self._likely, None
         # An end that was never reported cannot be taken back.
-        if likely is None or not self._told:
+        if likely is None or not self._interim_text:
             return self._interim(self._rest(turn), finished=False)
-        out = [self._final(self._told, finished=False)]
+        out = [self._final(self._interim_text, finished=False)]
         ends = [word.end for word in likely.words if word.end is not None]
         # The number serves words without times, the boundary below all others.
         self._before = len(likely.words)

@@ -8,7 +8,7 @@ Quirks that shape this codec:
   pass: msgspec picks the class by ``event`` and decodes the payload's base64 at the same time. Fields that are not used
   are skipped, not checked: Twilio adds new ones without notice.
 * An unknown event is valid and ignored. msgspec reports it like any other mistake, so only messages that failed to
-  decode are looked at again to tell the two apart.
+  decode are inspected again to distinguish the two.
 * Outgoing messages may have only the documented fields; Twilio warns about any other (31951).
 """
 

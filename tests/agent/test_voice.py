@@ -1,4 +1,4 @@
-"""``voice=``: another voice of the agent's synthesiser, for all calls or for one."""
+"""``voice=``: another voice of the agent's TTS, for all calls or for one."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -17,7 +17,7 @@ def make(tts: Any, **options: Any) -> Agent:
     return Patter().agent("x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM(["Yes."]), tts=tts, **options)
 
 
-def test_voice_is_given_to_the_resolved_synthesiser() -> None:
+def test_voice_is_given_to_the_resolved_tts() -> None:
     """The agent keeps the TTS that it was given, and its resolved copy has that TTS with the voice."""
     tts = ElevenLabsTTS(api_key="key", voice="one", speed=1.1)
     agent = make(tts, voice="two")
@@ -30,7 +30,7 @@ def test_voice_is_given_to_the_resolved_synthesiser() -> None:
     assert plain.tts is tts
 
 
-def test_a_synthesiser_with_one_voice_says_so() -> None:
+def test_a_tts_with_one_voice_says_so() -> None:
     """A voice that is blank, or meant for a TTS with only one voice, raises a ConfigurationError."""
     with pytest.raises(ConfigurationError, match="ScriptedTTS has only one voice, got 'two'"):
         make(ScriptedTTS(), voice="two")

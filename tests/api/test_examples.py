@@ -42,7 +42,7 @@ async def example(name: str, folder: Path) -> AsyncIterator[tuple[Running, Simul
         async with running(folder, program.replace("port=8000", f"port={port}"), env, port) as process:
             async with calling(port) as call:
                 yield process, call
-            await trio.sleep(0.5)  # what is told of the call's end
+            await trio.sleep(0.5)  # for the events about the call's end
 
 
 def question() -> bytes:

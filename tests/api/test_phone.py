@@ -225,11 +225,11 @@ async def test_serve_reports_turn_metrics_and_call_end_totals(bounded: None) -> 
         caller.hang_up()
         await caller.over.wait()
         await phone.drain()
-    (told,) = turns
-    assert (told["turn"].turn_index, told["turn"].interrupted) == (0, True)
-    assert told["turn"].latency.tts_ms is not None
-    assert told["cost_so_far"].telephony == 1.0  # a begun minute
-    assert ends[0]["metrics"].turns == (told["turn"],)
+    (reported,) = turns
+    assert (reported["turn"].turn_index, reported["turn"].interrupted) == (0, True)
+    assert reported["turn"].latency.tts_ms is not None
+    assert reported["cost_so_far"].telephony == 1.0  # a begun minute
+    assert ends[0]["metrics"].turns == (reported["turn"],)
     assert ends[0]["metrics"].cost.total == 1.0
 
 
@@ -279,7 +279,7 @@ async def test_sigterm_drains(bounded: None) -> None:
     phone, before = phone_of(), signal.getsignal(signal.SIGTERM)
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(phone.serve, agent_of(), port=0))
-        os.kill(os.getpid(), signal.SIGTERM)  # right away: whoever was told that it listens may stop it
+        os.kill(os.getpid(), signal.SIGTERM)  # right away: once it listens, it may be stopped
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -48,7 +48,7 @@ def residue(samples: np.ndarray, hertz: float, rate: int) -> float:
 
 # Quality --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("rate", OTHERS)
-def test_a_synthesisers_voice_keeps_its_level(rate: int) -> None:
+def test_tts_audio_keeps_its_level(rate: int) -> None:
     """From 300 to 3400 Hz the voice of a TTS keeps its level within 0.5 dB; all else is 75 dB below it."""
     for hertz in range(300, 3401, 155):
         samples = streamed(tone(hertz, rate), PCM[rate], PCM16_8K, Quality.HIGH)

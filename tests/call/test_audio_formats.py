@@ -32,7 +32,7 @@ from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.scripted.audible_text import Kind
 from patter_trio.testing.scripted.band_limited import sounds_in
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from tests.kit.call import agent_of, told
+from tests.kit.call import agent_of, transcripts_of
 from tests.kit.depth import chosen
 
 FORMATS = [AudioFormat(encoding, rate) for encoding in Encoding for rate in RATES_HZ]
@@ -62,12 +62,12 @@ def words_until(seconds: float) -> str:
 
 # Hearing --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("accepts", CHOSEN, ids=str)
-async def test_a_recogniser_hears_at_any_rate(call_simulator: CallSimulator, accepts: AudioFormat) -> None:
+async def test_an_stt_hears_at_any_rate(call_simulator: CallSimulator, accepts: AudioFormat) -> None:
     """An STT of any format hears the caller's words, and the eos comes at the same instant as at 8 kHz."""
     async with call_simulator(agent_of("Yes.", stt=ScriptedSTT(accepts=accepts))) as caller:
         await asks(caller)
         await caller.hears()
-    assert told(caller, "user") == ["What are your hours?"]
+    assert transcripts_of(caller, "user") == ["What are your hours?"]
     assert caller.times("user_speech_eos") == [pytest.approx(2.5)]
 
 
@@ -79,12 +79,12 @@ async def test_the_last_word_is_there_at_the_flush(call_simulator: CallSimulator
         await caller.speaks("One two three four", seconds=1.0)
         await caller.waits(0.02)  # the last frame is on its way
         await caller.hangs_up()
-    assert told(caller, "user") == ["One two three four"]
+    assert transcripts_of(caller, "user") == ["One two three four"]
 
 
 @attrs.define
 class Listener(SpeechToText):
-    """Notes what it is sent, and when it is told to flush."""
+    """STT that records the audio, and the times of the flushes."""
 
     accepts: AudioFormat
     heard: list[bytes | str] = attrs.field(factory=list)
@@ -136,7 +136,7 @@ async def test_all_audio_is_sent_before_the_flush(autojump_clock: MockClock, acc
 
 # Speaking -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("emits", CHOSEN, ids=str)
-async def test_a_synthesiser_speaks_at_any_rate(call_simulator: CallSimulator, emits: AudioFormat) -> None:
+async def test_a_tts_speaks_at_any_rate(call_simulator: CallSimulator, emits: AudioFormat) -> None:
     """The caller hears the audio of a TTS of any format to the last sample and without a gap."""
     async with call_simulator(agent_of(HOURS, tts=ScriptedTTS(emits=emits))) as caller:
         await asks(caller)
@@ -290,7 +290,7 @@ async def test_an_engine_hears_and_speaks_at_any_rate(call_simulator: CallSimula
         await caller.at(4.6)
         await caller.speaks("Stop", seconds=0.6)
         assert (await caller.heard(1)).text == "Fine."
-    assert told(caller, "user") == ["What are your hours?", "Stop"]
+    assert transcripts_of(caller, "user") == ["What are your hours?", "Stop"]
     ended, started = caller.times("agent_speech_ended")[0], caller.times("agent_speech_started")[0]
     assert ended == pytest.approx(4.85, abs=0.02)
     assert engine.heard == [pytest.approx(ended - started, abs=0.02)]
@@ -305,7 +305,7 @@ async def test_resampled_tail_reaches_engine_before_commit(call_simulator: CallS
         await caller.speaks("One two three four", seconds=1.0)
         await caller.waits(0.02)  # the last frame is on its way
         await caller.hangs_up()
-    assert told(caller, "user") == ["One two three four"]
+    assert transcripts_of(caller, "user") == ["One two three four"]
 
 
 @attrs.frozen
@@ -360,7 +360,7 @@ async def test_an_engine_has_all_audio_before_a_decision(call_simulator: CallSim
         await caller.speaks("And now?", seconds=0.8)
         await caller.hears()
     assert [name for name, _, _ in engine.heard] == ["discard", "commit"]
-    assert told(caller, "user") == ["And now?"]
+    assert transcripts_of(caller, "user") == ["And now?"]
     for _, at, seconds in engine.heard:
         frames = seconds / FRAME_S
         assert frames == pytest.approx(round(frames), abs=1e-6)
@@ -418,7 +418,7 @@ async def test_hooks_always_see_8_khz(call_simulator: CallSimulator, made: Audio
         await asks(caller)
         heard = await caller.hears()
         seconds = caller.now
-    assert (told(caller, "user"), heard.text) == (["What are your hours?"], HOURS)
+    assert (transcripts_of(caller, "user"), heard.text) == (["What are your hours?"], HOURS)
     assert sum(map(len, before)) / 2 / RATE_HZ == pytest.approx(seconds, abs=0.05)
     assert sum(map(len, after)) / 2 / RATE_HZ == pytest.approx(heard.seconds, abs=1e-3)
 
@@ -435,7 +435,7 @@ async def test_audio_dropped_by_hook_is_silence_to_stt(call_simulator: CallSimul
         dropping[0] = False
         await caller.speaks("But that", seconds=0.6)
         await caller.hears()
-    assert told(caller, "user") == ["But that"]
+    assert transcripts_of(caller, "user") == ["But that"]
 
 
 # One behind another ---------------------------------------------------------------------------------------------------
@@ -450,7 +450,7 @@ async def test_providers_behind_each_other_may_differ(call_simulator: CallSimula
     async with call_simulator(agent) as caller:
         await asks(caller)
         heard = await caller.hears()
-    assert (told(caller, "user"), heard.text) == (["What are your hours?"], HOURS)
+    assert (transcripts_of(caller, "user"), heard.text) == (["What are your hours?"], HOURS)
     frames = sum(audible_text.frames_of(len(sentence) * 0.06) for sentence in (FIRST, SECOND))
     assert heard.seconds == pytest.approx(frames * FRAME_S, abs=1e-3)
 

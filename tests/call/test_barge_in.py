@@ -9,7 +9,7 @@ from patter_trio import CallEnded, Patter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from tests.kit.call import Backend, agent_of, edges, hangs_up_in_time, told
+from tests.kit.call import Backend, agent_of, edges, hangs_up_in_time, transcripts_of
 
 pytestmark = pytest.mark.both_backends
 
@@ -40,7 +40,7 @@ async def test_barge_in_cuts_at_threshold_and_word_end(
     assert clears == [pytest.approx(at)]
     # The caller, on_transcript, the history and the LLM agree on it, and it is whole words.
     assert LONG.startswith(cut.text + " ")
-    assert told(caller, "assistant")[0] == cut.text == caller.transcript[0][1]
+    assert transcripts_of(caller, "assistant")[0] == cut.text == caller.transcript[0][1]
     assert llm.requests[0][1] == {"role": "assistant", "content": cut.text}
     assert caller.payloads("agent_speech_ended")[0]["speech_duration_ms"] == round((at - 0.2) * 1000)
     assert (len(cut.text) + 1) * 0.06 <= at - 0.2 < (len(LONG[: LONG.index(" ", len(cut.text) + 1)]) + 1) * 0.06
@@ -71,7 +71,7 @@ async def test_barge_in_cuts_tail_still_in_playout(call_simulator: CallSimulator
         cut = await caller.heard(0)
         assert (cut.interrupted, cut.ended, cut.text) == (True, pytest.approx(1.8), "Good evening, what may I")
         await caller.hears()
-    assert told(caller, "assistant") == ["Good evening, what may I", "Sure."]
+    assert transcripts_of(caller, "assistant") == ["Good evening, what may I", "Sure."]
 
 
 async def test_zero_threshold_disables_barge_in_and_keeps_speech(
@@ -89,7 +89,7 @@ async def test_zero_threshold_disables_barge_in_and_keeps_speech(
     assert caller.times("user_speech_eos")[0] == pytest.approx(greeting.ended)
 
 
-@pytest.mark.pipeline("words are counted by their recogniser")
+@pytest.mark.pipeline("the STT counts words")
 async def test_with_min_words_it_takes_words(call_simulator: CallSimulator) -> None:
     """With barge_in_min_words=2 one word does not cut the agent's speech, and the second word does."""
     agent = agent_of("Sure.", first_message=LONG * 2, barge_in_min_words=2, stt=ScriptedSTT(interim_every=0.1))
@@ -102,10 +102,10 @@ async def test_with_min_words_it_takes_words(call_simulator: CallSimulator) -> N
         await caller.heard(1)
     assert cut.interrupted
     assert 3.25 < cut.ended < 3.6  # with the second word
-    assert told(caller, "user")[-1].endswith("Stop it now")
+    assert transcripts_of(caller, "user")[-1].endswith("Stop it now")
 
 
-@pytest.mark.pipeline("a cough is told from words by their recogniser")
+@pytest.mark.pipeline("only an STT tells a cough from words")
 async def test_cough_before_first_audio_keeps_answer(call_simulator: CallSimulator) -> None:
     """A cough before the first audio of an answer delays the answer and does not cancel it."""
     llm = ScriptedLLM(["Nine to five."], first_token=0.5)
@@ -120,7 +120,7 @@ async def test_cough_before_first_audio_keeps_answer(call_simulator: CallSimulat
     assert len(caller.times("user_speech_eos")) == 1
 
 
-@pytest.mark.pipeline("a cough is told from words by their recogniser")
+@pytest.mark.pipeline("only an STT tells a cough from words")
 async def test_cough_over_agent_cuts_without_a_turn(call_simulator: CallSimulator) -> None:
     """A cough over the agent cuts the reply and starts no turn."""
     async with call_simulator(agent_of("Sure.", first_message=LONG)) as caller:

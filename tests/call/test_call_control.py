@@ -13,7 +13,7 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
 from patter_trio.user_code.invoke import in_thread
 from patter_trio.user_code.signatures import takes_call_control
-from tests.kit.call import agent_of, edges, told
+from tests.kit.call import agent_of, edges, transcripts_of
 
 pytestmark = pytest.mark.pipeline("its agents are pipelines")
 
@@ -222,7 +222,7 @@ async def test_hang_up_waits_for_accompanying_reply_playout(call_simulator: Call
         assert caller.carrier.ended_at == pytest.approx(goodbye.ended)
     assert (goodbye.text, goodbye.interrupted) == ("Goodbye, and thank you.", False)
     assert caller.outcome == "agent_hung_up"
-    assert told(caller, "assistant") == ["Goodbye, and thank you."]
+    assert transcripts_of(caller, "assistant") == ["Goodbye, and thank you."]
 
 
 async def test_hanging_up_without_another_word(call_simulator: CallSimulator) -> None:
@@ -269,7 +269,7 @@ async def test_what_interrupts_is_said_instead_of_the_reply(call_simulator: Call
         await caller.waits(20.0)
         eos = caller.carrier.media_start + caller.times("user_speech_eos")[0]
     assert cancelled == [pytest.approx(eos)]
-    assert told(caller, "assistant") == ["I cannot help you with that."]
+    assert transcripts_of(caller, "assistant") == ["I cannot help you with that."]
 
 
 async def test_what_must_be_heard_is_not_interrupted(call_simulator: CallSimulator) -> None:

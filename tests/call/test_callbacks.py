@@ -1,4 +1,4 @@
-"""The callbacks of ``serve``, promise by promise: what each is told, and that none can hurt its call or another."""
+"""The callbacks of ``serve``, promise by promise: what each receives, and that none can harm a call."""
 
 import logging
 import time
@@ -13,7 +13,7 @@ from patter_trio.conversation.history import MAX_SHOWN_ENTRIES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
-from tests.kit.call import SORRY, At, Backend, agent_of, break_down, sound_of_agent, told
+from tests.kit.call import SORRY, At, Backend, agent_of, break_down, sound_of_agent, transcripts_of
 
 pytestmark = pytest.mark.both_backends
 
@@ -28,7 +28,7 @@ def agent(backend: Backend) -> Agent:
 
 
 async def talk(caller: SimulatedCaller) -> None:
-    """A call with all that callbacks are told of: a greeting, a turn, a key, a barge-in, an end."""
+    """Run a call with an event for each callback: a greeting, a turn, a key, a barge-in, an end."""
     await caller.at(1.0)
     await caller.speaks("What are your hours?", seconds=1.0)
     await caller.presses("1")
@@ -44,7 +44,7 @@ def audio_of(caller: SimulatedCaller) -> list[Any]:
     return [*got, sound_of_agent(caller)]
 
 
-# What they are told -----------------------------------------------------------------------------------------------------
+# What they receive ----------------------------------------------------------------------------------------------------
 async def test_on_transcript_payload_has_exact_keys_and_history(
     call_simulator: CallSimulator,
     backend: Backend,
@@ -198,7 +198,7 @@ async def test_overrides_dict_shared_by_calls_does_not_mix(call_simulator: CallS
     assert [request[0]["content"] for request in llm.requests] == ["Talk to Bob.", "Talk to Ann."]
 
 
-# What the published SDK gets wrong --------------------------------------------------------------------------------------
+# What the published SDK gets wrong ------------------------------------------------------------------------------------
 async def test_final_transcript_is_the_whole_conversation(call_simulator: CallSimulator, backend: Backend) -> None:
     """The transcript of on_call_end has every entry of both sides; a cut reply has only the words heard."""
     ends: list[dict[str, Any]] = []
@@ -434,7 +434,7 @@ async def test_short_answers_are_kept_and_joined(call_simulator: CallSimulator, 
         assert (await caller.hears()).text == f"You said {answer} Of course"
         await caller.speaks(answer, seconds=0.3)
         assert (await caller.hears()).text == f"You said {answer}"
-    assert told(caller, "user")[-1] == answer
+    assert transcripts_of(caller, "user")[-1] == answer
     assert [text for role, text in caller.transcript if role == "user"] == [f"{answer} Of course", answer]
 
 
@@ -513,7 +513,7 @@ async def test_limits_may_be_overridden(call_simulator: CallSimulator, backend: 
 
 async def test_apology_after_a_bug_is_overridden(call_simulator: CallSimulator, backend: Backend) -> None:
     """The apology after a bug has the error message and the voice that on_call_start gave."""
-    agent = backend.told_agent(At("vad.feed", break_down))
+    agent = backend.faulty_agent(At("vad.feed", break_down))
     overrides = {"error_message": "Pardon.", "tts": ScriptedTTS()}
     async with call_simulator(agent, on_call_start=lambda event: overrides) as caller:
         await caller.speaks("Hello", seconds=0.5)

@@ -1,4 +1,4 @@
-"""Wherever a provider hangs when the caller hangs up: within a second all of it is gone, and the end is told once.
+"""Wherever a provider hangs when the caller hangs up: within a second all of it is gone, and the end is reported once.
 
 The simulator itself checks both after every call; what is asserted here is that the place was reached, and the outcome.
 """
@@ -6,7 +6,7 @@ The simulator itself checks both after every call; what is asserted here is that
 import pytest
 
 from patter_trio.pytest_plugin import CallSimulator
-from tests.kit.call import SORRY, At, break_down, hangs_up_in_time, sound_of_agent, told_agent
+from tests.kit.call import SORRY, At, break_down, faulty_agent, hangs_up_in_time, sound_of_agent
 
 PLACES = (
     "vad.open", "vad.feed",
@@ -20,7 +20,7 @@ PLACES = (
 async def test_hang_up_ends_call_despite_hanging_provider(call_simulator: CallSimulator, place: str) -> None:
     """A hang-up ends a call in time even if its provider hangs."""
     at = At(place)
-    async with call_simulator(told_agent(at)) as caller:
+    async with call_simulator(faulty_agent(at)) as caller:
         await caller.speaks("Hello there", seconds=1.0)
         await caller.at(2.5)
         if place == "stt.flush":  # asked for when words are owed at the end
@@ -36,7 +36,7 @@ async def test_provider_bug_apologises_and_ends_only_its_call(
 ) -> None:
     """An exception other than ProviderError ends the call as failed, with an apology if the TTS still works."""
     at = At(place, break_down)
-    async with call_simulator(told_agent(at)) as caller:
+    async with call_simulator(faulty_agent(at)) as caller:
         await caller.speaks("Hello there", seconds=1.0)
         if place == "stt.flush":
             await caller.at(2.5)

@@ -1,4 +1,4 @@
-"""A server that is cancelled ends its calls at once, and tells their end like any other."""
+"""A cancelled server ends its calls at once, and reports their end like any other."""
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack

@@ -12,7 +12,7 @@ from patter_trio.call.announced import MAX_DEFERRED_COMMANDS, PendingControl
 from patter_trio.events.payloads import EDGES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
-from tests.kit.call import agent_of, told
+from tests.kit.call import agent_of, transcripts_of
 
 DESK = "+15550100003"
 CALLBACKS = ("on_call_start", "on_transcript", "on_metrics", "on_dtmf", "on_call_end")
@@ -150,7 +150,7 @@ async def test_say_before_call_precedes_greeting(call_simulator: CallSimulator) 
     agent = agent_of(first_message="Hotel Miller.")
     async with call_simulator(agent, on_call_start=on_call_start) as caller:
         await caller.heard(1)
-    assert told(caller, "assistant") == ["This call is recorded.", "Hotel Miller."]
+    assert transcripts_of(caller, "assistant") == ["This call is recorded.", "Hotel Miller."]
 
 
 async def test_on_call_start_hang_up_ends_at_connection(call_simulator: CallSimulator) -> None:

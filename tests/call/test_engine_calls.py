@@ -1,4 +1,4 @@
-"""Calls with an engine: what is promised of it alone, and what it is told; what it shares with a pipeline is run both ways."""
+"""Calls with an engine: the promises about engines alone, and what an engine receives."""
 
 import logging
 from typing import Any
@@ -13,14 +13,14 @@ from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import (
     SORRY,
     At,
-    ToldLLM,
-    ToldTTS,
-    ToldVAD,
+    FaultyLLM,
+    FaultyTTS,
+    FaultyVAD,
     break_down,
     edges,
     hangs_up_in_time,
     sound_of_agent,
-    told,
+    transcripts_of,
 )
 
 pytestmark = pytest.mark.engine
@@ -38,7 +38,7 @@ def saying(*replies: Any, **options: Any) -> ScriptedEngine:
 
 
 def order(caller: SimulatedCaller) -> list[tuple[float, str]]:
-    """When each transcript and the metrics were told."""
+    """Return when each transcript and the metrics were reported."""
     return [
         (round(at, 3), payload["role"] if name == "transcript" else name)
         for at, name, payload in caller.events
@@ -82,7 +82,7 @@ async def test_missing_transcript_costs_two_seconds_without_entry(call_simulator
     async with call_simulator(agent_with(saying("One moment please.", silent=True))) as caller:
         await asks(caller)
         await caller.at(8.0)
-        assert told(caller, "assistant") == ["One moment please."]
+        assert transcripts_of(caller, "assistant") == ["One moment please."]
         assert await hangs_up_in_time(caller) == pytest.approx(0.0, abs=0.01)  # they have been waited for
     assert order(caller) == [(6.18, "assistant"), (6.18, "metrics")]
     assert caller.transcript == [("assistant", "One moment please.")]
@@ -146,7 +146,7 @@ async def test_engine_interim_words_are_only_partials(call_simulator: CallSimula
     assert [len(event["history"]) for event in said] == [1, 2]
 
 
-# What it is told ------------------------------------------------------------------------------------------------------
+# What it receives -----------------------------------------------------------------------------------------------------
 async def test_engine_learns_how_much_was_heard(call_simulator: CallSimulator) -> None:
     """The engine learns how much of its reply the caller heard."""
     llm = ScriptedLLM([LONG, "All right."])
@@ -231,7 +231,7 @@ async def test_engine_receives_tool_results_before_next_request(call_simulator: 
     assert [definition.name for definition in engine.setups[0].tools] == ["look_up"]
 
 
-async def test_cut_goodbye_cancels_hang_up_and_tells_engine(call_simulator: CallSimulator) -> None:
+async def test_cut_goodbye_cancels_hang_up_for_engine(call_simulator: CallSimulator) -> None:
     """A barge-in on the goodbye keeps the call, and the engine learns that end_call will not run."""
     replies = [
         [tool_call("look_up", name="Miller"), tool_call("end_call")],
@@ -311,7 +311,7 @@ async def test_call_ends_within_second_despite_hanging_engine(call_simulator: Ca
 
 async def test_an_engine_that_answers_nothing_is_apologised_for(call_simulator: CallSimulator) -> None:
     """The agent apologises for an engine that does not answer, and the turn counts as failed."""
-    engine = ScriptedEngine(llm=ToldLLM(At("llm.first", nth=1)))
+    engine = ScriptedEngine(llm=FaultyLLM(At("llm.first", nth=1)))
     async with call_simulator(agent_with(engine)) as caller:
         await asks(caller)
         sorry = await caller.hears()
@@ -327,15 +327,15 @@ PLACES = (
 """Where a scripted engine hangs or breaks, as an LLM or as a TTS."""
 
 
-def told_engine(at: At) -> Agent:
-    return agent_with(ScriptedEngine(llm=ToldLLM(at), tts=ToldTTS(at)), vad=ToldVAD(at))
+def faulty_engine(at: At) -> Agent:
+    return agent_with(ScriptedEngine(llm=FaultyLLM(at), tts=FaultyTTS(at)), vad=FaultyVAD(at))
 
 
 @pytest.mark.parametrize("place", PLACES)
 async def test_hang_up_ends_call_wherever_engine_hangs(call_simulator: CallSimulator, place: str) -> None:
     """A hang-up ends the call wherever the engine hangs."""
     at = At(place)
-    async with call_simulator(told_engine(at)) as caller:
+    async with call_simulator(faulty_engine(at)) as caller:
         await caller.speaks("Hello there", seconds=1.0)
         await caller.at(2.5)
         assert await hangs_up_in_time(caller) < 1.0
@@ -347,7 +347,7 @@ async def test_hang_up_ends_call_wherever_engine_hangs(call_simulator: CallSimul
 async def test_engine_bug_apologises_and_ends_its_call(call_simulator: CallSimulator, place: str) -> None:
     """An exception other than ProviderError ends the call as failed, with an apology if the voice still works."""
     at = At(place, break_down)
-    async with call_simulator(told_engine(at)) as caller:
+    async with call_simulator(faulty_engine(at)) as caller:
         await caller.speaks("Hello there", seconds=1.0)
         await caller.carrier.over.wait()
         await caller.waits(0.1)

@@ -38,7 +38,7 @@ from patter_trio.metrics.public_events import (
     UserSpeechStarted,
 )
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from tests.kit.call import Backend, Witness, told_events
+from tests.kit.call import Backend, Witness, reported_events
 
 pytestmark = pytest.mark.both_backends
 
@@ -112,9 +112,9 @@ async def test_observers_see_public_events_in_order(call_simulator: Any, witness
         await caller.at(0.5)
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.heard(0)
-    told = [(name, payload) for _, name, payload in told_events(caller) if name != "call_start"]
+    reported = [(name, payload) for _, name, payload in reported_events(caller) if name != "call_start"]
     seen = [event for event in witness.seen if isinstance(event, PublicEvent)]
-    assert [(event.name, callback_payload(event, caller.carrier.call_sid)) for event in seen] == told
+    assert [(event.name, callback_payload(event, caller.carrier.call_sid)) for event in seen] == reported
 
 
 async def test_ready_and_edge_events_precede_reply_events(
@@ -201,7 +201,7 @@ async def test_application_error_event_names_its_own_class(
     assert failures(witness) == [(LlmFailed, "KeyError")]
 
 
-@pytest.mark.pipeline("of the synthesiser")
+@pytest.mark.pipeline("about the TTS")
 @pytest.mark.parametrize("duration", [0.3, 6.0])
 async def test_tts_failure_event_is_independent_of_llm_progress(
     call_simulator: Any, witness: Witness, backend: Backend, duration: float
@@ -217,7 +217,7 @@ async def test_tts_failure_event_is_independent_of_llm_progress(
     assert failures(witness) == [(TtsFailed, "ProviderError")] * 2
 
 
-@pytest.mark.pipeline("of the synthesiser")
+@pytest.mark.pipeline("about the TTS")
 async def test_tts_ending_early_is_reported_as_failure(call_simulator: Any, witness: Witness, backend: Backend) -> None:
     """The failure event names the TTS if the TTS ends before its text."""
     sentences = " ".join(f"This is sentence number {number} of many." for number in range(20))
@@ -230,7 +230,7 @@ async def test_tts_ending_early_is_reported_as_failure(call_simulator: Any, witn
     assert failures(witness)[0] == (TtsFailed, "ProviderError")
 
 
-@pytest.mark.pipeline("of the recogniser")
+@pytest.mark.pipeline("about the STT")
 async def test_call_failure_event_names_first_error_class(
     call_simulator: Any, witness: Witness, backend: Backend
 ) -> None:

@@ -63,10 +63,10 @@ async def talk(call_simulator: CallSimulator, **options: Any) -> Talk:
     async with call_simulator(agent_of(llm=llm, **options)) as caller:
         await caller.speaks("Your hours?", seconds=1.0)
         await caller.hears()
-    told = [(at, name) for at, name, _ in caller.events]
+    reported = [(at, name) for at, name, _ in caller.events]
     sent = [(a.at, (len(a.audio), a.mark)) for a in caller.carrier.arrivals]
     texts = [message["content"] for request in llm.requests for message in request]
-    return Talk([what for _, what in told + sent], [at for at, _ in told + sent], (caller.transcript, texts))
+    return Talk([what for _, what in reported + sent], [at for at, _ in reported + sent], (caller.transcript, texts))
 
 
 _undisturbed: dict[bool, Talk] = {}

@@ -18,7 +18,7 @@ from patter_trio.metrics.internal_events import HookCalled, LlmStarted, Sentence
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from tests.kit.call import Witness, agent_of, edges, sound_of_agent, told
+from tests.kit.call import Witness, agent_of, edges, sound_of_agent, transcripts_of
 
 pytestmark = pytest.mark.pipeline("an engine has no hooks")
 
@@ -167,7 +167,7 @@ async def test_audio_dropped_before_stt_still_reaches_vad(
     assert caller.transcript == []
 
 
-async def test_the_recognisers_clock_is_right_after_dropped_audio(call_simulator: CallSimulator) -> None:
+async def test_the_stt_clock_is_right_after_dropped_audio(call_simulator: CallSimulator) -> None:
     """A before_stt hook that drops the first second changes no instant of the words that follow."""
 
     async def once(hook: Any) -> list[tuple[float, str]]:
@@ -188,7 +188,7 @@ async def test_the_recognisers_clock_is_right_after_dropped_audio(call_simulator
     assert taken > 8000
 
 
-async def test_changed_audio_is_what_the_recogniser_gets(call_simulator: CallSimulator) -> None:
+async def test_changed_audio_is_what_the_stt_gets(call_simulator: CallSimulator) -> None:
     """The STT gets the audio that before_stt returns: silence in place of speech makes no turn."""
     caller, llm = await answered_silently(call_simulator, PipelineHooks(before_stt=lambda pcm: bytes(len(pcm))))
     assert caller.transcript == []
@@ -640,4 +640,4 @@ async def test_concurrent_calls_share_only_their_hooks(call_simulator: CallSimul
         await one.heard(0)
         await two.heard(0)
         assert seen == {(one.carrier.call_sid, "Your hours?"), (two.carrier.call_sid, "Your prices?")}
-    assert (told(one, "user"), told(two, "user")) == (["Your hours?"], ["Your prices?"])
+    assert (transcripts_of(one, "user"), transcripts_of(two, "user")) == (["Your hours?"], ["Your prices?"])

@@ -8,7 +8,7 @@ from patter_trio import ConfigurationError, Patter
 from patter_trio.audio.formats import AudioFormat, Encoding
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from tests.kit.call import SORRY, At, Backend, ToldDetector, agent_of, edges, give_up, told, told_agent
+from tests.kit.call import SORRY, At, Backend, FixedDetector, agent_of, edges, faulty_agent, give_up, transcripts_of
 
 pytestmark = pytest.mark.both_backends
 
@@ -23,13 +23,13 @@ async def test_failure_before_first_audio_apologises_once(
     call_simulator: CallSimulator, place: str, backend: Backend
 ) -> None:
     """The agent apologises once for a failure before the first audio."""
-    async with call_simulator(backend.told_agent(At(place, give_up, nth=1), error_message="Sorry.")) as caller:
+    async with call_simulator(backend.faulty_agent(At(place, give_up, nth=1), error_message="Sorry.")) as caller:
         await caller.speaks("Hello", seconds=0.5)
         apology = await caller.hears()
         await caller.speaks("Again", seconds=0.5)
         answer = await caller.hears()
     assert (apology.text, answer.text) == ("Sorry.", "One two. Three four.")
-    assert told(caller, "assistant") == ["Sorry.", "One two. Three four."]
+    assert transcripts_of(caller, "assistant") == ["Sorry.", "One two. Three four."]
     assert caller.outcome == "caller_hung_up"
     assert "error" not in caller.payloads("call_end")[0]
 
@@ -46,7 +46,7 @@ async def test_lone_surrogate_fails_reply_and_not_call(
         await caller.waits(3.0)
         await caller.speaks("Again", seconds=0.5)
         await caller.hears()
-    assert (caller.outcome, told(caller, "assistant")[-1]) == ("caller_hung_up", "Good.")
+    assert (caller.outcome, transcripts_of(caller, "assistant")[-1]) == ("caller_hung_up", "Good.")
     why = "The text contains a lone surrogate (invalid Unicode)."
     assert [record.message.partition(": ")[2] for record in caplog.records] == [f"a reply failed: {why}"] * 2
 
@@ -82,7 +82,7 @@ async def test_tts_failure_mid_reply_apologises_once(
 
 async def test_hanging_llm_times_out_after_fifteen_seconds(call_simulator: CallSimulator, backend: Backend) -> None:
     """The call gives up an LLM that hangs after fifteen seconds."""
-    async with call_simulator(backend.told_agent(At("llm.stream", nth=1))) as caller:
+    async with call_simulator(backend.faulty_agent(At("llm.stream", nth=1))) as caller:
         await caller.speaks("Hello", seconds=0.5)
         apology = await caller.hears()
         assert (apology.text, apology.started) == (SORRY, pytest.approx(1.0 + 15.0 + 0.2))
@@ -99,7 +99,7 @@ async def test_tts_hanging_mid_reply_times_out(call_simulator: CallSimulator, ba
     assert apology.started == pytest.approx(first.started + 0.5 + 15.0 + 0.2, abs=0.05)
 
 
-@pytest.mark.pipeline("of the synthesiser")
+@pytest.mark.pipeline("about the TTS")
 async def test_tts_ending_before_text_is_failure(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -150,8 +150,8 @@ async def test_a_reply_without_sound_is_no_event(call_simulator: CallSimulator, 
     assert caller.transcript == [("user", "Hello")]
 
 
-# A recogniser or a detector: nothing can be heard any more ---------------------------------------------------------------
-@pytest.mark.pipeline("of the recogniser")
+# An STT or a detector: the caller cannot be understood any more -------------------------------------------------------
+@pytest.mark.pipeline("about the STT")
 @pytest.mark.parametrize(
     ("providers", "part"),
     [
@@ -173,7 +173,7 @@ async def test_listening_failure_apologises_and_hangs_up(
     assert (end["outcome"], end["error"]) == ("failed", part)
 
 
-@pytest.mark.pipeline("of the recogniser")
+@pytest.mark.pipeline("about the STT")
 async def test_stt_failure_cuts_agent_speech_to_apologise(call_simulator: CallSimulator) -> None:
     """An STT failure during the agent's speech cuts the speech for the apology."""
     agent = agent_of(first_message="A greeting that is a good deal longer.", stt=ScriptedSTT(fail_at=1.0))
@@ -185,11 +185,11 @@ async def test_stt_failure_cuts_agent_speech_to_apologise(call_simulator: CallSi
     assert caller.outcome == "failed"
 
 
-@pytest.mark.pipeline("of the recogniser")
+@pytest.mark.pipeline("about the STT")
 @pytest.mark.parametrize("place", ["stt.voice", "stt.next", "stt.transcripts"])
 async def test_stt_failure_anywhere_ends_call_with_apology(call_simulator: CallSimulator, place: str) -> None:
     """The call ends with an apology wherever the STT fails."""
-    async with call_simulator(told_agent(At(place, give_up), error_message=SORRY)) as caller:
+    async with call_simulator(faulty_agent(At(place, give_up), error_message=SORRY)) as caller:
         await caller.speaks("Hello", seconds=0.5, wait=False)
         assert (await caller.hears()).text == SORRY
         await caller.carrier.over.wait()
@@ -204,10 +204,10 @@ async def test_unavailable_tts_ends_call_in_silence(call_simulator: CallSimulato
     assert caller.transcript == []
 
 
-@pytest.mark.pipeline("of the recogniser")
+@pytest.mark.pipeline("about the STT")
 async def test_stt_failure_after_hang_up_keeps_outcome(call_simulator: CallSimulator) -> None:
     """An STT failure after the hang-up does not change the outcome of the call."""
-    async with call_simulator(told_agent(At("stt.flush", give_up))) as caller:
+    async with call_simulator(faulty_agent(At("stt.flush", give_up))) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.hangs_up()
         await caller.waits(0.95)
@@ -222,10 +222,10 @@ async def test_stt_and_tts_with_16_bit_pcm_work(call_simulator: CallSimulator, b
     async with call_simulator(agent) as caller:
         await caller.speaks("Is that so?", seconds=0.8)
         assert (await caller.hears()).text == "Yes, of course."
-    assert told(caller, "user") == ["Is that so?"]
+    assert transcripts_of(caller, "user") == ["Is that so?"]
 
 
-@pytest.mark.pipeline("what recogniser and synthesiser are called")
+@pytest.mark.pipeline("about the names of STT and TTS")
 @pytest.mark.parametrize(
     ("providers", "error"),
     [
@@ -242,7 +242,7 @@ def test_an_odd_rate_is_refused_with_a_name(providers: dict[str, Any], error: st
 
 
 # Turn detectors --------------------------------------------------------------------------------------------------------
-async def eos_of(backend: Backend, call_simulator: CallSimulator, detector: ToldDetector) -> tuple[float, str]:
+async def eos_of(backend: Backend, call_simulator: CallSimulator, detector: FixedDetector) -> tuple[float, str]:
     async with call_simulator(backend.agent_of(turn_detector=detector, vad=ScriptedVAD(end_delay=0.1))) as caller:
         await caller.at(1.0)
         await caller.speaks("Is a table free?", seconds=1.0)
@@ -253,7 +253,7 @@ async def eos_of(backend: Backend, call_simulator: CallSimulator, detector: Told
 
 async def test_a_detector_that_is_sure_shortens_the_wait(call_simulator: CallSimulator, backend: Backend) -> None:
     """A turn detector that is sure of the end commits 0.2 s after the voice instead of 0.5 s."""
-    detector = ToldDetector(0.9)
+    detector = FixedDetector(0.9)
     assert await eos_of(backend, call_simulator, detector) == (0.2, "semantic_turn_detector")
     assert detector.asked == [round(2.1 * 8000)]  # all of the call so far, the last 8 s at most
 
@@ -263,7 +263,7 @@ async def test_unsure_turn_detector_holds_utterance_open(
     backend: Backend,
 ) -> None:
     """An unsure turn detector holds the utterance open, and the caller's state is thinking."""
-    agent = backend.agent_of(turn_detector=ToldDetector(0.1), vad=ScriptedVAD(end_delay=0.1))
+    agent = backend.agent_of(turn_detector=FixedDetector(0.1), vad=ScriptedVAD(end_delay=0.1))
     async with call_simulator(agent) as caller:
         await caller.speaks("I would like", seconds=1.0)
         await caller.at(1.6)
@@ -276,10 +276,10 @@ async def test_unsure_turn_detector_holds_utterance_open(
 
 
 @pytest.mark.parametrize(
-    "detector", [ToldDetector(0.1, delay=0.4), ToldDetector(0.1, at=At("detector", give_up))], ids=["late", "failing"]
+    "detector", [FixedDetector(0.1, delay=0.4), FixedDetector(0.1, at=At("detector", give_up))], ids=["late", "failing"]
 )
 async def test_late_or_failing_turn_detector_is_ignored(
-    call_simulator: CallSimulator, detector: ToldDetector, caplog: pytest.LogCaptureFixture, backend: Backend
+    call_simulator: CallSimulator, detector: FixedDetector, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
     """A turn detector that is late or fails does not influence endpointing."""
     assert await eos_of(backend, call_simulator, detector) == (0.5, "vad_silence")
@@ -288,7 +288,7 @@ async def test_late_or_failing_turn_detector_is_ignored(
 
 async def test_turn_detector_receives_last_eight_seconds(call_simulator: CallSimulator, backend: Backend) -> None:
     """The turn detector receives the last eight seconds of audio and no more."""
-    detector = ToldDetector(0.9)
+    detector = FixedDetector(0.9)
     async with call_simulator(backend.agent_of(turn_detector=detector)) as caller:
         for second in (1.0, 25.0):
             await caller.at(second)
@@ -300,7 +300,7 @@ async def test_turn_detector_receives_last_eight_seconds(call_simulator: CallSim
 async def test_hang_up_during_turn_detection_ends_normally(call_simulator: CallSimulator, backend: Backend) -> None:
     """A hang-up during turn detection ends the call with the outcome caller_hung_up."""
     phone = Patter()
-    agent = backend.agent_of(turn_detector=ToldDetector(at=At("detector")), vad=ScriptedVAD(end_delay=0.1))
+    agent = backend.agent_of(turn_detector=FixedDetector(at=At("detector")), vad=ScriptedVAD(end_delay=0.1))
     async with call_simulator(agent, phone=phone) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.at(0.65)

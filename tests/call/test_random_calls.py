@@ -10,7 +10,7 @@ from patter_trio import Agent, Patter, end_call, tool
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from tests.kit.call import told_events
+from tests.kit.call import reported_events
 from tests.kit.depth import few
 
 pytestmark = pytest.mark.no_coverage
@@ -140,9 +140,9 @@ async def holds(call_simulator: CallSimulator, agent: Agent, chance: random.Rand
         if chance.random() < 0.1:
             caller.carrier.drop()
     assert not caller.events or caller.events[-1][1] == "call_ended"
-    told = [event for event in caller.events if event[1] in ("user_speech_eos", "turn_started", "turn_ended")]
-    started = [payload["turn_idx"] for _, name, payload in told if name == "turn_started"]
-    ended = [payload["turn_idx"] for _, name, payload in told if name == "turn_ended"]
+    reported = [event for event in caller.events if event[1] in ("user_speech_eos", "turn_started", "turn_ended")]
+    started = [payload["turn_idx"] for _, name, payload in reported if name == "turn_started"]
+    ended = [payload["turn_idx"] for _, name, payload in reported if name == "turn_ended"]
     assert started == ended == sorted(set(started))
     assert [turn for turn in started if turn] == list(range(1, len(caller.times("user_speech_eos")) + 1))
-    assert not told_events(caller) or told_events(caller)[-1][1] == "call_end"
+    assert not reported_events(caller) or reported_events(caller)[-1][1] == "call_end"

@@ -1,4 +1,4 @@
-"""Calls made up at random, with hooks that take their time: no word is lost, doubled, or told before the hook saw it."""
+"""Random calls with hooks that take their time: no word is lost, doubled, or reported before the hook saw it."""
 
 import random
 from typing import Any
@@ -59,5 +59,5 @@ async def test_hook_delay_keeps_each_turn_once_in_transcript(
         place = found[0] + 1
     as_they_are = [entry for entry in entries if not entry.startswith("<")]
     assert len(as_they_are) <= sum("the original passes" in record.message for record in caplog.records)
-    told = [payload["text"].strip("<>") for payload in caller.payloads("transcript") if payload["role"] == "user"]
-    assert all(any(entry.startswith(text) for text in told) for entry in said)  # late words amend what was told
+    reported = [payload["text"].strip("<>") for payload in caller.payloads("transcript") if payload["role"] == "user"]
+    assert all(any(entry.startswith(text) for text in reported) for entry in said)  # late words amend earlier ones

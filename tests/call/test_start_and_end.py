@@ -21,14 +21,14 @@ from tests.kit.call import (
     give_up,
     hangs_up_in_time,
     sound_of_agent,
-    told,
+    transcripts_of,
 )
 
 pytestmark = pytest.mark.both_backends
 
 
 # on_call_start --------------------------------------------------------------------------------------------------------
-async def test_on_call_start_is_told_who_calls(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_on_call_start_reports_the_caller(call_simulator: CallSimulator, backend: Backend) -> None:
     """on_call_start gets the call's id, both numbers, direction, parameters and carrier, and nothing else."""
     starts: list[dict[str, Any]] = []
     async with call_simulator(backend.agent_of(), on_call_start=starts.append) as caller:
@@ -67,7 +67,7 @@ async def test_on_call_start_overrides_agent_for_one_call(call_simulator: CallSi
             await caller.hears()
             await caller.speaks("Who is there?", seconds=0.8)
             await caller.hears()
-        heard.append(told(caller, "assistant"))
+        heard.append(transcripts_of(caller, "assistant"))
     answer = "The spa." if backend.is_pipeline else "The desk."
     assert heard == [["Wellness at Moser!", answer], ["Hello.", "The desk."]]
     assert (other if backend.is_pipeline else llm).requests[0][0] == {
@@ -200,7 +200,7 @@ async def test_speech_before_agent_is_ready_is_kept(call_simulator: CallSimulato
         await caller.speaks("Are you there already?", seconds=1.5)
         reply = await caller.hears()
     assert caller.transcript[0] == ("user", "Are you there already?")
-    # Ready at 1.9, when the recogniser gets the waiting audio; final words 0.2 s later; 0.4 s to think, 0.2 s to speak.
+    # Ready at 1.9, when the STT gets the waiting audio; final words 0.2 s later; LLM 0.4 s, TTS 0.2 s.
     assert reply.started == pytest.approx(2.7 if backend.is_pipeline else 2.6)  # the voice was over 0.5 s before 2.0
 
 
@@ -269,7 +269,7 @@ async def test_the_caller_may_hang_up_in_any_state(
     assert [text for role, text in caller.transcript if role == "user"] == words
 
 
-@pytest.mark.pipeline("of the recogniser")
+@pytest.mark.pipeline("about the STT")
 @pytest.mark.parametrize(
     "stt", [ScriptedSTT(silent=True), ScriptedSTT(hang_on_open=True), ScriptedSTT(final_delay=9.0)]
 )
@@ -282,7 +282,7 @@ async def test_hanging_stt_final_delays_end_under_a_second(call_simulator: CallS
 
 async def test_hang_up_during_tts_open_ends_call(call_simulator: CallSimulator, backend: Backend) -> None:
     """A hang-up while the TTS opens ends the call in time."""
-    async with call_simulator(backend.told_agent(At("tts.open"))) as caller:
+    async with call_simulator(backend.faulty_agent(At("tts.open"))) as caller:
         await caller.waits(1.0)
         assert caller.state["agent"] == "initializing"
         assert await hangs_up_in_time(caller) == pytest.approx(0.0)
@@ -291,11 +291,11 @@ async def test_hang_up_during_tts_open_ends_call(call_simulator: CallSimulator, 
 
 async def test_tts_open_timeout_fails_call(call_simulator: CallSimulator, backend: Backend) -> None:
     """A TTS that does not open within ten seconds fails the call."""
-    async with call_simulator(backend.told_agent(At("tts.open"))) as caller:
+    async with call_simulator(backend.faulty_agent(At("tts.open"))) as caller:
         await caller.carrier.over.wait()
         assert caller.carrier.ended_at == pytest.approx(10.0)
     [end] = caller.payloads("call_end")
-    assert (end["outcome"], end["error"]) == ("failed", "backend: told was not ready within 10 s")
+    assert (end["outcome"], end["error"]) == ("failed", "backend: faulty was not ready within 10 s")
 
 
 async def test_agent_hang_up_waits_for_playout(call_simulator: CallSimulator, backend: Backend) -> None:
@@ -327,7 +327,7 @@ async def test_max_call_duration_ends_after_sentence(call_simulator: CallSimulat
         await caller.carrier.over.wait()
     assert caller.outcome == "completed"
     assert caller.carrier.ended_at == pytest.approx(5.2)
-    assert told(caller, "assistant") == ["A long greeting."]
+    assert transcripts_of(caller, "assistant") == ["A long greeting."]
 
 
 async def test_silence_from_both_sides_ends_the_call(call_simulator: CallSimulator, backend: Backend) -> None:
@@ -428,7 +428,7 @@ async def test_repeated_protocol_errors_end_stream_after_warning(
 async def test_transcript_after_bug_keeps_heard_text(call_simulator: CallSimulator, backend: Backend) -> None:
     """The transcript after a bug contains what the caller heard before the bug."""
     at = At("vad.feed", break_down)
-    agent = backend.told_agent(at, first_message="A greeting that is longer.")
+    agent = backend.faulty_agent(at, first_message="A greeting that is longer.")
     async with call_simulator(agent) as caller:
         await caller.at(1.0)
         await caller.speaks("Hello", seconds=0.5)
@@ -447,7 +447,7 @@ async def test_bug_apology_is_abandoned_if_tts_fails(
 ) -> None:
     """The call abandons the apology after a bug if the TTS fails."""
     at = At("tts.open", give_up, nth=2)
-    agent = backend.told_agent(at, vad=backend.told_agent(At("vad.feed", break_down)).vad)
+    agent = backend.faulty_agent(at, vad=backend.faulty_agent(At("vad.feed", break_down)).vad)
     async with call_simulator(agent) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.carrier.over.wait()
@@ -459,7 +459,7 @@ async def test_bug_apology_is_abandoned_if_tts_fails(
 async def test_hang_up_during_apology_ends_it(call_simulator: CallSimulator, backend: Backend) -> None:
     """A hang-up of the caller during the apology ends the apology."""
     at = At("vad.feed", break_down)
-    async with call_simulator(backend.told_agent(at)) as caller:
+    async with call_simulator(backend.faulty_agent(at)) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.waits(0.1)
         assert await hangs_up_in_time(caller) < 0.2

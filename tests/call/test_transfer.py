@@ -15,7 +15,7 @@ from patter_trio.conversation.inputs import Transfer, TransferFailed
 from patter_trio.errors import ConfigurationError
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
-from tests.kit.call import SORRY, agent_of, told
+from tests.kit.call import SORRY, agent_of, transcripts_of
 
 MINDLESS = {"llm": None}
 DESK = "+15550100003"
@@ -115,7 +115,7 @@ async def test_transfer_error_message_can_be_customised(call_simulator: CallSimu
         await caller.at(1.0)
         await phone.calls[0].transfer(DESK, error_message=text)
         await caller.waits(5.0)
-        assert told(caller, "assistant") == heard
+        assert transcripts_of(caller, "assistant") == heard
     assert caller.outcome == "caller_hung_up"
 
 

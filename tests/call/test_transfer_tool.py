@@ -11,7 +11,7 @@ from patter_trio.phone_numbers import is_number
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, tool_call
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from tests.kit.call import SORRY, agent_of, told
+from tests.kit.call import SORRY, agent_of, transcripts_of
 
 BILLING, DESK = "+15550100003", "sip:desk@pbx.example.com"
 PEOPLE = {"billing": BILLING, "the desk": DESK}
@@ -25,7 +25,7 @@ def agent_with(*replies: Any, tool: Tool | None = None, more: tuple[Tool, ...] =
 
 
 def results(llm: ScriptedLLM) -> list[str]:
-    """What the model was told of its tools, at last."""
+    """Return the results of its tools that the LLM got last."""
     return [message["content"] for message in llm.requests[-1] if message["role"] == "tool"]
 
 
@@ -83,7 +83,7 @@ async def test_failed_transfer_is_announced_and_reaches_llm(
         await caller.speaks("And now?", seconds=0.8)
         assert (await caller.heard(2)).text == "What else?"
     assert results(llm) == ["The tool failed: ProviderError: Twilio answered 500"]
-    assert told(caller, "assistant") == ["I will connect you.", heard, "What else?"]
+    assert transcripts_of(caller, "assistant") == ["I will connect you.", heard, "What else?"]
     assert (caller.transferred_to, caller.outcome) == ("", "caller_hung_up")
 
 
@@ -166,7 +166,7 @@ async def test_failed_transfer_cancels_following_hang_up(
     assert [call["name"] for call in caller.payloads("tool_call_started")] == ["transfer_call"]
 
 
-# What the model is told -------------------------------------------------------------------------------------------------
+# What the LLM receives ------------------------------------------------------------------------------------------------
 def test_the_model_sees_names_and_no_numbers() -> None:
     """The schema that the LLM sees has the names of the destinations and not their numbers."""
     definition = transfer_call(PEOPLE).definition

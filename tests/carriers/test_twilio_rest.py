@@ -70,7 +70,7 @@ async def test_unknown_call_sid_raises_call_ended(sid: str) -> None:
     assert server.calls[CALL].status == "in-progress"
 
 
-async def test_wrong_credentials_are_told_and_not_repeated() -> None:
+async def test_wrong_credentials_are_reported_and_not_repeated() -> None:
     """Wrong credentials raise AuthenticationError, whose text has neither the token nor the account."""
     async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
         with pytest.raises(AuthenticationError) as refused:

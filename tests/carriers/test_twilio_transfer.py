@@ -18,7 +18,7 @@ PUBLIC = "http://agent.test"
 
 
 async def held(server: TwilioRESTServer, token: str) -> tuple[SimulatedTwilio, list[dict[str, Any]], Any]:
-    """Hold a call that is transferred at once; return the line, what its end was told, and what the transfer raised."""
+    """Hold a call that is transferred at once; return the line, the payload of its end, and the transfer's error."""
     ends: list[dict[str, Any]] = []
     phone = Patter(carrier=Twilio("AC1", token, api_url=server.api_url))
     agent = phone.agent(
@@ -44,7 +44,7 @@ async def held(server: TwilioRESTServer, token: str) -> tuple[SimulatedTwilio, l
         line.transfer_delay = 0.0
 
         async def obey() -> None:
-            """Do to the line what the REST interface was told to do."""
+            """Do to the line what the request to the REST interface asks."""
             await server.calls[SID].changed.wait()
             await line.transfer(DESK)
 

@@ -23,7 +23,7 @@ from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
 from tests.kit.cli import write_agent
 
 TWILIO = "carrier=Twilio(account_sid='AC1', auth_token='secret')"
-TOLD = "told = []\ndef on_call_end(event): told.append(event)"
+REPORTS = "reported = []\ndef on_call_end(event): reported.append(event)"
 
 
 def program(**options: str) -> Program:
@@ -162,8 +162,8 @@ def carrier_at(port: int, number: int = 1) -> SimulatedTwilio:
     )
 
 
-def told() -> list[dict[str, Any]]:
-    ends: list[dict[str, Any]] = sys.modules["agent"].told
+def reported() -> list[dict[str, Any]]:
+    ends: list[dict[str, Any]] = sys.modules["agent"].reported
     return ends
 
 
@@ -181,7 +181,7 @@ async def test_ctrl_c_without_calls_stops_at_once(capsys: pytest.CaptureFixture[
 
 async def test_ctrl_c_hangs_up_with_on_call_end(capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C hangs up the live call, and its on_call_end still comes."""
-    served = program(phone=TWILIO, greeting="Hello.", more=TOLD)
+    served = program(phone=TWILIO, greeting="Hello.", more=REPORTS)
     with trio.fail_after(10):
         async with trio.open_nursery() as line, trio.open_nursery() as nursery:
             nursery.start_soon(_serve, served, "", 0)
@@ -191,7 +191,7 @@ async def test_ctrl_c_hangs_up_with_on_call_end(capsys: pytest.CaptureFixture[st
             os.kill(os.getpid(), signal.SIGINT)
     assert capsys.readouterr().err == "\nStopping: 1 live call is being ended.\n"
     assert carrier.ended == "agent_hung_up"
-    assert [(end["call_id"], end["outcome"]) for end in told()] == [(carrier.call_sid, "cancelled")]
+    assert [(end["call_id"], end["outcome"]) for end in reported()] == [(carrier.call_sid, "cancelled")]
 
 
 async def test_ctrl_c_while_models_are_loaded_stops_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,7 +230,7 @@ async def test_sigterm_drains_calls_and_refuses_new_ones(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """SIGTERM lets the live call finish and refuses new calls as busy."""
-    served = program(phone=TWILIO, greeting="Hello.", more=TOLD)
+    served = program(phone=TWILIO, greeting="Hello.", more=REPORTS)
     with caplog.at_level(logging.INFO), trio.fail_after(10):
         async with trio.open_nursery() as line, trio.open_nursery() as nursery:
             nursery.start_soon(_serve, served, "", 0)
@@ -246,7 +246,7 @@ async def test_sigterm_drains_calls_and_refuses_new_ones(
             assert carrier.ended is None
             carrier.hang_up()
     assert "SIGTERM: draining; live calls: 1, with 30 s to end" in caplog.text
-    assert [(end["call_id"], end["outcome"]) for end in told()] == [(carrier.call_sid, "caller_hung_up")]
+    assert [(end["call_id"], end["outcome"]) for end in reported()] == [(carrier.call_sid, "caller_hung_up")]
 
 
 # For real -------------------------------------------------------------------------------------------------------------

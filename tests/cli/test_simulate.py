@@ -272,8 +272,8 @@ def test_invalid_command_line_prints_usage(arguments: list[str], capsys: pytest.
     assert capsys.readouterr().err.startswith("usage: patter-trio")
 
 
-def test_help_tells_newcomers_what_to_write(capsys: pytest.CaptureFixture[str]) -> None:
-    """The help tells a newcomer what to write and what to run."""
+def test_help_shows_newcomers_what_to_write(capsys: pytest.CaptureFixture[str]) -> None:
+    """The help shows a newcomer what to write and what to run."""
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0

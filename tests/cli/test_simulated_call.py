@@ -23,12 +23,12 @@ from tests.kit.cli import Seen, ready_call, sound
 class Seemingly(LoadMonitor):
     """Has a verdict of its own, whatever the machine does."""
 
-    def __init__(self, told: str) -> None:
+    def __init__(self, verdict: str) -> None:
         super().__init__()
-        self._told = told
+        self._verdict = verdict
 
     def verdict(self) -> str:
-        return self._told
+        return self._verdict
 
 
 APOLOGY = "I am sorry, something went wrong. Could you say that again?"
@@ -150,10 +150,10 @@ async def bug(event: dict[str, Any]) -> None:
         "llm hangs",
         "hears nothing",
         "recognises nothing",
-        "no recogniser",
-        "recogniser fails",
-        "recogniser hangs",
-        "no synthesiser",
+        "no stt",
+        "stt fails",
+        "stt hangs",
+        "no tts",
         "detector fails",
         "hangs up",
         "hangs up before the interruption",
@@ -286,14 +286,14 @@ async def test_timeline_has_events_texts_and_latencies(autojump_clock: MockClock
 async def test_timeline_has_turns_but_no_chunks(autojump_clock: MockClock, tmp_path: Path) -> None:
     """The timeline has turn and tool events, and no LLM or TTS chunks."""
     call, _ = await held(1)
-    told = len(call.log.events)
+    count = len(call.log.events)
     for name in ("turn_started", "llm_chunk", "tts_chunk", "transcript_final", "tool_call_completed", "call_ended"):
         result = b"" if name == "tts_chunk" else object()  # what a tool gives need not be fit for JSON
         call.log.bus_tap(0.0, name, {"call_id": call.call_id, "turn_idx": 1, "result": result})
     timeline = json.loads((await write_call(call, tmp_path) / "timeline.json").read_text(encoding="utf-8"))
     names = [event["name"] for event in timeline["events"]]
-    assert names[:told] == [event.name for event in call.log.events]
-    assert names[told:] == ["turn_started", "tool_call_completed"]
+    assert names[:count] == [event.name for event in call.log.events]
+    assert names[count:] == ["turn_started", "tool_call_completed"]
 
 
 async def test_the_default_caller_asks_in_the_local_voice() -> None:

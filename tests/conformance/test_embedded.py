@@ -1,4 +1,4 @@
-"""The embedded recogniser and synthesiser are what ``patter_trio/abc/`` demands."""
+"""The embedded STT and TTS are what ``patter_trio/abc/`` demands."""
 
 from collections.abc import Callable
 

@@ -81,7 +81,7 @@ FLAWS_OF = {
     | {
         "tells the vendor to stop": ("talks on",),
         "emits telephone speech": ("sings",),
-        "says which text it speaks": ("tells no text",),
+        "says which text it speaks": ("reports no text",),
         "times words in order": ("times wrongly",),
         "speaks before the text ends": ("waits for the text",),
         "is silent without text": ("hums",),

@@ -40,7 +40,7 @@ FLAWS = {
     "takes an empty commit": ("commits speech alone",),
     "forgets what is discarded": ("forgets nothing",),
     "takes audio of any size": ("wants whole frames",),
-    "answers in pieces": ("answers whole", "tells no text", "is silent"),
+    "answers in pieces": ("answers whole", "reports no text", "is silent"),
     "ends its answer once": ("says more",),
     "says a given text": ("calls a tool instead", "says nothing given"),
     "goes on after a barge-in": ("answers once",),
@@ -179,7 +179,7 @@ class FlawedResponse(EngineResponse):
             if flaw == "says more" and self.ends == 2:
                 return "And another thing."
             raise
-        if flaw == "tells no text" and isinstance(piece, str):
+        if flaw == "reports no text" and isinstance(piece, str):
             return await self._next(flaw)
         if flaw == "is silent" and isinstance(piece, SpeechChunk):
             return await self._next(flaw)

@@ -25,7 +25,7 @@ from patter_trio.conversation.policy import TurnPolicy
 from tests.conversation.test_turn_scenarios import LAG, POLICY, Scene
 
 VOICE = attrs.evolve(POLICY, needs_words=False, max_wordless_voice=60.0)
-"""An engine that is told when a turn is over."""
+"""An engine that needs a commit when a turn is over."""
 ENDS = attrs.evolve(VOICE, endpoint=10.0, early_trigger="vad_silence")
 """One that says so itself."""
 OVER = FinalWords("", finished=True)
@@ -314,7 +314,7 @@ def test_hang_up_in_mid_voice_commits_nothing() -> None:
     scene = Scene(VOICE).at(1.125, VoiceStarted(1.0)).at(2.0, LegDown("caller_hung_up"))
     assert scene.until(9.0).events() == [
         do.EmitSpeechStarted(1.125, 1.0),
-        do.FlushRecognizer(2.0),
+        do.FlushTranscripts(2.0),
         do.EndCall(2.75, "caller_hung_up"),
     ]
 

@@ -19,7 +19,7 @@ class Called:
         return [{"role": "tool", "content": self.name}]
 
 
-def told(history: History) -> list[object]:
+def reported(history: History) -> list[object]:
     return [message["content"] for item in history.items() for message in item.messages()]
 
 
@@ -32,10 +32,10 @@ def test_tool_rounds_keep_their_positions() -> None:
     history.add_tool_round(Called("y"))
     history.add("assistant", "b", 2.0)
     history.add_tool_round(Called("z"))
-    assert told(history) == ["first", "a", "x", "y", "b", "z"]
+    assert reported(history) == ["first", "a", "x", "y", "b", "z"]
     assert [entry["text"] for entry in history.shown()] == [entry["text"] for entry in history.whole()] == ["a", "b"]
     entry.fill("A", 3.0)
-    assert told(history) == ["first", "A", "x", "y", "b", "z"]
+    assert reported(history) == ["first", "A", "x", "y", "b", "z"]
 
 
 def test_cleared_entry_takes_nothing_with_it() -> None:
@@ -47,7 +47,7 @@ def test_cleared_entry_takes_nothing_with_it() -> None:
     history.add_tool_round(Called("y"))
     entry.clear()
     history.add("assistant", "c", 3.0)
-    assert told(history) == ["a", "x", "y", "c"]
+    assert reported(history) == ["a", "x", "y", "c"]
 
 
 def test_reserved_position_is_skipped_until_filled() -> None:
@@ -55,13 +55,13 @@ def test_reserved_position_is_skipped_until_filled() -> None:
     history = History()
     history.add("assistant", "Hello.", 1.0)
     entry = history.reserve("user")
-    assert (told(history), len(history.shown()), history.last_user()) == (["Hello."], 1, "")
+    assert (reported(history), len(history.shown()), history.last_user()) == (["Hello."], 1, "")
     assert history.before_last_user() == history.shown()
     history.add("assistant", "Yes.", 2.0)
     entry.fill("Is it?", 1.5)
     assert history.whole()[1] == {"role": "user", "text": "Is it?", "timestamp": 1.5}
     assert [entry["text"] for entry in history.before_last_user()] == ["Hello."]
-    assert (told(history), history.last_user()) == (["Hello.", "Is it?", "Yes."], "Is it?")
+    assert (reported(history), history.last_user()) == (["Hello.", "Is it?", "Yes."], "Is it?")
 
 
 STEPS = st.lists(

@@ -73,8 +73,8 @@ def cut(text: str, *, language: str = "en", shortest: int = 1) -> list[str]:
 def test_sentences_are_cut_where_a_speaker_would_pause(text: str) -> None:
     """The chunker cuts each text at the bars. In the text with "Menu:" a line break stands for two of the bars."""
     expected = [" ".join(sentence.split()) for sentence in text.split("|")]
-    told = text.replace("Menu:| Pizza and wine| ", "Menu:\nPizza and wine\n").replace("|", "")
-    assert cut(told) == expected
+    plain = text.replace("Menu:| Pizza and wine| ", "Menu:\nPizza and wine\n").replace("|", "")
+    assert cut(plain) == expected
 
 
 @pytest.mark.parametrize(

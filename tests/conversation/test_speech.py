@@ -49,9 +49,9 @@ def test_what_was_heard_ends_at_the_same_word(made: AudioFormat) -> None:
     text, playout, converter = " ".join(word.text for word in words), PlayoutQueue(0), SpeechConverter(made, MULAW_8K)
     for number in range(35):  # chunks of 100 ms, each with the words that begin in it
         mine = [word for word in words if number <= word.start * 10 + 1e-9 < number + 1]
-        told = tuple(attrs.evolve(w, start=w.start - number / 10, end=w.end - number / 10) for w in mine)
+        reported = tuple(attrs.evolve(w, start=w.start - number / 10, end=w.end - number / 10) for w in mine)
         audio = bytes(made.rate // 10 * made.width)
-        for chunk in converter.take(SpeechChunk(audio, "" if number else text, told)):
+        for chunk in converter.take(SpeechChunk(audio, "" if number else text, reported)):
             playout.put(chunk.audio, chunk.text, chunk.words)
         for heard in range(0, playout.put_samples, 160):
             over = [word.text for word in words if word.end * RATE_HZ <= heard + 1.5]
@@ -63,7 +63,7 @@ def test_what_was_heard_ends_at_the_same_word(made: AudioFormat) -> None:
     assert playout.heard(28_000).text == text
 
 
-def test_a_text_without_sound_is_still_told() -> None:
+def test_a_text_without_sound_is_still_reported() -> None:
     """Texts without audio come out of the converter in their order at its end."""
     converter = SpeechConverter(AudioFormat(Encoding.PCM16, 24_000), MULAW_8K)
     assert converter.take(SpeechChunk(b"", "Nothing.")) == []

@@ -1,6 +1,6 @@
 """Random calls in an adversarial world, on the machine's public surface.
 
-Carriers lose marks, providers stay silent or fail or produce nothing, recognisers send two finals, a final without a
+Carriers lose marks, providers stay silent or fail or produce nothing, STT providers send two finals, a final without a
 voice, interims only, or nothing; voices never end; dead replies keep talking; the application speaks and hangs up, and
 the line drops, at any time. In a quarter of the calls an engine hears for itself: no words come, and it ends turns in
 mid-voice, twice, without a voice, late, or never. Times are multiples of 1/64 s, so that inputs often fall on a
@@ -29,11 +29,11 @@ retract             words before a reply is heard take it back at once
 detector            a verdict counts only for the voice that it was asked about
 final-wait          an interim is used only when its final was waited for
 endpoint,           a commit has words, a caller who is silent, and the silence that it takes; no eos before the end of
-eos-after-end,      speech was told
+eos-after-end,      speech was reported
 no-words-no-eos
 one-answer          a committed utterance is answered once, unless its reply was taken back
 finish              not before all was produced, and played or given up by the watchdog
-state-told          public states are told when they change, and before what they belong to
+state-reported      public states are reported when they change, before the event that they belong to
 rest                when inputs cease, the call has ended or rests: no reply, no words, no text, no question left over
 stale               what comes from a dead reply does nothing
 never-raises        no input raises in any state
@@ -197,7 +197,7 @@ class World:
             self.post(end + (self.span(0, 0.75) if self.engine.random() < 0.8 else self.span(0.5, 4)), over)
 
     def finished(self) -> bool | None:
-        """What a recogniser says of the turn."""
+        """Return what an STT provider reports about the turn."""
         return self.judgement.choice((None, True, True, False)) if self.judges else None
 
     # The agent's side ---------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ class World:
                 self.post(now + self.span(0.02, 6), inputs.LegDown("hung up"))
             case actions.TransferLeg():
                 self.switch(now)
-            case actions.FlushRecognizer() if self.chance(0.6):
+            case actions.FlushTranscripts() if self.chance(0.6):
                 self.post(now + self.span(0.02, 1), inputs.Flushed())
 
     def switch(self, now: float) -> None:
@@ -323,8 +323,8 @@ def test_random_calls_keep_the_laws(chunk: int) -> None:
             world.run()
             assert world.replay() == world.done, "punctual: decisions depend on ticks"
         except Exception as error:  # noqa: BLE001 - whatever breaks, show the call
-            told = "\n".join(f"  {at:8.4f} {event}" for at, event in world.log)
-            pytest.fail(f"seed {seed}, {world.policy}\n{told}\n{world.machine!r}\n{type(error).__name__}: {error}")
+            history = "\n".join(f"  {at:8.4f} {event}" for at, event in world.log)
+            pytest.fail(f"seed {seed}, {world.policy}\n{history}\n{world.machine!r}\n{type(error).__name__}: {error}")
 
 
 def test_the_world_is_wild_enough() -> None:
@@ -351,8 +351,8 @@ def test_no_input_raises_in_any_state(deep: bool) -> None:
         for stop in range(0, len(world.log), 3):
             for event in every_input(world.machine.reply or 1):
                 machine = TurnMachine(world.policy, detector=world.detector)
-                for at, told in world.log[:stop]:
-                    machine.step(told, at)
+                for at, earlier in world.log[:stop]:
+                    machine.step(earlier, at)
                 now = world.log[stop][0]
                 machine.step(event, now)
                 machine.step(None, now + 1)

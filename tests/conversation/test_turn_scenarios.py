@@ -40,7 +40,7 @@ LAG = 0.125
 
 
 class Scene:
-    """A machine that is told things; between two of them only time passes, without a tick."""
+    """A machine that gets inputs; between two of them only time passes, without a tick."""
 
     def __init__(self, policy: TurnPolicy = POLICY, *, detector: bool = False, ready: bool = True) -> None:
         self.machine = TurnMachine(policy, detector=detector)
@@ -186,7 +186,7 @@ def test_a_reply_without_sound_has_no_agent_event() -> None:
 
 # Endpointing: S voice starts, E voice ends, I interim, T final --------------------------------------------------------
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("reported", "expected"),
     [
         pytest.param(
             [(1.125, VoiceStarted(1.0)), (1.75, FinalWords("a b", 1)), (2.125, VoiceEnded(2.0))],
@@ -279,11 +279,11 @@ def test_a_reply_without_sound_has_no_agent_event() -> None:
     ],
 )
 def test_utterance_is_committed_once_with_all_words(
-    told: list[tuple[float, Input]], expected: list[tuple[float, str, float]]
+    reported: list[tuple[float, Input]], expected: list[tuple[float, str, float]]
 ) -> None:
     """The machine commits an utterance once, with all its words, in any order of voice and word events."""
     scene = Scene()
-    for at, event in told:
+    for at, event in reported:
         scene.at(at, event)
     commits = [action for action in scene.until(9.0).then() if isinstance(action, do.CommitUser)]
     assert commits == [committed(at, 1, text, silence) for at, text, silence in expected]
@@ -403,7 +403,7 @@ def test_words_after_commit_join_new_turn() -> None:
     ("found", "opens"),
     [
         pytest.param([], 4.25, id="no words within the final wait"),
-        pytest.param([(3.625, FinalWords("", 2))], 3.75, id="the recogniser found none"),
+        pytest.param([(3.625, FinalWords("", 2))], 3.75, id="the stt found none"),
     ],
 )
 def test_a_cough_before_the_answer_only_delays_it(found: list[tuple[float, Input]], opens: float) -> None:
@@ -685,7 +685,7 @@ def test_a_verdict_about_an_earlier_voice_does_nothing() -> None:
 
 
 # The end --------------------------------------------------------------------------------------------------------------
-FLUSHED = [do.FlushRecognizer(10.0), do.EndCall(10.75, "left")]
+FLUSHED = [do.FlushTranscripts(10.0), do.EndCall(10.75, "left")]
 
 
 @pytest.mark.parametrize(
@@ -731,7 +731,7 @@ def test_the_last_words_enter_the_history() -> None:
 def test_hanging_up_with_nothing_to_say_is_immediate(ready: bool) -> None:
     """A hang-up with nothing left to say goes to the leg at once."""
     scene = Scene(ready=ready).at(1.0, HangUp("done")).at(1.5, LegDown("stopped")).at(1.75, Flushed())
-    assert scene.events() == [do.HangUpLeg(1.0, "done"), do.FlushRecognizer(1.5), do.EndCall(1.75, "done")]
+    assert scene.events() == [do.HangUpLeg(1.0, "done"), do.FlushTranscripts(1.5), do.EndCall(1.75, "done")]
 
 
 def test_goodbye_plays_whole_over_caller_speech() -> None:
@@ -743,7 +743,7 @@ def test_goodbye_plays_whole_over_caller_speech() -> None:
         do.EmitSpeechEnded(6.125, 6.0, 1.0),
         do.FinishReply(8.0, 1, 1, started=True),
         do.HangUpLeg(8.0, "done"),
-        do.FlushRecognizer(13.0),
+        do.FlushTranscripts(13.0),
         do.AppendUser(13.75, "wait"),
         do.EndCall(13.75, "done"),
     ]
@@ -786,7 +786,7 @@ def test_transfer_waits_for_current_playout() -> None:
     assert scene.events()[2:] == [
         do.FinishReply(8.0, 1, 1, started=True),
         do.TransferLeg(8.0),
-        do.FlushRecognizer(8.25),
+        do.FlushTranscripts(8.25),
         do.AppendUser(8.5, "wait"),
         do.EndCall(8.5, "transferred"),
     ]
@@ -842,7 +842,7 @@ def test_hang_up_during_transfer_follows_failure() -> None:
 def test_transferred_leg_without_end_is_abandoned() -> None:
     """A transferred leg that does not end is given up after a while, and the call ends as transferred."""
     scene = Scene().at(1.0, Transfer()).at(2.0, TransferAccepted(), TransferFailed("Sorry.")).until(20.0)
-    assert scene.events() == [do.TransferLeg(1.0), do.FlushRecognizer(7.0), do.EndCall(7.75, "transferred")]
+    assert scene.events() == [do.TransferLeg(1.0), do.FlushTranscripts(7.0), do.EndCall(7.75, "transferred")]
 
 
 @pytest.mark.parametrize(
@@ -856,7 +856,7 @@ def test_transferred_leg_without_end_is_abandoned() -> None:
 def test_leg_may_end_before_transfer_answer(answer: Input | None, end: do.EndCall) -> None:
     """The stream may end before the carrier answers: a failure makes it a hang-up, otherwise a transfer."""
     scene = Scene().at(1.0, Transfer()).at(1.5, LegDown("stopped")).at(1.625, Flushed())
-    assert scene.events() == [do.TransferLeg(1.0), do.FlushRecognizer(1.5)]
+    assert scene.events() == [do.TransferLeg(1.0), do.FlushTranscripts(1.5)]
     if answer is not None:
         scene.at(1.75, answer)
     assert scene.until(20.0).events() == [end]

@@ -18,11 +18,11 @@ def test_hooks_page_matches_arguments_budgets_and_deadlines() -> None:
     """The hooks page has the arguments, budgets and deadlines of the code's table of hooks."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("|")]
     table = [row for row in rows if len(row) == 6 and row[0] not in ("hook", "---")]
-    told = {}
+    documented = {}
     for name, given, _, _, budget, deadline in table:
         for hook in NAMES.get(name) or re.findall(r"`([^`]+)`", name):
-            told[hook] = (tuple(re.findall(r"`([^`]+)`", given)), seconds(budget), seconds(deadline))
-    assert told == {name: (tier.values, tier.budget, tier.deadline) for name, tier in TIERS.items()}
+            documented[hook] = (tuple(re.findall(r"`([^`]+)`", given)), seconds(budget), seconds(deadline))
+    assert documented == {name: (tier.values, tier.budget, tier.deadline) for name, tier in TIERS.items()}
 
 
 def test_hooks_page_names_hooks_skipped_after_miss() -> None:

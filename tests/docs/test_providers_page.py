@@ -12,10 +12,10 @@ KINDS = {"STT": STT_CHECKS, "LLM": LLM_CHECKS, "TTS": TTS_CHECKS, "engines": ENG
 def test_providers_page_lists_checks_with_kinds() -> None:
     """The providers page lists each check with the kinds of provider that it applies to."""
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|[^|]*\|$", PAGE.partition("## What is checked")[2], re.MULTILINE)
-    told = {name: of for name, of in rows if name != "check" and not name.startswith("-")}
+    documented = {name: of for name, of in rows if name != "check" and not name.startswith("-")}
     wanted = {
         name: "all" if len(kinds) == len(KINDS) else ", ".join(kinds)
         for name in dict.fromkeys(name for names in KINDS.values() for name in names)
         if (kinds := [kind for kind, names in KINDS.items() if name in names])
     }
-    assert told == wanted
+    assert documented == wanted

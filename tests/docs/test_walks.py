@@ -36,7 +36,7 @@ def steps_of(heading: str) -> list[Step]:
 
 
 class Recorder:
-    """Remembers which functions of the package ran, and when: what a profiler is told."""
+    """Profiler that records which functions of the package ran, and when."""
 
     def __init__(self) -> None:
         self.ran: list[tuple[float, Step]] = []

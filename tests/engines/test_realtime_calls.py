@@ -17,7 +17,7 @@ from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD
 from tests.kit.realtime import KEY, SORRY, Simulator, agent_of, items_of, serve, shown
 
 BARGE_IN = 0.05
-"""Seconds from the decision to cut a reply until the vendor is told."""
+"""Seconds from the decision to cut a reply until the request reaches the vendor."""
 YES = RealtimeReply(text="Yes.", seconds=0.6)
 HOURS = RealtimeReply(text="From seven to ten, every day of the week.", seconds=4.0)
 LONG = RealtimeReply(text="We open at seven. We close at ten. On Sundays we rest.", seconds=9.0)
@@ -428,8 +428,8 @@ async def test_detached_tool_result_reaches_vendor_later(call_simulator: Simulat
         outputs = [item for item in items_of(connection) if item["type"] == "function_call_output"]
         assert [item["call_id"] for item in outputs] == ["call_0"]
         assert "room 7" not in outputs[0]["output"]
-        told = [item["content"][0]["text"] for item in items_of(connection) if item.get("role") == "system"]
-        assert told == ["The tool book has finished meanwhile: room 7"]
+        texts = [item["content"][0]["text"] for item in items_of(connection) if item.get("role") == "system"]
+        assert texts == ["The tool book has finished meanwhile: room 7"]
         assert not connection.events("error")
 
 
@@ -530,8 +530,8 @@ async def test_reconnection_between_turns_restores_conversation(call_simulator: 
             await caller.waits(1.0)
             await caller.speaks("Thank you", 0.6)
             assert (await caller.hears()).text == "Yes."
-        told = [(item["role"], item["content"][0]["text"]) for item in items_of(vendor.connections[1])]
-        assert told == [("user", "What are your hours?"), ("assistant", HOURS.text)]
+        texts = [(item["role"], item["content"][0]["text"]) for item in items_of(vendor.connections[1])]
+        assert texts == [("user", "What are your hours?"), ("assistant", HOURS.text)]
 
 
 async def test_connection_lost_before_answer_loses_nothing(call_simulator: Simulator) -> None:
@@ -602,8 +602,8 @@ async def test_a_long_call_renews_its_connection_between_turns(call_simulator: S
             await caller.speaks("Thank you", 0.6)
             assert (await caller.hears()).text == "Yes."
         assert [connection.number for connection in vendor.connections] == [0, 1]
-        told = [(item["role"], item["content"][0]["text"]) for item in items_of(vendor.connections[1])]
-        assert told == [("user", "What are your hours?"), ("assistant", HOURS.text)]
+        texts = [(item["role"], item["content"][0]["text"]) for item in items_of(vendor.connections[1])]
+        assert texts == [("user", "What are your hours?"), ("assistant", HOURS.text)]
 
 
 @pytest.mark.parametrize(

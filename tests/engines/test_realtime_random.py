@@ -19,7 +19,7 @@ from tests.kit.realtime import Line, answered, engine_of, line_of, serve, taken
 pytestmark = pytest.mark.no_coverage
 
 HARMLESS = {"response_cancel_not_active"}
-"""What a vendor may complain of that was told too late."""
+"""Errors that a vendor may report if a request reached it too late."""
 OF_ANOTHER = {"item_truncate_invalid_item_id", "item_delete_invalid_item_id"}
 """And what is of a connection that is gone."""
 
@@ -107,7 +107,7 @@ async def test_each_utterance_has_its_words_once(autojump_clock: MockClock, seed
         for number, text in talk.said.items():
             assert await line.words(number) == text, f"utterance {number}"
         assert (await answered(line.session)).text.startswith("You said")
-        finals = [event.commit for _, event in line.told if isinstance(event, EngineWords) and event.final]
+        finals = [event.commit for _, event in line.received if isinstance(event, EngineWords) and event.final]
         assert sorted(finals) == list(range(1, len(talk.said) + 1))
         errors = [event["error"]["code"] for one in vendor.connections for _, event in one.events("error")]
         crossed = (

@@ -92,10 +92,10 @@ async def test_first_message_configures_the_whole_session(autojump_clock: MockCl
 
 @pytest.mark.parametrize("detection", ["server_vad", "semantic_vad", ServerVAD(), SemanticVAD(eagerness="high")])
 async def test_the_vendor_never_answers_or_stops_by_itself(autojump_clock: MockClock, detection: object) -> None:
-    """With any turn detection the vendor is told neither to answer nor to interrupt by itself."""
+    """With any turn detection the session forbids the vendor to answer or to interrupt by itself."""
     async with serve() as vendor, line_of(engine_of(vendor, turn_detection=detection)):
-        told = vendor.connections[0].session["audio"]["input"]["turn_detection"]
-        assert (told["create_response"], told["interrupt_response"]) == (False, False)
+        received = vendor.connections[0].session["audio"]["input"]["turn_detection"]
+        assert (received["create_response"], received["interrupt_response"]) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ async def test_words_come_in_pieces_before_they_are_final(autojump_clock: MockCl
         await line.says("Is there a room", 1.0)
         line.session.commit()
         await line.words(1)
-        texts = [(event.text, event.final) for _, event in line.told if not isinstance(event, EngineTurnOver)]
+        texts = [(event.text, event.final) for _, event in line.received if not isinstance(event, EngineTurnOver)]
         pieces = ["Is", "Is there", "Is there a", "Is there a room"]
         assert texts == [*((piece, False) for piece in pieces), ("Is there a room", True)]
 
@@ -321,7 +321,7 @@ async def test_vendor_turn_end_is_committed_once(autojump_clock: MockClock) -> N
     """The vendor reports the end of a turn, and the utterance is committed once."""
     async with serve() as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
         await line.says("Hello", 0.6, pause=0.7)
-        over = [at for at, event in line.told if isinstance(event, EngineTurnOver)]
+        over = [at for at, event in line.received if isinstance(event, EngineTurnOver)]
         assert len(over) == 1
         assert line.session.commit() == 1
         assert await line.words(1) == "Hello"
@@ -354,7 +354,7 @@ async def test_crossing_commit_with_more_audio_is_one_turn(autojump_clock: MockC
         assert await line.words(1) == "Hello"
         [connection] = vendor.connections
         assert len(connection.events("input_audio_buffer.committed")) == 2
-        assert not [event for _, event in line.told if isinstance(event, EngineTurnOver)]
+        assert not [event for _, event in line.received if isinstance(event, EngineTurnOver)]
 
 
 async def test_discarded_vendor_turn_is_removed(autojump_clock: MockClock) -> None:
@@ -522,7 +522,7 @@ async def test_audio_after_cancellation_is_dropped(autojump_clock: MockClock) ->
     async with serve(replies=[TEN, BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         async with line.session.respond() as response:
             await taken(response, until=1.0)
-            vendor.connections[0].tell(
+            vendor.connections[0].emit(
                 "response.output_audio.delta",
                 response_id="resp_0_1", item_id="item_0_2", output_index=0, content_index=0, delta="////",
             )  # fmt: skip
@@ -653,7 +653,7 @@ async def test_tool_call_after_abandoned_answer_is_deleted(autojump_clock: MockC
     async with serve(replies=[late, BRIEF]) as vendor, line_of(engine_of(vendor), tools=[WEATHER]) as line:
         async with line.session.respond() as response:
             await taken(response, until=0.2)
-            vendor.connections[0].tell(
+            vendor.connections[0].emit(
                 "response.output_item.done",
                 response_id="resp_0_1",
                 output_index=1,
@@ -707,15 +707,15 @@ async def test_unseen_tool_call_does_not_block_renewal(autojump_clock: MockClock
         assert len(vendor.connections) == 2
 
 
-@pytest.mark.parametrize("told", [[ASKED, RUNS], []])
+@pytest.mark.parametrize("received", [[ASKED, RUNS], []])
 @pytest.mark.parametrize("accepting", [0.0, 1.0])
 async def test_tool_result_after_connection_loss_becomes_a_message(
-    autojump_clock: MockClock, told: list[Message], accepting: float
+    autojump_clock: MockClock, received: list[Message], accepting: float
 ) -> None:
     """A tool's result reaches a new connection as a system message, not as an output of an unknown call."""
     async with (
         serve(replies=[ONE, BRIEF], accepting=accepting) as vendor,
-        line_of(engine_of(vendor), tools=[WEATHER], conversation=lambda: told) as line,
+        line_of(engine_of(vendor), tools=[WEATHER], conversation=lambda: received) as line,
     ):
         await answered(line.session)
         await vendor.connections[0].lose()
@@ -724,7 +724,7 @@ async def test_tool_result_after_connection_loss_becomes_a_message(
         assert (await answered(line.session)).text == "Yes."
         [_, second] = vendor.connections
         *before, last = items_of(second)
-        assert [item["type"] for item in before] == [["function_call", "function_call_output"], []][not told]
+        assert [item["type"] for item in before] == [["function_call", "function_call_output"], []][not received]
         text = "The tool weather has given: 2 degrees"
         assert last == {"type": "message", "role": "system", "content": [{"type": "input_text", "text": text}]}
         assert not second.events("error")
@@ -737,7 +737,7 @@ HISTORY: list[Message] = [
     {"role": "tool", "tool_call_id": "call_9", "name": "weather", "content": "2 degrees"},
     {"role": "assistant", "content": "It is 2 degrees."},
 ]  # fmt: skip
-TOLD = [
+HISTORY_ITEMS = [
     {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Is it cold in Malmö?"}]},
     {"type": "function_call", "call_id": "call_9", "name": "weather", "arguments": '{"at": "Malmö"}'},
     {"type": "function_call_output", "call_id": "call_9", "output": "2 degrees"},
@@ -757,7 +757,7 @@ async def test_idle_connection_loss_reconnects_with_the_conversation(autojump_cl
         await line.waits(1.0)
         [first, second] = vendor.connections
         assert items_of(first) == []
-        assert items_of(second) == TOLD
+        assert items_of(second) == HISTORY_ITEMS
         assert second.session["instructions"] == "Be brief."
         assert not second.events("error")
         assert not second.audio
@@ -771,13 +771,13 @@ async def test_replayed_conversation_is_not_sent_twice(autojump_clock: MockClock
         await trio.sleep(0.1)
         line.session.remember(HISTORY[-1])  # while there is no connection
         await trio.sleep(2.0)
-        line.session.remember(HISTORY[2])  # when it was told already
+        line.session.remember(HISTORY[2])  # the connection has it already
         line.session.remember({"role": "assistant", "content": "And it rains."})
         line.session.remember(HISTORY[-1])  # it was said once more
         await trio.sleep(0.1)
-        told = items_of(vendor.connections[1])
-        assert told[:4] == TOLD
-        assert [item["content"][0]["text"] for item in told[4:]] == ["And it rains.", "It is 2 degrees."]
+        received = items_of(vendor.connections[1])
+        assert received[:4] == HISTORY_ITEMS
+        assert [item["content"][0]["text"] for item in received[4:]] == ["And it rains.", "It is 2 degrees."]
 
 
 async def test_repeated_text_after_replay_is_sent_again(autojump_clock: MockClock) -> None:
@@ -787,7 +787,7 @@ async def test_repeated_text_after_replay_is_sent_again(autojump_clock: MockCloc
         await trio.sleep(1.0)
         line.session.remember({"role": "assistant", "content": "It is 2 degrees."})
         await trio.sleep(0.1)
-        assert items_of(vendor.connections[1]) == [*TOLD, TOLD[-1]]
+        assert items_of(vendor.connections[1]) == [*HISTORY_ITEMS, HISTORY_ITEMS[-1]]
 
 
 @pytest.mark.parametrize("detection", [None, "server_vad"])
@@ -837,7 +837,7 @@ async def test_unanswered_utterance_survives_reconnect(autojump_clock: MockClock
         [_, second] = vendor.connections
         assert second.types()[-2:] == ["input_audio_buffer.commit", "response.create"]
         assert bytes(second.audio).count(audio) == 1
-        assert items_of(second) == TOLD
+        assert items_of(second) == HISTORY_ITEMS
 
 
 async def test_unanswered_utterances_keep_their_numbers(autojump_clock: MockClock) -> None:
@@ -878,7 +878,7 @@ async def test_uncommitted_vendor_turn_is_replayed_after_reconnect(autojump_cloc
     """The session replays a turn that the vendor committed and the application did not, and gets its words."""
     async with serve() as vendor, line_of(engine_of(vendor, turn_detection="server_vad")) as line:
         await line.says("Is there a room?", 1.0, pause=0.7)
-        assert [type(event) for _, event in line.told] == [EngineTurnOver]
+        assert [type(event) for _, event in line.received] == [EngineTurnOver]
         await vendor.connections[0].lose()
         await trio.sleep(0.5)
         line.session.commit()
@@ -931,7 +931,7 @@ async def test_reconnect_retries_for_3_s(autojump_clock: MockClock) -> None:
         vendor.script = good
         await trio.sleep(0.4)
         assert vendor.refused == 5
-        assert items_of(vendor.connections[1]) == TOLD
+        assert items_of(vendor.connections[1]) == HISTORY_ITEMS
         assert (await answered(line.session)).text == "Yes."
 
 
@@ -977,7 +977,7 @@ async def test_silent_vendor_is_replaced(autojump_clock: MockClock) -> None:
         assert trio.current_time() - began == pytest.approx(4.0, abs=0.01)
         assert (await answered(line.session)).text == "Yes."
         assert trio.current_time() - began < 5.0
-        assert items_of(vendor.connections[1]) == TOLD
+        assert items_of(vendor.connections[1]) == HISTORY_ITEMS
 
 
 async def test_slow_vendor_keeps_its_connection(autojump_clock: MockClock) -> None:
@@ -999,7 +999,7 @@ async def test_an_expired_session_is_replaced(autojump_clock: MockClock) -> None
         line_of(engine_of(vendor), conversation=history) as line,
     ):
         await line.waits(5.5)
-        assert items_of(vendor.connections[1]) == TOLD
+        assert items_of(vendor.connections[1]) == HISTORY_ITEMS
         assert (await answered(line.session)).text == "Yes."
 
 
@@ -1022,7 +1022,7 @@ async def test_old_connection_is_renewed_when_idle(autojump_clock: MockClock) ->
         await line.waits(12.0)
         [first, second] = vendor.connections
         assert first.code in (1000, 1001)
-        assert items_of(second) == TOLD
+        assert items_of(second) == HISTORY_ITEMS
         assert not second.audio
         assert line.finals() == {1: "Is there a room?"}
 
@@ -1046,9 +1046,9 @@ async def test_answer_survives_connection_loss_during_playout(
         await answered(line.session)
         await vendor.connections[0].lose()
         await line.waits(1.0)
-        told = items_of(vendor.connections[1])
-        assert told[:-1] == TOLD
-        assert told[-1]["content"] == [{"type": "output_text", "text": TEN.text}]
+        received = items_of(vendor.connections[1])
+        assert received[:-1] == HISTORY_ITEMS
+        assert received[-1]["content"] == [{"type": "output_text", "text": TEN.text}]
 
 
 async def test_renewal_replays_nothing_of_an_earlier_loss(autojump_clock: MockClock) -> None:
@@ -1100,7 +1100,7 @@ async def test_old_connection_serves_until_the_next_is_ready(autojump_clock: Moc
         assert first.ended_at == float("inf")
         await line.waits(8.0)
         assert first.code in (1000, 1001)
-        assert items_of(vendor.connections[-1]) == TOLD
+        assert items_of(vendor.connections[-1]) == HISTORY_ITEMS
         assert (await answered(line.session)).text == "Yes."
         assert line.failure is None
 
@@ -1134,7 +1134,7 @@ async def test_lost_old_connection_switches_to_the_ready_one(autojump_clock: Moc
         assert await line.words(1) == "Is there a room?"
         [_, second] = vendor.connections
         assert bytes(second.audio).count(audio) == 1
-        assert items_of(second) == TOLD
+        assert items_of(second) == HISTORY_ITEMS
 
 
 async def test_lost_next_connection_is_reopened(autojump_clock: MockClock) -> None:
@@ -1229,7 +1229,7 @@ async def test_speech_that_begins_behind_the_cut_is_removed(autojump_clock: Mock
         async with line.session.respond() as response:
             await taken(response, until=1.0)
             for kind in ("response.output_audio.delta", "response.output_audio_transcript.delta"):
-                vendor.connections[0].tell(
+                vendor.connections[0].emit(
                     kind, response_id="resp_0_1", item_id="item_new", output_index=1, content_index=0, delta="////"
                 )
         await trio.sleep(0.5)
@@ -1240,13 +1240,13 @@ async def test_a_response_that_nobody_asked_for_is_cancelled(autojump_clock: Moc
     """A response that the session did not request is cancelled, and the next answer succeeds."""
     async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor)) as line:
         response = {"id": "resp_x", "object": "realtime.response", "status": "in_progress", "output": []}
-        vendor.connections[0].tell("response.created", response=response)
+        vendor.connections[0].emit("response.created", response=response)
         await trio.sleep(0.1)
         assert bare(vendor.connections[0].sent("response.cancel")) == [{"response_id": "resp_x"}]
         assert (await answered(line.session)).text == "Yes."
 
 
-async def test_what_is_told_and_not_taken_is_dropped(
+async def test_events_that_nobody_takes_are_dropped(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Events that nobody reads are dropped beyond the queue's bound, each with a log line."""

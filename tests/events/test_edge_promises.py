@@ -9,7 +9,7 @@ from patter_trio import Patter
 from patter_trio.events.edges import EDGES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from tests.kit.call import SORRY, Backend, agent_of, edges, never_returns, raises, sleeps, told_events
+from tests.kit.call import SORRY, Backend, agent_of, edges, never_returns, raises, reported_events, sleeps
 
 pytestmark = pytest.mark.both_backends
 
@@ -68,7 +68,7 @@ async def test_a_fixed_greeting_has_audio_out_only(call_simulator: CallSimulator
     """A greeting fires audio_out and the two agent edges, and no llm_token."""
     async with call_simulator(backend.agent_of(first_message="Hello.")) as caller:
         await caller.hears()
-    names = [name for _, name, _ in told_events(caller) if name in EDGES]
+    names = [name for _, name, _ in reported_events(caller) if name in EDGES]
     assert names == ["audio_out", "agent_speech_started", "agent_speech_ended"]
 
 
@@ -99,7 +99,7 @@ async def test_silent_reply_fires_no_agent_event(call_simulator: CallSimulator) 
     ]
 
 
-@pytest.mark.pipeline("a cough is told from words by their recogniser")
+@pytest.mark.pipeline("only an STT tells a cough from words")
 async def test_noise_fires_voice_edges_without_eos(call_simulator: CallSimulator) -> None:
     """Noise without words fires user_speech_started and user_speech_ended, and no user_speech_eos."""
     async with call_simulator(agent_of()) as caller:

@@ -15,7 +15,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from patter_trio.user_code.invoke import in_thread
-from tests.kit.call import Backend, agent_of, edges, told_events
+from tests.kit.call import Backend, agent_of, edges, reported_events
 
 pytestmark = pytest.mark.both_backends
 
@@ -58,10 +58,10 @@ async def test_turn_edges_have_exact_keys_and_times(call_simulator: CallSimulato
         "agent_speech_started": 3100,
         "agent_speech_ended": 4180,
     }
-    for told in payloads.values():
-        assert len(told) == 1
-        assert (told[0].pop("call_id"), type(told[0].pop("timestamp_ms"))) == (call_id, int)
-    words = {"transcript_so_far": "Is a table free?"} if backend.is_pipeline else {}  # an engine tells them later
+    for reported in payloads.values():
+        assert len(reported) == 1
+        assert (reported[0].pop("call_id"), type(reported[0].pop("timestamp_ms"))) == (call_id, int)
+    words = {"transcript_so_far": "Is a table free?"} if backend.is_pipeline else {}  # an engine's come later
     speaker = {"tts_provider" if backend.is_pipeline else "engine": "scripted"}
     assert payloads == {
         "user_speech_started": [{"audio_offset_ms": 1000, "vad_confidence": 1.0}],
@@ -139,7 +139,7 @@ async def test_turns_count_from_first_utterance_greeting_is_zero(
             await caller.hears()
     assert greeting.text == "Hello, you!"
     assert greeting.started == pytest.approx(0.2)
-    names = [(event["turn_idx"], name) for _, name, event in told_events(caller) if "turn_idx" in event]
+    names = [(event["turn_idx"], name) for _, name, event in reported_events(caller) if "turn_idx" in event]
     assert names == [
         (0, "audio_out"), (0, "agent_speech_started"), (0, "agent_speech_ended"),
         (1, "llm_token"), (1, "audio_out"), (1, "agent_speech_started"), (1, "agent_speech_ended"),
@@ -253,7 +253,7 @@ async def test_early_second_words_fire_eos_but_one_message(call_simulator: CallS
     assert caller.transcript == [("user", "A room or rather two"), ("assistant", "Two rooms, certainly.")]
 
 
-@pytest.mark.pipeline("of the recogniser")
+@pytest.mark.pipeline("about the STT")
 async def test_late_final_words_amend_message_without_eos(call_simulator: CallSimulator) -> None:
     """A second final after the commit amends the message and fires no second eos."""
     llm = ScriptedLLM(["Good."], first_token=0.8)
@@ -281,7 +281,7 @@ async def test_silent_caller_becomes_away(call_simulator: CallSimulator, backend
         await caller.hears()
 
 
-async def test_keys_are_told_as_they_are_pressed(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_keys_are_reported_as_they_are_pressed(call_simulator: CallSimulator, backend: Backend) -> None:
     """on_dtmf gets one event for each key, in the order of pressing."""
     pressed: list[Any] = []
     async with call_simulator(backend.agent_of(), on_dtmf=pressed.append) as caller:

@@ -116,9 +116,9 @@ async def test_payload_keys_match_their_types(call_simulator: CallSimulator, bac
         await caller.waits(2.0)
         await caller.speaks("Stop", seconds=0.5)
         await caller.hears()
-    told = {kind for kind, _ in seen}
+    kinds = {kind for kind, _ in seen}
     later = {T.TOOL_CALL_STARTED, T.TOOL_CALL_COMPLETED, T.METRICS_COLLECTED}
-    assert told | later == set(T)
+    assert kinds | later == set(T)
     for kind, payload in seen:
         shape: Any = PAYLOADS[kind]
         assert shape.__required_keys__ <= payload.keys() <= shape.__required_keys__ | shape.__optional_keys__, kind
@@ -164,22 +164,22 @@ async def test_transcript_final_equals_on_transcript(
     backend: Backend,
 ) -> None:
     """The bus publishes transcript_final with the on_transcript payload, once per turn for each speaker."""
-    phone, told = Patter(), []
+    phone, reported = Patter(), []
     seen = collect(phone, T.TRANSCRIPT_FINAL)
     agent = backend.agent_of("Nine.", first_message="Hello.")
-    async with call_simulator(agent, phone=phone, on_transcript=told.append) as caller:
+    async with call_simulator(agent, phone=phone, on_transcript=reported.append) as caller:
         await caller.hears()
         await ask(caller)
         await caller.hears()
-    assert [payload for _, payload in seen] == told
-    assert [(event["role"], event["text"]) for event in told] == [
+    assert [payload for _, payload in seen] == reported
+    assert [(event["role"], event["text"]) for event in reported] == [
         ("assistant", "Hello."),
         ("user", "Your hours?"),
         ("assistant", "Nine."),
     ]
 
 
-@pytest.mark.pipeline("of the recogniser")
+@pytest.mark.pipeline("about the STT")
 async def test_transcript_partial_has_every_interim_result(
     call_simulator: CallSimulator,
 ) -> None:
@@ -245,25 +245,25 @@ async def test_tts_chunk_has_all_audio_sent_to_carrier(call_simulator: CallSimul
 
 async def test_call_events_equal_their_callback_payloads(call_simulator: CallSimulator, backend: Backend) -> None:
     """The call_started and call_ended events have the payloads of on_call_start and on_call_end."""
-    phone, told = Patter(), []
+    phone, reported = Patter(), []
     seen = collect(phone, T.CALL_STARTED, T.CALL_ENDED)
     async with call_simulator(
-        backend.agent_of(), phone=phone, on_call_start=told.append, on_call_end=told.append
+        backend.agent_of(), phone=phone, on_call_start=reported.append, on_call_end=reported.append
     ) as caller:
         await caller.waits(1.0)
-    assert [payload for _, payload in seen] == told
+    assert [payload for _, payload in seen] == reported
     assert caller.times("call_started") == [0.0]
 
 
-async def test_dtmf_received_is_what_on_dtmf_is_told(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_dtmf_received_equals_on_dtmf(call_simulator: CallSimulator, backend: Backend) -> None:
     """The bus publishes dtmf_received with the payload of on_dtmf."""
-    phone, told = Patter(), []
+    phone, reported = Patter(), []
     seen = collect(phone, T.DTMF_RECEIVED)
-    async with call_simulator(backend.agent_of(), phone=phone, on_dtmf=told.append) as caller:
+    async with call_simulator(backend.agent_of(), phone=phone, on_dtmf=reported.append) as caller:
         await caller.presses("4#")
         await caller.waits(0.1)
-    assert [payload for _, payload in seen] == told
-    assert [payload["digit"] for payload in told] == ["4", "#"]
+    assert [payload for _, payload in seen] == reported
+    assert [payload["digit"] for payload in reported] == ["4", "#"]
 
 
 async def test_interruption_reports_heard_text_and_duration(call_simulator: CallSimulator, backend: Backend) -> None:
@@ -291,7 +291,7 @@ async def test_interruption_reports_heard_text_and_duration(call_simulator: Call
 
 # Turns ----------------------------------------------------------------------------------------------------------------
 def turns(caller: SimulatedCaller) -> list[tuple[int, str, int, str]]:
-    """What was told of turns: ms of call time, event, turn_idx and reason."""
+    """Events about turns: ms of call time, event, turn_idx and reason."""
     return [
         (round(at * 1000), name, payload["turn_idx"], payload.get("reason", ""))
         for at, name, payload in caller.events
@@ -910,8 +910,8 @@ async def test_channel_from_a_callback_ends_with_its_call(call_simulator: CallSi
 
     async def on_call_start(event: dict[str, Any]) -> None:
         async with phone.events.subscribe(T.TRANSCRIPT_FINAL) as channel:
-            async for told in channel:
-                said.append(told["text"])  # noqa: PERF401 (as users write it)
+            async for reported in channel:
+                said.append(reported["text"])  # noqa: PERF401 (as users write it)
         said.append("over")
 
     async with call_simulator(backend.agent_of("Nine."), phone=phone, on_call_start=on_call_start) as caller:

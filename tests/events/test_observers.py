@@ -19,13 +19,13 @@ async def never_returns(_: dict[str, Any]) -> None:
     await trio.sleep_forever()
 
 
-async def call_with(callbacks: dict[str, Any], told: list[tuple[str, dict[str, Any]]]) -> None:
-    """A call that tells these events at once and ends; returns when its observers are through."""
+async def call_with(callbacks: dict[str, Any], reported: list[tuple[str, dict[str, Any]]]) -> None:
+    """Run a call that reports these events at once and ends; return when its observers have finished."""
     async with (
         trio.open_nursery() as nursery,
         open_callbacks(nursery, CallbackQueue("CA1", callbacks.get)) as callback_queue,
     ):
-        for name, payload in told:
+        for name, payload in reported:
             callback_queue.put(name, payload, STATE)
         await trio.sleep(1)
         callback_queue.end({"call_id": "CA1"}, STATE, cancelled=False)

@@ -107,7 +107,7 @@ async def test_the_two_ways_to_detect_a_barge_in(call_simulator: CallSimulator, 
     assert latencies[0] < 250
 
 
-@pytest.mark.pipeline("of the recogniser")
+@pytest.mark.pipeline("about the STT")
 async def test_the_event_bus_example(call_simulator: CallSimulator) -> None:
     """The page's bus example receives partial transcripts and all chunks of the LLM."""
     phone, partials, chunks = Patter(), [], []

@@ -18,7 +18,7 @@ from patter_trio.abc import LanguageModel, Message, SpeechChunk, TextToSpeech, T
 from patter_trio.events.edges import EDGES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedTTS
-from tests.kit.call import Backend, agent_of, edges, told_events
+from tests.kit.call import Backend, agent_of, edges, reported_events
 
 pytestmark = pytest.mark.both_backends
 
@@ -45,7 +45,7 @@ T0 = 1_700_000_000_000
 
 
 def witness(events: Any) -> list[tuple[str, dict[str, Any]]]:
-    """Have every callback of a dispatcher, or of a phone, note what it is told."""
+    """Have every callback of a dispatcher, or of a phone, record its payload."""
     seen: list[tuple[str, dict[str, Any]]] = []
     for name in EDGES:
         setattr(events, f"on_{name}", lambda event, name=name: seen.append((name, event)))
@@ -335,9 +335,9 @@ async def test_fired_user_edges_move_state_and_turn_count(call_simulator: CallSi
         assert phone.calls[0].turn_idx == 1
         await caller.speaks("And then?", seconds=0.5)
         await caller.hears()
-        told = [(name, payload) for _, name, payload in told_events(caller)][1:4]
+        reported = [(name, payload) for _, name, payload in reported_events(caller)][1:4]
     zero = caller.payloads("user_speech_started")[0]["timestamp_ms"] - 1000
-    assert told == [
+    assert reported == [
         (
             "user_speech_started",
             {"call_id": call_id, "timestamp_ms": zero + 1000, "audio_offset_ms": 1000, "vad_confidence": 0.7},
@@ -388,7 +388,7 @@ async def test_fire_targets_the_current_or_named_call(
     assert turns == {"a": 1, "b": 1, "c": 2}
     assert [event["llm_provider"] for event in one.payloads("llm_token")] == ["a", "c"]
     assert [event["llm_provider"] for event in two.payloads("llm_token")] == ["b"]
-    assert len(two.payloads("audio_out")) == 1  # the pipeline had told it
+    assert len(two.payloads("audio_out")) == 1  # the pipeline had reported it
 
 
 @pytest.mark.pipeline("on_message answers")

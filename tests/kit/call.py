@@ -81,23 +81,28 @@ class Backend:
         """Make an agent of scripted providers; an option replaces a provider."""
         return self.agent(**_options(replies, options))
 
-    def told_agent(self, at: "At", **options: Any) -> Agent:
+    def faulty_agent(self, at: "At", **options: Any) -> Agent:
         """Make an agent whose providers call ``at`` at each of their places."""
-        chosen: dict[str, Any] = {"vad": ToldVAD(at), "stt": ToldSTT(at), "llm": ToldLLM(at), "tts": ToldTTS(at)}
+        chosen: dict[str, Any] = {
+            "vad": FaultyVAD(at),
+            "stt": FaultySTT(at),
+            "llm": FaultyLLM(at),
+            "tts": FaultyTTS(at),
+        }
         return self.agent_of(**chosen | options)
 
 
 PIPELINE = Backend("pipeline")
 ENGINE = Backend("engine")
 agent_of = PIPELINE.agent_of
-told_agent = PIPELINE.told_agent
+faulty_agent = PIPELINE.faulty_agent
 
 
 BUS_ONLY = {str(kind) for kind in PatterEventType} - {"transcript_partial"}
 """What only the event bus calls so."""
 
 
-def told_events(caller: SimulatedCaller) -> list[tuple[float, str, dict[str, Any]]]:
+def reported_events(caller: SimulatedCaller) -> list[tuple[float, str, dict[str, Any]]]:
     """Return the events that callbacks receive, and the interim transcripts."""
     # The bus publishes more than callbacks get, and some of it at the same instants; most tests are about callbacks.
     return [event for event in caller.events if event[1] not in BUS_ONLY]
@@ -105,10 +110,10 @@ def told_events(caller: SimulatedCaller) -> list[tuple[float, str, dict[str, Any
 
 def edges(caller: SimulatedCaller) -> list[tuple[float, str]]:
     """Return the events that callbacks receive, except metrics, each with its instant in ms."""
-    return [(round(at * 1000), name) for at, name, _ in told_events(caller) if name != "metrics"]
+    return [(round(at * 1000), name) for at, name, _ in reported_events(caller) if name != "metrics"]
 
 
-def told(caller: SimulatedCaller, role: str) -> list[str]:
+def transcripts_of(caller: SimulatedCaller, role: str) -> list[str]:
     """Return the texts that on_transcript received of one side."""
     return [payload["text"] for payload in caller.payloads("transcript") if payload["role"] == role]
 
@@ -129,7 +134,7 @@ def sound_of_agent(caller: SimulatedCaller) -> str:
     return "".join(sound.words for sound in sounds)
 
 
-# Providers that do as told at one place -------------------------------------------------------------------------------
+# Providers that stall or break at one place ---------------------------------------------------------------------------
 async def stall() -> None:
     await trio.sleep_forever()
 
@@ -163,7 +168,7 @@ class At:
 
 
 @attrs.frozen
-class ToldVAD(VoiceActivity):
+class FaultyVAD(VoiceActivity):
     at: At
     inner: VoiceActivity = attrs.field(factory=ScriptedVAD)
 
@@ -171,10 +176,10 @@ class ToldVAD(VoiceActivity):
     async def open(self) -> AsyncIterator[VoiceActivitySession]:
         await self.at("vad.open")
         async with self.inner.open() as session:
-            yield _ToldVoice(self.at, session)
+            yield _FaultyVoice(self.at, session)
 
 
-class _ToldVoice(VoiceActivitySession):
+class _FaultyVoice(VoiceActivitySession):
     def __init__(self, at: At, inner: VoiceActivitySession) -> None:
         self.at, self.inner = at, inner
 
@@ -187,20 +192,20 @@ class _ToldVoice(VoiceActivitySession):
 
 
 @attrs.frozen
-class ToldSTT(SpeechToText):
+class FaultySTT(SpeechToText):
     at: At
     inner: SpeechToText = attrs.field(factory=ScriptedSTT)
-    provider: str = "told"
-    model: str = "told"
+    provider: str = "faulty"
+    model: str = "faulty"
 
     @asynccontextmanager
     async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
         await self.at("stt.open")
         async with self.inner.open(language=language) as session:
-            yield _ToldRecognition(self.at, session)
+            yield _FaultyRecognition(self.at, session)
 
 
-class _ToldRecognition(SpeechToTextSession):
+class _FaultyRecognition(SpeechToTextSession):
     def __init__(self, at: At, inner: SpeechToTextSession) -> None:
         self.at, self.inner = at, inner
 
@@ -225,11 +230,11 @@ class _ToldRecognition(SpeechToTextSession):
 
 
 @attrs.frozen
-class ToldLLM(LanguageModel):
+class FaultyLLM(LanguageModel):
     at: At
     text: str = "One two. Three four."
-    provider: str = "told"
-    model: str = "told"
+    provider: str = "faulty"
+    model: str = "faulty"
 
     @asynccontextmanager
     async def stream(self, messages: Sequence[Message]) -> AsyncIterator[AsyncIterator[str]]:
@@ -247,29 +252,29 @@ class ToldLLM(LanguageModel):
 
 
 @attrs.frozen
-class ToldTTS(TextToSpeech):
+class FaultyTTS(TextToSpeech):
     at: At
     # Long enough for any test to do something while the agent speaks.
     inner: TextToSpeech = attrs.field(factory=lambda: ScriptedTTS(duration=5.0))
-    provider: str = "told"
-    model: str = "told"
+    provider: str = "faulty"
+    model: str = "faulty"
 
     @asynccontextmanager
     async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
         await self.at("tts.open")
         async with self.inner.open(language=language) as session:
-            yield _ToldSynthesis(self.at, session)
+            yield _FaultySynthesis(self.at, session)
 
 
-class _ToldSynthesis(TextToSpeechSession):
+class _FaultySynthesis(TextToSpeechSession):
     def __init__(self, at: At, inner: TextToSpeechSession) -> None:
         self.at, self.inner = at, inner
 
     @asynccontextmanager
     async def speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
         await self.at("tts.speak")
-        async with self.inner.speak(sentences) as chunks, aclosing(self._chunks(chunks)) as told:
-            yield told
+        async with self.inner.speak(sentences) as chunks, aclosing(self._chunks(chunks)) as reported:
+            yield reported
 
     async def _chunks(self, chunks: AsyncIterator[SpeechChunk]) -> AsyncGenerator[SpeechChunk, None]:
         await self.at("tts.first")
@@ -279,7 +284,7 @@ class _ToldSynthesis(TextToSpeechSession):
 
 
 @attrs.frozen
-class ToldDetector(TurnDetector):
+class FixedDetector(TurnDetector):
     """A turn detector that returns ``verdict`` after ``delay`` seconds."""
 
     verdict: float = 0.9

@@ -34,7 +34,7 @@ agent = phone.agent(
 )
 {more}
 """
-"""A program whose recogniser hears one word in every sound, and whose replies take half a second."""
+"""A program whose STT recognises one word in every sound, and whose replies take half a second."""
 
 
 def write_agent(

@@ -365,7 +365,7 @@ class _Speech(AsyncIterator[SpeechChunk]):
                 audio = rest.encode("latin-1")
                 return SpeechChunk(
                     audio[:-1] if flaw == "sings" else audio,
-                    "" if flaw == "tells no text" else text,
+                    "" if flaw == "reports no text" else text,
                     tuple(first),
                 )
         raise StopAsyncIteration

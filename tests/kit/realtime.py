@@ -69,7 +69,7 @@ class Line:
     session: EngineSession
     samples: int = 0
     spoken: int = 0
-    told: list[tuple[float, EngineEvent]] = attrs.field(factory=list)
+    received: list[tuple[float, EngineEvent]] = attrs.field(factory=list)
     failure: ProviderError | None = None
     _news: trio.Event = attrs.field(factory=trio.Event)
 
@@ -108,7 +108,7 @@ class Line:
     async def listen(self) -> None:
         try:
             async for event in self.session.events():
-                self.told.append((trio.current_time(), event))
+                self.received.append((trio.current_time(), event))
                 self._stir()
         # Kept, because the task would end the test; a test of failures looks at it.
         except ProviderError as error:
@@ -134,7 +134,7 @@ class Line:
         return self.finals()[number]
 
     def finals(self) -> dict[int, str]:
-        return {e.commit: e.text for _, e in self.told if isinstance(e, EngineWords) and e.final}
+        return {e.commit: e.text for _, e in self.received if isinstance(e, EngineWords) and e.final}
 
 
 @asynccontextmanager

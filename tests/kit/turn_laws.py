@@ -70,7 +70,7 @@ class Laws:
         self.gone_on: Fate | None = None
         self.event: inputs.Input | None = None
 
-    # What the machine is told -------------------------------------------------------------------------------------
+    # Inputs of the machine ---------------------------------------------------------------------------------------
     def heard(self, event: inputs.Input, at: float) -> None:
         """Record an input, before the machine takes it."""
         self.now, self.event = at, event
@@ -195,7 +195,9 @@ class Laws:
             # late, and never later than the input.
             assert action.at <= self.now, f"time: {action} is in the future of {self.now}"
             getattr(self, f"_do_{type(action).__name__}")(action)
-        assert (machine.user_state, machine.agent_state) == self.states, "state-told: a change of state was not told"
+        assert (machine.user_state, machine.agent_state) == self.states, (
+            "state-reported: a change of state was not reported"
+        )
         assert machine.ended is self.ended, "end-once: ended without EndCall"
         assert self.gone_on is None or self.gone_on.over, "retract: words came, and the unheard reply lives on"
         # A machine that waits needs a deadline: an input that never comes must not hold a call for ever.
@@ -253,12 +255,12 @@ class Laws:
 
     def _do_StateChanged(self, action: actions.StateChanged) -> None:
         states = (action.user, action.agent)
-        assert states != self.states, "state-told: no change"
+        assert states != self.states, "state-reported: no change"
         self.states = states
 
     def _do_EmitSpeechStarted(self, action: actions.EmitSpeechStarted) -> None:
         assert not self.voice, "user-edges: started twice"
-        assert self.states[0] == "speaking", "state-told: started before the state"
+        assert self.states[0] == "speaking", "state-reported: started before the state"
         self.voice, self.onset = True, action.onset
         self.sure = self.over = self.hastened = False
         if isinstance(
@@ -268,7 +270,7 @@ class Laws:
 
     def _do_EmitSpeechEnded(self, action: actions.EmitSpeechEnded) -> None:
         assert self.voice, "user-edges: ended twice"
-        assert self.states[0] != "speaking", "state-told: ended before the state"
+        assert self.states[0] != "speaking", "state-reported: ended before the state"
         assert action.seconds == action.end - self.onset >= 0, "user-edges: duration"
         self.voice, self.voice_end = False, action.end
 
@@ -276,7 +278,7 @@ class Laws:
         assert not self.voice, "eos-after-end: committed while the caller speaks"
         assert action.turn == self.turn + 1, "turn-count: turns count by one"
         assert bool(action.text) is self.policy.needs_words, "no-words-no-eos: empty utterance, or words out of nowhere"
-        assert self.states[1] == "thinking", "state-told: committed before the state"
+        assert self.states[1] == "thinking", "state-reported: committed before the state"
         assert self.live is None, "one-reply: committed over a live reply"
         # What the machine may count on: an engine or STT that has ended the turn, a
         # detector that is sure, or the usual silence.
@@ -359,13 +361,13 @@ class Laws:
         assert fate.opened, "heard-if-open: heard with a closed playout queue"
         assert not fate.started, "agent-edges: started twice"
         assert action.turn in self.audio_turns, "order: speech started before audio"
-        assert self.states[1] == "speaking", "state-told: started before the state"
+        assert self.states[1] == "speaking", "state-reported: started before the state"
         fate.started = True
 
     def _ends(self, action: actions.CutReply | actions.FinishReply) -> Fate:
         fate = self._alive(action)
         assert action.started == fate.started, "agent-edges: ended but not started, or the reverse"
-        assert self.states[1] != "speaking", "state-told: ended before the state"
+        assert self.states[1] != "speaking", "state-reported: ended before the state"
         fate.over, self.live = True, None
         return fate
 
@@ -393,7 +395,7 @@ class Laws:
         assert not self.voice, "detector: asked while the caller speaks"
         self.generation, self.sure = action.generation, self.hastened
 
-    def _do_FlushRecognizer(self, action: actions.FlushRecognizer) -> None:
+    def _do_FlushTranscripts(self, action: actions.FlushTranscripts) -> None:
         assert self.live is None, "end-once: a reply outlives the leg"
         self.leaving = self.flushing = True
 

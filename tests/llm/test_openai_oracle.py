@@ -174,8 +174,8 @@ import json, sys
 from openai import OpenAI
 client = OpenAI(api_key="k", base_url=sys.argv[1], max_retries=0)
 body = json.loads(sys.argv[2])
-told = [chunk.model_dump() for chunk in client.chat.completions.create(**body)]
-print(json.dumps(told))
+chunks = [chunk.model_dump() for chunk in client.chat.completions.create(**body)]
+print(json.dumps(chunks))
 """
 
 
@@ -193,9 +193,9 @@ async def test_vendor_client_matches_ours_on_the_fake_server() -> None:
     assert theirs.body == body
     assert theirs.headers["authorization"] == server.chats[1].headers["authorization"]
     assert (theirs.method, theirs.target) == (server.chats[1].method, server.chats[1].target)
-    told = [chunk["choices"][0]["delta"] for chunk in json.loads(asked.stdout) if chunk["choices"]]
-    assert "".join(delta["content"] or "" for delta in told) == "".join(i for i in ours if isinstance(i, str))
-    arguments = [delta["tool_calls"][0]["function"]["arguments"] for delta in told if delta["tool_calls"]]
+    received = [chunk["choices"][0]["delta"] for chunk in json.loads(asked.stdout) if chunk["choices"]]
+    assert "".join(delta["content"] or "" for delta in received) == "".join(i for i in ours if isinstance(i, str))
+    arguments = [delta["tool_calls"][0]["function"]["arguments"] for delta in received if delta["tool_calls"]]
     assert "".join(arguments) == '{"day": "Monday"}'
     assert json.loads(asked.stdout)[-1]["usage"]["prompt_tokens_details"]["cached_tokens"] == 64
 

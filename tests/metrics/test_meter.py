@@ -36,7 +36,7 @@ from patter_trio.metrics.public_events import (
 )
 from patter_trio.metrics.results import CostBreakdown, LatencyBreakdown, TurnMetrics
 
-Told = tuple[float, CallEvent]
+TimedEvent = tuple[float, CallEvent]
 PRICES = {
     "acme": {
         "unit": "token",
@@ -61,27 +61,27 @@ def meter_of() -> Meter:
     return Meter("CA1", media, PRICES, epoch=1000.0, carrier="line")
 
 
-def feed(meter: Meter, told: Sequence[Told]) -> list[TurnMetrics]:
-    return [turn for at, event in told if (turn := meter.on_event(event, at)) is not None]
+def feed(meter: Meter, events: Sequence[TimedEvent]) -> list[TurnMetrics]:
+    return [turn for at, event in events if (turn := meter.on_event(event, at)) is not None]
 
 
-def spoken(onset: float, end: float, eos: float) -> list[Told]:
+def spoken(onset: float, end: float, eos: float) -> list[TimedEvent]:
     return [
         (onset + 0.06, VoiceOnset(onset - 10.0)),
         (onset + 0.06, UserSpeechStarted(audio_offset_ms=1)),  # rounded; the internal event before it counts
         (end + 0.1, UserSpeechEnded(speech_duration_ms=1)),
         (end + 0.2, WordsFinal("Hello")),
-        (end + 0.25, WordsFinal("")),  # the recogniser's answer to a flush: no words
+        (end + 0.25, WordsFinal("")),  # the STT's answer to a flush: no words
         (eos, UtteranceOver(eos - end)),
         (eos, UserSpeechEos(trigger="vad_silence")),
     ]
 
 
-def said(at: float, role: Literal["user", "assistant"], text: str) -> Told:
+def said(at: float, role: Literal["user", "assistant"], text: str) -> TimedEvent:
     return (at, TranscriptCommitted(role, text, [{"role": role, "text": text, "timestamp": at}]))
 
 
-def answered(number: int, turn: int, at: float, source: AnswerKind = "llm") -> list[Told]:
+def answered(number: int, turn: int, at: float, source: AnswerKind = "llm") -> list[TimedEvent]:
     return [
         (at, ReplyStarted(number, turn, source)),
         (at + 0.1, LlmChunk(number, turn, "")),
@@ -163,15 +163,15 @@ def test_failed_turn_without_apology_ends_with_next() -> None:
 
 def test_adapter_fired_events_are_measured_as_given() -> None:
     """The meter takes an adapter's edges as given, rounded to ms, and counts turns itself."""
-    fired: list[Told] = [
+    fired: list[TimedEvent] = [
         (11.0, UserSpeechStarted(audio_offset_ms=900)),
         (12.4, UserSpeechEnded(speech_duration_ms=1100)),
         (12.5, UserSpeechEos(trigger="vad_silence", trailing_silence_ms=500)),
     ]
-    bare: list[Told] = [(14.0, UserSpeechStarted()), (15.5, UserSpeechEos(trigger="vad_silence"))]
+    bare: list[TimedEvent] = [(14.0, UserSpeechStarted()), (15.5, UserSpeechEos(trigger="vad_silence"))]
     meter = meter_of()
-    told = [*fired, said(12.5, "user", "Hello"), *answered(1, 0, 12.5)]
-    (first,) = feed(meter, told)
+    reported = [*fired, said(12.5, "user", "Hello"), *answered(1, 0, 12.5)]
+    (first,) = feed(meter, reported)
     assert (first.turn_index, first.latency.user_speech_duration_ms, first.latency.total_ms) == (1, 1100.0, 1100.0)
     (second,) = feed(meter, [*bare, said(15.5, "user", "Hello"), *answered(2, 0, 15.5)])
     assert (second.turn_index, second.latency.llm_ttft_ms, second.latency.total_ms) == (2, 200.0, None)

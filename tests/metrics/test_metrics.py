@@ -119,7 +119,7 @@ async def test_the_latencies_are_those_of_the_edges(call_simulator: CallSimulato
     assert latency.total_ms == pytest.approx(caller.times("agent_speech_started")[0] * 1000 - 2000)
 
 
-@pytest.mark.pipeline("of the recogniser")
+@pytest.mark.pipeline("about the STT")
 async def test_words_before_end_of_voice_cost_no_latency(call_simulator: CallSimulator) -> None:
     """The STT latency is 0 ms if the final words come before the VAD notices the end of the voice."""
     agent = agent_of("Yes.", stt=ScriptedSTT(final_delay=0.0))
@@ -158,7 +158,7 @@ async def test_barge_in_latency_counts_from_voice_onset(call_simulator: CallSimu
     assert metrics.latency_p95.bargein_ms == 250.0
 
 
-@pytest.mark.pipeline("words are counted by their recogniser")
+@pytest.mark.pipeline("the STT counts words")
 async def test_word_barge_in_latency_counts_from_voice_onset(call_simulator: CallSimulator) -> None:
     """Words that cut the reply 200 ms after a voice of 1 s give a barge-in latency of 1200 ms."""
     agent = agent_of("Our opening hours are long.", tts=ScriptedTTS(duration=8.0), barge_in_min_words=2)
@@ -226,28 +226,28 @@ async def test_on_metrics_comes_last_in_a_turn(call_simulator: CallSimulator, ba
 
 async def test_on_metrics_has_exact_keys_and_counts_turns(call_simulator: CallSimulator, backend: Backend) -> None:
     """The on_metrics payload has exactly its keys and comes once per turn in turn order."""
-    told: list[Any] = []
-    async with call_simulator(backend.agent_of("Yes.", first_message="Hello."), on_metrics=told.append) as caller:
+    reported: list[Any] = []
+    async with call_simulator(backend.agent_of("Yes.", first_message="Hello."), on_metrics=reported.append) as caller:
         await caller.hears()
         for _ in range(2):
             await caller.speaks("Go on", seconds=0.5)
             await caller.hears()
-    assert [set(payload) for payload in told] == [{"call_id", "turn", "cost_so_far"}] * 3
-    assert [payload["turn"].turn_index for payload in told] == [0, 1, 2]
-    assert all(isinstance(payload["cost_so_far"], CostBreakdown) for payload in told)
-    assert metrics_of(caller).turns == tuple(payload["turn"] for payload in told)
+    assert [set(payload) for payload in reported] == [{"call_id", "turn", "cost_so_far"}] * 3
+    assert [payload["turn"].turn_index for payload in reported] == [0, 1, 2]
+    assert all(isinstance(payload["cost_so_far"], CostBreakdown) for payload in reported)
+    assert metrics_of(caller).turns == tuple(payload["turn"] for payload in reported)
 
 
-async def test_metrics_collected_is_what_on_metrics_is_told(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_metrics_collected_equals_on_metrics(call_simulator: CallSimulator, backend: Backend) -> None:
     """The event metrics_collected has the same payloads and instants as on_metrics."""
-    told: list[Any] = []
-    async with call_simulator(backend.agent_of("Yes.", first_message="Hello."), on_metrics=told.append) as caller:
+    reported: list[Any] = []
+    async with call_simulator(backend.agent_of("Yes.", first_message="Hello."), on_metrics=reported.append) as caller:
         await caller.hears()
         await caller.speaks("Go on", seconds=0.5)
         await caller.hears()
-    assert caller.payloads("metrics_collected") == told
+    assert caller.payloads("metrics_collected") == reported
     assert caller.times("metrics_collected") == caller.times("metrics")
-    assert len(told) == 2
+    assert len(reported) == 2
 
 
 async def test_words_after_commit_merge_into_one_turn(call_simulator: CallSimulator, backend: Backend) -> None:
@@ -267,7 +267,7 @@ async def test_words_after_commit_merge_into_one_turn(call_simulator: CallSimula
     assert order(caller).count("metrics") == 1
 
 
-@pytest.mark.pipeline("of the recogniser")
+@pytest.mark.pipeline("about the STT")
 async def test_late_amending_words_belong_to_the_turn(call_simulator: CallSimulator) -> None:
     """Words that amend the turn 50 ms later retract the first answer, and the latency is that of the second."""
     llm = ScriptedLLM(["Good."], first_token=0.02, duration=0.0)
@@ -308,7 +308,7 @@ async def test_a_turn_in_which_the_application_keeps_silent(call_simulator: Call
 
 async def test_failed_turn_ends_after_its_apology(call_simulator: CallSimulator, backend: Backend) -> None:
     """A failed turn ends after its apology and is measured as failed."""
-    agent = backend.told_agent(At("llm.first", give_up, nth=1), tts=ScriptedTTS())
+    agent = backend.faulty_agent(At("llm.first", give_up, nth=1), tts=ScriptedTTS())
     async with call_simulator(agent) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
@@ -353,7 +353,7 @@ async def test_an_answer_that_say_cuts_is_interrupted(call_simulator: CallSimula
     assert (turn.interrupted, turn.latency.bargein_ms) == (True, None)
 
 
-@pytest.mark.pipeline("a cough is told from words by their recogniser")
+@pytest.mark.pipeline("only an STT tells a cough from words")
 async def test_wordless_call_has_no_turns_or_latencies(call_simulator: CallSimulator) -> None:
     """A call without words has a duration and neither turns nor latencies."""
     async with call_simulator(agent_of("Yes.")) as caller:
@@ -369,7 +369,7 @@ async def test_open_turn_is_reported_before_failed_call_ends(call_simulator: Cal
     """The open turn of a broken call reaches on_metrics before on_call_end."""
     called: list[Any] = []
     async with call_simulator(
-        backend.told_agent(At("tts.next", break_down)),
+        backend.faulty_agent(At("tts.next", break_down)),
         on_metrics=lambda event: called.append(event["turn"]),
         on_call_end=lambda event: called.append(event["metrics"]),
     ) as caller:
@@ -408,8 +408,8 @@ def twilio_phone() -> Patter:
 @pytest.mark.pipeline("what three providers cost")
 async def test_costs_are_estimated_where_nobody_reports_them(call_simulator: CallSimulator) -> None:
     """Without usage reports, the cost is estimated from seconds, characters, tokens and begun minutes."""
-    told: list[Any] = []
-    async with call_simulator(agent_of(**PARTS), phone=twilio_phone(), on_metrics=told.append) as caller:
+    reported: list[Any] = []
+    async with call_simulator(agent_of(**PARTS), phone=twilio_phone(), on_metrics=reported.append) as caller:
         await caller.speaks("What is it now?", seconds=1.0)  # 15 characters: 100 with the prompt, 25 tokens
         await caller.hears()
         await caller.at(60.5)
@@ -419,7 +419,7 @@ async def test_costs_are_estimated_where_nobody_reports_them(call_simulator: Cal
     assert cost.llm == pytest.approx((25 * 100 + 5 * 1000) / 1_000_000)
     assert cost.telephony == pytest.approx(2 * 0.012)  # a begun minute counts whole
     assert cost.total == pytest.approx(cost.stt + cost.tts + cost.llm + cost.telephony)
-    so_far = told[0]["cost_so_far"]
+    so_far = reported[0]["cost_so_far"]
     assert so_far.telephony == pytest.approx(0.012)
     assert so_far.llm == cost.llm
     assert so_far.stt < cost.stt
@@ -466,7 +466,7 @@ async def test_a_providers_own_reported_usage_beats_the_estimate(
     assert cost.llm == pytest.approx(2 * (10 * 100 + 3 * 1000 + 1000 * 10) / 1_000_000)
     assert cost.llm_cached_savings == pytest.approx(2 * 1000 * 90 / 1_000_000)
     assert cost.tts == (pytest.approx(40 / 1000) if backend.is_pipeline else 0.0)  # nothing was reported of it
-    assert (cost.stt > 0) is backend.is_pipeline  # an engine has no recogniser
+    assert (cost.stt > 0) is backend.is_pipeline  # an engine has no STT
 
 
 async def test_usage_of_cut_or_discarded_answer_counts(call_simulator: CallSimulator, backend: Backend) -> None:
@@ -517,7 +517,7 @@ class ReportingSTT(ScriptedSTT):
 
 
 @pytest.mark.pipeline("what three providers cost")
-async def test_recogniser_and_synthesiser_report_their_usage_too(call_simulator: CallSimulator) -> None:
+async def test_stt_and_tts_report_their_usage_too(call_simulator: CallSimulator) -> None:
     """The usage that STT and TTS report replaces their estimates: 30 s cost 0.3, and 1000 characters cost 3.0."""
     parts = PARTS | {"stt": ReportingSTT(model="ear"), "tts": ReportingTTS(model="mouth")}
     phone = twilio_phone()

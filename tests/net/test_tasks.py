@@ -45,7 +45,7 @@ async def test_a_failure_of_the_block_leaves_bare(autojump_clock: MockClock) -> 
             raise ValueError("block")
 
 
-async def test_two_failures_are_both_told() -> None:
+async def test_two_failures_are_both_reported() -> None:
     """If the block and the task both fail, an exception group contains both errors."""
 
     async def task() -> None:

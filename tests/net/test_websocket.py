@@ -80,11 +80,11 @@ async def test_fragments_join_around_an_answered_ping() -> None:
 async def test_reader_leaves_pongs_to_the_writer() -> None:
     """A reader that shares its socket with a writer leaves the pongs to that writer."""
     server, _, raw = await open_pair()
-    told: list[bytes] = []
-    server.share_sending(lambda: told.append(bytes(server.pending)))
+    received: list[bytes] = []
+    server.share_sending(lambda: received.append(bytes(server.pending)))
     await raw.send_all(frame(Opcode.PING, b"?") + frame(Opcode.TEXT, b"x"))
     assert await server.receive() == "x"
-    assert told == [Frame(Opcode.PONG, b"?").serialize(mask=False)]
+    assert received == [Frame(Opcode.PONG, b"?").serialize(mask=False)]
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ async def test_protocol_error_or_close_ends_with_its_code(sent: bytes, code: int
         with pytest.raises(SocketClosed) as closed:
             await server.receive()
     assert closed.value.code == code
-    with pytest.raises(SocketClosed) as told:
+    with pytest.raises(SocketClosed) as received:
         await client.receive()
-    assert told.value.code == code
+    assert received.value.code == code
 
 
 async def test_a_peer_that_vanishes_is_1006() -> None:
@@ -152,14 +152,14 @@ async def test_closing_a_silent_peer_takes_half_a_second(autojump_clock: trio.te
     assert trio.current_time() - before == 0.5
 
 
-async def test_closing_tells_the_peer_why(autojump_clock: trio.testing.MockClock) -> None:
+async def test_close_frame_has_code_and_reason(autojump_clock: trio.testing.MockClock) -> None:
     """The peer receives the code and the reason of the close."""
     server, client, _ = await open_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.aclose, 1008, "who are you?")
-        with pytest.raises(SocketClosed) as told:
+        with pytest.raises(SocketClosed) as received:
             await client.receive()
-    assert (told.value.code, told.value.reason) == (1008, "who are you?")
+    assert (received.value.code, received.value.reason) == (1008, "who are you?")
     assert trio.current_time() == 0
 
 

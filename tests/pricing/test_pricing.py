@@ -45,7 +45,7 @@ TABLE: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def nothing_said_before() -> None:
     """Forget the warnings that the process has logged once, so that each test sees its own."""
-    rates._told.clear()
+    rates._logged.clear()
 
 
 def llm(model: str, provider: str = "acme") -> float:

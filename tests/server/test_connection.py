@@ -153,7 +153,7 @@ async def test_who_leaves_within_the_head_leaves_nothing_behind(sent: bytes, aut
     assert trio.current_time() == 0
 
 
-async def test_a_head_without_end_is_told_431(autojump_clock: CLOCK) -> None:
+async def test_a_head_without_end_gets_431(autojump_clock: CLOCK) -> None:
     """A request whose head exceeds the size limit gets status 431."""
     async with trio.open_nursery() as nursery:
         stream = FakeCallServer().open(nursery)

@@ -178,7 +178,7 @@ KINDS: dict[str, Kind] = {
     "llm hangs": partial(a_call, llm=ScriptedLLM(["Yes."], hang_after=0)),
     "voice fails": partial(a_call, tts=ScriptedTTS(fail_after=0)),
     "no voice": partial(a_call, tts=ScriptedTTS(fail_to_open=True)),
-    "recogniser fails": partial(a_call, stt=ScriptedSTT(fail_at=0.5)),
+    "stt fails": partial(a_call, stt=ScriptedSTT(fail_at=0.5)),
     "detector fails": partial(a_call, turn_detector=Undecided()),
     "on_message raises": partial(a_call, llm=None, on_message=crm),
     "on_message raises later": partial(a_call, llm=None, on_message=slow_crm),

@@ -211,10 +211,10 @@ async def test_cancelled_server_reports_ends_within_seven_seconds(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """A cancelled server reports the end of every call and stops within seven seconds."""
-    told: list[tuple[str, float]] = []
+    reported: list[tuple[str, float]] = []
 
     async def on_call_end(event: dict[str, Any]) -> None:
-        told.append((event["outcome"], trio.current_time()))
+        reported.append((event["outcome"], trio.current_time()))
         await trio.sleep_forever()
 
     async with trio.open_nursery() as line:
@@ -227,8 +227,8 @@ async def test_cancelled_server_reports_ends_within_seven_seconds(
                 ended.hang_up()  # its on_call_end has 30 s, and then only 5
                 await trio.sleep(1.0)
                 server.cancel()
-    assert [outcome for outcome, _ in told] == ["caller_hung_up", "cancelled"]
-    assert told[1][1] == pytest.approx(4.0, abs=0.2)
+    assert [outcome for outcome, _ in reported] == ["caller_hung_up", "cancelled"]
+    assert reported[1][1] == pytest.approx(4.0, abs=0.2)
     assert trio.current_time() <= 4.0 + 7.2
 
 

@@ -128,7 +128,7 @@ def test_any_event_order_ends_spans_without_words(story: list[CallEvent]) -> Non
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(ledger)
 
-    async def tell() -> None:
+    async def report() -> None:
         call = CallTrace(
             provider.get_tracer("patter_trio"), INFO, speaking(PIPELINE), MediaClock(), at=0.0, epoch=EPOCH_UNIX_S
         )
@@ -137,7 +137,7 @@ def test_any_event_order_ends_spans_without_words(story: list[CallEvent]) -> Non
         call.on_event(CallOver(info=INFO, ended_at=0.0, outcome="completed"), 1000.0)
         assert not call._complained
 
-    trio.run(tell)
+    trio.run(report)
     assert {span.context.span_id for span in ledger.begun} == {span.context.span_id for span in ledger.ended}
     [call] = [span for span in ledger.ended if span.parent is None]
     for span in ledger.ended:

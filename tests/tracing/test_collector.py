@@ -191,8 +191,8 @@ def test_otel_flag_opens_call_span(collector: Collector, tmp_path: Path) -> None
     assert set(spans) == {"patter.call", "patter.stt", "patter.endpoint", "chat scripted", "patter.tts"}
     assert "patter.event.agent_speech_ended" in [event.name for event in call.events]
     assert attributes(call)["patter.call.turns"] == 1
-    told = sorted(event.time_unix_nano for event in call.events)
-    stamps = [began, call.start_time_unix_nano, *told, call.end_time_unix_nano, time.time_ns()]
+    reported = sorted(event.time_unix_nano for event in call.events)
+    stamps = [began, call.start_time_unix_nano, *reported, call.end_time_unix_nano, time.time_ns()]
     assert stamps == sorted(stamps)
 
 

@@ -46,7 +46,7 @@ class Raising(SpanProcessor):
 
 
 class BrokenExporter(SpanExporter):
-    """An exporter that acts as told, counts the spans, and reports a failure."""
+    """An exporter that acts as scripted, counts the spans, and reports a failure."""
 
     def __init__(self, act: Callable[[], object]) -> None:
         self.act = act

@@ -98,8 +98,8 @@ async def test_turn_edges_are_the_documented_span_events(
             {"patter.turn.idx": 1, "patter.speech.duration_ms": 3000, "patter.turn.interrupted": False},
         ),
     ]
-    told = [at for at, name, _ in caller.events if name in EDGES]
-    assert [at for at, _, _ in traced.events()] == pytest.approx(told, abs=1e-6)
+    reported = [at for at, name, _ in caller.events if name in EDGES]
+    assert [at for at, _, _ in traced.events()] == pytest.approx(reported, abs=1e-6)
 
 
 async def test_turn_part_spans_are_children_with_times(
@@ -194,8 +194,8 @@ async def test_call_span_carries_hook_durations(call_simulator: CallSimulator, t
     hooks = PipelineHooks(after_llm={"on_sentence": redact}, before_llm=lambda messages: None)
     async with call_simulator(speaking(backend, "We open at nine. We close at five.", hooks=hooks)) as caller:
         await asks(caller)
-    told = {k: v for k, v in (traced.one("patter.call").attributes or {}).items() if k.startswith("patter.hook.")}
-    assert told == {
+    hooked = {k: v for k, v in (traced.one("patter.call").attributes or {}).items() if k.startswith("patter.hook.")}
+    assert hooked == {
         "patter.hook.before_llm.count": 1,
         "patter.hook.before_llm.total_ms": 0.0,
         "patter.hook.before_llm.max_ms": 0.0,
@@ -273,7 +273,7 @@ async def test_retracted_unheard_answer_makes_no_barge_in_span(
     assert [(span.attributes or {})["patter.turn.idx"] for span in traced.all("patter.stt")] == heard
 
 
-@pytest.mark.pipeline("a cough is told from words by their recogniser")
+@pytest.mark.pipeline("only an STT tells a cough from words")
 async def test_a_cough_leaves_its_edges_and_no_utterance(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
@@ -289,7 +289,7 @@ async def test_a_cough_leaves_its_edges_and_no_utterance(
     assert [span.name for span in traced.spans] == ["patter.call"]
 
 
-@pytest.mark.pipeline("a cough is told from words by their recogniser")
+@pytest.mark.pipeline("only an STT tells a cough from words")
 async def test_early_cough_stays_outside_later_stt_span(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
@@ -305,7 +305,7 @@ async def test_early_cough_stays_outside_later_stt_span(
     assert seconds(traced.one("patter.stt").start_time) == 6.0  # the second cough may have been its beginning
 
 
-@pytest.mark.pipeline("of the recogniser")
+@pytest.mark.pipeline("about the STT")
 async def test_late_words_belong_to_their_own_voice(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
@@ -337,7 +337,7 @@ async def test_llm_failure_marks_its_span_not_the_call(
     assert traced.one("patter.call").status.status_code == StatusCode.UNSET
 
 
-@pytest.mark.pipeline("of the synthesiser")
+@pytest.mark.pipeline("about the TTS")
 async def test_tts_failure_marks_its_span_not_the_llm(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
@@ -408,7 +408,7 @@ async def test_bug_ends_all_spans_and_names_its_class(
     assert (traced.one("chat buggy").attributes or {})["patter.cut.reason"] == "call ended"
 
 
-@pytest.mark.pipeline("of the recogniser")
+@pytest.mark.pipeline("about the STT")
 async def test_stt_failure_is_the_error_of_the_call(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
@@ -527,7 +527,7 @@ async def test_ambient_span_does_not_adopt_calls(
     assert call.context.trace_id != day.context.trace_id
 
 
-# What is never told -----------------------------------------------------------------------------------------------------
+# What spans never contain ---------------------------------------------------------------------------------------------
 async def test_spans_contain_no_speech_or_full_number(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
@@ -554,13 +554,13 @@ async def test_spans_contain_no_speech_or_full_number(
         await caller.presses("4711")
         await caller.speaks("And marzipan", seconds=1.0)
         await caller.hears()
-    told = "\n".join(span.to_json() for span in traced.spans).lower()
+    exported = "\n".join(span.to_json() for span in traced.spans).lower()
     assert len(traced.all("chat scripted")) == 2
     for said in ("turmeric", "marzipan", "lavender", "saffron", "welcome", "sorry", "brief", "4711"):
-        assert said not in told
+        assert said not in exported
     for number in (started[0]["caller"], started[0]["callee"]):
         assert len(number) > 10
-        assert number.lstrip("+") not in told
+        assert number.lstrip("+") not in exported
 
 
 async def test_attributes_are_of_kinds_that_every_exporter_takes(

@@ -61,7 +61,7 @@ def said(text: str, segment: int, *, final: bool = True, finished: bool | None =
 # Nova -----------------------------------------------------------------------------------------------------------------
 def test_nova_interims_replace_and_final_closes_segment() -> None:
     """Nova interim results replace each other, and the final result closes the segment."""
-    told = heard(
+    reported = heard(
         NovaCodec(),
         results("hello", 0, 1),
         results("hello there", 0, 1.5),
@@ -69,7 +69,7 @@ def test_nova_interims_replace_and_final_closes_segment() -> None:
         results("more", 2, 3),
         results("More.", 2, 3, final=True),
     )
-    assert told == [
+    assert reported == [
         said("hello", 1, final=False),
         said("hello there", 1, final=False),
         said("Hello there.", 1),
@@ -80,14 +80,14 @@ def test_nova_interims_replace_and_final_closes_segment() -> None:
 
 def test_short_final_leaves_segment_open() -> None:
     """A final result that covers only part of the reported words leaves the segment open."""
-    told = heard(
+    reported = heard(
         NovaCodec(),
         results("one two three four", 0, 4),
         results("one two", 0, 2, final=True),
         results("three four", 2, 4.2),
         results("three four", 2, 4, final=True),
     )
-    assert told == [said("one two three four", 1, final=False), said("one two three four", 1)]
+    assert reported == [said("one two three four", 1, final=False), said("one two three four", 1)]
 
 
 @pytest.mark.parametrize("revised", ["one two three four", "one two three for"])
@@ -113,13 +113,13 @@ def test_codec_commits_promoted_interim_words_once(revised: str) -> None:
 
 def test_finalize_answer_closes_segment() -> None:
     """An answer to Finalize closes the segment with the words so far."""
-    told = heard(
+    reported = heard(
         NovaCodec(),
         results("one two three", 0, 3),
         results("one two", 0, 2, final=True, from_finalize=True),
         results("", 2, 3, final=True, from_finalize=True),
     )
-    assert told == [said("one two three", 1, final=False), said("one two", 1), said("", 2)]
+    assert reported == [said("one two three", 1, final=False), said("one two", 1), said("", 2)]
 
 
 def test_empty_nova_final_retracts_interim_words() -> None:
@@ -152,8 +152,8 @@ def test_segment_is_bounded_without_reaching_its_end() -> None:
     """NovaCodec bounds a segment even if no final result reaches its end."""
     codec = NovaCodec()
     heard(codec, results("ahead", 0, 500))
-    told = heard(codec, *(results("x", second, second + 1, final=True) for second in range(MAX_SEGMENT_PARTS)))
-    assert [(one.final, one.segment) for one in told] == [(True, 1)]
+    reported = heard(codec, *(results("x", second, second + 1, final=True) for second in range(MAX_SEGMENT_PARTS)))
+    assert [(one.final, one.segment) for one in reported] == [(True, 1)]
 
 
 def test_metadata_sets_billing_and_errors_raise() -> None:
@@ -172,7 +172,7 @@ def test_metadata_sets_billing_and_errors_raise() -> None:
 def test_flux_turn_is_one_segment_finished_by_end() -> None:
     """A Flux turn is one segment, and EndOfTurn finishes it."""
     codec = FluxCodec()
-    told = heard(
+    reported = heard(
         codec,
         '{"type":"Connected","request_id":"r7","sequence_id":0}',
         turn("StartOfTurn", "hello"),
@@ -182,7 +182,7 @@ def test_flux_turn_is_one_segment_finished_by_end() -> None:
         turn("StartOfTurn", "next", index=1),
         turn("EndOfTurn", "Next.", index=1),
     )
-    assert told == [
+    assert reported == [
         said("hello", 1, final=False),
         said("hello there", 1, final=False),
         said("Hello there.", 1, finished=True),
@@ -195,7 +195,7 @@ def test_flux_turn_is_one_segment_finished_by_end() -> None:
 @pytest.mark.parametrize("timed", [True, False])
 def test_flux_resumed_turn_splits_at_eager_end(timed: bool) -> None:
     """TurnResumed splits the turn into two segments at the eager end of turn."""
-    told = heard(
+    reported = heard(
         FluxCodec(),
         turn("StartOfTurn", "my", timed=timed),
         turn("EagerEndOfTurn", "my number", timed=timed),
@@ -203,7 +203,7 @@ def test_flux_resumed_turn_splits_at_eager_end(timed: bool) -> None:
         turn("EagerEndOfTurn", "My number is nine.", timed=timed),
         turn("EndOfTurn", "My number is nine.", timed=timed),
     )
-    assert told == [
+    assert reported == [
         said("my", 1, final=False),
         said("my number", 1, final=False, finished=True),
         said("my number", 1, finished=False),
@@ -319,11 +319,11 @@ def test_deepgram_codecs_survive_any_messages(codec: type[ListenCodec], messages
     closed: list[int] = []
     for message in messages:
         try:
-            told = session.receive(message)
+            reported = session.receive(message)
         except (WireError, ProviderError):
             continue
         assert 0 <= session.settled < math.inf
-        for one in told:
+        for one in reported:
             assert one.segment not in closed
             closed += [one.segment] if one.final else []
     assert closed == sorted(closed)
@@ -334,23 +334,23 @@ def test_deepgram_codecs_survive_any_messages(codec: type[ListenCodec], messages
 def test_nova_words_are_final_once_in_order(data: st.DataObject) -> None:
     """For any results, each word is final once and in order, and interims are prefixes of the final words."""
     total = data.draw(st.integers(1, 12))
-    codec, begin, told = NovaCodec(), 0, list[Transcript]()
+    codec, begin, reported = NovaCodec(), 0, list[Transcript]()
     while begin < total:
         reach = data.draw(st.integers(begin + 1, total))
         words = " ".join(f"w{n}" for n in range(begin, reach))
-        told += codec.receive(results(words, begin, reach))
+        reported += codec.receive(results(words, begin, reach))
         if data.draw(st.booleans()):
             stop = data.draw(st.integers(begin + 1, reach))
             words = " ".join(f"w{n}" for n in range(begin, stop))
-            told += codec.receive(results(words, begin, stop, final=True))
+            reported += codec.receive(results(words, begin, stop, final=True))
             begin = stop
         elif reach == total:
-            told += codec.receive(results(words, begin, total, final=True, from_finalize=True))
+            reported += codec.receive(results(words, begin, total, final=True, from_finalize=True))
             begin = total
-    finals = {one.segment: one.text for one in told if one.final}
+    finals = {one.segment: one.text for one in reported if one.final}
     everything = [f"w{n}" for n in range(total)]
     assert " ".join(finals.values()).split() == everything
-    for one in told:  # so that a promoted interim and its final one are the same words
+    for one in reported:  # so that a promoted interim and its final one are the same words
         assert finals[one.segment].startswith(one.text)
 
 

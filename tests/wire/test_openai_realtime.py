@@ -45,7 +45,7 @@ def failing(code: str | None, message: str = "", **more: Any) -> dict[str, Any]:
     return {"type": "error", "event_id": "e", "error": error}
 
 
-def told(message: dict[str, Any]) -> wire.Event | None:
+def received(message: dict[str, Any]) -> wire.Event | None:
     return wire.receive(json.dumps(message))
 
 
@@ -126,7 +126,7 @@ TABLE: list[tuple[dict[str, Any], wire.Event | None]] = [
 @pytest.mark.parametrize(("message", "event"), TABLE)
 def test_realtime_message_is_read_as_text_and_bytes(message: dict[str, Any], event: wire.Event | None) -> None:
     """The codec reads a message both as text and as bytes."""
-    assert told(message) == event
+    assert received(message) == event
     assert wire.receive(json.dumps({**message, "news": [1]}).encode()) == event
 
 
@@ -135,7 +135,7 @@ USAGES: list[tuple[Any, Usage | None]] = [
     ([], None),
     ({}, Usage(stage="llm")),
     ({"input_tokens": 5, "output_tokens": 2}, Usage(stage="llm", input_tokens=5, output_tokens=2)),
-    (  # all that was cached, of which no more is told: first the text
+    (  # cached tokens without details: first the text
         {"input_tokens": 10, "input_token_details": {"text_tokens": 4, "audio_tokens": 6, "cached_tokens": 7}},
         Usage(stage="llm", cache_read_tokens=4, audio_input_tokens=3, audio_cache_read_tokens=3),
     ),
@@ -154,7 +154,7 @@ USAGES: list[tuple[Any, Usage | None]] = [
 @pytest.mark.parametrize(("given", "usage"), USAGES)
 def test_partial_usage_counts_each_token_once(given: Any, usage: Usage | None) -> None:
     """The codec counts each token once, whichever usage details the response contains."""
-    ended = told(response(usage=given))
+    ended = received(response(usage=given))
     assert isinstance(ended, ResponseEnded)
     assert ended.usage == usage
 
@@ -175,7 +175,7 @@ def test_full_usage_loses_and_doubles_no_token(counts: tuple[int, ...]) -> None:
         },
         "output_token_details": {"text_tokens": text_out, "audio_tokens": audio_out},
     }
-    ended = told(response(usage=given))
+    ended = received(response(usage=given))
     assert isinstance(ended, ResponseEnded)
     assert ended.usage == Usage(
         stage="llm",
@@ -228,7 +228,7 @@ def test_texts_are_cut_at_their_bounds() -> None:
         {"type": "response.output_text.delta", **OF, "delta": long},
         {"type": "response.output_audio_transcript.delta", **OF, "delta": long},
     ):
-        event = told(message)
+        event = received(message)
         assert isinstance(event, wire.InputTranscript | wire.TextDelta)
         assert len(event.text) == MAX_TEXT_CHARACTERS
 
@@ -255,7 +255,7 @@ def test_realtime_refusals_have_fatality_and_error_type(
     code: str | None, kind: str | None, fatal: bool, raised: type[ProviderError]
 ) -> None:
     """Each refusal has the right fatal flag and raises the matching ProviderError."""
-    refused = told(failing(code, "So it is.", type=kind))
+    refused = received(failing(code, "So it is.", type=kind))
     assert isinstance(refused, Refused)
     assert refused.fatal is fatal
     assert type(refused.error()) is raised
@@ -276,9 +276,9 @@ def test_realtime_refusals_have_fatality_and_error_type(
         ("No 'text' of " + "'" + "secret " * 5000, "No … of …"),
     ],
 )  # fmt: skip
-def test_a_refusal_tells_no_key_and_nobodys_words(message: str, shown: str) -> None:
+def test_a_refusal_quotes_neither_key_nor_words(message: str, shown: str) -> None:
     """The message of a refusal shows no key and no quoted text, and has at most 300 characters."""
-    refused = told(failing("x", message))
+    refused = received(failing("x", message))
     assert isinstance(refused, Refused)
     assert refused.message == shown
 
@@ -298,8 +298,8 @@ def test_what_a_caller_says_is_in_no_repr() -> None:
     """The repr of an event shows neither words nor arguments of a tool call."""
     for message, event in TABLE:
         if isinstance(event, wire.InputTranscript | wire.TextDelta | wire.AudioDelta | wire.FunctionCall):
-            assert "Hello" not in repr(told(message))
-            assert "Monday" not in repr(told(message))
+            assert "Hello" not in repr(received(message))
+            assert "Monday" not in repr(received(message))
 
 
 # By chance ------------------------------------------------------------------------------------------------------------
@@ -517,7 +517,7 @@ def test_unencodable_realtime_tool_raises_provider_error(parameters: dict[str, A
 def test_sound_comes_back_as_it_was(sound: bytes) -> None:
     """Audio that the codec encodes for sending decodes to the same bytes when it is received."""
     audio = json.loads(wire.append(sound))["audio"]
-    event = told({"type": "response.output_audio.delta", **OF, "delta": audio})
+    event = received({"type": "response.output_audio.delta", **OF, "delta": audio})
     assert event == wire.AudioDelta("r", "i", sound)
 
 

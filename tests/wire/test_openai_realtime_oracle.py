@@ -201,8 +201,8 @@ def test_whatever_the_vendors_models_can_say_is_understood(kind: str, data: st.D
         assert isinstance(event, UNDERSTOOD.get(kind, type(None)))
         if isinstance(event, wire.ResponseEnded):
             assert event.response_id == (message["response"].get("id") or "")
-            told = message["response"].get("usage")
-            assert (event.usage is None) is (told is None)
+            received = message["response"].get("usage")
+            assert (event.usage is None) is (received is None)
         if kind == "response.output_item.done" and message["item"]["type"] == "function_call":
             whole = message["item"].get("status") in (None, "completed")
             assert isinstance(event, wire.FunctionCall) is whole
@@ -253,7 +253,7 @@ REPLIES = [
 ]
 
 
-async def told_in_a_session(script: FakeRealtime, rounds: int) -> RealtimeServerConnection:
+async def events_of_a_session(script: FakeRealtime, rounds: int) -> RealtimeServerConnection:
     """Use all features in one session, and return the server's record of the connection."""
     async with serve_openai_realtime(script) as server:
         url, key = wire.socket_url(server.url, "gpt-realtime-2.1"), {"Authorization": "Bearer key"}
@@ -290,12 +290,12 @@ async def told_in_a_session(script: FakeRealtime, rounds: int) -> RealtimeServer
 async def test_realtime_server_sends_only_vendor_events(fails: bool, autojump_clock: object) -> None:
     """Every event that our fake server sends fits the OpenAI models."""
     script = FakeRealtime(replies=REPLIES, transcript_delay=0.0, transcript_fails=fails)
-    connection = await told_in_a_session(script, 3)
-    for _, event in connection.told:
+    connection = await events_of_a_session(script, 3)
+    for _, event in connection.emitted:
         assert complaints_about(event, FROM_THEM) == [], event
     for _, message in connection.said:
         assert complaints_about(message, FROM_US) == [], message
-    kinds = {event["type"] for _, event in connection.told}
+    kinds = {event["type"] for _, event in connection.emitted}
     assert kinds - OF_NO_INTEREST >= UNDERSTOOD.keys() - {
         "response.output_text.delta", *((f"{HEARD}.delta", f"{HEARD}.completed") if fails else (f"{HEARD}.failed",)),
     }  # fmt: skip
@@ -343,11 +343,11 @@ async def test_openai_client_matches_us_and_our_server() -> None:
     assert (theirs.path, theirs.query, theirs.audio) == (mine.path, mine.query, mine.audio)
     assert theirs.headers["authorization"] == mine.headers["authorization"]
     assert "openai-beta" not in {name.lower() for name in theirs.headers}
-    told = json.loads(done.stdout)
-    assert told == [event for _, event in theirs.told]  # with nothing lost, and nothing that it has no name for
-    sound = b"".join(base64.b64decode(one["delta"]) for one in told if one["type"] == "response.output_audio.delta")
+    received = json.loads(done.stdout)
+    assert received == [event for _, event in theirs.emitted]  # with nothing lost, and nothing that it has no name for
+    sound = b"".join(base64.b64decode(one["delta"]) for one in received if one["type"] == "response.output_audio.delta")
     assert sound == audible_text.encode("Good morning.", 30, utterance=1, part=1)
-    again = [wire.receive(json.dumps(one)) for one in told]
+    again = [wire.receive(json.dumps(one)) for one in received]
     assert b"".join(event.audio for event in again if isinstance(event, wire.AudioDelta)) == sound
     assert server.asked[0].heard == "What time is it?"
 

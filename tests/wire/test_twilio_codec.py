@@ -230,6 +230,6 @@ def test_spoilt_messages_never_raise_anything_but_wire_error(message: str) -> No
             codec.receive(message)
 
 
-def test_repr_tells_the_stream() -> None:
+def test_repr_names_the_stream() -> None:
     """The repr of the codec shows the id of its stream, or that it has not started."""
     assert (repr(TwilioCodec()), repr(started())) == ("<TwilioCodec not started>", "<TwilioCodec MZ1>")

@@ -89,7 +89,7 @@ class LateTranscripts:
         """Begin the conversation: from here on, waiting for words has a limit."""
         self._start_part = start
 
-    # Invariant: the number of each commit that the engine was told belongs to exactly one turn, or to none that is
+    # Invariant: the number of each commit that the engine got belongs to exactly one turn, or to none that is
     # remembered. So words find their turn by number alone, in whatever order they come.
     def commit(self, action: do.CommitUser) -> None:
         """Commit an utterance: report eos, and ask the engine for its words."""

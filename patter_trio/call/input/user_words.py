@@ -76,8 +76,8 @@ class UserTurns:
 
     def amend(self, action: do.AmendUser) -> None:
         """Replace the utterance's words, because some of them came late."""
-        tells = self._waiting.reports if self._waiting is not None else self._entry is None
-        self._take(_PendingTurn(action.text, action.at, reports=tells))
+        reports = self._waiting.reports if self._waiting is not None else self._entry is None
+        self._take(_PendingTurn(action.text, action.at, reports=reports))
 
     def append(self, action: do.AppendUser) -> None:
         """Enter words that no reply will answer."""

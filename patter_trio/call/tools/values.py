@@ -72,7 +72,7 @@ def unwanted(tool: Tool | None, arguments: Any) -> str:
     if tool is None or tool.check is None:
         return ""
     try:
-        # The check is the application's code: a bug in it refuses this one call of the tool, and the LLM is told.
+        # The check is the application's code: a bug in it refuses this one call of the tool, and the LLM gets an error.
         with invoke.isolate(f"the check of {tool.name}", "check less"):
             return tool.check(arguments)
     except invoke.ApplicationError as failed:

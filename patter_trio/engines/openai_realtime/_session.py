@@ -120,10 +120,10 @@ class RealtimeSession(EngineSession):
         self._idle = Pulse()
         self._stirred = Pulse()
         """Fired whenever something ends, so that the session may be idle."""
-        self._tell, self._told = trio.open_memory_channel[EngineEvent](_MAX_WAITING_EVENTS)
+        self._event_sender, self._event_receiver = trio.open_memory_channel[EngineEvent](_MAX_WAITING_EVENTS)
         self._failure: ProviderError | None = None
         self._opened = trio.Event()
-        self._told_at = -math.inf
+        self._received_at = -math.inf
         """Time of the last message received."""
         self._known = KnownItems()
         """The tool calls that this connection knows."""
@@ -219,7 +219,7 @@ class RealtimeSession(EngineSession):
 
     def events(self) -> AsyncIterator[EngineEvent]:
         """Iterate over words and ends of turns."""
-        return ResultStream(self._told, lambda: self._failure)
+        return ResultStream(self._event_receiver, lambda: self._failure)
 
     # Answers ----------------------------------------------------------------------------------------------------------
     @asynccontextmanager
@@ -246,7 +246,7 @@ class RealtimeSession(EngineSession):
         except ProviderTimeout as error:
             # Silence since the request: the connection is dead and has to be replaced. An answer that only stopped
             # keeps it.
-            if self._told_at < asked:  # not even its beginning was reported
+            if self._received_at < asked:  # not even its beginning was reported
                 self._connections.give_up(error)
             raise
         finally:
@@ -272,7 +272,7 @@ class RealtimeSession(EngineSession):
     def _bring(self, event: EngineEvent) -> None:
         self._stirred.fire()
         try:
-            self._tell.send_nowait(event)
+            self._event_sender.send_nowait(event)
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             _log.warning("dropping an event about the caller: the call does not take OpenAI's events")
 
@@ -285,7 +285,7 @@ class RealtimeSession(EngineSession):
             if self._active is not None:
                 self._active.fail(error)
                 self._over(self._active)
-            self._tell.close()
+            self._event_sender.close()
             # Tasks that wait for the opening learn of the failure.
             self._opened.set()
             self._wake.fire()
@@ -341,7 +341,7 @@ class RealtimeSession(EngineSession):
         try:
             while True:
                 event = self._reader.of(await socket.receive())
-                self._told_at = trio.current_time()
+                self._received_at = trio.current_time()
                 if event is not None:
                     self._take(event)
         # ``ConnectionOver`` is a ProviderError, too: the order of these clauses matters.

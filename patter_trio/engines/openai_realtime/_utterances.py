@@ -68,12 +68,12 @@ class CommittedUtterances:
         return min((one.until for one in self._waiting), default=math.inf)
 
     def commit(self, audio: bytes, now: float, *, by_vendor: bool) -> tuple[int, bool]:
-        """Number the utterance that is over; return its number, and whether the vendor must be told to commit.
+        """Number the utterance that is over; return its number, and True if the vendor needs a request to commit.
 
         With ``by_vendor`` the utterance consists of the items that the vendor has committed by itself since the last
-        one; if there are none, the vendor must be told. The words are given up :data:`TRANSCRIPT_TIMEOUT_S` seconds
-        after ``now``. ``audio`` is kept until the words are known; all kept audio has at most :data:`MAX_KEPT_BYTES`
-        bytes.
+        one; without such items, the vendor needs the request. The words are given up
+        :data:`TRANSCRIPT_TIMEOUT_S` seconds after ``now``. ``audio`` is kept until the words are known; all kept audio
+        has at most :data:`MAX_KEPT_BYTES` bytes.
         """
         self._count += 1
         utterance = _Utterance(self._count)

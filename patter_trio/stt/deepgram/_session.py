@@ -3,7 +3,7 @@
 The session reopens a lost connection, once in :data:`MIN_TIME_BETWEEN_LOSSES_S` seconds, within
 :data:`REOPEN_TIMEOUT_S`. It sends the audio since the last final words again, because without it the current sentence
 would be lost. The words of this audio go into the segment that is still open, so none is there twice. If reopening
-fails, the recogniser has failed.
+fails, the session has failed.
 """
 
 import logging
@@ -38,7 +38,7 @@ CLOSE_TIMEOUT_S: Final = 0.05
 """Seconds that the closing message may take."""
 # Judged: a single faulty message must not end a call; a hundred are a vendor that speaks another protocol.
 MAX_BAD_MESSAGES: Final = 100
-"""Invalid messages after which the recogniser counts as failed."""
+"""Invalid messages after which the session counts as failed."""
 REFUSAL_HEADER: Final = "dg-error"
 """Header of a refusal that has the reason."""
 FATAL_CLOSE_CODES: Final = frozenset({1002, 1003, 1007, 1008, 1009})
@@ -88,16 +88,16 @@ class _Connection:
         self.start = start
         self.sent = start
         # The opening counts as a message: the vendor's silence begins with it.
-        self.told_at = trio.current_time()
+        self.sent_at = trio.current_time()
 
-    async def tell(self, message: str | bytes) -> None:
+    async def send(self, message: str | bytes) -> None:
         """Send a message. A failure ends the connection; the reading task then opens another one."""
         try:
             await self.socket.send(message)
         except ProviderError as error:
             self.give_up(error)
         # Also after a failure, so that the keep-alive task does not try again at once.
-        self.told_at = trio.current_time()
+        self.sent_at = trio.current_time()
 
     def give_up(self, error: ProviderError) -> None:
         # The first reason counts; cancelling ends the tasks that use the socket.
@@ -150,7 +150,7 @@ class ListenSession(SpeechToTextSession):
         if self._connection is not None:
             # All audio goes first: the vendor finalizes what it has received.
             await self._push(self._connection, 1)
-            await self._connection.tell(self._codec.finalize)
+            await self._connection.send(self._codec.finalize)
 
     async def _push(self, connection: _Connection, least: int) -> None:
         """Send the unsent audio in pieces of at least ``least`` bytes; an empty piece would end the stream."""
@@ -163,7 +163,7 @@ class ListenSession(SpeechToTextSession):
                 return
             # Count the piece before the await: if the send is cut off, this connection is over anyway.
             connection.sent += len(piece)
-            await connection.tell(piece)
+            await connection.send(piece)
 
     # Called by the task of the transcripts ----------------------------------------------------------------------------
     def transcripts(self) -> AsyncIterator[Transcript]:
@@ -250,17 +250,17 @@ class ListenSession(SpeechToTextSession):
         # The lost connection took the request for the final words with it.
         # Sent in order behind the audio it is about.
         if self._finalizing:
-            await connection.tell(self._codec.finalize)
+            await connection.send(self._codec.finalize)
 
     async def _keep_alive(self, connection: _Connection) -> None:
         # A protocol without such a message has infinity here, and the task ends.
         while self._codec.silence < math.inf:
-            due = connection.told_at + self._codec.silence
+            due = connection.sent_at + self._codec.silence
             # Each message resets the time, so it is looked at again after the sleep.
             if trio.current_time() < due:
                 await trio.sleep_until(due)
             else:
-                await connection.tell(self._codec.keep_alive)
+                await connection.send(self._codec.keep_alive)
 
     async def _answer_flushes(self) -> None:
         """Answer a flush with an empty final result if the vendor does not."""

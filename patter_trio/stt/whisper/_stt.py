@@ -1,8 +1,8 @@
 """Whisper, embedded: recognition of English without an account.
 
-The recogniser is gated by the VAD: it gets the audio between two edges of the caller's voice, and 0.3 s before. While
-the voice lasts, it transcribes the growing utterance every half second for interim results; these are dropped first
-when no thread is free. When the voice ends, it transcribes the whole utterance for the final result.
+The VAD gates the provider, which gets the audio between two edges of the caller's voice, and 0.3 s before. While the
+voice lasts, it transcribes the growing utterance every half second for interim results; these are dropped first when no
+thread is free. When the voice ends, it transcribes the whole utterance for the final result.
 
 * Each utterance is a segment of its own. A voice without words yields a final result with an empty text, so that
   nothing waits for words that will not come.

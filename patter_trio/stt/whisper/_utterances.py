@@ -1,4 +1,4 @@
-"""The caller's audio in the form that a recogniser needs: whole utterances, with a little before and after the voice.
+"""The caller's audio in the form that Whisper needs: whole utterances, with a little before and after the voice.
 
 Offsets are samples since the first one added, as in a voice detector. The audio stays mu-law: half a minute takes at
 most 240 kB. Outside an utterance only the last second is kept, for the onset of the next.

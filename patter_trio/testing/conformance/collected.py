@@ -25,11 +25,11 @@ class Collected(Generic[T]):
         # In a task of its own, as in a call: a session whose results are not taken may stop taking audio.
         async for item in source:
             self.items.append(item)
-            self._tell()
+            self._notify()
         self.ended = True
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._news.fire()
 
     async def until(self, there: Callable[[], bool], what: str, demands: str) -> None:

@@ -72,7 +72,7 @@ Piece = str | SpeechChunk | ToolCall
 
 
 @attrs.define(eq=False)
-class _Told(Collected[EngineEvent]):
+class _Events(Collected[EngineEvent]):
     """The events of a session: the caller's words, and the ends of turns."""
 
     def words(self) -> list[EngineWords]:
@@ -99,21 +99,21 @@ class EngineBench(Bench):
 
     async def use(self, provider: Engine, variant: int = 0) -> Spoken:
         """Say something, and read the answer to its end."""
-        async with self.session(provider) as (session, told):
+        async with self.session(provider) as (session, events):
             # To the end of the audio and then the commit, in one order: that is all that
             # tells the engine where the utterance ends.
             await self.say(session, provider, self.speech[variant])
             commit = session.commit()
             pieces = await answer_of(session)
-            return Spoken(f"{await told.closed(commit)}: {text_of(pieces)}", size_of(pieces))
+            return Spoken(f"{await events.closed(commit)}: {text_of(pieces)}", size_of(pieces))
 
     @asynccontextmanager
-    async def session(self, provider: Engine) -> AsyncIterator[tuple[EngineSession, _Told]]:
+    async def session(self, provider: Engine) -> AsyncIterator[tuple[EngineSession, _Events]]:
         """Open a session and collect its events."""
         async with provider.open(attrs.evolve(self.setup, language=self.language)) as session:
-            told = _Told("events")
-            async with run_beside(partial(told.collect, session.events())):
-                yield session, told
+            events = _Events("events")
+            async with run_beside(partial(events.collect, session.events())):
+                yield session, events
 
     async def say(self, session: EngineSession, provider: Engine, speech: Speech, *, after: int = 0) -> None:
         """Say something at the pace of speech, beginning ``after`` samples into the session."""
@@ -194,20 +194,20 @@ async def _has_telephone_speech(bench: EngineBench) -> None:
 
 async def _closes_each_commit_once(bench: EngineBench) -> None:
     provider, after = bench.provider(), 0
-    async with bench.session(provider) as (session, told):
+    async with bench.session(provider) as (session, events):
         commits = list[int]()
         for speech in bench.speech:
             await bench.say(session, provider, speech, after=after)
             after += len(speech.audio)
             commits.append(session.commit())
         for commit in commits:
-            await told.closed(commit)
+            await events.closed(commit)
         # A second set of final words for a commit would come now.
         await trio.sleep(_QUIET_WAIT_S)
-        told.check_alive()
+        events.check_alive()
     demand(commits == [1, 2], f"its commits are {commits}", "commits are numbered from 1")
     closed = set[int]()
-    for event in told.items:
+    for event in events.items:
         right = isinstance(event, EngineWords | EngineTurnOver)
         demand(right, f"it yielded {event!r}"[:120], "events are abc.EngineWords and abc.EngineTurnOver")
         if isinstance(event, EngineWords):
@@ -228,40 +228,40 @@ async def _closes_each_commit_once(bench: EngineBench) -> None:
 
 async def _takes_an_empty_commit(bench: EngineBench) -> None:
     provider = bench.provider()
-    async with bench.session(provider) as (session, told):
+    async with bench.session(provider) as (session, events):
         session.discard()
         # Both before either is awaited: commits without audio between them are numbered and closed like any other.
         for commit in (session.commit(), session.commit()):
-            await told.closed(commit)
+            await events.closed(commit)
         session.discard()
         session.discard()
         await bench.say(session, provider, bench.speech[0])
-        await told.closed(session.commit())
+        await events.closed(session.commit())
         await _demand_well(session, "empty commits and discards")
 
 
 async def _forgets_what_is_discarded(bench: EngineBench) -> None:
     provider = bench.provider()
-    async with bench.session(provider) as (session, told):
+    async with bench.session(provider) as (session, events):
         await bench.say(session, provider, bench.speech[1])
         # The same utterance without a discarded one before it is the measure: engines are not exact about words.
-        alone = await told.closed(session.commit())
+        alone = await events.closed(session.commit())
         await bench.say(session, provider, bench.speech[0], after=len(bench.speech[1].audio))
         session.discard()
         await bench.say(
             session, provider, bench.speech[1], after=len(bench.speech[0].audio) + len(bench.speech[1].audio)
         )
-        words = await told.closed(session.commit())
+        words = await events.closed(session.commit())
     demand(words == alone, f"after a discard it heard {words!r}, not {alone!r}", "discarded audio leaves no words")
 
 
 async def _takes_audio_of_any_size(bench: EngineBench) -> None:
     provider = bench.provider()
-    async with bench.session(provider) as (session, told):
+    async with bench.session(provider) as (session, events):
         # Nothing, one sample, and what a stalled call delivers at once.
         for seconds in (0.0, FRAME_S / FRAME_SAMPLES, _BACKLOG_S):
             session.send(converted(g711.silence(seconds), MULAW_8K, provider.accepts))
-        await told.closed(session.commit())
+        await events.closed(session.commit())
         await _demand_well(session, "30 s of audio at once")
 
 
@@ -396,7 +396,7 @@ async def _reports_a_lost_vendor(bench: EngineBench) -> None:
     demands = "events() and respond() raise ProviderError once the vendor is lost"
 
     async def used() -> None:
-        async with bench.session(provider) as (session, told):
+        async with bench.session(provider) as (session, events):
             # Once the session is open: opening has worked, and reopening does not.
             bench.fake.misbehave(Misbehaviour.CLOSED)
             await bench.say(session, provider, bench.speech[0])
@@ -404,7 +404,7 @@ async def _reports_a_lost_vendor(bench: EngineBench) -> None:
             await answer_of(session)
             # The answer may have come before the loss. Then events() has to report it.
             await trio.sleep(_QUIET_WAIT_S)
-            told.check_alive()
+            events.check_alive()
 
     error = await failure_of(used, "a vendor that does not come back")
     demand(isinstance(error, ProviderError), "a vendor that does not come back went unnoticed", demands)

@@ -146,10 +146,10 @@ async def _says_which_text_it_speaks(bench: TtsBench) -> None:
     provider = bench.provider()
     async with provider.open(language=bench.language) as session:
         chunks = await bench.spoken(session, bench.texts[0])
-    told, given = _words(" ".join(chunk.text for chunk in chunks)), _words(" ".join(bench.texts[0]))
+    reported, given = _words(" ".join(chunk.text for chunk in chunks)), _words(" ".join(bench.texts[0]))
     demand(
-        told == given,
-        f"its chunks have the text {told!r}, given {given!r}",
+        reported == given,
+        f"its chunks have the text {reported!r}, given {given!r}",
         "the chunks have the whole text, once, in order",
     )
     heard = [chunk for chunk in chunks if chunk.audio]

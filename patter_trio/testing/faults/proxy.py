@@ -78,7 +78,7 @@ class FaultProxy:
         except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass
         finally:
-            # Whatever happened: to a check, this entry shows that the vendor was told.
+            # Whatever happened: to a check, this entry shows that the vendor was informed.
             self.seen.append(CLIENT_LEFT_ENTRY)
 
     async def _answer(self, client: trio.SocketStream) -> None:

@@ -134,7 +134,7 @@ class BandLimitedDecoder:
     def _frame_start(self) -> int | None:
         """Return the start of the first frame whose pattern is complete, or None."""
         ends = len(self._held) - _MARGIN_SAMPLES - _SPACING_SAMPLES * (len(_PATTERN) - 1)
-        # Silence is most of a call, and is told apart without looking for the pattern.
+        # Silence is most of a call, and is detected without looking for the pattern.
         if ends <= 0 or np.abs(self._held.astype(np.int32)).max() <= MAX_SILENCE_LEVEL:
             return None
         expected = _PATTERN * _STEP - _LEVEL

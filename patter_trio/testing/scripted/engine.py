@@ -76,7 +76,7 @@ class ScriptedEngine(Engine):
     setups: list[EngineSetup] = attrs.field(factory=list, init=False, eq=False, repr=False)
     """The setup of each session, in the order of opening."""
     remembered: list[dict[str, Any]] = attrs.field(factory=list, init=False, eq=False, repr=False)
-    """The messages that sessions were told to remember, oldest first."""
+    """The messages that sessions were asked to remember, oldest first."""
     heard: list[float] = attrs.field(factory=list, init=False, eq=False, repr=False)
     """For each response that was cut, the seconds that the caller heard."""
     discarded: list[float] = attrs.field(factory=list, init=False, eq=False, repr=False)

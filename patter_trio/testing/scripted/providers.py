@@ -85,7 +85,7 @@ class _VoiceSession(VoiceActivitySession):
         self._fed = 0
         self._onset: int | None = None
         self._last = 0  # end of the newest sound
-        self._told = False  # True once the beginning of the current voice is reported
+        self._reported = False  # True once the beginning of the current voice is reported
 
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
         edges: list[VoiceEdge] = []
@@ -104,16 +104,16 @@ class _VoiceSession(VoiceActivitySession):
             self._onset = start
         self._last = end
         # From the onset, over short gaps: what counts is the time since the voice began, as a detector's delay does.
-        if not self._told and end - self._onset >= self._start_delay:
-            self._told = True
+        if not self._reported and end - self._onset >= self._start_delay:
+            self._reported = True
             edges.append(VoiceEdge(speaking=True, offset=self._onset, confidence=1.0))
 
     def _silence(self, until: int, edges: list[VoiceEdge]) -> None:
         if self._onset is None or until - self._last < self._end_delay:
             return
-        if self._told:
+        if self._reported:
             edges.append(VoiceEdge(speaking=False, offset=self._last, confidence=1.0))
-        self._onset, self._told = None, False
+        self._onset, self._reported = None, False
 
 
 def _loud_runs(samples: Samples) -> list[tuple[int, int]]:
@@ -194,7 +194,7 @@ class _RecognitionSession(SpeechToTextSession):
             gone = f"ScriptedSTT has failed after {self._reader.fed / RATE_HZ:g} s, as scripted"
             # Both ways out: the task that sends and the one that reads results have to
             # learn of it, as with a lost connection.
-            self._tell(trio.current_time(), ProviderError(gone))
+            self._schedule(trio.current_time(), ProviderError(gone))
             raise ProviderError(gone)
 
     async def flush(self) -> None:
@@ -208,7 +208,7 @@ class _RecognitionSession(SpeechToTextSession):
         if not any(result.final for result in self._due.waiting()):
             self._segments += 1
             nothing = Transcript("", final=True, segment=self._segments)
-            self._tell(trio.current_time() + self._script.final_delay, nothing)
+            self._schedule(trio.current_time() + self._script.final_delay, nothing)
 
     def transcripts(self) -> AsyncIterator[Transcript]:
         return self._due
@@ -229,7 +229,7 @@ class _RecognitionSession(SpeechToTextSession):
         if every is not None and now.heard >= round((now.interims + 1) * every * RATE_HZ):
             now.interims += 1
             if now.words.strip():
-                self._tell(self._arrival(now.end), Transcript(now.words.strip(), final=False, segment=now.segment))
+                self._schedule(self._arrival(now.end), Transcript(now.words.strip(), final=False, segment=now.segment))
         # The frame says that it is the last: the voice ends here, to the sample, without waiting for silence.
         if sound.kind is not Kind.SOUND and sound.last:
             self._close(self._script.final_delay)
@@ -246,13 +246,13 @@ class _RecognitionSession(SpeechToTextSession):
         final = Transcript(text, final=True, segment=utterance.segment)
         # The same segment each time: a call must not take a repeated final for new words.
         for number in range(1 + self._script.duplicates):
-            self._tell(self._arrival(utterance.end) + delay + 0.05 * number, final)
+            self._schedule(self._arrival(utterance.end) + delay + 0.05 * number, final)
 
     def _arrival(self, sample: int) -> float:
         """Return the instant at which a sample arrived, or would have arrived had it not been part of a frame."""
         return trio.current_time() - (self._reader.fed - sample) / RATE_HZ
 
-    def _tell(self, at: float, result: Transcript | ProviderError) -> None:
+    def _schedule(self, at: float, result: Transcript | ProviderError) -> None:
         if not (self._script.silent and isinstance(result, Transcript)):
             self._due.put(at, result)
 

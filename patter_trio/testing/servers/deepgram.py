@@ -246,7 +246,7 @@ class _Listener:
         self.heard = 0.0
         self.quiet_since = 0.0
         self._decoder = Decoder()
-        self._told_at = 0.0
+        self._interim_at = 0.0
         later = script.lose_after[connection.number : connection.number + 1]
         self._lose_at = later[0] if later else math.inf
         for message in script.garbage:
@@ -285,13 +285,13 @@ class _Listener:
                 await self.connection.lose()
                 return False
             return True
-        told = json.loads(message)
-        self.connection.said.append((trio.current_time(), told))
-        if told.get("type") == "CloseStream":
+        request = json.loads(message)
+        self.connection.said.append((trio.current_time(), request))
+        if request.get("type") == "CloseStream":
             self.finish()
             self.connection.close(1000)
         else:
-            self.command(str(told.get("type")))
+            self.command(str(request.get("type")))
         return True
 
     def _hear(self, audio: bytes) -> None:
@@ -301,9 +301,9 @@ class _Listener:
             self._note(sound)
         self.heard += len(audio) / RATE_HZ
         # The tolerance is for the sum of many frames of 0.02 s, which binary fractions do not represent exactly.
-        if self.words and self.heard - self._told_at >= self.script.interim_every - 1e-9:
-            self._told_at = self.heard
-            self.tell()
+        if self.words and self.heard - self._interim_at >= self.script.interim_every - 1e-9:
+            self._interim_at = self.heard
+            self.send_interim()
         self.progress()
 
     def _note(self, sound: Sound) -> None:
@@ -322,7 +322,7 @@ class _Listener:
             elif text:
                 self.words.append(_Word(text, start, end))
 
-    def tell(self) -> None:
+    def send_interim(self) -> None:
         """Send the words so far as an interim result."""
 
     def progress(self) -> None:
@@ -349,7 +349,7 @@ class _Nova(_Listener):
         elif kind not in _NOVA_SAYS:
             self.connection.say({"type": "Error", "variant": "SchemaError", "description": "unknown", "message": kind})
 
-    def tell(self) -> None:
+    def send_interim(self) -> None:
         # At the end of the audio so far and in no final result: words that a client must not have acted upon.
         made_up = [_Word(self.script.hallucinates, self.heard - 0.01, self.heard)] if self.script.hallucinates else []
         self._results([*self.words, *made_up], self.heard, final=False)
@@ -436,7 +436,7 @@ class _Flux(_Listener):
             )
             self.connection.close(1008)
 
-    def tell(self) -> None:
+    def send_interim(self) -> None:
         # Nothing is sent between an eager end and what takes it back: EndOfTurn has the
         # same text as the last EagerEndOfTurn.
         if self._eager_words and len(self.words) > self._eager_words:
@@ -459,7 +459,7 @@ class _Flux(_Listener):
         ):
             # Silence may come before an interim result was due; StartOfTurn has to be first all the same.
             if not self._started:
-                self.tell()
+                self.send_interim()
             self._eager_words = len(self.words)
             self._info("EagerEndOfTurn")
 
@@ -467,7 +467,7 @@ class _Flux(_Listener):
         if not self.words:
             return
         if not self._started:
-            self.tell()
+            self.send_interim()
         self._info("EndOfTurn", trigger=trigger)
         self._turn += 1
         self._begin, self._started, self._eager_words, self.words = self.heard, False, 0, []

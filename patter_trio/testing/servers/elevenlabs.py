@@ -114,8 +114,8 @@ class ElevenLabsServer:
 
     def texts(self, context: str | None = None) -> list[str]:
         """Return the texts to speak, of one context or of all."""
-        told = (seen.message for seen in self.messages if str(seen.message.get("text", "")).strip())
-        return [str(m["text"]).strip() for m in told if context is None or m.get("context_id") == context]
+        texts = (seen.message for seen in self.messages if str(seen.message.get("text", "")).strip())
+        return [str(m["text"]).strip() for m in texts if context is None or m.get("context_id") == context]
 
     def close_all(self) -> None:
         """Close all open WebSockets."""
@@ -213,7 +213,7 @@ class _Connection:
         try:
             async with trio.open_nursery() as nursery:
                 # A task of its own, because the test closes the connection while the listener waits for the client.
-                nursery.start_soon(self._close_when_told, nursery.cancel_scope)
+                nursery.start_soon(self._close_on_request, nursery.cancel_scope)
                 # Only around the listener: its deadline moves with each message of the
                 # client, whatever the contexts are doing.
                 with trio.CancelScope(deadline=trio.current_time() + self._idle) as self._deadline:
@@ -225,7 +225,7 @@ class _Connection:
         except* (SocketClosed, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
 
-    async def _close_when_told(self, scope: trio.CancelScope) -> None:
+    async def _close_on_request(self, scope: trio.CancelScope) -> None:
         await self._closer.wait()
         # A client that is gone already needs no close frame, but the connection still has to end.
         with suppress(SocketClosed):
@@ -257,9 +257,9 @@ class _Connection:
                 # The number of messages so far is unique: it tells a simulated caller which reply a frame belongs to.
                 context = self._contexts[name] = _Context(name, len(self._vendor.messages))
                 nursery.start_soon(self._speak, context)
-            self._tell(self._contexts[name], message)
+            self._apply(self._contexts[name], message)
 
-    def _tell(self, context: _Context, message: dict[str, Any]) -> None:
+    def _apply(self, context: _Context, message: dict[str, Any]) -> None:
         # An empty text only keeps a context alive, and the other socket begins with a
         # space. A closed context takes no more text.
         if str(message.get("text", "")).strip() and not context.closed:
@@ -353,13 +353,13 @@ def _audio(context: str, audio: bytes, characters: list[tuple[str, float, float]
         "charStartTimesMs": [round(start * 1000) for _, start, _ in characters],
         "charDurationsMs": [round(end * 1000) - round(start * 1000) for _, start, end in characters],
     }
-    told = alignment if characters else None
+    reported = alignment if characters else None
     return {
         "audio": base64.b64encode(audio).decode(),
         # Null without times, as at the vendor. The package reads ``alignment``; the
         # normalised one is there for the SDK.
-        "alignment": told,
-        "normalizedAlignment": told,
+        "alignment": reported,
+        "normalizedAlignment": reported,
         "contextId": context,
     }
 

@@ -168,9 +168,9 @@ def _turns_count(record: CallRecord) -> Iterator[str]:
     for event in record.events:
         # Counted here: ``turn_idx`` is compared with what the events themselves say, not with the server's counter.
         turn += event.name == "user_speech_eos"
-        told = event.payload.get("turn_idx")
-        if told is not None and told != turn:
-            yield f"{event.name} at {event.at:.3f} has turn_idx {told}, after {turn} user_speech_eos"
+        index = event.payload.get("turn_idx")
+        if index is not None and index != turn:
+            yield f"{event.name} at {event.at:.3f} has turn_idx {index}, after {turn} user_speech_eos"
 
 
 def _turns_pair(record: CallRecord) -> Iterator[str]:
@@ -178,16 +178,16 @@ def _turns_pair(record: CallRecord) -> Iterator[str]:
     turn, started, ended = 0, -1, -1
     for event in record.bus:
         turn += event.name == "user_speech_eos"
-        told: Any = event.payload.get("turn_idx")
+        index: Any = event.payload.get("turn_idx")
         if event.name == "turn_started":
             # The turn that ``eos`` has counted; a new one; and not before the last one has ended.
-            if told != turn or told <= started or ended < started:
-                yield f"turn_started at {event.at:.3f} has turn {told}, in turn {turn}, after turn {started}"
-            started = told
+            if index != turn or index <= started or ended < started:
+                yield f"turn_started at {event.at:.3f} has turn {index}, in turn {turn}, after turn {started}"
+            started = index
         elif event.name == "turn_ended":
-            if told != started or ended == told:
-                yield f"turn_ended at {event.at:.3f} has turn {told}, which is not the current one"
-            ended = told
+            if index != started or ended == index:
+                yield f"turn_ended at {event.at:.3f} has turn {index}, which is not the current one"
+            ended = index
     if started != ended:
         yield f"turn {started} started and never ended"
 
@@ -218,14 +218,14 @@ def _order_in_turn(record: CallRecord) -> Iterator[str]:
 
 def _metrics(record: CallRecord) -> Iterator[str]:
     """Each turn is measured once, after its end; the metrics of the call hold all measured turns."""
-    told = [event.payload["turn"] for event in record.events if event.name == "metrics"]
-    indices = [turn.turn_index for turn in told]
+    measured = [event.payload["turn"] for event in record.events if event.name == "metrics"]
+    indices = [turn.turn_index for turn in measured]
     # In order, and each at most once.
     if indices != sorted(set(indices)):
         yield f"the turns were measured in the order {indices}"
     for end in (event for event in record.events if event.name == "call_end"):
         metrics = end.payload.get("metrics")
-        if metrics is not None and list(metrics.turns) != told:
+        if metrics is not None and list(metrics.turns) != measured:
             held = [turn.turn_index for turn in metrics.turns]
             yield f"call_end has the metrics of turns {held}, but {indices} were reported"
 

@@ -108,7 +108,7 @@ class _Sounding:
 def heard_utterances(played: Sequence[Stretch], events: Sequence[Event], delay: float = 0.0) -> list[Heard]:
     """Return what the caller heard, one entry for each utterance that the agent has finished or that was cut.
 
-    The agent's events tell where one utterance ends and the next begins, and whether it was interrupted. What was
+    The agent's events show where one utterance ends and the next begins, and whether it was interrupted. What was
     heard, and when, is taken from the sound, which is ``delay`` seconds behind the events.
     """
     sounds = list(_sounds(played))

@@ -170,7 +170,7 @@ class _Simulation:
                     ) as self._call_server,
                     open_flat_nursery() as self._connections,
                 ):
-                    # The call starts before the block; leaving the block hangs up before the server is told to end.
+                    # The call starts before the block; leaving the block hangs up before the server ends.
                     await line.start(self.carrier.run)
                     yield self.caller
                     # Not in ``finally``: a block that failed is cancelled as a whole, and its call is not checked.
@@ -190,7 +190,7 @@ class _Simulation:
         # The carrier's own tasks end first; they are not the server's.
         await self.carrier.over.wait()
         # Slightly later than the limit, so that a task which ends exactly at the limit counts as ended.
-        await trio.sleep_until(self.carrier.media_start + self.carrier.told_at + MAX_END_S + TOLERANCE_S)
+        await trio.sleep_until(self.carrier.media_start + self.carrier.end_known_at + MAX_END_S + TOLERANCE_S)
         self._left_after_end = [task.name for task in _tasks_in(connections)]
         connections.cancel_scope.cancel(reason="the simulated call is over")
 
@@ -202,7 +202,7 @@ class _Simulation:
                 arrivals=self.carrier.arrivals,
                 faults=self.carrier.faults,
                 # Infinity below zero for a call that never reached the server, which then need not know of it.
-                seconds=max(0.0, self.carrier.told_at - self.carrier.reached_at),
+                seconds=max(0.0, self.carrier.end_known_at - self.carrier.reached_at),
                 end_callbacks=None if self._ends is None else len(self._ends),
                 left_after_end=self._left_after_end,
                 bus=self.log.everything,

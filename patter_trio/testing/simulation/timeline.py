@@ -100,9 +100,9 @@ def _marks(marks: Sequence[tuple[float, str]], first: float) -> str:
 
 
 def _line(event: Event) -> str:
-    told = [f"{key}={event.payload[key]!r}" for key in (*_SHOWN_KEYS, _ENDED) if key in event.payload]
+    fields = [f"{key}={event.payload[key]!r}" for key in (*_SHOWN_KEYS, _ENDED) if key in event.payload]
     # Its payload is an object of many numbers; the turn and its total are what a reader looks for.
     if event.name == "metrics":
         turn = event.payload["turn"]
-        told = [f"turn_idx={turn.turn_index}", f"total_ms={turn.latency.total_ms}"]
-    return f"{event.at:8.3f}  {event.name:<21} {'  '.join(told)}".rstrip()
+        fields = [f"turn_idx={turn.turn_index}", f"total_ms={turn.latency.total_ms}"]
+    return f"{event.at:8.3f}  {event.name:<21} {'  '.join(fields)}".rstrip()

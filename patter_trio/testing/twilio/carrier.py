@@ -163,7 +163,7 @@ class SimulatedTwilio:
         """Call time of the end; infinite before."""
         self.reached_at: float = math.inf
         """Call time at which the server received the stream's start; infinite if it never did."""
-        self.told_at: float = math.inf
+        self.end_known_at: float = math.inf
         """Call time from which the server could know of the end; later than the end if the network is slow."""
         self.close_code: int | None = None
         """The code with which the agent's server closed the media socket."""
@@ -276,7 +276,7 @@ class SimulatedTwilio:
                 await self._carry(socket, stream, task_status)
                 # When the last message was sent: from here on the server can know. Measured
                 # before the close, which waits for the peer.
-                self.told_at = self.now
+                self.end_known_at = self.now
                 # A broken network carries no close frame either.
                 if self.ended != "dropped":
                     await socket.aclose()

@@ -36,8 +36,8 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         """
 
     def __repr__(self) -> str:
-        told = {"reset": self._reset, "ended": self._ended, "silent": self._silent, "deaf": self._deaf}
-        return f"<FaultyStream {', '.join(name for name, is_so in told.items() if is_so) or 'sound'}>"
+        faults = {"reset": self._reset, "ended": self._ended, "silent": self._silent, "deaf": self._deaf}
+        return f"<FaultyStream {', '.join(name for name, is_so in faults.items() if is_so) or 'sound'}>"
 
     # Faults -----------------------------------------------------------------------------------------------------------
     def reset(self) -> None:

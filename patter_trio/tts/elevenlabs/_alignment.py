@@ -1,6 +1,6 @@
 """Conversion of character times to words and sentences: the text of each chunk of speech, and its times.
 
-A synthesiser that gets a text piece by piece returns audio in chunks that do not follow the boundaries of the text. The
+A TTS provider that gets a text piece by piece returns audio in chunks that ignore the boundaries of the text. The
 playback ledger needs to know with which chunk each sentence begins, and when each of its words ends.
 
 Words are counted: the n-th spoken word is the n-th word of the text, even if its spelling has changed. A word ends when
@@ -21,7 +21,7 @@ from patter_trio.wire.elevenlabs import Character
 
 
 class SpokenText:
-    """The text of one reply while a synthesiser that emits mu-law at 8 kHz speaks it."""
+    """The text of one reply while a TTS provider that emits mu-law at 8 kHz speaks it."""
 
     def __init__(self) -> None:
         self._words: list[str] = []
@@ -37,7 +37,7 @@ class SpokenText:
 
     @property
     def complete(self) -> bool:
-        """True if all words were spoken, as far as the times tell."""
+        """True if all words were spoken, according to the times."""
         return self._over >= len(self._words)
 
     def add(self, sentence: str) -> None:

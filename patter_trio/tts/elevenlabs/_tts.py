@@ -116,7 +116,7 @@ class ElevenLabsTTS(TextToSpeech):
         return self._open_http(language) if self.transport == "http" else self._open_socket(language)
 
     def with_voice(self, voice: str) -> "ElevenLabsTTS":
-        """Return the same synthesiser with another voice, by its id.
+        """Return the same provider with another voice, by its id.
 
         Raises:
             ConfigurationError: ``voice`` is empty.

@@ -136,7 +136,7 @@ class _SocketConnection:
         if wire.begin(context, self._settings) in unsent:  # the vendor does not know the context
             self.contexts.discard(context)
             return True
-        # The vendor has all of the text and was told to speak it: a close would not stop it.
+        # The vendor has all of the text and the request to speak it: a close would not stop it.
         if context in self.closing and wire.flush(context) not in unsent:
             return False
         self.closing.add(context)

@@ -1,6 +1,6 @@
-"""Division of a reply for a synthesiser that makes whole pieces at once, and estimated times of its words. Pure.
+"""Division of a reply for a TTS model that makes whole pieces at once, and estimated times of its words. Pure.
 
-Such a synthesiser is silent until the first piece is done, so the first one should be short: a clause of the sentence,
+Such a model is silent until the first piece is done, so the first one should be short: a clause of the sentence,
 spoken as one. Later pieces are synthesised while the previous one is played, and may be whole sentences.
 """
 

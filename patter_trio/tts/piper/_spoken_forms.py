@@ -1,6 +1,6 @@
 """Spoken forms of written English: times, phone numbers, money, dates, percentages, units. Pure.
 
-A synthesiser alone reads "3:30" or "555-1234" as a ratio or a sum. The rules are a table, applied from top to bottom:
+A voice model alone reads "3:30" or "555-1234" as a ratio or a sum. The rules are a table, applied from top to bottom:
 the more specific forms come first, so that the rest is plain. No later rule touches the words that an earlier one
 produced, because they contain no digits any more.
 """

@@ -247,8 +247,8 @@ Event = (
 )
 
 
-def shown(told: str) -> str:
+def shown(reported: str) -> str:
     """Return a vendor's text about an error, without quotations and without anything that looks like a key."""
     # WARNING: the order matters. Quotations go first: a key in a quotation goes with it. The text is shortened last, so
     # that no half of a key is left at its end.
-    return " ".join(_SECRET.sub("…", _QUOTED.sub("…", told[:MAX_READ_CHARACTERS])).split())[:MAX_REASON_CHARACTERS]
+    return " ".join(_SECRET.sub("…", _QUOTED.sub("…", reported[:MAX_READ_CHARACTERS])).split())[:MAX_REASON_CHARACTERS]

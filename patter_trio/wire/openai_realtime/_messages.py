@@ -11,7 +11,7 @@ outgoing messages, and :func:`receive` decodes the incoming ones. Facts that sha
 * **Tool calls** are read from the end of their item (``response.output_item.done``), and only if the item is complete:
   the arguments' own end is also reported when a response was cancelled in the middle of them, and they would be cut
   off.
-* **Speech comes faster than real time**, and the vendor does not know how much was played: :func:`truncate` tells it.
+* **Speech comes faster than real time**, and the vendor does not know how much was played: :func:`truncate` reports it.
   To truncate beyond the received audio of the item is an error.
 * **Most errors leave the session as it was**, such as the one for a cancellation that came too late.
   :attr:`Refused.fatal`.

@@ -297,23 +297,25 @@ def _metadata(response: _Response) -> Mapping[str, str]:
     return {_name(key): _name(value) for key, value in metadata.items()}
 
 
-def _status(told: str | None) -> Status:
-    if told in (None, "in_progress"):  # the response is over, and no problem was reported
+def _status(reported: str | None) -> Status:
+    if reported in (None, "in_progress"):  # the response is over, and no problem was reported
         return Status.COMPLETED
     # An unknown status is a failure: the safe reading, because the caller then hears something.
-    return Status(told) if told in set(Status) else Status.FAILED
+    return Status(reported) if reported in set(Status) else Status.FAILED
 
 
-def _usage(told: object) -> Usage | None:
+def _usage(reported: object) -> Usage | None:
     """Return the usage of a response. The vendor's totals include the details, and cached tokens are part of both."""
-    if not isinstance(told, Mapping):
+    if not isinstance(reported, Mapping):
         return None
-    given, made = _mapping(told, "input_token_details"), _mapping(told, "output_token_details")
+    given, made = _mapping(reported, "input_token_details"), _mapping(reported, "output_token_details")
     cached = _mapping(given, "cached_tokens_details")
     audio_in, audio_out = _count(given, "audio_tokens"), _count(made, "audio_tokens")
     # The totals and the details need not agree; the larger one is the safe reading of a bill.
-    text_in = max(_count(told, "input_tokens") - audio_in, _count(given, "text_tokens") + _count(given, "image_tokens"))
-    text_out = max(_count(told, "output_tokens") - audio_out, _count(made, "text_tokens"))
+    text_in = max(
+        _count(reported, "input_tokens") - audio_in, _count(given, "text_tokens") + _count(given, "image_tokens")
+    )
+    text_out = max(_count(reported, "output_tokens") - audio_out, _count(made, "text_tokens"))
     # Clamped: a negative count would lower the bill.
     audio_cached = min(_count(cached, "audio_tokens"), audio_in)
     text_cached = min(max(_count(given, "cached_tokens") - audio_cached, _count(cached, "text_tokens")), text_in)
@@ -331,26 +333,26 @@ def _usage(told: object) -> Usage | None:
     )
 
 
-def _transcription(told: object) -> Usage | None:
+def _transcription(reported: object) -> Usage | None:
     """Return the usage of a transcription, which another model makes: by time, or by tokens."""
-    if not isinstance(told, Mapping):
+    if not isinstance(reported, Mapping):
         return None
-    seconds = told.get("seconds")
+    seconds = reported.get("seconds")
     # The bound also refuses infinity and NaN.
     if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < 1e6:  # noqa: PLR2004
         return Usage(stage="stt", seconds=float(seconds))
-    audio = _count(_mapping(told, "input_token_details"), "audio_tokens")
-    text = max(0, _count(told, "input_tokens") - audio)
-    written = _count(told, "output_tokens")
+    audio = _count(_mapping(reported, "input_token_details"), "audio_tokens")
+    text = max(0, _count(reported, "input_tokens") - audio)
+    written = _count(reported, "output_tokens")
     return Usage(stage="stt", input_tokens=text, audio_input_tokens=audio, output_tokens=written)
 
 
-def _mapping(told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = told.get(key)
+def _mapping(fields: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = fields.get(key)
     return value if isinstance(value, Mapping) else {}
 
 
-def _count(told: Mapping[str, Any], key: str) -> int:
+def _count(fields: Mapping[str, Any], key: str) -> int:
     # ``True`` is an int, too; a count that is not valid counts as 0.
-    value = told.get(key)
+    value = fields.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

@@ -10,9 +10,9 @@ from patter_trio import HookContext, Patter, PipelineHooks
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from tests.kit.call import agent_of, edges, hangs_up_in_time, told
+from tests.kit.call import agent_of, edges, hangs_up_in_time, transcripts_of
 
-pytestmark = pytest.mark.pipeline("hooks see the recogniser's words")
+pytestmark = pytest.mark.pipeline("hooks see the STT's words")
 
 
 class Transcribed:
@@ -131,7 +131,7 @@ async def test_speech_after_hook_and_before_reply_extends_message(
         await caller.speaks("or rather two", seconds=0.6)
         await caller.hears()
     assert hook.answered == ["A room", "A room or rather two"]
-    assert told(caller, "user") == ["A ROOM", "A ROOM OR RATHER TWO"]
+    assert transcripts_of(caller, "user") == ["A ROOM", "A ROOM OR RATHER TWO"]
     assert caller.transcript == [("user", "A ROOM OR RATHER TWO"), ("assistant", "Certainly.")]
     assert [message["content"] for message in llm.requests[-1][1:]] == ["A ROOM OR RATHER TWO"]
 
@@ -179,7 +179,7 @@ async def test_late_transcript_reruns_hook_without_second_eos(
         await caller.hears()
     assert hook.answered[-1] == "A room for two nights"
     assert len(caller.times("user_speech_eos")) == 1
-    assert len(told(caller, "user")) == 1
+    assert len(transcripts_of(caller, "user")) == 1
     assert caller.transcript[0] == ("user", "A ROOM FOR TWO NIGHTS")
     assert llm.requests[-1][-1]["content"] == "A ROOM FOR TWO NIGHTS"
 
@@ -208,7 +208,7 @@ async def test_last_words_after_hang_up_pass_hook(call_simulator: CallSimulator)
         assert await hangs_up_in_time(caller) < 1.0
     assert hook.asked == ["My number is 4711"]
     assert [entry["text"] for entry in ends[0]["transcript"]] == ["My number is XXXX"]
-    assert told(caller, "user") == ["My number is XXXX"]
+    assert transcripts_of(caller, "user") == ["My number is XXXX"]
 
 
 async def test_last_words_do_not_wait_for_slow_hook(

@@ -16,8 +16,8 @@ from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History
 
 
-class Told:
-    """What is told, in its order."""
+class FakeReporter:
+    """Reporter that keeps the names of the calls it gets, in order."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -35,14 +35,14 @@ def history() -> History:
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def reporter() -> FakeReporter:
+    return FakeReporter()
 
 
 @pytest.fixture
-def words(history: History, told: Told) -> LateTranscripts:
+def words(history: History, reporter: FakeReporter) -> LateTranscripts:
     numbers: Iterator[int] = count(1)
-    return LateTranscripts(history, told, lambda: next(numbers))  # type: ignore[arg-type]
+    return LateTranscripts(history, reporter, lambda: next(numbers))  # type: ignore[arg-type]
 
 
 def over(at: float, *, replaces: bool = False) -> do.CommitUser:
@@ -63,7 +63,7 @@ def said(history: History) -> list[str]:
     return [entry["text"] for entry in history.whole()]
 
 
-def told_to_a_model(history: History) -> list[str]:
+def contents_for_llm(history: History) -> list[str]:
     return [message["content"] for item in history.items() for message in item.messages()]
 
 
@@ -86,7 +86,7 @@ async def test_answer_precedes_last_words_before_hang_up(words: LateTranscripts,
         words.on_transcript(EngineWords(1, "first", final=True))
         words.on_transcript(EngineWords(2, "bye", final=True))
         talk.cancel_scope.cancel()
-    assert told_to_a_model(history) == ["first", "the answer", "bye"]
+    assert contents_for_llm(history) == ["first", "the answer", "bye"]
 
 
 async def test_tool_result_follows_question_that_caused_it(words: LateTranscripts, history: History) -> None:
@@ -95,7 +95,7 @@ async def test_tool_result_follows_question_that_caused_it(words: LateTranscript
     words.commit(over(1.0))
     history.add_tool_round(Called("what it gave"))
     words.on_transcript(EngineWords(1, "the question", final=True))
-    assert told_to_a_model(history) == ["earlier", "the question", "what it gave"]
+    assert contents_for_llm(history) == ["earlier", "the question", "what it gave"]
 
 
 async def test_missing_transcript_delays_only_one_answer(words: LateTranscripts, autojump_clock: Any) -> None:
@@ -124,12 +124,12 @@ async def test_utterances_without_words_are_not_remembered_for_ever(words: LateT
     assert said(history) == ["the last"]
 
 
-def test_waiting_answer_is_reported_before_next_eos(words: LateTranscripts, told: Told) -> None:
+def test_waiting_answer_is_reported_before_next_eos(words: LateTranscripts, reporter: FakeReporter) -> None:
     """An answer that waits for a transcript is reported before the eos of the next utterance."""
     words.commit(over(1.0))
-    words.after_user_turn(lambda: told.names.append("the answer"))
+    words.after_user_turn(lambda: reporter.names.append("the answer"))
     words.commit(over(2.0))
-    assert told.names == ["eos", "the answer", "eos"]
+    assert reporter.names == ["eos", "the answer", "eos"]
 
 
 @given(st.lists(st.sampled_from(["utterance", "tool", "answer"]), max_size=12), st.randoms(use_true_random=False))
@@ -139,7 +139,7 @@ def test_history_does_not_depend_on_arrival_order(happened: list[str], luck: Any
 
     async def call() -> None:
         history, numbers = History(), count(1)
-        words = LateTranscripts(history, Told(), lambda: next(numbers))  # type: ignore[arg-type]
+        words = LateTranscripts(history, FakeReporter(), lambda: next(numbers))  # type: ignore[arg-type]
         late: list[EngineWords] = []
         for what, text in zip(happened, punctual, strict=True):
             if what == "utterance":
@@ -152,6 +152,6 @@ def test_history_does_not_depend_on_arrival_order(happened: list[str], luck: Any
         luck.shuffle(late)
         for arrived in late:
             words.on_transcript(arrived)
-        assert told_to_a_model(history) == punctual
+        assert contents_for_llm(history) == punctual
 
     trio.run(call)

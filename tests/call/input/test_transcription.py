@@ -36,7 +36,7 @@ class _Session(SpeechToTextSession):
         return self._results
 
 
-class _Recogniser(SpeechToText):
+class _Stt(SpeechToText):
     provider = "acme"
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class _Running:
     def __init__(self) -> None:
         self.posted: list[Any] = []
         self.stage = TranscriptionStage(self.posted.append)
-        self.stt = _Recogniser()
+        self.stt = _Stt()
 
     async def tells(self, text: str) -> None:
         """Have the STT give a final result, and let the stage take it."""

@@ -38,7 +38,7 @@ class _Session(VoiceActivitySession):
 
 
 async def heard(vad: Recording, positions: Sequence[int]) -> bytes:
-    """Put a frame at each position, 20 ms apart; return what the recogniser got."""
+    """Put a frame at each position, 20 ms apart; return what the STT provider got."""
     passed: list[bytes] = []
 
     def to_transcription(item: bytes | VoiceEdge) -> None:

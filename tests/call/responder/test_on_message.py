@@ -11,7 +11,7 @@ from patter_trio import Patter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
 from patter_trio.user_code.context import current_call
-from tests.kit.call import SORRY, agent_of, edges, hangs_up_in_time, told
+from tests.kit.call import SORRY, agent_of, edges, hangs_up_in_time, transcripts_of
 
 pytestmark = pytest.mark.pipeline("on_message answers in place of an LLM")
 
@@ -53,7 +53,7 @@ async def test_it_may_be_any_kind_of_function(call_simulator: CallSimulator, on_
         [token] = caller.payloads("llm_token")
     assert reply.text == "You said hello."
     assert (token["llm_provider"], token["model"], token["turn_idx"]) == ("on_message", model, 1)
-    assert told(caller, "assistant") == ["You said hello."]
+    assert transcripts_of(caller, "assistant") == ["You said hello."]
 
 
 async def test_on_message_receives_message_and_history(call_simulator: CallSimulator) -> None:
@@ -95,7 +95,7 @@ async def test_empty_reply_is_silence_and_returns_to_idle(call_simulator: CallSi
         assert [name for _, name in edges(caller) if name.startswith(("agent", "audio"))] == []
         await caller.speaks("Say something", seconds=0.5)
         assert (await caller.hears()).text == "Now I do."
-    assert told(caller, "user") == ["Say nothing", "Say something"]
+    assert transcripts_of(caller, "user") == ["Say nothing", "Say something"]
 
 
 async def test_it_speaks_while_it_is_still_thinking(call_simulator: CallSimulator) -> None:
@@ -112,7 +112,7 @@ async def test_it_speaks_while_it_is_still_thinking(call_simulator: CallSimulato
         reply = await caller.hears()
         # A sentence is known to be whole when the next begins: the first one is heard behind the second's first word.
         assert reply.text == "One moment. Here it is."
-    assert told(caller, "assistant") == ["One moment. Here it is."]
+    assert transcripts_of(caller, "assistant") == ["One moment. Here it is."]
     assert len(caller.times("agent_speech_started")) == len(caller.times("llm_token")) == 1
 
 
@@ -195,7 +195,7 @@ async def test_failure_after_first_words_cuts_and_apologises(call_simulator: Cal
     assert first.text
     assert "Let me look that up for you.".startswith(first.text)
     assert apology.text == SORRY
-    assert told(caller, "assistant") == [first.text, SORRY]
+    assert transcripts_of(caller, "assistant") == [first.text, SORRY]
     assert [payload["turn_idx"] for payload in caller.payloads("agent_speech_started")] == [1, 1]
 
 

@@ -10,7 +10,7 @@ from patter_trio.net.http import shared_client
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS, tool_call
 from patter_trio.testing.servers.openai import ChatReply, OpenAIServer, serve_openai
-from tests.kit.call import SORRY, agent_of, told
+from tests.kit.call import SORRY, agent_of, transcripts_of
 
 
 def agent_for(server: OpenAIServer, **options: Any) -> Any:
@@ -25,7 +25,7 @@ async def test_two_turns_share_one_llm_connection(call_simulator: CallSimulator)
         await caller.heard(0)
         await caller.speaks("When do you open?", seconds=1.0)
         await caller.heard(1)
-    assert told(caller, "assistant") == ["Good morning.", "We open at nine."]
+    assert transcripts_of(caller, "assistant") == ["Good morning.", "We open at nine."]
     assert [request.method for request in server.requests] == ["HEAD", "POST", "POST"]
     assert {request.connection for request in server.requests} == {1}
     assert server.chats[1].body["messages"] == [

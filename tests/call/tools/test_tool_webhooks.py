@@ -49,8 +49,8 @@ async def call(url: str, hooks: ToolWebhooks | None = None, **options: Any) -> A
         return await (hooks or webhooks()).call(tool, EVENT, deadline=trio.current_time() + tool.timeout_s)
 
 
-async def told(url: str, *arguments: Any, **options: Any) -> str:
-    """Return what the model is told of a call that fails."""
+async def reported(url: str, *arguments: Any, **options: Any) -> str:
+    """Return the result that the LLM gets for a call that fails."""
     with pytest.raises(WebhookFailed) as failed:
         await call(url, *arguments, **options)
     return failed.value.for_llm
@@ -209,7 +209,7 @@ async def test_a_redirect_leads_nowhere(autojump_clock: trio.testing.MockClock) 
             for there in ("http://169.254.169.254/latest/meta-data", other.url):
                 answer, _ = answers((status, {"Location": there}))
                 async with serving(answer) as web:
-                    said = await told(web.url)
+                    said = await reported(web.url)
                     assert said == "its server redirects to another address, which is not followed"
                     assert len(web.requests) == 1
         assert other.connections == 0
@@ -258,7 +258,7 @@ async def test_endless_answer_stops_at_size_cap(
         await trio.sleep_forever()  # the other task of this connection notes that the client has left
 
     async with serving(answer) as web:
-        assert await told(web.url) == UNUSABLE
+        assert await reported(web.url) == UNUSABLE
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert web.interrupted == ["/"]
     assert len(web.requests) == 1
@@ -359,7 +359,7 @@ async def test_retries_stop_when_waiting_cannot_help(
     """The tool fails at once when no retry is left or the wait would pass the deadline or the 30 s limit."""
     answer, asked = answers(each)
     async with serving(answer) as web:
-        assert await told(web.url, **options) == said
+        assert await reported(web.url, **options) == said
         assert trio.current_time() == pytest.approx(times[-1])
     assert asked == times
 
@@ -371,7 +371,7 @@ async def test_unreachable_server_is_retried(
     async with serving(answers(200)[0]) as web:
         gone = web.url
     with caplog.at_level(logging.INFO, "patter_trio.call"):
-        assert await told(f"{gone}/secret") == "its server could not be reached"
+        assert await reported(f"{gone}/secret") == "its server could not be reached"
     assert trio.current_time() == pytest.approx(1.2)
     lines = [record.getMessage() for record in caplog.records]
     assert [line.rpartition("; ")[2] for line in lines] == ["again in 0.40 s", "again in 0.80 s"]
@@ -428,14 +428,14 @@ async def test_circuit_opens_and_tries_once(
     """A server that keeps failing is left alone for a while and then gets a single trial request."""
     answer, asked = answers(*[503] * 6, 200)
     async with serving(answer) as web:
-        assert "503" in await told(web.url)
-        assert await told(web.url) == AGAIN  # the fifth failure was the last straw
+        assert "503" in await reported(web.url)
+        assert await reported(web.url) == AGAIN  # the fifth failure was the last straw
         assert len(asked) == MAX_FAILURES
         opened = trio.current_time()
-        assert await told(web.url, webhooks()) == AGAIN
+        assert await reported(web.url, webhooks()) == AGAIN
         assert trio.current_time() == opened
         await trio.sleep(OPEN_CIRCUIT_S)
-        assert await told(web.url) == AGAIN  # the trial failed
+        assert await reported(web.url) == AGAIN  # the trial failed
         assert len(asked) == MAX_FAILURES + 1
         await trio.sleep(OPEN_CIRCUIT_S)
         assert [await call(web.url) for _ in range(3)] == ["room 12"] * 3
@@ -448,7 +448,7 @@ async def test_whoever_answers_is_alive(autojump_clock: trio.testing.MockClock, 
     """A server that answers 404, 302 or with an unusable body between its failures keeps its circuit closed."""
     answer, asked = answers(*[503, 503, 503, status] * 4, body=body)
     async with serving(answer) as web:
-        said = [await told(web.url) for _ in range(8)]
+        said = [await reported(web.url) for _ in range(8)]
     assert len(asked) == 16
     assert AGAIN not in said
 
@@ -468,7 +468,7 @@ async def test_circuit_counts_timeouts_but_not_cancellations(
         for _ in range(MAX_FAILURES):
             with pytest.raises(trio.TooSlowError):
                 await call(web.url, timeout_s=2.0)
-        assert await told(web.url) == AGAIN
+        assert await reported(web.url) == AGAIN
         assert len(web.requests) == 3 * MAX_FAILURES
 
 
@@ -482,7 +482,7 @@ async def test_cancelled_trial_permits_the_next_trial(autojump_clock: trio.testi
 
     async with serving(answer) as web:
         for _ in range(2):
-            await told(web.url)
+            await reported(web.url)
         await trio.sleep(OPEN_CIRCUIT_S)
         with trio.move_on_after(0.5):
             await call(web.url)
@@ -493,8 +493,8 @@ async def test_servers_on_two_ports_are_two(autojump_clock: trio.testing.MockClo
     """Two ports of one host have circuits of their own: a server that keeps failing does not stop the other one."""
     async with serving(answers(503)[0]) as ill, serving(answers(200)[0]) as well:
         for _ in range(2):
-            await told(ill.url)
-        assert await told(ill.url) == AGAIN
+            await reported(ill.url)
+        assert await reported(ill.url) == AGAIN
         assert await call(well.url) == "room 12"
 
 
@@ -502,7 +502,7 @@ async def test_refused_address_does_not_open_circuit(autojump_clock: trio.testin
     """An address that the guard refuses does not count as a failure of the server."""
     async with serving(answers(200)[0]) as web:
         for _ in range(2 * MAX_FAILURES):
-            assert await told(web.url, webhooks(guard=Guard())) == "its server is at an address that is not allowed"
+            assert await reported(web.url, webhooks(guard=Guard())) == "its server is at an address that is not allowed"
         assert web.connections == 0
         assert await call(web.url) == "room 12"
     assert trio.current_time() == 0.0

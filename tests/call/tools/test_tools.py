@@ -15,7 +15,7 @@ from patter_trio.events.kinds import PAYLOADS
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedTTS, tool_call
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from tests.kit.call import Backend, agent_of, edges, told
+from tests.kit.call import Backend, agent_of, edges, transcripts_of
 
 pytestmark = pytest.mark.both_backends
 
@@ -422,13 +422,13 @@ async def test_resumed_question_starts_tool_only_once(call_simulator: CallSimula
         await caller.at(2.15)  # just after the endpoint, before the model has answered
         await caller.speaks("Miller?", seconds=1.0)
         await caller.heard(0)
-    assert told(caller, "user")[-1] == "Where is Miller?"
+    assert transcripts_of(caller, "user")[-1] == "Where is Miller?"
     assert len(llm.requests) == 3
     assert [name for _, name in tool_events(caller)] == ["tool_call_started", "tool_call_completed"]
     assert tool_events(caller)[0][0] > 3.15
 
 
-@pytest.mark.pipeline("a cough is told from words by their recogniser")
+@pytest.mark.pipeline("only an STT tells a cough from words")
 async def test_a_cough_only_delays_a_tool(call_simulator: CallSimulator, backend: Backend) -> None:
     """A cough before the answer delays a tool call until the cough is over."""
     agent, _ = agent_with(backend, looking_up(), replies=[CALL, "In room 12."])
@@ -489,7 +489,7 @@ async def test_resumed_question_prevents_hang_up(call_simulator: CallSimulator, 
         await caller.speaks("Wait, one more thing", seconds=2.0)
         assert (await caller.heard(0)).text == "Of course."
         assert not caller.outcome
-    assert told(caller, "user")[-1] == "Bye Wait, one more thing"
+    assert transcripts_of(caller, "user")[-1] == "Bye Wait, one more thing"
     assert tool_events(caller) == []
 
 

@@ -57,7 +57,7 @@ def after(seconds: float, left: list[float] | None = None) -> Any:
     return answer
 
 
-# What is sent and told --------------------------------------------------------------------------------------------------
+# Requests and results -------------------------------------------------------------------------------------------------
 async def test_webhook_tool_posts_request_and_reports_result(
     call_simulator: CallSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from deepgram.core.api_error import ApiError
 from deepgram.environment import DeepgramClientEnvironment
 
 
-def tell(what: dict[str, Any]) -> None:
+def report(what: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(what) + "\n")
 
 
@@ -35,9 +35,9 @@ async def main(url: str, key: str, version: str, options: dict[str, Any], audio:
             async for message in connection:
                 # The SDK's models let unknown keys pass; the test wants none.
                 unknown = sorted(message.model_extra or {})
-                tell({"message": message.model_dump(mode="json", by_alias=True), "unknown": unknown})
+                report({"message": message.model_dump(mode="json", by_alias=True), "unknown": unknown})
     except ApiError as error:
-        tell({"refused": error.status_code})
+        report({"refused": error.status_code})
 
 
 asyncio.run(main(*sys.argv[1:4], json.loads(sys.argv[4]), sys.stdin.buffer.read()))

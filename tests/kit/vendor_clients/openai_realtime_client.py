@@ -12,13 +12,13 @@ from openai import OpenAI
 
 
 def main(url: str, key: str, session: Any, audio: bytes) -> list[dict[str, Any]]:
-    told: list[dict[str, Any]] = []
+    reported: list[dict[str, Any]] = []
     client = OpenAI(api_key=key, websocket_base_url=url)
     with client.realtime.connect(model="gpt-realtime-2.1") as connection:
 
         def until(*kinds: str) -> None:
             for event in connection:
-                told.append(event.model_dump(mode="json", exclude_unset=True))
+                reported.append(event.model_dump(mode="json", exclude_unset=True))
                 if event.type in kinds:
                     return
 
@@ -31,13 +31,13 @@ def main(url: str, key: str, session: Any, audio: bytes) -> list[dict[str, Any]]
         connection.input_audio_buffer.commit()
         connection.response.create(response={"metadata": {"request": "q"}}, event_id="q")
         until("response.done", "error")
-        item_id = next(event["item_id"] for event in told if event["type"] == "response.output_audio.delta")
+        item_id = next(event["item_id"] for event in reported if event["type"] == "response.output_audio.delta")
         connection.conversation.item.truncate(item_id=item_id, content_index=0, audio_end_ms=100)
         until("conversation.item.truncated", "error")
         # The response is over: the vendor reports that there is nothing to cancel.
         connection.response.cancel()
         until("error")
-    return told
+    return reported
 
 
 sys.stdout.write(json.dumps(main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), sys.stdin.buffer.read())))

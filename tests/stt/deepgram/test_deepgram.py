@@ -54,16 +54,16 @@ async def hear(session: SpeechToTextSession, audio: bytes) -> None:
 
 @asynccontextmanager
 async def collecting(session: SpeechToTextSession) -> AsyncIterator[list[Transcript]]:
-    told: list[Transcript] = []
+    reported: list[Transcript] = []
 
     async def collect() -> None:
-        add = told.append
+        add = reported.append
         async for transcript in session.transcripts():
             add(transcript)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(collect)
-        yield told
+        yield reported
         nursery.cancel_scope.cancel()
 
 
@@ -148,7 +148,7 @@ async def test_english_flux_rejects_other_languages() -> None:
     ("status", "kind"),
     [(401, AuthenticationError), (403, AuthenticationError), (429, RateLimitError), (400, ProviderError), (503, ProviderError)],
 )  # fmt: skip
-async def test_a_refusal_is_told_in_our_terms(status: int, kind: type[ProviderError]) -> None:
+async def test_a_refusal_is_reported_in_our_terms(status: int, kind: type[ProviderError]) -> None:
     """A refused upgrade raises the error class of its HTTP status, with Deepgram's reason."""
     async with serve_deepgram(FakeDeepgram(status=status)) as vendor:
         with pytest.raises(ProviderError, match=f"status {status}, refused, as scripted") as raised:
@@ -200,13 +200,13 @@ async def test_voice_end_finalizes_nova_only(
     """The end of a voice sends Finalize to Nova behind all audio, and sends Flux nothing."""
     async with serve_deepgram() as vendor:
         for model in ("nova-3", FLUX):
-            async with provider(vendor, model=model).open(language="en") as session, collecting(session) as told:
+            async with provider(vendor, model=model).open(language="en") as session, collecting(session) as reported:
                 await session.voice(VoiceEdge(speaking=True, offset=0))
                 await hear(session, speech("hello there", 1.0))
                 await session.voice(VoiceEdge(speaking=False, offset=8000))
                 await trio.sleep(1)
-                said, told_so_far = list(vendor.connections[-1].types()), list(told)
-            finals = [one.text for one in told_so_far if one.final]
+                said, reported_so_far = list(vendor.connections[-1].types()), list(reported)
+            finals = [one.text for one in reported_so_far if one.final]
             assert (said, finals) == ((["Finalize"], ["hello there"]) if model == "nova-3" else ([], []))
 
 
@@ -216,15 +216,15 @@ async def test_deepgram_flush_returns_all_words(model: str, asked: str, autojump
     async with (
         serve_deepgram() as vendor,
         provider(vendor, model=model).open(language="en") as session,
-        collecting(session) as told,
+        collecting(session) as reported,
     ):
         await hear(session, speech("hello there", 1.0))
         await session.flush()
         await trio.sleep(0.2)
         assert vendor.connections[0].types() == [asked]
-        assert [one.text for one in told if one.final] == ["hello there"]
+        assert [one.text for one in reported if one.final] == ["hello there"]
         await trio.sleep(2)
-        assert [one.text for one in told if one.final] == ["hello there"]
+        assert [one.text for one in reported if one.final] == ["hello there"]
 
 
 @pytest.mark.parametrize("model", ["nova-3", FLUX])
@@ -233,14 +233,14 @@ async def test_unanswered_deepgram_flush_ends_without_words(model: str, autojump
     async with (
         serve_deepgram(FakeDeepgram(answers_finalize=False)) as vendor,
         provider(vendor, model=model).open(language="en") as session,
-        collecting(session) as told,
+        collecting(session) as reported,
     ):
         await hear(session, g711.silence(1.0))
         began = trio.current_time()
         await session.flush()
         assert trio.current_time() == began
         await trio.sleep(FLUSH_TIMEOUT_S + 0.01)
-        assert told == [Transcript("", final=True, segment=0)]
+        assert reported == [Transcript("", final=True, segment=0)]
 
 
 async def test_a_socket_without_audio_is_kept_open(autojump_clock: MockClock) -> None:
@@ -248,7 +248,7 @@ async def test_a_socket_without_audio_is_kept_open(autojump_clock: MockClock) ->
     async with (
         serve_deepgram() as vendor,
         provider(vendor).open(language="en") as session,
-        collecting(session) as told,
+        collecting(session) as reported,
     ):
         await trio.sleep(60)
         await hear(session, speech("hello", 0.6))
@@ -256,7 +256,7 @@ async def test_a_socket_without_audio_is_kept_open(autojump_clock: MockClock) ->
         [connection] = vendor.connections
         assert {"KeepAlive"} == set(connection.types())
         assert 15 <= len(connection.types()) <= 17
-        assert told[-1].text == "hello"
+        assert reported[-1].text == "hello"
 
 
 async def test_leaving_deepgram_disconnects_at_once(autojump_clock: MockClock) -> None:
@@ -294,7 +294,7 @@ async def test_deepgram_usage_includes_resent_audio(
 async def test_audio_that_is_final_is_not_sent_again(autojump_clock: MockClock) -> None:
     """After a loss the session sends only the audio again that has no final words yet."""
     async with serve_deepgram() as vendor:
-        async with provider(vendor).open(language="en") as session, collecting(session) as told:
+        async with provider(vendor).open(language="en") as session, collecting(session) as reported:
             await hear(session, speech("one two", 1.0))
             await session.voice(VoiceEdge(speaking=False, offset=8000))
             await trio.sleep(0.2)
@@ -304,7 +304,7 @@ async def test_audio_that_is_final_is_not_sent_again(autojump_clock: MockClock) 
             await session.flush()
             await trio.sleep(0.3)
         assert vendor.connections[1].audio == speech("three", 0.6) + speech("four", 0.6)
-        assert [one.text for one in told if one.final] == ["one two", "three four"]
+        assert [one.text for one in reported if one.final] == ["one two", "three four"]
 
 
 async def test_what_is_sent_again_is_bounded(autojump_clock: MockClock) -> None:
@@ -321,7 +321,7 @@ async def test_deepgram_request_lost_with_connection_is_repeated(autojump_clock:
     async with (
         serve_deepgram(FakeDeepgram(answers_finalize=False)) as vendor,
         provider(vendor).open(language="en") as session,
-        collecting(session) as told,
+        collecting(session) as reported,
     ):
         await hear(session, speech("hello", 0.6))
         await session.voice(VoiceEdge(speaking=False, offset=4800))
@@ -329,7 +329,7 @@ async def test_deepgram_request_lost_with_connection_is_repeated(autojump_clock:
         await vendor.connections[0].lose()
         await trio.sleep(0.3)
         assert vendor.connections[1].types() == ["Finalize"]
-        assert [one.text for one in told if one.final] == ["hello"]
+        assert [one.text for one in reported if one.final] == ["hello"]
 
 
 async def test_second_deepgram_loss_fails_the_session(autojump_clock: MockClock) -> None:

@@ -222,9 +222,9 @@ async def test_hangup_mid_sentence_keeps_words_and_disconnects(call_simulator: S
         assert "one two three four five six".startswith(text)
         assert text.startswith("one two three four")
         [connection] = vendor.connections
-        told = connection.said[-1]
-        assert told[1] == {"type": "CloseStream"}
-        assert connection.ended_at - told[0] <= 0.05
+        last = connection.said[-1]
+        assert last[1] == {"type": "CloseStream"}
+        assert connection.ended_at - last[0] <= 0.05
 
 
 async def test_deepgram_barge_in_is_answered(call_simulator: Simulator) -> None:

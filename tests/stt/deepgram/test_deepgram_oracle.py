@@ -81,14 +81,14 @@ def test_codecs_understand_all_deepgram_model_messages(model: type[BaseModel], d
             with pytest.raises(kind):
                 codec.receive(json.dumps(message))
             continue
-        told = codec.receive(json.dumps(message))
+        received = codec.receive(json.dumps(message))
         asked = message.get("is_final") and message.get("from_finalize")
         if model is v1.ListenV1Results and message["channel"]["alternatives"] and asked:
             whole = " ".join(message["channel"]["alternatives"][0]["transcript"].split())
-            assert told[-1].final
-            assert told[-1].text.endswith(whole)
-        if model is v2.ListenV2TurnInfo and message["event"] == "EndOfTurn" and told:
-            assert told[-1].finished
+            assert received[-1].final
+            assert received[-1].text.endswith(whole)
+        if model is v2.ListenV2TurnInfo and message["event"] == "EndOfTurn" and received:
+            assert received[-1].finished
     assert 0 <= codec.settled < math.inf
 
 
@@ -137,7 +137,7 @@ async def test_deepgram_client_matches_us_and_our_server(model: str) -> None:
                     if "friend" in words:
                         break
         ours = vendor.connections[0]
-        told = await run_client(vendor.url, "key", version, options_of(ours.query, {}), audio)
+        received = await run_client(vendor.url, "key", version, options_of(ours.query, {}), audio)
         theirs = vendor.connections[1]
     assert words.split() == ["hello", "there", "my", "friend"]
     assert (theirs.path, theirs.query) == (ours.path, ours.query)
@@ -145,15 +145,15 @@ async def test_deepgram_client_matches_us_and_our_server(model: str) -> None:
     assert theirs.audio == ours.audio == audio
     # Their client is made to send a KeepAlive; ours does when there is no audio.
     assert [kind for kind in theirs.types() if kind != "KeepAlive"] == ours.types()
-    assert not [one for one in told if one["unknown"]]
+    assert not [one for one in received if one["unknown"]]
     kinds = {"v1": {"Results", "Metadata"}, "v2": {"Connected", "TurnInfo"}}[version]
-    assert {one["message"]["type"] for one in told} == kinds
+    assert {one["message"]["type"] for one in received} == kinds
     models: dict[str, Any] = {
         one.model_fields["type"].default: one for one in (FROM_NOVA if version == "v1" else FROM_FLUX)
     }
     codec: ListenCodec = NovaCodec() if version == "v1" else FluxCodec()
     again: list[Transcript] = []
-    for one in told:
+    for one in received:
         message = {name: value for name, value in one["message"].items() if value is not None}
         assert complaints(models[message["type"]], message) == []
         again += codec.receive(json.dumps(one["message"]))
@@ -166,9 +166,9 @@ async def test_deepgram_client_with_wrong_key_is_refused(version: str) -> None:
     """Our fake server refuses the Deepgram client with status 401 when its key is wrong."""
     options = {"model": "flux-general-en" if version == "v2" else "nova-3", "encoding": "mulaw", "sample_rate": "8000"}
     async with serve_deepgram() as vendor:
-        told = await run_client(vendor.url, "wrong", version, options, b"")
+        received = await run_client(vendor.url, "wrong", version, options, b"")
         assert vendor.refused == 1
-    assert told == [{"refused": 401}]
+    assert received == [{"refused": 401}]
 
 
 def test_oracle_rejects_misspelled_server_message() -> None:

@@ -1,4 +1,4 @@
-"""A recorded person calls: the real detector and the real recogniser in a whole call, over the carrier's bytes."""
+"""A recorded person calls: the real turn detector and the real STT in a whole call, over the carrier's bytes."""
 
 from pathlib import Path
 from typing import Any

@@ -87,7 +87,7 @@ def test_a_lost_frame_takes_its_words_with_it() -> None:
     assert [sound.index for sound in sounds] == [0, 2, 3]
 
 
-def test_frames_in_another_order_tell_it() -> None:
+def test_frames_in_another_order_are_detected() -> None:
     """Two frames in the wrong order decode with their words in the wrong order."""
     audio = encode("What are your time", 4)
     assert words(decode(audio[FRAME : 2 * FRAME] + audio[:FRAME] + audio[2 * FRAME :])) == " areWhat your time"

@@ -17,7 +17,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedV
 from patter_trio.testing.scripted.audible_text import Decoder, Kind, encode, frames_of, word_times
 
 SILENCE_BYTE = bytes([0xFF])
-Told = list[tuple[float, str, bool, int]]
+Results = list[tuple[float, str, bool, int]]
 
 
 def speech(text: str, seconds: float, number: int = 1, kind: Kind = Kind.SPEECH) -> bytes:
@@ -29,16 +29,16 @@ def silence(seconds: float) -> bytes:
 
 
 async def edges_of(vad: ScriptedVAD, audio: bytes, size: int = 160) -> list[tuple[float, VoiceEdge]]:
-    told = []
+    reported = []
     async with vad.open() as session:
         for at in range(0, len(audio), size):
             samples = g711.decode(audio[at : at + size])
-            told += [((at + len(samples)) / 8000, edge) for edge in await session.feed(samples)]
-    return told
+            reported += [((at + len(samples)) / 8000, edge) for edge in await session.feed(samples)]
+    return reported
 
 
-def flat(told: list[tuple[float, VoiceEdge]]) -> list[tuple[float, bool, float]]:
-    return [(at, edge.speaking, edge.offset / 8000) for at, edge in told]
+def flat(reported: list[tuple[float, VoiceEdge]]) -> list[tuple[float, bool, float]]:
+    return [(at, edge.speaking, edge.offset / 8000) for at, edge in reported]
 
 
 async def test_scripted_vad_delays_edges_with_true_offsets() -> None:
@@ -49,7 +49,7 @@ async def test_scripted_vad_delays_edges_with_true_offsets() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 160, 333, 100_000])
-async def test_vad_tells_the_same_edges_in_any_chunking(size: int) -> None:
+async def test_vad_reports_the_same_edges_in_any_chunking(size: int) -> None:
     """ScriptedVAD reports the same three edges for every chunking of the audio."""
     audio = silence(0.3) + speech("a", 0.4) + silence(0.2) + speech("b", 0.4) + silence(0.6) + speech("c", 0.2)
     edges = [edge for _, edge in await edges_of(ScriptedVAD(), audio, size)]
@@ -62,7 +62,7 @@ async def test_scripted_vad_hears_coughs_but_not_clicks() -> None:
     assert [edge.offset for _, edge in await edges_of(ScriptedVAD(), audio)] == [800 + 40 + 5600]
 
 
-async def test_vad_fails_when_told_to() -> None:
+async def test_vad_fails_as_scripted() -> None:
     """ScriptedVAD raises ProviderError after 1 s of audio, as scripted."""
     with pytest.raises(ProviderError, match="after 1 s, as scripted"):
         await edges_of(ScriptedVAD(fail_at=1.0), silence(2.0))
@@ -70,9 +70,9 @@ async def test_vad_fails_when_told_to() -> None:
 
 async def hear(
     stt: ScriptedSTT, audio: bytes, *, size: int = 160, seconds: float = 10.0, flush: float = 1e9
-) -> tuple[Told, list[BaseException]]:
+) -> tuple[Results, list[BaseException]]:
     """Feed audio in real time; return the transcripts with their instants, and the failures of both sides."""
-    told: Told = []
+    reported: Results = []
     failures: list[BaseException] = []
     start = trio.current_time()
 
@@ -90,7 +90,7 @@ async def hear(
     async def receive() -> None:
         try:
             async for transcript in session.transcripts():
-                told.append(
+                reported.append(
                     (round(trio.current_time() - start, 9), transcript.text, transcript.final, transcript.segment)
                 )
         except ProviderError as error:
@@ -100,7 +100,7 @@ async def hear(
         async with stt.open(language="en") as session, trio.open_nursery() as nursery:
             nursery.start_soon(send)
             nursery.start_soon(receive)
-    return told, failures
+    return reported, failures
 
 
 @pytest.mark.parametrize("size", [160, 800, 123])
@@ -110,10 +110,10 @@ async def test_scripted_stt_final_follows_end_in_any_chunking(autojump_clock: Mo
     assert (await hear(ScriptedSTT(final_delay=0.2), audio, size=size))[0] == [(2.71, "What are your hours?", True, 1)]
 
 
-async def test_stt_tells_interims_while_the_voice_lasts(autojump_clock: MockClock) -> None:
+async def test_stt_reports_interims_while_the_voice_lasts(autojump_clock: MockClock) -> None:
     """ScriptedSTT reports the words so far every 0.5 s, and the final words 0.2 s after the voice."""
-    told, _ = await hear(ScriptedSTT(interim_every=0.5), speech("What are your hours?", 2.0))
-    assert told == [
+    reported, _ = await hear(ScriptedSTT(interim_every=0.5), speech("What are your hours?", 2.0))
+    assert reported == [
         (0.5, "What", False, 1),
         (1.0, "What are", False, 1),
         (1.5, "What are your", False, 1),
@@ -124,8 +124,8 @@ async def test_stt_tells_interims_while_the_voice_lasts(autojump_clock: MockCloc
 
 async def test_stt_takes_pcm_where_it_announces_that(autojump_clock: MockClock) -> None:
     """ScriptedSTT that accepts PCM at 8 kHz reads the words from PCM."""
-    told, _ = await hear(ScriptedSTT(accepts=PCM16_8K), speech("Hello there", 1.0))
-    assert told == [(1.2, "Hello there", True, 1)]
+    reported, _ = await hear(ScriptedSTT(accepts=PCM16_8K), speech("Hello there", 1.0))
+    assert reported == [(1.2, "Hello there", True, 1)]
 
 
 async def test_scripted_stt_numbers_segments_and_skips_coughs(autojump_clock: MockClock) -> None:
@@ -147,11 +147,11 @@ async def test_scripted_stt_closes_lost_and_flushed_utterances(autojump_clock: M
     """ScriptedSTT closes an utterance when its end is lost and when the session is flushed."""
     cut = speech("one two three four", 0.8)[:3200]
     assert (await hear(ScriptedSTT(), cut + silence(1.0)))[0] == [(0.6, "one two", True, 1)]
-    told, _ = await hear(ScriptedSTT(), cut, flush=0.4)
-    assert told == [(0.6, "one two", True, 1)]
+    reported, _ = await hear(ScriptedSTT(), cut, flush=0.4)
+    assert reported == [(0.6, "one two", True, 1)]
 
 
-async def test_stt_repeats_stays_silent_and_fails_as_told(autojump_clock: MockClock) -> None:
+async def test_stt_repeats_stays_silent_and_fails_as_scripted(autojump_clock: MockClock) -> None:
     """ScriptedSTT repeats its finals, stays silent, fails, refuses to open or hangs, as scripted."""
     audio = speech("yes", 0.4) + silence(1)
     assert (await hear(ScriptedSTT(duplicates=1), audio))[0] == [(0.6, "yes", True, 1), (0.65, "yes", True, 1)]
@@ -171,8 +171,8 @@ USER = {"role": "user", "content": "x"}
 async def answer(llm: ScriptedLLM, messages: Sequence[dict[str, str]] = (USER,)) -> list[tuple[float, Any]]:
     start = trio.current_time()
     async with llm.stream(messages) as tokens:
-        told = [(round(trio.current_time() - start, 9), token) async for token in tokens]
-    return [*told, (round(trio.current_time() - start, 9), "END")]
+        reported = [(round(trio.current_time() - start, 9), token) async for token in tokens]
+    return [*reported, (round(trio.current_time() - start, 9), "END")]
 
 
 async def test_llm_spreads_its_tokens_over_the_duration(autojump_clock: MockClock) -> None:
@@ -210,8 +210,8 @@ async def test_scripted_llm_counts_parallel_tool_results_once(autojump_clock: Mo
     """ScriptedLLM calls tools and counts the results of parallel calls as one answer."""
     calls = [tool_call("f", x=1), tool_call("g")]
     llm = ScriptedLLM([["one two", *calls], tool_call("f"), "three"])
-    told = [ToolCall("", "f", '{"x": 1}'), ToolCall("", "g", "{}")]
-    assert [token for _, token in await answer(llm)] == ["one", " two", *told, "END"]
+    calls = [ToolCall("", "f", '{"x": 1}'), ToolCall("", "g", "{}")]
+    assert [token for _, token in await answer(llm)] == ["one", " two", *calls, "END"]
     given = {"role": "tool", "content": "x"}
     assert [token for _, token in await answer(llm, [USER, given, given])] == [ToolCall("", "f", "{}"), "END"]
     more = [USER, given, given, {"role": "assistant", "content": ""}, given]
@@ -219,7 +219,7 @@ async def test_scripted_llm_counts_parallel_tool_results_once(autojump_clock: Mo
     assert llm.offered == [[], [], []]
 
 
-async def test_llm_fails_and_hangs_as_told(autojump_clock: MockClock) -> None:
+async def test_llm_fails_and_hangs_as_scripted(autojump_clock: MockClock) -> None:
     """ScriptedLLM raises ProviderError after two tokens, or never answers, as scripted."""
     with pytest.raises(ProviderError, match="after 2 tokens"):
         await answer(ScriptedLLM(["a b c"], fail_after=2))
@@ -294,7 +294,7 @@ async def test_tts_emits_pcm_where_it_announces_that(autojump_clock: MockClock) 
     assert Decoder().feed(g711.encode(np.frombuffer(chunk.audio, np.int16)))[-1].words == "hi"
 
 
-async def test_tts_fails_hangs_and_yields_nothing_as_told(autojump_clock: MockClock) -> None:
+async def test_tts_fails_hangs_and_is_silent_as_scripted(autojump_clock: MockClock) -> None:
     """ScriptedTTS fails, hangs, stays mute or refuses to open, as scripted, and says nothing without text."""
     with pytest.raises(ProviderError, match=r"after 0\.5 s"):
         await say(ScriptedTTS(duration=1.0, fail_after=0.5), [(0.0, "hello")])
@@ -330,7 +330,7 @@ async def _for_ever() -> AsyncIterator[str]:
         yield "again"
 
 
-async def test_each_word_is_told_with_its_times_once(autojump_clock: MockClock) -> None:
+async def test_each_word_is_reported_with_its_times_once(autojump_clock: MockClock) -> None:
     """ScriptedTTS reports each word once, also if the word begins exactly where a chunk begins."""
     text = "We open at nine and close at five, every day but Sunday and Monday."
     words: list[tuple[str, float]] = []

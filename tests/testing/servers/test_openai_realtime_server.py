@@ -41,7 +41,7 @@ class Client:
     def __init__(self, socket: WebSocketClient) -> None:
         self.socket = socket
         self.began = trio.current_time()
-        self.told: list[tuple[float, wire.Event]] = []
+        self.received: list[tuple[float, wire.Event]] = []
 
     def now(self) -> float:
         return round(trio.current_time() - self.began, 6)
@@ -62,7 +62,7 @@ class Client:
             while True:
                 event = wire.receive(await self.socket.receive())
                 if event is not None:
-                    self.told.append((self.now(), event))
+                    self.received.append((self.now(), event))
                 if isinstance(event, kind):
                     return event
 
@@ -76,7 +76,7 @@ class Client:
         assert (await self.until(wire.SessionReady)).updated
 
     def all(self, kind: type[E]) -> list[tuple[float, E]]:
-        return [(at, event) for at, event in self.told if isinstance(event, kind)]
+        return [(at, event) for at, event in self.received if isinstance(event, kind)]
 
 
 @asynccontextmanager
@@ -200,7 +200,9 @@ async def test_words_come_ahead_of_the_sound_of_them(autojump_clock: MockClock) 
         await client.setup()
         await client.send(wire.create_response())
         await client.until(wire.ResponseEnded)
-    shown = [type(event).__name__ for _, event in client.told if isinstance(event, wire.TextDelta | wire.AudioDelta)]
+    shown = [
+        type(event).__name__ for _, event in client.received if isinstance(event, wire.TextDelta | wire.AudioDelta)
+    ]
     assert shown[0] == "TextDelta"
     assert shown[-1] == "AudioDelta"
 
@@ -215,7 +217,7 @@ async def test_server_vad_finds_turns_in_audio_time(autojump_clock: MockClock) -
     [(_, started)], [(_, stopped)] = client.all(wire.SpeechStarted), client.all(wire.SpeechStopped)
     assert started.audio_start == 0.9  # with the padding
     assert stopped.audio_end == 1.9  # with the silence
-    # Told with the first frame of voice, and with the last one of 0.4 s of silence.
+    # Reported with the first frame of voice, and with the last one of 0.4 s of silence.
     for kind, instant in (("started", 1.0), ("stopped", 1.88)):
         [(at, _)] = last(server).events(f"input_audio_buffer.speech_{kind}")
         assert at - client.began == pytest.approx(instant)
@@ -281,7 +283,7 @@ async def test_turn_during_response_gets_no_second_response(autojump_clock: Mock
     assert (refused.code, refused.event_id, refused.fatal) == ("conversation_already_has_active_response", "", False)
 
 
-async def test_recorded_sound_and_faint_noise_are_told_apart(autojump_clock: MockClock) -> None:
+async def test_recorded_sound_and_faint_noise_are_distinguished(autojump_clock: MockClock) -> None:
     """The server VAD ignores faint noise and finds the loud sound after it, which has no words."""
     async with connected(FakeRealtime()) as (client, _):
         await client.setup(wire.ServerVAD(silence=0.2))
@@ -307,7 +309,7 @@ async def test_short_commit_is_refused_and_clear_discards_audio(autojump_clock: 
     assert [size for _, size in last(server).appended] == [640, 4000, 4000]
 
 
-async def test_what_cannot_be_written_down_is_told(autojump_clock: MockClock) -> None:
+async def test_failed_transcription_is_reported(autojump_clock: MockClock) -> None:
     """A failed transcription is reported for its item and does not end the session."""
     async with connected(FakeRealtime(transcript_fails=True)) as (client, _):
         await client.setup()
@@ -325,7 +327,7 @@ async def test_no_transcript_without_transcription_model(autojump_clock: MockClo
         await client.until(wire.ResponseEnded)
         await trio.sleep(5)
     assert server.asked[0].heard == "Hello?"
-    assert not [event for _, event in last(server).told if "transcription" in event["type"]]
+    assert not [event for _, event in last(server).emitted if "transcription" in event["type"]]
 
 
 # Responses ------------------------------------------------------------------------------------------------------------
@@ -366,7 +368,7 @@ async def test_cancelled_response_stops_and_can_be_truncated(
     # Of 0.2 s each, from 0.1 s on: at 0.1, 0.2, 0.3 and 0.4 s.
     assert len(client.all(wire.AudioDelta)) == 4
     assert last(server).texts() == [("assistant", "")]
-    assert [event["type"] for _, event in last(server).told[-3:]] == [
+    assert [event["type"] for _, event in last(server).emitted[-3:]] == [
         "rate_limits.updated", "conversation.item.truncated", "error",
     ]  # fmt: skip
 
@@ -464,16 +466,19 @@ async def test_realtime_server_usage_counts_each_token_once(autojump_clock: Mock
     async with connected(FakeRealtime(replies=[RealtimeReply(usage=usage), RealtimeReply()])) as (client, server):
         await client.setup()
         await client.send(wire.create_response())
-        told = (await client.until(wire.ResponseEnded)).usage
-        assert told is not None
-        assert (told.input_tokens, told.audio_input_tokens, told.output_tokens) == (20, 10, 7)
+        billed = (await client.until(wire.ResponseEnded)).usage
+        assert billed is not None
+        assert (billed.input_tokens, billed.audio_input_tokens, billed.output_tokens) == (20, 10, 7)
         await client.send(wire.create_response())
-        told = (await client.until(wire.ResponseEnded)).usage
-    assert told is not None
+        billed = (await client.until(wire.ResponseEnded)).usage
+    assert billed is not None
     raw = last(server).events("response.done")[1][1]["response"]["usage"]
-    counted = told.input_tokens + told.cache_read_tokens + told.audio_input_tokens + told.audio_cache_read_tokens
-    assert counted == raw["input_tokens"]
-    assert told.output_tokens + told.audio_output_tokens == raw["output_tokens"]
+    text, audio = (
+        billed.input_tokens + billed.cache_read_tokens,
+        billed.audio_input_tokens + billed.audio_cache_read_tokens,
+    )
+    assert text + audio == raw["input_tokens"]
+    assert billed.output_tokens + billed.audio_output_tokens == raw["output_tokens"]
 
 
 async def test_realtime_replies_can_be_computed_from_input(autojump_clock: MockClock) -> None:
@@ -610,7 +615,7 @@ async def test_a_response_hangs_and_a_connection_freezes(autojump_clock: MockClo
         assert waited.cancelled_caught
 
 
-async def test_it_says_what_it_is_told_to(autojump_clock: MockClock) -> None:
+async def test_it_says_a_requested_text(autojump_clock: MockClock) -> None:
     """The fake server sends garbage, refusals, errors and a close code, as scripted."""
     script = FakeRealtime(garbage=("{", b"\x00"), refuses={"response.cancel": "server_error"})
     async with connected(script) as (client, server):

@@ -85,12 +85,12 @@ def test_a_sound_call_has_no_finding() -> None:
     assert violations(record((START, *TURN, measured(7.0, 1), measured(7.0, 2), end))) == []
 
 
-def turns(*told: tuple[str, int]) -> tuple[Event, ...]:
+def turns(*reported: tuple[str, int]) -> tuple[Event, ...]:
     """Return the events of a bus that reports these turns, each eos before its turn's start."""
     eos = event(1.0, "user_speech_eos")
     return tuple(
         one
-        for name, turn in told
+        for name, turn in reported
         for one in ([eos] if name == "turn_started" and turn else []) + [event(1.0, name, turn_idx=turn)]
     )
 

@@ -98,14 +98,14 @@ async def test_two_runs_of_a_call_are_identical(call_simulator: CallSimulator) -
 
 async def test_simulator_uses_given_callbacks_and_phone(call_simulator: CallSimulator) -> None:
     """The simulator uses the callbacks and the phone that the test passes."""
-    own, told = Patter(phone_number="+15550100009"), []
-    own.on_agent_speech_ended = lambda event: told.append(event["interrupted"])
+    own, reported = Patter(phone_number="+15550100009"), []
+    own.on_agent_speech_ended = lambda event: reported.append(event["interrupted"])
 
     async def on_message(event: dict[str, Any]) -> str:
         return f"You said {event['text']}"
 
     async def on_dtmf(event: dict[str, Any]) -> None:
-        told.append(event["digit"])
+        reported.append(event["digit"])
 
     ends: list[dict[str, Any]] = []
     agent = make_agent(llm=None)
@@ -115,7 +115,7 @@ async def test_simulator_uses_given_callbacks_and_phone(call_simulator: CallSimu
         await c.presses("1#")
         await c.waits(0.1)
         assert c.times("dtmf")[1] - c.times("dtmf")[0] == pytest.approx(0.2)
-    assert told == [False, "1", "#"]
+    assert reported == [False, "1", "#"]
     assert [(end["callee"], end["outcome"]) for end in ends] == [("+15550100009", "caller_hung_up")]
 
 

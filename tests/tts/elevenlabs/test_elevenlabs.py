@@ -47,7 +47,7 @@ def provider(vendor: ElevenLabsServer, **options: object) -> ElevenLabsTTS:
     return ElevenLabsTTS(**{"api_key": "key", "base_url": vendor.url, **options})  # type: ignore[arg-type]
 
 
-class told(AsyncIterator[str]):  # noqa: N801
+class Paced(AsyncIterator[str]):
     """A plain iterator of sentences, each ``every`` seconds after the one before, that can be left at any point."""
 
     def __init__(self, *sentences: str, every: float = 0.0) -> None:
@@ -64,7 +64,7 @@ class told(AsyncIterator[str]):  # noqa: N801
 
 
 async def said(session: TextToSpeechSession, *sentences: str, every: float = 0.0) -> list[SpeechChunk]:
-    async with session.speak(told(*sentences, every=every)) as chunks:
+    async with session.speak(Paced(*sentences, every=every)) as chunks:
         return [chunk async for chunk in chunks]
 
 
@@ -185,7 +185,7 @@ async def test_elevenlabs_barge_in_closes_context_at_once(jumping: object) -> No
     script = FakeElevenLabs(speed=1.0, late=3)
     async with serve_elevenlabs(script) as vendor, provider(vendor).open(language="en") as session:
         with trio.move_on_after(1.0) as scope:
-            async with session.speak(told(LONG, every=math.inf)) as chunks:
+            async with session.speak(Paced(LONG, every=math.inf)) as chunks:
                 async for _ in chunks:
                     pass
         decided = scope.deadline
@@ -214,7 +214,7 @@ async def test_reply_cut_before_text_leaves_no_context(jumping: object) -> None:
     async with serve_elevenlabs() as vendor, provider(vendor).open(language="en") as session:
         for _ in range(8):
             with trio.move_on_after(0.1):
-                async with session.speak(told("", every=math.inf)) as chunks:
+                async with session.speak(Paced("", every=math.inf)) as chunks:
                     await anext(chunks)
         await trio.sleep(0.1)
         assert vendor.messages == []
@@ -227,12 +227,12 @@ async def test_unfinished_contexts_stay_within_vendor_limit(jumping: object) -> 
     async with serve_elevenlabs(script) as vendor, provider(vendor).open(language="en") as session:
         for _ in range(12):
             with trio.move_on_after(0.5):
-                async with session.speak(told(LONG, every=math.inf)) as chunks:
+                async with session.speak(Paced(LONG, every=math.inf)) as chunks:
                     async for _ in chunks:
                         pass
             await trio.sleep(0.5)
         assert len(vendor.opened) == 4
-        async with session.speak(told("Yes.", every=math.inf)) as chunks:
+        async with session.speak(Paced("Yes.", every=math.inf)) as chunks:
             assert (await anext(chunks)).text == "Yes."
 
 
@@ -433,7 +433,7 @@ async def test_unread_reply_does_not_block_the_next_one(jumping: object) -> None
     script = FakeElevenLabs(chunk=0.02, speed=1000)
     async with serve_elevenlabs(script) as vendor, provider(vendor).open(language="en") as session:
         with trio.move_on_after(5.0):
-            async with session.speak(told(LONG, every=math.inf)) as chunks:
+            async with session.speak(Paced(LONG, every=math.inf)) as chunks:
                 await anext(chunks)
                 await trio.sleep(60)
         assert words_in(await said(session, "Yes.")) == "Yes."

@@ -35,7 +35,7 @@ class RespondingSession(Protocol):
     def response_ended(self) -> None:
         """Allow the next response."""
 
-    def tell(self, kind: str, **fields: Any) -> None:
+    def emit(self, kind: str, **fields: Any) -> None:
         """Send an event to the client."""
 
     def add_item(self, item: Json, *, status: str) -> None:
@@ -64,7 +64,7 @@ class RealtimeServerResponse:
     def begin(self) -> None:
         """Report that the response exists; from now on it can be stopped."""
         self.created = True
-        self.session.tell("response.created", response=self._shown("in_progress", None, None))
+        self.session.emit("response.created", response=self._shown("in_progress", None, None))
 
     def stop(self, reason: str) -> None:
         """Stop the response; before it is created there is nothing to stop."""
@@ -105,10 +105,10 @@ class RealtimeServerResponse:
         # Before the report: the client may answer it with the next request, which must not be refused.
         self.session.response_ended()
         usage = self._usage() if self.reply.usage is None else dict(self.reply.usage)
-        self.session.tell("response.done", response=self._shown(status, details, usage))
+        self.session.emit("response.done", response=self._shown(status, details, usage))
         # After each response, as at the vendor, and of no use to the package, which must ignore it.
         limits = [{"name": "tokens", "limit": 40000, "remaining": 39000, "reset_seconds": 1.5}]
-        self.session.tell("rate_limits.updated", rate_limits=limits)
+        self.session.emit("rate_limits.updated", rate_limits=limits)
 
     def _where(self) -> dict[str, Any]:
         index = len(self.output) - 1
@@ -121,7 +121,7 @@ class RealtimeServerResponse:
         self.output.append(self._item)
         index = len(self.output) - 1
         shown = {**self._item, "object": "realtime.item", "status": "in_progress"}
-        session.tell("response.output_item.added", response_id=self.id, output_index=index, item=shown)
+        session.emit("response.output_item.added", response_id=self.id, output_index=index, item=shown)
         # The item is in the conversation from its beginning: a client may truncate or delete it while it is spoken.
         session.add_item(self._item, status="in_progress")
 
@@ -136,7 +136,7 @@ class RealtimeServerResponse:
         self._begin({"type": "message", "role": "assistant", "content": []})
         where = {**self._where(), "content_index": 0}
         part = {"type": "audio", "transcript": ""}
-        session.tell("response.content_part.added", **where, part=part)
+        session.emit("response.content_part.added", **where, part=part)
         # The bytes sent limit a truncation. They are counted before the audio is queued:
         # nothing is cut that was not counted.
         session.sent[where["item_id"]] = 0
@@ -153,10 +153,10 @@ class RealtimeServerResponse:
             while words and words[0][1] <= (begin + 2 * step) / RATE_HZ:
                 word, _ = words.pop(0)
                 self._said += word
-                session.tell("response.output_audio_transcript.delta", **where, delta=word)
+                session.emit("response.output_audio_transcript.delta", **where, delta=word)
             piece = audio[begin : begin + step]
             session.sent[where["item_id"]] += len(piece)
-            session.tell("response.output_audio.delta", **where, delta=base64.b64encode(piece).decode())
+            session.emit("response.output_audio.delta", **where, delta=base64.b64encode(piece).decode())
             # Faster than real time, as the vendor does: the whole answer has come long before the caller has heard it.
             await self._pause(len(piece) / RATE_HZ / reply.speed)
         self._finish(complete=reply.status == "completed" and reply.error is None)
@@ -167,7 +167,7 @@ class RealtimeServerResponse:
         half = len(call.arguments) // 2
         for piece in (call.arguments[:half], call.arguments[half:]):
             self._said += piece
-            self.session.tell("response.function_call_arguments.delta", **self._where(), call_id=call.id, delta=piece)
+            self.session.emit("response.function_call_arguments.delta", **self._where(), call_id=call.id, delta=piece)
             # A checkpoint between the two pieces: the call of a tool can be cut in the middle of its arguments.
             await self._pause(0)
         self._finish(complete=True)
@@ -178,23 +178,23 @@ class RealtimeServerResponse:
         item, self._item = self._item, None
         if item is None:
             return
-        tell, where = self.session.tell, self._where()
+        emit, where = self.session.emit, self._where()
         item["status"] = "completed" if complete else "incomplete"
         if item["type"] == "message":
-            tell("response.output_audio.done", **where, content_index=0)
-            tell("response.output_audio_transcript.done", **where, content_index=0, transcript=self._said)
+            emit("response.output_audio.done", **where, content_index=0)
+            emit("response.output_audio_transcript.done", **where, content_index=0, transcript=self._said)
             part = {"type": "audio", "transcript": self._said}
-            tell("response.content_part.done", **where, content_index=0, part=part)
+            emit("response.content_part.done", **where, content_index=0, part=part)
             item["content"] = [{"type": "output_audio", "transcript": self._said}]
         else:
             item["arguments"] = self._said
-            told = {"call_id": item["call_id"], "name": item["name"], "arguments": self._said}
-            tell("response.function_call_arguments.done", **where, **told)
+            call = {"call_id": item["call_id"], "name": item["name"], "arguments": self._said}
+            emit("response.function_call_arguments.done", **where, **call)
         items = self.session.connection.items
         place = items.index(item) if item in items else 0  # it may have been deleted
-        tell("conversation.item.done", previous_item_id=items[place - 1]["id"] if place else None, item=dict(item))
+        emit("conversation.item.done", previous_item_id=items[place - 1]["id"] if place else None, item=dict(item))
         del where["item_id"]
-        tell("response.output_item.done", **where, item=dict(item))
+        emit("response.output_item.done", **where, item=dict(item))
 
     def _shown(self, status: str, details: object, usage: object) -> Json:
         output = self.session.connection.session["audio"]["output"]

@@ -136,7 +136,7 @@ class RealtimeServerConnection:
     """The time and size of each appended piece."""
     said: list[tuple[float, Json]] = attrs.field(factory=list, repr=False)
     """The client's events, except the audio."""
-    told: list[tuple[float, Json]] = attrs.field(factory=list, repr=False)
+    emitted: list[tuple[float, Json]] = attrs.field(factory=list, repr=False)
     """The events that were sent to the client."""
     session: Json = attrs.field(factory=dict, repr=False)
     items: list[Json] = attrs.field(factory=list, repr=False)
@@ -155,19 +155,19 @@ class RealtimeServerConnection:
 
     def events(self, kind: str) -> list[tuple[float, Json]]:
         """Return the events of one type that were sent to the client, with their times."""
-        return [(at, event) for at, event in self.told if event["type"] == kind]
+        return [(at, event) for at, event in self.emitted if event["type"] == kind]
 
     def texts(self) -> list[tuple[str, str]]:
         """Return role and text of each message in the conversation, without what a truncation removed."""
         return [(str(item["role"]), text_of(item)) for item in self.items if item["type"] == "message"]
 
-    def tell(self, kind: str, **fields: Any) -> None:
+    def emit(self, kind: str, **fields: Any) -> None:
         """Send an event to the client."""
-        # Recorded neither: ``told`` is what the client can have got.
+        # Not recorded either: ``emitted`` has what the client can have received.
         if self.frozen:
             return
-        event = {"type": kind, "event_id": f"event_{len(self.told) + 1}", **fields}
-        self.told.append((trio.current_time(), event))
+        event = {"type": kind, "event_id": f"event_{len(self.emitted) + 1}", **fields}
+        self.emitted.append((trio.current_time(), event))
         self.say(json.dumps(event))
 
     def say(self, message: str | bytes | int) -> None:
@@ -187,7 +187,7 @@ class RealtimeServerConnection:
     ) -> None:
         """Send an error event."""
         error = {"type": kind, "code": code, "message": message, "param": param, "event_id": event_id}
-        self.tell("error", error=error)
+        self.emit("error", error=error)
 
     def close(self, code: int = 1000) -> None:
         """Close the connection, after earlier messages."""

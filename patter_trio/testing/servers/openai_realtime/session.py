@@ -96,9 +96,9 @@ class RealtimeServerSession:
         """Allow the next response."""
         self.active = None
 
-    def tell(self, kind: str, **fields: Any) -> None:
+    def emit(self, kind: str, **fields: Any) -> None:
         """Send an event to the client."""
-        self.connection.tell(kind, **fields)
+        self.connection.emit(kind, **fields)
 
     async def run(self, socket: WebSocket) -> None:
         """Serve until the client or the script ends the session."""
@@ -109,7 +109,7 @@ class RealtimeServerSession:
         else:
             connection.update_session(_first_session(connection))
             # The vendor speaks first; only then may the client configure the session.
-            self.tell("session.created", session=connection.session)
+            self.emit("session.created", session=connection.session)
             for message in script.garbage:
                 connection.say(message)
         self._nursery.start_soon(self._expire)
@@ -173,7 +173,7 @@ class RealtimeServerSession:
                 "cannot_update_voice", "Cannot update a conversation's voice if assistant audio is present."
             )
         self.connection.update_session(merged)
-        self.tell("session.updated", session=merged)
+        self.emit("session.updated", session=merged)
 
     # The caller's audio -----------------------------------------------------------------------------------------------
     def _append(self, message: Json) -> None:
@@ -194,12 +194,12 @@ class RealtimeServerSession:
         milliseconds = round(edge.position / RATE_HZ * 1000)
         if edge.kind == "started":
             self._speech = self.new_id("item")
-            self.tell("input_audio_buffer.speech_started", audio_start_ms=milliseconds, item_id=self._speech)
+            self.emit("input_audio_buffer.speech_started", audio_start_ms=milliseconds, item_id=self._speech)
             # After the report: the client learns why the response ended before it ends.
             if detection.get("interrupt_response", True) and self.active is not None:
                 self.active.stop("turn_detected")
             return
-        self.tell("input_audio_buffer.speech_stopped", audio_end_ms=milliseconds, item_id=self._speech)
+        self.emit("input_audio_buffer.speech_stopped", audio_end_ms=milliseconds, item_id=self._speech)
         self._end_turn(edge.position)
         if detection.get("create_response", True):
             try:
@@ -222,7 +222,7 @@ class RealtimeServerSession:
         words = self._ear.take(until) or self.script.hears
         item_id, self._speech = self._speech or self.new_id("item"), ""
         previous = self.connection.items[-1]["id"] if self.connection.items else None
-        self.tell("input_audio_buffer.committed", previous_item_id=previous, item_id=item_id)
+        self.emit("input_audio_buffer.committed", previous_item_id=previous, item_id=item_id)
         content = [{"type": "input_audio", "transcript": None}]
         self.add_item({"id": item_id, "type": "message", "role": "user", "content": content}, status="completed")
         # Before the transcript is due: the response does not wait for it, because the model hears the audio itself.
@@ -240,22 +240,22 @@ class RealtimeServerSession:
                 "message": "as scripted",
                 "param": None,
             }
-            self.tell(f"{event}.failed", **where, error=error)
+            self.emit(f"{event}.failed", **where, error=error)
             return
         for number, word in enumerate(words.split()):
-            self.tell(f"{event}.delta", **where, delta=f" {word}" if number else word)
+            self.emit(f"{event}.delta", **where, delta=f" {word}" if number else word)
         # Only now: a response made before has the item without its words, as at the vendor.
         content["transcript"] = words
         count = len(words.split())
         audio = {"text_tokens": 0, "audio_tokens": 10 + count}
         usage = {"type": "tokens", "input_tokens": 10 + count, "output_tokens": count, "total_tokens": 10 + 2 * count}
-        self.tell(f"{event}.completed", **where, transcript=words, usage={**usage, "input_token_details": audio})
+        self.emit(f"{event}.completed", **where, transcript=words, usage={**usage, "input_token_details": audio})
 
     def _clear(self, message: Json) -> None:
         del message
         self._ear.take()
         self._speech = ""
-        self.tell("input_audio_buffer.cleared")
+        self.emit("input_audio_buffer.cleared")
 
     # The conversation -------------------------------------------------------------------------------------------------
     def add_item(self, item: Json, *, status: str, at: int | None = None) -> None:
@@ -265,10 +265,10 @@ class RealtimeServerSession:
         previous = items[place - 1]["id"] if place else None
         item |= {"object": "realtime.item", "status": status}
         items.insert(place, item)
-        self.tell("conversation.item.added", previous_item_id=previous, item=dict(item))
+        self.emit("conversation.item.added", previous_item_id=previous, item=dict(item))
         # A complete item is added and done at once. That of a response is done when its last piece has come.
         if status == "completed":
-            self.tell("conversation.item.done", previous_item_id=previous, item=dict(item))
+            self.emit("conversation.item.done", previous_item_id=previous, item=dict(item))
 
     def _create_item(self, message: Json) -> None:
         item, previous = message.get("item"), message.get("previous_item_id")
@@ -313,11 +313,11 @@ class RealtimeServerSession:
 
     def _retrieve(self, message: Json) -> None:
         place = self._place(message.get("item_id"), "item_retrieve_invalid_item_id")
-        self.tell("conversation.item.retrieved", item=self.connection.items[place])
+        self.emit("conversation.item.retrieved", item=self.connection.items[place])
 
     def _delete(self, message: Json) -> None:
         place = self._place(message.get("item_id"), "item_delete_invalid_item_id")
-        self.tell("conversation.item.deleted", item_id=self.connection.items.pop(place)["id"])
+        self.emit("conversation.item.deleted", item_id=self.connection.items.pop(place)["id"])
 
     def _truncate(self, message: Json) -> None:
         item = self.connection.items[self._place(message.get("item_id"), "item_truncate_invalid_item_id")]
@@ -332,7 +332,7 @@ class RealtimeServerSession:
         self.sent[item["id"]] = end * RATE_HZ // 1000
         # The vendor drops the whole transcript, so that no words remain that the caller did not hear.
         item["content"] = [{"type": "output_audio", "transcript": None}]
-        self.tell("conversation.item.truncated", item_id=item["id"], content_index=0, audio_end_ms=end)
+        self.emit("conversation.item.truncated", item_id=item["id"], content_index=0, audio_end_ms=end)
 
     # Responses --------------------------------------------------------------------------------------------------------
     def _create_response(self, message: Json) -> None:

@@ -1,4 +1,4 @@
-"""A recogniser that detects the end of a turn itself: what the machine makes of it, at which instant."""
+"""An STT provider that detects the end of a turn itself: what the machine decides, at which instant."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_stt_end_of_turn_ends_unfinished_voice() -> None:
         .at(1.5, InterimWords("hel", 1))
         .at(2.25, FinalWords("hello", 1, finished=True))
     )
-    told = [act for act in scene.events() if isinstance(act, do.EmitSpeechEnded | do.CommitUser)]
-    assert told == [
+    reported = [act for act in scene.events() if isinstance(act, do.EmitSpeechEnded | do.CommitUser)]
+    assert reported == [
         do.EmitSpeechEnded(2.25, 2.25, 1.25),
         do.CommitUser(2.25, 1, "hello", "semantic_turn_detector", 0.0),
     ]
@@ -159,9 +159,9 @@ def test_voice_after_end_of_turn_interrupts_answer() -> None:
     scene.at(2.125, AudioArrived(1)).at(2.25, OnWire(1, 8.0))
     scene.then()
     scene.at(2.5, InterimWords("wait", 2)).until(3.0)
-    told = [act for act in scene.events() if isinstance(act, do.EmitSpeechStarted | do.CutReply)]
-    assert [type(act).__name__ for act in told] == ["EmitSpeechStarted", "CutReply"]
-    assert told[1].at == 2.5 + POLICY.overlap
+    reported = [act for act in scene.events() if isinstance(act, do.EmitSpeechStarted | do.CutReply)]
+    assert [type(act).__name__ for act in reported] == ["EmitSpeechStarted", "CutReply"]
+    assert reported[1].at == 2.5 + POLICY.overlap
     scene.at(3.25, VoiceEnded(3.125)).at(3.375, FinalWords("wait a moment", 2, finished=True))
     assert commits(scene) == [(3.375, "wait a moment", "semantic_turn_detector")]
 
