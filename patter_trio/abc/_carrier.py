@@ -16,9 +16,8 @@ Form = Mapping[str, str | Sequence[str]]
 
 @attrs.frozen
 class StreamStarted:
-    """The start of the carrier's media stream: ids of stream and call, and the parameters given to the carrier."""
+    """The start of the carrier's media stream: the id of the call, and the parameters given to the carrier."""
 
-    stream_id: str
     call_id: str
     # Kept as they came: the server looks for its token, the application for its own.
     parameters: Mapping[str, str] = attrs.field(repr=False)  # the one-time token is one of them

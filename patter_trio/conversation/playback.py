@@ -249,8 +249,6 @@ class Playback:
         self.marks_lost: bool = False
         """True if the carrier did not return the marks of audio that it must have played. Until it returns a mark, only
         the clock counts."""
-        self.clear_seconds: list[float] = []
-        """Round-trip times of ``clear`` in seconds: from the decision to the report that the buffer is empty."""
 
     def __repr__(self) -> str:
         unplayed = (self._position - self._acknowledged) / RATE_HZ
@@ -374,23 +372,27 @@ class Playback:
         self._marks.clear()
         self._acknowledged, self._acknowledged_at = self._position, now
 
-    def reached(self, name: str, now: float) -> None:
-        """Record a mark that the carrier returned. Unknown and cleared marks change nothing."""
+    def reached(self, name: str, now: float) -> float | None:
+        """Record a mark that the carrier returned. Unknown and cleared marks change nothing.
+
+        Return the round-trip time of a clear if the mark is its probe: the seconds from the decision to the report that
+        the buffer is empty.
+        """
         if name in self._probes:
-            self.clear_seconds.append(now - self._probes.pop(name))
-            return
+            return now - self._probes.pop(name)
         if name in self._cleared:
             # The carrier returns a mark once, so removing it bounds the set.
             self._cleared.discard(name)
-            return
+            return None
         # Not only the first: marks may be lost, or come out of order (docs/robustness.md).
         mark = next((mark for mark in self._marks if mark.name == name), None)
         if mark is None:
-            return
+            return None
         if self._due(mark) > now + CLOCK_SKEW_S:
             mark.early = True
-            return
-        self._acknowledge(mark, now)
+        else:
+            self._acknowledge(mark, now)
+        return None
 
     def _due(self, mark: _Sent) -> float:
         """Return the earliest instant at which the audio before a mark can have been played."""

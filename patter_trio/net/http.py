@@ -328,27 +328,6 @@ class Client:
             # httpcore shields this itself, and a connection whose answer was not read to its end is closed, not kept.
             await response.aclose()
 
-    async def fetch(
-        self,
-        method: str,
-        url: str,
-        *,
-        content: bytes = b"",
-        headers: Mapping[str, str] | None = None,
-        head_timeout: float,
-        max_bytes: int,
-    ) -> bytes:
-        """Return the body of an answer, all of it within ``head_timeout`` seconds.
-
-        The other arguments and the errors are those of :meth:`stream`.
-        """
-        # This deadline is for the head and the body together; the one of ``stream`` would start anew for each piece.
-        with _translated(origin_of(url), head_timeout):
-            async with self.stream(
-                method, url, content=content, headers=headers, head_timeout=math.inf, max_bytes=max_bytes
-            ) as answer:
-                return await answer.read()
-
     async def warm(self, url: str, *, head_timeout: float) -> bool:
         """Open a connection to a URL's server and keep it idle, so that the next request need not open one.
 

@@ -183,7 +183,7 @@ class TwilioCodec(StreamCodec):
         if start.media_format != _MULAW_8K:
             raise WireError("media format other than mu-law, 8000 Hz, one channel")
         self._stream_sid = message.stream_sid
-        return StreamStarted(message.stream_sid, start.call_sid, start.custom_parameters)
+        return StreamStarted(start.call_sid, start.custom_parameters)
 
     def audio(self, mulaw: bytes) -> str:
         """Return the message that plays mu-law audio (8 kHz, no header, any length) after everything sent before it."""

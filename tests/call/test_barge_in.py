@@ -1,5 +1,6 @@
 """Talking over the agent: when it is cut, what then counts as heard, and what does not cut it."""
 
+import logging
 from typing import Any
 
 import pytest
@@ -59,6 +60,18 @@ async def test_no_audio_of_cut_reply_follows_clear(
     assert clear == pytest.approx(1.75)
     between = [a for a in caller.carrier.arrivals if a.audio and clear <= a.at < caller.times("audio_out")[1]]
     assert between == []
+
+
+async def test_log_has_round_trip_of_clear(
+    call_simulator: CallSimulator, backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At DEBUG, the log has the time from the cut to the carrier's report that its buffer is empty."""
+    caplog.set_level(logging.DEBUG, "patter_trio.call")
+    async with call_simulator(backend.agent_of("Fine.", first_message=LONG)) as caller:
+        caller.carrier.up_delay, caller.carrier.down_delay = 0.1, 0.2
+        await greeted(caller, 1.5)
+        await caller.hears()
+    assert "the carrier emptied its buffer in 300 ms" in caplog.text
 
 
 async def test_barge_in_cuts_tail_still_in_playout(call_simulator: CallSimulator, backend: Backend) -> None:

@@ -8,6 +8,7 @@ import attrs
 import h11
 import trio
 
+from patter_trio.net.http import Client
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
 
 
@@ -40,6 +41,21 @@ class Request:
     async def chunk(self, data: bytes) -> None:
         """Send a piece of the body; an empty one ends it."""
         await self.stream.send_all(b"%x\r\n%b\r\n" % (len(data), data))
+
+
+async def fetch(
+    client: Client, method: str, url: str, *, content: bytes = b"", head_timeout: float, max_bytes: int
+) -> bytes:
+    """Return the whole body of an answer; ``head_timeout`` also limits the wait for each piece of it."""
+    async with client.stream(
+        method,
+        url,
+        content=content,
+        head_timeout=head_timeout,
+        piece_timeout=head_timeout,
+        max_bytes=max_bytes,
+    ) as answer:
+        return await answer.read()
 
 
 Answer = Callable[[Request], Awaitable[None]]

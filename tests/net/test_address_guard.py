@@ -17,6 +17,7 @@ from patter_trio.net.address_guard import AddressRefused, Guard, hosts_of
 from patter_trio.net.guarded import ATTEMPT_INTERVAL_S, GuardedNetwork, Network
 from patter_trio.net.http import Client, Unreachable, shared_client
 from patter_trio.testing.conformance.bench import cancelled_at
+from tests.kit import web as web_kit
 from tests.kit.web import Request, serving
 
 METADATA = "169.254.169.254"
@@ -28,7 +29,7 @@ async def hello(request: Request) -> None:
 
 
 def fetch(client: Client, url: str) -> Any:
-    return client.fetch("GET", url, head_timeout=60.0, max_bytes=100)
+    return web_kit.fetch(client, "GET", url, head_timeout=60.0, max_bytes=100)
 
 
 @attrs.define

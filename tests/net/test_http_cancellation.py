@@ -6,7 +6,7 @@ import pytest
 
 from patter_trio.net.http import shared_client
 from patter_trio.testing.conformance.bench import cancelled_at
-from tests.kit.web import Request, serving
+from tests.kit.web import Request, fetch, serving
 
 
 async def answer(request: Request) -> None:
@@ -23,7 +23,7 @@ async def test_cancelled_request_leaves_no_generator(
 
         async def ask() -> bytes:
             async with shared_client() as client:
-                return await client.fetch("POST", web.url, content=b"words", head_timeout=5.0, max_bytes=100)
+                return await fetch(client, "POST", web.url, content=b"words", head_timeout=5.0, max_bytes=100)
 
         whole = await cancelled_at(ask, 0)
         assert whole.result == b"words"

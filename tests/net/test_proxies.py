@@ -22,7 +22,7 @@ from patter_trio.net.http import shared_client
 from patter_trio.net.proxies import environment_proxy
 from patter_trio.net.websocket import Upgrade, WebSocket
 from patter_trio.net.websocket_client import WebSocketClient, open_direct_stream_to, open_websocket
-from tests.kit.web import Request, proxying, serving, tunnel
+from tests.kit.web import Request, fetch, proxying, serving, tunnel
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 PROXIES = ("", "http://proxy.test:3128", "proxy.test:3129", "https://user:hush@proxy.test")
@@ -209,7 +209,7 @@ async def test_urls_of_the_application_use_no_proxy(
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.port}")
         for client in (shared_client(Guard(["127.0.0.1"])), shared_client(direct=True)):
             async with client as http:
-                assert await http.fetch("GET", web.url, head_timeout=5, max_bytes=9) == b"Hello."
+                assert await fetch(http, "GET", web.url, head_timeout=5, max_bytes=9) == b"Hello."
         socket = SocketHandler(sockets.url, "")
         assert socket.open_stream is open_direct_stream_to
         async with open_websocket(sockets.url, open_stream=socket.open_stream) as client:

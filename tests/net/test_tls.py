@@ -17,7 +17,7 @@ from patter_trio.net.address_guard import Guard
 from patter_trio.net.http import Unreachable, shared_client, tls_context
 from patter_trio.net.websocket import Upgrade, WebSocket, receive_upgrade
 from patter_trio.net.websocket_client import open_websocket
-from tests.kit.web import Request, Web, _http, _websocket, proxying
+from tests.kit.web import Request, Web, _http, _websocket, fetch, proxying
 
 OPENSSL = shutil.which("openssl")
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="makes its certificate with openssl")
@@ -87,7 +87,7 @@ async def test_a_server_that_is_trusted_is_spoken_to(
     """The HTTP client and the WebSocket client exchange data with a server whose certificate is trusted."""
     trust(certificate)
     async with serving(certificate) as port, shared_client() as client:
-        assert await client.fetch("GET", f"https://127.0.0.1:{port}/", head_timeout=5, max_bytes=9) == b"Hello."
+        assert await fetch(client, "GET", f"https://127.0.0.1:{port}/", head_timeout=5, max_bytes=9) == b"Hello."
     async with serving(certificate, websocket=True) as port, open_websocket(f"wss://127.0.0.1:{port}/") as socket:
         await socket.send("Hello")
         assert await socket.receive() == "Hello"
@@ -98,7 +98,7 @@ async def test_one_that_is_not_gets_not_a_word(autojump_clock: trio.testing.Mock
     refused = r"(https|wss)://127\.0\.0\.1:\d+ could not be reached: .*certificate verify failed"
     async with serving(certificate) as port, shared_client() as client:
         with pytest.raises(ProviderError, match=refused):
-            await client.fetch("GET", f"https://127.0.0.1:{port}/", head_timeout=20, max_bytes=9)
+            await fetch(client, "GET", f"https://127.0.0.1:{port}/", head_timeout=20, max_bytes=9)
         with pytest.raises(ProviderError, match=refused):
             async with open_websocket(f"wss://127.0.0.1:{port}/", connect_timeout=20):
                 pass
@@ -196,9 +196,9 @@ async def test_guarded_tls_checks_certificate_against_host_name(
     trust(certificate)
     trio.socket.set_custom_hostname_resolver(_Everywhere())
     async with serving(certificate) as port, shared_client(Guard(["tools.test"])) as client:
-        fetch = partial(client.fetch, "GET", f"https://tools.test:{port}/", head_timeout=20, max_bytes=9)
+        fetched = partial(fetch, client, "GET", f"https://tools.test:{port}/", head_timeout=20, max_bytes=9)
         if not error:
-            assert await fetch() == b"Hello."
+            assert await fetched() == b"Hello."
             return
         with pytest.raises(Unreachable, match=error):
-            await fetch()
+            await fetched()

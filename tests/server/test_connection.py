@@ -24,7 +24,7 @@ async def test_stream_with_valid_token_is_answered_then_closed(autojump_clock: C
         socket = await dial(call_server.open(nursery), CONNECTED, start("CA1", call.token), MEDIA, STOP)
         assert await closing(socket) == (1000, "")
     (leg,) = call_server.answered
-    assert (leg.info, leg.started.stream_id) == (call.info, "MZ1")
+    assert (leg.info, leg.started.call_id) == (call.info, "CA1")
     assert trio.current_time() == 0
 
 

@@ -52,8 +52,8 @@ def received(message: dict[str, Any]) -> wire.Event | None:
 # What comes -----------------------------------------------------------------------------------------------------------
 HEARD = "conversation.item.input_audio_transcription"
 TABLE: list[tuple[dict[str, Any], wire.Event | None]] = [
-    ({"type": "session.created", "session": {"id": "s", "type": "realtime"}}, wire.SessionReady(False, "s")),
-    ({"type": "session.updated", "session": {"type": "realtime"}}, wire.SessionReady(True)),
+    ({"type": "session.created", "session": {"id": "s", "type": "realtime"}}, wire.SessionReady(updated=False)),
+    ({"type": "session.updated", "session": {"type": "realtime"}}, wire.SessionReady(updated=True)),
     ({"type": "input_audio_buffer.speech_started", "audio_start_ms": 1250, "item_id": "i"}, wire.SpeechStarted(1.25, "i")),
     ({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": 0, "item_id": "i"}, wire.SpeechStopped(0.0, "i")),
     ({"type": "input_audio_buffer.committed", "item_id": "i", "previous_item_id": None}, wire.Committed("i")),
@@ -192,7 +192,7 @@ BROKEN: list[str | bytes] = [
     "", "null", "[]", "7", "{", "{}", '{"type":7}', b"\xff\xfe", '{"type":"error"}', '{"type":"error","error":"no"}',
     "[" * 100_000, '{"type":"error","error":' + "[" * 100_000,
     *(json.dumps(message) for message in (
-        {"type": "session.created", "session": {"id": 7}},
+        {"type": "session.created", "session": 7},
         {"type": "input_audio_buffer.speech_started", "audio_start_ms": -1, "item_id": "i"},
         {"type": "input_audio_buffer.speech_started", "audio_start_ms": 1e300, "item_id": "i"},
         {"type": "input_audio_buffer.speech_stopped", "audio_end_ms": "1", "item_id": "i"},
@@ -422,15 +422,6 @@ def test_semantic_turn_detection_is_sent_on_request() -> None:
 @pytest.mark.parametrize(
     ("message", "sent"),
     [
-        (wire.session_change(), {"type": "session.update", "session": {"type": "realtime"}}),
-        (
-            wire.session_change(instructions="New.", tools=[HOURS], event_id="e"),
-            {
-                "type": "session.update",
-                "event_id": "e",
-                "session": {"type": "realtime", "instructions": "New.", "tools": [THEIR_HOURS]},
-            },
-        ),
         (wire.append(b"\xff\x7f\x00"), {"type": "input_audio_buffer.append", "audio": SOUND}),
         (wire.commit(), {"type": "input_audio_buffer.commit"}),
         (wire.clear("e"), {"type": "input_audio_buffer.clear", "event_id": "e"}),
@@ -509,7 +500,9 @@ def test_lone_surrogate_and_quote_are_encoded_safely() -> None:
 def test_unencodable_realtime_tool_raises_provider_error(parameters: dict[str, Any]) -> None:
     """A tool that JSON cannot encode raises ProviderError."""
     with pytest.raises(ProviderError, match=r"session\.update cannot be encoded as JSON") as raised:
-        wire.session_change(tools=[ToolDefinition("x", "", parameters)])
+        wire.session_update(
+            instructions="", voice="ash", turn_detection=None, tools=[ToolDefinition("x", "", parameters)]
+        )
     assert isinstance(raised.value, PatterError)
 
 

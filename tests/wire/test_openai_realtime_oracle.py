@@ -94,8 +94,6 @@ SENT = {
     "judged by meaning": wire.session_update(
         instructions="", voice="ash", turn_detection=wire.SemanticVAD(eagerness="high")
     ),
-    "change": wire.session_change(instructions="New.", tools=[HOURS], event_id="e"),
-    "change nothing": wire.session_change(),
     "append": wire.append(b"\xff\x7f"),
     "commit": wire.commit("e"),
     "clear": wire.clear("e"),

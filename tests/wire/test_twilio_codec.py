@@ -34,7 +34,7 @@ START = {
     },
     "streamSid": "MZ1",
 }
-STARTED = StreamStarted("MZ1", "CA1", {"token": "secret", "who": "Grüße"})
+STARTED = StreamStarted("CA1", {"token": "secret", "who": "Grüße"})
 STOP = {"event": "stop", "sequenceNumber": "5", "stop": {"accountSid": "AC1", "callSid": "CA1"}, "streamSid": "MZ1"}
 
 
@@ -155,7 +155,7 @@ def test_a_call_without_parameters_has_none() -> None:
     """A start message without customParameters has empty parameters."""
     body: dict[str, Any] = dict(START["start"])  # type: ignore[call-overload]
     del body["customParameters"]
-    assert TwilioCodec().receive(json.dumps(START | {"start": body})) == StreamStarted("MZ1", "CA1", {})
+    assert TwilioCodec().receive(json.dumps(START | {"start": body})) == StreamStarted("CA1", {})
 
 
 @pytest.mark.parametrize(

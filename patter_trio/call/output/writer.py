@@ -4,6 +4,7 @@ The playback ledger decides what to send and when; the writer sends it. Cutting 
 cannot be half done: it changes the ledger and wakes the writer, whose next message is ``clear``.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -25,11 +26,14 @@ from patter_trio.conversation.playback import (
 from patter_trio.errors import PatterConnectionError
 from patter_trio.net.pulse import Pulse
 from patter_trio.net.websocket import WebSocket
+from patter_trio.user_code.context import current_call
 
 # Judged: a network may pause for 3 s, which a call survives (docs/robustness.md); a carrier that does not read for
 # longer plays nothing, and the caller hears silence.
 STALL_TIMEOUT_S: Final = 5.0
 """Seconds for one message to be sent, after which a carrier that does not read counts as gone."""
+
+_log = logging.getLogger("patter_trio.call")
 
 
 class Stalled(PatterConnectionError):
@@ -95,7 +99,9 @@ class CarrierWriter:
 
     def reached(self, name: str, now: float) -> None:
         """Handle a mark that the carrier returned."""
-        self.playback.reached(name, now)
+        round_trip = self.playback.reached(name, now)
+        if round_trip is not None:  # by so much later than the cut does the caller hear silence
+            _log.debug("call %s: the carrier emptied its buffer in %.0f ms", current_call.get(), round_trip * 1000)
         self._post_drained()
         self.wake()
 

@@ -23,7 +23,6 @@ class SessionReady:
     """The session exists (the first event), or has its new settings (``updated``)."""
 
     updated: bool
-    session_id: str = ""
 
 
 @attrs.frozen

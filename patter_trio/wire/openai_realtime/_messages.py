@@ -148,23 +148,6 @@ def session_update(
     return _json({"type": "session.update", "session": session}, event_id)
 
 
-def session_change(
-    *, instructions: str | None = None, tools: Sequence[ToolDefinition] | None = None, event_id: str = ""
-) -> str:
-    """Return the message that changes parts of the session; what is None stays as it is.
-
-    Raises:
-        ProviderError: a tool cannot be encoded as JSON.
-    """
-    # ``type`` is required even in a partial change.
-    session: dict[str, Any] = {"type": "realtime"}
-    if instructions is not None:
-        session["instructions"] = instructions
-    if tools is not None:
-        session["tools"] = _tools(tools)
-    return _json({"type": "session.update", "session": session}, event_id)
-
-
 def append(mulaw: bytes) -> str:
     """Return the message that sends the caller's next audio to the model."""
     # By hand: this is sent for each frame of a voice, and base64 has no character that JSON would escape.

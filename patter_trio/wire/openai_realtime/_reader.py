@@ -67,8 +67,7 @@ class _Type(msgspec.Struct, frozen=True):
 
 
 class _Session(msgspec.Struct, frozen=True):
-    # Optional, like most fields here: the vendor marks few as required, and a null must not end a call.
-    id: str | None = None
+    pass  # any object: only that there is a session counts
 
 
 class _SessionEvent(msgspec.Struct, frozen=True):
@@ -239,8 +238,8 @@ def _refused(error: _Error) -> Refused:
 
 
 _READERS: Final[Mapping[str, _Reader]] = {
-    "session.created": _reader(_SessionEvent, lambda e: SessionReady(False, _name(e.session.id))),
-    "session.updated": _reader(_SessionEvent, lambda e: SessionReady(True, _name(e.session.id))),
+    "session.created": _reader(_SessionEvent, lambda _: SessionReady(updated=False)),
+    "session.updated": _reader(_SessionEvent, lambda _: SessionReady(updated=True)),
     "input_audio_buffer.speech_started": _reader(
         _SpeechStarted, lambda e: SpeechStarted(_seconds(e.audio_start_ms), _name(e.item_id))
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -107,7 +108,8 @@ async def test_realtime_server_greets_and_applies_session_updates(autojump_clock
         assert not (await client.until(wire.SessionReady)).updated
         await client.send(wire.session_update(instructions="Be brief.", voice="marin", turn_detection=None))
         assert (await client.until(wire.SessionReady)).updated
-        await client.send(wire.session_change(instructions="Be kind."))
+        change = {"type": "session.update", "session": {"type": "realtime", "instructions": "Be kind."}}
+        await client.send(json.dumps(change))
         await client.until(wire.SessionReady)
         session = last(server).session
     assert session["audio"]["input"] == {
