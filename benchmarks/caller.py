@@ -10,13 +10,15 @@ import os
 import random
 import struct
 from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
 from typing import Final
 
 import attrs
 import msgspec
 from websockets.frames import Frame, Opcode
 
-# The caller is a state machine whose states are methods: ``frame`` calls the one that is current, once for each 20 ms.
+# The caller is a state machine with a method for each state: ``frame`` calls that of the current one, every 20 ms.
 # Frames are made once, mask and base64 included, and the server's data is taken apart by hand: the callers' process has
 # one core for all calls, and every microsecond that it is late counts as latency of the server.
 #
@@ -102,8 +104,22 @@ class Tally:
     def add(self, other: "Tally") -> None:
         self.answers += other.answers
         self.clears += other.clears
-        for name in ("turns", "missed", "stray", "gaps", "lost"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.turns += other.turns
+        self.missed += other.missed
+        self.stray += other.stray
+        self.gaps += other.gaps
+        self.lost += other.lost
+
+
+class State(Enum):
+    """What a caller is doing."""
+
+    QUIET = auto()
+    ASKING = auto()
+    WAITING = auto()
+    HEARING = auto()
+    INTERRUPTING = auto()
+    UNCLEARED = auto()
 
 
 class Caller:
@@ -115,7 +131,7 @@ class Caller:
         self._interruption = interruption
         self._silence = silence
         self._wait = first  # frames of silence before the next question
-        self._state = "quiet"
+        self._state = State.QUIET
         self._at = 0
         self._interrupts = True
         self._voice_ended = self._onset = 0.0
@@ -129,6 +145,14 @@ class Caller:
         """Data to send besides the frames: echoes of marks, answers to pings."""
         self.tally: Tally = Tally()
         self.alive: bool = True
+        self._frame_of: dict[State, Callable[[float], bytes]] = {
+            State.QUIET: self._quiet,
+            State.ASKING: self._asking,
+            State.WAITING: self._waiting,
+            State.HEARING: self._hearing,
+            State.INTERRUPTING: self._interrupting,
+            State.UNCLEARED: self._uncleared,
+        }
 
     # Output -----------------------------------------------------------------------------------------------------------
     def frame(self, now: float) -> bytes:
@@ -137,13 +161,13 @@ class Caller:
         # with any carrier's jitter, too.
         while self._marks and self._marks[0][0] <= now:
             self._echo(self._marks.popleft()[1])
-        return getattr(self, f"_{self._state}")(now)
+        return self._frame_of[self._state](now)
 
     def _quiet(self, now: float) -> bytes:
         del now
         self._wait -= 1
         if self._wait <= 0:
-            self._state, self._at = "asking", 0
+            self._state, self._at = State.ASKING, 0
         return self._silence
 
     def _asking(self, now: float) -> bytes:
@@ -155,12 +179,12 @@ class Caller:
         return frame
 
     def _expect_answer(self, now: float) -> None:
-        self._state, self._voice_ended, self._answered = "waiting", now, None
+        self._state, self._voice_ended, self._answered = State.WAITING, now, None
         self.tally.turns += 1
 
     def _waiting(self, now: float) -> bytes:
         if self._answered is not None:
-            self._state = "hearing"
+            self._state = State.HEARING
         elif now - self._voice_ended > ANSWER_TIMEOUT_S:
             self.tally.missed += 1
             self._rest()
@@ -168,7 +192,7 @@ class Caller:
 
     def _hearing(self, now: float) -> bytes:
         if self._interrupts and self._answered is not None and now - self._answered >= HEARD_BEFORE_INTERRUPTING_S:
-            self._state, self._at, self._onset, self._cleared = "interrupting", 0, now, None
+            self._state, self._at, self._onset, self._cleared = State.INTERRUPTING, 0, now, None
             self.tally.turns += 1
             return self._interrupting(now)
         if now - self._play_end > QUIET_AFTER_ANSWER_S:
@@ -187,7 +211,7 @@ class Caller:
             if self._cleared is not None:
                 self._expect_answer(now)
             else:
-                self._state = "uncleared"
+                self._state = State.UNCLEARED
         return frame
 
     def _uncleared(self, now: float) -> bytes:
@@ -200,7 +224,7 @@ class Caller:
 
     def _rest(self) -> None:
         # 0.2 to 1 s, at random: callers that were in step drift apart.
-        self._state, self._wait, self._interrupts = "quiet", random.randint(10, 50), True
+        self._state, self._wait, self._interrupts = State.QUIET, random.randint(10, 50), True
 
     def _echo(self, name: str) -> None:
         self.out += text_frame({"event": "mark", "streamSid": self._sid, "mark": {"name": name}})
@@ -250,14 +274,14 @@ class Caller:
         sounds = audio.count(audio[0]) != len(audio)
         if not sounds:
             return
-        if self._state == "waiting" and self._answered is None:
+        if self._state is State.WAITING and self._answered is None:
             self._answered = now
             self.tally.answers.append(now - self._voice_ended)
         # The agent talks into a new question, or goes on after its own clear.
-        elif self._state == "asking" or (self._state == "interrupting" and self._cleared is not None):
+        elif self._state is State.ASKING or (self._state is State.INTERRUPTING and self._cleared is not None):
             self.tally.stray += 1
         # A frame's length of tolerance; after QUIET_AFTER_ANSWER_S it is a new answer, not a gap in this one.
-        elif self._state == "hearing" and 0.02 < now - self._play_end < QUIET_AFTER_ANSWER_S:
+        elif self._state is State.HEARING and 0.02 < now - self._play_end < QUIET_AFTER_ANSWER_S:
             self.tally.gaps += 1
         self._play_end = max(now, self._play_end) + len(audio) / MULAW_RATE_HZ
 
@@ -267,7 +291,7 @@ class Caller:
         while self._marks:
             self._echo(self._marks.popleft()[1])
         # Also if it comes late: the time is what it is, and the turn is not missed.
-        if self._state in ("interrupting", "uncleared") and self._cleared is None:
+        if self._state in (State.INTERRUPTING, State.UNCLEARED) and self._cleared is None:
             self._cleared = now
             self.tally.clears.append(now - self._onset)
 

@@ -19,8 +19,8 @@ from patter_trio.audio.media_clock import MediaClock
 from patter_trio.events.reporter import CallReporter
 from patter_trio.metrics.internal_events import CallEvent
 from patter_trio.metrics.meter import Meter
-from patter_trio.metrics.metering import Metering
 from patter_trio.metrics.public_events import CallOver, PublicEvent, TurnMeasured
+from patter_trio.server.options import Seams
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.simulation.simulator import simulate_call
 
@@ -31,17 +31,25 @@ ANSWER = "We are open from nine in the morning to six in the evening. On Sundays
 Seen = list[tuple[CallEvent, float]]
 
 
+@attrs.define
+class Recorder:
+    """An observer of a call that records what its metering sees."""
+
+    seen: Seen = attrs.field(factory=list)
+
+    def wants(self, kind: type[CallEvent]) -> bool:
+        """Ask for nothing: the events are those that a call makes for its metering."""
+        del kind
+        return False
+
+    def on_event(self, event: CallEvent, at: float) -> None:
+        """Record an event."""
+        self.seen.append((event, at))
+
+
 async def talk() -> Seen:
     """Run a call of a minute, in turns; return everything that its metering sees."""
-    seen: Seen = []
-    on_event = Metering.on_event
-
-    def noted(self: Metering, event: CallEvent, at: float) -> None:
-        seen.append((event, at))
-        on_event(self, event, at)
-
-    # Recorded by taking the place of the method: the events are those that a real call makes, in their order.
-    Metering.on_event = noted  # type: ignore[method-assign]
+    recorder = Recorder()
     agent = Patter().agent(
         "You are brief.",
         vad=ScriptedVAD(),
@@ -49,17 +57,13 @@ async def talk() -> Seen:
         llm=ScriptedLLM([ANSWER]),
         tts=ScriptedTTS(per_character=0.06),
     )
-    try:
-        async with simulate_call(agent) as caller:
-            # The last turn has to end within the minute.
-            while caller.now < CALL_S - 10:
-                await caller.speaks("When are you open, please?", seconds=1.5)
-                await caller.hears()
-            await caller.at(CALL_S)
-    # Also when the call fails: the process goes on to measure with the class as it was.
-    finally:
-        Metering.on_event = on_event  # type: ignore[method-assign]
-    return seen
+    async with simulate_call(agent, seams=Seams(observers=[recorder])) as caller:
+        # The last turn has to end within the minute.
+        while caller.now < CALL_S - 10:
+            await caller.speaks("When are you open, please?", seconds=1.5)
+            await caller.hears()
+        await caller.at(CALL_S)
+    return recorder.seen
 
 
 class _Nobody:
