@@ -100,7 +100,7 @@ class CarrierWriter:
     def reached(self, name: str, now: float) -> None:
         """Handle a mark that the carrier returned."""
         round_trip = self.playback.reached(name, now)
-        if round_trip is not None:  # by so much later than the cut does the caller hear silence
+        if round_trip is not None:  # from the cut on, the caller hears the agent for that long
             _log.debug("call %s: the carrier emptied its buffer in %.0f ms", current_call.get(), round_trip * 1000)
         self._post_drained()
         self.wake()
