@@ -173,6 +173,7 @@ def _typed_dict(hint: Any, where: str) -> dict[str, Any]:
 def _is_json(value: object) -> bool:
     try:
         json.dumps(value)
+    # A default that JSON cannot express is left out of the schema; the function still has it.
     except (TypeError, ValueError):
         return False
     return True

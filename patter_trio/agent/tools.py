@@ -105,6 +105,7 @@ def _checked_schema(_: object, __: object, schema: Any) -> None:
     # Tried here, because a schema that cannot be encoded would fail each request of each call.
     try:
         json.dumps(schema)
+    # ``ValueError``: a schema that contains itself.
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"a tool's parameters must be serialisable as JSON: {error}") from error
 
@@ -292,9 +293,8 @@ def _form(handler: Callable[..., Any] | None, schema: Mapping[str, Any]) -> Form
     known = schema.get("properties", {})
     if (
         not taken
-        # By the schema, not by the annotation: a parameter that the schema does not know cannot be filled by name.
         or taken[0].name == CONTEXT_PARAMETER
-        # ``arguments`` is the dict even if the schema has a property of that name.
+        # By the schema: a parameter that it does not know cannot be filled by name. ``arguments`` is always the dict.
         or (taken[0].name in known and taken[0].name != ARGUMENTS_PARAMETER)
     ):
         return "keywords"

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
+# The constants here and below are Whisper's own (audio.py): the models were trained with them.
 RATE_HZ = 16000
 HOP_SAMPLES = 160
 """Samples per frame of features."""

@@ -13,6 +13,7 @@ import numpy as np
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import Samples
 
+# Numbers and offsets as in the specification named above.
 PCM_FORMAT: Final = 1
 EXTENSIBLE_FORMAT: Final = 0xFFFE
 RATES_HZ: Final = range(8000, 48001)

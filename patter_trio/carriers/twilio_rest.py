@@ -27,6 +27,7 @@ REQUEST_TIMEOUT_S: Final = 4.0
 MAX_ANSWER_BYTES: Final = 65536
 CALL_OVER_CODES: Final = (20404, 21220)
 """Codes of "there is no such call" and of "the call is not in a state in which it can be changed"."""
+# A stand-in may send no code.
 NOT_FOUND_STATUS: Final = 404
 # Judged: two lines of a log.
 _MAX_EXPLANATION_CHARACTERS: Final = 300

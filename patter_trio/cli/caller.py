@@ -148,6 +148,7 @@ class SimulatedCall:
         # ``except*``, because the nursery wraps what its tasks raise.
         except* CallRefused as refused:
             self.failure = str(refused.exceptions[0])
+        # The nursery's group has one failure: the others were cancelled by it.
         except* SimulationFailed as failed:
             self.failure = str(failed.exceptions[0])
         else:
@@ -159,6 +160,8 @@ class SimulatedCall:
         """Speak all lines; return the failure instead of raising it, so that the call still ends normally."""
         try:
             await self._talk()
+        # Returned as a complaint: an exception would cancel the carrier, and the call would end without its last
+        # events.
         except SimulationFailed as failed:
             return str(failed)
         return ""

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from patter_trio.phone_numbers import mask_number
 
+# Room for 9999.99 s, nearly three hours.
 _NAME_WIDTH_CHARACTERS: Final = 7
 
 

@@ -22,6 +22,7 @@ ROW_S: Final = 12.0
 """Seconds per row."""
 PIXELS_PER_S: Final = 90
 """Horizontal scale: pixels per second."""
+# The sizes below were chosen by eye.
 _LEFT_PX: Final = 64
 _HEAD_PX: Final = 46
 _LANE_PX: Final = 48

@@ -109,6 +109,7 @@ def _set_variables(file: Path, defaults: Mapping[str, str]) -> None:
     try:
         # It changes nothing that is set: the environment has the last word.
         load_dotenv(file)
+    # The operator's file: named, with the system's reason.
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file}: {error}") from error
     for variable, value in defaults.items():
@@ -170,6 +171,7 @@ def _blaming(path: Path) -> Iterator[None]:
     """Turn an error in a program into one line that names the place."""
     try:
         yield
+    # Not an Exception, so that the program's own handlers cannot swallow it.
     except StartsALoop as error:
         raise ConfigurationError(
             f"{_place(path, error)}: the program must not start an event loop while it is imported; "

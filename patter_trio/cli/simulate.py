@@ -112,6 +112,7 @@ def _prepare(out: Path) -> None:
     calls = out / "calls"
     try:
         calls.mkdir(parents=True, exist_ok=True)
+    # Before the call: a call of minutes must not be held for nothing.
     except OSError as error:
         raise _unwritable(error, calls) from error
     if not os.access(calls, os.W_OK):
@@ -125,6 +126,7 @@ def _unwritable(error: OSError, place: Path) -> ConfigurationError:
 def _recording(file: Path) -> Samples:
     try:
         samples = read_wav(file.read_bytes())
+    # The file's name in front, because several may be given.
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}") from error
     except WavError as error:
@@ -205,6 +207,7 @@ async def _report(calls: list[SimulatedCall], out: Path, busy: LoadMonitor) -> i
     try:
         # Without events the call never began, and there is nothing to write.
         places = [await write_call(call, out) for call in calls if call.log.events]
+    # The call has been held, so the reason of the loss must be plain.
     except OSError as error:
         raise _unwritable(error, out) from error
     failed = [call for call in calls if call.failure]

@@ -64,6 +64,7 @@ def _host(name: object) -> str:
             url = httpx.URL(scheme="http", host=name.removeprefix("[").removesuffix("]"))
             if (host := host_of(url)) and url.port is None:
                 return host
+        # Falls through to the error below, which says more to the reader than httpx's.
         except httpx.InvalidURL:
             pass
     raise ConfigurationError(

@@ -11,7 +11,7 @@ def on_core_and_waiting(thread: Path) -> tuple[int, int] | None:
     """
     try:
         ran, waited, _ = (thread / "schedstat").read_bytes().split()
-        # Another system, a kernel without these figures, or a thread that has ended: the caller does without.
         return int(ran), int(waited)
+    # Another system, a kernel without these figures, or a thread that has ended: the caller does without.
     except (OSError, ValueError):
         return None

@@ -66,8 +66,8 @@ class GuardedNetwork(Network):
                     address, port, local_address=local_address, socket_options=socket_options
                 )
             except httpcore.ConnectError as error:
-                # ``failed`` only wakes the loop below; whether anything was opened is read from ``opened``.
                 errors.append(error)
+                # ``failed`` only wakes the loop below; whether anything was opened is read from ``opened``.
                 failed.set()
             else:
                 # Recorded before the cancellation, so that no open stream is forgotten.

@@ -117,6 +117,7 @@ def check_url(url: str) -> None:
     # httpx's own parser, because it is the one that will read the URL: urllib's accepts URLs that httpx refuses.
     try:
         httpx.URL(url)
+    # Translated where it enters, as all of httpx's errors.
     except httpx.InvalidURL as error:
         raise ConfigurationError(f"{origin_of(url)}... must be a valid URL: {error}") from error
 
@@ -434,6 +435,7 @@ def _translated(who: str, seconds: float) -> Iterator[None]:
     # Only the deadline above raises this type; httpx has types of its own for time-outs.
     except trio.TooSlowError as error:
         raise _late(who, seconds) from error
+    # By a call, because the types are httpx's, which need not be loaded.
     except _foreign() as error:
         raise _ours(who, error) from error
 

@@ -26,6 +26,7 @@ BROKEN_CONNECTION_ERRORS: Final = (httpx.HTTPError, httpcore.NetworkError, httpc
 """Errors of a broken connection; guarded connections raise httpcore's own."""
 REQUEST_ERRORS: Final = (*BROKEN_CONNECTION_ERRORS, httpcore.TimeoutException)
 """All errors that a request can raise."""
+# Both libraries' types, because guarded connections raise httpcore's own.
 TIMEOUT_ERRORS: Final = (httpx.TimeoutException, httpcore.TimeoutException)
 CONNECT_ERRORS: Final = (httpx.ConnectError, httpcore.ConnectError)
 

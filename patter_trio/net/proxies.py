@@ -95,6 +95,7 @@ def _pattern(entry: str) -> "httpx.URL":
         text = f"all://{entry}" if entry.lower() == "localhost" else f"all://*{entry}"
     try:
         return httpx.URL(text)
+    # A setting of the user, so the error names the entry.
     except httpx.InvalidURL as error:
         raise ProviderError(f"NO_PROXY must be a list of hosts, got the entry {entry!r}: {error}") from error
 
@@ -102,6 +103,7 @@ def _pattern(entry: str) -> "httpx.URL":
 def _ip_version(host: str) -> int | None:
     try:
         return ip_address(host).version
+    # Not an address, and so a name.
     except ValueError:
         return None
 
@@ -161,9 +163,11 @@ def _named(who: str) -> Iterator[None]:
     """Attribute failures of the block to the proxy, so that nobody looks for them at the vendor."""
     try:
         yield
-    # ``BrokenResourceError`` is not an ``OSError``: it comes from TLS to the proxy, and from a connection that ended early.
+    # ``BrokenResourceError`` is not an ``OSError``: it comes from TLS to the proxy, and from a connection that ended
+    # early.
     except (OSError, trio.BrokenResourceError) as error:
         raise ProviderError(f"{who} could not be reached: {reason_of(error)}") from error
+    # A proxy that does not speak HTTP is the proxy's fault, not the vendor's.
     except WireError as error:
         raise ProviderError(f"{who}: {error}") from error
 
@@ -216,6 +220,7 @@ async def _request_socks(stream: trio.abc.Stream, proxy: "httpx.URL", host: str,
         target = (host.encode("idna"), port)
         await stream.send_all(socks5.SOCKS5CommandRequest.from_address(socks5.SOCKS5Command.CONNECT, target).dumps())
         answer = socks5.SOCKS5Reply.loads(await _receive_socks_reply(stream))
+    # The proxy does not speak SOCKS5; a ProviderError from above passes.
     except ProtocolError as error:
         raise ProviderError(f"{who} must speak SOCKS5: {error}") from error
     if answer.reply_code != socks5.SOCKS5ReplyCode.SUCCEEDED:

@@ -69,5 +69,6 @@ class ServerEvents:
             while not self._over:
                 try:
                     await anext(self._pieces)
+                # The end of the body is what was wanted.
                 except StopAsyncIteration:
                     self._over = True

@@ -85,8 +85,6 @@ def available() -> int:
 
 def _at_work(function: Callable[[*Ts], T], *args: *Ts) -> T:
     # Counted inside the thread: an abandoned thread still counts until it has really ended.
-    # WARNING: in the thread, not around the await above: after a cancellation that await is over, and the thread is
-    # not.
     _working.enter()
     try:
         return function(*args)

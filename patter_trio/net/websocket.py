@@ -110,6 +110,7 @@ class WebSocket:
                 raise self._closed()
             try:
                 data = await self._stream.receive_some(READ_BYTES)
+            # The two ends of a trio stream, by the network or by our own close, are one to the readers of a socket.
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise SocketClosed(1006, "connection lost") from error
             self._feed(data)
@@ -206,6 +207,7 @@ class WebSocket:
         self.broken = True
         try:
             await self._stream.send_all(data)
+        # ``broken`` stays True: nobody knows how much was written.
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise SocketClosed(1006, "connection lost") from error
         self.broken = False
@@ -342,6 +344,7 @@ async def connect(stream: trio.abc.Stream, url: str, headers: Mapping[str, str] 
     while protocol.state is State.CONNECTING:
         try:
             data = await stream.receive_some(READ_BYTES)
+        # As in ``receive``.
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise SocketClosed(1006, "connection lost") from error
         if data:
@@ -359,5 +362,6 @@ async def connect(stream: trio.abc.Stream, url: str, headers: Mapping[str, str] 
 async def _send_all(stream: trio.abc.Stream, pieces: Iterable[bytes]) -> None:
     try:
         await stream.send_all(b"".join(pieces))
+    # As in ``receive``: one type of error for the caller.
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
         raise SocketClosed(1006, "connection lost") from error

@@ -57,6 +57,7 @@ CLOSE_TIMEOUT_S: Final = 0.05
 MAX_WAITING_MESSAGES: Final = 64
 """Most received messages that wait to be taken."""
 ABNORMAL_CLOSURE: Final = 1006
+# RFC 6455, section 7.4.1.
 MESSAGE_TOO_BIG: Final = 1009
 
 _LIBRARY_ERRORS: Final = (ConnectionClosed, HandshakeError, ProtocolError, h11.ProtocolError, ValueError)
@@ -183,6 +184,7 @@ class WebSocketClient:
         while True:
             try:
                 self._arrived.receive_nowait()
+            # Nothing is left to drop, for the moment or for good.
             except (trio.WouldBlock, trio.EndOfChannel):
                 return count
             count += 1
@@ -251,6 +253,7 @@ class WebSocketClient:
                 self._wire.message_came()
                 # A full channel blocks here: TCP's flow control then makes the peer wait, and memory stays bounded.
                 await hand_over(self._put, message)
+        # The library's only way to say that the connection has ended.
         except ConnectionClosed as closed:
             self._over = self._end_of(closed)
 

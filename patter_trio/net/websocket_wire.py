@@ -91,6 +91,7 @@ class Wire(trio.abc.Stream):
             # waiting for ever.
             data = await self._receive_answer() if self._head_due else await self._stream.receive_some(max_bytes)
             self._count(len(data))
+        # Recorded first: the shell must not wait for an end that has come.
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._end()
             raise
@@ -141,6 +142,7 @@ class Wire(trio.abc.Stream):
         try:
             while not self.broken and await self._stream.receive_some(READ_BYTES):
                 pass
+        # The peer reset the connection instead of closing it: that is an end, too.
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
 

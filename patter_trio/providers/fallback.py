@@ -150,6 +150,7 @@ class _Choice(Generic[P]):
         for provider in self.providers:
             try:
                 await provider.prewarm()
+            # Only if all fail is that an error: one that cannot be loaded may recover until it is needed.
             except _FAILURES as error:
                 self._another_failed(provider, error, errors)
 

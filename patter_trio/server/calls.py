@@ -222,6 +222,7 @@ class CallServer:
             try:
                 more = (starting.call.control,) if takes_call_control(on_call_start) else ()
                 answer = await invoke.call(on_call_start, info.payload(), *more)
+            # The application's failure costs the caller nothing: the call goes on with the agent as it is.
             except invoke.ApplicationError as error:
                 _events.warning("call %s: call_start: %s", info.call_id, error, exc_info=error.__cause__)
             else:

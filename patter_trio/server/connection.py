@@ -42,6 +42,7 @@ HEAD_TIMEOUT_S: Final = 10.0
 START_TIMEOUT_S: Final = 10.0
 """Seconds until a media socket must have sent its start message, which is the second message of a carrier."""
 NORMAL_CLOSE_CODE: Final = 1000
+# RFC 6455, section 7.4.1; the same for the one below.
 POLICY_CLOSE_CODE: Final = 1008
 INTERNAL_ERROR_CLOSE_CODE: Final = 1011
 
@@ -196,9 +197,11 @@ async def _accept_media(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
         # WARNING: no await between the claim and the call. A claimed token is used up, so a cancellation in between
         # would leave a call that is neither pending nor live.
         return MediaLeg(socket, codec, started, _claim(context, upgrade, started))
+    # The peer is at fault, and is told so by the code and in words.
     except (_Refused, WireError) as error:
         await socket.aclose(POLICY_CLOSE_CODE, str(error))
         raise
+    # The peer is gone; the end of the stream is all that is left to do.
     except SocketClosed:
         await socket.aclose()
         raise

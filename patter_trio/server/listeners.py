@@ -13,6 +13,7 @@ from patter_trio.server.connection import serve_connection
 from patter_trio.server.context import ServerContext
 from patter_trio.server.http import load_hypercorn
 
+# The largest number of 16 bits.
 MAX_PORT: Final = 65535
 
 
@@ -30,6 +31,7 @@ async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
     # Before ``OSError``, its base class: a wrong name is a different mistake than a used port.
     except socket.gaierror as error:
         raise ConfigurationError(f"host must be an address or a known name, got {host!r}: {error.strerror}") from error
+    # Translated, because it is most often a mistake of the operator, who gets one line instead of a traceback.
     except OSError as error:
         raise ConfigurationError(_explain(host, port, error)) from error
 

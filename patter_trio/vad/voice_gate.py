@@ -16,6 +16,7 @@ import attrs
 from patter_trio.abc import VoiceEdge
 from patter_trio.audio.formats import RATE_HZ
 
+# From the authors' ``get_speech_timestamps``.
 HYSTERESIS_PROBABILITY = 0.15
 """Distance below ``threshold`` at which a voice ends; the value that the model's authors use."""
 MIN_LEAVING_PROBABILITY = 0.01

@@ -102,11 +102,11 @@ class _FluxWord(msgspec.Struct, frozen=True):
     end: float | None = None
 
     @property
-    # The middle, because the ends of a word move by some hundredths from one result to the next. A word belongs to the
-    # segment that its middle lies in.
     def middle(self) -> float | None:
         if self.start is None or self.end is None:
             return None
+        # The middle, because the ends of a word move by some hundredths from one result to the next. A word belongs to
+        # the segment that its middle lies in.
         return (_seconds(self.start) + _seconds(self.end)) / 2
 
 
@@ -210,7 +210,7 @@ class NovaCodec(ListenCodec):
 
     def receive(self, message: str | bytes) -> Sequence[Transcript]:
         """Return the words in a message; see :meth:`ListenCodec.receive`."""
-        # Metadata and Results only; all other types are valid and none of our business, such as SpeechStarted.
+        # Three types; the others, such as SpeechStarted, are valid and say nothing that is used here.
         match _decoded(message, _NOVA, _NOVA_TYPES):
             case _Results() as results:
                 return self._results(results)
@@ -376,6 +376,7 @@ def _decoded(message: str | bytes, decoder: msgspec.json.Decoder[_Message], know
     try:
         if _TYPE.decode(message).type not in known:
             return None
+    # Not even a type: then it is malformed, not unknown.
     except (msgspec.MsgspecError, ValueError, RecursionError):
         pass
     raise WireError(f"the message must be one of Deepgram's protocol: {problem}") from problem

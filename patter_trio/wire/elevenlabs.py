@@ -102,6 +102,7 @@ def receive(message: str | bytes) -> tuple[Event, ...]:
     try:
         # Without types: the reference shows the same fields in two spellings, and several of them may be null.
         fields = msgspec.json.decode(message)
+    # ``UnicodeError``: a binary message that is not text. ``RecursionError``: nesting without end.
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise WireError(f"the message must be JSON: {error}") from error
     if not isinstance(fields, dict):
@@ -140,8 +141,8 @@ def fault_of(said: str) -> Fault:
 def _text(fields: dict[str, Any], *names: str) -> str:
     for name in names:
         if isinstance(value := fields.get(name), str):
-            # The empty context is the connection's.
             return value
+    # The empty context is the connection's.
     return ""
 
 
@@ -151,6 +152,7 @@ def _decoded(audio: object) -> bytes:
     try:
         # ``validate``: without it Python skips characters that are not base64, and the caller hears noise.
         return base64.b64decode(audio, validate=True)
+    # Both: Python raises either, depending on what is wrong.
     except (binascii.Error, ValueError) as error:
         raise WireError(f"audio must be base64: {error}") from error
 

@@ -24,8 +24,8 @@ MAX_TOOL_CALLS: Final = 128
 MAX_REASON_CHARACTERS: Final = 300
 """Most characters of a vendor's reason that are shown."""
 
+# In a stream the status is 200, so the code is all that tells a refused key from a crash.
 _ERRORS: Final[Mapping[str, type[ProviderError]]] = {
-    # In a stream the status is 200, so the code is all that tells a refused key from a crash.
     "authentication_error": AuthenticationError,
     "invalid_api_key": AuthenticationError,
     "permission_denied": AuthenticationError,
@@ -68,6 +68,7 @@ def request(
         # ``allow_nan``: NaN is not JSON, and servers answer it with a status that explains nothing. ``replace``: UTF-8
         # cannot encode lone surrogates, which models and applications produce by cutting text.
         return json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    # The application's tools and options are in it; the error names the model for which they were meant.
     except (TypeError, ValueError) as error:
         raise ProviderError(f"a message for {model} cannot be encoded as JSON: {error}") from error
 
@@ -138,6 +139,7 @@ class ChatDecoder:
         # Not msgspec: servers differ too much for fixed types, and tokens are few beside audio.
         try:
             chunk = json.loads(data)
+        # ``RecursionError``: nesting without end.
         except (ValueError, RecursionError) as error:
             raise ProviderError(f"the model's event must be JSON, got {data[:MAX_REASON_CHARACTERS]!r}") from error
         if not isinstance(chunk, dict):

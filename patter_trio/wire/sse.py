@@ -33,8 +33,8 @@ class EventDecoder:
     """Decoder of one stream; the events do not depend on how the bytes are split. ``max_bytes`` limits one event."""
 
     def __init__(self, *, max_bytes: int = MAX_EVENT_BYTES) -> None:
-        # Pieces, joined at the end of a line: adding to one buffer would copy it for each piece.
         self._max_bytes = max_bytes
+        # Pieces, joined at the end of a line: adding to one buffer would copy it for each piece.
         self._line: list[bytes] = []  # pieces of the unfinished line
         self._size = 0
         self._after_cr = False  # the next byte, if a newline, belongs to the previous line

@@ -203,6 +203,7 @@ def _read(message: str) -> _Incoming | None:
     """Decode a message; return None for an unknown event."""
     try:
         return _decode(message)
+    # Valid JSON of an unknown event or with a wrong field; only the event's name tells which.
     except msgspec.ValidationError:
         if _is_unknown(message):
             return None

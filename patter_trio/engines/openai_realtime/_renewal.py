@@ -131,6 +131,7 @@ class ConnectionSequence:
                 break
             try:
                 use.keep(await nursery.start(self._attempt.hold, CONNECT_TIMEOUT_S))
+            # The old connection still works, so this is not a failure yet.
             except ProviderError as error:
                 _log.warning("the connection to OpenAI could not be renewed, keeping it: %s", error)
                 await trio.sleep(RENEW_RETRY_S)

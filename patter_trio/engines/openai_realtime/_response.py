@@ -78,6 +78,7 @@ class RealtimeResponse(EngineResponse):
             if self._failure is not None:
                 raise self._failure from None
             raise StopAsyncIteration from None
+        # The vendor is silent: an apology is due, and perhaps a new connection.
         except trio.TooSlowError as error:
             raise ProviderTimeout(f"OpenAI's answer did not continue within {timeout:g} s") from error
         self._begun = True

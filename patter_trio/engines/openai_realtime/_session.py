@@ -273,6 +273,7 @@ class RealtimeSession(EngineSession):
         self._stirred.fire()
         try:
             self._event_sender.send_nowait(event)
+        # ``WouldBlock``: the call does not read. The others: the session is over.
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             _log.warning("dropping an event about the caller: the call does not take OpenAI's events")
 
@@ -347,6 +348,7 @@ class RealtimeSession(EngineSession):
         # ``ConnectionOver`` is a ProviderError, too: the order of these clauses matters.
         except (ConnectionOver, Expired) as over:
             use.lose(over)
+        # A report of the vendor's own, such as a refused key: another connection would get the same.
         except ProviderError as failure:
             use.fail(failure)
 

@@ -284,6 +284,7 @@ class ListenSession(SpeechToTextSession):
         # ``ConnectionOver`` is a ProviderError, too: the order of these clauses matters.
         except ConnectionOver as over:
             connection.give_up(over)
+        # The vendor's own report: a new connection would get the same one.
         except ProviderError as failure:
             connection.failure = failure
             connection.scope.cancel(reason="the vendor has failed")
@@ -291,6 +292,7 @@ class ListenSession(SpeechToTextSession):
     async def _take(self, message: str | bytes) -> None:
         try:
             transcripts = self._codec.receive(message)
+        # Counted over all connections of the session, so that reconnecting does not reset it.
         except WireError as error:
             self._bad_messages += 1
             if self._bad_messages == 1:

@@ -34,6 +34,7 @@ _FILES = {
 }
 """The pinned model, tiny.en: https://huggingface.co/Systran/faster-whisper-tiny.en, as packaged in version 0.1.0."""
 
+# Measured: the same words as with 30 s, at a quarter of the work; below 10 s a third of the words was wrong.
 _MIN_WINDOW_S = 10.0
 """Fewest seconds of audio that the model gets."""
 _MIN_TRAILING_SILENCE_S = 1.0

@@ -341,6 +341,7 @@ class WebSocketSession(TextToSpeechSession):
             message = await socket.receive()
             try:
                 events = wire.receive(message)
+            # Ignored: the audio of the other messages is worth more than the loss of one.
             except WireError as error:
                 connection.malformed += 1
                 if connection.malformed == 1:

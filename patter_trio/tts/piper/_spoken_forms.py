@@ -142,6 +142,7 @@ _MONEY = {
 
 
 _SCALES = {"k": "thousand", "m": "million", "bn": "billion"}
+# Prices with a third digit are rates, such as "$0.125 per unit".
 _CENT_DIGITS = 2
 
 
