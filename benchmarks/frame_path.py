@@ -222,7 +222,7 @@ async def ledger() -> float:
     return (time.process_time() - began) / media
 
 
-async def egress() -> float:
+async def writer() -> float:
     """Measure encoding and framing per 20 ms of the agent's audio, in messages of 100 ms."""
     line = await opened(Canned([b""]))
     # Five frames: the size of a message.
@@ -251,7 +251,7 @@ STAGES: Final[dict[str, Stage]] = {
     "in: VAD, a single call": lambda: vad(1),
     f"in: VAD, {CONCURRENT_CALLS} concurrent calls": lambda: vad(CONCURRENT_CALLS),
     "out: ledger (what to send, when; marks)": ledger,
-    "out: JSON, base64 and framing": egress,
+    "out: JSON, base64 and framing": writer,
     "out: a returned mark, every 200 ms": mark,
 }
 """The stages in the order of the audio's path, in and out."""

@@ -47,7 +47,7 @@ class Recorder:
         self.seen.append((event, at))
 
 
-async def talk() -> Seen:
+async def recorded_call() -> Seen:
     """Run a call of a minute, in turns; return everything that its metering sees."""
     recorder = Recorder()
     agent = Patter().agent(
@@ -102,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=200)
     repeats = parser.parse_args().repeats
-    seen = trio.run(talk, clock=MockClock(autojump_threshold=0))
+    seen = trio.run(recorded_call, clock=MockClock(autojump_threshold=0))
     with_it = measured(seen, repeats, metering=True)
     without = measured(seen, repeats, metering=False)
     turns = sum(isinstance(event, TurnMeasured) for event, _ in seen)

@@ -18,7 +18,7 @@ def default_stt() -> "WhisperSTT":
     """
     from patter_trio.stt.whisper import WhisperSTT
 
-    # A new object for each agent: it is a recipe without state, and the models behind it are loaded once per process.
+    # A new object for each agent: it has no state, and the models behind it are loaded once per process.
     return WhisperSTT()
 
 

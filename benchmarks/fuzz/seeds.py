@@ -119,7 +119,7 @@ SEEDS: Final[dict[str, list[bytes]]] = {
         )
     ],
     "upgrade": [b"CA1" + _UPGRADE, b"CA%201?x=1" + _UPGRADE + b"\r\nX-Twilio-Signature: AAAA"],
-    "door": [
+    "connection": [
         b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET /ws/twilio/stream/CA1" + _UPGRADE + b"\r\n\r\n" + frame(TEXT_OPCODE, _START),
         _post(_FORM, b"Content-Length: %d" % len(_FORM)),

@@ -249,7 +249,7 @@ def upgrade(data: bytes) -> None:
     assert not answer or answer.startswith(b"HTTP/1.1 "), answer
 
 
-def door(data: bytes) -> None:
+def connection(data: bytes) -> None:
     """Check that the first data of a connection is answered with HTTP or not at all, within 26 s."""
     answer = _run(partial(_served, data))
     assert not answer or answer.startswith(b"HTTP/1.1 "), answer
@@ -262,7 +262,7 @@ async def _served(data: bytes) -> bytes:
     # Above the sum of a connection's limits (server/connection.py): 10 s for the head, 10 s for the start, the closing.
     with trio.fail_after(26):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_connection, _site(), theirs)
+            nursery.start_soon(serve_connection, _server_context(), theirs)
             await ours.send_all(data)
             # Until the server closes: the client sends nothing more.
             while received := await ours.receive_some(65536):
@@ -270,7 +270,7 @@ async def _served(data: bytes) -> bytes:
     return bytes(answer)
 
 
-def _site(pending: PendingCalls | None = None) -> ServerContext:
+def _server_context(pending: PendingCalls | None = None) -> ServerContext:
     # No call behind the connection: that is another target.
     async def answer(leg: Any) -> None:
         with suppress(SocketClosed, WireError):
@@ -296,7 +296,7 @@ def webhook(data: bytes) -> None:
         form: Any = parse_qs(body.decode(), keep_blank_values=True, errors="strict")
     except ValueError:
         form = {}
-    context = _site()
+    context = _server_context()
     signature = CARRIER.sign(PUBLIC + target, form)
     # 400 even with the right signature: it may cover a form that names no call.
     for given, allowed in ((signature, {200, 204, 400}), ("wrong", {400, 403}), ("", {400, 403})):
@@ -358,7 +358,7 @@ async def _call(data: bytes) -> None:
         Seams(epoch=0.0),
     ) as call_server:
         info = CallInfo("CA1", "+15550100001", "+15550100002", "inbound", provider="twilio")
-        # Announced by hand: only a media stream whose call was announced gets further than the door.
+        # Announced by hand: only a media stream whose call was announced gets further than the handshake.
         call = call_server.context.pending.announce(info, trio.current_time())
         call_server.on_announced(call)
         async with trio.open_nursery() as nursery:
@@ -397,7 +397,7 @@ def call(data: bytes) -> None:
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     target.__name__: target
     for target in (
-        *(codec, kit_codec, wav, mulaw, websocket, upgrade, door, webhook, call),
+        *(codec, kit_codec, wav, mulaw, websocket, upgrade, connection, webhook, call),
         *(vendors.deepgram, vendors.elevenlabs, vendors.chat, vendors.realtime),
     )
 }

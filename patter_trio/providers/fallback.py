@@ -63,7 +63,7 @@ T = TypeVar("T")
 
 def _failed_at(provider: object) -> float:
     """Return the time of a provider's last failure; minus infinity if it is healthy."""
-    # By equality: two equal recipes are the same provider.
+    # By equality: two providers with equal options fail together.
     return next((at for other, at in _failures.get([]) if other == provider), -math.inf)
 
 

@@ -206,16 +206,16 @@ class ToneThenSilence(TextToSpeech):
 
 
 class _Tone(TextToSpeechSession):
-    def __init__(self, recipe: ToneThenSilence) -> None:
-        self._recipe = recipe
+    def __init__(self, provider: ToneThenSilence) -> None:
+        self._provider = provider
 
     @asynccontextmanager
     async def speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
         async def chunks() -> AsyncIterator[SpeechChunk]:
             async for sentence in sentences:
-                self._recipe.replies.append(1)
-                times = np.arange(self._recipe.emits.rate) / self._recipe.emits.rate
-                loud = 9000 if len(self._recipe.replies) == 1 else 0
+                self._provider.replies.append(1)
+                times = np.arange(self._provider.emits.rate) / self._provider.emits.rate
+                loud = 9000 if len(self._provider.replies) == 1 else 0
                 second = (loud * np.sin(2 * np.pi * 440 * times)).astype("<i2").tobytes()
                 for number in range(5):
                     yield SpeechChunk(second, sentence if not number else "")

@@ -1,4 +1,4 @@
-"""docs/events.md: its recipes print the numbers that it speaks of, and its tables have what the code has."""
+"""docs/events.md: its examples print the numbers that it speaks of, and its tables have what the code has."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def program_after(heading: str) -> str:
 
 
 def printed(pytester: pytest.Pytester, heading: str) -> list[str]:
-    result = pytester.runpython(pytester.makepyfile(recipe=program_after(heading)))
+    result = pytester.runpython(pytester.makepyfile(example=program_after(heading)))
     assert result.ret == 0, result.stderr.str()
     return result.stdout.str().splitlines()
 

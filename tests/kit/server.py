@@ -102,7 +102,7 @@ async def closing(socket: WebSocket) -> tuple[int, str]:
 async def read_all(stream: trio.abc.Stream) -> bytes:
     """Read to the end of the stream."""
     data = b""
-    # Until the server closes: a door that stays open makes the test hang, and the runner says where.
+    # Until the server closes: a connection that stays open makes the test hang, and the runner says where.
     while received := await stream.receive_some(65536):
         data += received
     return data

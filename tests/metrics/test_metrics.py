@@ -388,14 +388,14 @@ PRICES = {
         "unit": "token",
         "models": {
             "ear": {"unit": "minute", "price": 0.6},
-            "mind": {"unit": "token", "input": 100.0, "output": 1000.0, "cache_read": 10.0},
+            "small-llm": {"unit": "token", "input": 100.0, "output": 1000.0, "cache_read": 10.0},
             "mouth": {"unit": "1k_chars", "price": 1.0},
         },
     },
 }
 PARTS: dict[str, Any] = {
     "stt": ScriptedSTT(model="ear"),
-    "llm": ScriptedLLM(["Four words, sixteen."], model="mind"),  # 20 characters
+    "llm": ScriptedLLM(["Four words, sixteen."], model="small-llm"),  # 20 characters
     "tts": ScriptedTTS(model="mouth"),
     "system_prompt": "x" * 85,
 }
@@ -457,7 +457,7 @@ async def test_a_providers_own_reported_usage_beats_the_estimate(
 ) -> None:
     """The usage that an LLM reports replaces the estimate, and its cached tokens count as savings."""
     usage = Usage(stage="llm", input_tokens=10, output_tokens=3, cache_read_tokens=1000)
-    llm = ScriptedLLM(["Four words, sixteen."], model="mind", usage=usage)
+    llm = ScriptedLLM(["Four words, sixteen."], model="small-llm", usage=usage)
     async with call_simulator(backend.agent_of(**PARTS | {"llm": llm}), phone=twilio_phone()) as caller:
         for _ in range(2):
             await caller.speaks("What is it now?", seconds=1.0)
@@ -570,7 +570,7 @@ async def test_the_call_says_who_took_part_in_it(call_simulator: CallSimulator, 
     assert metrics.call_id == caller.carrier.call_sid
     pipeline = backend.is_pipeline
     assert (metrics.stt_provider, metrics.stt_model) == (("scripted", "ear") if pipeline else ("", ""))
-    assert (metrics.llm_provider, metrics.llm_model) == ("scripted", "mind")
+    assert (metrics.llm_provider, metrics.llm_model) == ("scripted", "small-llm")
     assert (metrics.tts_provider, metrics.tts_model) == (("scripted", "mouth") if pipeline else ("", ""))
     assert (metrics.telephony_provider, metrics.provider_mode) == ("twilio", "pipeline" if pipeline else "scripted")
 

@@ -173,14 +173,14 @@ async def test_spans_name_providers_chosen_in_on_call_start(
     own = {
         "stt": ScriptedSTT(provider="ear", model="e1"),
         "tts": ScriptedTTS(provider="mouth", model="m1"),
-        "llm": ScriptedLLM(["Yes."], provider="mind", model="w1"),
+        "llm": ScriptedLLM(["Yes."], provider="vendor", model="w1"),
     }
     async with call_simulator(speaking(backend), on_call_start=lambda event: own) as caller:
         await asks(caller)
     for span, part, provider, model in (("patter.stt", "stt", "ear", "e1"), ("patter.tts", "tts", "mouth", "m1")):
         attributes = traced.one(span).attributes or {}
         assert (attributes[f"patter.{part}.provider"], attributes[f"patter.{part}.model"]) == (provider, model)
-    assert (traced.one("chat w1").attributes or {})["gen_ai.provider.name"] == "mind"
+    assert (traced.one("chat w1").attributes or {})["gen_ai.provider.name"] == "vendor"
 
 
 @pytest.mark.pipeline("hooks are beside a pipeline alone")

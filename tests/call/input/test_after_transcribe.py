@@ -1,4 +1,4 @@
-"""The hook that may rewrite or veto a turn, against everything that may happen while it makes up its mind."""
+"""The hook that may rewrite or veto a turn, against everything that may happen while it decides."""
 
 import logging
 from typing import Any

@@ -313,10 +313,10 @@ async def test_scripted_tts_passes_source_error_and_stops(autojump_clock: MockCl
     async def broken() -> AsyncIterator[str]:
         yield "One."
         await trio.sleep(0.05)
-        raise ProviderError("the mind failed")
+        raise ProviderError("the LLM failed")
 
     async with ScriptedTTS().open(language="en") as session:
-        with pytest.raises(ProviderError, match="the mind failed"):  # noqa: PT012
+        with pytest.raises(ProviderError, match="the LLM failed"):  # noqa: PT012
             async with session.speak(broken()) as chunks:
                 async for _ in chunks:
                     pass

@@ -278,7 +278,7 @@ async def test_the_tests_own_clock_is_kept(
         await caller.waits(10.0)
 
 
-async def test_calls_of_one_recipe_do_not_mix(call_simulator: CallSimulator) -> None:
+async def test_calls_of_one_agent_do_not_mix(call_simulator: CallSimulator) -> None:
     """In five concurrent calls of one agent, each caller hears the agent's two answers in order."""
     agent = make_agent("First.", "Second.")
     heard: dict[int, list[str]] = {}

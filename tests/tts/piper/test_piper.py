@@ -107,14 +107,14 @@ async def test_leaving_the_reply_stops_the_synthesis_at_once(autojump_clock: Moc
 async def test_piper_passes_llm_failure_unwrapped() -> None:
     """An LLM failure during a reply leaves PiperTTS without a wrapper and loses no earlier chunk."""
     heard: list[SpeechChunk] = []
-    failure = ProviderError("the mind is gone")
+    failure = ProviderError("the LLM is gone")
 
     async def take() -> None:
         async with PiperTTS().open(language="en") as session, session.speak(Reply("Yes.", failure=failure)) as chunks:
             async for chunk in chunks:
                 heard.append(chunk)  # noqa: PERF401  (the failure must not lose what has come)
 
-    with pytest.raises(ProviderError, match="the mind is gone"):
+    with pytest.raises(ProviderError, match="the LLM is gone"):
         await take()
     assert [chunk.text for chunk in heard] == ["Yes."]
 
