@@ -24,6 +24,7 @@ import trio
 from patter_trio.errors import ProviderError, WireError
 from patter_trio.net.http import origin_of, reason_of
 from patter_trio.net.response_head import receive_head
+from patter_trio.net.streams import closed_on_failure, start_tls
 
 if TYPE_CHECKING:
     import httpx
@@ -147,14 +148,10 @@ async def open_tunnel(proxy: str, host: str, port: int, context: SSLContext) -> 
         speak = _request_tunnel if url.scheme in ("http", "https") else _request_socks
         # Errors of this stream are the proxy's; the caller does TLS to the server on top of it.
         stream: trio.abc.Stream = await trio.open_tcp_stream(url.host, url.port or DEFAULT_PORTS[url.scheme])
-        try:
-            if url.scheme == "https":
-                stream = trio.SSLStream(stream, context, server_hostname=url.host, https_compatible=True)
+        if url.scheme == "https":
+            stream = await start_tls(stream, context, url.host)
+        async with closed_on_failure(stream):
             await speak(stream, url, host, port, who)
-        # Also for ``Cancelled``: the caller never sees the stream, so it must be closed here.
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
     return stream
 
 

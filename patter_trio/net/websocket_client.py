@@ -40,6 +40,7 @@ from patter_trio.errors import ProviderError, ProviderTimeout, leaves
 from patter_trio.net.http import origin_of, reason_of, status_error, tls_context
 from patter_trio.net.proxies import environment_proxy, open_tunnel
 from patter_trio.net.pulse import Pulse
+from patter_trio.net.streams import start_tls
 from patter_trio.net.tasks import hand_over, run_beside
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES, READ_BYTES, SocketClosed
 from patter_trio.net.websocket_wire import SEND_TIMEOUT_S, HandshakeRequest, Wire
@@ -458,15 +459,4 @@ async def _open_stream(url: str, proxy: str | None) -> trio.abc.Stream:
         stream = await trio.open_tcp_stream(host, port)
     else:
         stream = await open_tunnel(proxy, host, port, tls_context())
-    if not encrypted:
-        return stream
-    # ``https_compatible``: many servers close TCP without TLS's close_notify, and waiting for it would delay every end.
-    encrypted_stream = trio.SSLStream(stream, tls_context(), server_hostname=host, https_compatible=True)
-    try:
-        await encrypted_stream.do_handshake()
-    # Also for ``Cancelled``: a stream that nobody has seen must be closed here. By force: the TLS session does not
-    # exist yet, so nothing is left to say.
-    except BaseException:
-        await trio.aclose_forcefully(encrypted_stream)
-        raise
-    return encrypted_stream
+    return await start_tls(stream, tls_context(), host) if encrypted else stream

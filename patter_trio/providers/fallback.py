@@ -145,6 +145,27 @@ class _Choice(Generic[P]):
             # Outside the try, so that an error of the caller's block never starts the next provider.
             yield got
 
+    @asynccontextmanager
+    async def first_session(
+        self, open_session: Callable[[P], AbstractAsyncContextManager[T]]
+    ) -> AsyncIterator[tuple[P, T]]:
+        """Yield the first healthy provider whose session opens in time, and that session.
+
+        Raises:
+            ProviderError: all providers failed.
+        """
+
+        @asynccontextmanager
+        async def attempt(provider: P) -> AsyncIterator[tuple[P, T]]:
+            with _timed(self.patience, provider) as scope:
+                async with open_session(provider) as session:
+                    # Open: from here on the session may take any time, because the caller may be silent.
+                    scope.deadline = math.inf
+                    yield provider, session
+
+        async with self.first_of(attempt) as opened:
+            yield opened
+
     async def prewarm(self) -> None:
         errors: list[str] = []
         for provider in self.providers:
@@ -205,18 +226,9 @@ class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
         Raises:
             ProviderError: all STT providers failed.
         """
-
-        @asynccontextmanager
-        async def attempt(stt: SpeechToText) -> AsyncIterator[SpeechToTextSession]:
-            with _timed(self.choice.patience, stt) as scope:
-                async with stt.open(language=language) as session:
-                    # Open: from here on the session may take any time, because the caller may be silent.
-                    scope.deadline = math.inf
-                    # A function, because each use needs a context of its own.
-                    yield _WatchedRecognition(session, lambda: self.choice.watched(stt), session.accepts or stt.accepts)
-
-        async with self.choice.first_of(attempt) as session:
-            yield session
+        async with self.choice.first_session(lambda stt: stt.open(language=language)) as (stt, session):
+            # A function, because each use needs a context of its own.
+            yield _WatchedRecognition(session, lambda: self.choice.watched(stt), session.accepts or stt.accepts)
 
 
 @attrs.frozen(eq=False)
@@ -310,16 +322,8 @@ class FallbackTTS(_FallbackProvider[TextToSpeech], TextToSpeech):
         Raises:
             ProviderError: all TTS providers failed.
         """
-
-        @asynccontextmanager
-        async def attempt(tts: TextToSpeech) -> AsyncIterator[TextToSpeechSession]:
-            with _timed(self.choice.patience, tts) as scope:
-                async with tts.open(language=language) as session:
-                    scope.deadline = math.inf
-                    yield _FallbackSynthesis(self.choice, tts, session, language)
-
-        async with self.choice.first_of(attempt) as session:
-            yield session
+        async with self.choice.first_session(lambda tts: tts.open(language=language)) as (tts, session):
+            yield _FallbackSynthesis(self.choice, tts, session, language)
 
 
 @attrs.frozen(eq=False)
