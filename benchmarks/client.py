@@ -45,7 +45,7 @@ def rss_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
 
 
-class Line:
+class CallerSocket:
     """A caller and its socket."""
 
     def __init__(
@@ -184,7 +184,7 @@ class Pace:
     between.
     """
 
-    def __init__(self, lines: list[Line]) -> None:
+    def __init__(self, lines: list[CallerSocket]) -> None:
         self._lines = lines
         self._poll = select.epoll()
         self._by_fd = {line.socket.fileno(): line for line in lines}
@@ -228,7 +228,7 @@ def measure(server: dict[str, Any], calls: int, seconds: float, settling: float 
     """Run ``calls`` calls with a server for a window of ``seconds``, and return the measurements."""
     sounds = frames_of(voiced(QUESTION)), frames_of(voiced(INTERRUPTION))
     pid = server["pid"]
-    warm = Line(server, sounds, 10)  # data that a server loads for its first call is not memory of a call
+    warm = CallerSocket(server, sounds, 10)  # data that a server loads for its first call is not memory of a call
     # 6 s are enough for a question and the beginning of its answer: the server has loaded what it loads once.
     Pace([warm]).run(time.perf_counter() + min(settling, 6.0))
     warm.hang_up()
@@ -238,7 +238,7 @@ def measure(server: dict[str, Any], calls: int, seconds: float, settling: float 
     # The first questions fall into the first 70 % of the settling time, so that each
     # caller has had an answer at its end.
     spread = int(0.7 * settling / SAMPLE_INTERVAL_S)
-    lines = [Line(server, sounds, 10 + random.randrange(spread), number) for number in range(calls)]
+    lines = [CallerSocket(server, sounds, 10 + random.randrange(spread), number) for number in range(calls)]
     # A garbage collection in this process would delay frames and count as latency of the server.
     gc.freeze()
     gc.disable()

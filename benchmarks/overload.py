@@ -35,7 +35,7 @@ import trio
 
 from benchmarks.caller import Tally
 from benchmarks.calls import _pinned
-from benchmarks.client import SAMPLE_INTERVAL_S, Line, cpu_seconds
+from benchmarks.client import SAMPLE_INTERVAL_S, CallerSocket, cpu_seconds
 from benchmarks.servers.ours import TOKEN, phone_and_agent
 from benchmarks.sounds import INTERRUPTION, QUESTION, frames_of, voiced, write_answer
 from patter_trio.server.admission import MAX_LAG_S
@@ -97,7 +97,7 @@ class Arrivals:
         self._sounds = frames_of(voiced(QUESTION)), frames_of(voiced(INTERRUPTION))
         self._offered = offered
         self._gap = gap
-        self.came: deque[Line] = deque()
+        self.came: deque[CallerSocket] = deque()
         """Admitted callers whose calls have not begun yet."""
         self.outcomes: Counter[str] = Counter()
         self.webhooks: list[float] = []
@@ -112,7 +112,7 @@ class Arrivals:
     def _arrive(self) -> None:
         began = time.perf_counter()
         try:
-            line = Line(self._server, self._sounds, 10 + random.randrange(100))
+            line = CallerSocket(self._server, self._sounds, 10 + random.randrange(100))
         # How ``client`` reports what a webhook answered; the reason is in the TwiML that it quotes.
         except SystemExit as refused:
             self.outcomes["busy" if 'reason="busy"' in str(refused) else "failed"] += 1
@@ -139,9 +139,9 @@ class Floor:
     def __init__(self, arrivals: Arrivals) -> None:
         self._arrivals = arrivals
         self._poll = select.epoll()
-        self._by_fd: dict[int, Line] = {}
+        self._by_fd: dict[int, CallerSocket] = {}
         self._due: list[tuple[float, int]] = []
-        self.lines: list[Line] = []
+        self.lines: list[CallerSocket] = []
 
     def run(self, until: float) -> None:
         fd = [self._poll.fileno()]
@@ -161,7 +161,7 @@ class Floor:
                 heapq.heapreplace(self._due, (due + SAMPLE_INTERVAL_S, number))
             self._read()
 
-    def _welcome(self, line: Line, now: float) -> None:
+    def _welcome(self, line: CallerSocket, now: float) -> None:
         self._by_fd[line.socket.fileno()] = line
         self._poll.register(line.socket.fileno(), select.EPOLLIN)
         # At a random place within the 20 ms, as callers are.

@@ -13,7 +13,7 @@ INTERRUPTION = [b"i%d" % number for number in range(4)]
 SILENCE_BYTE = b"silence"
 
 
-class Line:
+class TimedCaller:
     """A caller with its clock: a frame each 20 ms."""
 
     def __init__(self) -> None:
@@ -49,11 +49,11 @@ def mark(name: str) -> dict[str, object]:
 
 
 @pytest.fixture
-def line() -> Line:
-    return Line()
+def line() -> TimedCaller:
+    return TimedCaller()
 
 
-def test_a_round_measures_an_answer_and_a_clear(line: Line) -> None:
+def test_a_round_measures_an_answer_and_a_clear(line: TimedCaller) -> None:
     """The benchmark caller measures an answer after 0.6 s and the clear 0.2 s after its interruption."""
     line.runs_until(b"q4")
     line.runs(30)
@@ -68,7 +68,7 @@ def test_a_round_measures_an_answer_and_a_clear(line: Line) -> None:
     assert (line.caller.tally.turns, line.caller.tally.missed) == (2, 0)
 
 
-def test_simulated_caller_echoes_marks_after_their_playout(line: Line) -> None:
+def test_simulated_caller_echoes_marks_after_their_playout(line: TimedCaller) -> None:
     """The benchmark caller echoes a mark when the audio before the mark has played."""
     line.gets(media(1.0), mark("one"))
     line.runs(49)
@@ -77,7 +77,7 @@ def test_simulated_caller_echoes_marks_after_their_playout(line: Line) -> None:
     assert line.caller.out
 
 
-def test_silence_counts_as_missed_answer(line: Line) -> None:
+def test_silence_counts_as_missed_answer(line: TimedCaller) -> None:
     """The benchmark caller counts silence as a missed answer when the answer timeout ends."""
     line.runs_until(b"q4")
     line.gets(media(1.0, b"\xff"))
@@ -85,7 +85,7 @@ def test_silence_counts_as_missed_answer(line: Line) -> None:
     assert (line.caller.tally.turns, line.caller.tally.missed, line.caller.tally.answers) == (1, 1, [])
 
 
-def test_audio_after_clear_or_during_question_is_stray(line: Line) -> None:
+def test_audio_after_clear_or_during_question_is_stray(line: TimedCaller) -> None:
     """The benchmark caller counts audio after a clear or during a question as stray."""
     line.runs_until(b"q1")
     line.gets(media(0.1))
@@ -97,7 +97,7 @@ def test_audio_after_clear_or_during_question_is_stray(line: Line) -> None:
     assert line.caller.tally.stray == 2
 
 
-def test_an_answer_that_runs_dry_is_a_gap(line: Line) -> None:
+def test_an_answer_that_runs_dry_is_a_gap(line: TimedCaller) -> None:
     """The benchmark caller counts one gap if the audio of an answer runs dry for 100 ms and then goes on."""
     line.runs_until(b"q4")
     line.gets(media(0.1))
@@ -106,7 +106,7 @@ def test_an_answer_that_runs_dry_is_a_gap(line: Line) -> None:
     assert line.caller.tally.gaps == 1
 
 
-def test_simulated_caller_answers_ping_and_counts_close(line: Line) -> None:
+def test_simulated_caller_answers_ping_and_counts_close(line: TimedCaller) -> None:
     """The benchmark caller answers a ping and counts a close as a lost call."""
     line.caller.feed(bytes(Frame(Opcode.PING, b"?").serialize(mask=False)), 0.0)
     assert line.caller.out[0] & 0x0F == Opcode.PONG

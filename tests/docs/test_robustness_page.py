@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.fuzz.targets import TARGETS  # noqa: E402
-from tests.kit.office import PHASES  # noqa: E402
+from tests.kit.shared_server import PHASES  # noqa: E402
 
 PAGE = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
 

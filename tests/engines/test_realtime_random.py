@@ -14,7 +14,7 @@ from patter_trio.abc import EngineResponse, EngineWords
 from patter_trio.errors import ProviderError
 from patter_trio.testing.servers.openai_realtime import Asked, RealtimeReply, RealtimeServer
 from tests.kit.depth import few
-from tests.kit.realtime import Line, answered, engine_of, line_of, serve, taken
+from tests.kit.realtime import RealtimeCaller, answered, engine_of, line_of, serve, taken
 
 pytestmark = pytest.mark.no_coverage
 
@@ -29,7 +29,7 @@ class Talk:
     """One conversation."""
 
     dice: random.Random
-    line: Line
+    line: RealtimeCaller
     vendor: RealtimeServer
     said: dict[int, str] = attrs.field(factory=dict)
     answers: int = 0

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from patter_trio.testing.faults import FAULTS, Fault
-from tests.kit.office import ENDING, GOODBYE, HEALTHY, PHASES, Line, day, events_of, in_virtual_time, sweep
+from tests.kit.shared_server import ENDING, GOODBYE, HEALTHY, PHASES, ServedCall, day, events_of, in_virtual_time, sweep
 
 pytestmark = pytest.mark.no_coverage
 
@@ -57,7 +57,7 @@ def undisturbed() -> tuple[list[Any], int]:
     return events_of(line), line.carrier.faulty_stream.operations
 
 
-def said_of(line: Line, caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+def said_of(line: ServedCall, caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
     """Return the log lines about a call at or above a level."""
     about = f"call {line.call_id}: "
     lines = [
@@ -66,7 +66,7 @@ def said_of(line: Line, caplog: pytest.LogCaptureFixture, level: int) -> list[st
     return [text.removeprefix(about) for severity, text in lines if severity >= level and text.startswith(about)]
 
 
-def assert_ended_well(line: Line, outcome: str, caplog: pytest.LogCaptureFixture) -> None:
+def assert_ended_well(line: ServedCall, outcome: str, caplog: pytest.LogCaptureFixture) -> None:
     assert line.findings() == []  # once, nothing left a second later, nothing that the carrier refuses, ...
     assert line.caller.outcome == outcome
     assert [end["outcome"] for end in line.ends] == [outcome]
@@ -74,7 +74,7 @@ def assert_ended_well(line: Line, outcome: str, caplog: pytest.LogCaptureFixture
     assert [text for text in said_of(line, caplog, logging.INFO) if text.startswith("ended, ")] == [f"ended, {outcome}"]
 
 
-def assert_nobody_else_noticed(healthy: Line, caplog: pytest.LogCaptureFixture) -> None:
+def assert_nobody_else_noticed(healthy: ServedCall, caplog: pytest.LogCaptureFixture) -> None:
     assert events_of(healthy) == undisturbed()[0]
     assert healthy.findings() == []
     assert said_of(healthy, caplog, logging.WARNING) == []
@@ -96,7 +96,9 @@ def test_fault_affects_only_its_call_as_specified(group: str, caplog: pytest.Log
             assert_as_specified(fault, line, caplog, at=PHASES[phase], ending=phase in ENDING)
 
 
-def assert_as_specified(fault: Fault, line: Line, caplog: pytest.LogCaptureFixture, *, at: float, ending: bool) -> None:
+def assert_as_specified(
+    fault: Fault, line: ServedCall, caplog: pytest.LogCaptureFixture, *, at: float, ending: bool
+) -> None:
     assert_ended_well(line, "agent_hung_up" if ending or not fault.outcome else fault.outcome, caplog)
     if fault.outcome:
         assert line.ended_at <= at + fault.within + 1e-6
@@ -145,7 +147,7 @@ def test_faults_at_every_read_and_write_are_contained(group: str, part: int, cap
                     assert_came_to_nothing_or_ended_well(one.line, caplog)
 
 
-def assert_came_to_nothing_or_ended_well(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+def assert_came_to_nothing_or_ended_well(line: ServedCall, caplog: pytest.LogCaptureFixture) -> None:
     """Assert that a fault before the media begins leaves no call, or a call that ends in order."""
     if line.seen():
         assert_ended_well(line, line.caller.outcome, caplog)

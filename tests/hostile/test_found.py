@@ -28,7 +28,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedV
 from patter_trio.testing.faults import FAULTS
 from patter_trio.testing.faults.injections import TEXT_OPCODE, faulty_stream_of, frame
 from patter_trio.testing.twilio.messages import BadAnswer, BadMessage, read_message, read_twiml
-from tests.kit.office import GOODBYE
+from tests.kit.shared_server import GOODBYE
 
 CARRIER = Twilio("AC1", "hush")
 CLOCK = trio.testing.MockClock

@@ -14,7 +14,7 @@ from patter_trio.net.websocket import MAX_MESSAGE_BYTES
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing.faults.injections import BINARY_OPCODE, PING_OPCODE, TEXT_OPCODE, frame
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
-from tests.kit.office import ALL_OVER, HEALTHY, Office, events_of, in_virtual_time
+from tests.kit.shared_server import ALL_OVER, HEALTHY, SharedServer, events_of, in_virtual_time
 
 FORM = b"CallSid=CA7&From=%2B15550100001&To=%2B15550100002"
 WEBHOOK = (
@@ -72,7 +72,7 @@ SENT = {
 }
 
 
-async def knocks(office: Office, sent: bytes, injection: Callable[[FaultyStream], None]) -> float:
+async def knocks(server: SharedServer, sent: bytes, injection: Callable[[FaultyStream], None]) -> float:
     """Open a connection; return after how many seconds the connection was over."""
     ours, theirs = trio.testing.memory_stream_pair()
     line = FaultyStream(theirs)
@@ -85,7 +85,7 @@ async def knocks(office: Office, sent: bytes, injection: Callable[[FaultyStream]
     async with trio.open_nursery() as nursery:
 
         async def serve() -> None:
-            await serve_connection(office.call_server.context, line)
+            await serve_connection(server.call_server.context, line)
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(serve)
@@ -98,15 +98,15 @@ async def knocks(office: Office, sent: bytes, injection: Callable[[FaultyStream]
 
 async def beside_a_call(*peers: tuple[bytes, Callable[[FaultyStream], None]]) -> tuple[list[object], list[float]]:
     """Hold a call, and have unauthenticated peers connect in the middle of it."""
-    office = Office()
+    server = SharedServer()
     took: list[float] = [float("inf")] * len(peers)
 
     async def knock(number: int, sent: bytes, injection: Callable[[FaultyStream], None]) -> None:
-        took[number] = await knocks(office, sent, injection)
+        took[number] = await knocks(server, sent, injection)
 
-    async with office.open() as nursery:
-        healthy = await office.place(nursery, HEALTHY)
-        nursery.start_soon(office.act, healthy)
+    async with server.open() as nursery:
+        healthy = await server.place(nursery, HEALTHY)
+        nursery.start_soon(server.act, healthy)
         await trio.sleep(3.0)
         for number, (sent, injection) in enumerate(peers):
             nursery.start_soon(knock, number, sent, injection)

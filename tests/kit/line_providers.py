@@ -48,7 +48,7 @@ def _key(given: str) -> str:
 
 
 @attrs.frozen(kw_only=True)
-class Line:
+class LineProvider:
     """The options, the connection and the flaws that the three providers share."""
 
     address: str = "wss://lines.example"
@@ -119,7 +119,7 @@ class Line:
         return text
 
 
-async def received(provider: Line, socket: WebSocketClient, *, due: bool) -> tuple[str, str]:
+async def received(provider: LineProvider, socket: WebSocketClient, *, due: bool) -> tuple[str, str]:
     """Return the verb and the rest of the next message, with the flaws of receiving."""
     within = ANSWER if due else float("inf")
     # Less than the 0.2 s by which a slow vendor is late, and more than the pace of a sound one.
@@ -148,7 +148,7 @@ async def received(provider: Line, socket: WebSocketClient, *, due: bool) -> tup
     return verb, rest
 
 
-def parsed(provider: Line, rest: str) -> Any:
+def parsed(provider: LineProvider, rest: str) -> Any:
     """Return the value of the vendor's JSON."""
     try:
         return json.loads(rest)
@@ -160,7 +160,7 @@ def parsed(provider: Line, rest: str) -> Any:
 
 # Recognition ----------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
-class LineSTT(Line, SpeechToText):
+class LineSTT(LineProvider, SpeechToText):
     """The STT provider of the line vendor."""
 
     def __attrs_post_init__(self) -> None:
@@ -223,7 +223,7 @@ class _Recognition(SpeechToTextSession):
 
 # LLMs -----------------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
-class LineLLM(Line, LanguageModel):
+class LineLLM(LineProvider, LanguageModel):
     """The LLM of the line vendor."""
 
     @asynccontextmanager
@@ -285,7 +285,7 @@ class _Answer(AsyncIterator[str]):
 
 # Synthesis ------------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
-class LineTTS(Line, TextToSpeech):
+class LineTTS(LineProvider, TextToSpeech):
     """The TTS provider of the line vendor: one connection for a call, with numbered replies."""
 
     def __attrs_post_init__(self) -> None:

@@ -63,7 +63,7 @@ def agent_of(vendor: RealtimeServer, *, agent: dict[str, Any] | None = None, **o
 
 # A session alone ------------------------------------------------------------------------------------------------------
 @attrs.define(eq=False)
-class Line:
+class RealtimeCaller:
     """The caller of one session, and the record of the engine's events."""
 
     session: EngineSession
@@ -144,11 +144,11 @@ async def line_of(
     instructions: str = "Be brief.",
     tools: Sequence[ToolDefinition] = (),
     conversation: Callable[[], Sequence[Message]] = tuple,
-) -> AsyncIterator[Line]:
+) -> AsyncIterator[RealtimeCaller]:
     """Open a session, with a task that records its events."""
     setup = EngineSetup(instructions=instructions, tools=tuple(tools), conversation=conversation)
     async with engine.open(setup) as session:
-        line = Line(session)
+        line = RealtimeCaller(session)
         # Beside the test, because a session's events must be taken while it does something else.
         async with run_beside(line.listen):
             yield line

@@ -187,7 +187,7 @@ async def test_cancelled_guarded_request_leaves_nothing_behind(
 
 
 # Which address is taken, on a network of the test's own ---------------------------------------------------------------
-class Line(httpcore.AsyncMockStream):
+class RecordedConnection(httpcore.AsyncMockStream):
     """A connection that records its own closing."""
 
     def __init__(self, address: str) -> None:
@@ -206,15 +206,15 @@ class Internet(Network):
 
     answers: dict[str, float]
     tried: list[tuple[float, str]] = attrs.field(factory=list)
-    lines: list[Line] = attrs.field(factory=list)
+    lines: list[RecordedConnection] = attrs.field(factory=list)
 
-    async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Line:
+    async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> RecordedConnection:
         self.tried.append((trio.current_time(), host))
         seconds = self.answers[host]
         await trio.sleep(abs(seconds))
         if seconds < 0:
             raise httpcore.ConnectError(f"{host} refused")
-        self.lines.append(Line(host))
+        self.lines.append(RecordedConnection(host))
         return self.lines[-1]
 
 
@@ -320,12 +320,12 @@ class Gate(Internet):
 
     gate: trio.Event = attrs.field(factory=trio.Event)
 
-    async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Line:
+    async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> RecordedConnection:
         self.tried.append((trio.current_time(), host))
         await self.gate.wait()
         if host in self.answers:
             await trio.sleep_forever()
-        self.lines.append(Line(host))
+        self.lines.append(RecordedConnection(host))
         return self.lines[-1]
 
 

@@ -26,7 +26,7 @@ URL = "ws://agent.test/chat?key=hush"
 
 
 @attrs.define
-class Line:
+class BothEnds:
     """Both ends of a connection: faults strike the client's end, and ``converse`` is the server."""
 
     converse: Callable[[WebSocket], Awaitable[None]]
@@ -51,7 +51,7 @@ class Line:
 
 
 @asynccontextmanager
-async def connected(line: Line) -> AsyncIterator[WebSocketClient]:
+async def connected(line: BothEnds) -> AsyncIterator[WebSocketClient]:
     async with trio.open_nursery() as nursery:
         async with open_websocket(URL, headers={"X-Who": "me"}, open_stream=partial(line.open, nursery)) as client:
             yield client
@@ -71,7 +71,7 @@ async def listens(socket: WebSocket) -> None:
 
 async def test_client_exchanges_messages_and_closes_orderly(autojump_clock: trio.testing.MockClock) -> None:
     """The client exchanges text and binary messages and closes with code 1000."""
-    line = Line(echoes)
+    line = BothEnds(echoes)
     async with connected(line) as client:
         for message in ("text", b"binary"):
             await client.send(message)
@@ -96,7 +96,7 @@ async def test_client_answers_pings_while_idle(autojump_clock: trio.testing.Mock
                 await socket.receive()
             heard.append(socket.heard_at == trio.current_time() - 1)
 
-    async with connected(Line(pings)):
+    async with connected(BothEnds(pings)):
         await trio.sleep(60)
     assert heard == [True, True, True]
 
@@ -110,7 +110,7 @@ async def test_idle_client_notices_close_and_keeps_messages(
         await socket.send("Goodbye.")
         await socket.aclose(4000, "no more")
 
-    async with connected(Line(says_goodbye)) as client:
+    async with connected(BothEnds(says_goodbye)) as client:
         await client.ended.wait()
         assert not client.usable
         assert await client.receive() == "Goodbye."
@@ -125,7 +125,7 @@ async def test_idle_client_notices_close_and_keeps_messages(
 
 async def test_a_reset_is_a_failure_of_the_peers(autojump_clock: trio.testing.MockClock) -> None:
     """A TCP reset raises ConnectionOver, a ProviderError, with code 1006."""
-    line = Line(listens)
+    line = BothEnds(listens)
     async with connected(line) as client:
         assert line.ours is not None
         line.ours.reset()
@@ -139,7 +139,7 @@ async def test_cancelled_send_makes_connection_unusable(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """A cancelled send makes the connection unusable, and the client writes nothing more to it."""
-    line = Line(listens)
+    line = BothEnds(listens)
     async with connected(line) as client:
         assert line.ours is not None
         line.ours.stop_reading()
@@ -155,7 +155,7 @@ async def test_cancelled_send_makes_connection_unusable(
 
 async def test_unread_send_times_out_after_five_seconds(autojump_clock: trio.testing.MockClock) -> None:
     """A send to a peer that does not read raises ProviderTimeout after five seconds."""
-    line = Line(listens)
+    line = BothEnds(listens)
     async with connected(line) as client:
         assert line.ours is not None
         line.ours.stop_reading()
@@ -168,7 +168,7 @@ async def test_queued_send_has_the_same_five_seconds(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """A send that waits behind another also times out after five seconds in all."""
-    line = Line(listens)
+    line = BothEnds(listens)
     late: list[float] = []
 
     async def send(client: WebSocketClient) -> None:
@@ -189,7 +189,7 @@ async def test_send_cancelled_before_start_keeps_connection(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """A send that is cancelled before it starts leaves the connection usable."""
-    async with connected(Line(echoes)) as client:
+    async with connected(BothEnds(echoes)) as client:
         with trio.CancelScope() as scope:
             scope.cancel()
             await client.send("never said")
@@ -201,7 +201,7 @@ async def test_send_cancelled_before_start_keeps_connection(
 
 async def test_closing_does_not_wait_for_a_frozen_peer(autojump_clock: trio.testing.MockClock) -> None:
     """Closing waits 50 ms for a frozen peer."""
-    line = Line(echoes)
+    line = BothEnds(echoes)
     async with connected(line):
         assert line.ours is not None
         line.ours.freeze()
@@ -218,7 +218,7 @@ async def test_untaken_messages_apply_backpressure(
             await trio.sleep(0.01)
             await socket.send("x" * 16_000)
 
-    line = Line(floods)
+    line = BothEnds(floods)
     async with connected(line) as client:
         await trio.sleep(2)
         assert line.ours is not None
@@ -233,14 +233,14 @@ async def test_what_fails_in_the_block_comes_out_bare(autojump_clock: trio.testi
     """An error of the block leaves open_websocket() without an exception group."""
     with pytest.raises(ProviderError, match="the block's own"):
         async with open_websocket(
-            URL, open_stream=partial(Line(echoes).open, trio.lowlevel.current_task().parent_nursery)
+            URL, open_stream=partial(BothEnds(echoes).open, trio.lowlevel.current_task().parent_nursery)
         ):
             raise ProviderError("the block's own")
 
 
 async def test_several_tasks_may_send(autojump_clock: trio.testing.MockClock) -> None:
     """Twenty tasks send 10,000 characters or more at once, and each message arrives whole."""
-    async with connected(Line(echoes)) as client:
+    async with connected(BothEnds(echoes)) as client:
         async with trio.open_nursery() as nursery:
             for number in range(20):
                 nursery.start_soon(client.send, f"{number}" * 10_000)

@@ -24,7 +24,7 @@ PUBLIC = "http://agent.test"
 
 
 @attrs.define
-class Office:
+class RunningServer:
     """A server of calls, and connections to it."""
 
     call_server: CallServer
@@ -41,9 +41,9 @@ class Office:
 
 
 @asynccontextmanager
-async def office(
+async def running_server(
     phone: Patter | None = None, agent: Agent | None = None, max_calls: int | None = None, **callbacks: Any
-) -> AsyncIterator[Office]:
+) -> AsyncIterator[RunningServer]:
     async with (
         open_call_server(
             (phone or Patter())._serve_options(
@@ -52,7 +52,7 @@ async def office(
         ) as call_server,
         trio.open_nursery() as nursery,
     ):
-        yield Office(call_server, nursery)
+        yield RunningServer(call_server, nursery)
 
 
 async def hangs(event: dict[str, Any]) -> None:
@@ -71,7 +71,7 @@ async def test_unconnected_call_is_forgotten_after_a_minute(
         finally:
             cancelled.append(trio.current_time())
 
-    async with office(max_calls=1, on_call_start=on_call_start) as here:
+    async with running_server(max_calls=1, on_call_start=on_call_start) as here:
         await here.caller(1)._ask()
         with pytest.raises(CallRefused, match="busy"):
             await here.caller(2)._ask()
@@ -92,7 +92,7 @@ async def test_control_of_unconnected_call_reports_its_end(
     def on_call_start(event: dict[str, Any], call: CallControl) -> None:
         kept.append(call)
 
-    async with office(on_call_start=on_call_start) as here:
+    async with running_server(on_call_start=on_call_start) as here:
         await here.caller(1)._ask()
         await trio.sleep(59.9)
         assert (kept[0].ended, kept[0].outcome) == (False, "")
@@ -112,7 +112,7 @@ async def test_direction_and_custom_params_are_set_per_call(
         starts.append(dict(event))
         event["custom_params"]["spoiled"] = "x"
 
-    async with office(on_call_start=on_call_start) as here:
+    async with running_server(on_call_start=on_call_start) as here:
         announce = here.call_server.context.pending.announce
         outbound = CallInfo("CA1", "+15550100002", "+15550100001", "outbound", {"order": "17"}, "twilio")
         calls = [
@@ -134,7 +134,7 @@ async def test_server_close_ignores_announced_calls(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Closing the server does not wait for a call that is only announced."""
-    async with office(on_call_start=hangs) as here:
+    async with running_server(on_call_start=hangs) as here:
         await here.caller()._ask()
     assert trio.current_time() < 1.0
 
@@ -144,7 +144,7 @@ async def test_reannounced_live_call_hears_busy(
 ) -> None:
     """The server answers busy when a live call is announced again, and does not start it twice."""
     phone, ends, starts = Patter(), [], []
-    async with office(phone, on_call_end=ends.append, on_call_start=starts.append) as here:
+    async with running_server(phone, on_call_end=ends.append, on_call_start=starts.append) as here:
         first = here.caller(1)
         await here.nursery.start(first.run)
         await trio.sleep(1.0)
@@ -163,7 +163,7 @@ async def test_draining_waits_for_announced_calls(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Draining waits for a call that is announced and not yet connected."""
-    async with office() as here:
+    async with running_server() as here:
         caller = here.caller(1)
         stream = await caller._ask()
         async with trio.open_nursery() as nursery:
@@ -181,7 +181,7 @@ async def test_draining_waits_for_last_call_or_grace(
     autojump_clock: trio.testing.MockClock, hang_up_after: float, closed_at: float
 ) -> None:
     """Draining waits until the last call ends or the grace period is over."""
-    async with office() as here:
+    async with running_server() as here:
         callers = [here.caller(number) for number in (1, 2)]
         for caller in callers:
             await here.nursery.start(caller.run)
@@ -219,7 +219,7 @@ async def test_cancelled_server_reports_ends_within_seven_seconds(
 
     async with trio.open_nursery() as line:
         with trio.CancelScope() as server:
-            async with office(on_call_end=on_call_end, on_call_start=hangs) as here:
+            async with running_server(on_call_end=on_call_end, on_call_start=hangs) as here:
                 ended, live = here.caller(1), here.caller(2)
                 await line.start(ended.run)
                 await line.start(live.run)
@@ -235,7 +235,7 @@ async def test_cancelled_server_reports_ends_within_seven_seconds(
 async def test_phone_callbacks_are_looked_up_at_use(autojump_clock: trio.testing.MockClock) -> None:
     """The server looks up a callback of the phone at the time of use."""
     phone = Patter()
-    async with office(phone, on_transcript=print) as here:
+    async with running_server(phone, on_transcript=print) as here:
         assert here.call_server.callback("on_transcript") is print
         assert here.call_server.callback("on_llm_token") is None
         phone.on_llm_token = hangs
@@ -248,7 +248,7 @@ async def test_without_a_carrier_only_this_process_can_call(autojump_clock: trio
     async with open_call_server(Patter()._serve_options(agent_of(), public_url=PUBLIC)) as call_server:
         assert isinstance(call_server.context.carrier, LocalCarrier)
         unauthenticated = SimulatedTwilio(
-            lambda: Office(call_server, nursery)._connect(), PUBLIC, account_sid="AC1", auth_token="guessed"
+            lambda: RunningServer(call_server, nursery)._connect(), PUBLIC, account_sid="AC1", auth_token="guessed"
         )
         async with trio.open_nursery() as nursery:
             with pytest.raises(CallRefused, match="403"):

@@ -76,7 +76,7 @@ def agent(phone: Patter) -> Agent:
 
 
 @attrs.define
-class Line:
+class ServedCall:
     """One call: its carrier, its caller, and the record of its events."""
 
     carrier: SimulatedTwilio
@@ -112,12 +112,12 @@ class Line:
         return violations(record)
 
 
-class Office:
+class SharedServer:
     """A server of one phone, and the calls to it."""
 
     def __init__(self) -> None:
         self.phone = Patter()
-        self.lines: dict[str, Line] = {}
+        self.lines: dict[str, ServedCall] = {}
         self._call_server: CallServer | None = None
 
     @property
@@ -148,7 +148,7 @@ class Office:
         ):
             yield nursery
             # Connections that a fault has left hanging end here; the record of their tasks has been made.
-            nursery.cancel_scope.cancel(reason="the office closes")
+            nursery.cancel_scope.cancel(reason="the server closes")
 
     def _tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
         line = self.lines.get(payload["call_id"])
@@ -161,7 +161,7 @@ class Office:
 
     async def place(
         self, nursery: trio.Nursery, call_id: str, injection: FaultInjection | None = None, at: int = 0
-    ) -> Line:
+    ) -> ServedCall:
         """Place a call; return when its media begins.
 
         ``injection``, if given, strikes the media connection just before the server's read or write number ``at``.
@@ -191,7 +191,7 @@ class Office:
         )
         state = partial(self._state, call_id)
         log = EventLog(lambda: 0.0 if math.isnan(carrier.now) else carrier.now, state)
-        line = self.lines[call_id] = Line(carrier, SimulatedCaller(carrier, log, state), log, connections)
+        line = self.lines[call_id] = ServedCall(carrier, SimulatedCaller(carrier, log, state), log, connections)
         try:
             await nursery.start(carrier.run)
         except CallRefused:
@@ -200,7 +200,7 @@ class Office:
             nursery.start_soon(self._watch, line)
         return line
 
-    async def _watch(self, line: Line) -> None:
+    async def _watch(self, line: ServedCall) -> None:
         """Record the tasks of a call that are left one second after its end."""
         while line.ended_at == float("inf"):
             await line.log.news()
@@ -208,7 +208,7 @@ class Office:
         await trio.sleep(1.0)
         line.left = [task.name for task in _tasks_in(line.connections)]
 
-    async def act(self, line: Line, *, says_goodbye: Callable[[], bool] = lambda: True) -> None:
+    async def act(self, line: ServedCall, *, says_goodbye: Callable[[], bool] = lambda: True) -> None:
         """Act as the caller of each call: hear a greeting, ask, cut the answer, and hear the agent's goodbye."""
         caller = line.caller
         try:
@@ -249,23 +249,23 @@ def in_virtual_time(function: Callable[[], Awaitable[T]]) -> T:
     return trio.run(function, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-async def day(cases: Sequence[tuple[Fault, str]] = ()) -> tuple[Line, dict[tuple[Fault, str], Line]]:
+async def day(cases: Sequence[tuple[Fault, str]] = ()) -> tuple[ServedCall, dict[tuple[Fault, str], ServedCall]]:
     """Hold one undisturbed call, and beside it one for each fault and phase, which the fault strikes in that phase."""
-    office = Office()
-    struck: dict[tuple[Fault, str], Line] = {}
+    server = SharedServer()
+    struck: dict[tuple[Fault, str], ServedCall] = {}
 
-    async def hit(line: Line, fault: Fault, at: float) -> None:
+    async def hit(line: ServedCall, fault: Fault, at: float) -> None:
         await trio.sleep_until(line.carrier.media_start + at)
         fault.injection(line.carrier)
 
-    async with office.open() as nursery:
-        healthy = await office.place(nursery, HEALTHY)
-        nursery.start_soon(office.act, healthy)
+    async with server.open() as nursery:
+        healthy = await server.place(nursery, HEALTHY)
+        nursery.start_soon(server.act, healthy)
         # Placed without waiting in between: virtual time stands still while they connect.
         for number, (fault, phase) in enumerate(cases, 1):
-            line = struck[fault, phase] = await office.place(nursery, f"CA{number:032d}")
+            line = struck[fault, phase] = await server.place(nursery, f"CA{number:032d}")
             says_goodbye = not fault.outcome or phase in ENDING
-            nursery.start_soon(partial(office.act, line, says_goodbye=lambda said=says_goodbye: said))
+            nursery.start_soon(partial(server.act, line, says_goodbye=lambda said=says_goodbye: said))
             nursery.start_soon(hit, line, fault, PHASES[phase])
         await trio.sleep_until(ALL_OVER)
     return healthy, struck
@@ -275,27 +275,27 @@ async def day(cases: Sequence[tuple[Fault, str]] = ()) -> tuple[Line, dict[tuple
 class Struck:
     """A call, and its call time when the fault struck; NaN before its start."""
 
-    line: Line
+    line: ServedCall
     at: float = math.nan
 
 
-async def sweep(fault: Fault, operations: Sequence[int]) -> tuple[Line, dict[int, Struck]]:
+async def sweep(fault: Fault, operations: Sequence[int]) -> tuple[ServedCall, dict[int, Struck]]:
     """Hold one undisturbed call, and one call for each read or write, which the fault strikes at that await."""
-    office = Office()
+    server = SharedServer()
     struck: dict[int, Struck] = {}
     hits: dict[str, float] = {}
 
     def hit(carrier: SimulatedTwilio) -> None:
         # Before ``call_start`` there is no call that could be ended by the fault.
-        started = bool(office.lines[carrier.call_sid].seen())
+        started = bool(server.lines[carrier.call_sid].seen())
         hits[carrier.call_sid] = trio.current_time() - carrier.media_start if started else math.nan
         fault.injection(carrier)
 
-    async with office.open() as nursery:
-        healthy = await office.place(nursery, HEALTHY)
-        nursery.start_soon(office.act, healthy)
+    async with server.open() as nursery:
+        healthy = await server.place(nursery, HEALTHY)
+        nursery.start_soon(server.act, healthy)
         for number in operations:
-            line = await office.place(nursery, f"CA{number:032d}", hit, number)
+            line = await server.place(nursery, f"CA{number:032d}", hit, number)
             struck[number] = Struck(line)
             if not line.refused:
 
@@ -304,14 +304,14 @@ async def sweep(fault: Fault, operations: Sequence[int]) -> tuple[Line, dict[int
                     # otherwise the fault must end it.
                     return not fault.outcome or call_id not in hits
 
-                nursery.start_soon(partial(office.act, line, says_goodbye=says_goodbye))
+                nursery.start_soon(partial(server.act, line, says_goodbye=says_goodbye))
         await trio.sleep_until(ALL_OVER)
     for one in struck.values():
         one.at = hits[one.line.call_id]
     return healthy, struck
 
 
-def events_of(line: Line) -> list[tuple[float, str, dict[str, Any]]]:
+def events_of(line: ServedCall) -> list[tuple[float, str, dict[str, Any]]]:
     """Return a call's events without the keys that identify the call."""
     return [(at, name, _nameless(payload)) for at, name, payload in line.seen()]
 
