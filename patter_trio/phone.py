@@ -239,7 +239,7 @@ class Patter(SpeechCallbacks):
         """Check what can be checked before a port is open."""
         check_answerer(agent, callbacks)
         if agent.tools and callbacks["on_message"] is not None and agent.engine is None:
-            _log.warning("the agent's tools= are ignored: only an LLM calls tools, and on_message= replaces it")
+            _log.warning("tools= is ignored: only an LLM calls tools, and on_message= replaces it")
         # The address without ``webhook_url`` is known only afterwards.
         if self.webhook_url:
             checked_public_url(self._given_url())

@@ -62,17 +62,17 @@ START: Final = (
 # A closed list: a message that is quoted in a reason would end up in a log.
 REASONS: Final = frozenset(
     {
-        "binary message",
-        "event before start",
-        "streamSid of another stream",
-        "no such digit",
-        "second start",
-        "streamSid of start missing or contradictory",
-        "start without callSid",
-        "media format other than mu-law, 8000 Hz, one channel",
-        "field missing or of a wrong type",
-        "malformed JSON",
-        "empty payload",
+        "a message must be text, got binary data",
+        "the start message must come before other events",
+        "the streamSid must be that of the start message",
+        "a digit must be 0 to 9, A to D, star or hash",
+        "the start message must come once, got a second one",
+        "the start message must have one streamSid, twice",
+        "the start message must have a callSid",
+        "the media format must be mu-law, 8000 Hz, one channel",
+        "each field must be there and have its type",
+        "a message must be valid JSON",
+        "a payload must have audio, got an empty one",
     }
 )
 """All reasons with which the codec may refuse a message; none quotes the message."""

@@ -289,8 +289,9 @@ class Upgrade:
         self._protocol.send_response(response)
         await _send_all(self._stream, self._protocol.data_to_send())
         # After the answer was sent: the core's answer to a bad handshake tells the client what was wrong.
-        if self._protocol.handshake_exc is not None:
-            raise WireError(str(self._protocol.handshake_exc)) from self._protocol.handshake_exc
+        problem = self._protocol.handshake_exc
+        if problem is not None:
+            raise WireError(f"the request must be a WebSocket handshake: {problem}") from problem
         if self._rest:  # only now: a ping in it must not be answered before the handshake
             self._protocol.receive_data(self._rest)
         return WebSocket(self._stream, self._protocol)

@@ -223,6 +223,6 @@ def _rate(provider: str, model: str | None, unit: str, pricing: Pricing | None) 
     if (unit, provider, name) not in _logged:
         _logged.add((unit, provider, name))
         which = f"{provider} {name}".strip() or "a provider without a name"
-        _log.warning("no price per %s for %s: counting it as 0; set it in Patter(pricing=...)", unit, which)
+        _log.warning("%s: no price per %s, counting 0; set it in Patter(pricing=...)", which, unit)
     # A missing price must not fail a call, so it counts as 0 and is logged.
     return {}

@@ -122,7 +122,7 @@ async def _read_head(stream: trio.abc.Stream) -> bytes:
             data = await stream.receive_some(MAX_HEAD_BYTES)
             if not data:
                 raise (
-                    WireError("the input ended within the head of a request")
+                    WireError("the head of a request must be complete, got the end of the input")
                     if head
                     else _EmptyConnection("no request")
                 )
@@ -132,7 +132,7 @@ async def _read_head(stream: trio.abc.Stream) -> bytes:
         if head.startswith(b"PRI * HTTP/2"):
             raise WireError("the request must be HTTP/1.1, got HTTP/2")
         return bytes(head)
-    raise WireError(f"no request within {HEAD_TIMEOUT_S:g} s")
+    raise WireError(f"a request must come within {HEAD_TIMEOUT_S:g} s")
 
 
 def _is_media(context: ServerContext, head: bytes) -> bool:
@@ -213,7 +213,7 @@ async def _started(socket: WebSocket, codec: StreamCodec, deadline: float) -> St
             event = codec.receive(await socket.receive())
             if isinstance(event, StreamStarted):
                 return event
-    raise _Refused(f"no start message within {START_TIMEOUT_S:g} s")
+    raise _Refused(f"the start message must come within {START_TIMEOUT_S:g} s")
 
 
 def _claim(context: ServerContext, upgrade: Upgrade, started: StreamStarted) -> CallInfo:

@@ -70,7 +70,7 @@ def voice_webhook(context: ServerContext, request: WebhookRequest) -> WebhookRes
     try:
         info = context.carrier.offer(form)
     except WireError as error:
-        return _refused(400, f"voice webhook {error}")
+        return _refused(400, str(error))
     # The query is ours: the application wrote it into the webhook's URL at the carrier, and the signature covers it.
     custom = dict(parse_qsl(request.query, keep_blank_values=True))
     info = attrs.evolve(info, custom_params=custom, provider=context.carrier.name)
@@ -118,22 +118,22 @@ def _signed_form(context: ServerContext, request: WebhookRequest) -> Form | Webh
         )
     # ``ValueError`` is all that parsing raises: bad UTF-8, bad escapes, too many fields.
     except ValueError:
-        return _refused(400, "webhook with a malformed form")
+        return _refused(400, "the form must be valid")
     signature = request.headers.get(context.carrier.signature_header.lower(), "")
     if not signature:
-        return _refused(403, "webhook without a signature")
+        return _refused(403, "the request must have a signature")
     # WARNING: JSON is checked as it was sent. Twilio signs the hash of the body; a body that was parsed and written
     # again would have another.
     params = form if content_type == _FORM else request.body
     # The public URL, never the ``Host`` header, which the client chooses: the carrier has signed the URL that it
     # called.
     if not context.carrier.check(context.public_url + request.target, params, signature):
-        return _refused(403, f"webhook with a wrong signature (check that the public URL is {context.public_url})")
+        return _refused(403, f"the signature must match (check that the public URL is {context.public_url})")
     return form
 
 
 def _refused(code: int, why: str) -> WebhookResponse:
-    logger.warning("%d: %s", code, why)
+    logger.warning("webhook refused with %d: %s", code, why)
     return _plain(code)
 
 
@@ -192,7 +192,7 @@ class Application:
             more = message["more_body"]
             # While it arrives, not by ``content-length``: a chunked body announces no length.
             if len(body) > MAX_BODY_BYTES:
-                return _refused(413, f"body of more than {MAX_BODY_BYTES} bytes")
+                return _refused(413, f"the body must have at most {MAX_BODY_BYTES} bytes")
         query = scope["query_string"].decode("ascii")
         # The target as it was received, not rebuilt from its parts: it is part of what was signed.
         target = f"{path}?{query}" if query else path

@@ -103,7 +103,7 @@ def set_up(service_name: str, endpoint: str, exporter: SpanExporter | None) -> b
     # The proxy stands for "none yet": OpenTelemetry gives it out until a provider is set.
     if not isinstance(current, trace.ProxyTracerProvider) and current is not _ours.provider:
         if endpoint or exporter is not None:
-            _log.warning("the application has its own tracer provider: init_tracing's endpoint or exporter is not used")
+            _log.warning("init_tracing: endpoint and exporter are unused, the application has its own tracer provider")
         return True
     # Before the old ones are shut down: if an exporter is missing, they stay in use.
     processors = [BatchSpanProcessor(chosen) for chosen in _exporters(endpoint, exporter)]
@@ -122,7 +122,7 @@ def shut_down(timeout: float) -> bool:
     """Export the remaining spans, as :func:`~patter_trio.tracing.setup.shutdown_tracing` describes."""
     left = _ours.outlet.close(timeout)
     if not left:
-        _log.warning("spans may be lost: the exporter did not take them within %g s", timeout)
+        _log.warning("tracing: spans may be lost, the exporter did not take them within %g s", timeout)
     return left
 
 

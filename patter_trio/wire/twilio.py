@@ -149,16 +149,16 @@ class TwilioCodec(StreamCodec):
         """
         # Twilio sends only text.
         if not isinstance(message, str):
-            raise WireError("binary message")
+            raise WireError("a message must be text, got binary data")
         decoded = _read(message)
         if isinstance(decoded, _Connected) or decoded is None:
             return None
         if isinstance(decoded, _Start):
             return self._started(decoded)
         if not self._stream_sid:
-            raise WireError("event before start")
+            raise WireError("the start message must come before other events")
         if decoded.stream_sid != self._stream_sid:
-            raise WireError("streamSid of another stream")
+            raise WireError("the streamSid must be that of the start message")
         if isinstance(decoded, _Media):
             return _audio(decoded.media)
         if isinstance(decoded, _Mark):
@@ -166,22 +166,22 @@ class TwilioCodec(StreamCodec):
         if isinstance(decoded, _Digit):
             # Checked, because the digit reaches the application, and an ``A`` is rare but valid.
             if decoded.dtmf.digit not in DIGITS:
-                raise WireError("no such digit")
+                raise WireError("a digit must be 0 to 9, A to D, star or hash")
             return DigitPressed(decoded.dtmf.digit)
         return StreamStopped()
 
     def _started(self, message: _Start) -> StreamStarted:
         if self._stream_sid:
             # A second start could move a socket to a call whose token it does not have.
-            raise WireError("second start")
+            raise WireError("the start message must come once, got a second one")
         start = message.start
         if not message.stream_sid or start.stream_sid != message.stream_sid:
             # Every outgoing message has it, and Twilio refuses one of another stream.
-            raise WireError("streamSid of start missing or contradictory")
+            raise WireError("the start message must have one streamSid, twice")
         if not start.call_sid:
-            raise WireError("start without callSid")
+            raise WireError("the start message must have a callSid")
         if start.media_format != _MULAW_8K:
-            raise WireError("media format other than mu-law, 8000 Hz, one channel")
+            raise WireError("the media format must be mu-law, 8000 Hz, one channel")
         self._stream_sid = message.stream_sid
         return StreamStarted(start.call_sid, start.custom_parameters)
 
@@ -208,10 +208,10 @@ def _read(message: str) -> _Incoming | None:
         if _is_unknown(message):
             return None
         # msgspec's text names the place, but could quote the value in a future version: report only the kind of error.
-        raise WireError("field missing or of a wrong type") from None
+        raise WireError("each field must be there and have its type") from None
     # ``UnicodeEncodeError``: a lone surrogate in text that did not come from a socket, such as a test's.
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
-        raise WireError("malformed JSON") from None
+        raise WireError("a message must be valid JSON") from None
 
 
 def _is_unknown(message: str) -> bool:
@@ -227,5 +227,5 @@ def _audio(media: _MediaBody) -> AudioReceived | None:
     if media.track != "inbound":
         return None
     if not media.payload:
-        raise WireError("empty payload")
+        raise WireError("a payload must have audio, got an empty one")
     return AudioReceived(media.payload)

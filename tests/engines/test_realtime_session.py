@@ -166,7 +166,7 @@ async def test_garbage_is_skipped_and_logged_once(autojump_clock: MockClock, cap
     async with serve(garbage=("}{", b"\x00", '{"type": 7}', '{"type": "news"}'), replies=[BRIEF]) as vendor:
         async with line_of(engine_of(vendor)) as line:
             assert (await answered(line.session)).text == "Yes."
-        assert caplog.text.count("ignoring an invalid message from OpenAI") == 1
+        assert caplog.text.count("OpenAI: ignoring an invalid message") == 1
 
 
 # What is heard --------------------------------------------------------------------------------------------------------

@@ -53,8 +53,11 @@ WAYS: dict[str, tuple[Callable[[FaultyStream], None], float]] = {
 """What a connection does then, and seconds within which it is over."""
 
 SENT = {
-    "media before start": (frame(TEXT_OPCODE, MEDIA), "event before start"),
-    "stop before start": (frame(TEXT_OPCODE, b'{"event":"stop","streamSid":"MZ1"}'), "event before start"),
+    "media before start": (frame(TEXT_OPCODE, MEDIA), "the start message must come before other events"),
+    "stop before start": (
+        frame(TEXT_OPCODE, b'{"event":"stop","streamSid":"MZ1"}'),
+        "the start message must come before other events",
+    ),
     "a start of an unknown call": (
         frame(TEXT_OPCODE, START % b"CA7"),
         "the call is unknown, or its token is wrong, used or expired",
@@ -64,11 +67,11 @@ SENT = {
         frame(TEXT_OPCODE, START % HEALTHY.encode()),
         "the start message must name the call of the path",
     ),
-    "a binary frame": (frame(BINARY_OPCODE, b"\0"), "binary message"),
-    "no JSON": (frame(TEXT_OPCODE, b"{"), "malformed JSON"),
+    "a binary frame": (frame(BINARY_OPCODE, b"\0"), "a message must be text, got binary data"),
+    "no JSON": (frame(TEXT_OPCODE, b"{"), "a message must be valid JSON"),
     "too much": (frame(TEXT_OPCODE, b"x" * (MAX_MESSAGE_BYTES + 1)), "websocket closed (1009"),
-    "pings, then nothing": (frame(PING_OPCODE, b"?" * 125) * 2000, "no start message within 10 s"),
-    "chatter": (CONNECTED * 1000, "no start message within 10 s"),
+    "pings, then nothing": (frame(PING_OPCODE, b"?" * 125) * 2000, "the start message must come within 10 s"),
+    "chatter": (CONNECTED * 1000, "the start message must come within 10 s"),
 }
 
 
@@ -115,7 +118,7 @@ async def beside_a_call(*peers: tuple[bytes, Callable[[FaultyStream], None]]) ->
     return list(events_of(healthy)), took
 
 
-WHY = re.compile(r"(call \S+: )?connection closed: |403: |400: ")
+WHY = re.compile(r"(call \S+: )?connection closed: |webhook refused with 40[03]: ")
 """How a line begins that says why somebody was turned away; with the call's id where one was named."""
 
 

@@ -104,7 +104,7 @@ def test_missing_price_costs_zero_with_one_warning(caplog: pytest.LogCaptureFixt
         assert llm("m-2", "bare") == llm("x", "nobody") == 0
         assert calculate_stt_cost("bare", 60, TABLE, "ear") == 0
     assert [(record.levelno, record.message) for record in caplog.records] == [
-        (logging.WARNING, f"no price per {unit} for {which}: counting it as 0; set it in Patter(pricing=...)")
+        (logging.WARNING, f"{which}: no price per {unit}, counting 0; set it in Patter(pricing=...)")
         for unit, which in (("token", "bare m-2"), ("token", "nobody x"), ("minute", "bare ear"))
     ]
 

@@ -35,12 +35,12 @@ async def test_stream_with_valid_token_is_answered_then_closed(autojump_clock: C
         ([start("CA1", "")], "the start message must have a token"),
         ([start("CA1", "guess")], "the call is unknown, or its token is wrong, used or expired"),
         ([start("CA2", "TOKEN")], "the start message must name the call of the path"),
-        (["{"], "malformed JSON"),
-        (["[]"], "field missing or of a wrong type"),
-        (['{"event": "media", "streamSid": 1}'], "field missing or of a wrong type"),
-        ([MEDIA], "event before start"),
-        ([CONNECTED, STOP], "event before start"),
-        ([b"\x00\x01"], "binary message"),
+        (["{"], "a message must be valid JSON"),
+        (["[]"], "each field must be there and have its type"),
+        (['{"event": "media", "streamSid": 1}'], "each field must be there and have its type"),
+        ([MEDIA], "the start message must come before other events"),
+        ([CONNECTED, STOP], "the start message must come before other events"),
+        ([b"\x00\x01"], "a message must be text, got binary data"),
     ],
 )
 async def test_stream_without_proof_closes_with_1008(
@@ -85,7 +85,7 @@ async def test_silence_for_ever_is_closed_at_ten_seconds(autojump_clock: CLOCK) 
     async with trio.open_nursery() as nursery:
         await trio.sleep(3)
         socket = await dial(call_server.open(nursery), CONNECTED)
-        assert await closing(socket) == (1008, "no start message within 10 s")
+        assert await closing(socket) == (1008, "the start message must come within 10 s")
         assert trio.current_time() == 13
 
 
@@ -101,7 +101,7 @@ async def test_messages_without_start_do_not_extend_ten_seconds(autojump_clock: 
                 await trio.sleep(0.3)
 
         nursery.start_soon(chatter)
-        assert await closing(socket) == (1008, "no start message within 10 s")
+        assert await closing(socket) == (1008, "the start message must come within 10 s")
         assert trio.current_time() == 10
         nursery.cancel_scope.cancel()
 

@@ -207,7 +207,7 @@ def test_silent_collector_delays_shutdown_at_most_timeout(collector: Collector) 
         PATTER_OTEL_ENABLED="1",
     )
     assert done.stdout == "False\n"
-    assert "WARNING:patter_trio.telemetry:spans may be lost: the exporter did not take them within 0.5 s" in done.stderr
+    assert "tracing: spans may be lost, the exporter did not take them within 0.5 s" in done.stderr
 
 
 def test_missing_collector_leaves_call_unaffected() -> None:

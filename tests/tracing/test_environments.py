@@ -120,8 +120,8 @@ print([span.name for span in memory.get_finished_spans()])
     assert done.stdout.strip() == names
     [line] = done.stderr.splitlines()
     assert line == (
-        "WARNING:patter_trio.telemetry:the application has its own tracer provider: "
-        "init_tracing's endpoint or exporter is not used"
+        "WARNING:patter_trio.telemetry:init_tracing: endpoint and exporter are unused, "
+        "the application has its own tracer provider"
     )
 
 

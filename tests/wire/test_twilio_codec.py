@@ -105,15 +105,15 @@ def test_unknown_fields_are_skipped_wherever_they_are() -> None:
         ('{"event": 7}', "field"),
         ('{"event": "media"}', "field"),
         (json.dumps(media("secret words")), "field"),
-        (json.dumps(media("")), "empty payload"),
-        (json.dumps(media("AAAA", stream="MZ2")), "another stream"),
+        (json.dumps(media("")), "an empty one"),
+        (json.dumps(media("AAAA", stream="MZ2")), "streamSid must be that of the start"),
         (json.dumps(media("AAAA") | {"streamSid": None}), "field"),
         (json.dumps(mark(3)), "field"),
         (json.dumps(digit("w")), "digit"),
         (json.dumps(digit("12")), "digit"),
         (json.dumps(digit("")), "digit"),
         (json.dumps(digit(5)), "field"),
-        (json.dumps(START), "second start"),
+        (json.dumps(START), "second one"),
         (b"\x00\xff", "binary"),
         (json.dumps(media("AAAA")).encode(), "binary"),
     ],
@@ -128,7 +128,7 @@ def test_twilio_protocol_violation_is_refused_without_quote(message: str | bytes
 @pytest.mark.parametrize("message", [media("AAAA"), digit("1"), mark("m"), STOP])
 def test_nothing_comes_before_start(message: object) -> None:
     """A media, dtmf, mark or stop message before the start message raises WireError."""
-    with pytest.raises(WireError, match="before start"):
+    with pytest.raises(WireError, match="must come before"):
         TwilioCodec().receive(json.dumps(message))
 
 

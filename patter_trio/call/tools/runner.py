@@ -38,6 +38,7 @@ from patter_trio.errors import ProviderError
 from patter_trio.metrics.internal_events import EmitFact, ToolCallCompleted, ToolCallStarted
 from patter_trio.net.pulse import Pulse
 from patter_trio.user_code import invoke
+from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
 MAX_MODEL_ROUNDS: Final = 10  # judged: answers that help a caller take two or three
@@ -462,7 +463,11 @@ class ToolLoop(Generic[P]):
                 raise ProviderError(
                     f"{name}.stream must take tools=, or {name}.takes_tools be False: {error}"
                 ) from error
-        _log.warning("a reply has called tools in %d rounds; the LLM is offered no more tools", MAX_MODEL_ROUNDS - 1)
+        _log.warning(
+            "call %s: a reply has called tools in %d rounds; the LLM is offered no more tools",
+            current_call.get(),
+            MAX_MODEL_ROUNDS - 1,
+        )
         return self._llm.stream(messages)
 
     async def _start(self, invocations: Sequence[ToolInvocation]) -> trio.MemoryReceiveChannel[str] | None:

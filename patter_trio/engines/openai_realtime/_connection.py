@@ -43,7 +43,7 @@ class EventReader:
             self.bad += 1
             # Only the first is logged: they may come with each piece of audio.
             if self.bad == 1:
-                _log.warning("ignoring an invalid message from OpenAI: %s", error)
+                _log.warning("OpenAI: ignoring an invalid message: %s", error)
             if self.bad == MAX_BAD_MESSAGES:
                 raise ProviderError(f"OpenAI sent {MAX_BAD_MESSAGES} invalid messages") from error
             return None

@@ -100,7 +100,7 @@ class ConnectionSequence:
                 # So soon after another loss the vendor is at fault, not the network.
                 if trio.current_time() - replaced < MIN_TIME_BETWEEN_LOSSES_S:
                     raise use.lost
-                _log.warning("the connection to OpenAI was lost, replacing it: %s", use.lost)
+                _log.warning("OpenAI: the connection was lost, replacing it: %s", use.lost)
                 replaced = trio.current_time()
                 # WARNING: before the next connection is opened: what the call sends meanwhile has to queue behind what
                 # is repeated.
@@ -133,7 +133,7 @@ class ConnectionSequence:
                 use.keep(await nursery.start(self._attempt.hold, CONNECT_TIMEOUT_S))
             # The old connection still works, so this is not a failure yet.
             except ProviderError as error:
-                _log.warning("the connection to OpenAI could not be renewed, keeping it: %s", error)
+                _log.warning("OpenAI: the connection could not be renewed, keeping it: %s", error)
                 await trio.sleep(RENEW_RETRY_S)
         self._session.keep_messages()
         use.scope.cancel(reason="the connection is renewed")
@@ -153,7 +153,7 @@ class ConnectionSequence:
                 # A refused key is refused the next time, too.
                 if isinstance(error, AuthenticationError) or trio.current_time() + REOPEN_INTERVAL_S >= deadline:
                     raise
-                _log.info("the connection to OpenAI could not be replaced, trying again: %s", error)
+                _log.info("OpenAI: the connection could not be replaced, trying again: %s", error)
                 await trio.sleep(REOPEN_INTERVAL_S)
             else:
                 return opened

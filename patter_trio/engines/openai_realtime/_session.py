@@ -275,7 +275,7 @@ class RealtimeSession(EngineSession):
             self._event_sender.send_nowait(event)
         # ``WouldBlock``: the call does not read. The others: the session is over.
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-            _log.warning("dropping an event about the caller: the call does not take OpenAI's events")
+            _log.warning("OpenAI: dropping an event about the caller: the call does not take events")
 
     def _fail(self, error: ProviderError) -> None:
         """End the session with an error."""
@@ -318,7 +318,7 @@ class RealtimeSession(EngineSession):
             with trio.move_on_at(self._utterances.due):
                 await self._committed.wait()
             for words in self._utterances.overdue(trio.current_time()):
-                _log.info("OpenAI sent no transcript in time")
+                _log.info("OpenAI: no transcript came in time")
                 self._bring(words)
 
     # Called by the connections ----------------------------------------------------------------------------------------
@@ -433,7 +433,7 @@ class RealtimeSession(EngineSession):
                     report_usage(attrs.evolve(event.usage, model=self._transcription))
                 self._hear_words(event.item_id, event.text, final=event.final)
             case wire.TranscriptFailed():
-                _log.info("OpenAI could not transcribe the caller: %s", event.refusal.code)
+                _log.info("OpenAI: the caller could not be transcribed: %s", event.refusal.code)
                 self._hear_words(event.item_id, "", final=True)
             case wire.Refused():
                 self._refused(event)
@@ -479,4 +479,4 @@ class RealtimeSession(EngineSession):
             raise refusal.error()
         else:
             # Most are harmless, such as a cancellation that came too late.
-            _log.debug("OpenAI refused a message: %s", refusal.code)
+            _log.debug("OpenAI: a message was refused: %s", refusal.code)

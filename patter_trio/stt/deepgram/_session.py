@@ -195,7 +195,7 @@ class ListenSession(SpeechToTextSession):
                     # By the close code: the messages that the vendor complains about would be sent again.
                     and getattr(lost, "code", 0) not in FATAL_CLOSE_CODES
                 ):
-                    _log.warning("the connection to Deepgram was lost, reopening it: %s", lost)
+                    _log.warning("Deepgram: the connection was lost, reopening it: %s", lost)
                     reopened = trio.current_time()
                     lost = await self._connected(REOPEN_TIMEOUT_S)
                 raise lost
@@ -296,9 +296,7 @@ class ListenSession(SpeechToTextSession):
         except WireError as error:
             self._bad_messages += 1
             if self._bad_messages == 1:
-                _log.warning(
-                    "ignoring an invalid message from Deepgram (request %s): %s", self._codec.request_id, error
-                )
+                _log.warning("Deepgram: ignoring an invalid message (request %s): %s", self._codec.request_id, error)
             if self._bad_messages == MAX_BAD_MESSAGES:
                 raise ProviderError(f"Deepgram sent {MAX_BAD_MESSAGES} invalid messages") from error
             return

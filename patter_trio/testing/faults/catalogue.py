@@ -305,7 +305,7 @@ _ALL: Final = (
         raw_bytes(frame(BINARY_OPCODE, b"\x00\x01")),
         "",
         0.0,
-        _IGNORED + "binary message",
+        _IGNORED + "a message must be text, got binary data",
         True,
     ),
     Fault(
@@ -368,7 +368,7 @@ _ALL: Final = (
         messages("{"),
         "",
         0.0,
-        _IGNORED + "malformed JSON",
+        _IGNORED + "a message must be valid JSON",
         True,
     ),
     Fault(
@@ -378,7 +378,7 @@ _ALL: Final = (
         messages({"event": "media", "streamSid": 7, "media": []}),
         "",
         0.0,
-        _IGNORED + "field missing or of a wrong type",
+        _IGNORED + "each field must be there and have its type",
         True,
     ),
     Fault(
@@ -389,7 +389,7 @@ _ALL: Final = (
         messages('{"event":"mark","x":' + "[" * 100_000),
         "",
         0.0,
-        _IGNORED + "malformed JSON",
+        _IGNORED + "a message must be valid JSON",
         True,
     ),
     Fault(
@@ -417,7 +417,7 @@ _ALL: Final = (
         messages(media(b"\x00" * 160, sid="MZ9"), times=50),
         "",
         0.0,
-        _IGNORED + "streamSid of another stream",
+        _IGNORED + "the streamSid must be that of the start message",
         True,
     ),
     Fault(
@@ -434,7 +434,7 @@ _ALL: Final = (
         messages(SECOND_START_MESSAGE),
         "",
         0.0,
-        _IGNORED + "second start",
+        _IGNORED + "the start message must come once, got a second one",
         True,
     ),
     Fault(
@@ -445,7 +445,7 @@ _ALL: Final = (
         messages({**DIGIT_MESSAGE, "dtmf": {"digit": "w"}}),
         "",
         0.0,
-        _IGNORED + "no such digit",
+        _IGNORED + "a digit must be 0 to 9, A to D, star or hash",
         True,
     ),
     Fault("flood of digits", "messages", "reports 300 keys at once", messages(DIGIT_MESSAGE, times=300)),
@@ -469,7 +469,7 @@ _ALL: Final = (
         messages(media(b"")),
         "",
         0.0,
-        _IGNORED + "empty payload",
+        _IGNORED + "a payload must have audio, got an empty one",
         True,
     ),
     Fault(
@@ -479,7 +479,7 @@ _ALL: Final = (
         messages({**media(b""), "media": {"payload": "%%%%"}}),
         "",
         0.0,
-        _IGNORED + "field missing",
+        _IGNORED + "each field must be there",
         True,
     ),
     Fault("no more media", "media", "stops sending media, but keeps the connection alive", every(1, gone, "media")),
