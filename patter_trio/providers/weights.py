@@ -135,8 +135,13 @@ class OnnxModel:
         return outputs
 
 
-def onnx_model(path: Path) -> OnnxModel:
+def onnx_model(path: Path, *, keeps_memory: bool = True) -> OnnxModel:
     """Load an ONNX model. Each inference stays in the thread that runs it, because calls run in parallel.
+
+    Args:
+        path: the model's file.
+        keeps_memory: keep the memory of an inference for the next one, which is faster. False for a model whose inputs
+            differ in length: it would keep the memory of the longest for ever.
 
     Raises:
         ProviderError: the model cannot be loaded.
@@ -147,6 +152,7 @@ def onnx_model(path: Path) -> OnnxModel:
     # One thread each: with more, onnxruntime's threads would compete with those of other calls, and its spinning with
     # the event loop.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = keeps_memory
     with model_errors(path.name):
         return OnnxModel(path.stem, onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
 

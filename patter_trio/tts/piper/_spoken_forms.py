@@ -7,12 +7,20 @@ produced, because they contain no digits any more.
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import attrs
 
 from patter_trio.providers.weights import optional_module
+
+MAX_BLOCK_CHARACTERS = 300
+"""Characters to which the rules are applied at once: more than a sentence has."""
+MAX_NUMBER_DIGITS = 15
+"""Digits of the largest number that is read as one: 999 trillion. Longer ones are read digit by digit."""
+# Judged: the numbers of many calls, in a few hundred kilobytes.
+MAX_CACHED_NUMBERS = 4096
+"""Number of numbers whose words are kept."""
 
 Say = Callable[[re.Match[str]], str]
 
@@ -31,14 +39,30 @@ def spoken(text: str) -> str:
     Raises:
         MissingExtraError: num2words, of the extra ``local``, is not installed.
     """
+    return "".join(_said(block) for block in _blocks(text))
+
+
+def _said(text: str) -> str:
     for rule in RULES:
         text = rule.written.sub(rule.say, text)
     return text
 
 
+# In blocks, because some rules look far ahead from each place: their work grows with the square of what they are given.
+def _blocks(text: str) -> Iterator[str]:
+    start = 0
+    while len(text) - start > MAX_BLOCK_CHARACTERS:
+        # Between two words, since a rule reads no further; in a longer word, anywhere.
+        space = text.rfind(" ", start + MAX_BLOCK_CHARACTERS // 2, start + MAX_BLOCK_CHARACTERS)
+        end = space if space > 0 else start + MAX_BLOCK_CHARACTERS
+        yield text[start:end] + ("" if space > 0 else " ")
+        start = end
+    yield text[start:]
+
+
 # Numbers --------------------------------------------------------------------------------------------------------------
 # Cached: the same digits are spoken again and again.
-@functools.cache
+@functools.lru_cache(maxsize=MAX_CACHED_NUMBERS)
 def _number(value: float, form: Literal["cardinal", "ordinal", "year"] = "cardinal") -> str:
     words: str = optional_module("num2words").num2words(value, lang="en", to=form)
     # Without hyphens and commas, which the voice would read as pauses.
@@ -48,12 +72,15 @@ def _number(value: float, form: Literal["cardinal", "ordinal", "year"] = "cardin
 def _cardinal(digits: str) -> str:
     """Return the words for "1,200" or "2.5"; each digit after the point is spoken, "3.50" as three point five zero."""
     whole, _, fraction = digits.replace(",", "").partition(".")
-    said = _number(int(whole or "0"))
+    said = _number(int(whole or "0")) if len(whole) <= MAX_NUMBER_DIGITS else _digits(whole)
     return f"{said} point {_digits(fraction)}" if fraction else said
 
 
 def _ordinal(digits: str) -> str:
-    return _number(int(digits), "ordinal")
+    if len(digits) <= MAX_NUMBER_DIGITS:
+        return _number(int(digits), "ordinal")
+    # Only the last digit is an ordinal: "... five six third".
+    return f"{_digits(digits[:-1])} {_number(int(digits[-1]), 'ordinal')}"
 
 
 def _year(digits: str) -> str:
@@ -119,11 +146,11 @@ def _phone(match: re.Match[str]) -> str:
     """Return the digits of a number in its written groups; a single block is grouped as 3, 3 and 4."""
     groups = re.findall(r"\d+", match[0])
     if len(groups) == 1:
-        groups = _blocks(groups[0])
+        groups = _digit_groups(groups[0])
     return ("plus " if match[0].startswith("+") else "") + ", ".join(_digits(group) for group in groups)
 
 
-def _blocks(digits: str) -> list[str]:
+def _digit_groups(digits: str) -> list[str]:
     """Return the digits in groups of three, the last one of up to four: 5551234567 is 555 123 4567."""
     groups = []
     # From the left: the last group is the longest, as people say it.

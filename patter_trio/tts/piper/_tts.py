@@ -23,7 +23,7 @@ from patter_trio.errors import ProviderError
 from patter_trio.net.threads import run_in_thread
 from patter_trio.providers.weights import model_errors, require
 from patter_trio.tts.background_speech import BackgroundSpeech
-from patter_trio.tts.piper._pieces import ends_sentence, first_pieces, later_pieces, word_times
+from patter_trio.tts.piper._pieces import Part, ends_sentence, first_pieces, later_pieces, parts_of, word_times
 from patter_trio.tts.piper._spoken_forms import spoken
 from patter_trio.tts.piper._voice import PACKAGE, PiperVoice, piper_voice
 
@@ -104,20 +104,34 @@ class _PiperSession(BackgroundSpeech):
                     # In front of a piece, not behind: nothing is known yet of what follows.
                     pause = (_SENTENCE_PAUSE_S if ends_sentence(said) else _CLAUSE_PAUSE_S) if said else 0.0
                     # In a thread: a sentence takes up to half a second.
-                    chunk = await run_in_thread(self._chunk, piece, pause)
+                    chunk, rest = await run_in_thread(self._begun, piece, pause)
                     # A piece of marks alone has no audio, and must not count as said.
                     if chunk.audio:
                         said.append(piece)
                         # Waits until the piece before it was taken: never more than one is ahead.
                         await made.send(chunk)
+                    for part in rest:
+                        chunk = await run_in_thread(self._chunk, part, _CLAUSE_PAUSE_S)
+                        if chunk.audio:
+                            await made.send(chunk)
 
-    def _chunk(self, piece: str, pause: float) -> SpeechChunk:
-        """Return the speech of a piece after a pause; without audio if there is nothing to pronounce."""
-        samples = self._voice.say(spoken(piece), self._length_scale)
+    def _begun(self, piece: str, pause: float) -> tuple[SpeechChunk, list[Part]]:
+        """Return the speech of a piece after a pause, and its further parts if it is too long to be made at once."""
+        # A foreign library reads the numbers. Its message may quote the text, which belongs in no log.
+        try:
+            first, *rest = parts_of(piece, spoken)
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
+            raise ProviderError("piper: a number could not be put into words") from None
+        return self._chunk(first, pause), rest
+
+    def _chunk(self, part: Part, pause: float) -> SpeechChunk:
+        """Return the speech of a part after a pause; without audio if there is nothing to pronounce."""
+        samples = self._voice.say(part.said, self._length_scale)
         if not len(samples):
             return SpeechChunk(b"")
         audio = g711.silence(pause) + g711.encode(samples)
-        return SpeechChunk(audio, piece, tuple(word_times(piece, pause, len(samples) / RATE_HZ)))
+        words = tuple(word_times(part.words, pause, len(samples) / RATE_HZ))
+        return SpeechChunk(audio, part.text, words)
 
 
 # Twice the telephone's rate: the voice itself has 22 kHz.
@@ -127,7 +141,9 @@ def write_wav(text: str, path: Path, rate: int = 2 * RATE_HZ) -> None:
     Raises:
         PatterError: the voice cannot be loaded.
     """
-    samples = piper_voice(None).say(spoken(text), 1.0, rate)
+    voice = piper_voice(None)
+    parts = [part for piece in later_pieces(" ".join(text.split())) for part in parts_of(piece, spoken)]
+    samples = np.concatenate([voice.say(part.said, 1.0, rate) for part in parts])
     with wave.open(str(path), "wb") as recording:
         recording.setnchannels(1)
         recording.setsampwidth(2)

