@@ -37,7 +37,7 @@ from wsproto.frame_protocol import FrameProtocol
 from wsproto.utilities import ProtocolError
 
 from patter_trio.errors import ProviderError, ProviderTimeout, leaves
-from patter_trio.net.http import origin_of, reason_of, status_error, tls_context
+from patter_trio.net.http import Unreachable, origin_of, reason_of, status_error, tls_context
 from patter_trio.net.proxies import environment_proxy, open_tunnel
 from patter_trio.net.pulse import Pulse
 from patter_trio.net.streams import start_tls
@@ -399,7 +399,8 @@ async def open_websocket(
         AuthenticationError: the handshake was answered with status 401 or 403.
         RateLimitError: the handshake was answered with status 429.
         ProviderTimeout: the connection was not open in time.
-        ProviderError: the server refused in another way, or could not be reached.
+        Unreachable: no connection could be made.
+        ProviderError: the server refused in another way.
     """
     # One deadline from here on: what TCP and TLS leave is for the handshake.
     who, deadline = origin_of(url), trio.current_time() + connect_timeout
@@ -428,7 +429,7 @@ def _opening(who: str, connect_timeout: float) -> Iterator[None]:
         raise ProviderTimeout(f"{who} could not be reached within {connect_timeout:g} s") from error
     # ``OSError``: names, routes, refused connections. ``BrokenResourceError``: TLS that failed.
     except (OSError, trio.BrokenResourceError) as error:
-        raise ProviderError(f"{who} could not be reached: {reason_of(error)}") from error
+        raise Unreachable(f"{who} could not be reached: {reason_of(error)}") from error
 
 
 async def open_stream_to(url: str) -> trio.abc.Stream:

@@ -56,30 +56,42 @@ def listen_url(base: str, path: str, parameters: Mapping[str, Value | None]) -> 
     return f"{base.rstrip('/')}{path}?{urlencode(pairs)}"
 
 
+# By their beginnings, in upper case. They complain about the audio, the request or the account.
+_RECURRING: Final = ("DATA-", "UNPARSABLE", "INVALID", "BAD_REQUEST", "INSUFFICIENT", "ASR_PAYMENT", "UNSUPPORTED")
+"""Codes of failures that a new connection would meet again."""
+
+
 # Decoded by type in one pass, as in ``wire/twilio.py``: results come several times a second in each call.
 class _Message(msgspec.Struct, frozen=True, tag_field="type"):
     """A message; the name of its class without the underscore is its ``type``."""
 
 
+# None as well as absent in all of them: a null says no more than a key that is left out.
 class _NovaWord(msgspec.Struct, frozen=True):
-    start: float
-    end: float
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def middle(self) -> float | None:
+        if self.start is None or self.end is None:
+            return None
+        # The middle, because the ends of a word move by some hundredths from one result to the next.
+        return (_seconds(self.start) + _seconds(self.end)) / 2
 
 
 class _Alternative(msgspec.Struct, frozen=True):
-    transcript: str = ""
-    words: list[_NovaWord] = []
+    transcript: str | None = None
+    words: list[_NovaWord] | None = None
 
 
 class _Channel(msgspec.Struct, frozen=True):
-    alternatives: list[_Alternative] = []
+    alternatives: list[_Alternative] | None = None
 
 
 class _Results(_Message, frozen=True, tag="Results"):
     start: float
     duration: float
     channel: _Channel
-    # None as well as False: an absent key and a null are the same to the vendor.
     is_final: bool | None = None
     from_finalize: bool | None = None
 
@@ -96,26 +108,16 @@ class _Error(_Message, frozen=True, tag="Error"):
     description: str = ""
 
 
-class _FluxWord(msgspec.Struct, frozen=True):
+class _FluxWord(_NovaWord, frozen=True, kw_only=True):
     word: str
-    start: float | None = None
-    end: float | None = None
-
-    @property
-    def middle(self) -> float | None:
-        if self.start is None or self.end is None:
-            return None
-        # The middle, because the ends of a word move by some hundredths from one result to the next. A word belongs to
-        # the segment that its middle lies in.
-        return (_seconds(self.start) + _seconds(self.end)) / 2
 
 
 class _TurnInfo(_Message, frozen=True, tag="TurnInfo"):
     event: str
     turn_index: int
-    transcript: str
-    audio_window_end: float
-    words: list[_FluxWord] = []
+    transcript: str | None = None
+    audio_window_end: float | None = None
+    words: list[_FluxWord] | None = None
 
 
 class _Connected(_Message, frozen=True, tag="Connected"):
@@ -126,10 +128,22 @@ class _Type(msgspec.Struct, frozen=True):
     type: str = ""
 
 
+class ReportedError(ProviderError):
+    """A failure that the vendor reports in a message; ``recurs`` is True if a new connection would meet it again."""
+
+    def __init__(self, error: _Error) -> None:
+        what = " ".join(part for part in (error.code or error.variant, error.description) if part)
+        super().__init__(f"Deepgram reports an error: {what[:300] or 'without a reason'}")
+        # A failure of unknown kind is tried again: at worst the caller waits as long as an outage may last.
+        self.recurs: bool = (error.code or error.variant or "").upper().startswith(_RECURRING)
+
+
 class ListenCodec(ABC):
     """The protocol state of one STT session, kept across reconnections.
 
     Attributes:
+        results: the number of results that came, over all connections, those without words included.
+        gives_interims: True if the vendor reports words before they are final.
         settled: seconds of the session's audio whose words are final.
         billed: seconds of this connection's audio that the vendor says it has processed; None until it says so.
         request_id: the vendor's id of this connection, empty until it is known.
@@ -147,7 +161,9 @@ class ListenCodec(ABC):
     finalizes_at_voice_end: ClassVar[bool]
     """True if the client must send ``finalize`` when the voice ends, because the vendor does not detect that itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, gives_interims: bool = True) -> None:
+        self.results: int = 0
+        self.gives_interims: bool = gives_interims
         self.settled: float = 0.0
         self.billed: float | None = None
         self.request_id: str = ""
@@ -203,8 +219,8 @@ class NovaCodec(ListenCodec):
     silence: ClassVar[float] = 4.0  # the vendor closes after 10 s, and advises 3 to 5
     finalizes_at_voice_end: ClassVar[bool] = True
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, gives_interims: bool = True) -> None:
+        super().__init__(gives_interims=gives_interims)
         self._parts: list[str] = []  # final results of the segment that is still open
         self._reached = -math.inf  # middle of the last reported word; its ends move from result to result
 
@@ -213,20 +229,21 @@ class NovaCodec(ListenCodec):
         # Three types; the others, such as SpeechStarted, are valid and say nothing that is used here.
         match _decoded(message, _NOVA, _NOVA_TYPES):
             case _Results() as results:
+                self.results += 1
                 return self._results(results)
             case _Metadata() as metadata:
                 self._about(_seconds(metadata.duration), metadata.request_id)
             case _Error(variant="SchemaError", description=why):  # concerns one message of ours; the stream goes on
                 raise WireError(f"Deepgram rejected a message: {why[:200]}")
             case _Error() as error:
-                raise _failure(error)
+                raise ReportedError(error)
             case _:
                 pass
         return ()
 
     def _results(self, results: _Results) -> Sequence[Transcript]:
         # The first one: alternatives are sorted by confidence, and we ask for one.
-        best = results.channel.alternatives[0] if results.channel.alternatives else _Alternative()
+        best = next(iter(results.channel.alternatives or ()), _Alternative())
         text = _text(best.transcript)
         end = self._base + _seconds(results.start) + _seconds(results.duration)
         # Words about audio whose words are final already are not news. The answer to a request to finalize is never
@@ -236,7 +253,7 @@ class NovaCodec(ListenCodec):
         if not results.is_final:
             if text:
                 # Only words move the mark: the end of a result without words is silence.
-                self._reached = max(self._reached, self._last_word(best.words, end))
+                self._reached = max(self._reached, self._last_word(best.words or (), end))
             words = _joined([*self._parts, text])
             # An empty interim after words takes them back, and the turn machine must learn of that.
             return self._interim(words) if words or self._interim_text else ()
@@ -253,7 +270,7 @@ class NovaCodec(ListenCodec):
         return ()
 
     def _last_word(self, words: Sequence[_NovaWord], end: float) -> float:
-        middles = ((_seconds(word.start) + _seconds(word.end)) / 2 for word in words)
+        middles = (middle for word in words if (middle := word.middle) is not None)
         # Without word times the end of the result is the best there is: min(end, infinity).
         return min(end, self._base + max(middles, default=math.inf))
 
@@ -270,8 +287,8 @@ class FluxCodec(ListenCodec):
         self._turn = -1
         # Both -1: the vendor counts turns from 0.
         self._over = -1  # index of the last turn that ended
-        # By number and by time, because words without times can only be counted.
-        self._before = 0  # words of the turn that earlier segments contain
+        # By letters and by time: words need not have times, and then only their text can tell where a segment ends.
+        self._before = ""  # letters of the turn that earlier segments contain
         self._boundary = -math.inf  # where they end in the audio
         self._likely: _TurnInfo | None = None
 
@@ -283,23 +300,24 @@ class FluxCodec(ListenCodec):
         self._begin_turn()
 
     def _begin_turn(self) -> None:
-        self._before, self._boundary, self._likely = 0, -math.inf, None
+        self._before, self._boundary, self._likely = "", -math.inf, None
 
     def receive(self, message: str | bytes) -> Sequence[Transcript]:
         """Return the words in a message; see :meth:`ListenCodec.receive`."""
         match _decoded(message, _FLUX, _FLUX_TYPES):
             case _TurnInfo() as turn:
+                self.results += 1
                 return self._turn_info(turn)
             case _Connected(request_id=request_id):
                 self._about(None, request_id)
             case _Error() as error:
-                raise _failure(error)
+                raise ReportedError(error)
             case _:
                 pass
         return ()
 
     def _turn_info(self, turn: _TurnInfo) -> Sequence[Transcript]:
-        end = self._base + _seconds(turn.audio_window_end)
+        end = self._base + _seconds(turn.audio_window_end or 0.0)
         # A late update of a turn that has ended would begin it anew.
         if turn.turn_index <= self._over:
             return ()  # the turn has been answered
@@ -335,9 +353,8 @@ class FluxCodec(ListenCodec):
         if likely is None or not self._interim_text:
             return self._interim(self._rest(turn), finished=False)
         out = [self._final(self._interim_text, finished=False)]
-        ends = [word.end for word in likely.words if word.end is not None]
-        # The number serves words without times, the boundary below all others.
-        self._before = len(likely.words)
+        ends = [word.end for word in likely.words or () if word.end is not None]
+        self._before = _letters(_text(likely.transcript))
         if ends:
             self._boundary = self._base + _seconds(max(ends))
             # The words up to here are final, so their audio need not be sent again.
@@ -350,13 +367,13 @@ class FluxCodec(ListenCodec):
         # The transcript as the vendor wrote it, as long as all of it is new; only words can be divided.
         if not self._before:
             return _text(turn.transcript)
-        return _text(_joined(word.word for place, word in enumerate(turn.words) if self._is_new(place, word)))
-
-    def _is_new(self, place: int, word: _FluxWord) -> bool:
-        middle = word.middle
-        if middle is None or self._boundary == -math.inf:
-            return place >= self._before
-        return self._base + middle > self._boundary
+        words = turn.words or ()
+        middles = [middle for word in words if (middle := word.middle) is not None]
+        # By time, because the vendor may spell the words before the boundary in another way by now.
+        if words and len(middles) == len(words) and self._boundary > -math.inf:
+            pairs = zip(words, middles, strict=True)
+            return _text(_joined(word.word for word, middle in pairs if self._base + middle > self._boundary))
+        return _text(_joined(_behind(self._before, [word.word for word in words] or _text(turn.transcript).split())))
 
 
 _NOVA: Final = msgspec.json.Decoder(_Results | _Metadata | _Error)
@@ -390,15 +407,30 @@ def _seconds(value: float) -> float:
     return value
 
 
-def _text(text: str) -> str:
+def _text(text: str | None) -> str:
     # White space is evened out, so that a repeated result compares equal.
-    return " ".join(text[:MAX_RESULT_CHARACTERS].split())
+    return " ".join((text or "")[:MAX_RESULT_CHARACTERS].split())
+
+
+def _letters(text: str) -> str:
+    """Return what two spellings of the same words share: their letters and digits, in lower case."""
+    return "".join(character for character in text.casefold() if character.isalnum())
+
+
+def _behind(before: str, words: Sequence[str]) -> Sequence[str]:
+    """Return the words behind those whose letters are ``before``, however they are divided.
+
+    If the vendor has spelled them in another way, only the words that still agree are left out: words that come twice
+    are better than words that are lost.
+    """
+    agreed, letters = 0, ""
+    for place, word in enumerate(words):
+        letters += _letters(word)
+        if not before.startswith(letters):
+            break
+        agreed = place + 1
+    return words[agreed:]
 
 
 def _joined(parts: Iterable[str]) -> str:
     return " ".join(part for part in parts if part)
-
-
-def _failure(error: _Error) -> ProviderError:
-    what = " ".join(part for part in (error.code or error.variant, error.description) if part)
-    return ProviderError(f"Deepgram reports an error: {what[:300] or 'without a reason'}")

@@ -156,6 +156,33 @@ def test_segment_is_bounded_without_reaching_its_end() -> None:
     assert [(one.final, one.segment) for one in reported] == [(True, 1)]
 
 
+@pytest.mark.parametrize(
+    "channel",
+    [
+        {},
+        {"alternatives": None},
+        {"alternatives": []},
+        {"alternatives": [{"transcript": None, "words": None}]},
+        {"alternatives": [{"transcript": "", "words": [{"word": "a", "start": None, "end": 1.0}]}]},
+    ],
+)
+def test_nulls_of_nova_say_nothing(channel: dict[str, Any]) -> None:
+    """A result whose words are null or absent counts as a result without words."""
+    codec = NovaCodec()
+    assert heard(codec, results("", 0, 1, channel=channel, is_final=None)) == []
+    assert codec.results == 1
+    channel = {"alternatives": [{"transcript": "so", "words": [{"word": "so", "start": None, "end": None}]}]}
+    assert heard(codec, results("", 1, 2, channel=channel, is_final=True)) == [said("so", 1)]
+
+
+def test_nulls_of_flux_say_nothing() -> None:
+    """A TurnInfo whose words and times are null counts as a result without words."""
+    codec = FluxCodec()
+    nulls = {"words": None, "transcript": None, "audio_window_end": None}
+    assert heard(codec, json.dumps(json.loads(turn("Update", "")) | nulls)) == []
+    assert codec.results == 1
+
+
 def test_metadata_sets_billing_and_errors_raise() -> None:
     """Metadata sets the billed duration, and an error message raises an error."""
     codec = NovaCodec()
@@ -211,6 +238,41 @@ def test_flux_resumed_turn_splits_at_eager_end(timed: bool) -> None:
         said("is nine.", 2, final=False, finished=True),
         said("is nine.", 2, finished=True),
     ]
+
+
+@pytest.mark.parametrize(
+    ("eager", "resumed", "end", "rest"),
+    [
+        ("call 5 5 5", "call 555", "call 555 1234", "1234"),  # the documented minimum: words without times
+        ("call five", "call five", "call five five five", "five five"),
+        ("I live at", "I live at", "I live at 12 Main St.", "12 Main St."),
+        ("Yes", "yes,", "Yes, please.", "please."),
+        ("it's", "it is", "it is mine", "is mine"),  # spelled in another way: twice is better than never
+        ("ich möchte", "Ich moechte", "Ich moechte zahlen", "moechte zahlen"),
+        ("no", "no", "no", ""),
+    ],
+)
+@pytest.mark.parametrize("listed", [True, False])
+def test_untimed_flux_words_after_resumption_are_kept(
+    eager: str, resumed: str, end: str, rest: str, *, listed: bool
+) -> None:
+    """Words without times that follow a TurnResumed are told, however the vendor divides and spells those before."""
+    messages = []
+    for event, words in (("EagerEndOfTurn", eager), ("TurnResumed", resumed), ("EndOfTurn", end)):
+        message = json.loads(turn(event, words, timed=False))
+        messages.append(json.dumps(message if listed else message | {"words": None}))
+    finals = [one.text for one in heard(FluxCodec(), *messages) if one.final]
+    assert finals == [eager, rest]
+
+
+def test_untimed_flux_turn_may_resume_twice() -> None:
+    """Each word of a turn that is resumed twice appears once, though its words have no times."""
+    events = [
+        ("EagerEndOfTurn", "my number"), ("TurnResumed", "my number is"), ("Update", "my number is 5 5"),
+        ("EagerEndOfTurn", "my number is 5 5"), ("TurnResumed", "my number is 55 1"), ("EndOfTurn", "my number is 55 1 2"),
+    ]  # fmt: skip
+    transcripts = heard(FluxCodec(), *(turn(event, words, timed=False) for event, words in events))
+    assert [one.text for one in transcripts if one.final] == ["my number", "is 5 5", "1 2"]
 
 
 def test_short_word_at_boundary_appears_once() -> None:

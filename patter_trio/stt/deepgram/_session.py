@@ -1,9 +1,12 @@
 """Recognition of one call by Deepgram: its connection, its audio, and how it recovers from a lost connection.
 
-The session reopens a lost connection, once in :data:`MIN_TIME_BETWEEN_LOSSES_S` seconds, within
-:data:`REOPEN_TIMEOUT_S`. It sends the audio since the last final words again, because without it the current sentence
-would be lost. The words of this audio go into the segment that is still open, so none is there twice. If reopening
-fails, the session has failed.
+The session reopens a lost connection, again and again for as long as an :class:`Outage` may last. It sends the audio
+since the last final words again, because without it the current sentence would be lost. The words of this audio go into
+the segment that is still open, so none is there twice. If no connection works in time, the session has failed.
+
+A vendor that hangs keeps its connection open and says nothing. The session notices that by the caller's voice: a
+connection that brings no result, not even an empty one, for :data:`RESULT_TIMEOUT_S` seconds of voice, or for that long
+after it was asked for the final words of a voice, counts as lost.
 """
 
 import logging
@@ -12,22 +15,35 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Final
 
+import attrs
 import trio
 
 from patter_trio.abc import SpeechToTextSession, Transcript, VoiceEdge
 from patter_trio.audio.formats import RATE_HZ
-from patter_trio.errors import ProviderError, WireError
-from patter_trio.net.tasks import ResultStream, hand_over
+from patter_trio.errors import (
+    AuthenticationError,
+    PatterConnectionError,
+    ProviderError,
+    ProviderTimeout,
+    WireError,
+)
+from patter_trio.net.tasks import ResultStream, hand_over, run_beside
 from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, ConnectionOver, WebSocketClient, open_websocket
-from patter_trio.wire.deepgram import ListenCodec
+from patter_trio.providers.outage import OUTAGE_TIMEOUT_S, Outage
+from patter_trio.user_code.context import current_call
+from patter_trio.wire.deepgram import ListenCodec, ReportedError
 
-# Judged: the words of what the caller says meanwhile are late by as much, and the answer with them.
-REOPEN_TIMEOUT_S: Final = 2.0
-"""Seconds within which a lost connection must be open again."""
-# Judged: so soon after another loss the vendor is at fault, not the network.
-MIN_TIME_BETWEEN_LOSSES_S: Final = 30.0
-"""Seconds within which a second loss counts as a failure."""
-# Judged: longer than nearly every sentence. More audio would take the vendor longer to catch up.
+# Judged: the vendor reports several times a second while it hears a voice, and about once a second while it hears none.
+RESULT_TIMEOUT_S: Final = 3.0
+"""Seconds, of voice or after a request for final words, without a result, after which the connection counts as lost."""
+# Judged: as long as an outage may last. By then a vendor that accepts connections and drops them has dropped this one.
+STEADY_AFTER_S: Final = OUTAGE_TIMEOUT_S
+"""Seconds after which a connection counts as working, though it had no words to report."""
+# Judged: a network that blinks is back by then. Until the call begins, another provider can still take it, and waits.
+OPENING_RETRY_S: Final = 2.0
+"""Seconds within which the first connection is tried again if the vendor cannot be reached."""
+# Judged: longer than nearly every sentence, and as long as an outage may last. More audio would take the vendor longer
+# to catch up.
 MAX_REPEATED_S: Final = 10.0
 """Most seconds of audio that are sent again."""
 # Judged: the last words of a caller who hangs up wait for it, and have 0.8 s in all (``TurnPolicy.flush``).
@@ -76,19 +92,28 @@ class _AudioTape:
         return bytes(self._audio[at : at + size])
 
 
+@attrs.frozen
+class _Loss:
+    """The end of a connection, or of an attempt to open one; ``curable`` is True if another one may work."""
+
+    reason: ProviderError
+    curable: bool = True
+
+
 class _Connection:
     """One connection of a session, and the audio sent over it."""
 
     def __init__(self, socket: WebSocketClient, start: int) -> None:
         self.socket = socket
         self.scope = trio.CancelScope()
-        # Two kinds of end: ``lost`` is tried again, ``failure`` is not.
-        self.lost: ProviderError | None = None
-        self.failure: ProviderError | None = None
+        self.loss: _Loss | None = None
         self.start = start
         self.sent = start
         # The opening counts as a message: the vendor's silence begins with it.
-        self.sent_at = trio.current_time()
+        self.opened_at = self.sent_at = trio.current_time()
+        self.voiced = 0  # bytes of voice since the last result
+        # Its deadline is the instant at which the vendor must have sent a result.
+        self.patience = trio.CancelScope()
 
     async def send(self, message: str | bytes) -> None:
         """Send a message. A failure ends the connection; the reading task then opens another one."""
@@ -99,10 +124,24 @@ class _Connection:
         # Also after a failure, so that the keep-alive task does not try again at once.
         self.sent_at = trio.current_time()
 
-    def give_up(self, error: ProviderError) -> None:
+    def give_up(self, reason: ProviderError, *, curable: bool = True) -> None:
         # The first reason counts; cancelling ends the tasks that use the socket.
-        self.lost = self.lost or error
+        self.loss = self.loss or _Loss(reason, curable)
         self.scope.cancel(reason="the connection is lost")
+
+    def expect_result(self) -> None:
+        """Count the connection as lost unless a result comes within :data:`RESULT_TIMEOUT_S` seconds."""
+        self.patience.deadline = min(self.patience.deadline, trio.current_time() + RESULT_TIMEOUT_S)
+
+    def answered(self) -> None:
+        """Note that a result came."""
+        self.voiced, self.patience.deadline = 0, math.inf
+
+    async def watch(self) -> None:
+        """Count the connection as lost when the result that is expected does not come in time."""
+        with self.patience:
+            await trio.sleep_forever()
+        self.give_up(_silence())
 
 
 class ListenSession(SpeechToTextSession):
@@ -119,6 +158,10 @@ class ListenSession(SpeechToTextSession):
         self._finalizing = False  # the final words were requested and have not come
         self._flush_due = math.inf
         self._flushing = trio.Event()  # kept, unlike a Pulse: a flush may be asked for while the last one is awaited
+        self._outage = Outage()
+        self._speaking = False
+        self._unreported = False  # a voice began after the last result
+        self._voiced = 0  # bytes of voice since the last result, over all connections
         self.seconds: float = 0.0
         """Seconds that will be billed, as the vendor reports them, or else as they were sent."""
 
@@ -127,15 +170,32 @@ class ListenSession(SpeechToTextSession):
         self._check()
         # Kept first: if this send breaks the connection, the next one gets the audio again.
         self._tape.add(audio)
-        if self._connection is None:  # being reopened: the new connection gets the kept audio
+        voiced = len(audio) if self._speaking else 0
+        self._voiced += voiced
+        connection = self._connection
+        if connection is None:  # being reopened: the new connection gets the kept audio
             await trio.lowlevel.checkpoint()
-        else:
-            await self._push(self._connection, self._chunk)
+            return
+        connection.voiced += voiced
+        await self._push(connection, self._chunk)
+        # Counted in audio, not in time: a caller who says nothing gives the vendor nothing to report.
+        if self._codec.gives_interims and connection.voiced >= RESULT_TIMEOUT_S * RATE_HZ:
+            connection.give_up(_silence())
 
     async def voice(self, edge: VoiceEdge) -> None:
+        self._speaking = edge.speaking
+        self._unreported = self._unreported or edge.speaking
         # Nova would wait for more silence; the call's VAD knows the end of the voice sooner.
         if not edge.speaking and self._codec.finalizes_at_voice_end:
             await self._finalize()
+            if self._connection is not None and self._owes_final:
+                self._connection.expect_result()
+
+    @property
+    def _owes_final(self) -> bool:
+        # Once it has reported interim words of the voice, the vendor may have no more of them, and does not always say
+        # so.
+        return self._finalizing and (self._unreported or not self._codec.gives_interims)
 
     async def flush(self) -> None:
         self._check()
@@ -156,7 +216,7 @@ class ListenSession(SpeechToTextSession):
         """Send the unsent audio in pieces of at least ``least`` bytes; an empty piece would end the stream."""
         # Audio that is no longer kept cannot be sent; the words in it are lost.
         connection.sent = max(connection.sent, self._tape.start)
-        while connection.lost is None and self._tape.end - connection.sent >= least:
+        while connection.loss is None and self._tape.end - connection.sent >= least:
             # At most 100 ms in a message, so that a long backlog does not block what comes behind it.
             piece = self._tape.piece(connection.sent, max(least, RATE_HZ // 10))
             if not piece:
@@ -185,20 +245,15 @@ class ListenSession(SpeechToTextSession):
     # The connection's task --------------------------------------------------------------------------------------------
     async def work(self) -> None:
         """Keep a connection and read its results, until cancelled or until the vendor has failed."""
+        began = trio.current_time()
+        timeout = CONNECT_TIMEOUT_S
         try:
+            # Beside all connections: a flush is answered in time between two of them, too.
             with self._results:
-                # The first connection does not count as a reopening.
-                reopened = -math.inf
-                lost = await self._connected(CONNECT_TIMEOUT_S)
-                while (
-                    trio.current_time() - reopened >= MIN_TIME_BETWEEN_LOSSES_S
-                    # By the close code: the messages that the vendor complains about would be sent again.
-                    and getattr(lost, "code", 0) not in FATAL_CLOSE_CODES
-                ):
-                    _log.warning("Deepgram: the connection was lost, reopening it: %s", lost)
-                    reopened = trio.current_time()
-                    lost = await self._connected(REOPEN_TIMEOUT_S)
-                raise lost
+                async with run_beside(self._answer_flushes):
+                    while True:
+                        await self._pause(await self._connected(timeout), began)
+                        timeout = self._outage.attempt_timeout(trio.current_time())
         # Kept, not raised: the session's users find it at their next call.
         except ProviderError as failure:
             self._failure = failure
@@ -206,51 +261,91 @@ class ListenSession(SpeechToTextSession):
             # In any case: ``ready`` must not wait for a connection that will not come.
             self._opened.set()
 
-    async def _connected(self, connect_timeout: float) -> ProviderError:
-        """Open a connection and read from it until it is lost; return the error.
+    async def _pause(self, loss: _Loss, began: float) -> None:
+        """Wait before the next attempt.
 
         Raises:
-            ProviderError: the connection could not be opened, or the vendor reports a failure.
+            ProviderError: the vendor was gone for too long, or another connection would not cure it.
         """
-        async with open_websocket(
-            self._url, headers=self._headers, connect_timeout=connect_timeout, why=REFUSAL_HEADER
-        ) as socket:
-            # From the last final words on, as far as the audio is still kept.
-            start = max(self._tape.start, min(self._tape.end, round(self._codec.settled * RATE_HZ)))
-            self._codec.connected(start / RATE_HZ)
-            connection = _Connection(socket, start)
-            try:
-                # Around all of it, the resuming included: a connection may break while the old audio is sent.
-                with connection.scope:
-                    # The old audio goes first: only after it may the audio's task send to this connection.
-                    await self._resume(connection)
-                    # The three end together, by the scope: whichever finds the end cancels it.
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(self._keep_alive, connection)
-                        nursery.start_soon(self._answer_flushes)
-                        nursery.start_soon(self._listen, connection)
-            finally:
-                # Before the await below: the audio's task must not send to a connection that is closing.
-                self._connection = None
-                # In seconds of audio, because that is what the vendor bills; its own figure comes only at an orderly
-                # end.
-                sent = (connection.sent - connection.start) / RATE_HZ
-                self.seconds += sent if self._codec.billed is None else self._codec.billed
-                await self._say_goodbye(socket)
-        if connection.failure is not None:
-            raise connection.failure
-        return connection.lost or ProviderError("the connection to Deepgram ended")
+        first, now = self._outage.began is None, trio.current_time()
+        pause = self._outage.lost(now)
+        # Before the first connection little is lost yet, and another provider can take the call.
+        if not self._opened.is_set() and not (
+            isinstance(loss.reason, PatterConnectionError) and now < began + OPENING_RETRY_S
+        ):
+            raise loss.reason
+        if not loss.curable:
+            raise loss.reason
+        if pause is None:
+            raise ProviderError(f"Deepgram did not work for {OUTAGE_TIMEOUT_S:g} s: {loss.reason}") from loss.reason
+        # As a warning once for each outage: the reasons of the further attempts are seldom others.
+        level = logging.WARNING if first else logging.INFO
+        _log.log(
+            level,
+            "call %s: Deepgram is gone, connecting again while the audio is kept: %s",
+            current_call.get(),
+            loss.reason,
+        )
+        await trio.sleep(pause)
+
+    async def _connected(self, connect_timeout: float) -> _Loss:
+        """Open a connection, and read from it until it is lost."""
+        try:
+            async with open_websocket(
+                self._url, headers=self._headers, connect_timeout=connect_timeout, why=REFUSAL_HEADER
+            ) as socket:
+                return await self._used(socket)
+        except ProviderError as error:
+            return _Loss(error, curable=not isinstance(error, AuthenticationError))
+
+    async def _used(self, socket: WebSocketClient) -> _Loss:
+        """Use an open connection until it is lost."""
+        # From the last final words on, as far as the audio is still kept.
+        start = max(self._tape.start, min(self._tape.end, round(self._codec.settled * RATE_HZ)))
+        self._codec.connected(start / RATE_HZ)
+        connection = _Connection(socket, start)
+        try:
+            # Around all of it, the resuming included: a connection may break while the old audio is sent.
+            with connection.scope:
+                # The old audio goes first: only after it may the audio's task send to this connection.
+                await self._resume(connection)
+                # They end together, by the scope: whichever finds the end cancels it.
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._keep_alive, connection)
+                    nursery.start_soon(connection.watch)
+                    nursery.start_soon(self._listen, connection)
+        finally:
+            # Before the await below: the audio's task must not send to a connection that is closing.
+            self._connection = None
+            # In seconds of audio, because that is what the vendor bills; its own figure comes only at an orderly end.
+            sent = (connection.sent - connection.start) / RATE_HZ
+            self.seconds += sent if self._codec.billed is None else self._codec.billed
+            await self._say_goodbye(socket)
+        if trio.current_time() - connection.opened_at >= STEADY_AFTER_S:
+            self._end_outage()
+        return connection.loss or _Loss(ProviderError("the connection to Deepgram ended"))
 
     async def _resume(self, connection: _Connection) -> None:
         """Send the audio that is not final yet, and what has come meanwhile; from then on the audio's task sends."""
         # Published only afterwards: two tasks that send the same audio would mix its order.
         await self._push(connection, self._chunk)
         self._connection = connection
-        self._opened.set()
+        if not self._opened.is_set():
+            self._end_outage()  # what was refused before the call began does not count
+            self._opened.set()
         # The lost connection took the request for the final words with it.
         # Sent in order behind the audio it is about.
         if self._finalizing:
             await connection.send(self._codec.finalize)
+        # It has the audio that the last one did not answer, and must answer it.
+        if self._owes_final or (self._codec.gives_interims and self._voiced >= RESULT_TIMEOUT_S * RATE_HZ):
+            connection.expect_result()
+
+    def _end_outage(self) -> None:
+        if self._outage.began is not None:
+            seconds = trio.current_time() - self._outage.began
+            _log.info("call %s: Deepgram works again after %.1f s", current_call.get(), seconds)
+            self._outage.end()
 
     async def _keep_alive(self, connection: _Connection) -> None:
         # A protocol without such a message has infinity here, and the task ends.
@@ -280,16 +375,19 @@ class ListenSession(SpeechToTextSession):
     async def _listen(self, connection: _Connection) -> None:
         try:
             while True:
-                await self._take(await connection.socket.receive())
-        # ``ConnectionOver`` is a ProviderError, too: the order of these clauses matters.
+                await self._take(await connection.socket.receive(), connection)
+        # The order of these clauses matters: all of them are ProviderErrors.
+        except ReportedError as failure:
+            connection.give_up(failure, curable=not failure.recurs)
         except ConnectionOver as over:
-            connection.give_up(over)
-        # The vendor's own report: a new connection would get the same one.
+            # By the code: the messages that the vendor complains about would be sent again.
+            connection.give_up(over, curable=over.code not in FATAL_CLOSE_CODES)
+        # Too many invalid messages.
         except ProviderError as failure:
-            connection.failure = failure
-            connection.scope.cancel(reason="the vendor has failed")
+            connection.give_up(failure, curable=False)
 
-    async def _take(self, message: str | bytes) -> None:
+    async def _take(self, message: str | bytes, connection: _Connection) -> None:
+        known, settled = self._codec.results, self._codec.settled
         try:
             transcripts = self._codec.receive(message)
         # Counted over all connections of the session, so that reconnecting does not reset it.
@@ -300,6 +398,12 @@ class ListenSession(SpeechToTextSession):
             if self._bad_messages == MAX_BAD_MESSAGES:
                 raise ProviderError(f"Deepgram sent {MAX_BAD_MESSAGES} invalid messages") from error
             return
+        if self._codec.results > known:
+            self._voiced, self._unreported = 0, False
+            connection.answered()
+        # Words that are final will not be sent again, so the call has gone on; interim ones are no such progress.
+        if self._codec.settled > settled:
+            self._end_outage()
         for transcript in transcripts:
             # Before the await: _answer_flushes must not add an empty result behind the vendor's own.
             self._finalizing = self._finalizing and not transcript.final
@@ -314,3 +418,7 @@ class ListenSession(SpeechToTextSession):
         with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
             with suppress(ProviderError):  # the socket is closed next in any case
                 await socket.send(self._codec.close)
+
+
+def _silence() -> ProviderTimeout:
+    return ProviderTimeout(f"Deepgram sent no result for {RESULT_TIMEOUT_S:g} s of voice")

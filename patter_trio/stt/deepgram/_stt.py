@@ -169,7 +169,7 @@ class DeepgramSTT(SpeechToText):
     @asynccontextmanager
     async def _open(self, language: str) -> AsyncIterator[SpeechToTextSession]:
         headers = {"Authorization": f"Token {self.api_key}"}
-        codec = FluxCodec() if self.flux else NovaCodec()
+        codec = FluxCodec() if self.flux else NovaCodec(gives_interims=self.interim_results)
         # Nova takes frames of any size: each is sent as it comes.
         session = ListenSession(self.url(language=language), headers, codec, _FLUX_CHUNK_BYTES if self.flux else 1)
         try:

@@ -41,6 +41,9 @@ IDLE_TIMEOUT_S: Final = 10.0
 # Far more than the results of one call: a full channel means a writer that hangs, and the test shall fail at once.
 MAX_WAITING_MESSAGES: Final = 4096
 """Maximum number of messages that wait to be sent; one more raises ``trio.WouldBlock`` in the test."""
+# Judged: the vendor reports silence, too, about once a second.
+EMPTY_RESULT_EVERY_S: Final = 1.0
+"""Seconds of audio between two interim results without words."""
 # By hand, because ``Upgrade.refuse`` cannot add a header, and the vendor gives the reason of a refusal in ``dg-error``.
 _REFUSAL: Final = b"HTTP/1.1 %d Refused\r\ndg-error: %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 # The types of the client's messages. The two protocols differ: Flux has neither ``KeepAlive`` nor ``Finalize``.
@@ -65,6 +68,8 @@ class FakeDeepgram:
         eager_end_of_turn: Flux: seconds of silence after which a turn is probably over, if the client asked for that.
         hallucinates: a word that appears only in interim results, at their end.
         lose_after: seconds of audio after which the first, second ... connection is lost.
+        mute_after: seconds of audio after which the first, second ... connection stays open and says nothing more, as
+            one to a server that hangs.
         garbage: raw messages that are sent as soon as a connection is open.
     """
 
@@ -82,6 +87,7 @@ class FakeDeepgram:
     eager_end_of_turn: float = 0.15
     hallucinates: str = ""
     lose_after: tuple[float, ...] = ()
+    mute_after: tuple[float, ...] = ()
     garbage: tuple[str | bytes, ...] = ()
 
 
@@ -101,6 +107,8 @@ class DeepgramServerConnection:
     """The text messages of the client, with their times."""
     ended_at: float = math.inf
     code: int = 0
+    mute: bool = False
+    """True while the server says nothing, whatever it hears."""
     ended: trio.Event = attrs.field(factory=trio.Event, repr=False)
     _say: trio.MemorySendChannel[tuple[float, str | bytes]] | None = attrs.field(default=None, repr=False)
     _stream: trio.abc.Stream | None = attrs.field(default=None, repr=False)
@@ -115,6 +123,8 @@ class DeepgramServerConnection:
         """Send a message ``delay`` seconds from now, never before an earlier one."""
         if self._say is None:
             raise RuntimeError("the connection must be open to send on it")
+        if self.mute:
+            return
         self._last = max(self._last, trio.current_time() + delay)
         text = message if isinstance(message, str | bytes) else json.dumps(message)
         # The connection has ended meanwhile; the vendor's results would be lost on the wire just the same.
@@ -247,11 +257,16 @@ class _Listener:
         self.quiet_since = 0.0
         self._decoder = Decoder()
         self._interim_at = 0.0
-        later = script.lose_after[connection.number : connection.number + 1]
-        self._lose_at = later[0] if later else math.inf
+        self._lose_at = self._own(script.lose_after)
+        self._mute_at = self._own(script.mute_after)
+        self._interims = connection.query.get("interim_results") != ["false"]
         for message in script.garbage:
             connection.say(message)
         self.greet()
+
+    def _own(self, instants: tuple[float, ...]) -> float:
+        """Return this connection's part of a script; infinity if the script has none for it."""
+        return dict(enumerate(instants)).get(self.connection.number, math.inf)
 
     def greet(self) -> None:
         """Send the first message of a connection."""
@@ -301,9 +316,14 @@ class _Listener:
             self._note(sound)
         self.heard += len(audio) / RATE_HZ
         # The tolerance is for the sum of many frames of 0.02 s, which binary fractions do not represent exactly.
-        if self.words and self.heard - self._interim_at >= self.script.interim_every - 1e-9:
+        self.connection.mute = self.connection.mute or self.heard > self._mute_at + 1e-9
+        every = self.script.interim_every if self.words else EMPTY_RESULT_EVERY_S
+        if self._interims and self.heard - self._interim_at >= every - 1e-9:
             self._interim_at = self.heard
-            self.send_interim()
+            if self.words:
+                self.send_interim()
+            else:
+                self.send_empty()
         self.progress()
 
     def _note(self, sound: Sound) -> None:
@@ -324,6 +344,9 @@ class _Listener:
 
     def send_interim(self) -> None:
         """Send the words so far as an interim result."""
+
+    def send_empty(self) -> None:
+        """Send an interim result without words."""
 
     def progress(self) -> None:
         """Send what is due after this amount of audio."""
@@ -353,6 +376,9 @@ class _Nova(_Listener):
         # At the end of the audio so far and in no final result: words that a client must not have acted upon.
         made_up = [_Word(self.script.hallucinates, self.heard - 0.01, self.heard)] if self.script.hallucinates else []
         self._results([*self.words, *made_up], self.heard, final=False)
+
+    def send_empty(self) -> None:
+        self._results([], self.heard, final=False)
 
     def progress(self) -> None:
         every = self.script.settles_every
@@ -445,6 +471,9 @@ class _Flux(_Listener):
         elif not self._eager_words:
             self._info("Update" if self._started else "StartOfTurn")
             self._started = True
+
+    def send_empty(self) -> None:
+        self._info("Update")
 
     def progress(self) -> None:
         silence = self.heard - self.quiet_since

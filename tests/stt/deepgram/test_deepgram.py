@@ -23,13 +23,14 @@ from patter_trio.abc import SpeechToTextSession, Transcript, Usage, VoiceEdge
 from patter_trio.abc._usage import usage_sink
 from patter_trio.audio import g711
 from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S
+from patter_trio.providers.outage import OUTAGE_TIMEOUT_S
 from patter_trio.stt import deepgram
 from patter_trio.stt.deepgram import _session
 from patter_trio.stt.deepgram._session import (
     FLUSH_TIMEOUT_S,
     MAX_REPEATED_S,
-    MIN_TIME_BETWEEN_LOSSES_S,
-    REOPEN_TIMEOUT_S,
+    OPENING_RETRY_S,
+    RESULT_TIMEOUT_S,
 )
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.deepgram import DeepgramServer, DeepgramServerConnection, FakeDeepgram, serve_deepgram
@@ -70,6 +71,16 @@ async def collecting(session: SpeechToTextSession) -> AsyncIterator[list[Transcr
 async def over(connection: DeepgramServerConnection) -> None:
     with trio.fail_after(5):
         await connection.ended.wait()
+
+
+async def goes_away(vendor: DeepgramServer, seconds: float) -> None:
+    """Lose all connections, and refuse new ones for a time."""
+    script = vendor.script
+    vendor.script = attrs.evolve(script, status=503)
+    for connection in vendor.connections:
+        await connection.lose()
+    await trio.sleep(seconds)
+    vendor.script = script
 
 
 # Options --------------------------------------------------------------------------------------------------------------
@@ -167,7 +178,7 @@ async def test_opening_has_a_deadline(autojump_clock: MockClock) -> None:
         assert trio.current_time() - began == CONNECT_TIMEOUT_S
 
 
-async def test_nobody_listening_is_a_provider_error() -> None:
+async def test_nobody_listening_is_a_provider_error(autojump_clock: MockClock) -> None:
     """A closed port raises ProviderError."""
     async with serve_deepgram() as vendor:
         stt = provider(vendor)
@@ -332,39 +343,189 @@ async def test_deepgram_request_lost_with_connection_is_repeated(autojump_clock:
         assert [one.text for one in reported if one.final] == ["hello"]
 
 
-async def test_second_deepgram_loss_fails_the_session(autojump_clock: MockClock) -> None:
-    """A second connection loss fails the session unless the first is long past."""
-    async with serve_deepgram() as vendor, provider(vendor).open(language="en") as session:
-        for expected in (2, 3):
-            await vendor.connections[-1].lose()
-            await trio.sleep(MIN_TIME_BETWEEN_LOSSES_S)
-            assert len(vendor.connections) == expected
-        await vendor.connections[-1].lose()
-        await trio.sleep(1)
-        await vendor.connections[-1].lose()
-        await trio.sleep(1)
-        with pytest.raises(ProviderError):
-            await session.send(b"\xff" * 160)
-        with pytest.raises(ProviderError):
-            async for _ in session.transcripts():
-                pass
-        with pytest.raises(ProviderError):
-            await session.flush()
-        assert len(vendor.connections) == 4
+@pytest.mark.parametrize("model", ["nova-3", FLUX])
+@pytest.mark.parametrize("seconds", [0.05, 0.3, 1.0, 3.7, 8.0])
+async def test_deepgram_outage_loses_no_word(seconds: float, model: str, autojump_clock: MockClock) -> None:
+    """The session gets each word once that was spoken before, in and after an outage of up to 8 s."""
+    async with (
+        serve_deepgram() as vendor,
+        provider(vendor, model=model).open(language="en") as session,
+        collecting(session) as reported,
+    ):
+        async with trio.open_nursery() as nursery:
+            await hear(session, speech("before the", 1.0))
+            nursery.start_soon(goes_away, vendor, seconds)
+            await hear(session, speech("outage and after it", max(seconds, 1.0)))
+        await hear(session, g711.silence(3.0))
+        await session.flush()
+        await trio.sleep(0.3)
+    assert " ".join(one.text for one in reported if one.final and one.text) == "before the outage and after it"
 
 
-async def test_reopening_has_a_bound(autojump_clock: MockClock) -> None:
-    """A lost connection that does not reopen within 2 s raises ProviderTimeout."""
+async def test_deepgram_attempts_are_spaced_in_an_outage(autojump_clock: MockClock) -> None:
+    """The pauses between the attempts grow, and the session fails after 10 s with the last reason."""
     async with serve_deepgram() as vendor, provider(vendor).open(language="en") as session:
-        vendor.script = attrs.evolve(vendor.script, accepting=60)
-        await vendor.connections[0].lose()
         began = trio.current_time()
-        with pytest.raises(ProviderTimeout):
+        vendor.script = attrs.evolve(vendor.script, status=503)
+        await vendor.connections[0].lose()
+        with pytest.raises(ProviderError, match=r"did not work for 10 s: .*status 503, refused, as scripted"):
             async for _ in session.transcripts():
                 pass
-        assert trio.current_time() - began == pytest.approx(REOPEN_TIMEOUT_S, abs=0.001)
+        assert trio.current_time() - began == pytest.approx(9.85, abs=0.01)
+        assert vendor.refused == 13
+        for use in (session.send(b"\xff" * 160), session.flush()):
+            with pytest.raises(ProviderError):
+                await use
 
 
+async def test_deepgram_that_accepts_and_drops_fails(autojump_clock: MockClock) -> None:
+    """Connections that are accepted and dropped before any final words count as one outage."""
+    async with serve_deepgram(FakeDeepgram(lose_after=(1.0, *[0.1] * 50))) as vendor:
+        async with provider(vendor).open(language="en") as session:
+            with pytest.raises(ProviderError, match="did not work for 10 s"):
+                await hear(session, speech("one two three four", 30.0))
+        assert vendor.connections[0].opened_at + 1 + OUTAGE_TIMEOUT_S - trio.current_time() == pytest.approx(0, abs=0.5)
+        assert len(vendor.connections) < 15
+
+
+async def test_deepgram_losses_far_apart_never_add_up(autojump_clock: MockClock) -> None:
+    """A session survives any number of losses with final words, or 10 s, between them."""
+    async with (
+        serve_deepgram() as vendor,
+        provider(vendor).open(language="en") as session,
+        collecting(session) as reported,
+    ):
+        for number in range(5):
+            await session.voice(VoiceEdge(speaking=True, offset=0))
+            await hear(session, speech(f"word{number}", 0.6))
+            await session.voice(VoiceEdge(speaking=False, offset=0))
+            await hear(session, g711.silence(0.4))
+            await vendor.connections[-1].lose()
+            await hear(session, g711.silence(2.4))
+        for _ in range(3):
+            await vendor.connections[-1].lose()
+            await trio.sleep(11)
+        assert len(vendor.connections) == 9
+    assert [one.text for one in reported if one.final] == [f"word{number}" for number in range(5)]
+
+
+async def test_hanging_reopening_is_tried_again(autojump_clock: MockClock) -> None:
+    """An attempt that hangs is given up after 2 s, and the next one may succeed."""
+    async with serve_deepgram() as vendor, provider(vendor).open(language="en") as session, collecting(session):
+        script = vendor.script
+        vendor.script = attrs.evolve(script, accepting=60)
+        await vendor.connections[0].lose()
+        await trio.sleep(1)
+        vendor.script = script
+        await trio.sleep(1.2)
+        assert len(vendor.connections) == 2
+
+
+async def test_deepgram_key_refused_in_call_fails_at_once(autojump_clock: MockClock) -> None:
+    """A key that is refused when the connection is reopened fails the session at once."""
+    async with serve_deepgram() as vendor, provider(vendor).open(language="en") as session:
+        vendor.script = attrs.evolve(vendor.script, key="another")
+        began = trio.current_time()
+        await vendor.connections[0].lose()
+        with pytest.raises(AuthenticationError):
+            async for _ in session.transcripts():
+                pass
+        assert trio.current_time() == began
+
+
+async def test_blink_at_opening_is_survived(autojump_clock: MockClock) -> None:
+    """Opening is tried again for 2 s if the server cannot be reached, or breaks the connection."""
+    began = trio.current_time()
+    async with serve_deepgram() as vendor:
+        stt = provider(vendor)
+    with pytest.raises(ProviderError, match="could not be reached"):
+        async with stt.open(language="en"):
+            pass
+    assert OPENING_RETRY_S <= trio.current_time() - began <= OPENING_RETRY_S + 2
+
+
+# A vendor that hangs --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("model", ["nova-3", FLUX])
+async def test_mute_deepgram_is_replaced_within_voice(
+    model: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A connection that stays open and mute is replaced after 3 s of voice, and no word is lost."""
+    async with (
+        serve_deepgram(FakeDeepgram(mute_after=(1.0,))) as vendor,
+        provider(vendor, model=model).open(language="en") as session,
+        collecting(session) as reported,
+    ):
+        await hear(session, g711.silence(1.0))
+        await session.voice(VoiceEdge(speaking=True, offset=8000))
+        await hear(session, speech("can you hear me now please", 3.5))
+        await session.voice(VoiceEdge(speaking=False, offset=36000))
+        await hear(session, g711.silence(1.0))
+        [first, second] = vendor.connections
+        assert second.opened_at == pytest.approx(first.opened_at + 1.0 + RESULT_TIMEOUT_S, abs=0.03)
+        await session.flush()
+        await trio.sleep(0.2)
+    assert " ".join(one.text for one in reported if one.final and one.text) == "can you hear me now please"
+    [line] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert line == (
+        "call -: Deepgram is gone, connecting again while the audio is kept: Deepgram sent no result for 3 s of voice"
+    )
+
+
+async def test_short_voices_add_up_to_mute_deepgram(autojump_clock: MockClock) -> None:
+    """Flux, which answers no request to finalize, is replaced when several short voices have brought no result."""
+    async with (
+        serve_deepgram(FakeDeepgram(mute_after=(0.0,))) as vendor,
+        provider(vendor, model=FLUX).open(language="en") as session,
+        collecting(session),
+    ):
+        for _ in range(4):
+            await session.voice(VoiceEdge(speaking=True, offset=0))
+            await hear(session, speech("hello", 0.8))
+            await session.voice(VoiceEdge(speaking=False, offset=0))
+            await hear(session, g711.silence(1.0))
+        assert len(vendor.connections) == 2
+
+
+@pytest.mark.parametrize("interim_results", [True, False])
+async def test_unanswered_finalize_replaces_mute_nova(*, interim_results: bool, autojump_clock: MockClock) -> None:
+    """Nova is replaced when one short voice and its request to finalize bring nothing for 3 s."""
+    async with (
+        serve_deepgram(FakeDeepgram(mute_after=(0.0,))) as vendor,
+        provider(vendor, interim_results=interim_results).open(language="en") as session,
+        collecting(session) as reported,
+    ):
+        await session.voice(VoiceEdge(speaking=True, offset=0))
+        await hear(session, speech("yes", 0.5))
+        await session.voice(VoiceEdge(speaking=False, offset=4000))
+        asked = trio.current_time()
+        await hear(session, g711.silence(4.0))
+        assert vendor.connections[1].opened_at == pytest.approx(asked + RESULT_TIMEOUT_S, abs=0.03)
+    assert [one.text for one in reported if one.final] == ["yes"]
+
+
+async def test_voice_without_words_keeps_deepgram_connected(autojump_clock: MockClock) -> None:
+    """Noise that the VAD takes for a voice, and that brings empty results, replaces no connection."""
+    async with serve_deepgram() as vendor:
+        for model in ("nova-3", FLUX):
+            async with provider(vendor, model=model).open(language="en") as session, collecting(session):
+                await session.voice(VoiceEdge(speaking=True, offset=0))
+                await hear(session, bytes(range(160)) * 1000)
+        assert len(vendor.connections) == 2
+
+
+async def test_deepgram_that_stays_mute_fails_the_session(autojump_clock: MockClock) -> None:
+    """The session fails when the replacements of a mute connection are mute, too, though the caller is quiet."""
+    async with serve_deepgram(FakeDeepgram(mute_after=(0.0,) * 20)) as vendor:
+        async with provider(vendor).open(language="en") as session:
+            await session.voice(VoiceEdge(speaking=True, offset=0))
+            await hear(session, speech("hello", 0.5))
+            await session.voice(VoiceEdge(speaking=False, offset=4000))
+            with pytest.raises(ProviderError, match=r"did not work for 10 s: Deepgram sent no result"):
+                await hear(session, g711.silence(30.0))
+        assert trio.current_time() - vendor.connections[0].opened_at <= 0.5 + RESULT_TIMEOUT_S + OUTAGE_TIMEOUT_S + 3
+
+
+# Closes and errors ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("code", [1000, 1001, 1011])
 async def test_a_close_that_blames_nobody_is_a_loss(code: int, autojump_clock: MockClock) -> None:
     """A close with 1000, 1001 or 1011 counts as a loss, and the session reconnects."""
@@ -385,14 +546,26 @@ async def test_deepgram_close_blaming_audio_fails_at_once(autojump_clock: MockCl
 
 
 @pytest.mark.parametrize("model", ["nova-3", FLUX])
-async def test_deepgram_error_message_fails_at_once(model: str, autojump_clock: MockClock) -> None:
-    """An error message from Deepgram fails the session at once."""
+@pytest.mark.parametrize("kind", ["DATA-0000", "UNPARSABLE_CLIENT_MESSAGE", "BAD_REQUEST", "INVALID_AUTH"])
+async def test_deepgram_error_that_recurs_fails_at_once(kind: str, model: str, autojump_clock: MockClock) -> None:
+    """An error message about the audio, the request or the account fails the session at once."""
     async with serve_deepgram() as vendor, provider(vendor, model=model).open(language="en") as session:
-        vendor.connections[0].say({"type": "Error", "code": "INTERNAL_SERVER_ERROR", "description": "oops"})
-        with pytest.raises(ProviderError, match="INTERNAL_SERVER_ERROR oops"):
+        vendor.connections[0].say({"type": "Error", "code": kind, "description": "oops"})
+        with pytest.raises(ProviderError, match=f"{kind} oops"):
             async for _ in session.transcripts():
                 pass
         assert len(vendor.connections) == 1
+
+
+@pytest.mark.parametrize("model", ["nova-3", FLUX])
+@pytest.mark.parametrize("kind", ["INTERNAL_SERVER_ERROR", "NET-0000", "NEW-KIND"])
+async def test_other_deepgram_error_reopens_the_connection(kind: str, model: str, autojump_clock: MockClock) -> None:
+    """An error message about the server's own state reopens the connection."""
+    async with serve_deepgram() as vendor, provider(vendor, model=model).open(language="en") as session:
+        vendor.connections[0].say({"type": "Error", "code": kind, "description": "oops"})
+        await trio.sleep(0.1)
+        await session.send(g711.silence(0.02))
+        assert len(vendor.connections) == 2
 
 
 async def test_metadata_before_a_loss_is_what_counts(autojump_clock: MockClock) -> None:
