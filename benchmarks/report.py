@@ -95,8 +95,8 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 
     # Before pyplot is imported: no display is needed to write a file.
     mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-    from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter  # noqa: PLC0415
+    from matplotlib import pyplot as plt  # noqa: PLC0415 (an extra)
+    from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter  # noqa: PLC0415 (an extra)
 
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.4), constrained_layout=True)
     titles = ("cost", "answer, from the caller's last voiced frame", "clear, from the caller's first voiced frame")

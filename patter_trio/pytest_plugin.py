@@ -40,7 +40,7 @@ CallSimulator = Callable[..., AbstractAsyncContextManager["SimulatedCaller"]]
 @pytest.fixture(name=FIXTURE)
 def _call_simulator() -> CallSimulator:
     """Serve an agent, call it as a carrier does, and check the call: ``async with call_simulator(agent) as caller``."""
-    from patter_trio.testing.simulation.simulator import simulate_call  # noqa: PLC0415
+    from patter_trio.testing.simulation.simulator import simulate_call  # noqa: PLC0415 (only for tests with calls)
 
     return simulate_call
 
@@ -55,10 +55,10 @@ def run(
     If a nested exception group holds a single exception, raise that exception itself, so that pytest shows its
     assertion.
     """
-    import trio  # noqa: PLC0415
-    from trio.testing import MockClock  # noqa: PLC0415
+    import trio  # noqa: PLC0415 (only for tests with calls)
+    from trio.testing import MockClock  # noqa: PLC0415 (only for tests with calls)
 
-    from patter_trio.testing.flat_nursery import raise_lone  # noqa: PLC0415
+    from patter_trio.testing.flat_nursery import raise_lone  # noqa: PLC0415 (only for tests with calls)
 
     __tracebackhide__ = True
     # Autojump 0: as soon as nothing can run, the clock jumps to the next deadline.

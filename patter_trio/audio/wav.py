@@ -75,9 +75,9 @@ def _scaled(sound: bytes, bits: int) -> np.ndarray[tuple[int], np.dtype[np.float
     """Return the samples on the 16-bit scale."""
     if bits == 8:  # noqa: PLR2004 (the only unsigned width)
         return (np.frombuffer(sound, np.uint8).astype(np.float64) - 128) * 256
-    if bits == 16:  # noqa: PLR2004
+    if bits == 16:  # noqa: PLR2004 (a sample width)
         return np.frombuffer(sound, "<i2").astype(np.float64)
-    if bits == 32:  # noqa: PLR2004
+    if bits == 32:  # noqa: PLR2004 (a sample width)
         return np.frombuffer(sound, "<i4") / 65536
     # 24 bits: the three bytes become the upper ones of a 32-bit integer, which keeps the sign.
     threes = np.frombuffer(sound, np.uint8).reshape(-1, 3)

@@ -141,6 +141,8 @@ class HandlerTask:
         self._queue: deque[Published] = deque()
         self._wake = Pulse()
         self._closed = False
+        # ``run`` enters it, so that a cancelled server delivers its last events; ``HandlerTasks.close`` sets the
+        # deadline.
         self.shield: trio.CancelScope = trio.CancelScope(shield=True)
         self._context: Context | None = None
 
@@ -166,8 +168,7 @@ class HandlerTask:
 
     async def run(self) -> None:
         """Call the handler for each queued event until closed."""
-        # Shielded, so that a cancelled server still delivers its calls' last events; HandlerTasks.close sets the deadline.
-        with self.shield:
+        with self.shield:  # a cancelled server still delivers its calls' last events
             while self._queue or not self._closed:
                 if self._queue:
                     await self._call_handler(self._queue.popleft())

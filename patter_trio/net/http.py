@@ -364,7 +364,7 @@ async def shared_client(guard: Guard | None = None, *, direct: bool = False) -> 
         direct: use no proxy of the environment.
     """
     # Import now rather than for the first request, which may come while calls are live: it would block them for 0.1 s.
-    from patter_trio.net import httpx_client  # noqa: F401
+    from patter_trio.net import httpx_client  # noqa: F401 (for the import alone)
 
     mask_logs()
     clients: dict[tuple[Guard | None, bool], _Shared] = run_local(_shared, dict)

@@ -39,7 +39,7 @@ _UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\r\n]*\r\n")
 
 def load_hypercorn() -> None:
     """Import hypercorn before the first connection: the import takes 0.1 s and would delay live calls."""
-    import hypercorn.trio.tcp_server  # noqa: F401, PLC0415
+    import hypercorn.trio.tcp_server  # noqa: F401, PLC0415 (for the import alone, at start)
 
     _config()
 
@@ -51,8 +51,8 @@ async def serve_http(app: "ASGIFramework", stream: trio.abc.Stream, head: bytes)
     False.
     """
     from hypercorn.app_wrappers import ASGIWrapper  # noqa: PLC0415 (only servers need it)
-    from hypercorn.trio.tcp_server import TCPServer  # noqa: PLC0415
-    from hypercorn.trio.worker_context import WorkerContext  # noqa: PLC0415
+    from hypercorn.trio.tcp_server import TCPServer  # noqa: PLC0415 (only servers need it)
+    from hypercorn.trio.worker_context import WorkerContext  # noqa: PLC0415 (only servers need it)
 
     asked = False
 
@@ -77,7 +77,7 @@ async def serve_http(app: "ASGIFramework", stream: trio.abc.Stream, head: bytes)
 
 @cache
 def _config() -> "Config":
-    from hypercorn.config import Config  # noqa: PLC0415
+    from hypercorn.config import Config  # noqa: PLC0415 (only servers need it)
 
     config = Config()
     # 0: hypercorn closes after the first answer, and says so in it.

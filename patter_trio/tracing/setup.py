@@ -57,7 +57,7 @@ def opened_tracing() -> OpenTrace | None:
         # Imported only here: opentelemetry is an extra, and costs start-up time and memory where it is not used.
         from opentelemetry import trace  # noqa: PLC0415 (only if tracing is enabled)
 
-        from patter_trio.tracing.call_trace import CallTrace  # noqa: PLC0415
+        from patter_trio.tracing.call_trace import CallTrace  # noqa: PLC0415 (only if tracing is enabled)
     except ImportError as error:
         # Calls matter more than their traces: a missing package costs a line in the log.
         _log.warning("%s=1, but calls are not traced: %s; %s", ENABLED_VARIABLE, error, _INSTALL_COMMAND)

@@ -219,7 +219,7 @@ def test_guardrail_decorator_turns_check_into_guardrail() -> None:
         ("try INITECH", True),
         ("the initechs", True),
         ("Credit \n card", True),
-        ("ｉｎｉｔｅｃｈ", True),  # noqa: RUF001 - wide letters are the point
+        ("ｉｎｉｔｅｃｈ", True),  # noqa: RUF001 (wide letters are the point)
         ("GROSSE STRASSE", True),
         ("In it, Technik.", False),
         ("", False),

@@ -173,7 +173,7 @@ def _of_many(*rooms: int) -> None: ...
 def _of_bool(really: bool) -> None: ...
 
 
-def _of_nothing_known(value: "Unheard") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+def _of_nothing_known(value: "Unheard") -> None: ...  # type: ignore[name-defined]  # noqa: F821 (unknown on purpose)
 
 
 def test_an_agent_takes_tools_functions_and_dicts() -> None:

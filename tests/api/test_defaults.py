@@ -48,5 +48,5 @@ for default in (default_stt, default_tts):
     except MissingExtraError as error:
         print(error)
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603 (ours)
     assert ended.stdout.count("run: pip install 'patter-trio[local]'\n") == 2

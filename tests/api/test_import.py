@@ -42,7 +42,7 @@ def state():
 
 def python(program: str) -> str:
     """Run a program in a process of its own and return what it printed; what it raises goes to pytest's capture."""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)  # noqa: S603 (ours)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -200,7 +200,7 @@ def test_misspelt_name_raises_with_a_suggestion() -> None:
     last = done.stderr.splitlines()[-1]
     assert last == "AttributeError: module 'patter_trio' has no attribute 'Pater'. Did you mean: 'Patter'?"
     with pytest.raises(ImportError, match="cannot import name 'Pater' from 'patter_trio'"):
-        from patter_trio import Pater  # type: ignore[attr-defined]  # noqa: F401, PLC0415
+        from patter_trio import Pater  # type: ignore[attr-defined]  # noqa: F401, PLC0415 (the import fails)
 
 
 def test_name_is_resolved_once() -> None:

@@ -216,8 +216,8 @@ def test_example_under_asyncio_fails_with_migration_line(tmp_path: Path, program
 @pytest.mark.parametrize("keyword", ["first_mesage", "model", "recording"])
 def test_unknown_keyword_raises_type_error_naming_it(keyword: str) -> None:
     """``phone.agent`` ignores no keyword: one that it does not know raises a TypeError with its name."""
-    from patter_trio import Patter  # noqa: PLC0415
-    from patter_trio.testing import ScriptedSTT, ScriptedTTS, ScriptedVAD  # noqa: PLC0415
+    from patter_trio import Patter  # noqa: PLC0415 (as the page imports them)
+    from patter_trio.testing import ScriptedSTT, ScriptedTTS, ScriptedVAD  # noqa: PLC0415 (as the page imports them)
 
     providers = {"vad": ScriptedVAD(), "stt": ScriptedSTT(), "tts": ScriptedTTS()}
     with pytest.raises(TypeError, match=f"'{keyword}'"):

@@ -314,7 +314,7 @@ async def main():
 trio.run(main)
 print("down")
 """
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 (ours)
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
         process.terminate()

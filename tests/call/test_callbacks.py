@@ -13,6 +13,7 @@ from patter_trio.conversation.history import MAX_SHOWN_ENTRIES
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
+from patter_trio.user_code import invoke
 from tests.kit.call import SORRY, At, Backend, agent_of, break_down, sound_of_agent, transcripts_of
 
 pytestmark = pytest.mark.both_backends
@@ -551,8 +552,6 @@ async def test_blocking_callback_is_reported_with_name_and_time(
 
     The test runs on the real clock.
     """
-    from patter_trio.user_code import invoke  # noqa: PLC0415
-
     assert await invoke.call(function, {}) == "Yes."
     [record] = caplog.records
     assert f"{function.__name__} blocked every call for " in record.message
@@ -560,7 +559,6 @@ async def test_blocking_callback_is_reported_with_name_and_time(
 
 async def test_generator_blocking_between_pieces_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     """The watch on blocking also reports a generator that blocks between its pieces."""
-    from patter_trio.user_code import invoke  # noqa: PLC0415
 
     async def slow_database() -> AsyncIterator[str]:
         yield "One moment. "
@@ -575,7 +573,6 @@ async def test_generator_blocking_between_pieces_is_reported(caplog: pytest.LogC
 
 async def test_blocking_watch_leaves_function_behaviour_unchanged(caplog: pytest.LogCaptureFixture) -> None:
     """Results, exceptions, cancellation, context and its own awaitables pass through the watch on blocking."""
-    from patter_trio.user_code import invoke  # noqa: PLC0415
 
     class Plain:
         def __await__(self) -> Any:

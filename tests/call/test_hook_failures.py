@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import pytest
@@ -243,7 +243,7 @@ async def test_blocking_sync_hook_is_reported_once() -> None:
 
     class Call:
         info = CallInfo("CA1", "+1", "+2", "inbound")
-        history: list[dict[str, Any]] = []  # noqa: RUF012
+        history: ClassVar[list[dict[str, Any]]] = []
 
     def blocks(pcm: bytes) -> bytes:
         time.sleep(0.06)

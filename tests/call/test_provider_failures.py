@@ -1,5 +1,7 @@
 """What fails before and after the first audio, and what the caller hears of it."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -118,9 +120,6 @@ async def test_tts_ending_before_text_is_failure(
 
 
 def _hasty(opened: Any) -> Any:
-    from collections.abc import AsyncGenerator  # noqa: PLC0415
-    from contextlib import aclosing, asynccontextmanager  # noqa: PLC0415
-
     class Session:
         @asynccontextmanager
         async def speak(self, sentences: Any) -> Any:

@@ -135,7 +135,7 @@ def test_what_is_no_mistake_keeps_its_traceback() -> None:
 async def until(true: Callable[[], bool]) -> None:
     """Wait until a condition holds that no event reports."""
     with trio.fail_after(10):
-        while not true():  # noqa: ASYNC110
+        while not true():  # noqa: ASYNC110 (no event reports it)
             await trio.sleep(0.01)
 
 

@@ -133,7 +133,7 @@ def test_ctrl_c_ends_a_simulation_without_a_traceback() -> None:
     program = write_agent(Path(), greeting="Hello.", tts="first_audio=0.02, duration=20")
     arguments = [sys.executable, "-m", "patter_trio", "simulate", program, "--caller", write_sound(Path("one.wav"))]
     arguments += ["--log-level", "error"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 (ours)
         assert process.stdout is not None
         try:
             assert "call    from" in process.stdout.readline()

@@ -203,7 +203,7 @@ async def test_refused_call_fails_and_saves_nothing(
     assert seen.ends == [(call.call_id, call.failure)]
     assert await _report([call], tmp_path, Seemingly("")) == 1
     assert capsys.readouterr().out == f"\n{latency_table([])}\n"
-    assert not list(tmp_path.iterdir())  # noqa: ASYNC240
+    assert not list(tmp_path.iterdir())  # noqa: ASYNC240 (after the call)
 
 
 async def test_missing_call_end_is_a_failure(autojump_clock: MockClock) -> None:

@@ -104,17 +104,17 @@ class World:
     """One random call: what the caller does is drawn beforehand, what the agent's side does follows its actions."""
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)  # noqa: S311 - a seed makes the call again
+        self.random = random.Random(seed)  # noqa: S311 (a seed repeats the call)
         self.policy = self.random.choice(POLICIES)
         self.detector = self.random.random() < 0.3
-        self.judgement = random.Random(f"{seed} judges")  # noqa: S311 - of its own, so that the calls of old stay as they were
+        self.judgement = random.Random(f"{seed} judges")  # noqa: S311 (of its own: older seeds keep their calls)
         self.judges = self.judgement.random() < 0.4
-        self.engine = random.Random(f"{seed} engine")  # noqa: S311 - of its own, likewise
+        self.engine = random.Random(f"{seed} engine")  # noqa: S311 (of its own, for the same reason)
         if self.engine.random() < 0.25:
             self.policy = attrs.evolve(self.policy, needs_words=False, min_words=0, **self.engine.choice(ENGINES))
         self.machine = TurnMachine(self.policy, detector=self.detector)
         self.laws = Laws(self.policy) if self.policy.needs_words else VoiceLaws(self.policy)
-        self.switching = random.Random(f"{seed} transfers")  # noqa: S311 - as above
+        self.switching = random.Random(f"{seed} transfers")  # noqa: S311 (of its own, for the same reason)
         self.agenda: list[tuple[float, int, inputs.Input]] = []
         self.count = itertools.count()
         self.log: list[tuple[float, inputs.Input]] = []
@@ -322,7 +322,7 @@ def test_random_calls_keep_the_laws(chunk: int) -> None:
         try:
             world.run()
             assert world.replay() == world.done, "punctual: decisions depend on ticks"
-        except Exception as error:  # noqa: BLE001 - whatever breaks, show the call
+        except Exception as error:  # noqa: BLE001 (whatever breaks, show the call)
             history = "\n".join(f"  {at:8.4f} {event}" for at, event in world.log)
             pytest.fail(f"seed {seed}, {world.policy}\n{history}\n{world.machine!r}\n{type(error).__name__}: {error}")
 

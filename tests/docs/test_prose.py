@@ -1,6 +1,6 @@
 """Rules 1 and 2 for prose in CONTRIBUTING.md: no riddles, and docstrings whose first line is one plain clause.
 
-Also the rule for tests: a name of at most eight words, and a docstring.
+Also the reason behind each ``# noqa`` (rule 7), and the rule for tests: a name of at most eight words, and a docstring.
 """
 
 import ast
@@ -17,6 +17,8 @@ PACKAGE = ROOT / "patter_trio"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 FILES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+FOLDERS = ("patter_trio", "tests", "benchmarks", "docs", "examples")
+"""Folders with the code of the project."""
 MAX_WORDS_OF_NAME = 8
 
 RIDDLES = re.compile(
@@ -32,6 +34,9 @@ RIDDLES = re.compile(
     re.VERBOSE,
 )
 """Phrases that a reader has to decode."""
+
+UNEXPLAINED = re.compile(r"# noqa(?!: [A-Z]+\d+(, [A-Z]+\d+)* \(.+\))")
+"""A suppressed finding of the linter without its rule or without a reason."""
 
 POINTING = re.compile(
     "how|its?|nobody|nothing|one's|somebody|that|their|there|these|they|this|what(ever)?|when|where|whether|which"
@@ -138,6 +143,12 @@ def findings(file: Path) -> list[str]:
     return [riddle for text in prose(source) for riddle in riddles(text)] + list(first_lines(source))
 
 
+def unexplained(source: str) -> list[str]:
+    """Return the comments that suppress a finding of the linter without a reason in parentheses."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return [token.string for token in tokens if token.type == tokenize.COMMENT and UNEXPLAINED.search(token.string)]
+
+
 def unclear_tests(source: str) -> Iterator[str]:
     """Yield the tests of a module whose docstring is missing or a riddle, or whose name is too long."""
     for node in ast.walk(ast.parse(source)):
@@ -158,6 +169,33 @@ def test_page_has_no_riddles(page: Path) -> None:
 def test_module_keeps_the_prose_rules(file: Path) -> None:
     """Docstrings, comments, errors and log lines keep rules 1 and 2."""
     assert not findings(file)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_each_noqa_has_a_reason(folder: str) -> None:
+    """Each ``# noqa`` names its rule and has a reason in parentheses."""
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files
+    found = {file.relative_to(ROOT).as_posix(): unexplained(file.read_text(encoding="utf-8")) for file in files}
+    assert {file: comments for file, comments in found.items() if comments} == {}
+
+
+@pytest.mark.parametrize(
+    ("comment", "found"),
+    [
+        ("# noqa: S603 (ours)", False),
+        ("# noqa: ANN001, ANN002 (as the page has it)", False),
+        ("# type: ignore[misc]  # noqa: S603 (ours)", False),
+        ("# noqa", True),
+        ("# noqa: S603", True),
+        ("# noqa: S603 - ours", True),
+        ("# noqa (ours)", True),
+    ],
+)
+def test_noqa_without_reason_is_found(comment: str, found: bool) -> None:
+    """A ``# noqa`` without a rule, or without a reason in parentheses, is found."""
+    assert bool(unexplained(f"x = 1  {comment}\n")) is found
+    assert unexplained(f"x = {comment!r}\n") == []
 
 
 @pytest.mark.parametrize("file", TESTS, ids=lambda file: file.relative_to(ROOT / "tests").as_posix())

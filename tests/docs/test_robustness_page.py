@@ -7,8 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.fuzz.targets import TARGETS  # noqa: E402
-from tests.kit.shared_server import PHASES  # noqa: E402
+from benchmarks.fuzz.targets import TARGETS  # noqa: E402 (after the path is set)
+from tests.kit.shared_server import PHASES  # noqa: E402 (after the path is set)
 
 PAGE = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
 

@@ -14,6 +14,7 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
+from patter_trio.user_code import invoke
 from patter_trio.user_code.invoke import in_thread
 from tests.kit.call import Backend, agent_of, edges, reported_events
 
@@ -215,7 +216,6 @@ async def test_blocking_edge_callback_is_reported_with_its_time(
 
     The test runs on the real clock.
     """
-    from patter_trio.user_code import invoke  # noqa: PLC0415
 
     def writes_to_a_slow_disk(event: object) -> str:
         time.sleep(0.06)

@@ -218,7 +218,7 @@ class Internet(Network):
         return self.lines[-1]
 
 
-async def connected(internet: Internet, *, timeout: float | None = 5.0, guard: Guard | None = None) -> Any:  # noqa: ASYNC109
+async def connected(internet: Internet, *, timeout: float | None = 5.0, guard: Guard | None = None) -> Any:  # noqa: ASYNC109 (passed on)
     return await GuardedNetwork(guard or Guard(), internet).connect_tcp("crm.test", 443, timeout)
 
 

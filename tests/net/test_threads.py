@@ -136,5 +136,5 @@ async def main():
     print("left", flush=True)
 trio.run(main)
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603 (ours)
     assert ended.stdout.split() == ["left", "ended"]

@@ -183,7 +183,7 @@ class DeepgramServer:
         )
         connection._stream = stream  # noqa: SLF001 (ours)
         self.connections.append(connection)
-        connection._say, waiting = trio.open_memory_channel[tuple[float, str | bytes]](MAX_WAITING_MESSAGES)  # noqa: SLF001
+        connection._say, waiting = trio.open_memory_channel[tuple[float, str | bytes]](MAX_WAITING_MESSAGES)  # noqa: SLF001 (ours)
         listener = _Nova(connection, script) if parts.path == "/v1/listen" else _Flux(connection, script)
         try:
             async with trio.open_nursery() as nursery:

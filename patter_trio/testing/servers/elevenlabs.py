@@ -163,7 +163,7 @@ async def _websocket(vendor: ElevenLabsServer, upgrade: Upgrade) -> None:
     number = len(vendor.opened)
     vendor.opened.append(trio.current_time())
     closer = trio.Event()
-    vendor._closers.append(closer)  # noqa: SLF001
+    vendor._closers.append(closer)  # noqa: SLF001 (ours)
     query = parse_qs(urlsplit(upgrade.path).query)
     multi = "/multi-stream-input" in upgrade.path
     # The vendor's default is 20 s, its maximum 180 s.

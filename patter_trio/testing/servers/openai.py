@@ -152,7 +152,7 @@ class OpenAIServer:
             await _send_whole(stream, 401, b"" if request.method == "HEAD" else b"{}")
             return True
         reply = self._reply(request)
-        if reply.status != 200:  # noqa: PLR2004
+        if reply.status != 200:  # noqa: PLR2004 (HTTP's OK)
             error = {"message": reply.error, "type": "invalid_request_error", "param": None, "code": None}
             # A refusal is as late as an answer would be.
             await trio.sleep(reply.first_token)

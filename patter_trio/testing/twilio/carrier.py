@@ -303,7 +303,7 @@ class SimulatedTwilio:
                 await trio.aclose_forcefully(connection)
         if deadline.cancelled_caught:
             raise CallRefused("failed", f"the voice webhook did not answer within {messages.WEBHOOK_TIMEOUT_S:g} s")
-        if answer.status != 200:  # noqa: PLR2004
+        if answer.status != 200:  # noqa: PLR2004 (HTTP's OK)
             raise CallRefused("failed", f"the voice webhook answered {answer.status}: {_shown(answer.body)}")
         # With any other type, Twilio would play or read the body to the caller.
         if not answer.content_type.startswith(("text/xml", "application/xml")):

@@ -154,7 +154,7 @@ def _digit_groups(digits: str) -> list[str]:
     """Return the digits in groups of three, the last one of up to four: 5551234567 is 555 123 4567."""
     groups = []
     # From the left: the last group is the longest, as people say it.
-    while len(digits) > 4:  # noqa: PLR2004  (digits of the last group)
+    while len(digits) > 4:  # noqa: PLR2004 (digits of the last group)
         groups.append(digits[:3])
         digits = digits[3:]
     return [*groups, digits] if digits else groups
@@ -237,7 +237,7 @@ def _date(match: re.Match[str]) -> str:
     day = int(match["day"])
     if month > len(_MONTHS) >= day:  # the day comes first: there is no 13th month
         month, day = day, month
-    if not 1 <= month <= len(_MONTHS) or not 1 <= day <= 31:  # noqa: PLR2004  (days of a month)
+    if not 1 <= month <= len(_MONTHS) or not 1 <= day <= 31:  # noqa: PLR2004 (days of a month)
         # Not a date: unchanged, so that a later rule may read it.
         return match[0]
     said = f"{_MONTHS[month - 1]} {_number(day, 'ordinal')}"

@@ -338,7 +338,7 @@ def _transcription(reported: object) -> Usage | None:
         return None
     seconds = reported.get("seconds")
     # The bound also refuses infinity and NaN.
-    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < 1e6:  # noqa: PLR2004
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < 1e6:  # noqa: PLR2004 (eleven days)
         return Usage(stage="stt", seconds=float(seconds))
     audio = _count(_mapping(reported, "input_token_details"), "audio_tokens")
     text = max(0, _count(reported, "input_tokens") - audio)

@@ -15,7 +15,7 @@ import trio.testing
 from patter_trio import Agent, ConfigurationError, Patter
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.calls import open_call_server
+from patter_trio.server.calls import message_handler_of, open_call_server
 from patter_trio.testing import ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
 from tests.kit.web import Request, Web, _websocket, serving
 
@@ -79,8 +79,6 @@ async def test_signing_secret_argument_precedes_environment_variable(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signing secret is empty by default, and the argument takes precedence over the environment variable."""
-    from patter_trio.server.calls import message_handler_of  # noqa: PLC0415
-
     assert message_handler_of("http://127.0.0.1/", "").secret == ""  # type: ignore[union-attr]
     monkeypatch.setenv("PATTER_WEBHOOK_SECRET", "of the environment")
     assert message_handler_of("http://127.0.0.1/", "").secret == "of the environment"  # type: ignore[union-attr]

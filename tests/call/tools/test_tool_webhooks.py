@@ -25,6 +25,7 @@ from patter_trio.call.tools.webhooks import (
 )
 from patter_trio.net.address_guard import Guard
 from patter_trio.net.circuit import MAX_FAILURES, OPEN_CIRCUIT_S
+from patter_trio.net.http import shared_client
 from patter_trio.testing.conformance.bench import cancelled_at
 from tests.kit.web import Request, serving
 
@@ -390,11 +391,8 @@ async def test_closed_idle_connection_costs_one_retry(
             await request.answer(b"room 12")
 
     hooks = webhooks()
-    async with serving(answer) as web:
-        from patter_trio.net.http import shared_client  # noqa: PLC0415
-
-        async with shared_client(hooks.guard):
-            assert [await call(web.url, hooks), await call(web.url, hooks)] == ["room 12", "room 12"]
+    async with serving(answer) as web, shared_client(hooks.guard):
+        assert [await call(web.url, hooks), await call(web.url, hooks)] == ["room 12", "room 12"]
     assert [request.connection for request in web.requests] == [1, 1, 2]
 
 

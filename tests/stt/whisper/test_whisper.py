@@ -60,7 +60,7 @@ async def hear(samples: Samples, stt: WhisperSTT | None = None) -> list[Transcri
 
         async def collect() -> None:
             async for transcript in session.transcripts():
-                heard.append(transcript)  # noqa: PERF401  (cancellation must not lose what has come)
+                heard.append(transcript)  # noqa: PERF401 (cancellation must not lose what has come)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(collect)

@@ -316,7 +316,7 @@ async def test_scripted_tts_passes_source_error_and_stops(autojump_clock: MockCl
         raise ProviderError("the LLM failed")
 
     async with ScriptedTTS().open(language="en") as session:
-        with pytest.raises(ProviderError, match="the LLM failed"):  # noqa: PT012
+        with pytest.raises(ProviderError, match="the LLM failed"):  # noqa: PT012 (it fails while iterating)
             async with session.speak(broken()) as chunks:
                 async for _ in chunks:
                     pass

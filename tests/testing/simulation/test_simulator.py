@@ -39,7 +39,7 @@ async def test_stop_means_stop(call_simulator):  # noqa: ANN001, ANN201 (as user
         await caller.at(5.0)
         await caller.speaks("Stop!", seconds=1.0)
         first = await caller.heard(0)  # the agent's utterance as the caller heard it
-        assert first.interrupted and first.text.startswith("Our opening")  # noqa: PT018
+        assert first.interrupted and first.text.startswith("Our opening")  # noqa: PT018 (the page's program)
         assert caller.times("agent_speech_ended")[0] == pytest.approx(5.25, abs=0.02)  # onset + 250 ms
 
 
@@ -168,7 +168,7 @@ async def test_a_scenario_is_the_same_as_data(call_simulator: CallSimulator) -> 
 
 async def test_failed_assertion_shows_call_timeline(call_simulator: CallSimulator) -> None:
     """A failed assertion shows the timeline of the call."""
-    with pytest.raises(AssertionError) as raised:  # noqa: PT012
+    with pytest.raises(AssertionError) as raised:  # noqa: PT012 (leaving the block raises)
         async with call_simulator(make_agent("Nine to five.", tts=ScriptedTTS(duration=5.0))) as caller:
             await caller.speaks("Your hours?", seconds=1.0)
             await caller.at(4.0)
@@ -251,7 +251,7 @@ async def test_simulator_errors_name_the_wrong_argument(call_simulator: CallSimu
 
 async def test_violated_invariant_fails_with_rule_and_timeline(call_simulator: CallSimulator) -> None:
     """A violated invariant fails the test with the rule and the timeline of the call."""
-    with pytest.raises(CallInvariantError) as raised:  # noqa: PT012
+    with pytest.raises(CallInvariantError) as raised:  # noqa: PT012 (leaving the block raises)
         async with call_simulator(make_agent("Yes.")) as caller:
             await caller.speaks("Hello", seconds=0.5)
             await caller.hears()

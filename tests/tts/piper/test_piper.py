@@ -112,7 +112,7 @@ async def test_piper_passes_llm_failure_unwrapped() -> None:
     async def take() -> None:
         async with PiperTTS().open(language="en") as session, session.speak(Reply("Yes.", failure=failure)) as chunks:
             async for chunk in chunks:
-                heard.append(chunk)  # noqa: PERF401  (the failure must not lose what has come)
+                heard.append(chunk)  # noqa: PERF401 (the failure must not lose what has come)
 
     with pytest.raises(ProviderError, match="the LLM is gone"):
         await take()

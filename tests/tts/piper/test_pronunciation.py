@@ -11,10 +11,10 @@ from patter_trio.tts.piper._pronunciation import _indexed, pronunciation
 @pytest.mark.parametrize(
     ("text", "phonemes"),
     [
-        ("Hello, world!", "həlˈoʊ, wˈɜːld!"),  # noqa: RUF001
-        ("A table at eight A M", "ɐ tˈeɪbəl æɾ ˈeɪt ˈeɪ ˈɛm"),  # noqa: RUF001
-        ("Is it open? Yes.", "ɪz ɪɾ ˈoʊpən? jˈɛs."),  # noqa: RUF001
-        ("café", "kˈæfeɪ"),  # noqa: RUF001
+        ("Hello, world!", "həlˈoʊ, wˈɜːld!"),  # noqa: RUF001 (IPA)
+        ("A table at eight A M", "ɐ tˈeɪbəl æɾ ˈeɪt ˈeɪ ˈɛm"),  # noqa: RUF001 (IPA)
+        ("Is it open? Yes.", "ɪz ɪɾ ˈoʊpən? jˈɛs."),  # noqa: RUF001 (IPA)
+        ("café", "kˈæfeɪ"),  # noqa: RUF001 (IPA)
         ("", ""),
         ("\u2603", ""),
     ],
