@@ -27,7 +27,7 @@ from patter_trio.errors import (
     ProviderTimeout,
     WireError,
 )
-from patter_trio.net.tasks import ResultStream, hand_over, run_beside
+from patter_trio.net.tasks import ResultStream, hand_over
 from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, ConnectionOver, WebSocketClient, open_websocket
 from patter_trio.providers.outage import OUTAGE_TIMEOUT_S, Outage
 from patter_trio.user_code.context import current_call
@@ -248,12 +248,10 @@ class ListenSession(SpeechToTextSession):
         began = trio.current_time()
         timeout = CONNECT_TIMEOUT_S
         try:
-            # Beside all connections: a flush is answered in time between two of them, too.
             with self._results:
-                async with run_beside(self._answer_flushes):
-                    while True:
-                        await self._pause(await self._connected(timeout), began)
-                        timeout = self._outage.attempt_timeout(trio.current_time())
+                while True:
+                    await self._pause(await self._connected(timeout), began)
+                    timeout = self._outage.attempt_timeout(trio.current_time())
         # Kept, not raised: the session's users find it at their next call.
         except ProviderError as failure:
             self._failure = failure
@@ -313,6 +311,8 @@ class ListenSession(SpeechToTextSession):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._keep_alive, connection)
                     nursery.start_soon(connection.watch)
+                    # Not between two connections: the words may still come.
+                    nursery.start_soon(self._answer_flushes)
                     nursery.start_soon(self._listen, connection)
         finally:
             # Before the await below: the audio's task must not send to a connection that is closing.
