@@ -25,6 +25,9 @@ class ConnectedCall(ControlledCall, Protocol):
     def place_transfer(self, order: TransferRequest) -> None:
         """Carry out a transfer that was requested before the call connected."""
 
+    def exit(self, why: str) -> None:
+        """End the call, because code of the application raised SystemExit for it."""
+
 
 class PendingControl:
     """The state of a call before it connects; :attr:`control` forwards to it until then.
@@ -93,6 +96,12 @@ class PendingControl:
         self._defer(lambda call: call.place_transfer(order))
         self._order = order
         return order
+
+    def exit(self, why: str) -> None:
+        """End the call as soon as it connects, because code of the application raised SystemExit for it."""
+        if not self.outcome:
+            # First and beyond the bound: whatever else was asked for, this call ends.
+            self._deferred.insert(0, lambda call: call.exit(why))
 
     def _defer(self, command: Callable[[ConnectedCall], object]) -> None:
         if self.outcome:

@@ -49,6 +49,7 @@ from patter_trio.events.reporter import CallReporter, Fired
 from patter_trio.metrics.internal_events import CallFailed, InternalEvent, ReplyEnded, ReplyHeard, TtsChunk
 from patter_trio.metrics.public_events import DigitReceived, SpeechEdge
 from patter_trio.metrics.results import CallMetrics
+from patter_trio.net.tasks import split_failure
 
 # Judged: a busy call posts some twenty inputs a second (ten of them OnWire), so this is
 # most of a minute without the loop.
@@ -202,6 +203,12 @@ class CallSession:
         """Carry out a transfer that was requested before the call connected."""
         self._transfers.place(order)
 
+    def exit(self, why: str) -> None:
+        """Apologise and hang up, because code of the application raised SystemExit for this call."""
+        # Once: a hook that raises it with each frame must not begin the apology again and again.
+        if not self._error and not self.outcome:
+            self._give_up_for(why, "SystemExit")
+
     def emit_edge(self, edge: SpeechEdge) -> None:
         """Emit a speech edge in the pipeline's place; for adapters, through ``phone.speech_events``."""
         self._post(Fired(edge))
@@ -277,7 +284,10 @@ class CallSession:
 
     def _give_up(self, name: str, failure: BaseException) -> None:
         """Apologise to the caller, if anything can speak, and hang up."""
-        self.fail(f"{name}: {failure}", type(failure).__name__)
+        self._give_up_for(f"{name}: {failure}", type(failure).__name__)
+
+    def _give_up_for(self, why: str, kind: str) -> None:
+        self.fail(why, kind)
         if self._backend.can_speak:
             # Not interruptible: the call ends with this sentence, and the caller must learn why.
             self._post(inputs.Say(self._agent.error_message, interruptible=False, interrupt=True))
@@ -425,20 +435,21 @@ class CallSession:
     async def run(self, callback_queue: CallbackQueue) -> None:
         """Run the call from its first frame to its last."""
         async with open_callbacks(self._server_nursery, callback_queue):
-            # The boundary for bugs, once for each ring: a bug ends its call, not the server.
+            # The boundary for bugs, once for each ring: a bug ends its call, not the server. A provider of the
+            # application's own may raise anything, SystemExit included.
             try:
                 async with trio.open_nursery() as leg:
                     self._leg.start(leg)
                     try:
                         await self._converse()
-                    except* Exception as bugs:  # noqa: BLE001 (a bug ends its own call only)
-                        self._record_bug(bugs)
+                    except BaseException as error:  # noqa: BLE001 (a bug ends its own call only)
+                        self._record_bug(error)
                         # Inside the leg's nursery: reader and writer still run and send the apology.
                         await self._apologise()
                     # The keep-alive never ends by itself, nor does a reader whose carrier has gone silent.
                     leg.cancel_scope.cancel(reason="call over")
-            except* Exception as bugs:  # noqa: BLE001 (in the leg, or in the apology)
-                self._record_bug(bugs)
+            except BaseException as error:  # noqa: BLE001 (in the leg, or in the apology)
+                self._record_bug(error)
             finally:
                 # A deadline of minus infinity means that a scope around the call is cancelled: the server stops.
                 cancelled = trio.current_effective_deadline() == -math.inf
@@ -447,11 +458,15 @@ class CallSession:
                 finally:  # closing a stream ends with a checkpoint, which raises if the server is being cancelled
                     self._end(cancelled=cancelled)
 
-    def _record_bug(self, bugs: BaseExceptionGroup[Any]) -> None:
-        """Record a bug for the log and for ``on_call_end``."""
-        _log.error("call %s: ended by a bug", self.info.call_id, exc_info=bugs)
-        bug = next(leaves(bugs))
-        self.fail(f"{type(bug).__name__}: {bug}", type(bug).__name__)
+    def _record_bug(self, error: BaseException) -> None:
+        """Record a bug for the log and for ``on_call_end``; raise the cancellation that came with it or instead of it."""
+        passing, bugs = split_failure(error)
+        if bugs is not None:
+            _log.error("call %s: ended by a bug", self.info.call_id, exc_info=bugs)
+            bug = next(leaves(bugs))
+            self.fail(f"{type(bug).__name__}: {bug}", type(bug).__name__)
+        if passing is not None:
+            raise passing
 
     async def _apologise(self) -> None:
         """Say the error message after the conversation crashed, within :data:`APOLOGY_TIMEOUT_S` seconds."""

@@ -1,5 +1,6 @@
 """One call on the event bus: publishes its events, and keeps the subscribers to this call alone."""
 
+from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from patter_trio.events.rendering import bus_payload
 from patter_trio.events.turns import Turns
 from patter_trio.metrics.internal_events import CallEvent, LlmChunk
 from patter_trio.metrics.public_events import CallConnected, CallOver
-from patter_trio.user_code.context import current_call
+from patter_trio.user_code.context import current_call, exit_call, no_exit
 
 
 class Subscriber(Protocol):
@@ -66,6 +67,8 @@ class CallEvents:
         self.own: Subscribers = {}
         """The subscribers to this call alone."""
         self.over: bool = False
+        self.on_exit: Callable[[str], None] = no_exit
+        """Ends the call as it is now, announced or connected; see :meth:`exit`."""
         self._epoch = epoch
         self._tap = tap
         self._media: MediaClock | None = None
@@ -78,6 +81,11 @@ class CallEvents:
         """Make this call the current one in the running task: a callback of the call, or one of its own tasks."""
         current_call.set(self.call_id)
         current_events.set(self)
+        exit_call.set(self.exit)
+
+    def exit(self, why: str) -> None:
+        """End the call, because code of the application raised SystemExit for it."""
+        self.on_exit(why)
 
     def connected(self, media: MediaClock, info: CallInfo) -> None:
         """Publish CALL_STARTED, because the call's media has begun. The call's own task must call this."""

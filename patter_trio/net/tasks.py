@@ -1,5 +1,6 @@
 """Tasks that run beside a block of code and end with it, and the channels through which they pass on their results."""
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -10,6 +11,25 @@ import trio
 from patter_trio.errors import ProviderError
 
 T = TypeVar("T")
+
+
+def split_failure(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """Split an exception into the part that no border may keep, and the failure; either may be None.
+
+    The first part is the cancellation of a scope around us, and KeyboardInterrupt. Everything else is a failure, also
+    SystemExit, GeneratorExit, the ``CancelledError`` of asyncio, and a ``Cancelled`` although no scope is cancelled:
+    an application can raise each of them, and raised on they would end the whole server.
+    """
+    # Outside of the event loop the interpreter discards a coroutine that never ended, by a GeneratorExit.
+    if not trio.lowlevel.in_trio_task():
+        return error, None
+    passing: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
+    # Minus infinity stands for a cancelled scope around this task. Without one, nothing above would take the Cancelled.
+    if trio.current_effective_deadline() == -math.inf:
+        passing = (KeyboardInterrupt, trio.Cancelled)
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(passing)
+    return (error, None) if isinstance(error, passing) else (None, error)
 
 
 @asynccontextmanager

@@ -26,6 +26,7 @@ import trio
 from patter_trio.abc import CallInfo, StreamCodec, StreamStarted
 from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import PatterError, WireError
+from patter_trio.net.tasks import split_failure
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
 from patter_trio.phone_numbers import mask_number, shown_id
 from patter_trio.server.context import ServerContext
@@ -65,11 +66,15 @@ async def serve_connection(context: ServerContext, stream: trio.abc.Stream) -> N
     """Serve one connection, over any stream, and close it. Raise only :class:`trio.Cancelled`."""
     try:
         await _serve(context, stream)
-    # WARNING: the border. ``except*``, because a call is a nursery and its bug arrives as a group; a plain clause would
-    # let a group with a cancellation in it pass and end the whole server. Cancelled itself is not an Exception.
-    except* Exception:
-        whose = "" if current_call.get() == NO_CALL else f"call {current_call.get()}: "
-        logger.exception("%sconnection closed: internal error", whose)
+    # WARNING: the border. Split, because a call is a nursery and its bug arrives as a group, perhaps with a cancellation
+    # in it, which alone may go further: anything else would end the whole server.
+    except BaseException as error:
+        passing, bug = split_failure(error)
+        if bug is not None:
+            whose = "" if current_call.get() == NO_CALL else f"call {current_call.get()}: "
+            logger.exception("%sconnection closed: internal error", whose, exc_info=bug)
+        if passing is not None:
+            raise passing from None
     finally:
         await trio.aclose_forcefully(stream)
 

@@ -1,7 +1,11 @@
 """Calls to the application's functions, sync or async, which may raise anything.
 
 What they raise leaves as :class:`ApplicationError`, so that no code below the call's boundary needs another broad
-handler. Cancellation passes through.
+handler. That includes what is no ``Exception``: ``sys.exit()``, asyncio's ``CancelledError``, a class of the
+application's own. Two pass through: the cancellation of a scope around the function, and KeyboardInterrupt. A function
+that leaves a cancel scope or a nursery open has failed, too; the scope is closed here, before it can harm the task.
+
+``SystemExit`` ends the call that the function was called for (:data:`patter_trio.user_code.context.exit_call`).
 """
 
 import inspect
@@ -14,9 +18,10 @@ from typing import Any, Final
 
 import trio
 
-from patter_trio.errors import PatterError
+from patter_trio.errors import PatterError, leaves
+from patter_trio.net.tasks import split_failure
 from patter_trio.net.threads import run_in_own_thread
-from patter_trio.user_code.context import current_call
+from patter_trio.user_code.context import current_call, exit_call
 from patter_trio.user_code.signatures import name_of
 
 # Judged: the carrier holds 0.4 s of the agent's audio (conversation/playback.py), so one step of this length is not
@@ -29,6 +34,42 @@ _log = logging.getLogger("patter_trio.events")
 
 class ApplicationError(PatterError):
     """An exception of one of the application's functions; ``__cause__`` is the original."""
+
+
+@contextmanager
+def _border(name: str) -> Iterator[None]:
+    """Translate what a block of the application's code raises.
+
+    Raises:
+        ApplicationError: the block raised.
+    """
+    try:
+        yield
+    except BaseException as error:
+        # The border that CONTRIBUTING.md allows: the code of others may raise anything.
+        passing, failure = split_failure(error)
+        # Translated already by a border within, such as that of a generator's step.
+        if failure is None or isinstance(failure, ApplicationError):
+            raise
+        translated = _translated(name, failure)
+        if passing is None:
+            raise translated from failure
+        # Both, as of a nursery that was cancelled while a task of it failed: the cancellation must reach its scope.
+        _log.warning("call %s: %s", current_call.get(), translated, exc_info=failure)
+        raise passing from None
+
+
+def _translated(name: str, failure: BaseException) -> ApplicationError:
+    """Return the error that stands for a failure of the application; end the call if it was a SystemExit."""
+    leaf = next(leaves(failure))
+    try:
+        # One line; the traceback in the log has the others.
+        described = f"{type(leaf).__name__}: {leaf}".partition("\n")[0]
+    except BaseException:  # noqa: BLE001 (the application's own __str__, which may raise anything as well)
+        described = type(leaf).__name__
+    if any(isinstance(error, SystemExit) for error in leaves(failure)):
+        exit_call.get()(f"{name} raised SystemExit")
+    return ApplicationError(f"{name} raised {described}")
 
 
 async def call(function: Callable[..., Any], *arguments: object) -> Any:
@@ -65,11 +106,8 @@ def isolate(name: str, remedy: str, call_id: str = "") -> Iterator[None]:
     """
     began = trio.current_time()
     try:
-        yield
-    except Exception as error:
-        # One of the handlers for every Exception that CONTRIBUTING.md allows: the code of others may raise anything.
-        # Not for BaseException: Cancelled and KeyboardInterrupt belong to the program.
-        raise ApplicationError(f"{name} raised {type(error).__name__}: {error}") from error
+        with contained(name):
+            yield
     finally:
         # trio's clock: on a clock that jumps, work takes no time, and tests get no warnings from a slow machine.
         took = trio.current_time() - began
@@ -123,11 +161,23 @@ async def await_result(function: Callable[..., Any], result: Any) -> Any:
     Raises:
         ApplicationError: the function raised.
     """
-    try:
-        return await _watched(function, result) if inspect.isawaitable(result) else result
-    except Exception as error:
-        # The other half of the same border: the call of a coroutine function raises nothing, its coroutine does.
-        raise ApplicationError(f"{name_of(function)} raised {type(error).__name__}: {error}") from error
+    if not inspect.isawaitable(result):
+        return result
+    # The other half of the same border: the call of a coroutine function raises nothing, its coroutine does.
+    with contained(name_of(function)):
+        return await _watched(function, result)
+
+
+@contextmanager
+def contained(name: str) -> Iterator[None]:
+    """Run a block of the application's code that may await, and close the cancel scopes that it has left open.
+
+    Raises:
+        ApplicationError: the block raised, or left a scope or a nursery open.
+    """
+    # The scope is never cancelled: closing it finds those that are still open within it.
+    with _border(name), trio.CancelScope():
+        yield
 
 
 def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
@@ -160,13 +210,14 @@ class UserIterator:
         return self
 
     async def __anext__(self) -> Any:
-        try:
-            return await _watched(self.function, anext(self._generator))
-        except StopAsyncIteration:
-            # The regular end, which the clause below would take for a failure.
-            raise
-        except Exception as error:
-            raise ApplicationError(f"{name_of(self.function)} raised {type(error).__name__}: {error}") from error
+        # No scope around the step: one that the generator holds open at its yield would not be closed within it.
+        with _border(name_of(self.function)):
+            try:
+                return await _watched(self.function, anext(self._generator))
+            except StopAsyncIteration:
+                # The regular end, which the border would take for a failure.
+                pass
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """Close the generator. Log what it raises and go on: its reply is over."""
@@ -175,7 +226,7 @@ class UserIterator:
         if close is None:
             return
         try:
-            await close()
-        except Exception as error:  # noqa: BLE001 (the application's)
-            name = name_of(self.function)
-            _log.warning("call %s: %s raised while closing: %s", current_call.get(), name, error, exc_info=error)
+            with _border(name_of(self.function)):
+                await close()
+        except ApplicationError as error:
+            _log.warning("call %s: while closing: %s", current_call.get(), error, exc_info=error.__cause__)

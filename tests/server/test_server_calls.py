@@ -1,58 +1,20 @@
 """A server of calls: calls from their announcement to their end, in virtual time."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import attrs
 import pytest
 import trio
 import trio.testing
 
-from patter_trio import Agent, CallControl, CallEnded, ConfigurationError, Patter
+from patter_trio import CallControl, CallEnded, ConfigurationError, Patter
 from patter_trio.abc import CallInfo
 from patter_trio.carriers.local import LocalCarrier
-from patter_trio.carriers.twilio import Twilio
-from patter_trio.server.calls import CallServer, open_call_server
-from patter_trio.server.connection import serve_connection
+from patter_trio.server.calls import open_call_server
 from patter_trio.testing import CallRefused, SimulatedTwilio
 from tests.kit.call import agent_of
+from tests.kit.running_server import PUBLIC, RunningServer, running_server
 
-CARRIER = Twilio("AC1", "hush")
 START_KEYS = {"call_id", "caller", "callee", "direction", "custom_params", "telephony_provider"}
-PUBLIC = "http://agent.test"
-
-
-@attrs.define
-class RunningServer:
-    """A server of calls, and connections to it."""
-
-    call_server: CallServer
-    nursery: trio.Nursery
-
-    def caller(self, number: int = 1) -> SimulatedTwilio:
-        return SimulatedTwilio(self._connect, PUBLIC, account_sid="AC1", auth_token="hush", call_sid=f"CA{number:032d}")
-
-    async def _connect(self) -> trio.abc.Stream:
-        await trio.lowlevel.checkpoint()
-        ours, theirs = trio.testing.memory_stream_pair()
-        self.nursery.start_soon(serve_connection, self.call_server.context, theirs)
-        return ours
-
-
-@asynccontextmanager
-async def running_server(
-    phone: Patter | None = None, agent: Agent | None = None, max_calls: int | None = None, **callbacks: Any
-) -> AsyncIterator[RunningServer]:
-    async with (
-        open_call_server(
-            (phone or Patter())._serve_options(
-                agent or agent_of(), public_url=PUBLIC, carrier=CARRIER, callbacks=callbacks, max_calls=max_calls
-            )
-        ) as call_server,
-        trio.open_nursery() as nursery,
-    ):
-        yield RunningServer(call_server, nursery)
 
 
 async def hangs(event: dict[str, Any]) -> None:

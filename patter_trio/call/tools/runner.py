@@ -359,14 +359,16 @@ class ToolRunner:
         # Closed here, also when the tool is cancelled; the garbage collector would run the
         # generator's clean-up after the call.
         async with aclosing(invoke.UserIterator(handler, answer)) as pieces:
-            async for piece in pieces:
-                if not isinstance(piece, Mapping) or not {"progress", "result"} & piece.keys():
-                    raise invoke.ApplicationError(
-                        f'{name_of(handler)} must give {{"progress": text}} or {{"result": ...}}, not {piece!r}'
-                    )
-                if "progress" in piece:
-                    _queue_progress(progress, str(piece["progress"]))
-                result = piece.get("result", result)
+            # Around all steps, since a generator may hold a scope open from one step to the next.
+            with invoke.contained(name_of(handler)):
+                async for piece in pieces:
+                    if not isinstance(piece, Mapping) or not {"progress", "result"} & piece.keys():
+                        raise invoke.ApplicationError(
+                            f'{name_of(handler)} must give {{"progress": text}} or {{"result": ...}}, not {piece!r}'
+                        )
+                    if "progress" in piece:
+                        _queue_progress(progress, str(piece["progress"]))
+                    result = piece.get("result", result)
         return result
 
     def _end(self, invocation: ToolInvocation, error: str) -> None:

@@ -1,0 +1,51 @@
+"""A real server of calls on memory streams, and carriers that call it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+import trio.testing
+
+from patter_trio import Agent, Patter
+from patter_trio.carriers.twilio import Twilio
+from patter_trio.server.calls import CallServer, open_call_server
+from patter_trio.server.connection import serve_connection
+from patter_trio.testing import SimulatedTwilio
+from tests.kit.call import agent_of
+
+CARRIER = Twilio("AC1", "hush")
+PUBLIC = "http://agent.test"
+
+
+@attrs.define
+class RunningServer:
+    """A server of calls, and connections to it."""
+
+    call_server: CallServer
+    nursery: trio.Nursery
+
+    def caller(self, number: int = 1) -> SimulatedTwilio:
+        return SimulatedTwilio(self._connect, PUBLIC, account_sid="AC1", auth_token="hush", call_sid=f"CA{number:032d}")
+
+    async def _connect(self) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        ours, theirs = trio.testing.memory_stream_pair()
+        self.nursery.start_soon(serve_connection, self.call_server.context, theirs)
+        return ours
+
+
+@asynccontextmanager
+async def running_server(
+    phone: Patter | None = None, agent: Agent | None = None, max_calls: int | None = None, **callbacks: Any
+) -> AsyncIterator[RunningServer]:
+    async with (
+        open_call_server(
+            (phone or Patter())._serve_options(
+                agent or agent_of(), public_url=PUBLIC, carrier=CARRIER, callbacks=callbacks, max_calls=max_calls
+            )
+        ) as call_server,
+        trio.open_nursery() as nursery,
+    ):
+        yield RunningServer(call_server, nursery)
