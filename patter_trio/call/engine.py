@@ -8,7 +8,7 @@ tools enter its conversation before the next request.
 
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from typing import Final
@@ -35,7 +35,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.convert import Converter, Quality, converter
 from patter_trio.audio.formats import MULAW_8K, RATE_HZ
 from patter_trio.call.backend import Backend, CallServices, StartPart, say_error_message
-from patter_trio.call.engine_reply import AnswerPiece, AnswerPieces, EngineReply
+from patter_trio.call.engine_reply import EngineReply, EngineSource, TakePiece
 from patter_trio.call.input.late_transcripts import LateTranscripts
 from patter_trio.call.opening import open_with_timeout
 from patter_trio.call.output import reply as replies
@@ -262,10 +262,10 @@ class EngineBackend(Backend):
         made = EngineReply(action.reply, action.turn, services.emit_fact, session, language=agent.language)
         llm_provider, model = self.names() if text is None else ("", "")
         made.emit_fact(ReplyStarted(made.number, made.turn, kind, llm_provider, model))
-        nursery.start_soon(made.make, self._pieces(agent, made, text), self._engine.emits, services)
+        nursery.start_soon(made.make, self._source(agent, made, text), self._engine.emits, services)
         return made
 
-    def _pieces(self, agent: Agent, reply: EngineReply, text: str | None) -> Callable[[], AnswerPieces]:
+    def _source(self, agent: Agent, reply: EngineReply, text: str | None) -> EngineSource:
         if text is not None:
             return partial(self._said_afresh, agent, reply, text) if self._gone else partial(_said, reply, text)
         asked = _Asked(self, reply)
@@ -273,17 +273,10 @@ class EngineBackend(Backend):
             return self._services.tools.answer_source(asked, agent.tools, (), reply)
         return asked.alone
 
-    @asynccontextmanager
-    async def _said_afresh(
-        self, agent: Agent, reply: EngineReply, text: str
-    ) -> AsyncIterator[AsyncIterator[AnswerPiece]]:
+    async def _said_afresh(self, agent: Agent, reply: EngineReply, text: str, take: TakePiece) -> None:
         """Say a text in a new session, because the call's session has failed."""
-        async with (
-            self._opened(agent) as session,
-            reply.respond(text, by=session) as response,
-            aclosing(_spoken(response)) as pieces,
-        ):
-            yield pieces
+        async with self._opened(agent) as session, reply.respond(text, by=session) as response:
+            await _pass_on(response, take)
 
     def end_reply(self, reply: replies.Reply, heard: HeardSpeech, reason: str) -> None:
         """Tell the engine what the caller heard of a reply that was cut, or that the TTS spoke."""
@@ -401,26 +394,24 @@ class _Asked:
                 self._backend.want(item)
             yield item
 
-    @asynccontextmanager
-    async def alone(self) -> AsyncIterator[AsyncIterator[AnswerPiece]]:
-        """Open the one answer of an engine without tools."""
-        async with self.stream() as items, aclosing(_spoken(items)) as pieces:
-            yield pieces
+    async def alone(self, take: TakePiece) -> None:
+        """Generate the one answer of an engine without tools."""
+        async with self.stream() as items:
+            await _pass_on(items, take)
 
 
-@asynccontextmanager
-async def _said(reply: EngineReply, text: str) -> AsyncIterator[AsyncIterator[AnswerPiece]]:
-    async with reply.respond(text) as response, aclosing(_spoken(response)) as pieces:
-        yield pieces
+async def _said(reply: EngineReply, text: str, take: TakePiece) -> None:
+    async with reply.respond(text) as response:
+        await _pass_on(response, take)
 
 
-async def _spoken(items: AsyncIterator[str | SpeechChunk | ToolCall]) -> AsyncGenerator[str | SpeechChunk, None]:
-    """Yield text and speech; log and ignore tool calls, since the engine was offered no tools."""
+async def _pass_on(items: AsyncIterator[str | SpeechChunk | ToolCall], take: TakePiece) -> None:
+    """Pass on text and speech; log and ignore tool calls, since the engine was offered no tools."""
     async for item in items:
         if isinstance(item, ToolCall):
             _log.warning("call %s: the engine called the tool %r, but has no tools", current_call.get(), item.name)
         else:
-            yield item
+            await take(item)
 
 
 def _result(call: ToolCall, text: str) -> Message:

@@ -1,8 +1,8 @@
 """A reply that an engine makes: its text and its audio, from the first response to the last sample in the playout queue."""
 
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -20,8 +20,9 @@ from patter_trio.errors import ProviderError, leaves
 from patter_trio.metrics.internal_events import EmitFact, LlmChunk, LlmFailed, TtsFinished
 from patter_trio.user_code.context import current_call
 
-AnswerPiece = str | SpeechChunk | replies.AnswerPhase | replies.ProgressText
-AnswerPieces = AbstractAsyncContextManager[AsyncIterator[AnswerPiece]]
+TakePiece = replies.TakePiece[str | SpeechChunk]
+EngineSource = Callable[[TakePiece], Awaitable[None]]
+"""Generates an engine's answer, and has each piece taken before it makes the next one."""
 
 # Judged: mu-law of two minutes is 1 MB, and an engine may have finished an answer of a minute
 # before five seconds are played.
@@ -68,7 +69,7 @@ class EngineReply(replies.Reply):
         for part in self._parts:
             part.response.heard(max(0.0, seconds - part.start / RATE_HZ))
 
-    async def make(self, pieces: Callable[[], AnswerPieces], emits: AudioFormat, at: CallServices) -> None:
+    async def make(self, source: EngineSource, emits: AudioFormat, at: CallServices) -> None:
         """Generate the reply, and post its success or failure unless the scope was cancelled."""
         usage_sink.set(self._used)
         begun = partial(self._sounds, at.post)
@@ -76,11 +77,8 @@ class EngineReply(replies.Reply):
         with self.scope:
             try:
                 self._begin_thinking()
-                async with pieces() as made:
-                    async for piece in made:
-                        # Waits while the playout queue is full, and so slows the engine down.
-                        await self._take(piece, feed, at)
-                # After the block: only then has the last response ended, and no more audio comes.
+                await source(partial(self._take_piece, feed, at))
+                # Only now has the last response ended, and no more audio comes.
                 await feed.finish()
             except* ProviderError as group:
                 # A group, because respond() may run a nursery. Other exceptions are bugs, and end the conversation.
@@ -97,14 +95,17 @@ class EngineReply(replies.Reply):
         if self._feed is not None:
             await self._feed.push()
 
-    async def _take(self, piece: AnswerPiece, feed: SpeechFeed, at: CallServices) -> None:
+    async def _take_piece(
+        self, feed: SpeechFeed, at: CallServices, piece: str | SpeechChunk | replies.AnswerPhase | replies.ProgressText
+    ) -> None:
         match piece:
             case str():
                 self._begin(at.post)
                 self._say(piece)
             case SpeechChunk():
                 self._begin(at.post)
-                # Without its text: the engine sends the words as separate pieces, and they must not count twice.
+                # Waits while the playout queue is full, and so slows the engine down.
+                # Without its text, because the engine sends the words as separate pieces: they must not count twice.
                 await feed.put(attrs.evolve(piece, text=""))
             case replies.ProgressText():
                 async with self.respond(piece.text) as response:
@@ -112,7 +113,7 @@ class EngineReply(replies.Reply):
                         if isinstance(part, str):
                             self.playout.add_text(part)  # a text of ours: it is spoken, but it is not an LlmChunk
                         elif isinstance(part, SpeechChunk):
-                            await self._take(part, feed, at)
+                            await self._take_piece(feed, at, part)
             case replies.AnswerPhase.TOOLS:
                 self._begin(at.post)  # a tool call consists of tokens, too
                 # Speech pauses until the tools have answered: the caller must hear the end of the last word before.

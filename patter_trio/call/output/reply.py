@@ -6,16 +6,16 @@ the cut, discards audio that still arrives.
 """
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from enum import Enum
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 import trio
 
-from patter_trio.abc import LanguageModel, Message, TextToSpeechSession, ToolCall, Usage
+from patter_trio.abc import LanguageModel, Message, TextToSpeechSession, Usage
 from patter_trio.abc._usage import usage_sink
 from patter_trio.audio.formats import RATE_HZ, AudioFormat
 from patter_trio.call.hooks import EmitBlocked, ReplyHooks
@@ -60,14 +60,14 @@ Post = Callable[[TokenArrived | AudioArrived | Produced | ReplyFailed], None]
 
 
 class AnswerPhase(Enum):
-    """A phase of an answer with tools, yielded between its texts."""
+    """A phase of an answer, between its texts or at its end."""
 
     TOOLS = "tools"
     """The LLM has called tools; the caller hears its text so far while they run."""
     MODEL = "model"
     """The tools have answered, and the LLM is asked again."""
     OVER = "over"
-    """The LLM has finished without calling a tool; only its connection remains to be closed."""
+    """The answer is complete; only its connection remains to be closed."""
 
 
 @attrs.frozen
@@ -77,8 +77,15 @@ class ProgressText:
     text: str
 
 
-AnswerSource = Callable[[], AbstractAsyncContextManager[AsyncIterator[str | AnswerPhase | ProgressText]]]
-"""Opens the streamed answer to the conversation as it is now."""
+P = TypeVar("P")
+"""Pieces of an answer that are generated: text, and from an engine also speech."""
+TakePiece = Callable[[P | AnswerPhase | ProgressText], Awaitable[None]]
+"""Takes the next piece of an answer; returns when it was passed on."""
+AnswerSource = Callable[[TakePiece[str]], Awaitable[None]]
+"""Generates the answer to the conversation as it is now, and has each piece taken before it makes the next one.
+
+A source that has something to close reports :attr:`AnswerPhase.OVER` before: closing may take long.
+"""
 Prepare = Callable[["Reply"], Awaitable[AnswerSource | None]]
 """Runs the hooks before the answer and returns its source; None if there is nothing to answer."""
 MakeHooks = Callable[[EmitBlocked], ReplyHooks]
@@ -195,32 +202,39 @@ class Reply:
                 await self._answer(prepared, sentences, post)
 
     async def _answer(self, source: AnswerSource, sentences: trio.MemorySendChannel[str], post: Post) -> None:
-        """Follow the answer through its phases, and send each sentence to the TTS as soon as it is complete."""
+        """Have the answer generated, and send each sentence to the TTS as soon as it is complete."""
         chunker = SentenceChunker(language=self.language)
         self._begin_thinking()
-        async with source() as pieces:
-            async for piece in pieces:
-                match piece:
-                    case str():
-                        # Awaits while the TTS has enough sentences; with it the LLM's connection
-                        # waits, and no text piles up here.
-                        await self._take_text(piece, chunker, sentences, post)
-                    case ProgressText():
-                        # Flushed first: the LLM's unfinished text would otherwise be spoken after
-                        # the progress that followed it.
-                        await self._send_all([*chunker.flush(), piece.text], sentences)
-                    case AnswerPhase.TOOLS:
-                        self._begin(post)  # a tool call consists of tokens, too
-                        self._end_thinking()
-                        # The text before a tool call is complete: the caller hears its last
-                        # sentence now, not after the tool.
-                        await self._send_all(chunker.flush(), sentences)
-                    case AnswerPhase.MODEL:
-                        self._begin_thinking()
-                    case AnswerPhase.OVER:
-                        await self._finish(chunker, sentences)
-            # For sources without phases; after OVER nothing is left. Inside the block, because closing may take long.
-            await self._finish(chunker, sentences)
+        await source(partial(self._take, chunker, sentences, post))
+        # For sources that do not report their end; after OVER nothing is left.
+        await self._finish(chunker, sentences)
+
+    async def _take(
+        self,
+        chunker: SentenceChunker,
+        sentences: trio.MemorySendChannel[str],
+        post: Post,
+        piece: str | AnswerPhase | ProgressText,
+    ) -> None:
+        """Take the next piece of the answer."""
+        match piece:
+            case str():
+                # Awaits while the TTS has enough sentences; with it the LLM's connection waits, and no text piles up
+                # here.
+                await self._take_text(piece, chunker, sentences, post)
+            case ProgressText():
+                # Flushed first: the LLM's unfinished text would otherwise be spoken after the progress that followed
+                # it.
+                await self._send_all([*chunker.flush(), piece.text], sentences)
+            case AnswerPhase.TOOLS:
+                self._begin(post)  # a tool call consists of tokens, too
+                self._end_thinking()
+                # The text before a tool call is complete: the caller hears its last sentence now, not after the tool.
+                await self._send_all(chunker.flush(), sentences)
+            case AnswerPhase.MODEL:
+                self._begin_thinking()
+            case AnswerPhase.OVER:
+                await self._finish(chunker, sentences)
 
     async def _take_text(
         self, text: str, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str], post: Post
@@ -300,73 +314,60 @@ class Reply:
 
 
 # Answer sources ----------------------------------------------------------------------------------------------
-# These are plain async generators under ``aclosing``: none holds a cancel scope or a nursery open while it yields, so they
-# need no task and no channel, which would cost each token about 30 us.
+# Coroutines that have each piece taken, not generators that yield it: a generator whose scopes stay open while it yields
+# needs a task of its own and a channel, which would cost each token about 11 us.
 def from_text(text: str) -> AnswerSource:
     """Return the source of one fixed text."""
 
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[AsyncIterator[str]]:
-        async with aclosing(_once(text)) as pieces:
-            yield pieces
+    async def answer(take: TakePiece[str]) -> None:
+        await take(text)
 
-    return opened
-
-
-async def _once(text: str) -> AsyncGenerator[str, None]:
-    yield text
+    return answer
 
 
 def from_llm(llm: LanguageModel, messages: Sequence[Message]) -> AnswerSource:
-    """Return the source that asks an LLM without tools."""
+    """Return the source that asks an LLM without tools; it logs and ignores tool calls."""
 
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[AsyncIterator[str]]:
-        async with llm.stream(messages) as items, aclosing(_texts(items)) as pieces:
-            yield pieces
+    async def answer(take: TakePiece[str]) -> None:
+        async with llm.stream(messages) as items:
+            async for item in items:
+                if isinstance(item, str):
+                    await take(item)
+                else:
+                    _log.warning("call %s: the LLM called the tool %r, but has no tools", current_call.get(), item.name)
+            await take(AnswerPhase.OVER)
 
-    return opened
-
-
-async def _texts(items: AsyncIterator[str | ToolCall]) -> AsyncGenerator[str, None]:
-    """Yield an LLM's text; log and ignore tool calls, since the LLM was offered no tools."""
-    async for item in items:
-        if isinstance(item, str):
-            yield item
-        else:
-            _log.warning("call %s: the LLM called the tool %r, but has no tools", current_call.get(), item.name)
+    return answer
 
 
 def from_callback(function: Callable[..., Any], *arguments: object) -> AnswerSource:
     """Return the source that calls the application's ``on_message``: a function, a coroutine or an async generator."""
 
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[AsyncIterator[str]]:
+    async def answer(take: TakePiece[str]) -> None:
         result = invoke.call_sync(function, *arguments)
         # By what it returned, not by what it is: a plain function may return the generator of another one.
         if hasattr(result, "__aiter__"):
-            async with aclosing(invoke.UserIterator(function, result)) as given, aclosing(_timed(given)) as pieces:
-                yield pieces
+            async with aclosing(invoke.UserIterator(function, result)) as pieces:
+                await _pass_on(pieces, take)
+                await take(AnswerPhase.OVER)
             return
         with _answering(function):
-            answer = await invoke.await_result(function, result)
-        async with aclosing(_once(_text(function, answer))) as pieces:
-            yield pieces
+            text = await invoke.await_result(function, result)
+        await take(_text(function, text))
 
-    return opened
+    return answer
 
 
-async def _timed(pieces: invoke.UserIterator) -> AsyncGenerator[str, None]:
-    """Yield the pieces of ``on_message``, each within the deadline and checked to be text."""
+async def _pass_on(pieces: invoke.UserIterator, take: TakePiece[str]) -> None:
+    """Pass on the pieces of ``on_message``, each within the deadline and checked to be text."""
     while True:
         try:
             # Around the wait alone: the time that the reply takes with a piece does not count.
             with _answering(pieces.function):
                 piece = await anext(pieces)
         except StopAsyncIteration:
-            # A return, because StopAsyncIteration must not leave an async generator: Python makes a RuntimeError of it.
             return
-        yield _text(pieces.function, piece)
+        await take(_text(pieces.function, piece))
 
 
 @contextmanager

@@ -7,8 +7,8 @@ with the origin of the URL, but not the rest of the URL, the secret, or any word
 import codecs
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -99,8 +99,7 @@ class _WebhookCallHandler(CallMessageHandler):
             **signed(self.webhook.secret, body),
         }
 
-        @asynccontextmanager
-        async def opened() -> AsyncIterator[AsyncIterator[str]]:
+        async def answer_to(take: replies.TakePiece[str]) -> None:
             deadline = replies.ON_MESSAGE_TIMEOUT_S
             async with (
                 shared_client(direct=True) as http,  # the application's own server: no proxy of the environment
@@ -114,21 +113,21 @@ class _WebhookCallHandler(CallMessageHandler):
                     piece_timeout=deadline,
                     max_bytes=MAX_ANSWER_BYTES,
                 ) as answer,
-                aclosing(_texts(answer, self.webhook.name)) as texts,
             ):
-                yield texts
+                await _pass_on(answer, self.webhook.name, take)
+                await take(replies.AnswerPhase.OVER)
 
-        return opened
+        return answer_to
 
 
-async def _texts(answer: HttpAnswer, who: str) -> AsyncGenerator[str, None]:
-    """Yield the text of an HTTP response: a JSON answer at once, plain text as it arrives."""
+async def _pass_on(answer: HttpAnswer, who: str, take: replies.TakePiece[str]) -> None:
+    """Pass on the text of an HTTP response: a JSON answer at once, plain text as it arrives."""
     if answer.status == NO_CONTENT_STATUS:
         return
     if answer.content_type == JSON_CONTENT_TYPE:
         text = _text_of(await answer.read(), who)
         if text:
-            yield text
+            await take(text)
     elif answer.content_type in TEXT_CONTENT_TYPES:
         # The empty type, too: many small servers answer with bare text and set none.
         # Incremental, because a piece of the body may end in the middle of a character.
@@ -136,7 +135,7 @@ async def _texts(answer: HttpAnswer, who: str) -> AsyncGenerator[str, None]:
         async for piece in answer.pieces():
             with _must_be_text(who):
                 text = decoder.decode(piece)
-            yield text
+            await take(text)
         with _must_be_text(who):
             # Raises if the body ended within a character.
             decoder.decode(b"", final=True)
@@ -249,17 +248,16 @@ class _SocketCallHandler(CallMessageHandler):
         """Return the source of an answer over the connection; leaving it before the answer's end closes the connection."""
         message = encoded(event).decode()
 
-        @asynccontextmanager
-        async def opened() -> AsyncIterator[AsyncIterator[str]]:
+        async def answer_to(take: replies.TakePiece[str]) -> None:
             answer = _StreamedAnswer(self, self._socket.name, message)
             try:
                 await answer.ask()
-                async with aclosing(answer.pieces()) as pieces:
-                    yield pieces
+                await answer.pass_on(take)
+                await take(replies.AnswerPhase.OVER)
             finally:
                 answer.leave()
 
-        return opened
+        return answer_to
 
 
 class _StreamedAnswer:
@@ -297,14 +295,14 @@ class _StreamedAnswer:
         if self._client is not None:
             self._conversation.release(self._client, clean=self._done)
 
-    async def pieces(self) -> AsyncGenerator[str, None]:
-        """Yield the pieces of the answer as they arrive."""
+    async def pass_on(self, take: replies.TakePiece[str]) -> None:
+        """Pass on the pieces of the answer as they arrive."""
         # Until the server says that it is done: unlike an HTTP answer, a message over an open
         # connection has no end of its own.
         while not self._done:
             piece = await self._receive()
             if piece is not None:
-                yield piece
+                await take(piece)
 
     async def _receive(self) -> str | None:
         """Return the next piece; None if the server has closed the connection after the last one."""

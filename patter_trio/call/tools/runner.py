@@ -9,7 +9,7 @@ be continuing the question. A reply that is retracted has therefore called no to
 """
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -19,7 +19,7 @@ import trio
 from patter_trio.abc import Message, ToolCall, ToolDefinition
 from patter_trio.agent.tools import CONTEXT_PARAMETER, Tool
 from patter_trio.call.control import ControlledCall
-from patter_trio.call.output.reply import AnswerPhase, ProgressText, Reply
+from patter_trio.call.output.reply import AnswerPhase, P, ProgressText, Reply, TakePiece
 from patter_trio.call.tools.context import ToolContext
 from patter_trio.call.tools.values import (
     MAX_NESTING_LEVELS,
@@ -55,9 +55,8 @@ _log = logging.getLogger("patter_trio.call")
 _events = logging.getLogger("patter_trio.events")
 
 
-P = TypeVar("P")
 P_co = TypeVar("P_co", covariant=True)
-"""Pieces of an answer other than tool calls: text, and from an engine also speech."""
+"""As :data:`~patter_trio.call.output.reply.P`."""
 
 
 class Answers(Protocol[P_co]):
@@ -178,9 +177,9 @@ class ToolRunner:
 
     def answer_source(
         self, llm: Answers[P], tools: Sequence[Tool], messages: Sequence[Message], reply: Reply
-    ) -> Callable[[], AbstractAsyncContextManager[AsyncIterator[P | AnswerPhase | ProgressText]]]:
-        """Return a function that opens the answer of an LLM, or an engine, with tools."""
-        return ToolLoop(self, llm, tools, messages, reply).pieces
+    ) -> Callable[[TakePiece[P]], Awaitable[None]]:
+        """Return the source of the answer of an LLM, or an engine, with tools."""
+        return ToolLoop(self, llm, tools, messages, reply).run
 
     # Starting ---------------------------------------------------------------------------------------------------------
     def new_invocation(self, tools: Sequence[Tool], call: ToolCall) -> ToolInvocation:
@@ -418,13 +417,10 @@ class ToolLoop(Generic[P]):
     _messages: Sequence[Message]
     _reply: Reply
 
-    @trio.as_safe_channel
-    async def pieces(self) -> AsyncGenerator[P | AnswerPhase | ProgressText, None]:
-        """Yield the LLM's text, the phases between its answers, and the progress of its tools.
+    async def run(self, take: TakePiece[P]) -> None:
+        """Pass on the LLM's text, the phases between its answers, and the progress of its tools.
 
-        The generator runs in a task of its own, so that it may hold an answer and a tool's progress open while it
-        yields. It continues only when the reply asks for the next piece: no tool starts, and the LLM is not asked
-        again, before the reply has passed on the pieces before.
+        No tool starts, and the LLM is not asked again, before the reply has passed on the pieces before.
         """
         messages = list(self._messages)
         for number in range(1, MAX_MODEL_ROUNDS + 1):
@@ -437,9 +433,9 @@ class ToolLoop(Generic[P]):
                         continue
                     if isinstance(item, str):
                         said.append(item)
-                    yield item
+                    await take(item)
                 # Before the answer is closed: closing reads the rest of an HTTP response, and the TTS need not wait.
-                yield AnswerPhase.TOOLS if calls else AnswerPhase.OVER
+                await take(AnswerPhase.TOOLS if calls else AnswerPhase.OVER)
             if not calls or number == MAX_MODEL_ROUNDS:
                 return
             invocations = [self._runner.new_invocation(self._tools, call) for call in calls]
@@ -449,10 +445,10 @@ class ToolLoop(Generic[P]):
             with progress, _cancelled_with_reply(invocations):
                 # Ends when the last tool of the round has finished, since each of them holds a sender.
                 async for text in progress:
-                    yield ProgressText(text)
+                    await take(ProgressText(text))
             messages += ToolRound(invocations).messages("".join(said))  # this round alone; the list has those before it
             self._runner.end_wait(self._reply)
-            yield AnswerPhase.MODEL
+            await take(AnswerPhase.MODEL)
 
     def _ask(
         self, messages: Sequence[Message], number: int
