@@ -1,8 +1,8 @@
 """Write docs/providers/matrix.md from a run of the provider tests: ``python docs/make_matrix.py [options of pytest]``.
 
-This script lists no provider. Every test ``test_<provider>_conforms`` whose parameter is a check of the kit becomes a column;
-the kinds are the ``*_CHECKS`` of ``patter_trio.testing``; each file ``test_<vendor>_oracle.py`` becomes a table of what the
-vendor's package confirms, with a row for each test name.
+This script lists no provider. Every test ``test_<provider>_conforms`` whose parameter is a check of the kit becomes a
+column; the kinds are the ``*_CHECKS`` of ``patter_trio.testing``; each file ``test_<vendor>_oracle.py`` becomes a table
+of what the vendor's package confirms, with a row for each test name.
 """
 
 import ast
@@ -37,13 +37,13 @@ HEAD: Final = """# What is tested for each provider
 
 This page is generated from a run of the tests by `python docs/make_matrix.py`. There are two kinds of proof:
 
-* **the kit**: the [checks](../providers.md#what-is-checked) that every provider must pass. Providers of vendors are checked
-  against fakes of the vendors, behind a proxy that stalls, cuts connections and sends garbage. Tests with
-  [defective providers](../../tests/conformance/test_kit.py) prove that each check finds its defect. A cell is empty if the
-  check is about a vendor and the provider does not have one;
-* **an oracle**: the package that the vendor publishes, in an exact version. Its types validate what we send and generate what
-  we must understand, and its client talks to our fake. So the fake matches the vendor as far as the package describes it. What
-  the vendor's servers do beyond that, only a test with an account can show.
+* **the kit**: the [checks](../providers.md#what-is-checked) that every provider must pass. Providers of vendors are
+  checked against fakes of the vendors, behind a proxy that stalls, cuts connections and sends garbage. Tests with
+  [defective providers](../../tests/conformance/test_kit.py) prove that each check finds its defect. A cell is empty if
+  the check is about a vendor and the provider does not have one;
+* **an oracle**: the package that the vendor publishes, in an exact version. Its types validate what we send and
+  generate what we must understand, and its client talks to our fake. So the fake matches the vendor as far as the
+  package describes it. What the vendor's servers do beyond that, only a test with an account can show.
 
 """
 

@@ -12,13 +12,13 @@ SOURCE = Path(__file__).with_name("promises.toml")
 PAGE = Path(__file__).with_name("promises.md")
 HEAD = """# Promises
 
-What the package promises about callbacks, events, hooks, metrics and tracing, one by one, with the tests that prove it. A
-promise without a test is not kept yet. Each is proved with a pipeline of STT, LLM and TTS. The column "engine" says what is
-proved with a speech-to-speech engine instead:
+What the package promises about callbacks, events, hooks, metrics and tracing, one by one, with the tests that prove it.
+A promise without a test is not kept yet. Each is proved with a pipeline of STT, LLM and TTS. The column "engine" says
+what is proved with a speech-to-speech engine instead:
 
 * yes: the same test also runs with an engine, or a test of engines proves it;
-* pipeline: the promise is about something that an engine does not have: hooks, `on_message`, words that the STT distinguishes
-  from noise, separate prices of three providers;
+* pipeline: the promise is about something that an engine does not have: hooks, `on_message`, words that the STT
+  distinguishes from noise, separate prices of three providers;
 * any: the proof does not need a call, or the backend makes no difference.
 
 """

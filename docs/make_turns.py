@@ -15,13 +15,13 @@ PAGE = Path(__file__).with_name("turns.md")
 
 HEAD = """# The rules of turn-taking
 
-This page is generated from the tables in `patter_trio/conversation/turn_table.py` by `python docs/make_turns.py`. A test
-fails if it is out of date.
+This page is generated from the tables in `patter_trio/conversation/turn_table.py` by `python docs/make_turns.py`. A
+test fails if it is out of date.
 
-Turn-taking is two small state machines that watch each other: what the caller is doing, and what the agent is doing. When
-an input arrives or a deadline is due, the table names the rule that applies in the machine's present state. An empty cell
-means that nothing happens. Deadlines before an input fire first, each at its own time. An input at the very instant of a
-deadline goes first.
+Turn-taking is two small state machines that watch each other: what the caller is doing, and what the agent is doing.
+When an input arrives or a deadline is due, the table names the rule that applies in the machine's present state. An
+empty cell means that nothing happens. Deadlines before an input fire first, each at its own time. An input at the very
+instant of a deadline goes first.
 """
 
 
@@ -87,17 +87,17 @@ In `conversation_state`: {publics(PUBLIC_AGENT)}.
 
 {glossary()}
 
-After every rule the machine derives what follows from both states together. An answer's audio goes out when the caller is
-not speaking and has certainly finished, or when the caller may not interrupt it. Voice over an agent that is being heard
-starts *overlap*, counted from the voice's onset. While neither side speaks, *away* runs.
+After every rule the machine derives what follows from both states together. An answer's audio goes out when the caller
+is not speaking and has certainly finished, or when the caller may not interrupt it. Voice over an agent that is being
+heard starts *overlap*, counted from the voice's onset. While neither side speaks, *away* runs.
 
 ## Speech-to-speech engines
 
 With an engine (`needs_words` is false in the policy) there are no recognised words, and a voice alone is an utterance.
 *final*, *words* and the rules for late words do not apply.
 
-* The utterance is over after *endpoint*. If the engine ends turns itself (`FinalWords` without text), the utterance is over
-  as soon as the engine says so, even while the voice goes on; *endpoint* then only serves as a fallback.
+* The utterance is over after *endpoint*. If the engine ends turns itself (`FinalWords` without text), the utterance is
+  over as soon as the engine says so, even while the voice goes on; *endpoint* then only serves as a fallback.
 * If the caller adds something before the answer is heard, the answer is retracted when that voice ends, not when it
   begins.
 * A voice over the agent that was too short to interrupt is dropped if the agent is still speaking when the machine
@@ -106,8 +106,8 @@ With an engine (`needs_words` is false in the policy) there are no recognised wo
 
 ## The numbers
 
-In seconds. You set some of them with `phone.agent(...)`: `endpointing_ms` (endpoint), `barge_in_threshold_ms` (overlap),
-`barge_in_min_words` (min_words, a number of words) and `user_away_timeout` (away).
+In seconds. You set some of them with `phone.agent(...)`: `endpointing_ms` (endpoint), `barge_in_threshold_ms`
+(overlap), `barge_in_min_words` (min_words, a number of words) and `user_away_timeout` (away).
 
 | | default |
 |---|---|

@@ -51,7 +51,7 @@ def test_first_token_example_prints_turn_times(pytester: pytest.Pytester) -> Non
 
 def test_the_channel_program_prints_each_turn(pytester: pytest.Pytester) -> None:
     """The page's channel example prints one line for its turn."""
-    under = PAGE.partition("A channel, for those")[2]
+    under = PAGE.partition("A channel suits a loop")[2]
     code = re.search(r"^```python\n(.*?)^```", under, re.MULTILINE | re.DOTALL)
     assert code is not None
     result = pytester.runpython(pytester.makepyfile(channel=code[1]))
