@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.conversation.sentences import SentenceChunker
+from patter_trio.conversation.scripts import weight
+from patter_trio.conversation.sentences import MAX_RUN_CHARACTERS, MAX_SENTENCE_WEIGHT, SentenceChunker
 
 
 def cut(text: str, *, language: str = "en", shortest: int = 1) -> list[str]:
@@ -102,6 +104,107 @@ def test_abbreviations_are_those_of_the_language(language: str, text: str) -> No
     assert cut(text.replace("|", ""), language=language) == text.split("| ")
 
 
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        (
+            "en",
+            "sure, i can help with that.| what day works for you?| we are open monday to friday, e.g. at 9 a.m. or so.",
+        ),
+        ("en", "hi there!| dr. smith is at 5 oak ave. near the u.s. embassy, etc. and so on.| ok?"),
+        ("de", "klar, gerne.| wann passt es ihnen?| hr. meier ist am 3. mai da, z.b. um neun.| gut."),
+        ("ru", "да, конечно.| когда вам удобно?| мы на ул. ленина."),
+        ("en", "Yahoo! is old. iPhone is not. yes. it is.| OK."),
+        ("en", "well, yes.| We close at noon. or later.| Bye."),
+    ],
+)
+def test_lower_case_replies_have_sentences(language: str, text: str) -> None:
+    """In a reply that begins in lower case, lower case does not join sentences; a capital ends this."""
+    assert cut(text.replace("|", ""), language=language) == text.split("| ")
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("zh", "您好!|我是小美!|请问需要什么服务?|我们今天营业到六点!"),
+        ("zh", "让我想想……|好的，没有问题。"),
+        ("zh", "嗯…。…．|好的."),
+        ("zh", "今天3.5元,在example.com!?|好吗."),
+        ("zh", "他说“好!”然后走了。|“真的?”|“是。”"),
+        ("ja", "いらっしゃいませ．|ご注文をどうぞ．"),
+        ("ja", "３．５メートルです。|はい！？|そうです"),
+        ("ja", "「はい!」と言った.|次です."),
+        ("th", "สวัสดีค่ะ!|ยินดีต้อนรับค่ะ?|เชิญค่ะ"),
+        ("ko", "안녕하세요!|반갑습니다?|네."),
+        ("hi", "नमस्ते।|आप कैसे हैं?|ठीक।"),
+        ("ar", "كيف حالك؟|بخير!|شكرا"),
+        ("my", "မင်္ဂလာပါ။|နေကောင်းလား။"),
+        ("bo", "བཀྲ་ཤིས།|བདེ་ལེགས།"),
+    ],
+)
+def test_unspaced_sentences_end_at_any_mark(language: str, text: str) -> None:
+    """Between letters of a script without capitals, a mark ends a sentence though no space follows."""
+    assert cut(text.replace("|", ""), language=language) == text.split("|")
+
+
+TITLES = {
+    "en": "Dr. Mr. Mrs. Ms. Prof. Rev. Hon. Gen. Col. Adm. Cpt. Capt. Lt. Sgt. Maj. Sen. Gov. Jr. Sr. St.",
+    "de": "Hr. Fr. Frl. Dr. Prof. Dipl. Mag. Ing. Dipl.-Ing. Prof.Dr.",
+    "es": "Sr. Sra. Srta. Sres. Sras. Srtas. Dr. Dra. Dres. Lic. Licda. Ing. Prof. Profa. Arq. Mtro. Mtra. Dña. Ud.",
+    "fr": "M. MM. Mme. Mmes. Mlle. Mlles. Dr. Pr. Prof. Me. Mgr.",
+    "it": "Sig. Sig.ra Sigg. Dott. Dott.ssa Dr. Prof. Avv. Ing. Geom. Rag. Arch. On. Egr. Spett. Gent. Ill. Sgr.",
+    "nl": "Dhr. Mevr. Mw. Dr. Drs. Ir. Ing. Prof.",
+    "pl": "Dr. Prof. Inż. Mgr. Św.",
+    "pt": "Sr. Sra. Srs. Sras. Srta. Dr. Dra. Prof. Profa. Eng. Enga.",
+    "ru": "Г. Проф. Св.",
+    "cs": "Ing. Mgr. MUDr. Sl.",
+    "tr": "Doç. Sn. Av.",
+    "no": "Hr. Ing.",
+}
+PLACES = {
+    "en": "5th Ave.|Suite 300 Sunset Blvd.|Saint 12 Elm Rd.|Apt. 4 Oak Pkwy.|North Acme Inc.|Monday approx.|Forty Bros. Ltd.|Then Tel.|(555)",
+    "de": "Hauptstr.|5 Berliner Str.|12 Marktpl.|3 Fa.|Meier z.T.|Neu inkl.|Steuer",
+    "es": "Av.|Libertad C.|Mayor Pza.|España Avda.|Sol Cía.|Naviera Tel.|+34",
+    "fr": "bd.|Haussmann av.|Foch l'av.|Foch rte.|Nationale Cie.|Générale tél.|(01)",
+    "it": "P.za|Navona V.le Trento S.p.A.|Torino S.r.l.|Roma",
+    "nl": "Kalverstr.|5 Fam.|Jansen",
+    "pl": "Ul.|Długa Al.|Jerozolimskie Sp.|z o.o.|Gdańsk",
+    "pt": "R.|Augusta Pça.|Sé Ltda.|Lisboa",
+    "ro": "Str.|Lungă Bd.|Unirii",
+    "tr": "Atatürk Cad.|No 5 Gül Sok.|Ankara",
+    "el": "οδ.|Σταδίου λεωφ.|Συγγρού",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("language", "short"), [(language, short) for language, titles in TITLES.items() for short in titles.split()]
+)
+def test_no_title_ends_a_sentence(language: str, short: str) -> None:
+    """A title of the language stays with the name behind it, at the begin of a sentence and within one."""
+    assert cut(f"{short} Rossi.", language=language) == [f"{short} Rossi."]
+    assert cut(f"Buongiorno {short} Rossi. Sì?", language=language) == [f"Buongiorno {short} Rossi.", "Sì?"]
+
+
+@pytest.mark.parametrize("language", PLACES)
+def test_addresses_and_companies_stay_whole(language: str) -> None:
+    """Abbreviated streets, companies and telephones do not end a sentence before a capital, a digit or a bracket."""
+    text = PLACES[language].replace("|", " ")
+    assert cut(text, language=language) == [text]
+
+
+def test_ordinary_words_still_end_sentences() -> None:
+    """Words that look like abbreviations of another language or kind end a sentence."""
+    for text in (
+        "I can. You may.",
+        "Turn it on. Then wait.",
+        "It is fun. We like it.",
+        "Call me. I wait.",
+        "See page. Next.",
+    ):
+        assert len(cut(text)) == 2
+    assert cut("Das ist Max. Er kommt um fünf. Gut.", language="de") == ["Das ist Max.", "Er kommt um fünf.", "Gut."]
+
+
 def test_first_sentence_is_released_at_any_length() -> None:
     """The first sentence is released at any length, and later short sentences join the next one."""
     chunker = SentenceChunker()
@@ -162,6 +265,122 @@ def test_sentences_do_not_depend_on_token_boundaries(chunker: SentenceChunker, t
     pushed = [sentence for part in parts for sentence in chunker.push(part)]
     assert pushed + chunker.flush() == whole
     assert [sentence for char in text for sentence in chunker.push(char)] + chunker.flush() == whole
+
+
+# What a model may repeat, with and without anything that could end a sentence.
+ENDLESS = ["A. ", "a. ", ". ", ".", "…", "! x", "\n", "\na", "x", "word ", "我们", "我，", "สวัสดี", "สวัสดี ", "1,000 ", "e.g. ", '"', '."', ". x",
+           "a\u0301", "नमस्ते ", "😀", "， ", "\t", "Mr. ", "1. ", "?!x "]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", ENDLESS)
+def test_no_sentence_exceeds_the_limit(unit: str) -> None:
+    """However long a text goes on without an end, a piece has at most 400 letters, and nothing is lost or reordered."""
+    text = unit * (3_000 // len(unit))
+    sentences = cut(text, shortest=20)
+    assert all(weight(sentence) <= MAX_SENTENCE_WEIGHT + 2 * MAX_RUN_CHARACTERS for sentence in sentences)
+    assert "".join("".join(sentences).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize("unit", ENDLESS)
+@pytest.mark.parametrize("cut_at", [1, 4, 1_000_000])
+def test_work_grows_with_the_text(unit: str, cut_at: int) -> None:
+    """Twice the text takes at most 2.5 times the function calls, in tokens and as a whole."""
+    work = [calls_of(SentenceChunker(), unit * (size // len(unit)), cut_at) for size in (4_000, 8_000)]
+    assert work[1] <= 2.5 * work[0]
+
+
+def calls_of(chunker: SentenceChunker, text: str, cut_at: int) -> int:
+    """Count the calls of functions, Python's and C's, that a text costs."""
+    count = 0
+
+    def counted(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    sys.setprofile(counted)
+    try:
+        for start in range(0, len(text), cut_at):
+            chunker.push(text[start : start + cut_at])
+        chunker.flush()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@given(
+    st.lists(st.sampled_from(["word", "我们", "สวัสดี", ",", "， ", " ", "\n", ".", "x" * 50, "1"]), max_size=400),
+    st.data(),
+)
+def test_forced_cuts_do_not_depend_on_token_boundaries(words: list[str], data: st.DataObject) -> None:
+    """The chunker cuts a sentence that is too long at the same places wherever the tokens are split."""
+    text = "".join(words)
+    whole = cut(text, shortest=20)
+    places = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    chunker = SentenceChunker()
+    pushed = [piece for start, stop in pairwise([0, *places, len(text)]) for piece in chunker.push(text[start:stop])]
+    assert pushed + chunker.flush() == whole
+    assert [piece for char in text for piece in chunker.push(char)] + chunker.flush() == whole
+
+
+def test_long_sentence_is_cut_at_a_clause() -> None:
+    """A sentence that is too long is cut at its last clause, else at its last word, else between characters."""
+    clause = "we have " * 30
+    assert cut(f"{clause.strip()}, {clause * 2}")[0] == f"{clause.strip()},"
+    assert cut("we have " * 60)[0] == ("we have " * 50).strip()
+    assert cut("x" * 500) == ["x" * 400, "x" * 100]
+    assert [len(piece) for piece in cut("我们今天" * 100)] == [133, 133, 133, 1]
+    assert not any(piece[0] in "ะาิ" for piece in cut("กะกากิ" * 200, language="th"))
+
+
+@pytest.mark.parametrize(
+    ("text", "clause", "word"),
+    [
+        ("well, yes, i think so", "well, yes,", "well, yes,"),
+        ("i can help you with that and th", "", "i can help you with that and"),
+        ("the number is 555 123 4567", "", "the number is"),
+        ("please come to room no. 5", "", "please come to room"),
+        ("ok so", "", ""),
+        ("สวัสดีครับ ยินดีต้อน", "สวัสดีครับ", "สวัสดีครับ"),
+        ("สวัสดีครับยินดีต้อนรับ", "", "สวัสดีครับยินดีต้อน"),
+        ("我们今天，营业到六点", "我们今天，", "我们今天，"),
+        ("我们今天营业到六点", "", "我们今天营业到"),
+    ],
+)
+def test_unfinished_sentence_is_released_at_a_clause(text: str, clause: str, word: str) -> None:
+    """release() gives the text up to the last clause, or up to the last word that is complete, and the rest follows."""
+    for within_clause, expected in ((False, clause), (True, word)):
+        chunker = SentenceChunker()
+        assert chunker.push(text) == []
+        released = chunker.release(within_clause=within_clause)
+        assert "".join(released) == expected
+        assert "".join((" ".join(released + chunker.flush())).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "ends"),
+    [
+        ("en", "One moment, please.", True),
+        ("en", "Really?” ", True),
+        ("en", "A list:\n", True),
+        ("en", "Just a moment", False),
+        ("en", "I have a message for Dr.", False),
+        ("en", "It is in room No.", False),
+        ("en", "That makes 12.", False),
+        ("en", "...", False),
+        ("de", "Das ist in der Hauptstr.", False),
+        ("ja", "少々お待ちください。", True),
+        ("ja", "少々お待ちください．", True),
+        ("zh", "请稍等……", True),
+        ("zh", "请稍等", False),
+    ],
+)
+def test_text_before_pause_may_end_a_sentence(language: str, text: str, ends: bool) -> None:
+    """pause() gives the text if it ends a sentence whatever follows: not behind an abbreviation or a number."""
+    chunker = SentenceChunker(language=language)
+    assert chunker.push(text) == []
+    assert chunker.ends_sentence(text) is ends
+    assert chunker.pause() == ([text.strip()] if ends else [])
+    assert chunker.flush() == ([] if ends else [text.strip()])
 
 
 @given(TEXT)
