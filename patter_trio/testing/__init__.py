@@ -24,7 +24,10 @@ if TYPE_CHECKING:
         check_tts,
     )
     from patter_trio.testing.scripted.engine import ScriptedEngine
-    from patter_trio.testing.scripted.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
+    from patter_trio.testing.scripted.llm import ScriptedLLM, tool_call
+    from patter_trio.testing.scripted.stt import ScriptedSTT
+    from patter_trio.testing.scripted.tts import ScriptedTTS
+    from patter_trio.testing.scripted.vad import ScriptedVAD
     from patter_trio.testing.servers.fake_vendor import FakeVendor, Misbehaviour, ServeVendor
     from patter_trio.testing.simulation.caller import NotAsExpected, SimulatedCaller
     from patter_trio.testing.simulation.record import Heard
@@ -51,13 +54,10 @@ else:
             ),
             "patter_trio.testing.simulation.record": ("Heard",),
             "patter_trio.testing.simulation.scenario": ("Scenario", "ScenarioError", "Step"),
-            "patter_trio.testing.scripted.providers": (
-                "ScriptedLLM",
-                "ScriptedSTT",
-                "ScriptedTTS",
-                "ScriptedVAD",
-                "tool_call",
-            ),
+            "patter_trio.testing.scripted.llm": ("ScriptedLLM", "tool_call"),
+            "patter_trio.testing.scripted.stt": ("ScriptedSTT",),
+            "patter_trio.testing.scripted.tts": ("ScriptedTTS",),
+            "patter_trio.testing.scripted.vad": ("ScriptedVAD",),
             "patter_trio.testing.scripted.engine": ("ScriptedEngine",),
             "patter_trio.testing.servers.fake_vendor": ("FakeVendor", "Misbehaviour", "ServeVendor"),
         },

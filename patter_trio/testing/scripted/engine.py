@@ -30,8 +30,9 @@ from patter_trio.errors import ProviderError
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.scripted.audible_text import Kind, Sound
 from patter_trio.testing.scripted.band_limited import WordReader
-from patter_trio.testing.scripted.providers import ScriptedLLM, ScriptedTTS
+from patter_trio.testing.scripted.llm import ScriptedLLM
 from patter_trio.testing.scripted.timed_results import TimedResults
+from patter_trio.testing.scripted.tts import ScriptedTTS
 
 # More than any response has, so that the script's instants do not depend on when the call takes the pieces.
 MAX_WAITING_PIECES = 4096
