@@ -67,8 +67,7 @@ class CallEvents:
         self.own: Subscribers = {}
         """The subscribers to this call alone."""
         self.over: bool = False
-        self.on_exit: Callable[[str], None] = no_exit
-        """Ends the call as it is now, announced or connected; see :meth:`exit`."""
+        self._exit: Callable[[str], None] = no_exit
         self._epoch = epoch
         self._tap = tap
         self._media: MediaClock | None = None
@@ -83,9 +82,13 @@ class CallEvents:
         current_events.set(self)
         exit_call.set(self.exit)
 
+    def exit_by(self, end: Callable[[str], None]) -> None:
+        """Have :meth:`exit` call this: it ends the call as it is from now on, announced or connected."""
+        self._exit = end
+
     def exit(self, why: str) -> None:
         """End the call, because code of the application raised SystemExit for it."""
-        self.on_exit(why)
+        self._exit(why)
 
     def connected(self, media: MediaClock, info: CallInfo) -> None:
         """Publish CALL_STARTED, because the call's media has begun. The call's own task must call this."""

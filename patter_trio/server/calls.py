@@ -190,7 +190,7 @@ class CallServer:
         starting = self._starting[info.call_id] = _StartingCall(
             self._events_of(info.call_id), trio.CancelScope(), trio.Event(), media, trace, PendingControl(info)
         )
-        starting.events.on_exit = starting.call.exit
+        starting.events.exit_by(starting.call.exit)
         if on_call_start is None:
             starting.done.set()
             return
@@ -303,7 +303,7 @@ class CallServer:
             webhooks=self._webhooks,
         )
         call = CallSession(leg, options, starting.call, reporter, media, server_nursery=self._nursery)
-        events.on_exit = call.exit
+        events.exit_by(call.exit)
         self._live[info.call_id] = self._options.live[info.call_id] = call
         _log.info("call %s: started, %s", info.call_id, info.direction)
         if self._tap is not None:
