@@ -207,7 +207,7 @@ class Caller:
         if self._at == len(self._interruption):
             self._interrupts = False
             # The rest of the interruption was said after the agent had stopped; its
-            # answer can be told from the old one.
+            # answer can be distinguished from the old one.
             if self._cleared is not None:
                 self._expect_answer(now)
             else:

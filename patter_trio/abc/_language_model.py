@@ -29,7 +29,7 @@ class ToolCall:
     # The vendor's, because its next request must repeat it.
     id: str
     name: str
-    # Text, not a dict: what the model wrote may not be JSON, and the model is told so.
+    # Text, not a dict: what the model wrote may not be JSON, and the model gets an error then.
     arguments: str
 
 

@@ -202,7 +202,7 @@ async def _accept_media(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
         # WARNING: no await between the claim and the call. A claimed token is used up, so a cancellation in between
         # would leave a call that is neither pending nor live.
         return MediaLeg(socket, codec, started, _claim(context, upgrade, started))
-    # The peer is at fault, and is told so by the code and in words.
+    # The peer is at fault; the close frame has a code and the reason.
     except (_Refused, WireError) as error:
         await socket.aclose(POLICY_CLOSE_CODE, str(error))
         raise

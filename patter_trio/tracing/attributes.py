@@ -20,7 +20,7 @@ from patter_trio.metrics.public_events import (
     UserSpeechStarted,
 )
 
-# Judged: a collector that has not answered by then is down, and a program should end when it is told to.
+# Judged: a collector that has not answered by then is down, and a program should end on request.
 FLUSH_TIMEOUT_S: Final = 5.0
 """Seconds for the export of the last spans."""
 SLOW_EXPORT_REMEDY: Final = "let it export from a thread of its own (BatchSpanProcessor)"

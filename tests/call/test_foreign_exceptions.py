@@ -90,7 +90,7 @@ def callback(deed: Callable[[], None], *, sync: bool) -> Callable[..., Any]:
 async def test_callbacks_cannot_harm_their_call(
     call_simulator: CallSimulator, backend: Backend, deed: str, sync: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever each callback does, each question is answered as ever, and the end of the call is told."""
+    """Whatever each callback does, each question is answered as ever, and the end of the call is reported."""
     bad, ends = callback(DEEDS[deed], sync=sync), []
     phone = Patter()
     phone.on_user_speech_started = phone.on_user_speech_eos = phone.on_agent_speech_started = bad
@@ -261,7 +261,7 @@ async def test_hooks_let_the_original_pass(call_simulator: CallSimulator, deed: 
 async def test_provider_ends_no_more_than_its_call(
     call_simulator: CallSimulator, place: str, error: type[BaseException]
 ) -> None:
-    """A provider of the application's own that raises a BaseException ends at most its call, and the end is told."""
+    """An application's provider that raises a BaseException ends at most its call, and the end is reported."""
 
     async def act() -> None:
         await trio.lowlevel.checkpoint()
@@ -312,7 +312,7 @@ async def test_keyboard_interrupt_ends_the_program(autojump_clock: trio.testing.
 async def test_other_calls_notice_nothing(
     autojump_clock: trio.testing.MockClock, error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A callback that raises for one call leaves the other call alone: it lives, and both ends are told."""
+    """A callback that raises for one call leaves the other call alone: it lives, and both ends are reported."""
     caplog.set_level(logging.INFO)
     ends: dict[str, str] = {}
 

@@ -245,7 +245,7 @@ class LineLLM(LineProvider, LanguageModel):
                 return
             yield answer
             if self.flaw == "listens to the end":
-                # The flaw itself: a vendor that is heard to the end has not been told to stop.
+                # The flaw itself: a vendor that is heard to the end got no request to stop.
                 with trio.CancelScope(shield=True):
                     _ = [piece async for piece in answer]
 

@@ -256,7 +256,7 @@ def test_flux_resumed_turn_splits_at_eager_end(timed: bool) -> None:
 def test_untimed_flux_words_after_resumption_are_kept(
     eager: str, resumed: str, end: str, rest: str, *, listed: bool
 ) -> None:
-    """Words without times that follow a TurnResumed are told, however the vendor divides and spells those before."""
+    """Words without times after a TurnResumed are reported, however the vendor divides and spells those before."""
     messages = []
     for event, words in (("EagerEndOfTurn", eager), ("TurnResumed", resumed), ("EndOfTurn", end)):
         message = json.loads(turn(event, words, timed=False))
