@@ -13,6 +13,7 @@ carry out its actions, so that a barge-in is complete before anything else can h
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
@@ -42,7 +43,7 @@ from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.playback import HeardSpeech, Media
-from patter_trio.errors import CallEnded, ProviderError, leaves
+from patter_trio.errors import CallEnded, PatterError, ProviderError, leaves
 from patter_trio.events.callbacks import CallbackQueue, open_callbacks
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.events.reporter import CallReporter, Fired
@@ -57,6 +58,10 @@ MAX_INBOX_INPUTS: Final = 1024
 """Inputs that may wait. The loop handles one in microseconds, so a full inbox means that the loop is stuck."""
 # Judged: a TTS that opens in a second or two, and the default error message, which takes about four. docs/design.md
 # names it among the things that outlive the conversation.
+MAX_APPLICATION_INPUTS: Final = 512
+"""Inputs of the application that may wait: half of the inbox, so that the call's own inputs always find room."""
+MAX_WAITING_TEXTS: Final = 64
+"""Texts of the application that may wait to be spoken. More than that would take minutes."""
 APOLOGY_TIMEOUT_S: Final = 8.0
 """Seconds for the apology after the conversation crashed."""
 # Judged: LLMs are known to need some seconds for a first token; a caller who hears nothing for longer gives up.
@@ -114,7 +119,8 @@ class CallSession:
         self._reporter = reporter
         self._media = media
         self._server_nursery = server_nursery
-        self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input | Fired, float]](MAX_INBOX_INPUTS)
+        self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input | Fired, float, bool]](MAX_INBOX_INPUTS)
+        self._application_inputs = Counter[type]()  # of those in the inbox, how many of each kind
         self._writer = CarrierWriter(stream.socket, stream.codec, self._post, self._on_sent)
         self._leg = Leg(stream, self._writer, self)
         self._machine: TurnMachine | None = None
@@ -184,7 +190,13 @@ class CallSession:
 
         Raises:
             CallEnded: the call is over.
+            PatterError: :data:`MAX_WAITING_TEXTS` texts already wait to be spoken.
         """
+        queued = 0 if self._machine is None else self._machine.waiting_texts
+        if queued + self._application_inputs[inputs.Say] >= MAX_WAITING_TEXTS and not self.outcome:
+            raise PatterError(
+                f"at most {MAX_WAITING_TEXTS} texts may wait to be spoken in a call; call {self.info.call_id} has as many"
+            )
         self._demand(inputs.Say(text, interruptible, interrupt))
 
     def hang_up(self) -> None:
@@ -211,19 +223,35 @@ class CallSession:
 
     def emit_edge(self, edge: SpeechEdge) -> None:
         """Emit a speech edge in the pipeline's place; for adapters, through ``phone.speech_events``."""
-        self._post(Fired(edge))
+        if not self.outcome:
+            self._post_for_application(Fired(edge))
 
     # Inputs -----------------------------------------------------------------------------------------------------------
     def _demand(self, event: inputs.Input) -> None:
         if self.outcome:
             raise CallEnded(f"call {self.info.call_id} is over ({self.outcome})")
-        self._post(event)
+        self._post_for_application(event)
 
-    def _post(self, event: inputs.Input | Fired) -> None:
+    def _post_for_application(self, event: inputs.Input | Fired) -> None:
+        """Put an input of the application's into the inbox.
+
+        Raises:
+            PatterError: too many wait already. The application gives them faster than the call can take them, in a loop
+                without an await.
+        """
+        if self._application_inputs.total() >= MAX_APPLICATION_INPUTS:
+            raise PatterError(
+                f"at most {MAX_APPLICATION_INPUTS} commands may wait in a call; call {self.info.call_id} has as many, "
+                "because the code that gives them never awaits anything"
+            )
+        self._application_inputs[type(event)] += 1
+        self._send.send_nowait((event, trio.current_time(), True))
+
+    def _post(self, event: inputs.Input) -> None:
         """Put an input into the inbox with its instant; inputs after the call's end are dropped."""
         if not self.outcome:
             # Without waiting: a full inbox raises WouldBlock here, which is a bug and ends the call.
-            self._send.send_nowait((event, trio.current_time()))
+            self._send.send_nowait((event, trio.current_time(), False))
 
     def _emit_fact(self, event: InternalEvent) -> None:
         self._reporter.emit_fact(event, trio.current_time())
@@ -331,13 +359,19 @@ class CallSession:
         """Return the next input and its instant, or None if the machine's deadline comes first."""
         try:
             # Even after the deadline: inputs carry their own instants, and those from before the deadline count first.
-            return self._inbox.receive_nowait()
+            return self._taken(self._inbox.receive_nowait())
         except trio.WouldBlock:
             # A cancelled receive() takes nothing out of the channel, so an input that races
             # with the deadline is not lost.
             with trio.CancelScope(deadline=deadline):
-                return await self._inbox.receive()
+                return self._taken(await self._inbox.receive())
             return None, trio.current_time()
+
+    def _taken(self, item: tuple[inputs.Input | Fired, float, bool]) -> tuple[inputs.Input | Fired, float]:
+        """Return an input that was taken out of the inbox, and its instant."""
+        event, at, by_application = item
+        self._application_inputs[type(event)] -= by_application
+        return event, at
 
     def _perform(self, action: do.Action, nursery: trio.Nursery) -> None:
         """Carry out one action. It is a plain function, so that nothing happens between its steps."""

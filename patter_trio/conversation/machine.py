@@ -76,6 +76,11 @@ class TurnMachine:
         return None if self._conversation.reply is None else self._conversation.reply.number
 
     @property
+    def waiting_texts(self) -> int:
+        """The number of texts of the application that wait to be spoken."""
+        return len(self._conversation.queue)
+
+    @property
     def has_floor(self) -> bool:
         """True if the live reply may be heard: the caller neither speaks nor may still be adding to the question."""
         return self._conversation.reply is not None and self._conversation.may_play()

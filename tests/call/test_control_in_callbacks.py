@@ -234,3 +234,57 @@ def test_deferred_commands_are_limited_and_validated() -> None:
         announced.control.say("x")
     with pytest.raises(ValueError, match=r"E\.164"):
         announced.request_transfer("5", None)
+
+
+@pytest.mark.parametrize("count", [64, 1025])
+async def test_flood_of_texts_is_refused_not_fatal(call_simulator: CallSimulator, count: int) -> None:
+    """say() raises a PatterError once 64 texts wait to be spoken; the call goes on, and those 64 are spoken."""
+    refused: list[str] = []
+
+    def on_transcript(event: dict[str, Any]) -> None:
+        if event["text"] != "Hello":
+            return
+        (control,) = phone._live.values()
+        for number in range(count):
+            try:
+                control.say(f"Text {number}.")
+            except PatterError as error:
+                refused.append(str(error))
+
+    phone = Patter()
+    agent = agent_of("Yes.", tts=ScriptedTTS(duration=0.4))
+    async with call_simulator(agent, phone, on_transcript=on_transcript) as caller:
+        await caller.speaks("Hello", 0.5)
+        await caller.heard(64, within=200.0)
+        await caller.speaks("Still there", 0.5)
+        await caller.heard(65)
+    assert [heard.text for heard in caller.utterances] == ["Yes.", *(f"Text {number}." for number in range(64)), "Yes."]
+    assert len(refused) == count - 64
+    assert set(refused) <= {
+        "at most 64 texts may wait to be spoken in a call; call CA00000000000000000000000000000001 has as many"
+    }
+
+
+async def test_flood_of_commands_leaves_room_for_call(call_simulator: CallSimulator) -> None:
+    """Commands given in a loop without an await raise a PatterError, and the call ends as it was asked to."""
+    refused: list[str] = []
+
+    def on_transcript(event: dict[str, Any]) -> None:
+        if event["role"] != "user":
+            return
+        (control,) = phone._live.values()
+        for _ in range(2000):
+            try:
+                control.hang_up()
+            except PatterError as error:
+                refused.append(str(error))
+
+    phone = Patter()
+    async with call_simulator(agent_of("Goodbye."), phone, on_transcript=on_transcript) as caller:
+        await caller.speaks("Hello", 0.5)
+        heard = await caller.heard(0)
+        await caller.waits(1.0)
+    assert (heard.text, caller.outcome) == ("Goodbye.", "agent_hung_up")
+    assert "error" not in caller.payloads("call_end")[0]
+    assert refused[0].startswith("at most 512 commands may wait in a call; ")
+    assert len(refused) == 2000 - 512
