@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from functools import partial
@@ -28,6 +29,7 @@ from patter_trio.engines.openai_realtime._utterances import CommittedUtterances
 from patter_trio.errors import RateLimitError
 from patter_trio.testing.scripted import audible_text
 from patter_trio.testing.servers.openai_realtime import RealtimeReply
+from patter_trio.wire import openai_realtime as wire
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD
 from tests.kit.realtime import (
     FRAME,
@@ -432,7 +434,36 @@ async def test_truncation_never_exceeds_received_audio(autojump_clock: MockClock
         assert not vendor.connections[0].events("error")
 
 
-@pytest.mark.parametrize("seconds", [0.0, -1.0])
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.0005, ["delete first", "delete second"]),
+        (0.000999, ["delete first", "delete second"]),
+        (0.001, ["first to 1 ms", "delete second"]),
+        (0.5, ["first to 500 ms", "delete second"]),
+        (1.0, ["first to 1000 ms", "delete second"]),
+        (1.000625, ["first to 1000 ms", "delete second"]),
+        (1.002, ["first to 1000 ms", "second to 2 ms"]),
+    ],
+)
+async def test_item_heard_under_1_ms_is_deleted(autojump_clock: MockClock, seconds: float, expected: list[str]) -> None:
+    """An item that was heard for less than a millisecond is deleted, because truncating it would leave it empty."""
+    sent: list[str] = []
+    response = _response.RealtimeResponse("r", "{}", sent.append, (5.0, 5.0))
+    for item in ("first", "second"):
+        response.take(wire.AudioDelta("resp", item, bytes(8000)))
+    response.heard(seconds)
+    messages = [json.loads(message) for message in sent]
+    assert messages[0]["type"] == "response.cancel"
+    assert [
+        f"delete {one['item_id']}"
+        if one["type"] == "conversation.item.delete"
+        else f"{one['item_id']} to {one['audio_end_ms']} ms"
+        for one in messages[1:]
+    ] == expected
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.0005, -1.0])
 async def test_unheard_answer_is_removed(autojump_clock: MockClock, seconds: float) -> None:
     """An answer that the caller did not hear at all is removed from the vendor's conversation."""
     async with serve(replies=[TEN]) as vendor, line_of(engine_of(vendor)) as line:

@@ -98,10 +98,13 @@ class RealtimeResponse(EngineResponse):
             # Truncated also while it is still growing: the vendor would otherwise keep what comes after the cut.
             heard = min(left, samples)
             left -= heard
-            if not heard:
+            if heard and heard == samples and self.over:
+                continue
+            # Less than a millisecond is nothing: truncated to 0 ms, the item would stay in the conversation, empty.
+            if milliseconds := heard * 1000 // RATE_HZ:
+                self._put(wire.truncate(item, milliseconds))
+            else:
                 self._take_back(item)
-            elif heard < samples or not self.over:
-                self._put(wire.truncate(item, heard * 1000 // RATE_HZ))
 
     def abandon(self) -> None:
         """Make the vendor stop, and delete the tool calls that nobody has seen."""
