@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from patter_trio.testing.faults import FAULTS, Fault
+from patter_trio.testing.faults import FAULTS, Fault, Hears
 
 PAGE = Path(__file__).with_name("robustness.md")
 BEGIN, END = "<!-- the catalogue -->\n", "<!-- end of the catalogue -->\n"
@@ -17,13 +17,20 @@ def becomes(fault: Fault) -> str:
     return f"ends as `{fault.outcome}` within {within}"
 
 
+def hears(fault: Fault) -> str:
+    """Return what the caller hears of the agent's replies after a fault."""
+    if fault.outcome:
+        return Hears.NOTHING_MORE
+    return f"{fault.hears}; the agent may miss questions" if fault.deaf else fault.hears
+
+
 def table() -> str:
     """Return the catalogue, grouped by kind."""
-    lines = ["| | the other side ... | the call | the log has the reason |", "|---|---|---|---|"]
+    lines = ["| | the other side ... | the call | the caller hears | the log has the reason |", "|---|---|---|---|---|"]
     for kind in dict.fromkeys(fault.kind for fault in FAULTS.values()):
-        lines.append(f"| **{kind}** | | | |")
+        lines.append(f"| **{kind}** | | | | |")
         lines += [
-            f"| {fault.name} | {fault.peer} | {becomes(fault)} | {'yes' if fault.why else ''} |"
+            f"| {fault.name} | {fault.peer} | {becomes(fault)} | {hears(fault)} | {'yes' if fault.why else ''} |"
             for fault in FAULTS.values()
             if fault.kind == kind
         ]

@@ -141,7 +141,7 @@ class CallControl:
 
         Raises:
             CallEnded: the call is over.
-            PatterError: 64 texts already wait to be spoken.
+            PatterError: 256 texts already wait to be spoken.
         """
         self._call.say(text, interruptible=interruptible, interrupt=interrupt)
 

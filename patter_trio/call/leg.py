@@ -94,6 +94,7 @@ class Leg:
         try:
             while True:
                 message = await self._socket.receive()
+                self._writer.alive(trio.current_time())
                 try:
                     event = self._codec.receive(message)
                 except WireError as error:

@@ -60,8 +60,8 @@ MAX_INBOX_INPUTS: Final = 1024
 # names it among the things that outlive the conversation.
 MAX_APPLICATION_INPUTS: Final = 512
 """Inputs of the application that may wait: half of the inbox, so that the call's own inputs always find room."""
-MAX_WAITING_TEXTS: Final = 64
-"""Texts of the application that may wait to be spoken. More than that would take minutes."""
+MAX_WAITING_TEXTS: Final = 256
+"""Texts of the application that may wait to be spoken: half of the inbox's share, so that a hang-up behind them fits."""
 APOLOGY_TIMEOUT_S: Final = 8.0
 """Seconds for the apology after the conversation crashed."""
 # Judged: LLMs are known to need some seconds for a first token; a caller who hears nothing for longer gives up.

@@ -89,10 +89,9 @@ class AudioArrived:
 
 @attrs.frozen
 class OnWire:
-    """Audio of a reply was sent to the carrier. The carrier will have played everything sent so far at ``until``."""
+    """Audio of a reply was sent to the carrier."""
 
     reply: int
-    until: float
 
 
 @attrs.frozen

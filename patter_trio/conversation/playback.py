@@ -10,7 +10,10 @@ before it. The ``clear``: it empties the buffer, and the carrier returns all mar
   end of each sentence, and after the last audio.
 * If more than :data:`MAX_UNMARKED_SAMPLES` are unacknowledged, the path is blocked and we stop sending, because the
   kernel alone would buffer 8 s of speech, which a ``clear`` could not reach. If the marks do not return, the clock
-  alone counts after :data:`MARK_GRACE_S`.
+  alone counts after :data:`MARK_GRACE_S`, or after :data:`MISSING_MARK_S` if the carrier's other messages go on coming,
+  and the rest is sent by it. A mark that returns later, even one sent before, shows where the carrier really is, and
+  marks count again.
+* Only the ledger ends a reply: when all of it was sent, and was played by the marks or, without them, by the clock.
 * A mark that returns because of our own ``clear`` does not prove that its audio was heard.
 * Audio cannot be heard before it can have been played. So a mark that returns more than :data:`CLOCK_SKEW_S` too early
   waits for the clock.
@@ -19,6 +22,7 @@ Positions are samples (at 8 kHz) since the call's first; times are seconds on th
 """
 
 import math
+import re
 from collections import deque
 from itertools import pairwise
 from typing import Final
@@ -27,6 +31,8 @@ import attrs
 
 from patter_trio.abc import Word
 from patter_trio.audio.formats import RATE_HZ
+from patter_trio.conversation.scripts import gap_between, is_unspaced, weight, whole_units
+from patter_trio.conversation.written import WrittenSentences
 
 # Judged between the two failures in the module's docstring. Measured with 100 calls on one core, a turn of the event
 # loop took 31 ms at most; a network may stall for longer.
@@ -45,9 +51,20 @@ MARK_INTERVAL_SAMPLES: Final = 1600
 # the two kernels, 8 s of speech.
 MAX_UNMARKED_SAMPLES: Final = RATE_HZ
 """Largest number of unacknowledged samples: one second, enough for :data:`SEND_AHEAD_S` and a slow round trip."""
-# Judged, and the same as TurnPolicy.drain_grace: a mark later than that would come too late for the turn machine.
+# Judged: a network that stood still for a second still counts as marks; longer, and the caller hears the pause.
 MARK_GRACE_S: Final = 1.5
 """Seconds after the computed end of playback that the ledger waits for a missing mark."""
+# Judged: more than a round trip, and less than a caller needs to interrupt a reply.
+MISSING_MARK_S: Final = 0.3
+"""Seconds by which a mark may be late while other messages of the carrier come. A later one counts as lost."""
+# Judged: less than the 20 s after which the keep-alive gives up a silent carrier, and as long as a goodbye may take.
+SILENT_GRACE_S: Final = 10.0
+"""The same while nothing at all comes from the carrier: the network is held up, and more audio would only pile up in it."""
+# Judged: more than a slow way to the caller, so that a hang-up does not cut the last word.
+LOST_MARK_GRACE_S: Final = 0.5
+"""The same while the carrier returns no marks at all: only the way of the audio to the caller."""
+MAX_UNRETURNED_MARKS: Final = 64
+"""Marks that are remembered although the carrier does not return them: 13 s of speech. An older one proves nothing new."""
 CLOCK_TOLERANCE_S: Final = 1e-9
 """Seconds that count as zero. Adding less may not change a clock reading, and the writer would ask for the same sleep
 again and again."""
@@ -57,8 +74,8 @@ WORD_END_TOLERANCE_SAMPLES: Final = 1e-3
 CLOCK_SKEW_S: Final = 0.05
 """Seconds by which the carrier's clock may be ahead of ours."""
 SECONDS_PER_CHARACTER: Final = 0.06
-"""Estimated seconds per character of a sentence whose audio is not complete yet: about 1000 characters per minute, an
-average speaking rate."""
+"""Estimated seconds per letter of a sentence whose audio is not complete yet: about 1000 characters per minute, an
+average speaking rate. :func:`~patter_trio.conversation.scripts.weight` counts the letters."""
 
 
 @attrs.frozen
@@ -103,6 +120,8 @@ class _Span:
 
     text: str
     start: int
+    gap: str | None = None
+    """What was written between it and the sentence before; None if that is not known."""
     words: list[Word] = attrs.field(factory=list)
 
 
@@ -118,6 +137,7 @@ class PlayoutQueue:
         self.sent_samples: int = 0
         self._queue: deque[bytes] = deque()
         self._spans: list[_Span] = []
+        self._written = WrittenSentences()
 
     def __repr__(self) -> str:
         state = "cut" if self.is_cut else "open" if self.is_open else "closed"
@@ -132,12 +152,17 @@ class PlayoutQueue:
         """Record that all of the reply's audio was produced."""
         self.produced = True
 
+    def expect(self, sentence: str, gap: str | None) -> None:
+        """Note a sentence that will be spoken, and what was written between it and the one before (None: unknown)."""
+        self._written.add(sentence, gap)
+
     def put(self, audio: bytes, text: str = "", words: tuple[Word, ...] = ()) -> None:
         """Add mu-law audio. ``text`` is the sentence that begins with it; times in ``words`` count from its start."""
         if self.is_cut:
             return
         if text:
-            self._spans.append(_Span(text, self.put_samples))
+            gap, written = self._written.take(text)
+            self._spans.append(_Span(written, self.put_samples, gap))
         if words and self._spans:
             span = self._spans[-1]
             offset = (self.put_samples - span.start) / RATE_HZ
@@ -182,39 +207,94 @@ class PlayoutQueue:
         """Return the speech in the first ``samples`` of this reply, rounded down to a whole word."""
         ends = [later.start for _, later in pairwise(self._spans)] + [self.put_samples] * bool(self._spans)
         said: list[str] = []
+        before = ""
         for index, (span, end) in enumerate(zip(self._spans, ends, strict=True)):
             last = index == len(self._spans) - 1
             # The last sentence is complete only once the reply is: more of its audio may be on the way.
-            if samples >= end and (self.produced or not last):
-                said.append(" ".join(span.text.split()))
-                continue
-            if samples > span.start:
+            whole = samples >= end and (self.produced or not last)
+            part = " ".join(span.text.split())
+            if not whole:
                 unfinished = last and not self.produced
-                said.append(_begun(span, samples - span.start, end - span.start, unfinished=unfinished))
-            break
-        return HeardSpeech(samples / RATE_HZ, " ".join(part for part in said if part))
+                part = _begun(part, span.words, samples - span.start, end - span.start, unfinished=unfinished)
+            if part:
+                said += [gap_between(before, part) if span.gap is None or not before else span.gap, part]
+                before = part
+            if not whole:
+                break
+        return HeardSpeech(samples / RATE_HZ, "".join(said))
 
 
-def _begun(span: _Span, heard: int, length: int, *, unfinished: bool) -> str:
+def _begun(text: str, words: list[Word], heard: int, length: int, *, unfinished: bool) -> str:
     """Return the words of a sentence that have ended after ``heard`` of its ``length`` samples."""
-    words = span.text.split()
-    # Word times arrive with their audio. While more audio is to come, a word without a time cannot have been heard.
-    if span.words and (unfinished or len(span.words) >= len(words)):
-        return " ".join(
-            words[: sum(w.end * RATE_HZ <= heard + WORD_END_TOLERANCE_SAMPLES for w in span.words[: len(words)])]
-        )
-    if unfinished:
-        length = max(length, round(len(span.text) * SECONDS_PER_CHARACTER * RATE_HZ))
-    reached = len(span.text) * heard / length if length else 0.0
-    said, position = 0, 0
+    if heard <= 0:
+        return ""
+    anchors = _anchors(text, words)
+    if anchors and unfinished:
+        # Word times arrive with their audio. While more audio is to come, a word without a time cannot have been heard.
+        anchors.append((math.inf, anchors[-1][1]))
+    elif unfinished:
+        anchors = [(max(length, round(weight(text) * SECONDS_PER_CHARACTER * RATE_HZ)), len(text))]
+    else:
+        anchors.append((length, len(text)))
+    time, place = 0.0, 0
+    for until, reached in anchors:
+        # A thousandth of a sample and a billionth of a character: word times are added, and shares divided.
+        if heard + WORD_END_TOLERANCE_SAMPLES < until:
+            # Between two known times, the text is spread evenly over the sound.
+            share = (heard - time) / (until - time) if math.isfinite(until) else 0.0
+            return whole_units(text, place + _reached(text[place:reached], share))
+        time, place = max(time, until), max(place, reached)
+    return whole_units(text, place)
+
+
+def _reached(text: str, share: float) -> int:
+    """Return the number of characters of a text that have sounded after a share of its sound."""
+    left = weight(text) * share + 1e-9
+    for place, character in enumerate(text):
+        left -= weight(character)
+        if left < 0:
+            return place
+    return len(text)
+
+
+def _anchors(text: str, words: list[Word]) -> list[tuple[float, int]]:
+    """Return the samples at which timed words begin and end, with the number of characters that have sounded by then.
+
+    Empty if there are no times, or if they are those of other words.
+    """
+    bare, places = _letters(text)
+    found: list[tuple[float, int]] = []
+    position = 0
     for word in words:
-        position += len(word)
-        # 1e-9 allows for rounding in the division; without it, a word that ends exactly here would be missing.
-        if position > reached + 1e-9:
-            break
-        said += 1
-        position += 1
-    return " ".join(words[:said])
+        letters, _ = _letters(word.text)
+        if not bare.startswith(letters, position):
+            return _counted(text, words)
+        begin, position = position, position + len(letters)
+        # A word's punctuation sounds with it.
+        start = places[begin - 1] if begin else 0
+        end = places[position - 1] if position else 0
+        found += [(word.start * RATE_HZ, start), (word.end * RATE_HZ, end)]
+    return found
+
+
+def _letters(text: str) -> tuple[str, list[int]]:
+    """Return the letters and digits of a text, and where the sign behind each of them ends."""
+    places = [place for place, character in enumerate(text) if character.isalnum()]
+    ends = [*places[1:], len(text)] if places else []
+    bare = "".join(text[place].lower()[0] for place in places)
+    return bare, [end - (text[end - 1] == " ") for end in ends]
+
+
+def _counted(text: str, words: list[Word]) -> list[tuple[float, int]]:
+    """Return the anchors of words that are spelled differently: the n-th timed word is the n-th word of the text."""
+    if any(map(is_unspaced, text)):
+        return []  # nobody knows how many words it has
+    ends = [match.end() for match in re.finditer(r"\S+", text)][: len(words)]
+    begins = [0, *ends]
+    timed = zip(words, begins, ends, strict=False)
+    return [
+        anchor for word, begin, end in timed for anchor in ((word.start * RATE_HZ, begin), (word.end * RATE_HZ, end))
+    ]
 
 
 @attrs.define
@@ -238,12 +318,13 @@ class Playback:
         self._position = 0  # end of the audio that was sent
         self._marked = 0  # end of the audio that is covered by a mark
         self._acknowledged = 0  # end of the audio that valid marks report as played
+        self._written_off = 0  # end of the audio that counts as played although its marks did not return
+        self._on_wire = 0  # end of the audio whose sending has ended
+        self._alive_at = -math.inf  # instant of the carrier's newest message
+        self._held_up_until = -math.inf  # end of the newest gap in the carrier's messages
         self._acknowledged_at = 0.0
         self._end = -math.inf  # instant at which all sent audio will have been played
         self._marks: deque[_Sent] = deque()
-        # Names of marks whose audio was cleared. Twilio returns all pending marks after a clear, and nothing in them
-        # tells why (https://www.twilio.com/docs/voice/media-streams/websocket-messages).
-        self._cleared: set[str] = set()
         self._probes: dict[str, float] = {}
         self._sequence = 0
         self.marks_lost: bool = False
@@ -263,7 +344,24 @@ class Playback:
     def drained(self) -> bool:
         """True if all audio of the open queue was sent and reported as played."""
         playout = self._playout
-        return playout is not None and playout.waiting == 0 and self._acknowledged == self._position
+        return playout is not None and playout.waiting == 0 and self._settled == self._position
+
+    @property
+    def _settled(self) -> int:
+        """The end of the audio that was reported as played, or counts as played because its marks are lost."""
+        return max(self._acknowledged, self._written_off)
+
+    def _overdue(self, now: float) -> float:
+        """Return the seconds until all sent audio counts as played, although its marks have not returned."""
+        # A carrier that was held up plays what it then receives: no earlier than that, and than its last mark allows.
+        since_gap = self._held_up_until + (self._position - self._settled) / RATE_HZ
+        since_mark = self._acknowledged_at + (self._position - self._acknowledged) / RATE_HZ
+        grace = MARK_GRACE_S
+        if now - self._alive_at > MISSING_MARK_S and self._alive_at > -math.inf:
+            grace = SILENT_GRACE_S
+        elif self._written_off:
+            grace, since_mark = LOST_MARK_GRACE_S, -math.inf
+        return max(self._end, since_gap, since_mark) + grace - now
 
     def open(self, playout: PlayoutQueue) -> None:
         """Start sending a reply's audio to the carrier, after the audio that was sent before."""
@@ -291,8 +389,8 @@ class Playback:
         self._probes[probe] = now
         # The probe is a mark after the clear. The carrier returns it when it has emptied its buffer.
         self._control += [Clear(), Mark(probe)]
-        # These marks return because of the clear, so they do not prove that their audio was heard.
-        self._cleared.update(mark.name for mark in self._marks)
+        # Twilio returns all pending marks after a clear, and nothing in them tells why
+        # (https://www.twilio.com/docs/voice/media-streams/websocket-messages). They prove nothing, so forget them.
         self._marks.clear()
         self._marked = self._acknowledged = self._position
         self._acknowledged_at = self._end = now
@@ -302,11 +400,39 @@ class Playback:
         """End the stream with the next message."""
         self._control.append(Close())
 
+    def alive(self, now: float) -> bool:
+        """Record that a message has come from the carrier (the caller's audio is one every 20 ms).
+
+        Return True if it ends a gap: then the times that :meth:`next_message` returned are no longer right.
+        """
+        ends_gap = now - self._alive_at > MISSING_MARK_S
+        if ends_gap:
+            self._held_up_until = now
+        self._alive_at = now
+        return ends_gap
+
+    def _mark_is_missing(self) -> bool:
+        """Return True if the carrier has not returned a mark, although later messages of it have come.
+
+        Its messages come in order, so the mark is not on its way. Either the carrier returns none, or it has not got the
+        audio yet; after a gap in its messages that is likely, and it has some time.
+        """
+        if not self._marks or self._marks[0].early:
+            return False
+        mark = self._marks[0]
+        since_gap = self._held_up_until + (mark.position - self._settled) / RATE_HZ
+        since_mark = self._acknowledged_at + (mark.position - self._acknowledged) / RATE_HZ
+        return self._alive_at > max(self._due(mark), since_gap, since_mark) + MISSING_MARK_S
+
+    def sent(self) -> None:
+        """Record that the newest message has left. Until then its audio cannot have been heard."""
+        self._on_wire = self._position
+
     def played(self, now: float) -> int:
         """Return the position up to which the caller has certainly heard the audio."""
-        by_clock = self._position - max(0.0, self._end - now) * RATE_HZ
-        if self.marks_lost:
-            return max(0, int(by_clock))
+        by_clock = min(self._position - max(0.0, self._end - now) * RATE_HZ, self._on_wire)
+        if self.marks_lost or self._mark_is_missing():
+            return max(self._acknowledged, int(by_clock + 1e-6))
         # The least of three: what the clock allows, what can have been played since the last mark, and the next mark,
         # which has not returned.
         since_mark = self._acknowledged + (now - self._acknowledged_at) * RATE_HZ
@@ -329,11 +455,13 @@ class Playback:
             playout.waiting == 0 or self._position - self._marked >= MARK_INTERVAL_SAMPLES
         ):
             return self._mark(playout)
-        overdue = self._end + MARK_GRACE_S - now
-        if self._acknowledged < self._position and overdue <= CLOCK_TOLERANCE_S:
-            self._acknowledge_by_clock(now)
+        overdue = self._overdue(now)
+        if self._settled < self._position and overdue <= CLOCK_TOLERANCE_S:
+            self.marks_lost, self._written_off = True, self._position
+        elif self._mark_is_missing():
+            self.marks_lost = True
         if playout.waiting == 0:
-            return min(overdue, ahead) if self._acknowledged < self._position else math.inf
+            return min(overdue, ahead) if self._settled < self._position else math.inf
         # Too much is unacknowledged: wait for marks, at most until the clock alone counts.
         if self._position - self._acknowledged > MAX_UNMARKED_SAMPLES and not self.marks_lost:
             return min(overdue, ahead)
@@ -363,27 +491,19 @@ class Playback:
         self._sequence += 1
         name = f"r{playout.reply}.{self._sequence}"
         self._marks.append(_Sent(name, self._position))
+        if len(self._marks) > MAX_UNRETURNED_MARKS:
+            self._marks.popleft()
         self._marked = self._position
         return Mark(name)
 
-    def _acknowledge_by_clock(self, now: float) -> None:
-        """Count all sent audio as played, because the carrier does not return its marks."""
-        self.marks_lost = True
-        self._marks.clear()
-        self._acknowledged, self._acknowledged_at = self._position, now
-
     def reached(self, name: str, now: float) -> float | None:
-        """Record a mark that the carrier returned. Unknown and cleared marks change nothing.
+        """Record a mark that the carrier returned. Unknown marks, and those before a ``clear``, change nothing.
 
         Return the round-trip time of a clear if the mark is its probe: the seconds from the decision to the report that
         the buffer is empty.
         """
         if name in self._probes:
             return now - self._probes.pop(name)
-        if name in self._cleared:
-            # The carrier returns a mark once, so removing it bounds the set.
-            self._cleared.discard(name)
-            return None
         # Not only the first: marks may be lost, or come out of order (docs/robustness.md).
         mark = next((mark for mark in self._marks if mark.name == name), None)
         if mark is None:
@@ -402,8 +522,8 @@ class Playback:
         """Count the audio before a mark as played."""
         while self._marks.popleft() is not mark:
             pass  # a later mark also covers the audio of lost ones
-        # The carrier returns marks again, so they count again.
-        self.marks_lost = False
+        # The carrier returns marks again, so they count again; what was written off has to be proved like the rest.
+        self.marks_lost, self._written_off = False, 0
         self._acknowledged, self._acknowledged_at = mark.position, now
 
     def _settle(self, now: float) -> float:

@@ -42,9 +42,6 @@ class TurnPolicy:
     # Judged; call/session.py sets it by what answers.
     reply: float = 15.0
     """How long a committed reply may take to its first audio, be it a fixed text or an LLM's answer."""
-    # The same as MARK_GRACE_S of the ledger, which makes up for a missing mark at that instant.
-    drain_grace: float = 1.5
-    """How long after the computed end of playback the machine waits for the carrier's last mark."""
     # Judged, and promised in docs/callbacks.md: three sentences; a model that says goodbye
     # with more must not keep the line.
     goodbye: float = 10.0

@@ -239,8 +239,8 @@ class Conversation:
     def drop_reply(self, then: AgentState) -> ReplyState:
         """Forget the live reply, and return it."""
         reply, self.reply, self.agent = self.live, None, then
-        # Both deadlines watch the live reply; left armed, they would blame the next one.
-        self.disarm(Timer.REPLY, Timer.DRAIN)
+        # It watches the live reply; left armed, it would blame the next one.
+        self.disarm(Timer.REPLY)
         return reply
 
     # The caller's words --------------------------------------------------------------------------------------------

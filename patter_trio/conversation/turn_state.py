@@ -45,7 +45,6 @@ class Timer(StrEnum):
     HOLD = "hold"
     STUCK = "stuck"
     OVERLAP = "overlap"
-    DRAIN = "drain"
     REPLY = "reply"
     GOODBYE = "goodbye"
     LEG = "leg"

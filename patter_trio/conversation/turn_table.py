@@ -274,15 +274,9 @@ def be_heard(conversation: Conversation, event: OnWire) -> None:
         return
     conversation.agent = AgentState.SPEAKING
     conversation.disarm(Timer.REPLY)
-    extend(conversation, event)
     if not reply.started:
         reply.started = True
         conversation.emit(actions.ReportAgentStarted(conversation.now, reply.number, reply.turn))
-
-
-def extend(conversation: Conversation, event: OnWire) -> None:
-    """Move the end of playback."""
-    conversation.arm(Timer.DRAIN, event.until + conversation.policy.drain_grace)
 
 
 def note_busy(conversation: Conversation, event: Busy) -> None:
@@ -298,23 +292,23 @@ def note_produced(conversation: Conversation, event: Produced) -> None:
 
 
 def end_silent(conversation: Conversation, event: Produced) -> None:
-    """Finish the reply, which is fully produced, if it has no audio or if all of it was played."""
+    """Finish the reply, which is fully produced, if it has no audio; otherwise it ends when all of it was played."""
     reply = conversation.live
     reply.produced = True
-    # A reply that was heard and is thinking again has a gap: all audio so far was played.
-    if reply.started or not reply.audio:
+    # Also after a gap: the last audio may have come with the end, and wait to be sent. The ledger reports the end.
+    if not reply.audio:
         conversation.finish()
 
 
 def end_unheard(conversation: Conversation, event: Drained) -> None:
-    """Finish the reply if all of it was played, although no audio was reported as sent."""
+    """Finish the reply, which has a gap or was not reported as heard, if all of it was produced and played."""
     if conversation.live.opened and conversation.live.produced:
         conversation.finish()
 
 
-def drain(conversation: Conversation, event: Drained | None) -> None:
+def drain(conversation: Conversation, event: Drained) -> None:
     """Finish the reply if all of it was produced and played; otherwise it has a gap."""
-    conversation.disarm(Timer.DRAIN)
+    # No deadline does this: only the playback ledger knows whether audio of the reply still waits to be sent.
     if conversation.live.produced:
         conversation.finish()
     else:
@@ -477,7 +471,7 @@ AGENT: Mapping[Trigger, Mapping[AgentState, Rule]] = {
     Noticed.WORDS:   _agent_row(  _,           _,        give_way,     count_words,   _,           _,        _),
     TokenArrived:    _agent_row(  _,           _,        note_token,   note_token,    _,           _,        _),
     AudioArrived:    _agent_row(  _,           _,        note_audio,   _,             _,           _,        _),
-    OnWire:          _agent_row(  _,           _,        be_heard,     extend,        _,           _,        _),
+    OnWire:          _agent_row(  _,           _,        be_heard,     _,             _,           _,        _),
     Busy:            _agent_row(  _,           _,        note_busy,    note_busy,     _,           _,        _),
     Produced:        _agent_row(  _,           _,        end_silent,   note_produced, _,           _,        _),
     Drained:         _agent_row(  _,           _,        end_unheard,  drain,         _,           _,        _),
@@ -490,7 +484,6 @@ AGENT: Mapping[Trigger, Mapping[AgentState, Rule]] = {
     LegDown:         _agent_row(  flush,       flush,    flush,        flush,         flush,       _,        _),
     Flushed:         _agent_row(  _,           _,        _,            _,             _,  end_when_known,    _),
     Timer.OVERLAP:   _agent_row(  _,           _,        _,            barge_in,      _,           _,        _),
-    Timer.DRAIN:     _agent_row(  _,           _,        _,            drain,         _,           _,        _),
     Timer.REPLY:     _agent_row(  _,           _,        fail,         _,             _,           _,        _),
     Timer.GOODBYE:   _agent_row(  _,           _,        stop_goodbye, stop_goodbye,  _,           _,        _),
     Timer.LEG:       _agent_row(  _,           _,        _,            _,             give_up_leg, _,        _),

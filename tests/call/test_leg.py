@@ -63,6 +63,9 @@ class ScriptedWriter:
     def wake(self) -> None:
         self._seen.append("wake")
 
+    def alive(self, now: float) -> None:
+        """Ignore that a message has come; the events of the messages are recorded."""
+
     def reached(self, name: str, now: float) -> None:
         self._seen.append(("mark", name, now))
 

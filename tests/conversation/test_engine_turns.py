@@ -50,9 +50,7 @@ def kinds(scene: Scene, *wanted: type[do.Action]) -> list[tuple[str, float]]:
 # What is dropped, and what is not -------------------------------------------------------------------------------------
 def test_speech_before_audible_greeting_is_answered() -> None:
     """Speech that ends as the greeting becomes audible waits for the greeting's end and is answered."""
-    scene = (
-        Scene(VOICE).at(1.0, Say("Good evening.")).voice(1.25, 2.25).at(2.5, AudioArrived(1)).at(2.625, OnWire(1, 4))
-    )
+    scene = Scene(VOICE).at(1.0, Say("Good evening.")).voice(1.25, 2.25).at(2.5, AudioArrived(1)).at(2.625, OnWire(1))
     assert not kinds(scene.until(3.5), do.DropUser, do.CommitUser)
     assert kinds(scene.at(3.75, Produced(1)).at(4.0, Drained(1)), do.DropUser, do.CommitUser) == [("CommitUser", 4.0)]
 
@@ -60,7 +58,7 @@ def test_speech_before_audible_greeting_is_answered() -> None:
 def test_cough_over_agent_keeps_waiting_utterance() -> None:
     """A cough over the agent does not drop the utterance that waits for an answer."""
     scene = Scene(VOICE).at(1.0, Say("Good evening.")).voice(1.25, 2.25).until(3.0)
-    scene.at(3.25, AudioArrived(1)).at(3.5, OnWire(1, 6.0)).voice(4.0, 4.0 + LAG / 2).until(5.0)
+    scene.at(3.25, AudioArrived(1)).at(3.5, OnWire(1)).voice(4.0, 4.0 + LAG / 2).until(5.0)
     assert not kinds(scene, do.DropUser, do.CommitUser)
     assert kinds(scene.at(5.5, Produced(1)).at(6.0, Drained(1)), do.DropUser, do.CommitUser) == [("CommitUser", 6.0)]
 
@@ -84,7 +82,7 @@ def test_continued_voice_becomes_its_own_utterance() -> None:
 
 def test_long_continued_voice_interrupts_the_answer() -> None:
     """A voice that continued long enough over the answer interrupts it as soon as its end is known."""
-    scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, OVER).at(2.25, AudioArrived(1)).at(2.5, OnWire(1, 9.0))
+    scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, OVER).at(2.25, AudioArrived(1)).at(2.5, OnWire(1))
     scene.then()
     scene.at(3.125, VoiceEnded(3.0)).at(3.5, OVER)
     assert scene.events() == [
@@ -98,7 +96,7 @@ def test_long_continued_voice_interrupts_the_answer() -> None:
 
 def test_brief_continued_voice_is_dropped() -> None:
     """A voice that continued over the answer only for a moment is dropped as a remark."""
-    scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, OVER).at(2.0625, AudioArrived(1)).at(2.125, OnWire(1, 9.0))
+    scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, OVER).at(2.0625, AudioArrived(1)).at(2.125, OnWire(1))
     scene.then()
     scene.at(2.25, VoiceEnded(2.125)).at(2.5, OVER)
     assert kinds(scene, do.CutReply, do.DropUser, do.CommitUser) == [("DropUser", 2.5)]
@@ -106,7 +104,7 @@ def test_brief_continued_voice_is_dropped() -> None:
 
 def test_second_end_of_turn_interrupts_heard_answer() -> None:
     """A second end of turn within one voice interrupts the answer that the caller already hears."""
-    scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, OVER).at(2.25, AudioArrived(1)).at(2.5, OnWire(1, 9.0))
+    scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, OVER).at(2.25, AudioArrived(1)).at(2.5, OnWire(1))
     scene.then()
     assert scene.at(4.0, OVER).events() == [
         do.EmitSpeechStarted(4.0, 2.0),
@@ -153,7 +151,7 @@ def test_addition_before_audible_answer_joins_question() -> None:
 
 def test_barge_in_does_not_replace_heard_answer() -> None:
     """An utterance that interrupts an audible answer starts a new turn and does not replace the old one."""
-    scene = asked().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 9.0))
+    scene = asked().at(2.75, AudioArrived(1)).at(3.0, OnWire(1))
     scene.then()
     scene.at(4.125, VoiceStarted(4.0)).until(4.5).at(5.125, VoiceEnded(5.0)).until(5.5)
     assert scene.events() == [
@@ -176,7 +174,7 @@ def test_a_turn_detector_is_heeded_beside_it() -> None:
 # Over the agent -------------------------------------------------------------------------------------------------------
 def test_cough_over_agent_is_dropped_after_endpoint() -> None:
     """A cough over the agent is dropped after the endpointing silence, and the reply finishes."""
-    scene = asked().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 9.0))
+    scene = asked().at(2.75, AudioArrived(1)).at(3.0, OnWire(1))
     scene.then()
     scene.at(4.125, VoiceStarted(4.0)).at(4.21875, VoiceEnded(4.125)).until(6.0)
     assert scene.events() == [
@@ -192,7 +190,7 @@ def test_cough_over_agent_is_dropped_after_endpoint() -> None:
 def test_speech_over_uninterruptible_agent_is_answered_after() -> None:
     """Speech over an uninterruptible agent is answered after the agent has finished."""
     scene = Scene(VOICE).at(1.0, Say("This call is recorded.", interruptible=False)).at(1.25, AudioArrived(1))
-    scene.at(1.5, OnWire(1, 6.0)).then()
+    scene.at(1.5, OnWire(1)).then()
     scene.voice(2.0, 2.0 + LAG).until(5.0).at(5.5, Produced(1)).at(6.0, Drained(1))
     assert scene.events() == [
         do.EmitSpeechStarted(2.125, 2.0),
@@ -205,7 +203,7 @@ def test_speech_over_uninterruptible_agent_is_answered_after() -> None:
 
 def test_speech_with_barge_in_off_is_answered_after() -> None:
     """With barge-in off, speech over the agent is answered after the agent has finished."""
-    scene = asked(attrs.evolve(VOICE, overlap=math.inf)).at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 9.0))
+    scene = asked(attrs.evolve(VOICE, overlap=math.inf)).at(2.75, AudioArrived(1)).at(3.0, OnWire(1))
     scene.then()
     scene.voice(4.0, 6.0).at(8.0, Produced(1)).at(9.0, Drained(1))
     assert kinds(scene, do.CutReply, do.DropUser, do.CommitUser) == [("CommitUser", 9.0)]
@@ -213,7 +211,7 @@ def test_speech_with_barge_in_off_is_answered_after() -> None:
 
 def test_cough_at_reply_end_is_answered() -> None:
     """A cough during the reply whose endpoint comes after the reply's end is committed."""
-    scene = asked().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 4.375), Produced(1))
+    scene = asked().at(2.75, AudioArrived(1)).at(3.0, OnWire(1), Produced(1))
     scene.then()
     scene.at(4.125, VoiceStarted(4.0)).at(4.21875, VoiceEnded(4.125)).at(4.375, Drained(1)).until(6.0)
     assert commits(scene) == [do.CommitUser(4.625, 2, "", "vad_silence", 0.5)]
@@ -227,7 +225,7 @@ def test_queued_say_delays_the_callers_answer() -> None:
         do.EmitSpeechStarted(1.375, 1.25),
         do.EmitSpeechEnded(2.375, 2.25, 1.0),
     ]
-    scene.at(14.25, AudioArrived(1)).at(14.5, OnWire(1, 15.5), Produced(1)).at(15.5, Drained(1))
+    scene.at(14.25, AudioArrived(1)).at(14.5, OnWire(1), Produced(1)).at(15.5, Drained(1))
     assert scene.events() == [
         do.ReportAudio(14.25, 1, 0),
         do.OpenPlayout(14.25, 1),
@@ -285,7 +283,7 @@ def test_end_of_turn_without_vad_is_answered() -> None:
 
 def test_turn_without_vad_over_agent_is_dropped() -> None:
     """An end of turn over the speaking agent without a voice of the VAD is dropped: it may be an echo."""
-    scene = Scene(ENDS).at(1.0, OVER).at(1.25, AudioArrived(1)).at(1.5, OnWire(1, 9.0)).at(2.0, OVER).at(4.0, OVER)
+    scene = Scene(ENDS).at(1.0, OVER).at(1.25, AudioArrived(1)).at(1.5, OnWire(1)).at(2.0, OVER).at(4.0, OVER)
     assert kinds(scene, do.CutReply, do.DropUser) == [("DropUser", 2.0), ("DropUser", 4.0)]
 
 

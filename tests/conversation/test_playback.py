@@ -1,6 +1,7 @@
 """The playback ledger: what is sent when, and what counts as heard."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 
 from patter_trio.abc import Word
 from patter_trio.conversation.playback import (
+    LOST_MARK_GRACE_S,
     MARK_GRACE_S,
+    MAX_UNRETURNED_MARKS,
     SEND_AHEAD_S,
     Clear,
     Close,
@@ -23,26 +26,43 @@ SECOND = b"\x00" * 8000
 
 
 class Carrier:
-    """Plays what it gets, and sends marks back, with a delay each way; the other end of the ledger."""
+    """Plays what it gets, and sends marks back, with a delay each way; the other end of the ledger.
 
-    def __init__(self, delay: float = 0.0, *, echoes: bool = True) -> None:
+    Within ``stall`` the network carries nothing, either way; everything arrives at its end.
+    """
+
+    def __init__(
+        self, delay: float = 0.0, *, echoes: bool = True, stall: tuple[float, float] = (math.inf, math.inf)
+    ) -> None:
         self.delay = delay
         self.echoes = echoes
+        self.stall = stall
         self.sent: list[tuple[float, object]] = []
         self.end = 0.0
         self.marks: list[tuple[float, str]] = []
         self.round_trips: list[float] = []
         """Of each clear, as the ledger reports them."""
+        self.heard: list[tuple[float, float]] = []
+
+    def carried(self, at: float) -> float:
+        begin, end = self.stall
+        return end if begin <= at < end else at
 
     def take(self, item: object, now: float) -> None:
         self.sent.append((round(now, 6), item))
+        arrives = self.carried(now + self.delay)
         if isinstance(item, Media):
-            self.end = max(self.end, now + self.delay) + len(item.audio) / 8000
+            self.end = max(self.end, arrives) + len(item.audio) / 8000
+            self.heard.append((self.end - len(item.audio) / 8000, self.end))
         elif isinstance(item, Mark) and self.echoes:
-            self.marks.append((max(self.end, now + self.delay) + self.delay, item.name))
+            self.marks.append((self.carried(max(self.end, arrives) + self.delay), item.name))
         elif isinstance(item, Clear):
             self.end = now + self.delay
             self.marks = [(min(at, now + 2 * self.delay), name) for at, name in self.marks]
+
+    def played(self, now: float) -> float:
+        """Seconds of audio that the caller has heard."""
+        return sum(max(0.0, min(end, now) - begin) for begin, end in self.heard)
 
 
 def run(playback: Playback, carrier: Carrier, start: float, until: float) -> float:
@@ -52,6 +72,7 @@ def run(playback: Playback, carrier: Carrier, start: float, until: float) -> flo
         item = playback.next_message(now)
         if not isinstance(item, float):
             carrier.take(item, now)
+            playback.sent()
             continue
         due = min([now + item, *(at for at, _ in carrier.marks)])
         if due > until:
@@ -127,11 +148,14 @@ def test_marks_returned_by_clear_are_not_heard() -> None:
 
 
 def test_stalled_carrier_gets_one_second_at_most() -> None:
-    """A carrier that returns no marks gets no more than about a second of speech."""
-    playback, carrier = Playback(), Carrier(echoes=False)
+    """A carrier that stops returning marks gets no more than about a second of speech before the grace is over."""
+    playback, carrier = Playback(), Carrier(stall=(1.0, 100.0))
     playback.open(playout_with(("Long.", 30.0)))
-    run(playback, carrier, 0.0, 1.9)
-    assert sum(size for _, size in media_times(carrier)) <= 8000 + 800
+    run(playback, carrier, 0.0, 1.0)
+    before = sum(size for _, size in media_times(carrier))
+    run(playback, carrier, 1.0, 3.4)
+    assert sum(size for _, size in media_times(carrier)) <= 8000 + 8000 + 800
+    assert before == 11_200
 
 
 def test_lost_marks_fall_back_to_the_clock() -> None:
@@ -141,6 +165,91 @@ def test_lost_marks_fall_back_to_the_clock() -> None:
     run(playback, carrier, 0.0, 0.5 + MARK_GRACE_S + 0.01)
     assert playback.drained
     assert playback.marks_lost
+
+
+def test_without_marks_the_clock_sends_the_rest() -> None:
+    """A carrier that returns no marks and is alive hears a reply without a gap, and the clock says what it heard."""
+    playback, carrier = Playback(), Carrier(echoes=False)
+    playback.open(playout_with(("Long.", 30.0)))
+    for frame in range(1590):
+        run(playback, carrier, frame * 0.02, frame * 0.02 + 0.02)
+        playback.alive(frame * 0.02 + 0.02)
+        if 25 < frame < 1500:
+            assert playback.played(frame * 0.02 + 0.02) == pytest.approx(160 * frame + 160, abs=1)
+    assert playback.drained
+    assert carrier.played(100.0) == pytest.approx(30.0)
+    assert not any(begin > end + 1e-6 for (_, end), (begin, _) in pairwise(carrier.heard))
+
+
+def test_network_that_ceases_costs_one_gap() -> None:
+    """When nothing comes from the carrier any more, it hears the rest after one gap of 1.5 s."""
+    playback, carrier = Playback(), Carrier()
+    playback.open(playout_with(("Long.", 30.0)))
+    run(playback, carrier, 0.0, 5.0)
+    carrier.echoes = False
+    run(playback, carrier, 5.0, 31.5 + LOST_MARK_GRACE_S + 0.01)
+    assert playback.drained
+    assert carrier.played(100.0) == pytest.approx(30.0)
+    (gap,) = [begin - end for (_, end), (begin, _) in pairwise(carrier.heard) if begin > end + 1e-6]
+    assert gap == pytest.approx(MARK_GRACE_S)
+
+
+def test_unsent_message_is_not_heard() -> None:
+    """Audio in a message that the writer is still sending does not count as heard, whatever the clock says."""
+    playback = Playback()
+    playback.open(playout_with(("Long.", 30.0)))
+    assert isinstance(playback.next_message(0.0), Media)
+    playback.sent()
+    assert isinstance(playback.next_message(0.0), Media)
+    assert playback.cut(5.0).seconds == 0.1
+
+
+def test_marks_that_never_return_are_bounded() -> None:
+    """The ledger remembers a bounded number of marks that the carrier does not return."""
+    playback, carrier = Playback(), Carrier(echoes=False)
+    playback.open(playout_with(("Long.", 600.0)))
+    run(playback, carrier, 0.0, 700.0)
+    assert playback.drained
+    assert len(playback._marks) == MAX_UNRETURNED_MARKS
+
+
+def test_old_mark_shows_where_a_late_carrier_is() -> None:
+    """Marks from before a long stall return after it, and then it is known that little was heard meanwhile."""
+    playback, carrier = Playback(), Carrier(stall=(2.0, 7.0))
+    playback.open(playout_with(("Long.", 30.0)))
+    run(playback, carrier, 0.0, 6.99)
+    assert playback.marks_lost
+    run(playback, carrier, 6.99, 7.01)
+    assert not playback.marks_lost
+    assert carrier.played(7.01) == pytest.approx(2.31)
+    assert playback.cut(7.01).seconds == pytest.approx(2.21)  # up to the mark, and what can have been played since
+
+
+@given(
+    pieces=st.lists(st.integers(1, 40_000), min_size=1, max_size=8),
+    delay=st.floats(0.0, 0.3),
+    begin=st.floats(0.0, 5.0),
+    lasts=st.floats(0.0, 12.0),
+    cut_at=st.floats(0.0, 30.0),
+)
+def test_stalled_network_loses_no_speech_and_invents_none(
+    pieces: list[int], delay: float, begin: float, lasts: float, cut_at: float
+) -> None:
+    """Whatever the stall, all of the reply is sent; while marks return, no more counts as heard than was played."""
+    samples = sum(pieces)
+    playout = PlayoutQueue(1)
+    for size in pieces:
+        playout.put(bytes(size), "A sentence.")
+    playout.end()
+    playback, carrier = Playback(), Carrier(delay, stall=(begin, begin + lasts))
+    playback.open(playout)
+    run(playback, carrier, 0.0, cut_at)
+    if not playback.marks_lost:
+        assert playback.played(cut_at) / 8000 <= carrier.played(cut_at) + delay + 1e-6
+    now = run(playback, carrier, cut_at, cut_at + 60.0)
+    assert playback.drained
+    assert playback.close().seconds == pytest.approx(samples / 8000)
+    assert carrier.played(now) == pytest.approx(samples / 8000)
 
 
 def test_a_lost_mark_is_covered_by_the_next() -> None:
@@ -265,3 +374,116 @@ def test_playout_queue_without_text_has_no_words() -> None:
     playout = PlayoutQueue(1)
     playout.put(b"\xff" * 800)
     assert playout.heard(400) == HeardSpeech(0.05, "")
+
+
+JAPANESE = "本日は午前九時から午後五時まで営業しております。"
+UNSPACED = [
+    JAPANESE,
+    "我们今天上午九点到下午五点营业。",
+    "วันนี้เราเปิดให้บริการตั้งแต่เก้าโมงเช้าถึงห้าโมงเย็น",
+    "ພວກເຮົາເປີດແຕ່ເກົ້າໂມງເຊົ້າ",
+]
+
+
+@pytest.mark.parametrize("text", UNSPACED)
+@pytest.mark.parametrize("eighths", range(9))
+def test_unspaced_text_is_heard_in_proportion(text: str, eighths: int) -> None:
+    """Without word times, as much of a text without spaces counts as heard as of its sound was played."""
+    playout = playout_with((text, 4.0))
+    heard = playout.heard(eighths * 4000).text
+    assert text.startswith(heard)
+    assert len(text) * eighths / 8 - 4 <= len(heard) <= len(text) * eighths / 8
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 24])
+def test_unspaced_text_is_heard_by_word_times(size: int) -> None:
+    """Timed words of a text without spaces count by their own letters, however many the vendor times at once."""
+    each = 4.0 / len(JAPANESE)
+    words = tuple(
+        Word(JAPANESE[begin : begin + size], begin * each, min(begin + size, len(JAPANESE)) * each)
+        for begin in range(0, len(JAPANESE), size)
+    )
+    playout = PlayoutQueue(1)
+    playout.put(bytes(32_000), JAPANESE, words)
+    playout.end()
+    assert playout.heard(24_000).text == JAPANESE[:18] if size < len(JAPANESE) else JAPANESE[:17]
+
+
+def test_growing_unspaced_sentence_counts_syllables() -> None:
+    """While more audio of a sentence may come, a character of Japanese takes the time of three letters."""
+    playout = PlayoutQueue(1)
+    playout.put(SECOND, JAPANESE)
+    assert playout.heard(8000).text == JAPANESE[:5]
+
+
+def test_times_of_other_words_do_not_count() -> None:
+    """Times of words that are not in a text without spaces are ignored; with spaces, the n-th word is the n-th."""
+    playout = PlayoutQueue(1)
+    playout.put(SECOND, "三時です", (Word("san", 0.0, 0.1), Word("ji", 0.1, 0.2), Word("desu", 0.2, 0.3)))
+    playout.put(SECOND, "It is 3 o'clock", (Word("it", 0.0, 0.2), Word("is", 0.2, 0.4), Word("three", 0.4, 0.7)))
+    playout.end()
+    assert playout.heard(4000).text == "三時"
+    assert playout.heard(8000 + 5000).text == "三時です It is"
+    assert playout.heard(8000 + 5600).text == "三時です It is 3"
+
+
+def test_two_words_with_one_time_are_both_heard() -> None:
+    """A time that covers two words, or a word in two parts, counts by letters."""
+    playout = PlayoutQueue(1)
+    words = (Word("To be", 0.0, 0.5), Word("extraordi", 0.5, 0.7), Word("narily", 0.7, 0.9), Word("so.", 0.9, 1.0))
+    playout.put(SECOND, "To be extraordinarily so.", words)
+    playout.end()
+    assert [playout.heard(round(at * 8000)).text for at in (0.5, 0.7, 0.9)] == [
+        "To be",
+        "To be",
+        "To be extraordinarily",
+    ]
+
+
+def test_rest_without_times_is_spread_evenly() -> None:
+    """Words behind the last timed one share the rest of the sound."""
+    playout = PlayoutQueue(1)
+    playout.put(SECOND, "One two three four", (Word("One", 0.0, 0.4),))
+    playout.end()
+    assert playout.heard(round(0.4 * 8000)).text == "One"
+    assert playout.heard(round(0.58 * 8000)).text == "One two"
+    assert playout.heard(7999).text == "One two three"
+
+
+@pytest.mark.parametrize(
+    ("sentences", "expected"),
+    [
+        (("かしこまりました。", "少々お待ちください。"), "かしこまりました。少々お待ちください。"),
+        (("สวัสดีค่ะ", "ยินดีค่ะ"), "สวัสดีค่ะยินดีค่ะ"),
+        (("안녕하세요.", "네."), "안녕하세요. 네."),
+        (("One.", "Two."), "One. Two."),
+    ],
+)
+def test_sentences_are_joined_by_their_script(sentences: tuple[str, str], expected: str) -> None:
+    """Sentences whose gap is unknown are joined without a space in scripts that have none between words."""
+    playout = playout_with(*((sentence, 1.0) for sentence in sentences))
+    assert playout.heard(16_000).text == expected
+
+
+@given(
+    text=st.text("ab ,.本日は、。สวัดีเ3", min_size=1, max_size=40).map(lambda text: " ".join(text.split())),
+    cuts=st.lists(st.floats(0.0, 1.0), max_size=8).map(sorted),
+    respelled=st.booleans(),
+    finished=st.booleans(),
+)
+def test_heard_text_only_grows(text: str, cuts: list[float], respelled: bool, finished: bool) -> None:
+    """Whatever is timed, the heard text is a beginning of the sentence, and grows with the sound to all of it."""
+    words = tuple(
+        Word(
+            f"x{number}" if respelled else text[round(begin * len(text)) : round(end * len(text))], begin, min(end, 1.0)
+        )
+        for number, (begin, end) in enumerate(pairwise([0.0, *cuts, 1.0]))
+    )
+    playout = PlayoutQueue(1)
+    playout.put(SECOND, text, words if cuts else ())
+    if finished:
+        playout.end()
+    heard = [playout.heard(samples).text for samples in range(0, 8001, 250)]
+    assert all(text.startswith(one) for one in heard)
+    assert [len(one) for one in heard] == sorted(len(one) for one in heard)
+    assert not finished or heard[-1] == text

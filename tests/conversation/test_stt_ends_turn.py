@@ -142,7 +142,7 @@ def test_stt_end_of_turn_overrules_turn_detector(complete: float) -> None:
 
 def test_end_of_turn_over_agent_waits_for_agent() -> None:
     """Words that end a turn over the agent without a detected voice are not committed while the agent speaks."""
-    scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 8.0))
+    scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1))
     scene.then()
     scene.at(4.0, FinalWords("never mind", 2, finished=True))
     assert not commits(scene)
@@ -156,7 +156,7 @@ def test_voice_after_end_of_turn_interrupts_answer() -> None:
         .at(1.5, InterimWords("hel", 1))
         .at(2.0, FinalWords("hello", 1, finished=True))
     )
-    scene.at(2.125, AudioArrived(1)).at(2.25, OnWire(1, 8.0))
+    scene.at(2.125, AudioArrived(1)).at(2.25, OnWire(1))
     scene.then()
     scene.at(2.5, InterimWords("wait", 2)).until(3.0)
     reported = [act for act in scene.events() if isinstance(act, do.EmitSpeechStarted | do.CutReply)]

@@ -252,14 +252,16 @@ class World:
         at = until = now + self.span(0.02, 0.1)
         for _ in range(self.random.randint(1, 3)):
             until = max(at, until) + self.span(0.1, 1.5)
-            self.post(at, inputs.OnWire(reply, until))
+            self.post(at, inputs.OnWire(reply))
             if self.chance(0.2):
                 self.post(until, inputs.Drained(reply))
             at += self.span(0.1, 1.5)
-        if self.chance(0.8):
-            self.post(max(at, until), inputs.Drained(reply))
+        # As the writer does: the end of the playback is always reported, and once more if only then all was produced.
+        self.post(max(at, until), inputs.Drained(reply))
         if self.chance(0.5):
-            self.post(max(at, until) + self.span(0, 0.5), inputs.Produced(reply))
+            produced = max(at, until) + self.span(0, 0.5)
+            self.post(produced, inputs.Produced(reply))
+            self.post(produced + self.span(0, 0.1), inputs.Drained(reply))
         if self.chance(0.05):
             self.post(at, inputs.ReplyFailed(reply, "broke off"))
 

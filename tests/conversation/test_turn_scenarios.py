@@ -77,7 +77,7 @@ class Scene:
 
     def answered(self) -> Scene:
         """The answer to it, heard from 3 and produced; playback lasts until 8."""
-        self.asks().at(2.75, TokenArrived(1)).at(2.875, AudioArrived(1)).at(3.0, OnWire(1, 8.0), Produced(1))
+        self.asks().at(2.75, TokenArrived(1)).at(2.875, AudioArrived(1)).at(3.0, OnWire(1), Produced(1))
         self.then()
         return self
 
@@ -101,7 +101,7 @@ def test_normal_turn_reports_all_events_in_order() -> None:
         committed(2.5, 1, "hello", 0.5),
         do.StartReply(2.5, 1, 1),
     ]
-    scene.at(2.75, TokenArrived(1)).at(2.875, AudioArrived(1)).at(3.0, OnWire(1, 4.0)).at(3.25, OnWire(1, 5.0))
+    scene.at(2.75, TokenArrived(1)).at(2.875, AudioArrived(1)).at(3.0, OnWire(1)).at(3.25, OnWire(1))
     assert scene.then() == [
         do.ReportToken(2.75, 1, 1),
         do.ReportAudio(2.875, 1, 1),
@@ -121,7 +121,7 @@ def test_greeting_is_turn_0_and_idle_until_heard() -> None:
         do.StateChanged(0.5, "listening", "idle"),
         do.StartReply(0.5, 1, 0, "Good evening."),
     ]
-    assert scene.at(0.75, AudioArrived(1)).at(1.0, OnWire(1, 2.0)).then() == [
+    assert scene.at(0.75, AudioArrived(1)).at(1.0, OnWire(1)).then() == [
         do.ReportAudio(0.75, 1, 0),
         do.OpenPlayout(0.75, 1),
         do.StateChanged(1.0, "listening", "speaking"),
@@ -137,7 +137,7 @@ def test_say_is_never_dropped_unheard() -> None:
         do.EmitSpeechStarted(1.25 + LAG, 1.25),
         do.EmitSpeechEnded(2.25 + LAG, 2.25, 1.0),
     ]
-    scene.at(3.25, AudioArrived(1)).at(3.5, OnWire(1, 4.5), Produced(1)).at(4.5, Drained(1))
+    scene.at(3.25, AudioArrived(1)).at(3.5, OnWire(1), Produced(1)).at(4.5, Drained(1))
     assert scene.events() == [
         do.ReportAudio(3.25, 1, 0),
         do.OpenPlayout(3.25, 1),
@@ -148,17 +148,18 @@ def test_say_is_never_dropped_unheard() -> None:
     ]
 
 
-def test_missing_last_mark_ends_playback_after_grace() -> None:
-    """Without a last mark, playback counts as over after the grace."""
-    scene = Scene().answered().until(20.0)
-    assert scene.events() == [do.FinishReply(9.5, 1, 1, started=True)]
+def test_only_the_ledger_ends_playback() -> None:
+    """A reply ends when the ledger reports it as played, however long that takes, and by no deadline."""
+    scene = Scene().answered().until(600.0)
+    assert scene.events() == []
+    assert scene.at(601.0, Drained(1)).events() == [do.FinishReply(601.0, 1, 1, started=True)]
 
 
 def test_a_gap_within_a_reply_is_no_end() -> None:
     """In a gap of a reply the agent is thinking, and the reply has one start and one end."""
-    scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 4.0))
+    scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1))
     scene.then()
-    scene.at(4.125, Drained(1)).at(6.0, OnWire(1, 7.0)).at(6.5, Produced(1)).at(7.0, Drained(1))
+    scene.at(4.125, Drained(1)).at(6.0, OnWire(1)).at(6.5, Produced(1)).at(7.0, Drained(1))
     assert scene.then() == [
         do.StateChanged(4.125, "listening", "thinking"),
         do.StateChanged(6.0, "listening", "speaking"),
@@ -167,11 +168,23 @@ def test_a_gap_within_a_reply_is_no_end() -> None:
     ]
 
 
-def test_production_end_in_gap_finishes_reply() -> None:
-    """A reply that ends its production during a gap is finished."""
-    scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 4.0)).at(4.125, Drained(1))
+def test_production_end_in_gap_waits_for_playback() -> None:
+    """A reply that ends its production during a gap is finished once its last audio was played, too."""
+    scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1)).at(4.125, Drained(1))
     scene.then()
-    assert scene.at(5.0, Produced(1)).events() == [do.FinishReply(5.0, 1, 1, started=True)]
+    assert scene.at(5.0, Produced(1)).events() == []
+    assert scene.at(5.0, OnWire(1)).at(6.0, Drained(1)).then() == [
+        do.StateChanged(5.0, "listening", "speaking"),
+        do.StateChanged(6.0, "listening", "idle"),
+        do.FinishReply(6.0, 1, 1, started=True),
+    ]
+
+
+def test_production_end_after_last_audio_finishes_reply() -> None:
+    """A reply whose end becomes known after its last audio was played ends with the ledger's second report."""
+    scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1)).at(4.125, Drained(1)).at(5.0, Produced(1))
+    scene.then()
+    assert scene.at(5.0, Drained(1)).events() == [do.FinishReply(5.0, 1, 1, started=True)]
 
 
 def test_a_reply_without_sound_has_no_agent_event() -> None:
@@ -364,7 +377,7 @@ def test_promoted_interims_final_corrects_unheard_turn() -> None:
 def test_promoted_interims_final_adds_new_words() -> None:
     """After the answer was heard, the final of a committed interim adds only its new words."""
     scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, InterimWords("a b", 1)).at(2.125, VoiceEnded(2.0)).until(4.0)
-    scene.at(4.125, AudioArrived(1)).at(4.25, OnWire(1, 4.5), Produced(1)).at(4.5, Drained(1))
+    scene.at(4.125, AudioArrived(1)).at(4.25, OnWire(1), Produced(1)).at(4.5, Drained(1))
     scene.then()
     scene.at(4.75, FinalWords("a b c", 1)).until(5.25)
     assert scene.events() == [committed(5.25, 2, "c", 0.5), do.StartReply(5.25, 2, 2)]
@@ -413,7 +426,7 @@ def test_a_cough_before_the_answer_only_delays_it(found: list[tuple[float, Input
     scene.at(2.75, VoiceStarted(2.625)).at(2.875, AudioArrived(1)).at(3.5, VoiceEnded(3.25))
     for at, event in found:
         scene.at(at, event)
-    assert scene.at(4.5, OnWire(1, 6.0)).events() == [
+    assert scene.at(4.5, OnWire(1)).events() == [
         do.EmitSpeechStarted(2.75, 2.625),
         do.ReportAudio(2.875, 1, 1),
         do.EmitSpeechEnded(3.5, 3.25, 0.625),
@@ -497,7 +510,7 @@ def test_playout_tail_can_be_interrupted() -> None:
 def test_two_barge_ins_cut_two_replies() -> None:
     """Two barge-ins in a row cut two replies."""
     scene = Scene().answered().voice(4.0, 4.5).at(4.75, FinalWords("no", 2)).until(5.0)
-    scene.at(5.25, AudioArrived(2)).at(5.5, OnWire(2, 9.0)).at(6.125, VoiceStarted(6.0)).until(7.0)
+    scene.at(5.25, AudioArrived(2)).at(5.5, OnWire(2)).at(6.125, VoiceStarted(6.0)).until(7.0)
     cuts = [(cut.at, cut.reply, cut.turn) for cut in scene.then() if isinstance(cut, do.CutReply)]
     assert cuts == [(4.25, 1, 1), (6.25, 2, 2)]
 
@@ -530,7 +543,7 @@ def test_speech_under_uninterruptible_agent_waits(barge_in: bool) -> None:
     """Speech under an uninterruptible agent is answered when the agent has finished."""
     scene = Scene(POLICY if barge_in else TurnPolicy(overlap=math.inf))
     scene.at(1.0, Say("This call is recorded.", interruptible=not barge_in)).at(1.25, AudioArrived(1))
-    scene.at(1.5, OnWire(1, 6.0), Produced(1)).voice(2.0, 3.0).at(3.25, FinalWords("but why", 1))
+    scene.at(1.5, OnWire(1), Produced(1)).voice(2.0, 3.0).at(3.25, FinalWords("but why", 1))
     scene.then()
     assert scene.at(6.0, Drained(1)).events() == [
         do.FinishReply(6.0, 1, 0, started=True),
@@ -541,7 +554,7 @@ def test_speech_under_uninterruptible_agent_waits(barge_in: bool) -> None:
 
 def test_words_in_a_gap_cut_the_reply() -> None:
     """Words of the caller in a gap of the reply cut it as a barge-in."""
-    scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1, 4.0)).at(4.125, Drained(1))
+    scene = Scene().asks().at(2.75, AudioArrived(1)).at(3.0, OnWire(1)).at(4.125, Drained(1))
     scene.then()
     scene.at(5.125, VoiceStarted(5.0)).at(5.5, InterimWords("forget it", 2))
     assert scene.events()[1:] == [do.CutReply(5.5, 1, 1, opened=True, started=True, reason="barge-in")]
@@ -552,7 +565,7 @@ def test_say_texts_play_in_order_within_turn() -> None:
     """Texts for the agent to say play one after the other within the turn."""
     scene = Scene().answered().at(4.0, Say("first")).at(4.5, Say("second")).at(8.0, Drained(1))
     assert scene.events() == [do.FinishReply(8.0, 1, 1, started=True), do.StartReply(8.0, 2, 1, "first")]
-    scene.at(8.25, AudioArrived(2)).at(8.5, OnWire(2, 9.0), Produced(2)).at(9.0, Drained(2))
+    scene.at(8.25, AudioArrived(2)).at(8.5, OnWire(2), Produced(2)).at(9.0, Drained(2))
     assert scene.events() == [
         do.OpenPlayout(8.25, 2),
         do.ReportAgentStarted(8.5, 2, 1),
@@ -626,7 +639,7 @@ def test_finished_tool_returns_its_unused_time() -> None:
 
 def test_gap_in_reply_lasts_for_its_tool() -> None:
     """A gap in a reply may last as long as its tool, and the reply's timeout counts from there."""
-    scene = Scene().asks().at(2.875, AudioArrived(1)).at(3.0, OnWire(1, 4.0), Busy(1, 34.0)).at(4.0, Drained(1))
+    scene = Scene().asks().at(2.875, AudioArrived(1)).at(3.0, OnWire(1), Busy(1, 34.0)).at(4.0, Drained(1))
     scene.then()
     assert scene.until(48.75).events() == []
     assert scene.until(49.0).events()[0] == do.CutReply(49.0, 1, 1, opened=True, started=True, reason="failed")
@@ -647,7 +660,7 @@ def test_what_comes_from_a_dead_reply_does_nothing() -> None:
     scene = Scene().answered().at(4.0, Say("x", interrupt=True))
     scene.then()
     dead: list[Input] = [
-        TokenArrived(1), AudioArrived(1), OnWire(1, 9.0), Produced(1), Drained(1), ReplyFailed(1, "e"), AudioArrived(7),
+        TokenArrived(1), AudioArrived(1), OnWire(1), Produced(1), Drained(1), ReplyFailed(1, "e"), AudioArrived(7),
         Busy(1, 90.0),
     ]  # fmt: skip
     assert scene.at(4.25, *dead).then() == []
@@ -700,7 +713,7 @@ FLUSHED = [do.FlushTranscripts(10.0), do.EndCall(10.75, "left")]
             id="thinking",
         ),
         pytest.param(
-            Scene().at(9.0, Say("x")).at(9.25, AudioArrived(1)).at(9.5, OnWire(1, 12.0)),
+            Scene().at(9.0, Say("x")).at(9.25, AudioArrived(1)).at(9.5, OnWire(1)),
             do.CutReply(10.0, 1, 0, True, True, "leg down"),
             id="speaking",
         ),
@@ -753,7 +766,7 @@ def test_queued_say_texts_precede_hang_up() -> None:
     """Texts queued before a hang-up are said before the call ends."""
     scene = Scene().answered().at(4.0, Say("goodbye"), HangUp("done")).at(8.0, Drained(1))
     assert scene.events() == [do.FinishReply(8.0, 1, 1, started=True), do.StartReply(8.0, 2, 1, "goodbye")]
-    scene.at(8.25, AudioArrived(2)).at(8.5, OnWire(2, 9.0), Produced(2)).at(9.0, Drained(2))
+    scene.at(8.25, AudioArrived(2)).at(8.5, OnWire(2), Produced(2)).at(9.0, Drained(2))
     assert scene.events()[-2:] == [do.FinishReply(9.0, 2, 1, started=True), do.HangUpLeg(9.0, "done")]
 
 
@@ -761,7 +774,7 @@ def test_a_goodbye_that_takes_too_long_is_cut() -> None:
     """A goodbye that plays longer than 10 s after the hang-up is cut."""
     scene = Scene().asks().at(3.0, HangUp("done"))
     scene.then()
-    scene.at(4.0, AudioArrived(1)).at(5.0, OnWire(1, 60.0)).until(13.0)
+    scene.at(4.0, AudioArrived(1)).at(5.0, OnWire(1)).until(13.0)
     assert scene.events()[-2:] == [
         do.CutReply(13.0, 1, 1, opened=True, started=True, reason="goodbye"),
         do.HangUpLeg(13.0, "done"),
@@ -796,7 +809,7 @@ def test_failed_transfer_says_text_and_continues() -> None:
     """A failed transfer says its text, and the call goes on."""
     scene = Scene().at(1.0, Transfer()).at(1.5, TransferFailed("Sorry."))
     assert scene.then() == [do.TransferLeg(1.0), do.StartReply(1.5, 1, 0, "Sorry.")]
-    scene.at(2.0, AudioArrived(1)).at(2.25, OnWire(1, 3.0), Produced(1)).at(3.0, Drained(1))
+    scene.at(2.0, AudioArrived(1)).at(2.25, OnWire(1), Produced(1)).at(3.0, Drained(1))
     assert scene.machine.deadline == math.inf
     scene.voice(4.0, 5.0).at(5.25, FinalWords("hello", 1)).until(5.5)
     assert scene.events()[-1] == do.StartReply(5.5, 2, 1)
@@ -887,5 +900,6 @@ def test_the_machine_shows_its_live_state() -> None:
     scene = Scene().answered().at(3.5, Say("x")).at(4.0, InterimWords("hm", 2))
     assert repr(scene.machine) == (
         "<TurnMachine turn 1, caller pausing, agent speaking, reply 1 (audio, opened, started, produced), "
-        "words 'hm', 1 queued, next deadline 9.500>"
+        "words 'hm', 1 queued>"
     )
+    assert repr(Scene().asks().machine).endswith("agent thinking, reply 1 (nothing yet), next deadline 17.500>")

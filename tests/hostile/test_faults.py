@@ -16,8 +16,20 @@ from typing import Any
 
 import pytest
 
-from patter_trio.testing.faults import FAULTS, Fault
-from tests.kit.shared_server import ENDING, GOODBYE, HEALTHY, PHASES, ServedCall, day, events_of, in_virtual_time, sweep
+from patter_trio.conversation.scripts import whole_units
+from patter_trio.testing.faults import FAULTS, Fault, Hears
+from tests.kit.shared_server import (
+    ENDING,
+    GOODBYE,
+    HEALTHY,
+    PHASES,
+    SCRIPT,
+    ServedCall,
+    day,
+    events_of,
+    in_virtual_time,
+    sweep,
+)
 
 pytestmark = pytest.mark.no_coverage
 
@@ -104,9 +116,46 @@ def assert_as_specified(
         assert line.ended_at <= at + fault.within + 1e-6
     if fault.harmless:
         assert events_of(line) == undisturbed()[0]
+    if not fault.outcome:
+        assert_heard_as_reported(fault, line, ending=ending)
     lines = [text for text in said_of(line, caplog, logging.WARNING) if not ignored(text, fault)]
     assert [text for text in lines if not fault.why or not re.search(fault.why, text)] == []
     assert len(lines) == bool(fault.why) or (ending and not lines)
+
+
+UNTOLD_MS = {
+    "lost messages": 320,
+    "reordered messages": 90,
+    "pause of 0.3 s": 190,
+    "pause of 3 s": 220,
+    "stalled reader": 220,
+}
+"""Milliseconds of a reply that the caller may hear after the cut, or whose mark was lost; 70 without such a fault."""
+
+
+def assert_heard_as_reported(fault: Fault, call: ServedCall, *, ending: bool) -> None:
+    """Check every word and every millisecond that the caller heard against the script, and against what was reported."""
+    replies = call.replies()
+    for reply in replies:
+        script = next(text for text in SCRIPT if text.startswith(reply.text))
+        if not reply.is_told:
+            assert reply is replies[-1]
+            assert fault.hears is Hears.NOTHING_MORE
+        elif reply.interrupted:
+            # Never more than was heard; and nearly as much.
+            assert reply.text.startswith(reply.told_text)
+            assert -1 <= reply.ms - reply.told_ms <= UNTOLD_MS.get(fault.name, 70)
+            assert reply.told_text == whole_units(script, int(reply.told_ms / 60 + 1e-6))
+        else:
+            assert (reply.text, reply.told_text) == (script, script)
+            assert reply.ms == reply.told_ms == 60 * len(script)
+        assert not reply.gaps or fault.hears is Hears.EVERY_WORD_LATER
+    texts = [next(text for text in SCRIPT if text.startswith(reply.text)) for reply in replies]
+    assert texts == sorted(texts, key=SCRIPT.index)
+    if fault.hears is not Hears.NOTHING_MORE:
+        assert texts[0] == SCRIPT[0]
+        assert texts[-1] == SCRIPT[-1]
+        assert fault.deaf or ending or texts == list(SCRIPT)
 
 
 @contextmanager

@@ -146,6 +146,7 @@ def test_early_marks_wait_for_the_playout_clock() -> None:
     while sent < 8000:
         message = playback.next_message(now)
         if isinstance(message, Media):
+            playback.sent()
             sent += len(message.audio)
         elif isinstance(message, float):
             now += message

@@ -1,5 +1,6 @@
 """One server with many calls at once: one that a fault strikes in each phase, and one that stays undisturbed."""
 
+import itertools
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +20,8 @@ from patter_trio.server.options import Seams
 from patter_trio.testing import NotAsExpected, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.faults import Fault
 from patter_trio.testing.faults.injections import FaultInjection
+from patter_trio.testing.scripted.audible_text import Kind
+from patter_trio.testing.scripted.band_limited import sounds_in
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.invariants import CallRecord, violations
 from patter_trio.testing.simulation.record import EventLog, State
@@ -62,17 +65,39 @@ ENDING = ("goodbye", "closing")
 GOODBYE = 5.0
 
 
+SCRIPT = ("Good evening.", "From seven to ten, every day of the week.", "Yes.", "Bye.")
+"""The agent's replies; the caller interrupts the second."""
+
+
 def agent(phone: Patter) -> Agent:
     return phone.agent(
         system_prompt="You are the desk of a hotel.",
-        first_message="Good evening.",
+        first_message=SCRIPT[0],
         # As long as the endpoint below: both decide at the same instant, which is the hardest case for their order.
         vad=ScriptedVAD(end_delay=0.3),
         stt=ScriptedSTT(),
-        llm=ScriptedLLM(["From seven to ten, every day of the week.", "Yes."]),
+        llm=ScriptedLLM(SCRIPT[1:3]),
         tts=ScriptedTTS(),
         endpointing_ms=300,
     )
+
+
+@attrs.define
+class HeardReply:
+    """A reply as its sound reached the caller, and as history and ``agent_speech_ended`` tell it."""
+
+    text: str = ""
+    samples: int = 0
+    until: float = 0.0
+    gaps: int = 0
+    is_told: bool = False
+    told_text: str = ""
+    told_ms: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def ms(self) -> float:
+        return self.samples / 8
 
 
 @attrs.define
@@ -95,6 +120,33 @@ class ServedCall:
     def ended_at(self) -> float:
         """The call time of the end that the application heard of; infinite without an end."""
         return min(self.caller.times("call_end"), default=float("inf"))
+
+    def replies(self) -> list["HeardReply"]:
+        """Return the agent's replies as the caller heard them, in order, and what the application was told of each."""
+        sounds = [
+            (stretch.at * 8000 + sound.start, sound)
+            for stretch in self.carrier.playback.played(self.carrier.ended_at)
+            for sound in sounds_in(stretch.audio)
+        ]
+        heard, newest = dict[int, HeardReply](), 0
+        for at, sound in sounds:
+            # A frame that was cut short cannot be read; it belongs to the reply before it.
+            newest = sound.utterance if sound.kind is not Kind.SOUND else newest
+            reply = heard.setdefault(newest, HeardReply())
+            reply.gaps += reply.samples > 0 and at > reply.until + 0.5
+            reply.text += sound.words
+            reply.samples += sound.end - sound.start
+            reply.until = at + sound.end - sound.start
+        replies = list(heard.values())
+        events = [event for event in self.log.events if event.name in ("agent_speech_ended", "transcript")]
+        ended = [number for number, event in enumerate(events) if event.name == "agent_speech_ended"]
+        for reply, number in zip(replies, ended, strict=False):
+            reply.is_told, told = True, events[number].payload
+            reply.interrupted, reply.told_ms = told["interrupted"], told["speech_duration_ms"]
+            behind = itertools.takewhile(lambda event: event.name == "transcript", events[number + 1 :])
+            texts = [event.payload["text"] for event in behind if event.payload["role"] == "assistant"]
+            reply.told_text = "".join(texts[:1])
+        return replies
 
     def seen(self) -> list[tuple[float, str, dict[str, Any]]]:
         """Return every event with its instant and its payload."""
@@ -225,7 +277,7 @@ class SharedServer:
         await caller.at(GOODBYE)
         call = self.phone._live.get(line.call_id)
         if says_goodbye() and call is not None and not call.outcome:
-            call.say("Bye.")
+            call.say(SCRIPT[3])
             call.hang_up()
 
 

@@ -39,7 +39,7 @@ class VoiceLaws(Laws):
             self.lasts = False
         assert not self.owes_commit, "cut-for-voice: a reply was cut for an utterance that was not committed"
         if machine.deadline == float("inf") and not self.ended and self.ready:
-            assert not self.undecided, f"waker: a voice waits for ever: {machine!r}"
+            assert self.plays or not self.undecided, f"waker: a voice waits for ever: {machine!r}"
 
     def check_tick(self, at: float, machine: TurnMachine) -> None:
         """Check that no voice lasts for ever, and that an idle agent answers in time."""

@@ -25,6 +25,7 @@ from patter_trio.conversation.inputs import AudioArrived, Produced, ReplyFailed,
 from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.conversation.text import is_sayable
+from patter_trio.conversation.written import Gaps
 from patter_trio.errors import ProviderError, ProviderTimeout, leaves
 from patter_trio.metrics.internal_events import (
     EmitFact,
@@ -124,6 +125,7 @@ class Reply:
         self._failed = False
         self._begun = False
         self._thinks = False
+        self._gaps = Gaps()
         self.turn = turn
         self.playout: PlayoutQueue = PlayoutQueue(number)
         self.scope: trio.CancelScope = trio.CancelScope()
@@ -225,12 +227,15 @@ class Reply:
             case ProgressText():
                 # Flushed first: the LLM's unfinished text would otherwise be spoken after the progress that followed
                 # it.
-                await self._send_all([*chunker.flush(), piece.text], sentences)
+                await self._send_all(chunker.flush(), sentences)
+                self._gaps.restart()
+                await self._send_all([piece.text], sentences)
             case AnswerPhase.TOOLS:
                 self._begin(post)  # a tool call consists of tokens, too
                 self._end_thinking()
                 # The text before a tool call is complete: the caller hears its last sentence now, not after the tool.
                 await self._send_all(chunker.flush(), sentences)
+                self._gaps.restart()
             case AnswerPhase.MODEL:
                 self._begin_thinking()
             case AnswerPhase.OVER:
@@ -246,13 +251,20 @@ class Reply:
         if not is_sayable(text):
             raise ProviderError("The text contains a lone surrogate (invalid Unicode).")
         self.emit_fact(LlmChunk(self.number, self.turn, text))
-        await self._send_all(chunker.push(text if self.hooks is None else await self.hooks.piece(text)), sentences)
+        await self._send_all(
+            self._cut(chunker, text if self.hooks is None else await self.hooks.piece(text)), sentences
+        )
 
     async def _finish(self, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
         """Send the rest of the text; if ``on_response`` held the answer back, that is the whole rewritten answer."""
         self._end_thinking()  # before the hook, whose time is not the LLM's
-        rest = chunker.push("" if self.hooks is None else await self.hooks.rest())
+        rest = self._cut(chunker, "" if self.hooks is None else await self.hooks.rest())
         await self._send_all([*rest, *chunker.flush()], sentences)
+
+    def _cut(self, chunker: SentenceChunker, text: str) -> list[str]:
+        """Add text that will be spoken, and return the sentences that it completes."""
+        self._gaps.add(text)
+        return chunker.push(text)
 
     def _begin_thinking(self) -> None:
         self._thinks = True
@@ -298,12 +310,14 @@ class Reply:
         self.emit_fact(TtsFinished(self.number, self.turn))
 
     async def _hand_over(self, sentences: trio.MemorySendChannel[str], sentence: str) -> None:
+        gap = self._gaps.before(sentence)  # before the hooks, which may rewrite the sentence
         if self.hooks is not None:
             sentence = await self.hooks.sentence(sentence)
             if not sentence:
                 return
         # Before the send: the TTS may begin to speak before this task runs again, and its events come after this one.
         self.emit_fact(SentenceStarted(self.number, self.turn, sentence))
+        self.playout.expect(sentence, gap)
         try:
             await sentences.send(sentence)
         except trio.BrokenResourceError as error:

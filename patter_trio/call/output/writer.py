@@ -63,8 +63,8 @@ class CarrierWriter:
         # Not a Pulse: it stays set until the writer has seen it, since wake() may come while the writer is sending.
         self._wake = trio.Event()
         self._progress = Pulse()
-        # Reply and samples sent when Drained was last posted.
-        self._drained_posted: tuple[int, int] | None = None
+        # Reply, samples sent, and whether all were produced, when Drained was last posted.
+        self._drained_posted: tuple[int, int, bool] | None = None
         self._playout: PlayoutQueue | None = None
         self.playback: Playback = Playback()
         self._on_sent = on_sent
@@ -105,6 +105,11 @@ class CarrierWriter:
         self._post_drained()
         self.wake()
 
+    def alive(self, now: float) -> None:
+        """Record that a message has come from the carrier."""
+        if self.playback.alive(now):
+            self.wake()
+
     def hang_up(self) -> None:
         """Make the writer close the stream after the current message."""
         self.playback.hang_up()
@@ -132,8 +137,9 @@ class CarrierWriter:
         playout = self._playout
         if playout is None or not playout.sent_samples or not self.playback.drained:
             return
-        # Once for each amount sent: a playout queue may run empty, get more audio, and run empty again.
-        state = (playout.reply, playout.sent_samples)
+        # Once for each amount sent, because a playout queue may run empty, get more audio, and run empty again; and once
+        # more at the end of a reply whose last audio was played before anybody knew that it was the last.
+        state = (playout.reply, playout.sent_samples, playout.produced)
         if state != self._drained_posted:
             self._drained_posted = state
             self._post(Drained(playout.reply))
@@ -169,9 +175,10 @@ class CarrierWriter:
     async def _send(self, message: Media | Mark | Clear) -> None:
         with self._progressing():
             await self._socket.send(self._encoded(message))
+        self.playback.sent()
         # After the send: OnWire is the instant at which the audio has left, and room is made only by sent audio.
         if isinstance(message, Media):
-            self._post(OnWire(message.reply, self.playback.end))
+            self._post(OnWire(message.reply))
             self._on_sent(message)
             self._progress.fire()
 

@@ -1,8 +1,9 @@
 """The catalogue of faults, how each is injected, and the proxy that misbehaves."""
 
-from patter_trio.testing.faults.catalogue import FAULTS, Fault
+from patter_trio.testing.faults.catalogue import FAULTS, Fault, Hears
 
 __all__ = [
     "FAULTS",
     "Fault",
+    "Hears",
 ]

@@ -10,6 +10,7 @@ docs/robustness.md shows the catalogue as a table. The tests inject each fault i
 call that must not be affected.
 """
 
+from enum import StrEnum
 from typing import Final
 
 import attrs
@@ -48,6 +49,17 @@ from patter_trio.testing.faults.injections import (
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
 
+class Hears(StrEnum):
+    """The part of the agent's replies that the caller hears after a fault."""
+
+    EVERY_WORD = "every word"
+    """Each reply to its end, without a gap, unless the caller interrupts it."""
+    EVERY_WORD_LATER = "every word, after a gap"
+    """Each reply to its end, unless the caller interrupts it; what the fault held up comes after it."""
+    NOTHING_MORE = "nothing more"
+    """Only what was sent before the fault."""
+
+
 @attrs.frozen
 class Fault:
     """A way in which a carrier, a network or an impostor misbehaves.
@@ -55,7 +67,9 @@ class Fault:
     ``outcome``: the outcome of the call that is under way; empty if the call continues. ``within``: seconds from the
     injection to the end of the call. ``why``: a regular expression for the one line at WARNING that the log has about
     the fault; empty if there is no such line, because nothing needs attention. ``harmless``: the conversation is the
-    same as without the fault, to the letter and to the millisecond.
+    same as without the fault, to the letter and to the millisecond. ``hears``: what the caller hears from then on; after
+    a fault that ends the call, nothing. ``deaf``: the fault keeps from the agent what the caller says, so that questions
+    may stay unanswered.
     """
 
     name: str
@@ -68,6 +82,8 @@ class Fault:
     within: float = 0.0
     why: str = ""
     harmless: bool = False
+    hears: Hears = Hears.EVERY_WORD
+    deaf: bool = False
 
 
 # Each fault names the outcome that was decided for it, not the one that was observed: the tests in tests/hostile hold
@@ -126,6 +142,7 @@ _ALL: Final = (
         "",
         0.0,
         "the carrier stopped reading",
+        hears=Hears.NOTHING_MORE,
     ),
     Fault(
         "slow trickle",
@@ -150,9 +167,15 @@ _ALL: Final = (
         "connection",
         "is delayed by the network for 0.3 s, both ways",
         lambda carrier: carrier.stall(0.3),
+        hears=Hears.EVERY_WORD_LATER,
     ),
     Fault(
-        "pause of 3 s", "connection", "is delayed by the network for 3 s, both ways", lambda carrier: carrier.stall(3.0)
+        "pause of 3 s",
+        "connection",
+        "is delayed by the network for 3 s, both ways",
+        lambda carrier: carrier.stall(3.0),
+        hears=Hears.EVERY_WORD_LATER,
+        deaf=True,
     ),
     # Frames
     Fault(
@@ -460,7 +483,7 @@ _ALL: Final = (
     ),
     Fault("duplicated messages", "messages", "sends every message twice", every(1, twice)),
     Fault("reordered messages", "messages", "swaps neighbouring messages", swapped()),
-    Fault("lost messages", "messages", "omits every third message", every(3, gone)),
+    Fault("lost messages", "messages", "omits every third message", every(3, gone), deaf=True),
     # Media
     Fault(
         "empty payload",
@@ -482,7 +505,13 @@ _ALL: Final = (
         _IGNORED + "each field must be there",
         True,
     ),
-    Fault("no more media", "media", "stops sending media, but keeps the connection alive", every(1, gone, "media")),
+    Fault(
+        "no more media",
+        "media",
+        "stops sending media, but keeps the connection alive",
+        every(1, gone, "media"),
+        deaf=True,
+    ),
     Fault("media in crumbs", "media", "sends 200 messages of one sample", messages(media(b"\xff"), times=200)),
     # Ten times what the queue to the VAD holds.
     Fault("media in lumps", "media", "sends ten seconds of audio in one message", messages(media(g711.silence(10.0)))),

@@ -34,6 +34,7 @@ import numpy as np
 
 from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_S, FRAME_SAMPLES
+from patter_trio.conversation.scripts import units
 
 # Found anywhere in the audio, so frames need no grid: silence of any length, or a lost byte, may be between them. Of
 # the second-loudest segment, so that no text can contain it.
@@ -147,7 +148,7 @@ def word_times(text: str, frames: int) -> list[tuple[str, float, float]]:
 
 def _pieces(text: str) -> list[bytes]:
     pieces: list[bytes] = []
-    for word in re.findall(r"\s*\S+", text):
+    for word in _units(text):
         piece = b""
         # Between characters, never within one: each piece has to decode by itself.
         for character in word:
@@ -157,6 +158,15 @@ def _pieces(text: str) -> list[bytes]:
             piece += character.encode()
         pieces.append(piece)
     return pieces
+
+
+def _units(text: str) -> Iterator[str]:
+    """Yield what can be heard by itself, with the white space before it: words; in scripts without spaces, characters."""
+    for word in re.findall(r"\s*\S+", text):
+        space = word[: len(word) - len(word.lstrip())]
+        for unit in units(word):
+            yield space + unit
+            space = ""
 
 
 def _spread(pieces: Sequence[bytes], frames: int, capacity: int = MAX_TEXT_BYTES) -> list[bytes]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import attrs
 
 from patter_trio.audio.formats import RATE_HZ
+from patter_trio.conversation.scripts import gap_between
 from patter_trio.events.kinds import PatterEventType
 from patter_trio.net.pulse import Pulse
 from patter_trio.testing.scripted.audible_text import Kind
@@ -144,7 +145,10 @@ def _words(sounds: Sequence[_Sounding]) -> str:
     for sound in sounds:
         # In the order of the first frame; each word brings its space, except where a sentence begins.
         sentences[sound.sentence] = sentences.get(sound.sentence, "") + sound.words
-    return " ".join(said.strip() for said in sentences.values() if said.strip())
+    text = ""
+    for sentence in filter(None, (said.strip() for said in sentences.values())):
+        text += gap_between(text, sentence) + sentence
+    return text
 
 
 def _believed(events: Sequence[Event], end: Event) -> str:

@@ -4,8 +4,13 @@ A TTS provider that gets a text piece by piece returns audio in chunks that igno
 playback ledger needs to know with which chunk each sentence begins, and when each of its words ends.
 
 Words are counted: the n-th spoken word is the n-th word of the text, even if its spelling has changed. A word ends when
-it is complete, or at the next white space. If a sentence begins in a chunk after the end of another one, the chunk is
-cut in two there.
+it is complete, or at the next white space. In scripts without spaces each character counts as a word, and ends when as
+many characters have come as it has. If a sentence begins in a chunk after the end of another one, the chunk is cut in two
+there.
+
+A chunk may begin with the characters of the one before, given again (the vendor does that with pronunciation
+dictionaries). They are not counted twice: where the characters do not go on with the text, but do so after a repetition,
+the repetition is left out.
 
 Invalid times must cost neither audio nor order: a character whose start is before that of the previous one, outside its
 chunk or not a number starts with the previous one; a length that is not a positive number counts as zero.
@@ -14,10 +19,17 @@ chunk or not a number starts with the previous one; a length that is not a posit
 import math
 from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
 from patter_trio.abc import SpeechChunk, Word
 from patter_trio.audio.formats import RATE_HZ
+from patter_trio.conversation.scripts import is_unspaced, solid, units
 from patter_trio.wire.elevenlabs import Character
+
+MAX_REPEATED_CHARACTERS: Final = 256
+"""Characters that a chunk may repeat: more than a chunk has."""
+MIN_REPEATED_CHARACTERS: Final = 2
+"""Fewest characters that count as repeated: a single one may well be a respelling."""
 
 
 class SpokenText:
@@ -31,6 +43,7 @@ class SpokenText:
         self._since = 0.0
         self._until = 0.0
         self._aligned = False
+        self._newest = ""  # the last characters that were spoken, without white space
 
     def __repr__(self) -> str:
         return f"<SpokenText {self._over} of {len(self._words)} words said>"
@@ -42,7 +55,7 @@ class SpokenText:
 
     def add(self, sentence: str) -> None:
         """Add the next sentence to be spoken; a sentence without words is ignored."""
-        if words := sentence.split():
+        if words := units(sentence):
             self._waiting.append((len(self._words), sentence))
             self._words += words
 
@@ -57,7 +70,7 @@ class SpokenText:
         # Whether anything was said in this chunk before the sentence that begins: only then it is cut.
         said = bool(self._begun)
         start = 0.0
-        for character in characters:
+        for character in self._without_repetition(characters):
             # White space ends a word that was written differently from how it is spoken.
             if not character.text.strip():
                 self._finish(parts[-1][2])
@@ -77,7 +90,7 @@ class SpokenText:
             length = character.end - character.start
             # A length of NaN fails both comparisons.
             self._until = start + (length if 0.0 < length < math.inf else 0.0)
-            if self._over < len(self._words) and self._begun == self._words[self._over]:
+            if self._word_is_complete():
                 self._finish(parts[-1][2])
         # Relative to the next chunk: a word may go on there.
         self._since -= seconds
@@ -90,6 +103,34 @@ class SpokenText:
         waiting = [sentence for _, sentence in self._waiting]
         self._waiting.clear()
         return " ".join(waiting)
+
+    def _word_is_complete(self) -> bool:
+        if self._over >= len(self._words):
+            return False
+        word = self._words[self._over]
+        return self._begun == word or (is_unspaced(word[0]) and len(self._begun) >= len(word))
+
+    def _without_repetition(self, characters: Sequence[Character]) -> Sequence[Character]:
+        """Return the characters of a chunk without those before them that the chunk before has given already."""
+        given = solid("".join(character.text for character in characters))[:MAX_REPEATED_CHARACTERS]
+        repeated = 0
+        if not self._goes_on(given):
+            longest = min(len(given), len(self._newest))
+            sizes = range(longest, MIN_REPEATED_CHARACTERS - 1, -1)
+            repeated = next((n for n in sizes if self._newest.endswith(given[:n]) and self._goes_on(given[n:])), 0)
+        place = 0
+        while repeated > 0:
+            repeated -= len(solid(characters[place].text))
+            place += 1
+        left = characters[place:]
+        self._newest = (self._newest + solid("".join(character.text for character in left)))[-MAX_REPEATED_CHARACTERS:]
+        return left
+
+    def _goes_on(self, given: str) -> bool:
+        """Return True if the characters are those that come next in the text."""
+        following = "".join(self._words[self._over : self._over + len(given) + 1])[len(self._begun) :]
+        size = min(len(given), len(following))
+        return given[:size] == following[:size]
 
     def _unaligned(self) -> str:
         """Return the sentences that begin with a chunk without times: all that wait, if no chunk has ever had times."""

@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from patter_trio.abc import SpeechChunk
+from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.tts.elevenlabs._alignment import SpokenText
 from patter_trio.wire.elevenlabs import Character
 
@@ -147,3 +148,63 @@ def test_any_times_keep_audio_and_order(sentences: list[str], made: list[tuple[b
                 assert at + word.start >= begun - 1e-9
                 begun = at + word.start
             at += len(chunk.audio) / 8000
+
+
+REPEATING = ["One moment please.", "I will check that for you.", "本日は午前九時から営業しております。"]
+
+
+@given(cuts=st.lists(st.integers(1, 40), unique=True, min_size=1).map(sorted), repeated=st.integers(2, 30))
+@example(cuts=[13], repeated=13)
+def test_repeated_characters_are_not_counted(cuts: list[int], repeated: int) -> None:
+    """Characters that a chunk repeats from the chunk before move no word and no sentence."""
+    text = " ".join(REPEATING[:2])
+    plain, again = SpokenText(), SpokenText()
+    for sentence in REPEATING[:2]:
+        plain.add(sentence)
+        again.add(sentence)
+    without, repeats = list[SpeechChunk](), list[SpeechChunk]()
+    times = characters(text)
+    for begin, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        audio, mine = bytes((end - begin) * SAMPLES), moved(times[begin:end], begin * EACH)
+        without += plain.chunks(audio, mine)
+        before = text[max(0, begin - repeated) : begin]
+        squeezed = [Character(letter, 0.0, 0.0) for letter in before if len(before.replace(" ", "")) > 1]
+        repeats += again.chunks(audio, squeezed + mine)
+    assert positions(repeats) == positions(without)
+
+
+def test_repeated_beginning_moves_no_word() -> None:
+    """A chunk that begins with the 13 characters of the one before times the words behind them rightly."""
+    spoken = SpokenText()
+    for sentence in REPEATING[:2]:
+        spoken.add(sentence)
+    first, second = "One moment pl", "ease. "
+    chunks = spoken.chunks(bytes(4800), [Character(c, n * 0.045, (n + 1) * 0.045) for n, c in enumerate(first)])
+    again = [Character(c, 0.0, 0.01) for c in first]
+    rest = [Character(c, 0.01 + n * 0.06, 0.07 + n * 0.06) for n, c in enumerate(second)]
+    chunks += spoken.chunks(bytes(3200), again + rest)
+    chunks += spoken.chunks(bytes(10400), [Character(c, n * 0.05, (n + 1) * 0.05) for n, c in enumerate(REPEATING[1])])
+    playout = PlayoutQueue(0)
+    for chunk in chunks:
+        playout.put(chunk.audio, chunk.text, chunk.words)
+    assert [playout.heard(round(at * 8000)).text for at in (0.95, 1.35, 1.65)] == [
+        "One moment please.",
+        "One moment please. I will",
+        "One moment please. I will check",
+    ]
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    ["本日は午前九時から午後五時まで営業しております。", "您好，请问需要什么服务？", "สวัสดีค่ะ ยินดีให้บริการ", "ຍິນດີຕ້ອນຮັບ"],
+)
+def test_characters_without_spaces_are_words(sentence: str) -> None:
+    """In a script without spaces, the part of a sentence that has sounded counts, character by character."""
+    for seconds in range(len(sentence) + 1):
+        spoken, playout = SpokenText(), PlayoutQueue(0)
+        spoken.add(sentence)
+        for chunk in spoken.chunks(bytes(len(sentence) * SAMPLES), characters(sentence)):
+            playout.put(chunk.audio, chunk.text, chunk.words)
+        heard = playout.heard(seconds * SAMPLES).text
+        assert sentence.startswith(heard)
+        assert seconds - 4 <= len(heard) <= seconds  # a character and the signs that belong to it
