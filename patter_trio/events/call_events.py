@@ -83,7 +83,7 @@ class CallEvents:
         exit_call.set(self.exit)
 
     def exit_by(self, end: Callable[[str], None]) -> None:
-        """Have :meth:`exit` call this: it ends the call as it is from now on, announced or connected."""
+        """Set the function that :meth:`exit` calls; it ends the call as it is from now on, announced or connected."""
         self._exit = end
 
     def exit(self, why: str) -> None:
