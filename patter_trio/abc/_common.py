@@ -9,7 +9,10 @@ Message = Mapping[str, Any]
 
 The form is ``{"role": "system" | "user" | "assistant", "content": str}``. A message of an assistant that called tools
 also has ``"tool_calls"``, a list of ``{"id", "name", "arguments"}`` with the arguments as JSON text. The result of each
-call follows directly after it: ``{"role": "tool", "tool_call_id": str, "name": str, "content": str}``."""
+call follows directly after it: ``{"role": "tool", "tool_call_id": str, "name": str, "content": str}``.
+
+A message with tool calls may have an ``"origin"``, the model that wrote it, and the message and each of its calls an
+``"extra"``, the vendor's own keys. A provider returns these keys to the model that wrote them, and to no other."""
 
 
 class Prewarmable:

@@ -31,6 +31,13 @@ class ToolCall:
     name: str
     # Text, not a dict: what the model wrote may not be JSON, and the model gets an error then.
     arguments: str
+    # The three below do not count in comparisons: two calls are the same if they call the same.
+    origin: str = attrs.field(default="", eq=False)
+    """The model that wrote the call, in words of the provider's own; empty if it does not say."""
+    extra: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
+    """The vendor's own keys of the call, such as a signature, which its next request must repeat."""
+    answer_extra: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
+    """The vendor's own keys of the answer that the call is a part of, such as its reasoning."""
 
 
 class LanguageModel(Prewarmable, ABC):

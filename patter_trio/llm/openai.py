@@ -125,9 +125,10 @@ class OpenAILLM(LanguageModel):
             ProviderError: the server failed.
         """
         # Encoded before the connection is taken: an option that is not JSON must not cost a request.
-        content = request(self.model, messages, tools, self._options(tools))
+        origin = f"{self.provider}/{self.model}"
+        content = request(self.model, messages, tools, self._options(tools), origin=origin)
         async with shared_client() as http, self._asked(http, content) as answer:
-            pieces = _Pieces(answer)
+            pieces = _Pieces(answer, ChatDecoder({tool.name for tool in tools}, origin))
             try:
                 yield pieces
                 # After a complete answer, read the end of the body: only then can the connection serve the next
@@ -198,9 +199,9 @@ class _Pieces:
     the usage). A channel would cost each token a switch of tasks.
     """
 
-    def __init__(self, answer: HttpAnswer) -> None:
+    def __init__(self, answer: HttpAnswer, decoder: ChatDecoder) -> None:
         self.events = ServerEvents(answer)
-        self.decoder = ChatDecoder()
+        self.decoder = decoder
         self.over = False
         self._calls: list[ToolCall] = []
 

@@ -6,10 +6,12 @@ Prices are linear, so the bill keeps sums and prices each of them once, however 
 * TTS: the characters that were sent to it, including those that the caller never heard;
 * LLM: one token for :data:`CHARACTERS_PER_TOKEN` characters; a request has the system prompt and the conversation so far.
 
-Usage reported for a reply replaces the estimate for that reply. Usage reported outside any reply replaces all estimates
+Usage reported for a reply replaces the estimate for that reply, for each side of an LLM on its own: some servers report
+zeros for one of them. Usage reported outside any reply replaces all estimates
 of its stage.
 """
 
+from collections.abc import Iterator
 from typing import Final, Literal
 
 import attrs
@@ -24,7 +26,6 @@ CHARACTERS_PER_TOKEN: Final = 4
 """OpenAI's rule of thumb for English: https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them"""
 
 Counted = Literal["asked", "said", "spoken"]
-_STAGE_OF: Final = {"asked": "llm", "said": "llm", "spoken": "tts"}
 _TOKENS: Final = (
     "input_tokens",
     "output_tokens",
@@ -52,6 +53,18 @@ class _Reported:
             self.amounts[name] += getattr(usage, name)
 
 
+def _counted_in(usage: Usage) -> Iterator[Counted]:
+    """Yield the estimates whose place a report takes. Tokens of 0 say nothing: every request has a prompt."""
+    if usage.stage == "tts":
+        yield "spoken"
+    if usage.stage == "llm":
+        stated = usage.cost is not None
+        if stated or any(getattr(usage, name) for name in _TOKENS if "output" not in name):
+            yield "asked"
+        if stated or usage.output_tokens or usage.audio_output_tokens:
+            yield "said"
+
+
 class Bill:
     """The costs of one call.
 
@@ -70,6 +83,8 @@ class Bill:
         self._reported: dict[tuple[str, str], _Reported] = {}
         self._billed: set[tuple[str, int | None]] = set()
         """Stage and reply (None: outside any reply) for which usage was reported."""
+        self._replaced: set[tuple[Counted, int]] = set()
+        """Estimates, by what they count and the reply, whose place reported usage has taken."""
         self._counts: dict[int, dict[Counted, int]] = {}
         self._estimated: dict[Counted, int] = {"asked": 0, "said": 0, "spoken": 0}
 
@@ -88,19 +103,20 @@ class Bill:
         """Count characters: of a request to the LLM (asked), of its answer (said), or of text for the TTS (spoken)."""
         counts = self._counts.setdefault(reply, {"asked": 0, "said": 0, "spoken": 0})
         counts[what] += characters
-        if (_STAGE_OF[what], reply) not in self._billed:
+        if (what, reply) not in self._replaced:
             self._estimated[what] += characters
 
     def used(self, reply: int | None, usage: Usage) -> None:
         """Add usage that a provider reported for a reply, or outside any reply (None)."""
         self._reported.setdefault((usage.stage, usage.model), _Reported()).add(usage)
-        if (usage.stage, reply) in self._billed:
-            return
         self._billed.add((usage.stage, reply))
+        if reply is None:
+            return
         # The first report for a reply replaces its estimate so far; count() adds nothing to it from here on.
-        for what, characters in (self._counts.get(reply, {}) if reply is not None else {}).items():
-            if _STAGE_OF[what] == usage.stage:
-                self._estimated[what] -= characters
+        for what in _counted_in(usage):
+            if (what, reply) not in self._replaced:
+                self._replaced.add((what, reply))
+                self._estimated[what] -= self._counts.get(reply, {}).get(what, 0)
 
     def total(self, call_seconds: float, audio_seconds: float) -> CostBreakdown:
         """Return the costs of a call of ``call_seconds`` with ``audio_seconds`` of the caller's audio."""

@@ -2,12 +2,16 @@
 
 The decoder tolerates differences between servers: chunks without ``choices`` or with more keys; usage in its own chunk,
 in every chunk or under ``x_groq``; calls without ``index`` or ``id``; arguments as an object instead of text. It leaves
-out text that is not meant to be spoken (``reasoning``, ``reasoning_content``). A refusal is part of the model's answer,
-and is spoken.
+out text that is not meant to be spoken (``reasoning``, ``reasoning_content``), but keeps it for the model that wrote it:
+some models refuse the results of their tool calls without the reasoning before the call. A refusal is part of the
+model's answer, and is spoken.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+import string
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 import attrs
@@ -36,21 +40,38 @@ _ERRORS: Final[Mapping[str, type[ProviderError]]] = {
 """Error types by ``code`` or ``type`` of an error within a stream."""
 
 
+_CALL_ID: Final = re.compile(r"[A-Za-z0-9]{9}")
+"""Form of the id of a tool call that every server takes; the strictest demand it."""
+_MADE_UP_ID: Final = re.compile(r"call_[0-9]{1,6}")
+"""Form of the ids that a call gives to tool calls whose vendor gave none."""
+_ALPHANUMERIC: Final = string.ascii_letters + string.digits
+# By their beginnings. Others, such as annotations, are about the answer, and strict servers refuse them in a request.
+_RETURNED: Final = ("reasoning", "thinking", "extra_content")
+"""Keys of an answer that go back to the model that wrote it."""
+# Judged: half an hour of reading. Longer reasoning is not returned, because every later request would repeat it.
+MAX_RETURNED_CHARACTERS: Final = 200_000
+"""Most characters of each of these keys."""
+_STANDARD: Final = frozenset({"id", "index", "type", "function"})
+"""Keys of a tool call that the protocol itself defines."""
+
+
 # Outgoing -------------------------------------------------------------------------------------------------------------
 def request(
     model: str,
     messages: Sequence[Message],
     tools: Sequence[ToolDefinition] = (),
     options: Mapping[str, Any] | None = None,
+    *,
+    origin: str = "",
 ) -> bytes:
-    """Return the body of a request for a streamed answer.
+    """Return the body of a request for a streamed answer; ``origin`` is the model, as its tool calls name it.
 
     Raises:
         ProviderError: a message or an option cannot be encoded as JSON.
     """
     body: dict[str, Any] = {
         "model": model,
-        "messages": [message_out(message) for message in messages],
+        "messages": messages_out(messages, origin),
         "stream": True,
         # Last, so that an option of the application can replace any of the three.
         **(options or {}),
@@ -73,52 +94,97 @@ def request(
         raise ProviderError(f"a message for {model} cannot be encoded as JSON: {error}") from error
 
 
-def message_out(message: Message) -> dict[str, Any]:
-    """Return a message in the vendor's form; a message in that form is returned unchanged."""
+def messages_out(messages: Sequence[Message], origin: str = "") -> list[dict[str, Any]]:
+    """Return messages in the vendor's form for the model ``origin``; messages in that form are returned unchanged."""
+    # Ids by those that the conversation has: a result must have the id of its call, which comes first.
+    ids: dict[str, str] = {}
+    return [_message_out(message, origin, ids) for message in messages]
+
+
+def _message_out(message: Message, origin: str, ids: dict[str, str]) -> dict[str, Any]:
     if message.get("role") == "tool":
         # Only these keys: strict servers refuse others, such as a ``name``.
-        return {key: message[key] for key in ("role", "tool_call_id", "content") if key in message}
+        result = {key: message[key] for key in ("role", "tool_call_id", "content") if key in message}
+        if "tool_call_id" in result:
+            result["tool_call_id"] = ids.get(result["tool_call_id"], result["tool_call_id"])
+        return result
     calls = message.get("tool_calls")
+    # Our own keys, which no vendor knows. An empty list of calls is refused by OpenAI.
+    rest = {key: value for key, value in message.items() if key not in ("tool_calls", "origin", "extra")}
     if not calls:
-        # An empty list of calls is refused by OpenAI.
-        return {key: value for key, value in message.items() if key != "tool_calls"}
+        return rest
+    # What another model wrote is not returned: only its own vendor can read it, and strict servers refuse it.
+    mine = bool(origin) and message.get("origin") == origin
+    # Left out, not null: it is optional beside calls, and some servers refuse a null, others an empty text.
+    if not rest.get("content"):
+        rest.pop("content", None)
+    extra = message.get("extra", {}) if mine else {}
+    return {**extra, **rest, "tool_calls": [_call_out(call, ids, mine=mine) for call in calls]}
+
+
+def _call_out(call: Mapping[str, Any], ids: dict[str, str], *, mine: bool) -> Mapping[str, Any]:
+    # The vendor's own form passes: an application may keep messages as it received them.
+    if "function" in call:
+        return call
+    name = call["id"]
+    # The vendor's own go back as they came: it may find its own records by them.
+    as_it_is = _CALL_ID.fullmatch(name) or (mine and not _MADE_UP_ID.fullmatch(name))
+    ids[name] = name if as_it_is else _short_id(name)
     return {
-        **message,
-        # None, as OpenAI itself writes a message that only calls tools.
-        "content": message.get("content") or None,
-        "tool_calls": [
-            # The vendor's own form passes: an application may keep messages as it received them.
-            call
-            if "function" in call
-            else {
-                "id": call["id"],
-                "type": "function",
-                "function": {"name": call["name"], "arguments": call["arguments"]},
-            }
-            for call in calls
-        ],
+        **(call.get("extra", {}) if mine else {}),
+        "id": ids[name],
+        "type": "function",
+        "function": {"name": call["name"], "arguments": call["arguments"]},
     }
+
+
+def _short_id(call_id: str) -> str:
+    """Return nine letters and digits that stand for an id, always the same for the same one."""
+    digest = hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).digest()
+    return "".join(_ALPHANUMERIC[byte % len(_ALPHANUMERIC)] for byte in digest[:9])
 
 
 # Incoming -------------------------------------------------------------------------------------------------------------
 @attrs.define
 class _Call:
+    index: int
     id: str = ""
     name: str = ""
     arguments: list[str] = attrs.field(factory=list)
+    extra: dict[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        """True if the arguments are complete JSON, so that nothing more of them can come."""
+        try:
+            json.loads("".join(self.arguments))
+        # ``RecursionError``: nesting without end.
+        except (ValueError, RecursionError):
+            return False
+        return True
 
 
 class ChatDecoder:
-    """Decoder of the events of one answer."""
+    """Decoder of the events of one answer.
 
-    def __init__(self) -> None:
+    Args:
+        names: of the tools that were offered; they tell a piece of a name from the name of another call.
+        origin: the model, as its tool calls shall name it.
+    """
+
+    def __init__(self, names: Collection[str] = (), origin: str = "") -> None:
+        self._names = names
+        self._origin = origin
+        self._choice: object = None  # the index of the choice that is spoken
+        self._kept: dict[str, Any] = {}  # what goes back to the model with the results of its calls
+        self._calls: list[_Call] = []
         # By index, because the pieces of several calls can arrive interleaved.
-        self._calls: dict[int, _Call] = {}
+        self._open: dict[int, _Call] = {}
         self._newest = 0
         self._half = ""  # a high surrogate whose other half comes with the next event
         self._said = False
         self.usage: Usage | None = None
-        """Usage that the vendor will bill, as it reported it last."""
+        """Usage that the vendor will bill, as it reported it last; None if it reported only zeros, or nothing."""
         self.finish_reason: str = ""
         """Why the answer ended; empty until it has."""
         self.done: bool = False
@@ -133,6 +199,9 @@ class ChatDecoder:
         Raises:
             ProviderError: the data is not a chunk, or reports that the model failed.
         """
+        # Some servers keep the connection alive with empty events.
+        if not data.strip():
+            return ""
         if data.strip() == DONE_DATA:
             self.done = True
             return ""
@@ -149,12 +218,16 @@ class ChatDecoder:
             _fail(chunk["error"])
         # Before the choices: the chunk with the usage has none.
         self._use(chunk)
-        choice = _first(chunk.get("choices"))
+        choice = self._chosen(chunk.get("choices"))
         if choice.get("error"):
             _fail(choice["error"])
         delta = _mapping(choice.get("delta"))
         for call in _list(delta.get("tool_calls")):
             self._call(_mapping(call))
+        # The form before tools: one call, without index and id.
+        if isinstance(delta.get("function_call"), Mapping):
+            self._call({"function": delta["function_call"]})
+        self._keep(delta)
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             self.finish_reason = reason
@@ -177,55 +250,101 @@ class ChatDecoder:
             raise ProviderError("the stream ended before the answer was complete")
         return [
             # Without arguments: "{}", because some servers send none for a tool without parameters, and "" is not JSON.
-            ToolCall(call.id, call.name, "".join(call.arguments) or "{}")
-            for _, call in sorted(self._calls.items())
+            ToolCall(call.id, call.name, "".join(call.arguments) or "{}", self._origin, call.extra, self._returned())
+            for call in sorted(self._calls, key=lambda call: call.index)
             if call.name
         ]
 
     def _call(self, delta: Mapping[str, Any]) -> None:
         function, name = _mapping(delta.get("function")), delta.get("id")
+        name = name if isinstance(name, str) else ""
+        arguments = function.get("arguments")
+        # Some servers send an object, in one piece.
+        arguments = json.dumps(arguments) if isinstance(arguments, Mapping) else arguments
+        arguments = arguments if isinstance(arguments, str) else ""
+        called = function.get("name")
+        called = called if isinstance(called, str) else ""
         index = delta.get("index")
         # Servers without an index: an id starts a new call, a piece without one continues the newest.
         # ``True`` is an int, too.
         if not isinstance(index, int) or isinstance(index, bool):
             index = self._newest if not name and self._calls else len(self._calls)
-        known = self._calls.get(index)
-        # Both have an id and the ids differ, so these are two calls.
-        if known is not None and isinstance(name, str) and name and known.id not in ("", name):
-            index = max(self._calls) + 1  # some servers number every call 0
-        if index not in self._calls and len(self._calls) >= MAX_TOOL_CALLS:
-            raise ProviderError(f"the model called more than {MAX_TOOL_CALLS} tools at once")
+        call = self._open.get(index)
+        # Some servers number every call 0; further pieces with that number belong to the newest of them.
+        if call is None or (name and call.id not in ("", name)) or self._begins_another(call, called, arguments):
+            if len(self._calls) >= MAX_TOOL_CALLS:
+                raise ProviderError(f"the model called more than {MAX_TOOL_CALLS} tools at once")
+            call = self._open[index] = _Call(index)
+            self._calls.append(call)
         self._newest = index
-        call = self._calls.setdefault(index, _Call())
-        if isinstance(name, str) and name:
-            call.id = name
-        # Replaced, not appended: the name comes whole.
-        if isinstance(function.get("name"), str) and function["name"]:
-            call.name = function["name"]
-        arguments = function.get("arguments")
-        if isinstance(arguments, Mapping):
-            # Some servers send an object, in one piece.
-            arguments = json.dumps(arguments)
-        if isinstance(arguments, str):
+        call.id = name or call.id
+        if called and not call.arguments:
+            call.name = self._longer(call.name, called)
+        if arguments:
             call.arguments.append(arguments)
+        call.extra |= {key: value for key, value in delta.items() if key not in _STANDARD and value is not None}
 
-    # The last report counts: servers that report in each chunk report totals.
+    def _begins_another(self, call: _Call, name: str, arguments: str) -> bool:
+        """Return True if a piece with a name belongs to another call than ``call``, though the server does not say so."""
+        if not name or not call.name:
+            return False
+        # A server may repeat the name with each piece of the arguments, so only what cannot be a piece counts.
+        if call.arguments:
+            return name != call.name or bool(arguments.strip() and call.is_complete)
+        # Two calls without arguments, or two pieces of one name: only the tools that exist can tell.
+        return name != call.name and call.name in self._names and not self._is_begun(call.name + name)
+
+    def _longer(self, known: str, piece: str) -> str:
+        """Return a tool's name with one more piece, which may also be the whole name once more."""
+        if piece.startswith(known) and not self._is_begun(known + piece):
+            return piece
+        return known + piece
+
+    def _is_begun(self, name: str) -> bool:
+        return any(tool.startswith(name) for tool in self._names)
+
+    def _chosen(self, choices: object) -> Mapping[str, Any]:
+        """Return the part of a chunk that belongs to the one choice that is spoken: the first that came."""
+        for choice in map(_mapping, _list(choices)):
+            number = choice.get("index") or 0
+            if self._choice is None:
+                self._choice = number
+            if number == self._choice:
+                return choice
+        return {}
+
+    def _keep(self, delta: Mapping[str, Any]) -> None:
+        """Keep the pieces of reasoning: texts and lists grow, anything else is replaced."""
+        for key, value in delta.items():
+            if not key.startswith(_RETURNED) or value is None:
+                continue
+            known = self._kept.get(key)
+            both_grow = isinstance(value, str | list) and type(known) is type(value)
+            self._kept[key] = known + value if both_grow else value
+
+    def _returned(self) -> dict[str, Any]:
+        return {
+            key: value
+            for key, value in self._kept.items()
+            if value and len(value if isinstance(value, str) else json.dumps(value)) <= MAX_RETURNED_CHARACTERS
+        }
+
+    # The last report counts for each side: servers that report in each chunk report totals, and some end with zeros.
     def _use(self, chunk: Mapping[str, Any]) -> None:
         usage = chunk.get("usage") or _mapping(chunk.get("x_groq")).get("usage")
         if not isinstance(usage, Mapping):
             return
-        prompt, cached = (
-            _count(usage, "prompt_tokens"),
-            _count(_mapping(usage.get("prompt_tokens_details")), "cached_tokens"),
-        )
+        prompt, output = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+        known = self.usage or Usage(stage="llm")
         # The cached tokens are a part of the prompt. Clamped, because a negative count would lower the bill.
-        cached = min(cached, prompt)
-        self.usage = Usage(
-            stage="llm",
-            input_tokens=prompt - cached,
-            cache_read_tokens=cached,
-            output_tokens=_count(usage, "completion_tokens"),
-        )
+        cached = min(_count(_mapping(usage.get("prompt_tokens_details")), "cached_tokens"), prompt)
+        if prompt:
+            known = attrs.evolve(known, input_tokens=prompt - cached, cache_read_tokens=cached)
+        if output:
+            known = attrs.evolve(known, output_tokens=output)
+        # Zeros say nothing: the estimate of the call is better.
+        if prompt or output:
+            self.usage = known
 
     def _whole(self, text: str) -> str:
         """Return text without lone surrogates; a high surrogate at the end waits for its other half."""

@@ -1,5 +1,6 @@
 """OpenAILLM against a server that speaks the vendor's protocol over loopback."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,10 +94,11 @@ async def test_tool_results_use_the_openai_format(autojump_clock: trio.testing.M
     async with serve_openai([ChatReply("Yes.")]) as server:
         await answer_of(llm_of(server), messages)
     function = {"name": "hours", "arguments": "{}"}
-    assert server.requests[0].body["messages"][2:] == [
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "a", "type": "function", "function": function}]},
-        {"role": "tool", "tool_call_id": "a", "content": "9 to 5"},
-    ]
+    asked, result = server.requests[0].body["messages"][2:]
+    name = result["tool_call_id"]
+    assert asked == {"role": "assistant", "tool_calls": [{"id": name, "type": "function", "function": function}]}
+    assert result == {"role": "tool", "tool_call_id": name, "content": "9 to 5"}
+    assert re.fullmatch("[A-Za-z0-9]{9}", name)  # the strictest servers take no other form
 
 
 async def test_usage_separates_cached_tokens(autojump_clock: trio.testing.MockClock) -> None:

@@ -243,6 +243,25 @@ def test_reply_usage_report_replaces_its_estimate() -> None:
     assert made.total(0.0, 0.0).llm == pytest.approx(1.0 + 3.0)
 
 
+@pytest.mark.parametrize(
+    ("usage", "cost"),
+    [
+        (Usage(stage="llm", output_tokens=500_000), 1.0 + 0.5),  # the prompt is estimated
+        (Usage(stage="llm", input_tokens=3_000_000), 3.0 + 2.0),  # the answer is
+        (Usage(stage="llm", cache_read_tokens=1, audio_output_tokens=1), 0.0),
+        (Usage(stage="llm"), 1.0 + 2.0),
+        (Usage(stage="llm", cost=0.0), 0.0),
+    ],
+)
+def test_zero_side_of_usage_is_estimated(usage: Usage, cost: float) -> None:
+    """A report of no tokens for one side of an LLM leaves the estimate for that side."""
+    made = bill()
+    made.count(1, "asked", 4_000_000)
+    made.used(1, usage)
+    made.count(1, "said", 8_000_000)
+    assert made.total(0.0, 0.0).llm == pytest.approx(cost, abs=0.001)
+
+
 def test_usage_report_outside_replies_replaces_stage_estimates() -> None:
     """A usage report outside any reply replaces all estimates of its stage."""
     made = bill()

@@ -109,14 +109,25 @@ class ToolRound:
         """Return the tool calls and their results as messages; an empty list if none was started."""
         if not self.invocations:
             return []
-        calls = [{"id": r.call.id, "name": r.call.name, "arguments": r.call.arguments} for r in self.invocations]
+        written = [invocation.call for invocation in self.invocations]
+        calls = [
+            {"id": call.id, "name": call.name, "arguments": call.arguments, **_given(extra=call.extra)}
+            for call in written
+        ]
+        # Of the first: the calls of one answer share them.
+        about = _given(origin=written[0].origin, extra=written[0].answer_extra)
         return [
-            {"role": "assistant", "content": said, "tool_calls": calls},
+            {"role": "assistant", "content": said, "tool_calls": calls, **about},
             *(
                 {"role": "tool", "tool_call_id": r.call.id, "name": r.call.name, "content": r.text}
                 for r in self.invocations
             ),
         ]
+
+
+def _given(**keys: Any) -> dict[str, Any]:
+    """Return the keys that have a value."""
+    return {name: value for name, value in keys.items() if value}
 
 
 class ToolRunner:

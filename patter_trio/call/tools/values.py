@@ -31,7 +31,14 @@ _TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
 def arguments_of(text: str) -> tuple[Any, str]:
     """Return the arguments that an LLM wrote, and an error message for the LLM, empty if they are valid."""
     try:
-        arguments = json.loads(text or "{}")
+        arguments = json.loads(text if text.strip() else "{}")
+        # Some models encode their arguments twice.
+        if isinstance(arguments, str):
+            arguments = json.loads(arguments if arguments.strip() else "{}")
+        # What servers write for a tool without parameters, besides an object: nothing, or the empty array of languages
+        # that have no other.
+        if arguments is None or arguments == []:
+            arguments = {}
     except (ValueError, RecursionError):
         # RecursionError: an LLM, or what it quotes, may nest deeper than Python's parser can follow.
         return text, "the arguments are not valid JSON"

@@ -1,15 +1,18 @@
 """Whole calls with OpenAILLM, against a server that speaks the vendor's protocol over loopback."""
 
+import json
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import trio
 
-from patter_trio import OpenAILLM, tool
+from patter_trio import Fallback, OpenAILLM, end_call, tool
 from patter_trio.net.http import shared_client
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS, tool_call
-from patter_trio.testing.servers.openai import ChatReply, OpenAIServer, serve_openai
+from patter_trio.testing.servers.openai import ChatReply, ChatRequest, OpenAIServer, serve_openai
 from tests.kit.call import SORRY, agent_of, transcripts_of
 
 
@@ -78,11 +81,142 @@ async def test_llm_tool_call_runs_and_returns_result(call_simulator: CallSimulat
         heard = await caller.heard(0)
     assert heard.text == "One moment. From nine to five."
     assert server.chats[0].body["tools"][0]["function"]["parameters"]["required"] == ["day"]
-    assert server.chats[1].body["messages"][-1] == {
-        "role": "tool",
-        "tool_call_id": "call_1",
-        "content": "9 to 5 on Monday",
-    }
+    *_, asked, result = server.chats[1].body["messages"]
+    [call] = asked["tool_calls"]
+    assert result == {"role": "tool", "tool_call_id": call["id"], "content": "9 to 5 on Monday"}
+
+
+# Servers that speak oddly, or strictly --------------------------------------------------------------------------------
+@tool
+def hours(day: str = "") -> str:
+    """When we are open."""
+    return f"9 to 5 on {day}"
+
+
+def streamed(*deltas: Any, reason: str = "stop") -> ChatReply:
+    """Return an answer made of these deltas; a text stands for the data of an event."""
+    datas = [one if isinstance(one, str) else json.dumps({"choices": [{"index": 0, "delta": one}]}) for one in deltas]
+    end = json.dumps({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+    return ChatReply(raw="".join(f"data: {data}\n\n" for data in [*datas, end, "[DONE]"]).encode())
+
+
+def calling(arguments: object, call_id: object = "call_9aXk2LmQ0pRs", **extra: Any) -> dict[str, Any]:
+    function = {"name": "hours", "arguments": arguments}
+    return {"tool_calls": [{"index": 0, "id": call_id, "type": "function", "function": function, **extra}]}
+
+
+Check = Callable[[list[dict[str, Any]]], bool]
+
+
+def strict(first: ChatReply, is_right: Check) -> Callable[[ChatRequest], ChatReply]:
+    """A server that refuses each request whose messages are not right."""
+
+    def reply(request: ChatRequest) -> ChatReply:
+        messages = request.body["messages"]
+        if not is_right(messages):
+            return ChatReply(status=400, error="no")
+        return ChatReply("We open at nine.") if messages[-1]["role"] == "tool" else first
+
+    return reply
+
+
+def beside_calls(is_right: Callable[[dict[str, Any]], bool]) -> Check:
+    return lambda messages: all(is_right(message) for message in messages if message.get("tool_calls"))
+
+
+SIGNED = {"extra_content": {"google": {"thought_signature": "c2lnbmVk"}}}
+NINE = re.compile("[a-zA-Z0-9]{9}")
+
+
+@pytest.mark.parametrize(
+    ("first", "is_right"),
+    [
+        (streamed(calling("{}", **SIGNED)), beside_calls(lambda m: SIGNED.items() <= m["tool_calls"][0].items())),
+        (
+            streamed({"reasoning_content": "look "}, {"reasoning_content": "it up"}, calling("{}")),
+            beside_calls(lambda m: m.get("reasoning_content") == "look it up"),
+        ),
+        (streamed(calling("{}")), lambda messages: all(m.get("content", "") is not None for m in messages)),
+        (
+            streamed(calling("{}")),
+            lambda messages: not any(m.get("tool_calls") for m in messages) or "call_9aXk2LmQ0pRs" in str(messages),
+        ),
+        (streamed(calling("{}", "")), beside_calls(lambda m: bool(NINE.fullmatch(m["tool_calls"][0]["id"])))),
+    ],
+    ids=["signature", "reasoning", "no null", "own id", "nine letters"],
+)
+async def test_strict_server_answers_after_a_tool(
+    call_simulator: CallSimulator, first: ChatReply, is_right: Check
+) -> None:
+    """A server that wants its own keys, or a strict form, back with a tool's result answers in both turns."""
+    async with serve_openai(strict(first, is_right)) as server:
+        async with call_simulator(agent_for(server, tools=[hours])) as caller:
+            for turn in range(2):
+                await caller.speaks("When are you open?", seconds=1.0)
+                assert (await caller.heard(turn)).text == "We open at nine."
+        assert len(server.chats) == 4
+
+
+async def test_fallback_model_gets_no_foreign_keys(call_simulator: CallSimulator) -> None:
+    """A model that takes over gets nine letters for an id, and neither the signature nor the reasoning of the first."""
+    first = iter([streamed({"reasoning_content": "Hm."}, calling("{}", **SIGNED))])
+    broken = ChatReply(status=500)
+
+    def is_right(messages: list[dict[str, Any]]) -> bool:
+        [asked] = [message for message in messages if message.get("tool_calls")]
+        [call] = asked["tool_calls"]
+        return (
+            set(asked) == {"role", "tool_calls"}
+            and set(call) == {"id", "type", "function"}
+            and bool(NINE.fullmatch(call["id"]))
+        )
+
+    async with (
+        serve_openai(lambda _: next(first, broken)) as one,
+        serve_openai(strict(broken, is_right)) as other,
+    ):
+        llms = [OpenAILLM(model=name, base_url=server.base_url) for name, server in (("a", one), ("b", other))]
+        async with call_simulator(agent_of(llm=Fallback(*llms), tools=[hours])) as caller:
+            await caller.speaks("When are you open?", seconds=1.0)
+            assert (await caller.heard(0)).text == "We open at nine."
+
+
+@pytest.mark.parametrize("odd", ["", " ", "null", "{}", "[]", '""', '"{}"', "\n"])
+async def test_end_call_takes_any_empty_arguments(call_simulator: CallSimulator, odd: str) -> None:
+    """end_call without arguments ends the call, in whatever way the model writes nothing."""
+    end = {"index": 0, "id": "a", "function": {"name": "end_call", "arguments": odd}}
+    reply = streamed({"content": "Goodbye!"}, {"tool_calls": [end]})
+    async with serve_openai([reply]) as server:
+        async with call_simulator(agent_for(server, tools=[end_call])) as caller:
+            await caller.speaks("Bye then.", seconds=1.0)
+            assert (await caller.heard(0)).text == "Goodbye!"
+            await caller.waits(3.0)
+        assert caller.outcome == "agent_hung_up"
+        assert len(server.chats) == 1
+
+
+async def test_empty_events_do_not_cut_the_answer(call_simulator: CallSimulator) -> None:
+    """Events with empty data within an answer are not heard."""
+    reply = streamed("", {"content": "We open "}, "", " ", {"content": "at nine."}, "")
+    async with serve_openai([reply]) as server, call_simulator(agent_for(server)) as caller:
+        await caller.speaks("When are you open?", seconds=1.0)
+        assert (await caller.heard(0)).text == "We open at nine."
+
+
+@pytest.mark.parametrize("reports", [[(0, 42)], [(1000, 42), (0, 0)], [(1000, 0), (0, 42)]])
+async def test_zeros_of_usage_are_not_free(call_simulator: CallSimulator, reports: list[tuple[int, int]]) -> None:
+    """A side of the usage that a server reports as zero is estimated, or keeps the number that came before."""
+    usages = [
+        json.dumps({"choices": [], "usage": {"prompt_tokens": asked, "completion_tokens": said}})
+        for asked, said in reports
+    ]
+    async with serve_openai([streamed({"content": "We open at nine."}, *usages)]) as server:
+        agent = agent_for(server, system_prompt="x" * 4000)
+        async with call_simulator(agent) as caller:
+            await caller.speaks("When are you open?", seconds=1.0)
+            await caller.heard(0)
+    # 1,000 tokens of the prompt, by the report or by the estimate, and 42 of the answer.
+    assert caller.metrics.cost.llm == pytest.approx((1000 * 0.15 + 42 * 0.60) / 1e6, rel=0.05)
 
 
 @pytest.mark.parametrize(
