@@ -41,6 +41,7 @@ from patter_trio.call.opening import open_with_timeout
 from patter_trio.call.output import reply as replies
 from patter_trio.call.output.speech import SpeechFeed
 from patter_trio.call.responder.responder import messages_from
+from patter_trio.call.tools.loop import ToolLoop
 from patter_trio.call.tools.runner import ToolInvocation, ToolRound
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
@@ -270,7 +271,7 @@ class EngineBackend(Backend):
             return partial(self._said_afresh, agent, reply, text) if self._gone else partial(_said, reply, text)
         asked = _Asked(self, reply)
         if agent.tools:
-            return self._services.tools.answer_source(asked, agent.tools, (), reply)
+            return ToolLoop(self._services.tools, asked, agent.tools, (), reply).run
         return asked.alone
 
     async def _said_afresh(self, agent: Agent, reply: EngineReply, text: str, take: TakePiece) -> None:
@@ -365,7 +366,7 @@ class EngineBackend(Backend):
 
 
 class _Asked:
-    """The engine as an answer source for one reply, in the form that ``ToolRunner`` expects."""
+    """The engine as an answer source for one reply, in the form that ``ToolLoop`` expects."""
 
     def __init__(self, backend: EngineBackend, reply: EngineReply) -> None:
         self._backend = backend

@@ -12,6 +12,7 @@ from patter_trio.call.hooks import HookRunner
 from patter_trio.call.input.user_words import UserTurns
 from patter_trio.call.output import reply as replies
 from patter_trio.call.responder.on_message import CallMessageHandler, MessageHandler
+from patter_trio.call.tools.loop import ToolLoop
 from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.conversation.history import History
 from patter_trio.errors import ConfigurationError, ProviderError
@@ -107,7 +108,7 @@ class Responder:
     ) -> replies.AnswerSource:
         if not agent.tools:
             return replies.from_llm(llm, messages)
-        return self._tools.answer_source(llm, agent.tools, messages, reply)
+        return ToolLoop(self._tools, llm, agent.tools, messages, reply).run
 
     def prepare(self, agent: Agent) -> replies.Prepare | None:
         """Return a function that runs the hooks before the answer; None if the agent has no such hook."""
