@@ -271,7 +271,8 @@ class EngineBackend(Backend):
             return partial(self._said_afresh, agent, reply, text) if self._gone else partial(_said, reply, text)
         asked = _Asked(self, reply)
         if agent.tools:
-            return ToolLoop(self._services.tools, asked, agent.tools, (), reply).run
+            loop: ToolLoop[str | SpeechChunk] = ToolLoop(self._services.tools, asked, agent.tools, (), reply)
+            return loop.run
         return asked.alone
 
     async def _said_afresh(self, agent: Agent, reply: EngineReply, text: str, take: TakePiece) -> None:
