@@ -566,18 +566,64 @@ async def test_connection_lost_in_mid_reply_gets_apology(call_simulator: Simulat
         assert caller.outcome == "caller_hung_up"
 
 
-async def test_a_connection_lost_twice_is_a_failed_call(call_simulator: Simulator) -> None:
-    """A second connection loss within 30 s makes the agent apologise and fails the call."""
-    async with serve(replies=[RealtimeReply(text=SORRY)]) as vendor:
+async def test_a_connection_lost_twice_is_not_heard(call_simulator: Simulator) -> None:
+    """The caller notices nothing of two connection losses within some seconds."""
+    async with serve(replies=[YES]) as vendor:
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.waits(1.0)
             await vendor.connections[0].lose()
             await caller.waits(5.0)
             await vendor.connections[1].lose()
-            assert (await caller.hears()).text == SORRY
-            await caller.waits(20.0)
-            assert caller.times("call_end")
+            await caller.speaks("Is there a room?", 1.0)
+            assert (await caller.hears()).text == "Yes."
+        assert caller.outcome == "caller_hung_up"
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 6.0])
+async def test_engine_answers_after_an_outage(
+    call_simulator: Simulator, seconds: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A question that was asked in an outage is answered when it is over, and the log has one warning."""
+    async with serve(replies=lambda asked: RealtimeReply(text=f"{asked.heard} Yes.")) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.waits(1.0)
+            good, vendor.script = vendor.script, attrs.evolve(vendor.script, status=503)
+            await vendor.connections[0].lose()
+            began = trio.current_time()
+            await caller.speaks("Is there a room?", 1.0)
+            await trio.sleep_until(began + seconds)
+            vendor.script = good
+            assert (await caller.hears()).text == "Is there a room? Yes."
+        assert caller.transcript == [("user", "Is there a room?"), ("assistant", "Is there a room? Yes.")]
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+
+
+async def test_frozen_engine_is_replaced_before_the_answer(call_simulator: Simulator) -> None:
+    """The caller of an engine that freezes is answered some 3 s later, without an apology."""
+    async with serve(replies=[YES]) as vendor:
+        async with call_simulator(agent_of(vendor)) as caller:
+            await caller.waits(1.0)
+            vendor.connections[0].frozen = True
+            said = await caller.speaks("Is there a room?", 1.0)
+            heard = await caller.hears()
+            assert heard.text == "Yes."
+            assert heard.started - said.ended <= 3.0 + 1.5
+        assert caller.transcript == [("user", "Is there a room?"), ("assistant", "Yes.")]
+
+
+async def test_engine_gone_for_good_fails_the_call(call_simulator: Simulator) -> None:
+    """An engine that cannot be reached again for 10 s ends the call as failed, with the reason."""
+    ends: list[Any] = []
+    async with serve(replies=[YES]) as vendor:
+        async with call_simulator(agent_of(vendor), on_call_end=ends.append) as caller:
+            await caller.waits(1.0)
+            vendor.script = attrs.evolve(vendor.script, status=503)
+            await vendor.connections[0].lose()
+            await caller.waits(9.0)
+            assert not caller.outcome
+            await caller.waits(15.0)
         assert caller.outcome == "failed"
+    assert "OpenAI did not work for 10 s: " in ends[0]["error"]
 
 
 async def test_a_session_that_expires_is_replaced_unheard(call_simulator: Simulator) -> None:

@@ -1,6 +1,7 @@
 """Connections to OpenAI's Realtime API: opened, configured, and held until they are left."""
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,6 +15,9 @@ from patter_trio.wire import openai_realtime as wire
 # Judged: it takes two round trips; the same time again as for connecting.
 SESSION_SETUP_TIMEOUT_S: Final = 5.0
 """Seconds that a session may take to be ready, once it is connected."""
+# Judged: it takes a round trip, and the caller waits for the answer meanwhile.
+CONFIRMATION_TIMEOUT_S: Final = 3.0
+"""Seconds within which the vendor must send something once it was asked for something."""
 # Judged: a single faulty message must not end a call; a hundred are a vendor that speaks another protocol.
 MAX_BAD_MESSAGES: Final = 100
 """Invalid messages after which the vendor counts as failed."""
@@ -127,9 +131,15 @@ class ConnectionAttempt:
 
 
 class ConnectionUse:
-    """The use of one connection: how it ended, and the one that will replace it, once there is one."""
+    """The use of one connection: how it ended, and the one that will replace it, once there is one.
+
+    A vendor that hangs keeps its connection open and says nothing. The vendor confirms at once that it has got an
+    utterance or a request for an answer, however long the answer takes; if it does not, the connection is lost.
+    """
 
     def __init__(self) -> None:
+        # Its deadline is the instant at which the vendor must have sent something.
+        self._patience = trio.CancelScope()
         self.scope: trio.CancelScope = trio.CancelScope()
         self.lost: ProviderError | None = None
         self.failure: ProviderError | None = None
@@ -141,6 +151,20 @@ class ConnectionUse:
         if self.spare is not None:
             self.spare.leave()
         self.spare = spare
+
+    def expect(self) -> None:
+        """Count the connection as lost unless a message comes within :data:`CONFIRMATION_TIMEOUT_S` seconds."""
+        self._patience.deadline = min(self._patience.deadline, trio.current_time() + CONFIRMATION_TIMEOUT_S)
+
+    def received(self) -> None:
+        """Note that a message came."""
+        self._patience.deadline = math.inf
+
+    async def watch(self) -> None:
+        """Count the connection as lost when the message that is expected does not come in time."""
+        with self._patience:
+            await trio.sleep_forever()
+        self.lose(ProviderTimeout(f"OpenAI confirmed nothing within {CONFIRMATION_TIMEOUT_S:g} s"))
 
     def lose(self, error: ProviderError) -> None:
         """Record that the connection is lost; another one can replace it."""

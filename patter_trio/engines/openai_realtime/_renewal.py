@@ -2,14 +2,14 @@
 
 * **Renewal.** The vendor ends a connection after an hour. Before that, once one is about to become too old, another is
   opened beside it. The session changes over when that one is ready and nothing is in progress, so nobody notices.
-* **Loss.** A lost connection is replaced at once, within :data:`REOPEN_TIMEOUT_S` seconds; what was in progress begins
-  again on the new one. A second loss soon afterwards ends the session.
+* **Loss.** A lost connection is replaced, at once and then again and again for as long as an :class:`Outage` may last;
+  what was in progress begins again on the new one. A connection that stays open and mute counts as lost (see
+  :class:`ConnectionUse`). If none works in time, the session ends.
 
 The session decides what is in progress, and what the next connection has to be sent: see :class:`RenewableSession`.
 """
 
 import logging
-import math
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -18,19 +18,15 @@ import trio
 from patter_trio.engines.openai_realtime._connection import ConnectionAttempt, ConnectionUse, RealtimeConnection
 from patter_trio.errors import AuthenticationError, ProviderError
 from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, WebSocketClient
+from patter_trio.providers.outage import OUTAGE_TIMEOUT_S, Outage
+from patter_trio.user_code.context import current_call
 
-# Judged: the caller hears silence meanwhile. Longer, and an apology is better.
-REOPEN_TIMEOUT_S: Final = 3.0
-"""Seconds within which a lost connection must be replaced, in any number of attempts."""
-# Judged: several attempts fit into the time, and a server that refuses is not flooded.
-REOPEN_INTERVAL_S: Final = 0.5
-"""Seconds from a failed attempt to the next one."""
 # Judged. The last minutes of a connection's hour have room for several attempts.
 RENEW_RETRY_S: Final = 30.0
 """Seconds between attempts to renew a connection. The vendor usually ends it only several minutes later."""
-# Judged: a vendor that drops a connection twice in that time would drop the third one, too.
-MIN_TIME_BETWEEN_LOSSES_S: Final = 30.0
-"""Seconds within which a second loss counts as a failure."""
+# Judged: as long as an outage may last. By then a vendor that accepts connections and drops them has dropped this one.
+STEADY_AFTER_S: Final = OUTAGE_TIMEOUT_S
+"""Seconds after which a connection counts as working, though nobody asked anything of it."""
 
 _log = logging.getLogger("patter_trio.engines")
 
@@ -71,6 +67,7 @@ class ConnectionSequence:
         self._session = session
         self._renew_after = renew_after
         self._used: ConnectionUse | None = None
+        self._outage = Outage()
 
     def __repr__(self) -> str:
         return f"<ConnectionSequence {'not open' if self._used is None else 'open'}>"
@@ -80,13 +77,19 @@ class ConnectionSequence:
         if self._used is not None:
             self._used.lose(error)
 
+    def worked(self) -> None:
+        """Count the vendor as working: it has done something that a caller can hear."""
+        if self._outage.began is not None:
+            seconds = trio.current_time() - self._outage.began
+            _log.info("call %s: OpenAI works again after %.1f s", current_call.get(), seconds)
+            self._outage.end()
+
     async def run(self, nursery: trio.Nursery, opened: Callable[[], None]) -> None:
         """Hold connections, one after another, in ``nursery``; call ``opened`` once the first one is ready.
 
         Raises:
             ProviderError: the vendor has failed.
         """
-        replaced = -math.inf
         # ``start``: it returns when the connection is configured, and raises here if it cannot be.
         connection: RealtimeConnection = await nursery.start(self._attempt.hold, CONNECT_TIMEOUT_S)
         opened()
@@ -96,16 +99,15 @@ class ConnectionSequence:
             connection.leave()
             if use.failure is not None:
                 raise use.failure
+            pause = 0.0
             if use.lost is not None:
-                # So soon after another loss the vendor is at fault, not the network.
-                if trio.current_time() - replaced < MIN_TIME_BETWEEN_LOSSES_S:
-                    raise use.lost
-                _log.warning("OpenAI: the connection was lost, replacing it: %s", use.lost)
-                replaced = trio.current_time()
+                if trio.current_time() - connection.since >= STEADY_AFTER_S:
+                    self.worked()
+                pause = self._next_pause(use.lost)
                 # WARNING: before the next connection is opened: what the call sends meanwhile has to queue behind what
                 # is repeated.
                 self._session.lose(use.lost)
-            connection = use.spare if use.spare and use.spare.usable else await self._reopen(nursery)
+            connection = use.spare if use.spare and use.spare.usable else await self._reopen(nursery, pause)
             # WARNING: after the opening, and with no await until the connection is used: the conversation must be the
             # first thing that it gets, and complete.
             self._session.tell_so_far()
@@ -114,8 +116,9 @@ class ConnectionSequence:
         """Use a connection until its end; connections that replace it are opened in ``nursery``."""
         use = self._used = ConnectionUse()
         with use.scope:
-            # The three end together: whatever ends one cancels the scope.
+            # They end together: whatever ends one cancels the scope.
             async with trio.open_nursery() as tasks:
+                tasks.start_soon(use.watch)
                 tasks.start_soon(self._session.write, connection.socket, use)
                 tasks.start_soon(self._session.read, connection.socket, use)
                 tasks.start_soon(self._renew, connection, use, nursery)
@@ -138,22 +141,36 @@ class ConnectionSequence:
         self._session.keep_messages()
         use.scope.cancel(reason="the connection is renewed")
 
-    async def _reopen(self, nursery: trio.Nursery) -> RealtimeConnection:
-        """Replace a lost connection.
+    def _next_pause(self, lost: ProviderError) -> float:
+        """Return the pause before the next attempt.
+
+        Raises:
+            ProviderError: the vendor was gone for too long.
+        """
+        first = self._outage.began is None
+        pause = self._outage.lost(trio.current_time())
+        if pause is None:
+            raise ProviderError(f"OpenAI did not work for {OUTAGE_TIMEOUT_S:g} s: {lost}") from lost
+        # As a warning once for each outage: the reasons of the further attempts are seldom others.
+        level = logging.WARNING if first else logging.INFO
+        _log.log(level, "call %s: OpenAI is gone, connecting again: %s", current_call.get(), lost)
+        return pause
+
+    async def _reopen(self, nursery: trio.Nursery, pause: float) -> RealtimeConnection:
+        """Replace a connection, after a pause.
 
         Raises:
             ProviderError: it could not be replaced in time, or will not be.
         """
-        deadline = trio.current_time() + REOPEN_TIMEOUT_S
         while True:
+            await trio.sleep(pause)
+            timeout = self._outage.attempt_timeout(trio.current_time())
             try:
-                # All attempts share one deadline; the last one has only the rest of it.
-                opened: RealtimeConnection = await nursery.start(self._attempt.hold, deadline - trio.current_time())
+                opened: RealtimeConnection = await nursery.start(self._attempt.hold, timeout)
+            # A refused key is refused the next time, too.
+            except AuthenticationError:
+                raise
             except ProviderError as error:
-                # A refused key is refused the next time, too.
-                if isinstance(error, AuthenticationError) or trio.current_time() + REOPEN_INTERVAL_S >= deadline:
-                    raise
-                _log.info("OpenAI: the connection could not be replaced, trying again: %s", error)
-                await trio.sleep(REOPEN_INTERVAL_S)
+                pause = self._next_pause(error)
             else:
                 return opened

@@ -327,7 +327,11 @@ class RealtimeSession(EngineSession):
         try:
             while True:
                 while self._outbox:
-                    await socket.send(self._outbox[0])  # queued until sent: the session is not idle before
+                    message = self._outbox[0]  # queued until sent: the session is not idle before
+                    # Before the send: the answer may come before this task runs again.
+                    if wire.is_confirmed(message):
+                        use.expect()
+                    await socket.send(message)
                     # The session may have failed during the send, and cleared the queue.
                     if self._outbox:
                         self._outbox.popleft()
@@ -343,6 +347,7 @@ class RealtimeSession(EngineSession):
             while True:
                 event = self._reader.of(await socket.receive())
                 self._received_at = trio.current_time()
+                use.received()
                 if event is not None:
                     self._take(event)
         # ``ConnectionOver`` is a ProviderError, too: the order of these clauses matters.
@@ -431,6 +436,9 @@ class RealtimeSession(EngineSession):
             case wire.InputTranscript():
                 if event.usage is not None:
                     report_usage(attrs.evolve(event.usage, model=self._transcription))
+                # Not interim words: a connection that is lost before the final ones has not done its work.
+                if event.final:
+                    self._connections.worked()
                 self._hear_words(event.item_id, event.text, final=event.final)
             case wire.TranscriptFailed():
                 _log.info("OpenAI: the caller could not be transcribed: %s", event.refusal.code)
@@ -462,6 +470,7 @@ class RealtimeSession(EngineSession):
             return
         response.take(event)
         if isinstance(event, wire.ResponseEnded):
+            self._connections.worked()
             self._over(response)
 
     def _refused(self, refusal: wire.Refused) -> None:

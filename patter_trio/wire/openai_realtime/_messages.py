@@ -159,6 +159,12 @@ def commit(event_id: str = "") -> str:
     return _json({"type": "input_audio_buffer.commit"}, event_id)
 
 
+def is_confirmed(message: str) -> bool:
+    """Return True for a message that the vendor confirms at once: the end of a turn, or the request for an answer."""
+    # By its beginning, as ``_json`` writes it: the queue holds finished messages.
+    return message.startswith(('{"type": "input_audio_buffer.commit"', '{"type": "response.create"'))
+
+
 def clear(event_id: str = "") -> str:
     """Return the message that drops the audio since the last item."""
     return _json({"type": "input_audio_buffer.clear"}, event_id)
