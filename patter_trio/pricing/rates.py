@@ -28,6 +28,19 @@ AMOUNTS: Final[Mapping[str, tuple[str, ...]]] = {
 """Amounts that each unit allows."""
 # Vendors state prices of tokens per million.
 UNITS_PER_MILLION: Final = 1_000_000
+# As getpatter has them, whose programs migrate with their prices.
+PER_TOKEN: Final[Mapping[str, str]] = {
+    "input_per_token": "input",
+    "output_per_token": "output",
+    "cached_input_per_token": "cache_read",
+    "text_input_per_token": "input",
+    "text_output_per_token": "output",
+    "cached_text_input_per_token": "cache_read",
+    "audio_input_per_token": "audio_input",
+    "audio_output_per_token": "audio_output",
+    "cached_audio_input_per_token": "audio_cache_read",
+}
+"""Names of amounts per token, and those per million tokens that they stand for."""
 
 _ALL_AMOUNTS: Final = frozenset(key for keys in AMOUNTS.values() for key in keys)
 _DESCRIPTIONS: Final = frozenset({"unit", "source", "as_of", "round_up"})
@@ -49,10 +62,12 @@ def merge_pricing(overrides: Pricing | None) -> dict[str, dict[str, Any]]:
             "deepgram": {"price": 0.0042},                               # for every model
             "elevenlabs": {"models": {"eleven_v3": {"price": 0.08}}},    # for this model only
             "acme": {"unit": "token", "input": 0.5, "output": 1.5},      # a provider that is not listed
+            "openai_realtime": {"cached_audio_input_per_token": 1e-6},   # one amount, per token instead of per million
         })
 
-    A rate for a provider applies to all its models that are billed in that unit. A carrier's ``price`` applies to both
-    directions. A rate for a model applies only to that model. Everything else stays as listed.
+    An amount for a provider applies to all its models that are billed in that unit. A carrier's ``price`` applies to
+    both directions. An amount for a model applies only to that model. Everything else stays as listed. Amounts of
+    tokens may also be given for a single token, by the names of :data:`PER_TOKEN`.
 
     Raises:
         ConfigurationError: ``overrides`` is not a valid table of prices; the message names the entry.
@@ -76,7 +91,20 @@ def _table(value: object, where: str) -> dict[str, dict[str, Any]]:
     for name, inner in value.items():
         if not isinstance(name, str) or not isinstance(inner, Mapping):
             raise ConfigurationError(f"{where}[{name!r}] must be a dict with a string as its key, got {inner!r}")
-    return {name: dict(inner) for name, inner in value.items()}
+    return {name: _per_million(inner) for name, inner in value.items()}
+
+
+def _per_million(rates: Mapping[str, Any]) -> dict[str, Any]:
+    """Return rates with amounts per million tokens in the place of those per token."""
+    converted = {}
+    for key, amount in rates.items():
+        is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
+        # Anything but a number stays as it is, under the name that was given: the check names it.
+        if key in PER_TOKEN and is_number:
+            converted[PER_TOKEN[key]] = amount * UNITS_PER_MILLION
+        else:
+            converted[key] = amount
+    return converted
 
 
 def _copied(rates: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,11 +116,13 @@ def _merged(listed: Mapping[str, Any], own: Mapping[str, Any], where: str) -> di
     general = {key: value for key, value in own.items() if key != "models"}
     models = {name: {"unit": listed.get("unit"), **rate} for name, rate in listed.get("models", {}).items()}
     result = {key: value for key, value in listed.items() if key != "models"}
-    # A provider's own rate replaces the listed rates of its models in that unit. A change of unit, or a carrier's
-    # single price, also makes listed amounts obsolete.
+    # A provider's own amounts take the place of those listed for its models in that unit; the others stay, because an
+    # amount that is missing would count as 0. A change of unit, or a carrier's single price, also makes listed amounts
+    # obsolete.
     if general.keys() & (_ALL_AMOUNTS | {"unit"}):
         unit = general.get("unit", listed.get("unit"))
-        models = {name: rate for name, rate in models.items() if rate["unit"] != unit}
+        amounts = {key: value for key, value in general.items() if key in _ALL_AMOUNTS}
+        models = {name: {**rate, **amounts} if rate["unit"] == unit else rate for name, rate in models.items()}
         outdated = _ALL_AMOUNTS if unit != listed.get("unit") else {"inbound", "outbound"} if "price" in own else set()
         result = {key: value for key, value in result.items() if key not in outdated}
     result |= general

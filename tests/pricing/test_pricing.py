@@ -121,6 +121,28 @@ def test_provider_price_covers_all_models_of_its_unit() -> None:
     assert calculate_tts_cost("openai", 1000, own, "tts-1") == pytest.approx(0.015)
 
 
+@pytest.mark.parametrize(
+    "own", [{"audio_cache_read": 1.0}, {"cached_audio_input_per_token": 1e-6}], ids=["per million", "per token"]
+)
+def test_one_amount_leaves_the_others_as_listed(own: dict[str, float]) -> None:
+    """One amount of a provider, per million tokens or per token, changes that amount for its models, and no other."""
+    merged = merge_pricing({"openai_realtime": own})
+    for model, listed in DEFAULT_PRICING["openai_realtime"]["models"].items():
+        rate = merged["openai_realtime"]["models"][model]
+        is_by_token = listed.get("unit", "token") == "token"
+        assert rate == {"unit": "token", **listed, **({"audio_cache_read": 1.0} if is_by_token else {})}
+
+
+@pytest.mark.parametrize("name", rates.PER_TOKEN)
+def test_amounts_per_token_are_converted(name: str) -> None:
+    """Each name of an amount per token stands for one per million, for a provider and for a model."""
+    merged = merge_pricing({"acme": {"unit": "token", name: 2e-6, "models": {"m": {name: 3e-6}}}})["acme"]
+    key = rates.PER_TOKEN[name]
+    assert (merged[key], merged["models"]["m"][key]) == (pytest.approx(2.0), pytest.approx(3.0))
+    with pytest.raises(ConfigurationError, match=f"got {name!r}"):
+        merge_pricing({"acme": {"unit": "token", name: "free"}})
+
+
 def test_model_price_covers_only_that_model() -> None:
     """A price for a model applies to that model only."""
     own = merge_pricing({"elevenlabs": {"models": {"eleven_v3": {"price": 0.08}, "mine": {"price": 0.2}}}})
