@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from patter_trio import tool
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.testing import ScriptedLLM, ScriptedTTS
+from patter_trio.testing import ScriptedLLM, ScriptedTTS, tool_call
 from tests.kit.call import Backend, agent_of, transcripts_of
 
 ANSWERS = {
@@ -74,3 +75,38 @@ async def test_cut_reply_counts_what_sounded(
     assert exact - (9 if language in ("en", "ko") else 4) <= len(text) <= exact + 3
     assert not timings or text == heard.text
     assert caller.payloads("interruption")[0]["text"] == text
+
+
+@both_backends
+async def test_progress_joins_answer_without_spaces(call_simulator: CallSimulator, backend: Backend) -> None:
+    """The texts before, during and after a tool stand in the history without spaces in Japanese."""
+
+    @tool
+    async def hours() -> AsyncIterator[dict[str, str]]:
+        """Look the opening hours up."""
+        yield {"progress": "少々お待ちください。"}
+        yield {"result": "nine"}
+
+    llm = ScriptedLLM([["承知しました。", tool_call("hours")], "九時からです。どうぞ。"])
+    async with call_simulator(backend.agent_of(llm=llm, tools=[hours], language="ja")) as caller:
+        await caller.speaks("Hello", 0.5)
+        await caller.heard(0)
+    assert transcripts_of(caller, "assistant") == ["承知しました。少々お待ちください。九時からです。どうぞ。"]
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("th", " ".join(["สวัสดีค่ะ ยินดีต้อนรับ วันนี้ร้านเปิดตั้งแต่เก้าโมงเช้าถึงหกโมงเย็น"] * 12)),
+        ("th", "วันนี้ร้านเปิดตั้งแต่เก้าโมงเช้าถึงหกโมงเย็น" * 12),
+        ("ja", "本日は午前九時から午後五時まで営業しており、" * 12),
+        ("en", " ".join(["sure, i can help with that. what day works for you?"] * 8)),
+    ],
+)
+async def test_text_cut_anywhere_is_joined_again(call_simulator: CallSimulator, language: str, text: str) -> None:
+    """A text without sentence ends, cut at clauses or in the middle of a run, stands in the history as generated."""
+    tts = ScriptedTTS(per_character=0.02)
+    async with call_simulator(agent_of(text, tts=tts, language=language)) as caller:
+        await caller.speaks("Hello", 0.5)
+        await caller.heard(0)
+    assert transcripts_of(caller, "assistant") == [text]
