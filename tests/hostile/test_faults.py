@@ -123,14 +123,15 @@ def assert_as_specified(
     assert len(lines) == bool(fault.why) or (ending and not lines)
 
 
-UNTOLD_MS = {
-    "lost messages": 320,
-    "reordered messages": 90,
-    "pause of 0.3 s": 190,
-    "pause of 3 s": 220,
-    "stalled reader": 220,
+UNREPORTED_MS = 70
+"""Milliseconds of a cut reply that the caller hears and nobody reports: the clear's way, and the report's rounding."""
+UNREPORTED_IN_THE_DARK_MS = 460
+"""The same where the clear is held up, or a mark fails just before the cut: what the carrier may hold, and its way."""
+IN_THE_DARK = {"stalled reader", "pause of 0.3 s", "pause of 3 s", "reordered messages", "lost messages"} | {
+    "marks never come",
+    "marks of other names",
+    "marks out of order",
 }
-"""Milliseconds of a reply that the caller may hear after the cut, or whose mark was lost; 70 without such a fault."""
 
 
 def assert_heard_as_reported(fault: Fault, call: ServedCall, *, ending: bool) -> None:
@@ -144,13 +145,14 @@ def assert_heard_as_reported(fault: Fault, call: ServedCall, *, ending: bool) ->
         elif reply.interrupted:
             # Never more than was heard; and nearly as much.
             assert reply.text.startswith(reply.told_text)
-            assert -1 <= reply.ms - reply.told_ms <= UNTOLD_MS.get(fault.name, 70)
+            unreported = UNREPORTED_IN_THE_DARK_MS if fault.name in IN_THE_DARK else UNREPORTED_MS
+            assert -1 <= reply.ms - reply.told_ms <= unreported
             assert reply.told_text == whole_units(script, int(reply.told_ms / 60 + 1e-6))
         else:
             assert (reply.text, reply.told_text) == (script, script)
             assert reply.ms == reply.told_ms == 60 * len(script)
         assert not reply.gaps or fault.hears is Hears.EVERY_WORD_LATER
-    texts = [next(text for text in SCRIPT if text.startswith(reply.text)) for reply in replies]
+    texts = [next(text for text in SCRIPT if text.startswith(reply.text)) for reply in replies if reply.text]
     assert texts == sorted(texts, key=SCRIPT.index)
     if fault.hears is not Hears.NOTHING_MORE:
         assert texts[0] == SCRIPT[0]
