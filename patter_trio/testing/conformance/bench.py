@@ -1,5 +1,6 @@
 """The bench that uses a provider as a call does, and the runner of the named checks."""
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
@@ -52,7 +53,7 @@ class Credentials:
 
 
 @attrs.frozen
-class Bench:
+class Bench(ABC):
     """A provider, made by its author's function, and the fake vendor that it talks to."""
 
     kind: type
@@ -90,13 +91,13 @@ class Bench:
             opened = [nursery for nursery in probes.nurseries_of_this_task() if nursery not in before]
             yield attrs.evolve(self, vendor=vendor, nurseries=opened)
 
+    @abstractmethod
     async def use(self, provider: Any, variant: int = 0) -> Any:
         """Use a session as a call does, from opening to closing, and return its result, which depends on ``variant``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begun(self, provider: Any) -> AbstractAsyncContextManager[None]:
         """Begin a reply and run the block once it has begun; the end of the block leaves the reply."""
-        raise NotImplementedError
 
     def tasks(self) -> set[trio.lowlevel.Task]:
         """Return the tasks of this run, without those of the fake vendor."""

@@ -12,7 +12,6 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal
 
-import attrs
 import h11
 import msgspec
 import trio
@@ -26,6 +25,7 @@ from patter_trio.net.websocket import SocketClosed, WebSocket, connect
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.twilio import messages
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
+from patter_trio.testing.twilio.observed import Arrival, ProtocolFault
 from patter_trio.testing.twilio.playback import CallerAudio, PhonePlayback, Stretch, whole
 from patter_trio.testing.twilio.webhook_post import post_form
 
@@ -61,28 +61,6 @@ class CallRefused(PatterConnectionError):
     def __init__(self, outcome: str, message: str) -> None:
         super().__init__(message)
         self.outcome = outcome
-
-
-@attrs.frozen
-class Arrival:
-    """A message that the carrier received from the agent's server: audio, the name of a mark, or (neither) a clear."""
-
-    at: float
-    audio: bytes = b""
-    mark: str = ""
-
-    @property
-    def clears(self) -> bool:
-        """True if the message empties the carrier's buffer."""
-        return not self.audio and not self.mark
-
-
-@attrs.frozen
-class ProtocolFault:
-    """A message of the agent's server that Twilio would not accept."""
-
-    at: float
-    message: str
 
 
 class SimulatedTwilio:

@@ -9,7 +9,7 @@ from patter_trio import CallMetrics, CostBreakdown, TurnMetrics
 from patter_trio.testing.scripted.audible_text import encode
 from patter_trio.testing.simulation.invariants import CHECKS, CallRecord, violations
 from patter_trio.testing.simulation.record import Event
-from patter_trio.testing.twilio.carrier import Arrival, ProtocolFault
+from patter_trio.testing.twilio.observed import Arrival, ProtocolFault
 
 IDLE = {"user": "listening", "agent": "idle"}
 SPEAKING = {"user": "speaking", "agent": "idle"}

@@ -19,7 +19,7 @@ from patter_trio.testing import (
     ScriptedVAD,
 )
 from patter_trio.testing.simulation.simulator import CallInvariantError, simulate_call
-from patter_trio.testing.twilio.carrier import ProtocolFault
+from patter_trio.testing.twilio.observed import ProtocolFault
 
 phone = Patter()
 
