@@ -242,10 +242,10 @@ def upgrade(data: bytes) -> None:
     """Check that a WebSocket request is accepted, or refused with an HTTP answer, and never crashes the connection."""
     head = b"GET /ws/twilio/stream/" + data + b"\r\n\r\n"
 
-    async def knock() -> bytes:
+    async def request() -> bytes:
         return await _served(head)
 
-    answer = _run(knock)
+    answer = _run(request)
     assert not answer or answer.startswith(b"HTTP/1.1 "), answer
 
 

@@ -17,7 +17,7 @@ from tests.kit.call import agent_of, edges, transcripts_of
 
 pytestmark = pytest.mark.pipeline("its agents are pipelines")
 
-MINDLESS = {"llm": None}
+NO_LLM = {"llm": None}
 
 
 # Who gets it ------------------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def returns_a_generator(event: Any, call: CallControl) -> AsyncIterator[str]:
 )
 async def test_every_form_may_take_it(call_simulator: CallSimulator, on_message: Any) -> None:
     """on_message may take the call control in every form: function, coroutine, generator, method, object or thread."""
-    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=on_message) as caller:
         await caller.speaks("hello", seconds=0.5)
         assert (await caller.hears()).text == f"hello in {caller.carrier.call_sid}"
 
@@ -134,7 +134,7 @@ async def test_responder_signature_is_read_once_at_serve(call_simulator: CallSim
         def __call__(self, event: Any) -> str:
             return "Yes."
 
-    async with call_simulator(agent_of(**MINDLESS), on_message=Watched()) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=Watched()) as caller:
         before = len(looked)
         for _ in range(2):
             await caller.speaks("hello", seconds=0.5)
@@ -166,7 +166,7 @@ async def test_it_knows_its_call(call_simulator: CallSimulator) -> None:
         call.data["asked"] = call.data.get("asked", 0) + 1
         return f"Answer {call.data['asked']}."
 
-    async with call_simulator(agent_of(**MINDLESS), phone=phone, on_message=on_message) as caller:
+    async with call_simulator(agent_of(**NO_LLM), phone=phone, on_message=on_message) as caller:
         for text in ("One", "Two"):
             await caller.speaks(text, seconds=0.5)
             await caller.hears()
@@ -190,7 +190,7 @@ async def test_concurrent_calls_have_separate_control_and_data(call_simulator: C
         return f"{len(call.data['said'])} in {call.call_id}"
 
     phone = Patter()
-    agent = agent_of(**MINDLESS)
+    agent = agent_of(**NO_LLM)
     async with (
         call_simulator(agent, phone=phone, on_message=on_message) as one,
         call_simulator(agent, phone=phone, on_message=on_message) as other,
@@ -215,7 +215,7 @@ async def test_hang_up_waits_for_accompanying_reply_playout(call_simulator: Call
         assert not call.outcome
         return "Goodbye, and thank you."
 
-    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=on_message) as caller:
         await caller.speaks("That was all", seconds=0.5)
         goodbye = await caller.hears()
         await caller.carrier.over.wait()
@@ -231,7 +231,7 @@ async def test_hanging_up_without_another_word(call_simulator: CallSimulator) ->
     async def on_message(event: Any, call: CallControl) -> None:
         await call.hangup()  # getpatter's name and form
 
-    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=on_message) as caller:
         await caller.speaks("That was all", seconds=0.5)
         await caller.carrier.over.wait()
         assert caller.carrier.ended_at == pytest.approx(caller.times("user_speech_eos")[0])
@@ -245,7 +245,7 @@ async def test_what_it_says_comes_behind_the_reply(call_simulator: CallSimulator
         call.say("And another thing.")
         return "Yes."
 
-    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=on_message) as caller:
         await caller.speaks("Hello", seconds=0.5)
         assert [(await caller.heard(number)).text for number in (0, 1)] == ["Yes.", "And another thing."]
     assert [payload["turn_idx"] for payload in caller.payloads("agent_speech_started")] == [1, 1]
@@ -263,7 +263,7 @@ async def test_what_interrupts_is_said_instead_of_the_reply(call_simulator: Call
             cancelled.append(trio.current_time())
         return "Never heard."
 
-    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=on_message) as caller:
         await caller.speaks("Hello", seconds=0.5)
         assert (await caller.hears()).text == "I cannot help you with that."
         await caller.waits(20.0)
@@ -279,7 +279,7 @@ async def test_what_must_be_heard_is_not_interrupted(call_simulator: CallSimulat
         if event["text"] == "Hello":
             call.say("This call is being recorded.", interruptible=False)
 
-    agent = agent_of(**MINDLESS, tts=ScriptedTTS(duration=4.0))
+    agent = agent_of(**NO_LLM, tts=ScriptedTTS(duration=4.0))
     async with call_simulator(agent, on_message=on_message) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.at(2.5)
@@ -296,7 +296,7 @@ async def test_after_the_call_it_says_so(call_simulator: CallSimulator) -> None:
         kept.append(call)
         return "Yes."
 
-    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=on_message) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
         assert not kept[0].ended

@@ -17,7 +17,7 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
 from tests.kit.call import SORRY, agent_of, transcripts_of
 
-MINDLESS = {"llm": None}
+NO_LLM = {"llm": None}
 DESK = "+15550100003"
 
 
@@ -36,7 +36,7 @@ async def test_transfer_waits_for_accompanying_reply_playout(
     """A transfer starts when the reply that accompanies it has played."""
     caplog.set_level("INFO")
     ends: list[dict[str, Any]] = []
-    async with call_simulator(agent_of(**MINDLESS), on_message=connects, on_call_end=ends.append) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=connects, on_call_end=ends.append) as caller:
         await caller.speaks("The desk please", seconds=1.0)
         last = await caller.hears()
         await caller.carrier.over.wait()
@@ -50,7 +50,7 @@ async def test_transfer_waits_for_accompanying_reply_playout(
 
 async def test_nobody_interrupts_the_words_before_it(call_simulator: CallSimulator) -> None:
     """The caller cannot interrupt the words before a transfer, and what the caller says enters the transcript."""
-    agent = agent_of(**MINDLESS, tts=ScriptedTTS(duration=4.0))
+    agent = agent_of(**NO_LLM, tts=ScriptedTTS(duration=4.0))
     async with call_simulator(agent, on_message=connects) as caller:
         await caller.speaks("The desk please", seconds=1.0)
         await caller.at(3.0)
@@ -91,7 +91,7 @@ async def test_failed_transfer_apologises_and_call_continues(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The agent reports a failed transfer to the caller, and the call goes on."""
-    async with call_simulator(agent_of(**MINDLESS), on_message=connects) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=connects) as caller:
         caller.carrier.transfer_error = ProviderError("https://api.twilio.com answered 500")
         await caller.speaks("The desk please", seconds=1.0)
         asked = (await caller.heard(0)).ended
@@ -214,7 +214,7 @@ async def test_hang_up_before_carrier_obeys_is_no_transfer(call_simulator: CallS
 
 async def test_hang_up_during_last_words_is_no_transfer(call_simulator: CallSimulator) -> None:
     """A hang-up during the last words before the transfer does not count as a transfer."""
-    agent = agent_of(**MINDLESS, tts=ScriptedTTS(duration=4.0))
+    agent = agent_of(**NO_LLM, tts=ScriptedTTS(duration=4.0))
     async with call_simulator(agent, on_message=connects) as caller:
         await caller.speaks("The desk please", seconds=1.0)
         await caller.at(3.0)

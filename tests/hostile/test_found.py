@@ -88,7 +88,7 @@ REQUEST = (
 
 
 @asynccontextmanager
-async def knocking(stream: trio.abc.Stream) -> AsyncIterator[None]:
+async def connected(stream: trio.abc.Stream) -> AsyncIterator[None]:
     async with (
         open_call_server(
             Patter()._serve_options(quiet_agent(), public_url="http://agent.test", carrier=CARRIER)
@@ -121,7 +121,7 @@ async def test_signed_upgrade_with_non_ascii_target_gets_400(
 ) -> None:
     """A signed upgrade with a non-ASCII target gets status 400 and one warning."""
     ours, theirs = trio.testing.memory_stream_pair()
-    async with knocking(theirs):
+    async with connected(theirs):
         await ours.send_all(REQUEST.format(path="\xff", more="X-Twilio-Signature: x\r\n").encode("latin-1"))
         assert bytes(await ours.receive_some(65536)).startswith(b"HTTP/1.1 400 ")
     (line,) = warnings(caplog)
@@ -131,7 +131,7 @@ async def test_signed_upgrade_with_non_ascii_target_gets_400(
 async def test_invalid_media_handshake_gets_400(autojump_clock: CLOCK) -> None:
     """A media socket request that is not a WebSocket handshake gets status 400."""
     ours, theirs = trio.testing.memory_stream_pair()
-    async with knocking(theirs):
+    async with connected(theirs):
         await ours.send_all(REQUEST.format(path="CA1", more="no header\r\n").encode())
         assert bytes(await ours.receive_some(65536)).startswith(b"HTTP/1.1 400 ")
 

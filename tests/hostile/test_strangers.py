@@ -75,7 +75,7 @@ SENT = {
 }
 
 
-async def knocks(server: SharedServer, sent: bytes, injection: Callable[[FaultyStream], None]) -> float:
+async def connects(server: SharedServer, sent: bytes, injection: Callable[[FaultyStream], None]) -> float:
     """Open a connection; return after how many seconds the connection was over."""
     ours, theirs = trio.testing.memory_stream_pair()
     line = FaultyStream(theirs)
@@ -104,15 +104,15 @@ async def beside_a_call(*peers: tuple[bytes, Callable[[FaultyStream], None]]) ->
     server = SharedServer()
     took: list[float] = [float("inf")] * len(peers)
 
-    async def knock(number: int, sent: bytes, injection: Callable[[FaultyStream], None]) -> None:
-        took[number] = await knocks(server, sent, injection)
+    async def connect(number: int, sent: bytes, injection: Callable[[FaultyStream], None]) -> None:
+        took[number] = await connects(server, sent, injection)
 
     async with server.open() as nursery:
         healthy = await server.place(nursery, HEALTHY)
         nursery.start_soon(server.act, healthy)
         await trio.sleep(3.0)
         for number, (sent, injection) in enumerate(peers):
-            nursery.start_soon(knock, number, sent, injection)
+            nursery.start_soon(connect, number, sent, injection)
         await trio.sleep_until(ALL_OVER)
     assert healthy.findings() == []
     return list(events_of(healthy)), took

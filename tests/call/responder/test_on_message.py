@@ -15,7 +15,7 @@ from tests.kit.call import SORRY, agent_of, edges, hangs_up_in_time, transcripts
 
 pytestmark = pytest.mark.pipeline("on_message answers in place of an LLM")
 
-MINDLESS = {"llm": None}
+NO_LLM = {"llm": None}
 
 
 async def coroutine(event: dict[str, Any]) -> str:
@@ -47,7 +47,7 @@ class Hotel:
 )
 async def test_it_may_be_any_kind_of_function(call_simulator: CallSimulator, on_message: Any, model: str) -> None:
     """on_message may be a plain function, a coroutine function, an async generator or a callable object."""
-    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=on_message) as caller:
         await caller.speaks("hello", seconds=0.5)
         reply = await caller.hears()
         [token] = caller.payloads("llm_token")
@@ -65,7 +65,7 @@ async def test_on_message_receives_message_and_history(call_simulator: CallSimul
         event["history"].append("spoiled")  # its own copy
         return f"Answer {len(events)}."
 
-    async with call_simulator(agent_of(**MINDLESS, first_message="Hello."), on_message=on_message) as caller:
+    async with call_simulator(agent_of(**NO_LLM, first_message="Hello."), on_message=on_message) as caller:
         await caller.hears()
         for question in ("One", "Two"):
             await caller.speaks(question, seconds=0.5)
@@ -87,7 +87,7 @@ async def test_on_message_receives_message_and_history(call_simulator: CallSimul
 async def test_empty_reply_is_silence_and_returns_to_idle(call_simulator: CallSimulator, nothing: Any) -> None:
     """An empty reply of on_message means silence, and the agent returns to idle."""
     answers = [nothing, "Now I do."]
-    async with call_simulator(agent_of(**MINDLESS), on_message=lambda event: answers.pop(0)) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=lambda event: answers.pop(0)) as caller:
         await caller.speaks("Say nothing", seconds=0.5)
         await caller.at(1.1)
         assert caller.state == {"user": "listening", "agent": "idle"}
@@ -107,7 +107,7 @@ async def test_it_speaks_while_it_is_still_thinking(call_simulator: CallSimulato
         await trio.sleep(20)
         yield "Here it is."
 
-    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=on_message) as caller:
         await caller.speaks("Hello", seconds=0.5)
         reply = await caller.hears()
         # A sentence is known to be whole when the next begins: the first one is heard behind the second's first word.
@@ -166,7 +166,7 @@ async def test_on_message_failure_apologises_once_and_continues(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, on_message: Any, why: str
 ) -> None:
     """After an on_message failure the agent apologises once, and the call goes on."""
-    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=on_message) as caller:
         for turn in range(2):
             await caller.speaks("Hello", seconds=0.5)
             reply = await caller.hears()
@@ -187,7 +187,7 @@ async def test_failure_after_first_words_cuts_and_apologises(call_simulator: Cal
         await trio.sleep(1.0)
         raise ValueError
 
-    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=on_message) as caller:
         await caller.speaks("Hello", seconds=0.5)
         first = await caller.heard(0)
         apology = await caller.heard(1)
@@ -216,7 +216,7 @@ async def test_on_message_has_30_seconds_per_piece(
         await trio.sleep_forever()
 
     on_message: Any = stops_in_the_middle if pieces else never_answers
-    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=on_message) as caller:
         await caller.speaks("Hello", seconds=0.5)
         if pieces:
             first = await caller.heard(0, within=100.0)
@@ -238,7 +238,7 @@ async def test_its_own_timeout_is_its_own_failure(
             await trio.sleep_forever()
         return ""
 
-    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=on_message) as caller:
         await caller.speaks("Hello", seconds=0.5)
         assert (await caller.hears()).text == SORRY
     assert "raised TooSlowError" in caplog.text
@@ -256,7 +256,7 @@ async def test_barge_in_closes_generator_in_its_call(call_simulator: CallSimulat
             closed.append((current_call.get(), phone.calls[0].call_id, trio.current_time() - began))
 
     began = trio.current_time()
-    async with call_simulator(agent_of(**MINDLESS), phone=phone, on_message=on_message) as caller:
+    async with call_simulator(agent_of(**NO_LLM), phone=phone, on_message=on_message) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.at(2.0)
         await caller.speaks("Stop", seconds=0.5)
@@ -278,7 +278,7 @@ async def test_generator_waiting_for_tts_is_closed_too(call_simulator: CallSimul
         finally:
             closed.append("closed")
 
-    agent = agent_of(**MINDLESS, tts=ScriptedTTS(first_audio=0.5, speed=1.0))
+    agent = agent_of(**NO_LLM, tts=ScriptedTTS(first_audio=0.5, speed=1.0))
     async with call_simulator(agent, on_message=on_message) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.at(4.0)
@@ -321,7 +321,7 @@ async def test_generator_failing_while_closed_affects_nothing(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, on_message: Any
 ) -> None:
     """A generator that fails while it is closed affects neither the call nor other calls."""
-    agent = agent_of(**MINDLESS, tts=ScriptedTTS(first_audio=0.5, speed=1.0))
+    agent = agent_of(**NO_LLM, tts=ScriptedTTS(first_audio=0.5, speed=1.0))
     async with call_simulator(agent, on_message=on_message) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.at(4.0)
@@ -331,7 +331,7 @@ async def test_generator_failing_while_closed_affects_nothing(
         assert caller.outcome == ""
     assert caller.outcome == "caller_hung_up"
     assert "error" not in caller.payloads("call_end")[0]
-    assert f"{on_message.__name__} raised while closing: " in caplog.text
+    assert f"while closing: {on_message.__name__} raised " in caplog.text
 
 
 async def test_an_iterator_that_cannot_be_closed_will_do(call_simulator: CallSimulator) -> None:
@@ -349,7 +349,7 @@ async def test_an_iterator_that_cannot_be_closed_will_do(call_simulator: CallSim
                 raise StopAsyncIteration
             return self.words.pop(0)
 
-    async with call_simulator(agent_of(**MINDLESS), on_message=Words) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=Words) as caller:
         await caller.speaks("Hello", seconds=0.5)
         assert (await caller.hears()).text == "Yes, of course."
     assert caller.payloads("llm_token")[0]["model"] == "Words"
@@ -369,7 +369,7 @@ async def test_repeated_request_contains_both_utterance_parts(call_simulator: Ca
             raise
         return "Certainly."
 
-    async with call_simulator(agent_of(**MINDLESS), on_message=on_message) as caller:
+    async with call_simulator(agent_of(**NO_LLM), on_message=on_message) as caller:
         await caller.speaks("A room", seconds=0.5)
         await caller.at(1.2)
         await caller.speaks("for two", seconds=0.5)
