@@ -20,6 +20,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -27,6 +28,8 @@ import pytest
 if TYPE_CHECKING:
     import trio
 
+    from patter_trio.agent.agent import Agent
+    from patter_trio.phone import Patter
     from patter_trio.testing.simulation.caller import SimulatedCaller
 
 FIXTURE: Final = "call_simulator"
@@ -34,15 +37,43 @@ PYTEST_TRIO: Final = "trio"
 """The name under which pytest-trio registers itself."""
 
 CallSimulator = Callable[..., AbstractAsyncContextManager["SimulatedCaller"]]
-"""``call_simulator(agent, phone=None, carrier="twilio", **callbacks)``; see ``patter_trio.testing.simulation.simulator``."""
+"""``call_simulator(agent, phone=None, carrier="twilio", **options)``; see ``patter_trio.testing.simulation.simulator``."""
 
 
 @pytest.fixture(name=FIXTURE)
-def _call_simulator() -> CallSimulator:
-    """Serve an agent, call it as a carrier does, and check the call: ``async with call_simulator(agent) as caller``."""
+def _call_simulator(request: pytest.FixtureRequest) -> CallSimulator:
+    """Serve an agent, call it as a carrier does, and check the call: ``async with call_simulator(agent) as caller``.
+
+    ``agent`` may be the file of a program: ``call_simulator("agent.py", llm=ScriptedLLM(["Hello."]))`` takes its phone,
+    its agent and the functions named after callbacks, and puts scripted providers in place of its own
+    (:func:`patter_trio.testing.scripted`). The file is looked up beside the test, then in the current folder.
+    """
     from patter_trio.testing.simulation.simulator import simulate_call  # noqa: PLC0415 (only for tests with calls)
 
-    return simulate_call
+    def simulator(
+        agent: "Agent | str | Path", phone: "Patter | None" = None, carrier: str = "twilio", **options: Any
+    ) -> "AbstractAsyncContextManager[SimulatedCaller]":
+        if isinstance(agent, str | Path):
+            agent, phone, options = _from_file(request.path.parent / agent, Path(agent), phone, options)
+        return simulate_call(agent, phone, carrier, **options)
+
+    return simulator
+
+
+def _from_file(
+    beside: Path, path: Path, phone: "Patter | None", options: dict[str, Any]
+) -> "tuple[Agent, Patter, dict[str, Any]]":
+    """Return the agent of a program with scripted providers, its phone, and the options with its callbacks."""
+    from patter_trio.errors import ConfigurationError  # noqa: PLC0415 (only for tests with calls)
+    from patter_trio.program import Script, load  # noqa: PLC0415 (only for tests with calls)
+    from patter_trio.testing.scripted.agents import PROVIDERS, scripted  # noqa: PLC0415 (only for tests with calls)
+
+    program = load(beside if beside.is_file() else path)
+    if isinstance(program, Script):
+        raise ConfigurationError(f"{path} must have `phone` and `agent` at its top level, got an `async def main()`")
+    given = {name: options.pop(name) for name in PROVIDERS if name in options}
+    # The test's own callbacks win: a test may replace one of the program's.
+    return scripted(program.agent, **given), phone or program.phone, {**program.callbacks, **options}
 
 
 def run(

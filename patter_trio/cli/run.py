@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from patter_trio.cli.program import Program, Script, load
+from patter_trio.program import Program, Script, load
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:

@@ -20,9 +20,9 @@ from patter_trio.carriers.twilio import Twilio
 from patter_trio.cli.busy import LoadMonitor
 from patter_trio.cli.caller import SimulatedCall, View, default_lines
 from patter_trio.cli.live import Live, Progress
-from patter_trio.cli.program import Program, load
 from patter_trio.cli.report import latencies, latency_table, write_call
 from patter_trio.errors import ConfigurationError
+from patter_trio.program import Program, load
 from patter_trio.server.calls import open_call_server
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 from patter_trio.server.options import Seams

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         check_stt,
         check_tts,
     )
+    from patter_trio.testing.scripted.agents import scripted
     from patter_trio.testing.scripted.engine import ScriptedEngine
     from patter_trio.testing.scripted.llm import ScriptedLLM, tool_call
     from patter_trio.testing.scripted.stt import ScriptedSTT
@@ -54,10 +55,21 @@ else:
             ),
             "patter_trio.testing.simulation.record": ("Heard",),
             "patter_trio.testing.simulation.scenario": ("Scenario", "ScenarioError", "Step"),
+<<<<<<< HEAD
             "patter_trio.testing.scripted.llm": ("ScriptedLLM", "tool_call"),
             "patter_trio.testing.scripted.stt": ("ScriptedSTT",),
             "patter_trio.testing.scripted.tts": ("ScriptedTTS",),
             "patter_trio.testing.scripted.vad": ("ScriptedVAD",),
+=======
+            "patter_trio.testing.scripted.providers": (
+                "ScriptedLLM",
+                "ScriptedSTT",
+                "ScriptedTTS",
+                "ScriptedVAD",
+                "tool_call",
+            ),
+            "patter_trio.testing.scripted.agents": ("scripted",),
+>>>>>>> 06a4abf (Let a test say who calls, take the file of a program, and fail with one picture)
             "patter_trio.testing.scripted.engine": ("ScriptedEngine",),
             "patter_trio.testing.servers.fake_vendor": ("FakeVendor", "Misbehaviour", "ServeVendor"),
         },
@@ -92,5 +104,6 @@ __all__ = [
     "check_stt",
     "check_tts",
     "disturbed",
+    "scripted",
     "tool_call",
 ]

@@ -167,7 +167,7 @@ async def test_a_barge_in_cuts_at_the_same_word(
     assert ended == pytest.approx(over_at + 0.25, abs=0.02)
     assert cut.ended == pytest.approx(ended, abs=0.02)
     spoken = ended - started
-    assert caller.transcript[1][1] in {words_until(spoken - 0.02), words_until(spoken), words_until(spoken + 0.02)}
+    assert caller.dialogue[1][1] in {words_until(spoken - 0.02), words_until(spoken), words_until(spoken + 0.02)}
     assert cut.interrupted
 
 

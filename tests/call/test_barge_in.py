@@ -41,7 +41,7 @@ async def test_barge_in_cuts_at_threshold_and_word_end(
     assert clears == [pytest.approx(at)]
     # The caller, on_transcript, the history and the LLM agree on it, and it is whole words.
     assert LONG.startswith(cut.text + " ")
-    assert transcripts_of(caller, "assistant")[0] == cut.text == caller.transcript[0][1]
+    assert transcripts_of(caller, "assistant")[0] == cut.text == caller.dialogue[0][1]
     assert llm.requests[0][1] == {"role": "assistant", "content": cut.text}
     assert caller.payloads("agent_speech_ended")[0]["speech_duration_ms"] == round((at - 0.2) * 1000)
     assert (len(cut.text) + 1) * 0.06 <= at - 0.2 < (len(LONG[: LONG.index(" ", len(cut.text) + 1)]) + 1) * 0.06
@@ -98,7 +98,7 @@ async def test_zero_threshold_disables_barge_in_and_keeps_speech(
     assert (greeting.text, greeting.interrupted) == (LONG, False)
     assert answer.text == "Sure."
     assert [name for _, name in edges(caller) if name == "agent_speech_ended"] == ["agent_speech_ended"] * 2
-    assert caller.transcript == [("assistant", LONG), ("user", "A room please"), ("assistant", "Sure.")]
+    assert caller.dialogue == [("assistant", LONG), ("user", "A room please"), ("assistant", "Sure.")]
     assert caller.times("user_speech_eos")[0] == pytest.approx(greeting.ended)
 
 
@@ -144,7 +144,7 @@ async def test_cough_over_agent_cuts_without_a_turn(call_simulator: CallSimulato
         await caller.waits(3.0)
     assert greeting.text == LONG or greeting.interrupted
     assert caller.times("user_speech_eos") == []
-    assert [role for role, _ in caller.transcript] == ["assistant"]
+    assert [role for role, _ in caller.dialogue] == ["assistant"]
 
 
 async def test_twice_in_a_row(call_simulator: CallSimulator, backend: Backend) -> None:
@@ -158,7 +158,7 @@ async def test_twice_in_a_row(call_simulator: CallSimulator, backend: Backend) -
     assert [heard.interrupted for heard in caller.utterances] == [True, True, False]
     assert last.text == "Fine."
     assert [payload["turn_idx"] for payload in caller.payloads("agent_speech_ended")] == [1, 2, 3]
-    assert [role for role, _ in caller.transcript] == ["user", "assistant"] * 3
+    assert [role for role, _ in caller.dialogue] == ["user", "assistant"] * 3
 
 
 # What the application says ----------------------------------------------------------------------------------------------

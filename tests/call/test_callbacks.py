@@ -297,12 +297,12 @@ async def test_misbehaving_callback_moves_no_audio(
     if backend.name not in well_behaved:
         async with call_simulator(agent(backend)) as caller:
             await talk(caller)
-        well_behaved[backend.name] = [audio_of(caller), caller.transcript, caller.events]
+        well_behaved[backend.name] = [audio_of(caller), caller.dialogue, caller.events]
     audio, transcript, events = well_behaved[backend.name]
     async with call_simulator(agent(backend), **{name: misbehaves}) as caller:
         await talk(caller)
     assert audio_of(caller) == audio
-    assert caller.transcript == transcript
+    assert caller.dialogue == transcript
     assert [(round(at, 9), event) for at, event, _ in caller.events] == [
         (round(at, 9), event) for at, event, _ in events
     ]
@@ -325,13 +325,13 @@ async def test_misbehaving_on_call_start_leaves_the_agent(
     """A misbehaving on_call_start leaves the agent as it is and delays only the greeting, by its own 0.3 s."""
     async with call_simulator(agent(backend)) as caller:
         await talk(caller)
-    expected = (audio_of(caller), caller.transcript)
+    expected = (audio_of(caller), caller.dialogue)
     async with call_simulator(agent(backend), on_call_start=misbehaves) as caller:
         await talk(caller)
     *got, words = audio_of(caller)
     late = 0.3 if misbehaves is raises_later else 0.0  # only the greeting
     shifted = [(round(at - late, 9) if at < 2.0 else at, size, mark) for at, size, mark in got]
-    assert ([*shifted, words], caller.transcript) == expected
+    assert ([*shifted, words], caller.dialogue) == expected
     warned = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warned) == (misbehaves is not mutates_its_payload)
 
@@ -376,7 +376,7 @@ async def test_misbehaving_on_message_moves_no_other_audio(
         ):
             await one.speaks("Hello there", seconds=0.5, wait=False)
             await talk(other)
-        return [audio_of(other), other.transcript]
+        return [audio_of(other), other.dialogue]
 
     assert await other_call(misbehaves) == await other_call(lambda event: "Yes.")
 
@@ -400,7 +400,7 @@ async def test_concurrent_calls_share_providers_without_mixing(call_simulator: C
     for number in range(3):
         async with call_simulator(shared(), phone=phone) as caller:
             await say(caller, number)
-        alone.append((audio_of(caller), caller.transcript))
+        alone.append((audio_of(caller), caller.dialogue))
     async with (
         call_simulator(shared(), phone=phone) as one,
         call_simulator(shared(), phone=phone) as two,
@@ -414,13 +414,13 @@ async def test_concurrent_calls_share_providers_without_mixing(call_simulator: C
         states = [call.conversation_state for call in phone.calls]
         assert states == [{"user": "listening", "agent": "idle"}] * 3
     for number, caller in enumerate((one, two, three)):
-        assert caller.transcript == [
+        assert caller.dialogue == [
             ("user", f"first of {number}"),
             ("assistant", f"You said: first of {number}."),
             ("user", f"second of {number}"),
             ("assistant", f"You said: second of {number}."),
         ]
-        assert (audio_of(caller), caller.transcript) == alone[number]
+        assert (audio_of(caller), caller.dialogue) == alone[number]
         assert {event["call_id"] for _, _, event in caller.events} == {caller.carrier.call_sid}
 
 
@@ -436,7 +436,7 @@ async def test_short_answers_are_kept_and_joined(call_simulator: CallSimulator, 
         await caller.speaks(answer, seconds=0.3)
         assert (await caller.hears()).text == f"You said {answer}"
     assert transcripts_of(caller, "user")[-1] == answer
-    assert [text for role, text in caller.transcript if role == "user"] == [f"{answer} Of course", answer]
+    assert [text for role, text in caller.dialogue if role == "user"] == [f"{answer} Of course", answer]
 
 
 async def test_llm_gets_each_message_once(call_simulator: CallSimulator, backend: Backend) -> None:
@@ -487,7 +487,7 @@ async def test_concurrent_calls_have_their_own_overrides(
     ):
         for caller in (german, french, plain):
             nursery.start_soon(_one_turn, caller)
-    assert [caller.transcript for caller in (german, french, plain)] == [
+    assert [caller.dialogue for caller in (german, french, plain)] == [
         [("assistant", "de DE"), ("user", "Who is there?"), ("assistant", "Ja.")],
         [("assistant", "fr FR"), ("user", "Who is there?"), ("assistant", "Oui.")],
         [("assistant", "Hello."), ("user", "Who is there?"), ("assistant", "Yes.")],
@@ -541,7 +541,7 @@ async def test_interrupted_reply_keeps_what_was_heard(call_simulator: CallSimula
         {"role": "assistant", "content": cut.text},
         {"role": "user", "content": "Stop!"},
     ]
-    assert caller.transcript[1] == ("assistant", cut.text)
+    assert caller.dialogue[1] == ("assistant", cut.text)
 
 
 @pytest.mark.parametrize("function", [blocks_plainly, blocks])

@@ -172,7 +172,7 @@ async def test_transfer_before_answer_hands_call_over(call_simulator: CallSimula
     async with call_simulator(agent_of(first_message="Never heard."), on_call_start=on_call_start) as caller:
         await caller.carrier.over.wait()
         assert caller.carrier.ended_at == pytest.approx(0.1)
-    assert (caller.transferred_to, caller.outcome, caller.transcript) == (DESK, "transferred", [])
+    assert (caller.transferred_to, caller.outcome, caller.dialogue) == (DESK, "transferred", [])
 
 
 async def test_one_that_cannot_be_is_answered_after_all(call_simulator: CallSimulator) -> None:

@@ -60,7 +60,7 @@ async def test_late_transcript_is_reported_before_reply(call_simulator: CallSimu
         await caller.at(8.0)
     assert caller.times("agent_speech_ended") == [pytest.approx(4.18)]
     assert order(caller) == [(5.5, "user"), (5.5, "assistant"), (5.5, "metrics")]
-    assert caller.transcript == [("user", "Is a table free?"), ("assistant", "One moment please.")]
+    assert caller.dialogue == [("user", "Is a table free?"), ("assistant", "One moment please.")]
     assert caller.metrics is not None
     assert [turn.user_text for turn in caller.metrics.turns] == ["Is a table free?"]
 
@@ -85,7 +85,7 @@ async def test_missing_transcript_costs_two_seconds_without_entry(call_simulator
         assert transcripts_of(caller, "assistant") == ["One moment please."]
         assert await hangs_up_in_time(caller) == pytest.approx(0.0, abs=0.01)  # they have been waited for
     assert order(caller) == [(6.18, "assistant"), (6.18, "metrics")]
-    assert caller.transcript == [("assistant", "One moment please.")]
+    assert caller.dialogue == [("assistant", "One moment please.")]
     assert len(caller.times("user_speech_eos")) == 1
 
 
@@ -102,7 +102,7 @@ async def test_transcript_after_next_eos_stands_before_it(call_simulator: CallSi
         (8.5, "user"),
         (11.1, "user"),
     ]
-    assert caller.transcript == [("user", "First"), ("assistant", "One."), ("user", "Second"), ("assistant", "Two.")]
+    assert caller.dialogue == [("user", "First"), ("assistant", "One."), ("user", "Second"), ("assistant", "Two.")]
 
 
 async def test_question_continued_before_answer_is_one_entry(call_simulator: CallSimulator) -> None:
@@ -117,7 +117,7 @@ async def test_question_continued_before_answer_is_one_entry(call_simulator: Cal
         (1.1, "A room"),
         (2.4, "A room or rather two"),
     ]
-    assert caller.transcript == [("user", "A room or rather two"), ("assistant", "Two rooms, certainly.")]
+    assert caller.dialogue == [("user", "A room or rather two"), ("assistant", "Two rooms, certainly.")]
     assert engine.heard == [0.0]  # the answer to the first half
 
 
@@ -130,7 +130,7 @@ async def test_hang_up_mid_speech_yields_words_promptly(
         await caller.speaks("Hello there", seconds=1.0, wait=False)
         await caller.at(1.6)
         assert await hangs_up_in_time(caller) == pytest.approx(0.3, abs=0.001)
-    assert caller.transcript == [("user", "Hello")]
+    assert caller.dialogue == [("user", "Hello")]
 
 
 async def test_engine_interim_words_are_only_partials(call_simulator: CallSimulator) -> None:
@@ -451,7 +451,7 @@ async def test_unheard_answer_keeps_order_of_utterances(
         await caller.at(3.15)
         await caller.speaks("Wait.", 0.4)
         await caller.waits(8.0)
-    assert [text for role, text in caller.transcript if role == "user"] == ["Is a table free?", "Wait."]
+    assert [text for role, text in caller.dialogue if role == "user"] == ["Is a table free?", "Wait."]
 
 
 async def test_late_words_do_not_enter_next_turns_metrics(call_simulator: CallSimulator) -> None:
@@ -463,7 +463,7 @@ async def test_late_words_do_not_enter_next_turns_metrics(call_simulator: CallSi
         await caller.speaks("And two?", 1.0)
         await caller.waits(6.0)
     assert [(turn.user_text, turn.agent_text) for turn in caller.metrics.turns] == [("", "One."), ("And two?", "Two.")]
-    assert caller.transcript == [
+    assert caller.dialogue == [
         ("user", "Is a table free?"),
         ("assistant", "One."),
         ("user", "And two?"),
@@ -495,8 +495,8 @@ async def test_speech_before_engine_opens_keeps_its_offset(call_simulator: CallS
         await caller.hears()
         await caller.waits(1.0)
     assert caller.times("user_speech_eos")[-1] == pytest.approx(11.4)
-    assert ("user", "Is a table free?") in caller.transcript
-    assert (("user", "Too early.") in caller.transcript) == (opening < 5.0)
+    assert ("user", "Is a table free?") in caller.dialogue
+    assert (("user", "Too early.") in caller.dialogue) == (opening < 5.0)
 
 
 async def test_lost_engine_apology_uses_separate_session(call_simulator: CallSimulator) -> None:

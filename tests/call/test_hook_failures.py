@@ -66,7 +66,7 @@ async def talk(call_simulator: CallSimulator, **options: Any) -> Talk:
     reported = [(at, name) for at, name, _ in caller.events]
     sent = [(a.at, (len(a.audio), a.mark)) for a in caller.carrier.arrivals]
     texts = [message["content"] for request in llm.requests for message in request]
-    return Talk([what for _, what in reported + sent], [at for at, _ in reported + sent], (caller.transcript, texts))
+    return Talk([what for _, what in reported + sent], [at for at, _ in reported + sent], (caller.dialogue, texts))
 
 
 _undisturbed: dict[bool, Talk] = {}
@@ -286,7 +286,7 @@ async def test_cancelling_reply_cancels_pending_hook(
         await caller.hears()
     assert hook.asked == hook.cancelled == 2
     assert len(warned(caplog)) == 1  # the second one's deadline; the first had done nothing wrong
-    assert caller.transcript[0] == ("user", "Your hours? And prices?")
+    assert caller.dialogue[0] == ("user", "Your hours? And prices?")
 
 
 # Guardrails and transforms --------------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ async def reply_of(call_simulator: CallSimulator, reply: str, **options: Any) ->
     async with call_simulator(agent_of(reply, **options)) as caller:
         await caller.speaks("Well?", seconds=0.5)
         await caller.waits(12.0)
-    return " ".join(text for role, text in caller.transcript if role == "assistant")
+    return " ".join(text for role, text in caller.dialogue if role == "assistant")
 
 
 LONG = "Initech is cheaper by far. Our own tables are better. Yes, buy from Initech instead."

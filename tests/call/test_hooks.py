@@ -63,7 +63,7 @@ async def test_hooks_run_in_data_flow_order(call_simulator: CallSimulator) -> No
     caller, _ = await answered(call_simulator, hooks, text_transforms=transforms, guardrails=[guard])
     between = ["on_chunk", "on_response", "on_sentence", "transform 0", "transform 1", "guardrail"]
     assert asked == [*names, *between, *behind]
-    assert caller.transcript == [("user", "Your hours?"), ("assistant", HOURS)]
+    assert caller.dialogue == [("user", "Your hours?"), ("assistant", HOURS)]
 
 
 async def test_hook_context_has_call_and_current_history(call_simulator: CallSimulator) -> None:
@@ -107,7 +107,7 @@ async def test_changing_what_a_hook_is_given_changes_nothing(call_simulator: Cal
     assert llm.requests == [
         [{"role": "system", "content": "You are brief."}, {"role": "user", "content": "Your hours?"}]
     ]
-    assert caller.transcript == [("user", "Your hours?"), ("assistant", HOURS)]
+    assert caller.dialogue == [("user", "Your hours?"), ("assistant", HOURS)]
 
 
 @pytest.mark.parametrize("sync", [True, False])
@@ -124,7 +124,7 @@ async def test_hooks_may_be_sync_or_async(call_simulator: CallSimulator, sync: b
     hook = upper if sync else async_upper
     hooks = PipelineHooks(after_transcribe=hook, before_synthesize=hook)
     caller, _ = await answered(call_simulator, hooks)
-    assert caller.transcript == [("user", "YOUR HOURS?"), ("assistant", HOURS.upper())]
+    assert caller.dialogue == [("user", "YOUR HOURS?"), ("assistant", HOURS.upper())]
 
 
 async def test_call_without_hooks_adds_no_await(call_simulator: CallSimulator) -> None:
@@ -152,7 +152,7 @@ async def test_before_stt_receives_16_bit_8_khz_audio(call_simulator: CallSimula
     caller, _ = await answered(call_simulator, PipelineHooks(**{name: lambda pcm: heard.append(pcm) or pcm}), stt=stt)
     seconds = sum(map(len, heard)) / 2 / 8000
     assert seconds == pytest.approx(caller.times("call_end")[0], abs=0.1)
-    assert caller.transcript == [("user", "Your hours?"), ("assistant", HOURS)]
+    assert caller.dialogue == [("user", "Your hours?"), ("assistant", HOURS)]
 
 
 async def test_audio_dropped_before_stt_still_reaches_vad(
@@ -164,7 +164,7 @@ async def test_audio_dropped_before_stt_still_reaches_vad(
         await caller.waits(5.0)
     assert caller.times("user_speech_started")
     assert caller.times("user_speech_ended")
-    assert caller.transcript == []
+    assert caller.dialogue == []
 
 
 async def test_the_stt_clock_is_right_after_dropped_audio(call_simulator: CallSimulator) -> None:
@@ -191,7 +191,7 @@ async def test_the_stt_clock_is_right_after_dropped_audio(call_simulator: CallSi
 async def test_changed_audio_is_what_the_stt_gets(call_simulator: CallSimulator) -> None:
     """The STT gets the audio that before_stt returns: silence in place of speech makes no turn."""
     caller, llm = await answered_silently(call_simulator, PipelineHooks(before_stt=lambda pcm: bytes(len(pcm))))
-    assert caller.transcript == []
+    assert caller.dialogue == []
     assert llm.requests == []
 
 
@@ -222,7 +222,7 @@ async def test_after_stt_can_rewrite_partial_and_final_transcripts(call_simulato
     assert {final for _, final in seen} == {True, False}
     assert [payload["text"] for payload in caller.payloads("transcript_partial")] == ["My", "My"]
     assert llm.requests[0][-1]["content"] == "My hours?"
-    assert caller.transcript[0] == ("user", "My hours?")
+    assert caller.dialogue[0] == ("user", "My hours?")
 
 
 async def test_after_stt_none_drops_partial_and_empties_final(
@@ -232,10 +232,10 @@ async def test_after_stt_none_drops_partial_and_empties_final(
     drop_partials = PipelineHooks(after_stt=lambda transcript: transcript if transcript.final else None)
     caller, _ = await answered(call_simulator, drop_partials, stt=ScriptedSTT(interim_every=0.3))
     assert caller.payloads("transcript_partial") == []
-    assert caller.transcript[0] == ("user", "Your hours?")
+    assert caller.dialogue[0] == ("user", "Your hours?")
     drop_all = PipelineHooks(after_stt=lambda transcript: None)
     silent, llm = await answered_silently(call_simulator, drop_all, stt=ScriptedSTT(interim_every=0.3))
-    assert (silent.transcript, llm.requests, silent.times("user_speech_eos")) == ([], [], [])
+    assert (silent.dialogue, llm.requests, silent.times("user_speech_eos")) == ([], [], [])
 
 
 # The question ---------------------------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ async def test_on_chunk_rewrites_pieces_before_sentence_splitting(
         call_simulator, PipelineHooks(after_llm={"on_chunk": no_ums}), "We um open at um nine. We um close."
     )
     assert chunks == ["We", " um", " open", " at", " um", " nine.", " We", " um", " close."]
-    assert caller.transcript[1] == ("assistant", "We open at nine. We close.")
+    assert caller.dialogue[1] == ("assistant", "We open at nine. We close.")
     assert sound_of_agent(caller) == "We open at nine.We close."
 
 
@@ -295,7 +295,7 @@ async def test_on_response_receives_whole_answer_before_speech(call_simulator: C
     plain, _ = await answered(call_simulator, PipelineHooks(), HOURS)
     caller, _ = await answered(call_simulator, PipelineHooks(after_llm={"on_response": validate}), HOURS)
     assert [text for text, _ in seen] == [HOURS]
-    assert caller.transcript[1] == ("assistant", "Nine to five. That is all.")
+    assert caller.dialogue[1] == ("assistant", "Nine to five. That is all.")
     # Not before the model's last token (0.3 s after its first) and the hook; without it the first sentence is spoken
     # as soon as the fifth token is there.
     assert caller.times("llm_token") == pytest.approx(plain.times("llm_token"))
@@ -306,9 +306,9 @@ async def test_on_response_receives_whole_answer_before_speech(call_simulator: C
 async def test_on_response_none_keeps_and_empty_silences_answer(call_simulator: CallSimulator) -> None:
     """A None from on_response keeps the answer, and an empty text makes the agent say nothing."""
     kept, _ = await answered(call_simulator, PipelineHooks(after_llm={"on_response": lambda text: None}))
-    assert kept.transcript[1] == ("assistant", HOURS)
+    assert kept.dialogue[1] == ("assistant", HOURS)
     silent, _ = await answered_silently(call_simulator, PipelineHooks(after_llm={"on_response": lambda text: ""}))
-    assert silent.transcript == [("user", "Your hours?")]
+    assert silent.dialogue == [("user", "Your hours?")]
     assert not silent.times("agent_speech_started")
 
 
@@ -328,7 +328,7 @@ async def test_empty_answer_skips_hooks_and_stays_silent(
         await caller.waits(3.0)
         assert caller.state["agent"] == "idle"
     assert asked == []
-    assert caller.transcript == [("user", "Your hours?")]
+    assert caller.dialogue == [("user", "Your hours?")]
 
 
 async def test_on_sentence_rewrites_none_keeps_and_empty_drops(call_simulator: CallSimulator) -> None:
@@ -341,7 +341,7 @@ async def test_on_sentence_rewrites_none_keeps_and_empty_drops(call_simulator: C
 
     hooks = PipelineHooks(after_llm={"on_sentence": rewrite})
     caller, _ = await answered(call_simulator, hooks, "We open at nine. Jim Miller lives here. Ask for Jim Miller.")
-    assert caller.transcript[1] == ("assistant", "We open at nine. Ask at the office.")
+    assert caller.dialogue[1] == ("assistant", "We open at nine. Ask at the office.")
     assert sound_of_agent(caller) == "We open at nine.Ask at the office."
 
 
@@ -350,7 +350,7 @@ async def test_the_legacy_callable_works_as_on_response(call_simulator: CallSimu
     with pytest.warns(PatterDeprecationWarning):
         hooks = PipelineHooks(after_llm=lambda text, ctx: text.upper() + ctx.caller[:0])
     caller, _ = await answered(call_simulator, hooks)
-    assert caller.transcript[1] == ("assistant", HOURS.upper())
+    assert caller.dialogue[1] == ("assistant", HOURS.upper())
 
 
 async def test_heard_text_of_rewritten_reply_is_rewrite(call_simulator: CallSimulator) -> None:
@@ -369,7 +369,7 @@ async def test_heard_text_of_rewritten_reply_is_rewrite(call_simulator: CallSimu
     assert first.interrupted
     assert first.text.startswith("We open at eight thirty.")
     assert first.text != "We open at eight thirty. We close at midnight on Sundays only."
-    assert caller.transcript[1] == ("assistant", first.text)
+    assert caller.dialogue[1] == ("assistant", first.text)
 
 
 async def test_on_message_reply_passes_hooks_from_after_llm(call_simulator: CallSimulator) -> None:
@@ -403,7 +403,7 @@ async def test_on_message_reply_passes_hooks_from_after_llm(call_simulator: Call
         "after_transcribe", "on_chunk", "on_response", "on_sentence", "guardrail", "before_synthesize",
     ]  # fmt: skip
     assert [(event["text"], event["history"]) for event in events] == [("YOUR HOURS?", [])]
-    assert caller.transcript == [("user", "YOUR HOURS?"), ("assistant", "Nine to six.")]
+    assert caller.dialogue == [("user", "YOUR HOURS?"), ("assistant", "Nine to six.")]
 
 
 # The agent's audio ----------------------------------------------------------------------------------------------------
@@ -415,7 +415,7 @@ async def test_before_synthesize_rewrites_sentence_or_skips_it(call_simulator: C
         return None if "nine" in text else text.replace("five", "17:00")
 
     caller, _ = await answered(call_simulator, PipelineHooks(**{name: rewrite}))
-    assert caller.transcript[1] == ("assistant", "We close at 17:00.")
+    assert caller.dialogue[1] == ("assistant", "We close at 17:00.")
 
 
 @pytest.mark.parametrize("name", ["after_tts", "after_synthesize"])
@@ -437,7 +437,7 @@ async def test_after_synthesize_receives_audio_with_its_sentence(
     assert sum(lengths.values()) / 2 / 8000 == pytest.approx(
         caller.payloads("agent_speech_ended")[0]["speech_duration_ms"] / 1000
     )
-    assert caller.transcript[1] == ("assistant", HOURS)
+    assert caller.dialogue[1] == ("assistant", HOURS)
 
 
 async def test_after_tts_runs_before_after_synthesize(
@@ -461,10 +461,10 @@ async def test_audio_discarded_by_hook_is_not_heard(call_simulator: CallSimulato
         hooks = PipelineHooks(after_synthesize=lambda pcm, text, drop=dropped: nothing if drop in text else pcm)
         caller, _ = await answered(call_simulator, hooks)
         assert sound_of_agent(caller) == kept
-        assert caller.transcript[1] == ("assistant", kept)
+        assert caller.dialogue[1] == ("assistant", kept)
     silent, _ = await answered_silently(call_simulator, PipelineHooks(after_tts=lambda pcm: None))
     assert not silent.times("agent_speech_started")
-    assert silent.transcript == [("user", "Your hours?")]
+    assert silent.dialogue == [("user", "Your hours?")]
 
 
 async def test_sentence_counts_despite_discarded_first_audio(call_simulator: CallSimulator) -> None:
@@ -477,7 +477,7 @@ async def test_sentence_counts_despite_discarded_first_audio(call_simulator: Cal
         return None if count == 1 else pcm
 
     caller, _ = await answered(call_simulator, PipelineHooks(after_tts=drop_first))
-    assert caller.transcript[1] == ("assistant", HOURS)
+    assert caller.dialogue[1] == ("assistant", HOURS)
 
 
 async def test_stretched_audio_keeps_heard_text_exact(call_simulator: CallSimulator) -> None:
@@ -492,7 +492,7 @@ async def test_stretched_audio_keeps_heard_text_exact(call_simulator: CallSimula
             await caller.at(3.6)
             await caller.speaks("Stop", seconds=0.5)
             await caller.heard(1)
-        return len(caller.transcript[1][1].split())
+        return len(caller.dialogue[1][1].split())
 
     twice = await heard(lambda pcm: bytes(len(pcm) * 2))
     once = await heard(lambda pcm: bytes(len(pcm)))
@@ -593,7 +593,7 @@ async def test_the_pages_example_hooks_work_with_one_argument(call_simulator: Ca
         after_synthesize=lambda chunk: chunk,
     )
     caller, _ = await answered(call_simulator, hooks, "We open at um nine. We close at five.")
-    assert caller.transcript[1] == ("assistant", "We open at [time]. We close at five. Goodbye.")
+    assert caller.dialogue[1] == ("assistant", "We open at [time]. We close at five. Goodbye.")
 
 
 async def test_on_call_start_hooks_apply_only_to_call(call_simulator: CallSimulator) -> None:
@@ -623,7 +623,7 @@ async def test_invalid_hooks_override_warns_and_keeps_hooks(
     async with call_simulator(agent, on_call_start=lambda event: {"hooks": {"before_synthesize": None}}) as caller:
         await ask(caller)
         await caller.hears()
-    assert caller.transcript[1] == ("assistant", HOURS.upper())
+    assert caller.dialogue[1] == ("assistant", HOURS.upper())
     [record] = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "hooks must be a PipelineHooks, got dict" in record.message
 

@@ -34,7 +34,7 @@ def assert_heard_whole(caller: SimulatedCaller, seconds: float = SECONDS) -> Non
     (ended,) = caller.payloads("agent_speech_ended")
     assert (ended["interrupted"], ended["speech_duration_ms"]) == (False, seconds * 1000)
     assert transcripts_of(caller, "assistant") == [GREETING]
-    assert caller.transcript == [("assistant", GREETING)]
+    assert caller.dialogue == [("assistant", GREETING)]
 
 
 @pytest.mark.parametrize("at", [0.05, 2.0, 7.0])
@@ -100,7 +100,7 @@ async def test_goodbye_is_heard_whole_before_hang_up(
         heard = await caller.heard(0)
         await caller.waits(2.0)
     assert (heard.text, heard.interrupted, caller.outcome) == (goodbye, False, "agent_hung_up")
-    assert caller.transcript == [("user", "Bye"), ("assistant", goodbye)]
+    assert caller.dialogue == [("user", "Bye"), ("assistant", goodbye)]
 
 
 async def test_answer_after_lost_marks_is_no_interruption(call_simulator: CallSimulator, backend: Backend) -> None:

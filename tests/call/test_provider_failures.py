@@ -61,7 +61,7 @@ async def test_llm_failure_mid_reply_cuts_and_apologises(call_simulator: CallSim
         first, apology = await caller.heard(0), await caller.heard(1)
     assert (first.text, first.interrupted) == ("One two three four.", True)
     assert (apology.text, apology.interrupted) == (SORRY, False)
-    assert [entry for entry in caller.transcript if entry[0] == "assistant"] == [
+    assert [entry for entry in caller.dialogue if entry[0] == "assistant"] == [
         ("assistant", "One two three four."),
         ("assistant", SORRY),
     ]
@@ -146,7 +146,7 @@ async def test_a_reply_without_sound_is_no_event(call_simulator: CallSimulator, 
         await caller.waits(3.0)
         assert caller.state == {"user": "listening", "agent": "idle"}
     assert not [name for _, name in edges(caller) if name.startswith(("agent", "audio"))]
-    assert caller.transcript == [("user", "Hello")]
+    assert caller.dialogue == [("user", "Hello")]
 
 
 # An STT or a detector: the caller cannot be understood any more -------------------------------------------------------
@@ -200,7 +200,7 @@ async def test_unavailable_tts_ends_call_in_silence(call_simulator: CallSimulato
     async with call_simulator(backend.agent_of(first_message="Hello.", tts=ScriptedTTS(fail_to_open=True))) as caller:
         await caller.carrier.over.wait()
     assert caller.payloads("call_end")[0]["outcome"] == "failed"
-    assert caller.transcript == []
+    assert caller.dialogue == []
 
 
 @pytest.mark.pipeline("about the STT")

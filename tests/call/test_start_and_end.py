@@ -199,7 +199,7 @@ async def test_speech_before_agent_is_ready_is_kept(call_simulator: CallSimulato
     async with call_simulator(backend.agent_of("Yes."), on_call_start=on_call_start) as caller:
         await caller.speaks("Are you there already?", seconds=1.5)
         reply = await caller.hears()
-    assert caller.transcript[0] == ("user", "Are you there already?")
+    assert caller.dialogue[0] == ("user", "Are you there already?")
     # Ready at 1.9, when the STT gets the waiting audio; final words 0.2 s later; LLM 0.4 s, TTS 0.2 s.
     assert reply.started == pytest.approx(2.7 if backend.is_pipeline else 2.6)  # the voice was over 0.5 s before 2.0
 
@@ -266,7 +266,7 @@ async def test_the_caller_may_hang_up_in_any_state(
         assert tuple(caller.state.values()) == state
         assert await hangs_up_in_time(caller) == pytest.approx(owed if backend.is_pipeline else 0.0, abs=0.001)
     assert caller.outcome == "caller_hung_up"
-    assert [text for role, text in caller.transcript if role == "user"] == words
+    assert [text for role, text in caller.dialogue if role == "user"] == words
 
 
 @pytest.mark.pipeline("about the STT")

@@ -58,7 +58,7 @@ async def test_nobody_interrupts_the_words_before_it(call_simulator: CallSimulat
         assert not (await caller.heard(0)).interrupted
         await caller.carrier.over.wait()
     assert caller.outcome == "transferred"
-    assert caller.transcript[-1] == ("user", "And quickly")
+    assert caller.dialogue[-1] == ("user", "And quickly")
 
 
 async def test_idle_call_handle_transfers_at_once(

@@ -11,7 +11,7 @@ import trio
 
 from patter_trio import ConfigurationError
 from patter_trio.cli import INTERRUPT_EXIT_STATUS, USAGE_EXIT_STATUS, main
-from patter_trio.cli.program import Program, Script, load
+from patter_trio.program import Program, Script, load
 from tests.kit.cli import write_agent
 
 AGENT = "from patter_trio import Patter\nphone = Patter()\nagent = phone.agent('x')\n"

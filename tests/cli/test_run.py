@@ -17,8 +17,8 @@ import trio
 
 from patter_trio import Patter
 from patter_trio.cli import INTERRUPT_EXIT_STATUS, USAGE_EXIT_STATUS, main
-from patter_trio.cli.program import Program, load
 from patter_trio.cli.run import _announce, _serve
+from patter_trio.program import Program, load
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
 from tests.kit.cli import write_agent
 

@@ -36,7 +36,7 @@ async def test_a_conversation_of_two_turns_over_one_connection(call_simulator: S
             await caller.hears()
             await caller.speaks("Thank you", 0.6)
             await caller.hears()
-        assert caller.transcript == [
+        assert caller.dialogue == [
             ("user", "What are your hours?"),
             ("assistant", "From seven to ten, every day of the week."),
             ("user", "Thank you"),
@@ -104,9 +104,9 @@ async def test_barge_in_truncates_completed_answer_to_heard(call_simulator: Simu
         order = [kind for kind in connection.types() if kind != "session.update"]
         assert order[:3] == ["input_audio_buffer.commit", "response.create", "conversation.item.truncate"]
         assert not connection.events("error")
-        assert caller.transcript[1][0] == "assistant"
-        assert LONG.text.startswith(caller.transcript[1][1])
-        assert caller.transcript[1][1] != LONG.text
+        assert caller.dialogue[1][0] == "assistant"
+        assert LONG.text.startswith(caller.dialogue[1][1])
+        assert caller.dialogue[1][1] != LONG.text
 
 
 async def test_barge_in_stops_vendor_in_mid_answer(call_simulator: Simulator) -> None:
@@ -143,7 +143,7 @@ async def test_what_was_never_heard_was_never_said(call_simulator: Simulator) ->
         [connection] = vendor.connections
         assert statuses(connection) == ["cancelled", "completed"]
         assert [text for role, text in connection.texts() if role == "assistant"] == ["Yes."]
-        assert caller.transcript[-1] == ("assistant", "Yes.")
+        assert caller.dialogue[-1] == ("assistant", "Yes.")
 
 
 async def test_answer_cut_before_creation_is_cancelled(
@@ -203,7 +203,7 @@ async def test_a_cough_is_forgotten(call_simulator: Simulator) -> None:
         [connection] = vendor.connections
         assert "input_audio_buffer.clear" in connection.types()
         assert len(vendor.asked) == 1
-        assert caller.transcript == [("user", "What are your hours?"), ("assistant", HOURS.text)]
+        assert caller.dialogue == [("user", "What are your hours?"), ("assistant", HOURS.text)]
 
 
 @pytest.mark.parametrize("delay", [0.0, 2.0, 8.0])
@@ -214,7 +214,7 @@ async def test_words_that_come_late_stand_before_the_answer(call_simulator: Simu
             await caller.speaks("Is there a room?", 1.0)
             await caller.hears()
             await caller.waits(9.0)
-        assert caller.transcript == [("user", "Is there a room?"), ("assistant", "Yes.")]
+        assert caller.dialogue == [("user", "Is there a room?"), ("assistant", "Yes.")]
 
 
 async def test_failed_transcription_delays_no_answer(call_simulator: Simulator) -> None:
@@ -223,7 +223,7 @@ async def test_failed_transcription_delays_no_answer(call_simulator: Simulator) 
         async with call_simulator(agent_of(vendor)) as caller:
             await caller.speaks("Is there a room?", 1.0)
             await caller.hears()
-        assert caller.transcript == [("assistant", "Yes.")]
+        assert caller.dialogue == [("assistant", "Yes.")]
         assert caller.outcome == "caller_hung_up"
 
 
@@ -249,7 +249,7 @@ async def test_turn_end_trigger_is_reported_once(
         assert eos["trigger"] == trigger
         assert len(vendor.asked) == 1
         assert not vendor.asked[0].by_vad
-        assert caller.transcript == [("user", text), ("assistant", "Yes.")]
+        assert caller.dialogue == [("user", text), ("assistant", "Yes.")]
         end = {"server_vad": 0.5, "semantic_vad": 0.3, None: 0.5}[detection]
         assert caller.times("user_speech_eos")[0] == pytest.approx(2.0 + end, abs=0.1)
 
@@ -264,7 +264,7 @@ async def test_vendor_silence_setting_is_respected(call_simulator: Simulator) ->
             await caller.speaks("a room?", 1.0)
             await caller.hears()
         assert caller.times("user_speech_eos") == [pytest.approx(5.5 + 3.0, abs=0.1)]
-        assert caller.transcript == [("user", "Is there a room?"), ("assistant", "Yes.")]
+        assert caller.dialogue == [("user", "Is there a room?"), ("assistant", "Yes.")]
         assert vendor.connections[0].sent("input_audio_buffer.commit") == []
 
 
@@ -290,7 +290,7 @@ async def test_turn_ends_without_the_vendors_word(
             answer = await caller.hears()
         assert answer.text == "Yes."
         assert caller.times("user_speech_eos")[0] == pytest.approx(2.0 + patience, abs=0.1)
-        assert caller.transcript == [("user", "Is there a room?"), ("assistant", "Yes.")]
+        assert caller.dialogue == [("user", "Is there a room?"), ("assistant", "Yes.")]
 
 
 # Texts that are not its own -------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ async def test_the_first_message_is_said_word_for_word(call_simulator: Simulator
             first = await caller.hears()
         assert first.text == "Hotel Miller, good evening."
         assert vendor.asked[0].items == []
-        assert caller.transcript == [("assistant", "Hotel Miller, good evening.")]
+        assert caller.dialogue == [("assistant", "Hotel Miller, good evening.")]
 
 
 async def test_fixed_texts_use_tts_and_reach_engine(call_simulator: Simulator) -> None:
@@ -318,7 +318,7 @@ async def test_fixed_texts_use_tts_and_reach_engine(call_simulator: Simulator) -
             await caller.hears()
         assert first.text == "Hotel Miller."
         assert items_of(vendor.connections[0])[0]["content"] == [{"type": "output_text", "text": "Hotel Miller."}]
-        assert [role for role, _ in caller.transcript] == ["assistant", "user", "assistant"]
+        assert [role for role, _ in caller.dialogue] == ["assistant", "user", "assistant"]
 
 
 async def test_say_is_verbatim_and_without_conversation(
@@ -517,7 +517,7 @@ async def test_connection_lost_in_mid_voice_is_unnoticed(call_simulator: Simulat
             answer = await caller.hears()
         assert answer.text == "Is there a room with a bath? Yes."
         assert len(vendor.connections) == 2
-        assert caller.transcript[0] == ("user", "Is there a room with a bath?")
+        assert caller.dialogue[0] == ("user", "Is there a room with a bath?")
 
 
 async def test_reconnection_between_turns_restores_conversation(call_simulator: Simulator) -> None:
@@ -545,7 +545,7 @@ async def test_connection_lost_before_answer_loses_nothing(call_simulator: Simul
             await vendor.connections[0].lose()
             assert (await caller.hears()).text == "Yes."
             await caller.waits(1.0)
-        assert caller.transcript == [("user", "Is there a room?"), ("assistant", "Yes.")]
+        assert caller.dialogue == [("user", "Is there a room?"), ("assistant", "Yes.")]
 
 
 async def test_connection_lost_in_mid_reply_gets_apology(call_simulator: Simulator) -> None:
@@ -688,7 +688,7 @@ async def test_hang_up_in_mid_voice_keeps_last_words(call_simulator: Simulator) 
             await caller.hangs_up()
             await caller.waits(2.0)
             assert caller.times("call_end")[0] - hung_up <= 1.0
-        assert caller.transcript == [("user", "Never mind, I will")]
+        assert caller.dialogue == [("user", "Never mind, I will")]
         assert vendor.connections[0].ended_at - caller.carrier.media_start - hung_up <= 1.0
 
 

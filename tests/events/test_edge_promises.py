@@ -106,7 +106,7 @@ async def test_noise_fires_voice_edges_without_eos(call_simulator: CallSimulator
         await caller.coughs(0.4)
         await caller.waits(5.0)
     assert [name for _, name in edges(caller) if name in EDGES] == ["user_speech_started", "user_speech_ended"]
-    assert caller.transcript == []
+    assert caller.dialogue == []
 
 
 @pytest.mark.parametrize(("final_delay", "eos_after"), [(0.2, 0.5), (0.5, 0.5), (1.0, 1.0), (1.9, 1.9)])
@@ -149,7 +149,7 @@ async def test_short_utterances_in_quick_succession_are_kept(call_simulator: Cal
         await caller.waits(0.6)
         await caller.speaks("No.", seconds=0.3)  # within 0.5 s of the end of the utterance before
         await caller.hears()
-    assert [text for role, text in caller.transcript if role == "user"] == ["Yes.", "No.", "Yes. No."]
+    assert [text for role, text in caller.dialogue if role == "user"] == ["Yes.", "No.", "Yes. No."]
     known = ["Yes.", "No.", "Yes.", "Yes. No."] if backend.is_pipeline else [None] * 4
     assert [event.get("transcript_so_far") for event in caller.payloads("user_speech_eos")] == known
 
@@ -193,7 +193,7 @@ async def test_callbacks_never_shift_call_audio(call_simulator: CallSimulator, c
             await caller.speaks("Stop it", seconds=1.0)
             await caller.hears()
         sent = [(round(arrival.at, 6), len(arrival.audio), arrival.mark) for arrival in caller.carrier.arrivals]
-        return [edges(caller), sent, caller.transcript]
+        return [edges(caller), sent, caller.dialogue]
 
     assert await once(callback) == await once(None)
 

@@ -250,7 +250,7 @@ async def test_early_second_words_fire_eos_but_one_message(call_simulator: CallS
     assert [p.get("transcript_so_far") for p in caller.payloads("user_speech_eos")] == known
     assert [p["turn_idx"] for p in caller.payloads("agent_speech_started")] == [2]
     assert llm.requests[-1][1:] == [{"role": "user", "content": "A room or rather two"}]
-    assert caller.transcript == [("user", "A room or rather two"), ("assistant", "Two rooms, certainly.")]
+    assert caller.dialogue == [("user", "A room or rather two"), ("assistant", "Two rooms, certainly.")]
 
 
 @pytest.mark.pipeline("about the STT")
@@ -261,7 +261,7 @@ async def test_late_final_words_amend_message_without_eos(call_simulator: CallSi
     async with call_simulator(agent_of(llm=llm, stt=stt, endpointing_ms=0)) as caller:
         await caller.speaks("A room for two nights", seconds=1.0)
         await caller.hears()
-    assert caller.transcript[0] == ("user", "A room for two nights")
+    assert caller.dialogue[0] == ("user", "A room for two nights")
     assert llm.requests[-1][-1]["content"] == "A room for two nights"
     assert len(caller.times("user_speech_eos")) == 1
 

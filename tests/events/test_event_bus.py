@@ -657,7 +657,7 @@ async def whole_call(backend: Backend, call_simulator: CallSimulator, handler: A
         await caller.waits(2.5)
         await caller.speaks("Stop it", seconds=1.0)
         await caller.hears()
-    return [edges(caller), sent(caller), caller.transcript]
+    return [edges(caller), sent(caller), caller.dialogue]
 
 
 @pytest.mark.parametrize("handler", [raises, sleeps, never_returns, spoils, takes_nothing, (7).__add__])

@@ -57,7 +57,7 @@ def undisturbed() -> tuple[list[Any], int]:
     """Return the events of an undisturbed call, and the number of reads and writes of its stream."""
     line, _ = in_virtual_time(day)
     assert line.findings() == []
-    assert line.caller.transcript == [
+    assert line.caller.dialogue == [
         ("assistant", "Good evening."),
         ("user", "Your hours?"),
         ("assistant", "From"),

@@ -354,4 +354,4 @@ async def test_call_continues_with_second_stt_llm_tts(call_simulator: CallSimula
         await caller.speaks("Is anybody there?", seconds=1.0)
         reply = await caller.hears()
         assert reply.text == "The second one answers."
-    assert caller.transcript == [("user", "Is anybody there?"), ("assistant", "The second one answers.")]
+    assert caller.dialogue == [("user", "Is anybody there?"), ("assistant", "The second one answers.")]

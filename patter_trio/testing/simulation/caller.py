@@ -1,5 +1,6 @@
 """A simulated caller: it speaks over a simulated carrier and reports what it heard."""
 
+import difflib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +18,19 @@ from patter_trio.metrics.results import CallMetrics
 from patter_trio.net.threads import run_in_thread
 from patter_trio.testing.scripted import audible_text, band_limited
 from patter_trio.testing.scripted.audible_text import Kind
+from patter_trio.testing.scripted.engine import ScriptedEngine
+from patter_trio.testing.scripted.providers import ScriptedSTT, ScriptedVAD
 from patter_trio.testing.simulation import timeline
-from patter_trio.testing.simulation.record import TOLERANCE_S, EventLog, Heard, Said, State, heard_utterances
+from patter_trio.testing.simulation.record import (
+    EVENT_NAMES,
+    TOLERANCE_S,
+    Event,
+    EventLog,
+    Heard,
+    Said,
+    State,
+    heard_utterances,
+)
 from patter_trio.testing.simulation.scenario import Scenario
 from patter_trio.testing.twilio.carrier import SimulatedTwilio
 
@@ -36,6 +48,7 @@ HEAR_TIMEOUT_S: Final = 60.0
 SECONDS_PER_CHARACTER: Final = 0.06
 """Seconds to speak a character if no length is given: about 1000 a minute, an average speaking rate."""
 KEYS: Final = frozenset("0123456789*#ABCD")
+_SCRIPTED: Final = (ScriptedEngine, ScriptedSTT, ScriptedVAD)
 # A person's pace. Faster ones are a fault in the catalogue ("flood of digits").
 KEY_INTERVAL_S: Final = 0.2
 """Seconds from one key to the next."""
@@ -58,6 +71,7 @@ class SimulatedCaller:
         strict: if False, :meth:`at` ignores instants that have passed, as may happen in real time.
         band_limited: speak in the voice that survives resampling, for STT providers and engines at other rates than 8
             kHz.
+        real_listeners: the agent's providers that may not understand :meth:`speaks`, for failures to name.
     """
 
     def __init__(
@@ -68,7 +82,9 @@ class SimulatedCaller:
         *,
         strict: bool = True,
         band_limited: bool = False,
+        real_listeners: Sequence[str] = (),
     ) -> None:
+        self._real_listeners = real_listeners
         self._band_limited = band_limited
         self._log = log
         self._state = state
@@ -97,6 +113,7 @@ class SimulatedCaller:
         Raises:
             NotAsExpected: the instant has passed.
         """
+        __tracebackhide__ = True
         # A script that comes too late would test something else, and pass or fail by chance.
         if self._strict and self.now > seconds + TOLERANCE_S:
             raise self._unexpected(f"the script says at({seconds:g}), but it is {self.now:.3f} already")
@@ -115,16 +132,19 @@ class SimulatedCaller:
             NotAsExpected: the call is over.
             ValueError: the text does not fit into the time.
         """
+        __tracebackhide__ = True
         return await self._utter(
             text, len(text) * SECONDS_PER_CHARACTER if seconds is None else seconds, Kind.SPEECH, wait
         )
 
     async def coughs(self, seconds: float = 0.4, *, wait: bool = True) -> Said:
         """Make a noise that the VAD takes for voice and that has no words for the STT."""
+        __tracebackhide__ = True
         return await self._utter("", seconds, Kind.COUGH, wait)
 
     async def hums(self, text: str = "mhm", seconds: float = 0.4, *, wait: bool = True) -> Said:
         """Say a backchannel, which only shows that the caller listens."""
+        __tracebackhide__ = True
         return await self._utter(text, seconds, Kind.HUM, wait)
 
     async def plays(self, recording: "str | Path | Samples | Scenario", *, wait: bool = True) -> Said | None:
@@ -135,6 +155,7 @@ class SimulatedCaller:
             OSError: the file cannot be read.
             WavError: the format of the file is not supported.
         """
+        __tracebackhide__ = True
         if isinstance(recording, Scenario):
             await recording.play(self)
             return None
@@ -152,6 +173,7 @@ class SimulatedCaller:
             NotAsExpected: the call is over.
             ValueError: a key is not one of 0-9, ``*``, ``#`` and A-D.
         """
+        __tracebackhide__ = True
         wrong = sorted(set(digits) - KEYS)
         if wrong:
             raise ValueError(f"a key must be one of 0-9, *, # and A-D, got {wrong[0]!r}")
@@ -170,6 +192,7 @@ class SimulatedCaller:
         await trio.lowlevel.checkpoint()
 
     async def _utter(self, text: str, seconds: float, kind: Kind, wait: bool) -> Said:
+        __tracebackhide__ = True
         self._utterances += 1
         frames, number = audible_text.frames_of(seconds), self._utterances
         if self._band_limited:
@@ -179,6 +202,7 @@ class SimulatedCaller:
         return await self._say(audio, text, kind, wait=wait)
 
     async def _say(self, audio: bytes, text: str, kind: Kind, *, wait: bool) -> Said:
+        __tracebackhide__ = True
         self._must_be_up(f"say {text!r}" if text else "make a sound")
         # Scheduled at once, in a plain function: begin and end are known, also if the utterance before is not over yet.
         said = Said(text, *self.carrier.say(audio), kind)
@@ -191,6 +215,7 @@ class SimulatedCaller:
         return said
 
     def _must_be_up(self, wish: str) -> None:
+        __tracebackhide__ = True
         if self.carrier.ended is not None:
             raise self._unexpected(f"the caller cannot {wish}: the call ended at {self.carrier.ended_at:.3f}")
 
@@ -206,6 +231,7 @@ class SimulatedCaller:
         Raises:
             NotAsExpected: the call ended first, or ``within`` seconds passed.
         """
+        __tracebackhide__ = True
         # No exception here: the message below says what was heard instead.
         with trio.move_on_after(within):
             # By the server's events, because only they tell a pause within an utterance from its end.
@@ -232,6 +258,7 @@ class SimulatedCaller:
         Raises:
             NotAsExpected: the call ended first, or ``within`` seconds passed.
         """
+        __tracebackhide__ = True
         return await self.heard(len(self.times("agent_speech_ended")), within=within)
 
     # The record of the call -------------------------------------------------------------------------------------------
@@ -241,12 +268,28 @@ class SimulatedCaller:
         return [(event.at, event.name, dict(event.payload)) for event in self._log.everything]
 
     def times(self, name: str) -> list[float]:
-        """Return the call times of the events with this name."""
-        return [event.at for event in self._log.everything if event.name == name]
+        """Return the call times of the events with this name.
+
+        Raises:
+            ValueError: no event has this name.
+        """
+        return [event.at for event in self._named(name)]
 
     def payloads(self, name: str) -> list[dict[str, Any]]:
-        """Return the payloads of the events with this name."""
-        return [dict(event.payload) for event in self._log.everything if event.name == name]
+        """Return the payloads of the events with this name.
+
+        Raises:
+            ValueError: no event has this name.
+        """
+        return [dict(event.payload) for event in self._named(name)]
+
+    def _named(self, name: str) -> list[Event]:
+        # An empty list for a misspelt name would let a test pass that asserts nothing.
+        if name not in EVENT_NAMES:
+            close = difflib.get_close_matches(name.removeprefix("on_"), EVENT_NAMES, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise ValueError(f"name must be one of {', '.join(sorted(EVENT_NAMES))}, got {name!r}{hint}")
+        return [event for event in self._log.everything if event.name == name]
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -260,8 +303,13 @@ class SimulatedCaller:
         return []
 
     @property
-    def transcript(self) -> list[tuple[str, str]]:
-        """The conversation as pairs of role and text."""
+    def transcript(self) -> list[dict[str, Any]]:
+        """The conversation as ``on_call_end`` reports it: role, text and timestamp of each entry; see :attr:`history`."""
+        return self.history
+
+    @property
+    def dialogue(self) -> list[tuple[str, str]]:
+        """The conversation as pairs of role and text, short enough to compare with what a test expects."""
         return [(entry["role"], entry["text"]) for entry in self.history]
 
     @property
@@ -306,12 +354,25 @@ class SimulatedCaller:
         return (Heard("...", starts[-1], min(self.now, self.carrier.ended_at), interrupted=False),)
 
     def _unexpected(self, what: str) -> NotAsExpected:
-        return NotAsExpected(f"{what}\n\n{self.timeline()}")
+        hint = ""
+        # Only where the caller spoke: a recording of a person is understood by all.
+        if self._real_listeners and any(one.kind is not Kind.SOUND for one in self.said):
+            hint = (
+                f"\nThe agent listens with {' and '.join(self._real_listeners)}, to which the sound of speaks() may be "
+                "no voice: use ScriptedVAD and ScriptedSTT, as scripted(agent) does, or plays() with a recording."
+            )
+        return NotAsExpected(f"{what}{hint}\n\n{self.timeline()}")
 
 
 def is_resampled_for(agent: Agent) -> bool:
     """Return True if the STT provider or engine of this agent hears at another rate than the telephone's."""
     return any(listener is not None and listener.accepts.rate != RATE_HZ for listener in (agent.stt, agent.engine))
+
+
+def real_listeners(agent: Agent) -> list[str]:
+    """Return the types of the agent's VAD, STT provider and engine that are not scripted."""
+    listeners = (agent.vad, agent.stt, agent.engine)
+    return [type(one).__name__ for one in listeners if one is not None and not isinstance(one, _SCRIPTED)]
 
 
 def _load(path: Path) -> Samples:

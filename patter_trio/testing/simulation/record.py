@@ -12,12 +12,17 @@ import attrs
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.conversation.scripts import gap_between
 from patter_trio.events.kinds import PatterEventType
+from patter_trio.events.payloads import EDGES
 from patter_trio.net.pulse import Pulse
 from patter_trio.testing.scripted.audible_text import Kind
 from patter_trio.testing.scripted.band_limited import sounds_in
 from patter_trio.testing.twilio.playback import Stretch
 
 State = Mapping[str, str]
+EVENT_NAMES: Final = frozenset(
+    {"call_start", "call_end", "transcript", "metrics", "dtmf", *EDGES, *(kind.value for kind in PatterEventType)}
+)
+"""The names that events may have: those of callbacks without ``on_``, and those of the event bus."""
 TOLERANCE_S: Final = 1e-6
 """Seconds by which equal times may differ because of floating-point arithmetic."""
 # Judged: on a busy machine, a real loop may be late by this much and still count as healthy (``max_lag``).

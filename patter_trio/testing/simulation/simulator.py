@@ -3,9 +3,10 @@
 This is the only place where the kit and the server under test meet.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 import attrs
 import trio
@@ -19,7 +20,12 @@ from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
 from patter_trio.testing.flat_nursery import open_flat_nursery
-from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_for
+from patter_trio.testing.simulation.caller import (
+    NotAsExpected,
+    SimulatedCaller,
+    is_resampled_for,
+    real_listeners,
+)
 from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations
 from patter_trio.testing.simulation.record import TOLERANCE_S, EventLog, State
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
@@ -35,6 +41,7 @@ EPOCH_UNIX_S: Final = 1_700_000_000.0
 # A name that no resolver knows: nothing in a simulated call may look it up.
 PUBLIC_URL: Final = "http://agent.test"
 CARRIERS: Final = ("twilio",)
+DIRECTIONS: Final = ("inbound", "outbound")
 CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
 # Callbacks may take 2 s and 30 s after a call (docs/design.md). A server that needs longer hangs.
 SERVER_TIMEOUT_S: Final = 60.0
@@ -49,7 +56,16 @@ class CallInvariantError(AssertionError):
 
 @asynccontextmanager
 async def simulate_call(
-    agent: Agent, phone: Patter | None = None, carrier: str = "twilio", *, seams: Seams | None = None, **callbacks: Any
+    agent: Agent,
+    phone: Patter | None = None,
+    carrier: str = "twilio",
+    *,
+    caller: str = "+15550100001",
+    callee: str = "",
+    direction: Literal["inbound", "outbound"] = "inbound",
+    custom_params: Mapping[str, str] = MappingProxyType({}),
+    seams: Seams | None = None,
+    **callbacks: Any,
 ) -> AsyncIterator[SimulatedCaller]:
     """Serve ``agent``, call it, and yield the caller; the end of the block hangs up and checks the call.
 
@@ -57,6 +73,10 @@ async def simulate_call(
         agent: the agent that answers.
         phone: the agent's phone, if its callbacks or the credentials of its carrier matter; by default a new one.
         carrier: the carrier whose protocol is spoken.
+        caller: the number that calls, E.164; empty for a caller who withholds it.
+        callee: the number that is called, E.164; by default the phone's.
+        direction: "inbound" for a call to the agent, "outbound" for one that the agent's account placed.
+        custom_params: parameters of the call, as the query of the webhook's URL at the carrier gives them.
         seams: parts of the server that a test of this package replaces, or looks through.
         callbacks: as for ``Patter.serve``.
 
@@ -64,19 +84,27 @@ async def simulate_call(
         CallInvariantError: the call violated an invariant.
         CallRefused: the call was not set up.
         TypeError: a callback is unknown.
-        ValueError: the carrier is unknown.
+        ValueError: the carrier or the direction is unknown.
     """
     __tracebackhide__ = True  # pytest shows the place where the test failed, not the end of the call
     # Before anything is opened: a misspelt callback would never be called, and the test would pass.
     unknown = sorted(set(callbacks) - set(CALLBACKS))
     if unknown:
         raise TypeError(f"call_simulator has no option {', '.join(unknown)}; callbacks are {', '.join(CALLBACKS)}")
+    if direction not in DIRECTIONS:
+        raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}")
     if carrier not in CARRIERS:
         raise ValueError(f"carrier must be one of {', '.join(CARRIERS)}, got {carrier!r}")
-    simulation = _Simulation(agent, phone or Patter(), callbacks, seams or Seams())
+    simulation = _Simulation(
+        agent,
+        phone or Patter(),
+        callbacks,
+        seams or Seams(),
+        {"caller": caller, "callee": callee, "direction": direction, "custom_params": custom_params},
+    )
     try:
-        async with simulation.call() as caller:
-            yield caller
+        async with simulation.call() as simulated:
+            yield simulated
     # The test's own assertion, or one of the caller: the picture of the call is what its reader needs next.
     except AssertionError as error:
         _show(error, simulation)
@@ -88,7 +116,9 @@ async def simulate_call(
 class _Simulation:
     """The parts of one simulated call."""
 
-    def __init__(self, agent: Agent, phone: Patter, callbacks: dict[str, Any], seams: Seams) -> None:
+    def __init__(
+        self, agent: Agent, phone: Patter, callbacks: dict[str, Any], seams: Seams, facts: Mapping[str, Any]
+    ) -> None:
         self._agent = agent
         self._seams = seams
         self._phone = phone
@@ -106,10 +136,19 @@ class _Simulation:
             auth_token=self._carrier_object.auth_token,
             # Different in each call of a run, the same in every run.
             call_sid=f"CA{_next_number():032d}",
-            callee=phone.phone_number or "+15550100002",
+            caller=facts["caller"],
+            callee=facts["callee"] or phone.phone_number or "+15550100002",
+            direction=facts["direction"],
+            custom_params=facts["custom_params"],
         )
         self.log = EventLog(self._now, self._state)
-        self.caller = SimulatedCaller(self.carrier, self.log, self._state, band_limited=is_resampled_for(agent))
+        self.caller = SimulatedCaller(
+            self.carrier,
+            self.log,
+            self._state,
+            band_limited=is_resampled_for(agent),
+            real_listeners=real_listeners(agent),
+        )
         self._call_server: CallServer | None = None
         self._connections: trio.Nursery | None = None
         self._left_after_end: list[str] = []
@@ -216,10 +255,9 @@ class _Simulation:
 
 def _show(error: AssertionError, simulation: _Simulation) -> None:
     """Add the picture of the call to a failed assertion that does not show it."""
-    picture = simulation.caller.timeline()
-    # The caller's own errors show it already.
-    if picture not in str(error):
-        error.add_note(f"\nThe call:\n{picture}")
+    # The caller's own errors show it already, as it was at that moment: the events of the hang-up would be noise.
+    if not isinstance(error, NotAsExpected):
+        error.add_note(f"\nThe call:\n{simulation.caller.timeline()}")
 
 
 def _twilio(carrier: Carrier | None) -> Twilio:

@@ -41,24 +41,38 @@ class _Bar:
 def timeline(said: Sequence[Said], heard: Sequence[Heard], events: Sequence[Event], until: float) -> str:
     """Return the picture of a call up to ``until``.
 
-    A bar ``[words====]`` is as long as its sound; an ``X`` in place of the closing bracket marks an interruption. Text
+    Rows in which nobody speaks are folded into one line. A bar ``[words====]`` is as long as its sound; an ``X`` in place of the closing bracket marks an interruption. Text
     that does not fit into a bar is in the list of events.
     """
     caller = [_Bar(_label(one), one.started, min(one.ended, until)) for one in said if one.started < until]
     agent = [_Bar(one.text or "...", one.started, one.ended, one.interrupted) for one in heard]
     cuts = [bar.ended for bar in agent if bar.cut]
-    rows = []
+    rows: list[str] = []
+    silent_from: float | None = None
     # One more than whole rows, for the rest; the check below leaves out an empty last one.
     for number in range(int(until / ROW_S) + 1):
         first = number * ROW_S
         if first >= until and number:
             break
+        # Of minutes without a sound, one line says as much as a row each. The first row is always drawn: it has the axis.
+        if number and not any(bar.started < first + ROW_S and bar.ended > first for bar in (*caller, *agent)):
+            silent_from = first if silent_from is None else silent_from
+            continue
+        if silent_from is not None:
+            rows += [_silence(silent_from, first), ""]
+            silent_from = None
         rows += [_axis(first), _lane("caller", caller, first), _lane("agent", agent, first)]
         marks = [(cut, "^ interrupted") for cut in cuts if first <= cut < first + ROW_S]
         if marks:
             rows.append(_marks(marks, first))
         rows.append("")
+    if silent_from is not None:
+        rows += [_silence(silent_from, until), ""]
     return "\n".join(rows + [_line(event) for event in events if event.name not in _UNLISTED_EVENTS])
+
+
+def _silence(started: float, ended: float) -> str:
+    return f"{'':<{_LABEL_CHARACTERS}}({started:g} to {ended:.4g} s: nobody speaks)"
 
 
 def _label(said: Said) -> str:

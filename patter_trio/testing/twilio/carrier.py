@@ -9,8 +9,10 @@ Call time is seconds since the media began: the caller's sample 0 was spoken at 
 
 import base64
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, Literal
+from urllib.parse import urlencode
 
 import h11
 import msgspec
@@ -74,6 +76,8 @@ class SimulatedTwilio:
         caller: the number of the caller.
         callee: the number that is called.
         call_sid: Twilio's id of the call.
+        direction: "inbound" for a call to the agent's number, "outbound" for one that the agent's account placed.
+        custom_params: parameters of the call, in the query of the webhook's URL, as an account configures it.
         up_delay: seconds that the network takes towards the server.
         down_delay: seconds that the network takes from the server.
         echo_marks: if False, marks never come back.
@@ -89,12 +93,15 @@ class SimulatedTwilio:
         caller: str = "+15550100001",
         callee: str = "+15550100002",
         call_sid: str = "CA00000000000000000000000000000001",
+        direction: Literal["inbound", "outbound"] = "inbound",
+        custom_params: Mapping[str, str] = MappingProxyType({}),
         up_delay: float = 0.0,
         down_delay: float = 0.0,
         echo_marks: bool = True,
     ) -> None:
         self._connect = connect
         self._public_url = public_url.rstrip("/")
+        self._query = f"?{urlencode(custom_params)}" if custom_params else ""
         self._account_sid = account_sid
         self._auth_token = auth_token
         self._form = {
@@ -103,7 +110,8 @@ class SimulatedTwilio:
             "From": caller,
             "To": callee,
             "CallStatus": "ringing",
-            "Direction": "inbound",
+            # Twilio's name for a call that its REST API placed (twilio.com/docs/voice/twiml#request-parameters).
+            "Direction": "outbound-api" if direction == "outbound" else direction,
             "ApiVersion": "2010-04-01",
         }
         self.call_sid = call_sid
@@ -267,7 +275,7 @@ class SimulatedTwilio:
 
     async def _ask(self) -> messages.StreamTwiml:
         """Ask the voice webhook how to handle the call."""
-        url = self._public_url + "/webhooks/twilio/voice"
+        url = f"{self._public_url}/webhooks/twilio/voice{self._query}"
         signature = messages.sign(self._auth_token, url, self._form)
         headers = {"X-Twilio-Signature": signature, "User-Agent": "TwilioProxy/1.1", "Accept": "*/*"}
         with trio.move_on_after(messages.WEBHOOK_TIMEOUT_S) as deadline:

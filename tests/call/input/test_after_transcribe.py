@@ -88,7 +88,7 @@ async def test_a_vetoed_turn_does_not_reach_on_message(call_simulator: CallSimul
     async with call_simulator(silent, on_message=messages.append) as caller:
         await caller.speaks("Hello", seconds=0.5)
         await caller.waits(3.0)
-    assert (messages, caller.transcript) == ([], [])
+    assert (messages, caller.dialogue) == ([], [])
 
 
 async def test_no_words_left_are_a_veto(call_simulator: CallSimulator) -> None:
@@ -98,7 +98,7 @@ async def test_no_words_left_are_a_veto(call_simulator: CallSimulator) -> None:
         await caller.speaks("Hello", seconds=0.5)
         await caller.waits(3.0)
         assert caller.state["agent"] == "idle"
-    assert (llm.requests, caller.transcript) == ([], [])
+    assert (llm.requests, caller.dialogue) == ([], [])
 
 
 async def test_speech_during_hook_extends_same_message(
@@ -132,7 +132,7 @@ async def test_speech_after_hook_and_before_reply_extends_message(
         await caller.hears()
     assert hook.answered == ["A room", "A room or rather two"]
     assert transcripts_of(caller, "user") == ["A ROOM", "A ROOM OR RATHER TWO"]
-    assert caller.transcript == [("user", "A ROOM OR RATHER TWO"), ("assistant", "Certainly.")]
+    assert caller.dialogue == [("user", "A ROOM OR RATHER TWO"), ("assistant", "Certainly.")]
     assert [message["content"] for message in llm.requests[-1][1:]] == ["A ROOM OR RATHER TWO"]
 
 
@@ -165,7 +165,7 @@ async def test_retracted_noise_transcript_does_not_rerun_hook(
         await caller.coughs(0.4)
         await caller.hears()
     assert hook.answered == ["A room"]
-    assert caller.transcript == [("user", "A ROOM"), ("assistant", "Certainly.")]
+    assert caller.dialogue == [("user", "A ROOM"), ("assistant", "Certainly.")]
 
 
 async def test_late_transcript_reruns_hook_without_second_eos(
@@ -180,7 +180,7 @@ async def test_late_transcript_reruns_hook_without_second_eos(
     assert hook.answered[-1] == "A room for two nights"
     assert len(caller.times("user_speech_eos")) == 1
     assert len(transcripts_of(caller, "user")) == 1
-    assert caller.transcript[0] == ("user", "A ROOM FOR TWO NIGHTS")
+    assert caller.dialogue[0] == ("user", "A ROOM FOR TWO NIGHTS")
     assert llm.requests[-1][-1]["content"] == "A ROOM FOR TWO NIGHTS"
 
 
@@ -229,7 +229,7 @@ async def test_hook_timeout_still_answers_turn(call_simulator: CallSimulator, ca
     async with call_simulator(agent(Transcribed(delay=1e9))) as caller:
         await caller.speaks("Is it open?", seconds=1.0)
         assert (await caller.hears()).text == "Yes."
-    assert caller.transcript == [("user", "Is it open?"), ("assistant", "Yes.")]
+    assert caller.dialogue == [("user", "Is it open?"), ("assistant", "Yes.")]
     assert caller.times("transcript")[0] == pytest.approx(1.5 + 3.0)
     [line] = warned(caplog)
     assert line.startswith("hook after_transcribe: ")
@@ -246,7 +246,7 @@ async def test_interrupting_say_keeps_words_pending_in_hook(
         await caller.at(1.8)
         phone.calls[0].say("We are closing.", interrupt=True)
         await caller.hears()
-    assert caller.transcript == [("user", "Is it open?"), ("assistant", "We are closing.")]
+    assert caller.dialogue == [("user", "Is it open?"), ("assistant", "We are closing.")]
 
 
 async def talk(caller: SimulatedCaller, rounds: int) -> None:

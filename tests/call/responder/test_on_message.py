@@ -80,7 +80,7 @@ async def test_on_message_receives_message_and_history(call_simulator: CallSimul
         [("assistant", "Hello.")],
         [("assistant", "Hello."), ("user", "One"), ("assistant", "Answer 1.")],
     ]
-    assert caller.transcript[-1] == ("assistant", "Answer 2.")
+    assert caller.dialogue[-1] == ("assistant", "Answer 2.")
 
 
 @pytest.mark.parametrize("nothing", [None, "", "  "])
@@ -376,4 +376,4 @@ async def test_repeated_request_contains_both_utterance_parts(call_simulator: Ca
         await caller.hears()
     assert asked == ["A room", "A room for two"]
     assert cancelled == ["A room"]
-    assert caller.transcript == [("user", "A room for two"), ("assistant", "Certainly.")]
+    assert caller.dialogue == [("user", "A room for two"), ("assistant", "Certainly.")]

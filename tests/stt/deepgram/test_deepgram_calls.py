@@ -49,7 +49,7 @@ async def test_a_conversation_of_two_turns_over_one_connection(call_simulator: S
             await caller.hears()
             await caller.speaks("and a second thing")
             await caller.hears()
-        assert caller.transcript == [
+        assert caller.dialogue == [
             ("user", "hello there my friend"),
             ("assistant", "One."),
             ("user", "and a second thing"),
@@ -86,7 +86,7 @@ async def test_flux_ends_turn_before_silence_and_vad(
         [(at, trigger)] = eos(caller)
         assert trigger == "semantic_turn_detector"
         assert at == pytest.approx(said.ended + 0.2, abs=0.101)  # the pieces in which Flux is sent audio are of 80 ms
-        assert caller.transcript == [("user", "hello there"), ("assistant", "One.")]
+        assert caller.dialogue == [("user", "hello there"), ("assistant", "One.")]
         assert caller.times("user_speech_ended") == [at]
 
 
@@ -99,7 +99,7 @@ async def test_flux_waits_longer_than_usual_silence(call_simulator: Simulator) -
             await caller.waits(0.9)
             await caller.speaks("nine nine nine", 0.8)
             await caller.hears()
-        assert caller.transcript == [("user", "my number is nine nine nine"), ("assistant", "One.")]
+        assert caller.dialogue == [("user", "my number is nine nine nine"), ("assistant", "One.")]
         assert [trigger for _, trigger in eos(caller)] == ["semantic_turn_detector"]
 
 
@@ -117,7 +117,7 @@ async def test_eager_end_answers_after_silence_without_doubling(
         [(at, trigger)] = eos(caller)
         assert trigger == "semantic_turn_detector"
         assert at == pytest.approx(said.ended + 0.5, abs=0.021)
-        assert caller.transcript == [("user", "hello there"), ("assistant", "One.")]
+        assert caller.dialogue == [("user", "hello there"), ("assistant", "One.")]
 
 
 async def test_revoked_eager_end_keeps_one_turn(call_simulator: Simulator) -> None:
@@ -131,7 +131,7 @@ async def test_revoked_eager_end_keeps_one_turn(call_simulator: Simulator) -> No
             await caller.speaks("nine nine nine", 0.8)
             await caller.hears()
             await caller.waits(3)
-        assert caller.transcript == [("user", "my number is nine nine nine"), ("assistant", "One.")]
+        assert caller.dialogue == [("user", "my number is nine nine nine"), ("assistant", "One.")]
 
 
 @pytest.mark.parametrize("model", [NOVA, FLUX])
@@ -147,7 +147,7 @@ async def test_deepgram_reconnect_mid_sentence_keeps_words_once(
             await caller.hears()
             await caller.speaks("and seven", 0.6)
             await caller.hears()
-        assert [text for role, text in caller.transcript if role == "user"] == [
+        assert [text for role, text in caller.dialogue if role == "user"] == [
             "one two three four five six",
             "and seven",
         ]
@@ -164,7 +164,7 @@ async def test_second_deepgram_loss_is_not_heard(call_simulator: Simulator, mode
             await caller.speaks("one two three four five six", 4.0)
             assert (await caller.hears()).text == "One."
         assert len(vendor.connections) == 3
-        assert caller.transcript == [("user", "one two three four five six"), ("assistant", "One.")]
+        assert caller.dialogue == [("user", "one two three four five six"), ("assistant", "One.")]
 
 
 @pytest.mark.parametrize("model", [NOVA, FLUX])
@@ -184,7 +184,7 @@ async def test_caller_is_answered_after_deepgram_outage(
         vendor.script = script
         heard = await caller.hears()
         assert heard.text == "One."
-        assert caller.transcript == [("user", "what are your opening hours"), ("assistant", "One.")]
+        assert caller.dialogue == [("user", "what are your opening hours"), ("assistant", "One.")]
         assert heard.started <= max(began + seconds + 1.0, began + 1.5) + 2.0
         await caller.speaks("thank you", 0.8)
         assert (await caller.hears()).text == "Two."
@@ -204,9 +204,9 @@ async def test_mute_deepgram_is_replaced_in_a_call(call_simulator: Simulator, mo
                 await caller.waits(1.2)
             await caller.waits(4)
         assert len(vendor.connections) == 2
-        said = " ".join(text for role, text in caller.transcript if role == "user")
+        said = " ".join(text for role, text in caller.dialogue if role == "user")
         assert said == "what are your opening hours hello are you there hello"
-        assert caller.transcript[-1][0] == "assistant"
+        assert caller.dialogue[-1][0] == "assistant"
 
 
 @pytest.mark.parametrize("hangs", [{"status": 503}, {"accepting": 60.0}, {"mute_after": (0.0,) * 50}])
@@ -254,7 +254,7 @@ async def test_promoted_interim_words_appear_once(call_simulator: Simulator) -> 
             await caller.speaks("one two three four five six", 2.4)
             await caller.hears()
             await caller.waits(4)
-        assert caller.transcript == [("user", "one two three four five six"), ("assistant", "One.")]
+        assert caller.dialogue == [("user", "one two three four five six"), ("assistant", "One.")]
 
 
 @pytest.mark.parametrize("model", [NOVA, FLUX])
@@ -267,7 +267,7 @@ async def test_hangup_mid_sentence_keeps_words_and_disconnects(call_simulator: S
             await caller.waits(0.9)
             await caller.hangs_up()
             await caller.waits(1)
-        [(role, text)] = caller.transcript
+        [(role, text)] = caller.dialogue
         assert role == "user"
         assert "one two three four five six".startswith(text)
         assert text.startswith("one two three four")
@@ -287,8 +287,8 @@ async def test_deepgram_barge_in_is_answered(call_simulator: Simulator) -> None:
             await caller.waits(2)
             await caller.speaks("stop that now", 0.8)
             await caller.waits(3)
-        assert [text for role, text in caller.transcript if role == "user"] == ["tell me", "stop that now"]
-        assert caller.transcript[-1] == ("assistant", "Two.")
+        assert [text for role, text in caller.dialogue if role == "user"] == ["tell me", "stop that now"]
+        assert caller.dialogue[-1] == ("assistant", "Two.")
 
 
 async def test_what_the_vendor_may_not_send_changes_nothing(call_simulator: Simulator) -> None:
@@ -299,7 +299,7 @@ async def test_what_the_vendor_may_not_send_changes_nothing(call_simulator: Simu
             await caller.waits(1)
             await caller.speaks("hello there")
             await caller.hears()
-        assert caller.transcript == [("user", "hello there"), ("assistant", "One.")]
+        assert caller.dialogue == [("user", "hello there"), ("assistant", "One.")]
 
 
 async def test_deepgram_sending_only_garbage_is_abandoned(call_simulator: Simulator) -> None:
@@ -337,5 +337,5 @@ async def test_flux_barge_in_without_vad_pause(
             await caller.waits(0.5)
             await caller.speaks("stop that now please", 1.2)
             await caller.waits(3)
-        assert [text for role, text in caller.transcript if role == "user"][-1].endswith("stop that now please")
-        assert caller.transcript[-1] == ("assistant", "Two.")
+        assert [text for role, text in caller.dialogue if role == "user"][-1].endswith("stop that now please")
+        assert caller.dialogue[-1] == ("assistant", "Two.")

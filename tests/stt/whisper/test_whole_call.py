@@ -37,7 +37,7 @@ async def test_recorded_caller_is_understood_and_interrupts(call_simulator: Call
         reply = await caller.heard(0)
     [heard, *_] = asked
     assert wrong(words(SAID), words(heard)) == 0
-    assert caller.transcript[0] == ("user", heard)
+    assert caller.dialogue[0] == ("user", heard)
     eos = caller.payloads("user_speech_eos")[0]
     assert (eos["transcript_so_far"], eos["trigger"]) == (heard, "vad_silence")
     begun, ended = caller.payloads("user_speech_started")[0], caller.payloads("user_speech_ended")[0]

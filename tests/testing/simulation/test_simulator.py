@@ -71,7 +71,7 @@ async def test_every_instant_of_a_turn_is_exact(call_simulator: CallSimulator) -
     ]  # fmt: skip
     assert (reply.text, reply.interrupted) == ("One moment please.", False)
     assert (reply.started, reply.ended, reply.seconds) == pytest.approx((3.1, 4.18, 1.08))
-    assert caller.transcript == [("user", "Is a table free?"), ("assistant", "One moment please.")]
+    assert caller.dialogue == [("user", "Is a table free?"), ("assistant", "One moment please.")]
     assert (caller.outcome, caller.state) == ("caller_hung_up", {"user": "listening", "agent": "idle"})
     assert caller.metrics is not None
     assert caller.metrics.turns[0].latency.total_ms == 1100.0
@@ -128,7 +128,7 @@ async def test_coughs_and_hums_are_voice_but_no_question(call_simulator: CallSim
         assert caller.times("user_speech_eos") == []
         await caller.hums("mhm", 0.4)
         await caller.hears()
-    assert caller.transcript[0] == ("user", "mhm")
+    assert caller.dialogue[0] == ("user", "mhm")
 
 
 async def test_a_recording_reaches_the_agent_as_sound(call_simulator: CallSimulator, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ async def test_greeting_is_turn_0_and_allows_barge_in(call_simulator: CallSimula
         greeting = await caller.heard(0)
         answer = await caller.heard(1)
     assert (greeting.interrupted, greeting.ended) == (True, 1.25)
-    assert greeting.text == caller.transcript[0][1]
+    assert greeting.text == caller.dialogue[0][1]
     assert "Good evening, this is the front desk".startswith(greeting.text)
     assert (answer.text, answer.interrupted) == ("Sure.", False)
     assert [payload["turn_idx"] for payload in caller.payloads("agent_speech_started")] == [0, 1]

@@ -36,7 +36,7 @@ _LOOP_STARTERS: Final[tuple[tuple[Any, str], ...]] = (
     (_asyncio.BaseEventLoop, "run_until_complete"),
     (_asyncio.BaseEventLoop, "run_forever"),
 )
-_PACKAGE: Final = Path(__file__).resolve().parents[1]
+_PACKAGE: Final = Path(__file__).resolve().parent
 _STDLIB: Final = Path(sysconfig.get_path("stdlib")).resolve()
 # A mapping that nobody can change, because it is a default argument.
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
