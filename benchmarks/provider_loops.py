@@ -13,7 +13,7 @@ from benchmarks.servers.vendors import DIGITS
 from patter_trio import DeepgramSTT, ElevenLabsTTS, OpenAILLM
 from patter_trio.abc import Message, VoiceEdge
 from patter_trio.net.http import shared_client
-from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.scripted_providers import audible_text
 
 WORDS: Final = "I should like to know whether there is a room for two at the end of next week"
 # Without a pause, so that each interim result has words, and with them a timestamp.

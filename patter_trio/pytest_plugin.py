@@ -46,7 +46,7 @@ def _call_simulator(request: pytest.FixtureRequest) -> CallSimulator:
 
     ``agent`` may be the file of a program: ``call_simulator("agent.py", llm=ScriptedLLM(["Hello."]))`` takes its phone,
     its agent and the functions named after callbacks, and puts scripted providers in place of its own
-    (:func:`patter_trio.testing.scripted`). The file is looked up beside the test, then in the current folder.
+    (:func:`patter_trio.testing.scripted_providers`). The file is looked up beside the test, then in the current folder.
     """
     from patter_trio.testing.simulation.simulator import simulate_call  # noqa: PLC0415 (only for tests with calls)
 
@@ -66,7 +66,7 @@ def _from_file(
     """Return the agent of a program with scripted providers, its phone, and the options with its callbacks."""
     from patter_trio.errors import ConfigurationError  # noqa: PLC0415 (only for tests with calls)
     from patter_trio.program import Script, load  # noqa: PLC0415 (only for tests with calls)
-    from patter_trio.testing.scripted.agents import PROVIDERS, scripted  # noqa: PLC0415 (only for tests with calls)
+    from patter_trio.testing.scripted_providers.agents import PROVIDERS, scripted  # noqa: PLC0415 (only for tests with calls)
 
     program = load(beside if beside.is_file() else path)
     if isinstance(program, Script):

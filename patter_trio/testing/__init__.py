@@ -23,12 +23,12 @@ if TYPE_CHECKING:
         check_stt,
         check_tts,
     )
-    from patter_trio.testing.scripted.agents import scripted
-    from patter_trio.testing.scripted.engine import ScriptedEngine
-    from patter_trio.testing.scripted.llm import ScriptedLLM, tool_call
-    from patter_trio.testing.scripted.stt import ScriptedSTT
-    from patter_trio.testing.scripted.tts import ScriptedTTS
-    from patter_trio.testing.scripted.vad import ScriptedVAD
+    from patter_trio.testing.scripted_providers.agents import scripted
+    from patter_trio.testing.scripted_providers.engine import ScriptedEngine
+    from patter_trio.testing.scripted_providers.llm import ScriptedLLM, tool_call
+    from patter_trio.testing.scripted_providers.stt import ScriptedSTT
+    from patter_trio.testing.scripted_providers.tts import ScriptedTTS
+    from patter_trio.testing.scripted_providers.vad import ScriptedVAD
     from patter_trio.testing.servers.fake_vendor import FakeVendor, Misbehaviour, ServeVendor
     from patter_trio.testing.simulation.caller import NotAsExpected, SimulatedCaller
     from patter_trio.testing.simulation.record import Heard
@@ -55,22 +55,12 @@ else:
             ),
             "patter_trio.testing.simulation.record": ("Heard",),
             "patter_trio.testing.simulation.scenario": ("Scenario", "ScenarioError", "Step"),
-<<<<<<< HEAD
-            "patter_trio.testing.scripted.llm": ("ScriptedLLM", "tool_call"),
-            "patter_trio.testing.scripted.stt": ("ScriptedSTT",),
-            "patter_trio.testing.scripted.tts": ("ScriptedTTS",),
-            "patter_trio.testing.scripted.vad": ("ScriptedVAD",),
-=======
-            "patter_trio.testing.scripted.providers": (
-                "ScriptedLLM",
-                "ScriptedSTT",
-                "ScriptedTTS",
-                "ScriptedVAD",
-                "tool_call",
-            ),
-            "patter_trio.testing.scripted.agents": ("scripted",),
->>>>>>> 06a4abf (Let a test say who calls, take the file of a program, and fail with one picture)
-            "patter_trio.testing.scripted.engine": ("ScriptedEngine",),
+            "patter_trio.testing.scripted_providers.llm": ("ScriptedLLM", "tool_call"),
+            "patter_trio.testing.scripted_providers.stt": ("ScriptedSTT",),
+            "patter_trio.testing.scripted_providers.tts": ("ScriptedTTS",),
+            "patter_trio.testing.scripted_providers.vad": ("ScriptedVAD",),
+            "patter_trio.testing.scripted_providers.agents": ("scripted",),
+            "patter_trio.testing.scripted_providers.engine": ("ScriptedEngine",),
             "patter_trio.testing.servers.fake_vendor": ("FakeVendor", "Misbehaviour", "ServeVendor"),
         },
     )

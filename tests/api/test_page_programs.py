@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from patter_trio.testing.scripted.audible_text import encode, frames_of
+from patter_trio.testing.scripted_providers.audible_text import encode, frames_of
 from tests.kit.programs import calling, environment, free_port, last_line, running
 
 PROVIDERS = """

@@ -28,9 +28,9 @@ from patter_trio.audio.g711 import SILENCE_BYTE
 from patter_trio.call.input.transcription import TranscriptionStage
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
-from patter_trio.testing.scripted import audible_text
-from patter_trio.testing.scripted.audible_text import Kind
-from patter_trio.testing.scripted.band_limited import sounds_in
+from patter_trio.testing.scripted_providers import audible_text
+from patter_trio.testing.scripted_providers.audible_text import Kind
+from patter_trio.testing.scripted_providers.band_limited import sounds_in
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import agent_of, transcripts_of
 from tests.kit.depth import chosen

@@ -13,7 +13,7 @@ from patter_trio.abc import SpeechChunk, TextToSpeech, TextToSpeechSession
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedTTS, tool_call
 from patter_trio.testing.faults import FAULTS
-from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.scripted_providers import audible_text
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import Backend, agent_of, transcripts_of
 

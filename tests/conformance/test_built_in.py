@@ -25,7 +25,7 @@ from patter_trio.testing.conformance.engine import CHECKS as OF_ENGINE
 from patter_trio.testing.conformance.llm import CHECKS as OF_LLM
 from patter_trio.testing.conformance.stt import CHECKS as OF_STT
 from patter_trio.testing.conformance.tts import CHECKS as OF_TTS
-from patter_trio.testing.scripted import band_limited
+from patter_trio.testing.scripted_providers import band_limited
 from tests.kit.depth import few
 
 LOCAL_STT, LOCAL_LLM, LOCAL_TTS, LOCAL_ENGINE = (

@@ -29,7 +29,7 @@ from patter_trio.engines.openai_realtime import _connection, _response, _session
 from patter_trio.engines.openai_realtime._utterances import CommittedUtterances
 from patter_trio.errors import RateLimitError
 from patter_trio.providers.outage import OUTAGE_TIMEOUT_S
-from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.scripted_providers import audible_text
 from patter_trio.testing.servers.openai_realtime import RealtimeReply
 from patter_trio.wire import openai_realtime as wire
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD

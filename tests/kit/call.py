@@ -27,7 +27,7 @@ from patter_trio.errors import ProviderError
 from patter_trio.metrics.internal_events import CallEvent, Event
 from patter_trio.server.options import Seams
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from patter_trio.testing.scripted.audible_text import Decoder
+from patter_trio.testing.scripted_providers.audible_text import Decoder
 from patter_trio.testing.simulation.caller import SimulatedCaller
 
 SORRY = "Sorry, again please."

@@ -27,7 +27,7 @@ from patter_trio.audio.formats import RATE_HZ
 from patter_trio.errors import ProviderError
 from patter_trio.net.tasks import run_beside
 from patter_trio.testing import ScriptedVAD
-from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.scripted_providers import audible_text
 from patter_trio.testing.servers.openai_realtime import (
     FakeRealtime,
     RealtimeServer,

@@ -20,8 +20,8 @@ from patter_trio.server.options import Seams
 from patter_trio.testing import NotAsExpected, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.faults import Fault
 from patter_trio.testing.faults.injections import FaultInjection
-from patter_trio.testing.scripted.audible_text import Kind
-from patter_trio.testing.scripted.band_limited import sounds_in
+from patter_trio.testing.scripted_providers.audible_text import Kind
+from patter_trio.testing.scripted_providers.band_limited import sounds_in
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.invariants import CallRecord, violations
 from patter_trio.testing.simulation.record import EventLog, State

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from patter_trio.abc import ToolCall, ToolDefinition
 from patter_trio.errors import WireError
 from patter_trio.net.websocket_client import open_websocket
-from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.scripted_providers import audible_text
 from patter_trio.testing.servers.openai_realtime import (
     FakeRealtime,
     RealtimeReply,

@@ -26,7 +26,7 @@ from patter_trio.testing.conformance.bench import (
 )
 from patter_trio.testing.conformance.collected import Collected
 from patter_trio.testing.conformance.common import COMMON
-from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.scripted_providers import audible_text
 from patter_trio.testing.servers.fake_vendor import ServeVendor
 
 # Longer than the latencies of the package's own fakes: a result that was going to come has come.

@@ -6,7 +6,7 @@
         stt = DeepgramSTT(api_key="key", base_url=vendor.url)
 
 It listens on loopback, which works on an autojump clock as well. Words come with the audio (see
-:mod:`patter_trio.testing.scripted.audible_text`), so that its answers are exact. It keeps to the vendor's rules: it
+:mod:`patter_trio.testing.scripted_providers.audible_text`), so that its answers are exact. It keeps to the vendor's rules: it
 refuses the socket for a wrong key, an empty audio message ends the stream, a Nova socket without a message for 10 s is
 closed, and so is a Flux socket that gets a message of an unknown type.
 """
@@ -24,7 +24,7 @@ import trio
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
-from patter_trio.testing.scripted.audible_text import Decoder, Kind, Sound
+from patter_trio.testing.scripted_providers.audible_text import Decoder, Kind, Sound
 from patter_trio.testing.servers.loopback import on_loopback, read_head
 
 # Theory of operation. A connection has two tasks. The listener reads the socket and nothing else: results depend on the

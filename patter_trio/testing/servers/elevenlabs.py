@@ -26,7 +26,7 @@ from patter_trio.audio.formats import FRAME_S, FRAME_SAMPLES
 from patter_trio.errors import WireError
 from patter_trio.net.pulse import Pulse
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
-from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.scripted_providers import audible_text
 from patter_trio.testing.servers.loopback import on_loopback, read_head, read_request
 
 # Theory of operation. A connection's listener reads messages and hands their texts to contexts. Each context is a task

@@ -16,10 +16,11 @@ from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import read_wav
 from patter_trio.metrics.results import CallMetrics
 from patter_trio.net.threads import run_in_thread
-from patter_trio.testing.scripted import audible_text, band_limited
-from patter_trio.testing.scripted.audible_text import Kind
-from patter_trio.testing.scripted.engine import ScriptedEngine
-from patter_trio.testing.scripted.providers import ScriptedSTT, ScriptedVAD
+from patter_trio.testing.scripted_providers import audible_text, band_limited
+from patter_trio.testing.scripted_providers.audible_text import Kind
+from patter_trio.testing.scripted_providers.engine import ScriptedEngine
+from patter_trio.testing.scripted_providers.stt import ScriptedSTT
+from patter_trio.testing.scripted_providers.vad import ScriptedVAD
 from patter_trio.testing.simulation import timeline
 from patter_trio.testing.simulation.record import (
     EVENT_NAMES,

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import attrs
 
-from patter_trio.testing.scripted.audible_text import Kind, Sound
-from patter_trio.testing.scripted.band_limited import sounds_in
+from patter_trio.testing.scripted_providers.audible_text import Kind, Sound
+from patter_trio.testing.scripted_providers.band_limited import sounds_in
 from patter_trio.testing.simulation.record import TOLERANCE_S, Event
 from patter_trio.testing.twilio.observed import Arrival, ProtocolFault
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import attrs
 
-from patter_trio.testing.scripted.audible_text import Kind
+from patter_trio.testing.scripted_providers.audible_text import Kind
 from patter_trio.testing.simulation.record import Event, Heard, Said
 
 # A row of ten seconds then has 100 columns, and a word is still visible.

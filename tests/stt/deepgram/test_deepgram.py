@@ -32,7 +32,7 @@ from patter_trio.stt.deepgram._session import (
     OPENING_RETRY_S,
     RESULT_TIMEOUT_S,
 )
-from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.scripted_providers import audible_text
 from patter_trio.testing.servers.deepgram import DeepgramServer, DeepgramServerConnection, FakeDeepgram, serve_deepgram
 
 FLUX = "flux-general-en"

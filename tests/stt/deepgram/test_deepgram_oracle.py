@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from patter_trio import DeepgramSTT, ProviderError
 from patter_trio.abc import Transcript
 from patter_trio.errors import WireError
-from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.scripted_providers import audible_text
 from patter_trio.testing.servers.deepgram import FakeDeepgram, serve_deepgram
 from patter_trio.wire.deepgram import FluxCodec, ListenCodec, NovaCodec
 

@@ -15,7 +15,7 @@ from trio.testing import MockClock, memory_stream_pair
 from patter_trio.abc import ToolCall
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout, RateLimitError, WireError
 from patter_trio.net.websocket_client import ConnectionOver, WebSocketClient, open_websocket
-from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.scripted_providers import audible_text
 from patter_trio.testing.servers.openai_realtime import (
     Asked,
     FakeRealtime,

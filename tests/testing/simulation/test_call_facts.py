@@ -18,9 +18,9 @@ from patter_trio.testing import (
     ScriptedSTT,
     ScriptedTTS,
     ScriptedVAD,
+    scripted,
     tool_call,
 )
-from patter_trio.testing.scripted.agents import scripted
 from patter_trio.testing.simulation.record import Said
 from patter_trio.testing.simulation.timeline import timeline
 
@@ -191,7 +191,7 @@ async def test_real_vad_is_named_in_the_failure(call_simulator: CallSimulator) -
     async def fail() -> None:
         async with call_simulator(make_agent(vad=DeafVAD())) as caller:
             await caller.speaks("Hello", seconds=0.5)
-            await caller.hears()
+            await caller.heard(3, within=5.0)
 
     with pytest.raises(NotAsExpected) as raised:
         await fail()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from patter_trio import CallMetrics, CostBreakdown, TurnMetrics
-from patter_trio.testing.scripted.audible_text import encode
+from patter_trio.testing.scripted_providers.audible_text import encode
 from patter_trio.testing.simulation.invariants import CHECKS, CallRecord, violations
 from patter_trio.testing.simulation.record import Event
 from patter_trio.testing.twilio.observed import Arrival, ProtocolFault

@@ -3,7 +3,7 @@
 import numpy as np
 
 from patter_trio.audio import g711
-from patter_trio.testing.scripted.audible_text import Kind, encode
+from patter_trio.testing.scripted_providers.audible_text import Kind, encode
 from patter_trio.testing.simulation.record import Event, Heard, Said, heard_utterances
 from patter_trio.testing.simulation.timeline import timeline
 from patter_trio.testing.twilio.playback import Stretch

@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from patter_trio.testing.flat_nursery import open_flat_nursery
-from patter_trio.testing.scripted.audible_text import encode
+from patter_trio.testing.scripted_providers.audible_text import encode
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
 from tests.kit.fake_agent import SID, STREAM_SID, TOKEN, TWIML, FakeAgent, carrier_for
 

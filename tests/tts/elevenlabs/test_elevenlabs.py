@@ -26,7 +26,7 @@ from patter_trio.errors import (
 from patter_trio.net.tasks import run_beside
 from patter_trio.net.websocket import connect
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedVAD, SimulatedCaller
-from patter_trio.testing.scripted.audible_text import Decoder, frames_of, word_times
+from patter_trio.testing.scripted_providers.audible_text import Decoder, frames_of, word_times
 from patter_trio.testing.servers.elevenlabs import ElevenLabsServer, FakeElevenLabs, serve_elevenlabs, serve_stream
 from patter_trio.tts.elevenlabs import ElevenLabsTTS
 from patter_trio.tts.elevenlabs._websocket import WebSocketSession

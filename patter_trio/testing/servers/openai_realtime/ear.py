@@ -8,7 +8,7 @@ import numpy as np
 
 from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, RATE_HZ
-from patter_trio.testing.scripted.audible_text import Decoder
+from patter_trio.testing.scripted_providers.audible_text import Decoder
 
 # The simulated voice, made of the loudest codes of mu-law, is far above it, whatever the threshold.
 LOUD_RMS: Final = 2000

@@ -10,7 +10,7 @@ import trio
 
 from patter_trio.abc import ToolCall
 from patter_trio.audio.formats import FRAME_SAMPLES, RATE_HZ
-from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.scripted_providers import audible_text
 from patter_trio.testing.servers.openai_realtime.script import Asked, Json, RealtimeReply, RealtimeServerConnection
 
 # The pace of the scripted providers, so that a test may change the provider and keep its instants.

@@ -1,7 +1,7 @@
 """Scripted providers, and the simulated voices that carry their words in the audio.
 
 Each provider is frozen like a real one, with a session for each call. They understand the voice of
-:class:`~patter_trio.testing.simulation.caller.SimulatedCaller` (see :mod:`patter_trio.testing.scripted.audible_text`);
+:class:`~patter_trio.testing.simulation.caller.SimulatedCaller` (see :mod:`patter_trio.testing.scripted_providers.audible_text`);
 to them, other sound is voice without words. Times are seconds; on a :class:`trio.testing.MockClock` they are exact.
 """
 

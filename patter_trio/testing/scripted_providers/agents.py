@@ -6,8 +6,11 @@ import attrs
 
 from patter_trio.abc import Engine, LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
 from patter_trio.agent.agent import Agent
-from patter_trio.testing.scripted.engine import ScriptedEngine
-from patter_trio.testing.scripted.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing.scripted_providers.engine import ScriptedEngine
+from patter_trio.testing.scripted_providers.llm import ScriptedLLM
+from patter_trio.testing.scripted_providers.stt import ScriptedSTT
+from patter_trio.testing.scripted_providers.tts import ScriptedTTS
+from patter_trio.testing.scripted_providers.vad import ScriptedVAD
 
 PROVIDERS: Final = ("engine", "vad", "turn_detector", "stt", "llm", "tts")
 """The options of an agent that name a provider."""

@@ -14,7 +14,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import PCM16_8K
 from patter_trio.errors import ProviderError
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
-from patter_trio.testing.scripted.audible_text import Decoder, Kind, encode, frames_of, word_times
+from patter_trio.testing.scripted_providers.audible_text import Decoder, Kind, encode, frames_of, word_times
 
 SILENCE_BYTE = bytes([0xFF])
 Results = list[tuple[float, str, bool, int]]

@@ -10,9 +10,9 @@ import trio
 from patter_trio.abc import SpeechToText, SpeechToTextSession, Transcript
 from patter_trio.audio.formats import MULAW_8K, RATE_HZ, AudioFormat
 from patter_trio.errors import ProviderError
-from patter_trio.testing.scripted.audible_text import Kind, Sound
-from patter_trio.testing.scripted.band_limited import WordReader
-from patter_trio.testing.scripted.timed_results import TimedResults
+from patter_trio.testing.scripted_providers.audible_text import Kind, Sound
+from patter_trio.testing.scripted_providers.band_limited import WordReader
+from patter_trio.testing.scripted_providers.timed_results import TimedResults
 
 # A hang-up in mid-word leaves an utterance without its last frame. Five missing frames are more than jitter.
 MAX_GAP_SAMPLES: Final = round(0.1 * RATE_HZ)

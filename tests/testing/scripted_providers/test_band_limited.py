@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from patter_trio.audio import g711
 from patter_trio.audio.convert import Quality, converted, converter
 from patter_trio.audio.formats import FRAME_SAMPLES, MULAW_8K, RATES_HZ, AudioFormat, Encoding
-from patter_trio.testing.scripted import audible_text, band_limited
-from patter_trio.testing.scripted.audible_text import Kind, Sound
-from patter_trio.testing.scripted.band_limited import BandLimitedDecoder, WordReader, encode, sounds_in
+from patter_trio.testing.scripted_providers import audible_text, band_limited
+from patter_trio.testing.scripted_providers.audible_text import Kind, Sound
+from patter_trio.testing.scripted_providers.band_limited import BandLimitedDecoder, WordReader, encode, sounds_in
 
 TEXT = "Grüße from the first floor: rooms 12, 34 and 567 are free."
 OTHERS = [AudioFormat(encoding, rate) for encoding in Encoding for rate in RATES_HZ[1:]]

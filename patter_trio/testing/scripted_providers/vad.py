@@ -11,7 +11,7 @@ from patter_trio.abc import VoiceActivity, VoiceActivitySession, VoiceEdge
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import Samples
 from patter_trio.errors import ProviderError
-from patter_trio.testing.scripted import audible_text
+from patter_trio.testing.scripted_providers import audible_text
 
 
 @attrs.frozen

@@ -28,11 +28,11 @@ from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.errors import ProviderError
 from patter_trio.testing.flat_nursery import open_flat_nursery
-from patter_trio.testing.scripted.audible_text import Kind, Sound
-from patter_trio.testing.scripted.band_limited import WordReader
-from patter_trio.testing.scripted.llm import ScriptedLLM
-from patter_trio.testing.scripted.timed_results import TimedResults
-from patter_trio.testing.scripted.tts import ScriptedTTS
+from patter_trio.testing.scripted_providers.audible_text import Kind, Sound
+from patter_trio.testing.scripted_providers.band_limited import WordReader
+from patter_trio.testing.scripted_providers.llm import ScriptedLLM
+from patter_trio.testing.scripted_providers.timed_results import TimedResults
+from patter_trio.testing.scripted_providers.tts import ScriptedTTS
 
 # More than any response has, so that the script's instants do not depend on when the call takes the pieces.
 MAX_WAITING_PIECES = 4096

@@ -12,7 +12,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_S, MULAW_8K, RATE_HZ, AudioFormat, Encoding
 from patter_trio.errors import ProviderError
 from patter_trio.testing.flat_nursery import open_flat_nursery
-from patter_trio.testing.scripted import audible_text, band_limited
+from patter_trio.testing.scripted_providers import audible_text, band_limited
 
 # Far more than a reply has. The reading task is then never held up, so the arrival of a sentence is the LLM's instant.
 MAX_WAITING_SENTENCES: Final = 256

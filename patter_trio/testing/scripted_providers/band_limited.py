@@ -1,6 +1,6 @@
 """A simulated voice that survives resampling, for providers at other rates than 8 kHz.
 
-The voice of :mod:`patter_trio.testing.scripted.audible_text` is exact to the bit, uses the band up to 4 kHz, and is
+The voice of :mod:`patter_trio.testing.scripted_providers.audible_text` is exact to the bit, uses the band up to 4 kHz, and is
 destroyed by any filter. This voice carries the same frames of 20 ms in pulses below 3 kHz, which pass the resamplers of
 a call unchanged:
 
@@ -21,8 +21,8 @@ import numpy.typing as npt
 from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_SAMPLES, RATE_HZ, AudioFormat, Encoding
 from patter_trio.audio.g711 import Samples
-from patter_trio.testing.scripted import audible_text
-from patter_trio.testing.scripted.audible_text import HEAD_BYTES, MAX_SILENCE_LEVEL, Decoder, Kind, Sound
+from patter_trio.testing.scripted_providers import audible_text
+from patter_trio.testing.scripted_providers.audible_text import HEAD_BYTES, MAX_SILENCE_LEVEL, Decoder, Kind, Sound
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,7 +57,7 @@ def encode(
 ) -> Samples:
     """Return ``frames`` voiced frames that speak ``text``, as 16-bit samples.
 
-    The arguments are those of :func:`patter_trio.testing.scripted.audible_text.encode`.
+    The arguments are those of :func:`patter_trio.testing.scripted_providers.audible_text.encode`.
 
     Raises:
         ValueError: the text does not fit into the frames.

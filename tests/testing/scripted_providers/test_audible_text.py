@@ -7,8 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio.audio import g711
-from patter_trio.testing.scripted import audible_text
-from patter_trio.testing.scripted.audible_text import MAX_TEXT_BYTES, Decoder, Kind, Sound, encode, fewest_frames
+from patter_trio.testing.scripted_providers import audible_text
+from patter_trio.testing.scripted_providers.audible_text import (
+    MAX_TEXT_BYTES,
+    Decoder,
+    Kind,
+    Sound,
+    encode,
+    fewest_frames,
+)
 
 FRAME = 160
 TEXT = "What are your hours?"
