@@ -26,10 +26,17 @@ from patter_trio.errors import WireError
 
 MULAW_FORMAT: Final = "ulaw_8000"
 """The vendor's name for mu-law at 8 kHz."""
+# Judged: two lines of a log.
+MAX_REASON_CHARACTERS: Final = 300
+"""Most characters of a vendor's reason that are shown."""
 # Judged: a message has at most 256 kB, which is 24 s of speech.
 MAX_TIMED_CHARACTERS: Final = 20_000
 """Most characters with times in one message; no voice says that many in the audio that fits into a message."""
 
+# The specification, the examples and the servers disagree about the names.
+_TEXTS: Final = ("chars", "characters")
+_STARTS: Final = ("charStartTimesMs", "charsStartTimesMs", "char_start_times_ms", "chars_start_times_ms")
+_LENGTHS: Final = ("charDurationsMs", "charsDurationsMs", "char_durations_ms", "chars_durations_ms")
 # Matched as words: if only the close frame comes, its reason is free text, with the same words as the messages.
 _CREDENTIAL_WORDS: Final = ("api_key", "authenticat", "unauthorized", "authoriz", "permission", "forbidden")
 _QUOTA_WORDS: Final = (
@@ -112,16 +119,42 @@ def receive(message: str | bytes) -> tuple[Event, ...]:
     events: list[Event] = []
     # Both events may come in one message: the last audio and its end.
     if (audio := fields.get("audio")) is not None:
-        given = fields.get("alignment")
-        events += [Audio(context, _decoded(audio), _characters(given))] if audio else []
+        # The times of the text as it was sent, or else as it is read out: with those, a number has more words.
+        given = (fields.get(name) for name in ("alignment", "normalizedAlignment", "normalized_alignment"))
+        characters = next((times for one in given if (times := _characters(one)) is not None), None)
+        events += [Audio(context, _decoded(audio), characters)] if audio else []
     if fields.get("isFinal") is True or fields.get("is_final") is True:
         events.append(Finished(context))
     # Only without other events: a warning beside audio must not end the speech.
-    if not events and ("error" in fields or ("message" in fields and "code" in fields)):
-        kind, said = _text(fields, "error"), _text(fields, "message")
+    if not events and _is_failure(fields):
+        kind, said = _reason(fields)
         # The text first: it is what a person can act upon.
-        events.append(Failed(context, fault_of(f"{kind} {said}"), said or kind))
+        events.append(Failed(context, fault_of(f"{kind} {said}"), said or kind or "an error without a reason"))
     return tuple(events)
+
+
+def _is_failure(fields: dict[str, Any]) -> bool:
+    # The reference has one form, the servers have several, those of the HTTP interface among them.
+    return (
+        bool(fields.get("error") or fields.get("detail"))
+        or fields.get("type") == "error"
+        or ("message" in fields and "code" in fields)
+    )
+
+
+def _reason(fields: dict[str, Any]) -> tuple[str, str]:
+    """Return the kind of a failure and its text, wherever they are; either may be empty."""
+    kind, said = "", ""
+    for name in ("error", "detail"):
+        inner = fields.get(name)
+        if isinstance(inner, dict):
+            kind = kind or _text(inner, "code", "status", "type", "error")
+            said = said or _text(inner, "message", "detail")
+        elif isinstance(inner, str):
+            # Beside a message it is the kind, alone it may be either.
+            kind = kind or inner
+    said = said or _text(fields, "message")
+    return kind[:MAX_REASON_CHARACTERS], said[:MAX_REASON_CHARACTERS]
 
 
 def fault_of(said: str) -> Fault:
@@ -164,11 +197,8 @@ def _characters(given: object) -> tuple[Character, ...] | None:
     """
     if not isinstance(given, dict):
         return None
-    texts, starts = given.get("chars"), given.get("charStartTimesMs", given.get("char_start_times_ms"))
-    # Three spellings: the specification and the examples disagree here, too.
-    lengths = next(
-        (given[name] for name in ("charDurationsMs", "charsDurationsMs", "char_durations_ms") if name in given), None
-    )
+    texts, starts = _either(given, *_TEXTS), _either(given, *_STARTS)
+    lengths = _either(given, *_LENGTHS)
     if not (isinstance(texts, list) and isinstance(starts, list) and isinstance(lengths, list)):
         return None
     # All of a length, or the times would belong to other characters.
@@ -180,6 +210,10 @@ def _characters(given: object) -> tuple[Character, ...] | None:
         Character(text, start / 1000, (start + length) / 1000)
         for text, start, length in zip(texts, starts, lengths, strict=True)
     )
+
+
+def _either(given: dict[str, Any], *names: str) -> object:
+    return next((given[name] for name in names if name in given), None)
 
 
 def _is_time(value: object) -> bool:

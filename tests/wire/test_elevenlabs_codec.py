@@ -48,12 +48,43 @@ HI = (Character("H", 0.0, 0.05), Character("i", 0.05, 0.075))
         ({"message": "idle", "error": "input_timeout_exceeded", "code": 1008}, (Failed("", Fault.IDLE, "idle"),)),
         ({"message": "odd", "code": 1011}, (Failed("", Fault.OTHER, "odd"),)),
         ({"contextId": "a", "warming": 1}, ()),
+        ({"error": {"message": "no such voice"}}, (Failed("", Fault.OTHER, "no such voice"),)),
+        ({"error": {"code": "quota_exceeded", "message": "used up"}}, (Failed("", Fault.TOO_MUCH, "used up"),)),
+        ({"type": "error", "message": "odd", "contextId": "a"}, (Failed("a", Fault.OTHER, "odd"),)),
+        ({"type": "error"}, (Failed("", Fault.OTHER, "an error without a reason"),)),
+        ({"detail": "Not found"}, (Failed("", Fault.OTHER, "Not found"),)),
+        ({"detail": {"status": "invalid_api_key", "message": "wrong"}}, (Failed("", Fault.CREDENTIALS, "wrong"),)),
+        ({"error": None, "contextId": "a"}, ()),
+        ({"error": "x" * 1000}, (Failed("", Fault.OTHER, "x" * 300),)),
+        ({"audio": SOUND, "contextId": "a", "error": "warning"}, (Audio("a", b"abc"),)),
     ],
 )
 def test_what_comes_means(message: dict[str, object], events: tuple[wire.Event, ...]) -> None:
     """Each message of the table, as text or as bytes, is read as exactly its events."""
     assert wire.receive(json.dumps(message)) == events
     assert wire.receive(json.dumps(message).encode()) == events
+
+
+@pytest.mark.parametrize(
+    "spelling", ["charStartTimesMs", "charsStartTimesMs", "char_start_times_ms", "chars_start_times_ms"]
+)
+@pytest.mark.parametrize("lengths", ["charDurationsMs", "charsDurationsMs", "char_durations_ms", "chars_durations_ms"])
+@pytest.mark.parametrize("texts", ["chars", "characters"])
+@pytest.mark.parametrize("name", ["alignment", "normalizedAlignment", "normalized_alignment"])
+def test_times_of_characters_in_each_spelling(spelling: str, lengths: str, texts: str, name: str) -> None:
+    """Times of characters are read in each spelling, also if only those of the normalized text are there."""
+    given = {texts: ["H", "i"], spelling: [0, 50], lengths: [50, 25]}
+    message = {"audio": SOUND, "contextId": "a", "alignment": None, name: given}
+    assert wire.receive(json.dumps(message)) == (Audio("a", b"abc", HI),)
+
+
+def test_times_of_the_sent_text_come_first() -> None:
+    """Of two alignments the one of the text as it was sent counts, unless it is malformed."""
+    other = {"chars": ["x"], "charStartTimesMs": [0], "charDurationsMs": [1]}
+    message = {"audio": SOUND, "contextId": "a", "alignment": TIMES, "normalizedAlignment": other}
+    assert wire.receive(json.dumps(message)) == (Audio("a", b"abc", HI),)
+    message |= {"alignment": {"chars": 3}, "normalizedAlignment": TIMES}
+    assert wire.receive(json.dumps(message)) == (Audio("a", b"abc", HI),)
 
 
 @pytest.mark.parametrize(

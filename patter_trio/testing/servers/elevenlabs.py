@@ -12,6 +12,7 @@ and an idle connection is closed.
 
 import base64
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -55,6 +56,8 @@ class FakeElevenLabs:
         timings: if True, send the times of the characters.
         hang_after: audio messages in a context after which nothing more comes.
         close_after: audio messages on the first connection after which it is closed; later connections are not.
+        speaks: the number of texts that are spoken of the first, second ... context, which then ends all the same; all
+            texts of further ones are spoken.
         garbage: raw messages that are sent before each first audio.
         final_delay: seconds from the last audio of a context to the message that it is finished.
         late: audio messages that are still sent for a context that was closed.
@@ -73,6 +76,7 @@ class FakeElevenLabs:
     timings: bool = True
     hang_after: int | None = None
     close_after: int | None = None
+    speaks: tuple[int, ...] = ()
     garbage: tuple[str | bytes, ...] = ()
     final_delay: float = 0.0
     late: int = 0
@@ -104,6 +108,8 @@ class ElevenLabsServer:
     """The bodies of HTTP requests."""
     interrupted: list[float] = attrs.field(factory=list)
     """The times at which a client left an HTTP answer before its end."""
+    contexts: int = 0
+    """Number of contexts that were opened."""
     spoken: int = 0
     """Number of characters that were made into audio, used or not."""
     _closers: list[trio.Event] = attrs.field(factory=list)
@@ -183,6 +189,7 @@ class _Context:
     name: str
     number: int
     parts: int = 0
+    speaks: float = math.inf
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     flushed: bool = False
     closed: bool = False
@@ -256,6 +263,8 @@ class _Connection:
                     return
                 # The number of messages so far is unique: it tells a simulated caller which reply a frame belongs to.
                 context = self._contexts[name] = _Context(name, len(self._vendor.messages))
+                context.speaks = dict(enumerate(self._script.speaks)).get(self._vendor.contexts, math.inf)
+                self._vendor.contexts += 1
                 nursery.start_soon(self._speak, context)
             self._apply(self._contexts[name], message)
 
@@ -279,6 +288,8 @@ class _Connection:
                     await context.wake.wait()
                     continue
                 at, text = context.texts.pop(0)
+                if context.parts >= context.speaks:
+                    continue
                 # From the arrival of the text: sentences that come early are ready when the one before them ends.
                 await trio.sleep_until(at + self._script.first_audio)
                 await self._say(context, text)

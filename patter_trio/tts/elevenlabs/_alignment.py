@@ -43,6 +43,7 @@ class SpokenText:
         self._since = 0.0
         self._until = 0.0
         self._aligned = False
+        self._letters = 0  # letters and digits that were spoken, according to the times
         self._newest = ""  # the last characters that were spoken, without white space
 
     def __repr__(self) -> str:
@@ -87,6 +88,7 @@ class SpokenText:
                     parts[-1][1].extend(sentences)
             said = True
             self._begun += character.text
+            self._letters += _letters(character.text)
             length = character.end - character.start
             # A length of NaN fails both comparisons.
             self._until = start + (length if 0.0 < length < math.inf else 0.0)
@@ -96,6 +98,16 @@ class SpokenText:
         self._since -= seconds
         self._until -= seconds
         return _cut(audio, parts)
+
+    def missing(self) -> str:
+        """Return the sentences that were not spoken, according to the times; empty if there are no times.
+
+        By letters, not by words: a vendor that leaves out a dash counts fewer words, and has spoken all the same.
+        """
+        waiting = [sentence for _, sentence in self._waiting]
+        left = sum(map(_letters, waiting))
+        before = sum(map(_letters, self._words)) - left
+        return " ".join(waiting) if self._aligned and left and self._letters < before + left / 2 else ""
 
     def rest(self) -> str:
         """Return the sentences whose beginning was never reported."""
@@ -151,6 +163,10 @@ class SpokenText:
         words.append(Word(text, self._since, self._until))
         self._over += 1
         self._begun = ""
+
+
+def _letters(text: str) -> int:
+    return sum(character.isalnum() for character in text)
 
 
 def _cut(audio: bytes, parts: Sequence[tuple[float, list[str], list[Word]]]) -> list[SpeechChunk]:

@@ -217,3 +217,6 @@ class _HttpSession(BackgroundSpeech):
                     # The text belongs to the first piece: that is where the sentence begins.
                     await made.send(SpeechChunk(piece, "" if begun else text))
                     begun = True
+            # Without a letter or digit there may be nothing to say.
+            if not begun and any(map(str.isalnum, text)):
+                raise ProviderError(f"ElevenLabs sent no audio for {len(text)} characters")

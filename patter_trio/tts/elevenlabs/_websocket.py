@@ -76,6 +76,14 @@ class _Reply:
         # Both: the wait in progress, and the next one.
         self.deadline = self.patience.deadline = deadline
 
+    @property
+    def unspoken(self) -> str:
+        """Text that the vendor should have spoken and did not, as far as is known."""
+        if self.heard:
+            return self.text.missing()
+        # Without a letter or digit there may be nothing to say.
+        return " ".join(text for text in self.sentences if any(map(str.isalnum, text)))
+
     def finish(self, failure: ProviderError | None = None) -> None:
         """Tell the reader of the audio that no more comes."""
         self.failure = self.failure or failure
@@ -242,8 +250,13 @@ class WebSocketSession(TextToSpeechSession):
             return
         # All text was sent: from now on silence is the vendor's.
         reply.wait_until(trio.current_time() + self._timeout)
-        if self._connection is not None:
+        if self._connection is None:
+            return
+        if reply.context in self._connection.contexts:
             self._connection.end(reply.context)
+        else:  # the vendor has ended it by itself: nothing more will come
+            self._replies.pop(reply.context, None)
+            reply.finish()
 
     def _say(self, reply: _Reply, text: str) -> None:
         reply.text.add(text)
@@ -369,7 +382,8 @@ class WebSocketSession(TextToSpeechSession):
             case wire.Finished():
                 connection.contexts.discard(event.context)
                 connection.closing.discard(event.context)
-                if reply is not None:
+                # A context that ends before its text does is opened again by the next text.
+                if reply is not None and reply.ended:
                     del self._replies[event.context]
                     reply.finish()
             # The vendor closes an idle connection with a message; it is reopened like any other.
@@ -406,6 +420,8 @@ class _Speech(AsyncIterator[SpeechChunk]):
             if made is None:
                 if reply.failure is not None:
                     raise reply.failure
+                if missing := reply.unspoken:
+                    raise ProviderError(f"ElevenLabs ended the speech without audio for {len(missing)} characters")
                 rest = reply.text.rest()
                 # Text without audio is reported only if any was heard; otherwise nothing was said.
                 if not (rest and reply.heard):

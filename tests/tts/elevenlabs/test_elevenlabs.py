@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 import patter_trio
-from patter_trio import Patter
+from patter_trio import Fallback, Patter
 from patter_trio.abc import SpeechChunk, TextToSpeechSession, Usage
 from patter_trio.abc._usage import usage_sink
 from patter_trio.agent.agent import Agent
@@ -25,9 +25,10 @@ from patter_trio.errors import (
 )
 from patter_trio.net.tasks import run_beside
 from patter_trio.net.websocket import connect
-from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedVAD, SimulatedCaller
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
 from patter_trio.testing.scripted_providers.audible_text import Decoder, frames_of, word_times
 from patter_trio.testing.servers.elevenlabs import ElevenLabsServer, FakeElevenLabs, serve_elevenlabs, serve_stream
+from patter_trio.testing.servers.loopback import on_loopback
 from patter_trio.tts.elevenlabs import ElevenLabsTTS
 from patter_trio.tts.elevenlabs._websocket import WebSocketSession
 from patter_trio.wire import elevenlabs as wire
@@ -389,6 +390,86 @@ async def test_a_vendor_that_falls_silent_is_a_timeout(jumping: object, transpor
         with pytest.raises(ProviderTimeout):
             await said(session, LONG)
         assert 4 <= trio.current_time() - began < 5
+
+
+# A context that ends without its audio -------------------------------------------------------------------------------
+@pytest.mark.parametrize("timings", [True, False])
+async def test_speech_without_audio_is_a_failure(jumping: object, *, timings: bool) -> None:
+    """A context that the vendor ends without audio raises ProviderError at once, and the next reply is spoken."""
+    async with (
+        serve_elevenlabs(FakeElevenLabs(speaks=(0,), timings=timings)) as vendor,
+        provider(vendor).open(language="en") as session,
+    ):
+        began = trio.current_time()
+        with pytest.raises(ProviderError, match="ended the speech without audio for 17 characters"):
+            await said(session, "Yes, we are open.")
+        assert trio.current_time() - began < 1.0
+        assert words_in(await said(session, "Yes.")) == "Yes."
+        assert len(vendor.opened) == 1
+
+
+@pytest.mark.parametrize("every", [0.0, 1.0])
+async def test_sentence_without_audio_is_not_reported(jumping: object, every: float) -> None:
+    """If only the first sentence is spoken, the second is not reported as spoken, and the reply fails."""
+    chunks: list[SpeechChunk] = []
+    async with (
+        serve_elevenlabs(FakeElevenLabs(speaks=(1,))) as vendor,
+        provider(vendor).open(language="en") as session,
+    ):
+
+        async def collect() -> None:
+            async with session.speak(Paced("Yes.", "Your order number is seventy-one.", every=every)) as speech:
+                async for chunk in speech:
+                    chunks.append(chunk)  # noqa: PERF401 (those before the failure)
+
+        with pytest.raises(ProviderError, match="without audio for 33 characters"):
+            await collect()
+    assert words_in(chunks) == "Yes."
+    assert " ".join(chunk.text for chunk in chunks if chunk.text) == "Yes."
+
+
+@pytest.mark.parametrize("text", ["...", "😊", "…", "***"])
+async def test_text_without_letters_may_stay_silent(jumping: object, text: str) -> None:
+    """A text without a letter or digit may have no audio."""
+    async with (
+        serve_elevenlabs(FakeElevenLabs(speaks=(0,))) as vendor,
+        provider(vendor).open(language="en") as session,
+    ):
+        assert await said(session, text) == []
+
+
+async def test_http_answer_without_audio_is_a_failure(jumping: object) -> None:
+    """An HTTP answer without audio raises ProviderError."""
+
+    async def empty(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: audio/basic\r\nContent-Length: 0\r\n\r\n")
+
+    async with on_loopback(empty) as port:
+        tts = ElevenLabsTTS(api_key="key", base_url=f"http://127.0.0.1:{port}", transport="http")
+        async with tts.open(language="en") as session:
+            with pytest.raises(ProviderError, match="no audio for 4 characters"):
+                await said(session, "Yes.")
+
+
+async def test_context_that_ended_early_is_opened_again(jumping: object) -> None:
+    """A context that the vendor ends while the LLM pauses is opened again by the next sentence."""
+    over = '{"isFinal": true, "contextId": "reply-1"}'
+    async with (
+        serve_elevenlabs(FakeElevenLabs(garbage=(over,))) as vendor,
+        provider(vendor).open(language="en") as session,
+    ):
+        chunks = await said(session, "Yes, we are open.", "From nine to five.", every=3.0)
+    assert words_in(chunks) == "Yes, we are open.From nine to five."
+
+
+async def test_fallback_speaks_what_elevenlabs_did_not(call_simulator: Simulate) -> None:
+    """A context that ends without audio makes the next TTS of a Fallback speak the reply."""
+    async with serve_elevenlabs(FakeElevenLabs(speaks=(0,) * 9)) as vendor:
+        tts = Fallback(provider(vendor), ScriptedTTS())
+        async with call_simulator(agent_of(tts, "Yes, we are open.")) as caller:  # type: ignore[arg-type]
+            await caller.speaks("Are you open?", seconds=1.0)
+            assert (await caller.hears()).text == "Yes, we are open."
 
 
 GARBAGE = (
