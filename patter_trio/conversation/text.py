@@ -5,8 +5,16 @@ word. They drop markup, the addresses behind links, and emoji. They also drop ma
 because text is filtered sentence by sentence, and bold type may span several sentences.
 """
 
+# ruff: noqa: RUF001 - marks of other scripts are among those that end a line.
+
 import re
 from typing import Final
+
+from patter_trio.conversation.hidden_text import HiddenTextFilter
+from patter_trio.conversation.markdown import MarkdownFilter, filter_markdown
+from patter_trio.conversation.scripts import is_unspaced
+
+__all__ = ["SpeechFilter", "filter_emoji", "filter_for_tts", "filter_markdown", "is_sayable"]
 
 _HALF_A_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 """A lone surrogate."""
@@ -18,75 +26,6 @@ def is_sayable(text: str) -> bool:
     ``json.loads`` makes them of an emoji that was cut in two.
     """
     return text.isascii() or not _HALF_A_CHARACTER.search(text)
-
-
-# Markdown -------------------------------------------------------------------------------------------------------------
-_FENCE: Final = re.compile(r"[ \t]*(?:`{3,}|~{3,})[ \t]*[\w+#.-]*[ \t]*")
-_RULE: Final = re.compile(r"[ \t]*(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,}|={3,}[ \t]*)")
-_TABLE_RULE: Final = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*")
-_PREFIX: Final = re.compile(r"[ \t]*(?:>[ \t]?)+|[ \t]*#{1,6}(?=[ \t]|$)[ \t]*|[ \t]*[-*+•][ \t]+(?:\[[ xX]\][ \t]+)?")
-_INLINE: Final = re.compile(
-    r"""
-    \\(?P<escaped>[!-/:-@\[-`{-~])
-    | (?P<ticks>`+)(?P<code>[^`]+)(?P=ticks)(?!`)
-    | !?\[(?P<link>(?:[^\[\]]|\[[^\[\]]*\])*)\](?:\((?:[^()]|\([^()]*\))*\)|\[[^\[\]]*\])
-    | <(?P<address>(?:https?|mailto|tel):[^<>\s]+)>
-    | (?P<marks>\*+|_+|~{2,}|`+)
-    """,
-    re.VERBOSE,
-)
-
-
-def filter_markdown(text: str) -> str:
-    """Return the text without Markdown: headings, lists, quotes, tables, emphasis, code, links.
-
-    A link keeps its text, and a table keeps its cells, with commas between them. White space at either end stays, so
-    that pieces of a streamed text can be filtered, too.
-    """
-    lines = text.split("\n")
-    kept = [_line(line) for line in lines if not _is_only_marks(line)]
-    return "\n".join(kept)
-
-
-def _is_only_marks(line: str) -> bool:
-    return bool(
-        _FENCE.fullmatch(line) or _RULE.fullmatch(line) or ("|" in line and "-" in line and _TABLE_RULE.fullmatch(line))
-    )
-
-
-def _line(line: str) -> str:
-    heading = line.lstrip().startswith("#")
-    # Prefixes nest: a list in a quote has two.
-    while (prefix := _PREFIX.match(line)) is not None and prefix.end():
-        line = line[prefix.end() :]
-    if heading:
-        bare = line.rstrip(" \t").rstrip("#")
-        # Closing marks of a heading follow a space; "C#" keeps its sign.
-        line = bare.rstrip(" \t") if bare[-1:] in (" ", "\t") else line
-    row = line.strip()
-    if len(row) > 1 and row.startswith("|") and row.endswith("|"):
-        line = ", ".join(cell.strip() for cell in row[1:-1].split("|") if cell.strip())
-    return _INLINE.sub(_without_marks, line)
-
-
-def _without_marks(match: re.Match[str]) -> str:
-    if match["marks"] is not None:
-        return match["marks"] if _is_no_mark(match) else ""
-    if match["link"] is not None:
-        return _INLINE.sub(_without_marks, match["link"])
-    return match["escaped"] or match["address"] or match["code"] or ""
-
-
-def _is_no_mark(match: re.Match[str]) -> bool:
-    """Return True if an asterisk or underscore is part of the text: ``2 * 3``, ``first_name``."""
-    marks, text = match["marks"], match.string
-    before = text[match.start() - 1] if match.start() else " "
-    after = text[match.end()] if match.end() < len(text) else " "
-    if marks[0] == "_":
-        return before.isalnum() and after.isalnum()
-    if marks != "*":
-        return False
-    return (before.isspace() and after.isspace()) or (before.isdigit() and after.isdigit())
 
 
 # Emoji ----------------------------------------------------------------------------------------------------------------
@@ -110,6 +49,8 @@ _CLOSING_MARKS: Final = ".,;:!?…)]}\"'”\u2019»"
 
 def filter_emoji(text: str) -> str:
     """Return the text without emoji, and without the white space around them. A keycap keeps its key."""
+    if text.isascii():  # most texts
+        return text
     return _EMOJI_REMAINS.sub("", _EMOJIS.sub(_gap, _KEYCAP.sub(r"\1", text)))
 
 
@@ -127,21 +68,117 @@ def _gap(match: re.Match[str]) -> str:
 # All of it ------------------------------------------------------------------------------------------------------------
 _INVISIBLE: Final = re.compile("[\u0000-\u0008\u000b-\u001f\u007f\u00ad\u200b\u2060\ufeff]")
 """Control characters, soft hyphens, zero-width characters."""
-_ENDS: Final = tuple(".!?…:;,。।؟،\uff01\uff1f")
-_BEHIND_ENDS: Final = "\"'”\u2019»)]}"
+MAX_EMOJI_CHARACTERS: Final = 64
+"""Characters at the end of a text in which the end of an emoji is looked for."""
+_ENDS: Final = frozenset(".!?…:;,。।؟،\uff01\uff1f\uff0c\uff0e\uff1a\uff1b、！？")
+_BEHIND_ENDS: Final = frozenset("\"'”\u2019»)]}」』）】》")
+_RUNS: Final = re.compile(r"\s+|\S+")
+_EMOJI_PART: Final = re.compile(
+    f"{_PICTURE}|[\ufe0e\ufe0f\u20e3\u200d\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]"
+)
+
+
+class SpeechFilter:
+    """:func:`filter_for_tts` for a streamed text: what it gives does not depend on how the text was cut into pieces."""
+
+    def __init__(self) -> None:
+        self._hidden = HiddenTextFilter()
+        self._markdown = MarkdownFilter()
+        self._emoji = _EmojiFilter()
+        self._line = _OneLine()
+
+    def __repr__(self) -> str:
+        return f"<SpeechFilter, {self._hidden!r}, {self._markdown!r}>"
+
+    def push(self, text: str) -> str:
+        """Take a piece of text; return what can be spoken by now."""
+        shown = self._hidden.push(_INVISIBLE.sub("", text.replace("\r", "\n")))
+        return self._line.push(self._emoji.push(self._markdown.push(shown)))
+
+    def pause(self) -> str:
+        """Return marks at the end of the text so far, because no more text comes for a moment."""
+        return self._line.push(self._emoji.push(self._markdown.pause()) + self._emoji.pause())
+
+    def flush(self) -> str:
+        """Return the rest of the text, which is complete, and begin anew."""
+        rest = self._markdown.push(self._hidden.flush()) + self._markdown.flush()
+        said = self._line.push(self._emoji.push(rest) + self._emoji.flush())
+        self._line = _OneLine()
+        return said
+
+
+class _EmojiFilter:
+    """:func:`filter_emoji` for a streamed text."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def push(self, text: str) -> str:
+        self._text += text
+        end = _last_boundary(self._text)
+        said, self._text = filter_emoji(self._text[:end]), self._text[end:]
+        return said
+
+    def pause(self) -> str:
+        return self.flush()
+
+    def flush(self) -> str:
+        said, self._text = filter_emoji(self._text), ""
+        return said
+
+
+def _last_boundary(text: str) -> int:
+    """Return a late place that no emoji, nor the white space around one, reaches across; 0 if none is near the end."""
+    for place in range(len(text) - 1, max(0, len(text) - MAX_EMOJI_CHARACTERS), -1):
+        behind, after = text[place], text[place + 1 : place + 2]
+        # A sign may become an emoji by the character behind it, which must be known.
+        plain = (
+            behind.isalnum() or behind == "_" or (after and after not in "\ufe0e\ufe0f\u20e3" and behind.isprintable())
+        )
+        if not plain or behind.isspace() or _EMOJI_PART.match(behind):
+            continue
+        before = text[max(0, place - MAX_EMOJI_CHARACTERS) : place].rstrip(" \t\n")[-1:]
+        if before and not _EMOJI_PART.match(before):
+            return place
+    return 0
+
+
+class _OneLine:
+    """Joins lines with full stops and runs of white space to single spaces; nothing is left at the ends."""
+
+    def __init__(self) -> None:
+        self._space = ""  # the white space since the last word
+        self._begun = False
+        self._ended = True  # the last word has a mark at its end
+        self._last = ""
+
+    def push(self, text: str) -> str:
+        said: list[str] = []
+        for run in _RUNS.findall(text):
+            if run[0].isspace():
+                self._space += "\n" if "\n" in run else " "
+                continue
+            if self._begun and self._space:
+                if "\n" in self._space and not self._ended:
+                    said.append("。" if is_unspaced(self._last) else ".")
+                said.append(" ")
+            said.append(run)
+            self._begun, self._space = True, ""
+            self._last = run[-1]
+            word = run.rstrip("".join(_BEHIND_ENDS))
+            if word:
+                self._ended = word[-1] in _ENDS
+        return "".join(said)
 
 
 def filter_for_tts(text: str) -> str:
-    """Return the text as one line to be spoken: no Markdown, no emoji, no invisible characters.
+    """Return the text as one line to be spoken: no Markdown, no HTML, no emoji, no invisible characters.
 
-    A line that ends without punctuation gets a full stop, because its end means a pause.
+    A line that ends without punctuation gets a full stop, because its end means a pause. Reasoning (``<think>``) and tool
+    calls that a model has written into its text are removed.
+
+    This filter is the default of ``phone.agent(text_transforms=None)``, where it is applied to the text as it is
+    generated. In a list of ``text_transforms`` it does the same.
     """
-    lines = filter_emoji(filter_markdown(_INVISIBLE.sub("", text.replace("\r", "\n")))).split("\n")
-    said = [" ".join(line.split()) for line in lines]
-    said = [line for line in said if line]
-    last = len(said) - 1
-    stopped = [
-        line if place == last or line.rstrip(_BEHIND_ENDS).endswith(_ENDS) else f"{line}."
-        for place, line in enumerate(said)
-    ]
-    return " ".join(stopped)
+    whole = SpeechFilter()
+    return whole.push(text) + whole.flush()

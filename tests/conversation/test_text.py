@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import pairwise
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patter_trio import filter_emoji, filter_for_tts, filter_markdown
+from patter_trio.conversation.markdown import MarkdownFilter
+from patter_trio.conversation.text import SpeechFilter
 
 
 @pytest.mark.parametrize(
@@ -43,6 +48,12 @@ from patter_trio import filter_emoji, filter_for_tts, filter_markdown
         (r"5 \* 3 \_ \# \[x\]", "5 * 3 _ # [x]"),
         (" *piece* ", " piece "),
         ("a < b > c & d", "a < b > c & d"),
+        ("Hello <b>world</b>, <i>all</i> of <STRONG class='x'>you</STRONG>", "Hello world, all of you"),
+        ("Wait<br>for it.<br/>Now<p>go</p>", "Wait for it. Now go "),
+        ("<ul><li>eggs</li><li>milk</li></ul>", "  eggs  milk  "),
+        ("Tom &amp; Jerry&nbsp;&lt;3 &#39;now&#x27; &copy; AT&T &unknown;", "Tom & Jerry <3 'now' © AT&T &unknown;"),
+        ("List<String> and <name> and <3", "List<String> and <name> and <3"),
+        ("a <!-- note --> b", "a  b"),
         ("Ωmega **βeta** 我们**九点**开门。", "Ωmega βeta 我们九点开门。"),
     ],
 )  # fmt: skip
@@ -92,6 +103,9 @@ def test_emoji_filter_removes_surrounding_space(written: str, said: str) -> None
         ("我们九点开门。\n再见", "我们九点开门。 再见"),
         ("👍", ""),
         ("---", ""),
+        ("Wait<br>for it.", "Wait for it."),
+        ("一\n二", "一。 二"),
+        ("<think>The caller wants hours.</think> We open at nine.", "We open at nine."),
     ],
 )  # fmt: skip
 def test_tts_filter_gives_one_speakable_line(written: str, said: str) -> None:
@@ -148,3 +162,100 @@ def test_no_text_takes_long(unit: str) -> None:
     assert filter_markdown(text).endswith("x")
     assert filter_emoji(text).endswith("x")
     assert filter_for_tts(text).endswith("x")
+
+
+# Streams --------------------------------------------------------------------------------------------------------------
+def streamed(text: str, size: int) -> str:
+    speech = SpeechFilter()
+    return "".join(speech.push(text[start : start + size]) for start in range(0, len(text), size)) + speech.flush()
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("**Opening hours**\n- Mon: 9-5\n- Tue: 9-5 😊", "Opening hours. Mon: 9-5. Tue: 9-5"),
+        ("| Day | Open |\n|-----|------|\n| Mon | 9-5 |\n", "Day, Open. Mon, 9-5"),
+        ("Run this:\n```python\nprint('hi')\n```", "Run this: print('hi')"),
+        ("# Our cakes\n1. Apple\n2. Plum\n\n> Try them.\n", "Our cakes. 1. Apple. 2. Plum. Try them."),
+        ("- rye\n* oat\n- [ ] cake", "rye. oat. cake"),
+        ("See [our page](https://example.com/a_(b)?c=d) or ![it](x.png)!", "See our page or it!"),
+        ("Use `a*b` or ``c`", "Use a*b or c"),
+        ("a ❤️ b 👨‍👩‍👧 c 1️⃣", "a b c 1"),
+        ("营业时间\n- 周一\n- 周二", "营业时间。 周一。 周二"),
+    ],
+)  # fmt: skip
+def test_stream_is_filtered_like_the_whole(written: str, said: str) -> None:
+    """The filter of a stream gives what it gives for the whole text, however the text is cut."""
+    assert filter_for_tts(written) == said
+    for size in range(1, 9):
+        assert streamed(written, size) == said
+
+
+PARTS = [
+    "word", "two words", " ", "\n", "\n\n", "**", "*", "_", "__", "~~", "`", "```", "```json\n", "# ", "## ", " ##", "- ", "* ", "> ", "1. ",
+    "[ ] ", "[x] ", "[a](http://b.c/d)", "![", "[", "](", ")", "]", "|", "| a | b |", "|---|---|", "---", "===", "<b>", "</b>", "<br>", "<", ">",
+    "<!-- x -->", "&amp;", "&", "\\", "\\*", "!", ".", ",", "9-5", "😀", "\ufe0f", "\u200d", "👍🏽", "🇫🇷", "1️⃣", "#", "我们", "。", "\u00ad", "\r\n", "\t",
+    "<think>", "</think>", "<tool_call>", "</tool_call>", '{"name": "f", "arguments": {}}', '{"name": "f"}', "{", "}", "[TOOL_CALLS]", "[TO",
+    "<|im_end|>", "<|channel|>", "analysis", "final", "<|message|>", "<function=f>", "</function>", '"', "🇫", "©", "https://a.b",
+]  # fmt: skip
+MIXED = st.lists(st.sampled_from(PARTS), max_size=30).map("".join) | WILD
+
+
+@settings(max_examples=400)
+@given(MIXED, st.lists(st.integers(0, 300), max_size=12))
+def test_filters_do_not_depend_on_token_boundaries(text: str, places: list[int]) -> None:
+    """Wherever a text is cut into pieces, the filters of a stream give the same."""
+    bounds = sorted({0, len(text), *(min(place, len(text)) for place in places)})
+    pieces = [text[start:stop] for start, stop in pairwise(bounds)]
+    for make, whole in ((SpeechFilter, filter_for_tts), (MarkdownFilter, filter_markdown)):
+        stream = make()
+        assert "".join(map(stream.push, pieces)) + stream.flush() == whole(text)
+        assert "".join(map(stream.push, text)) + stream.flush() == whole(text)
+
+
+@given(MIXED)
+def test_filtered_text_is_one_clean_line(text: str) -> None:
+    """What the TTS filter gives has single spaces only, and none at its ends."""
+    said = filter_for_tts(text)
+    assert said == " ".join(said.split())
+
+
+def test_plain_text_passes_at_once() -> None:
+    """Of a plain text, only the last letter and a mark behind it are held back."""
+    speech = SpeechFilter()
+    assert [speech.push(token) for token in ("We", " are", " open.", " Yes", "!")] == [
+        "W",
+        "e ar",
+        "e ope",
+        "n. Ye",
+        "",
+    ]
+    assert speech.pause() == "s!"
+    assert speech.push(" Bye") + speech.flush() == " Bye"
+
+
+@pytest.mark.parametrize(
+    "unit", [*PARTS, "a.", "[(", "* ", "**a", "`a", "<a", "[a]", '{"name":', "<think>a</think>", ":- |", "a\n", "1 "]
+)
+def test_filters_take_time_in_proportion(unit: str) -> None:
+    """Twice the text takes at most 2.5 times the function calls, in tokens of four characters."""
+    work = [calls_of(SpeechFilter(), unit * (size // len(unit))) for size in (4_000, 8_000)]
+    assert work[1] <= 2.5 * work[0]
+
+
+def calls_of(stream: SpeechFilter, text: str) -> int:
+    """Count the calls of functions, Python's and C's, that a text costs."""
+    count = 0
+
+    def counted(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    sys.setprofile(counted)
+    try:
+        for start in range(0, len(text), 4):
+            stream.push(text[start : start + 4])
+        stream.flush()
+    finally:
+        sys.setprofile(None)
+    return count
