@@ -74,7 +74,8 @@ PUBLIC: Final = (
 )
 """Modules that programs may import, besides the packages in ``PUBLIC_PACKAGES`` with all of their modules."""
 ROUTES_MEAN: Final = """All are on the one port of `phone.serve`, over HTTP/1.1, with one request for each connection. A path that is
-not here is answered with 404, another method with 405."""
+not here is answered with 404, another method with 405, and HEAD as GET without the body. A slash at the end of a
+webhook's path does not matter."""
 PUBLIC_MEANS: Final = """What these modules define under names without an underscore is public: it changes with a note in the
 changelog. Every other module is internal and may change at any time."""
 PUBLIC_PACKAGES: Final = ("patter_trio.net", "patter_trio.testing")

@@ -14,6 +14,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import ClassVar, Final, Literal
 from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape, quoteattr
@@ -27,7 +28,7 @@ from patter_trio.phone_numbers import is_number
 from patter_trio.providers.credentials import credential
 from patter_trio.wire.twilio import TwilioCodec
 
-# The ports that a URL may leave out; Twilio signs either form.
+# The ports that a URL may leave out.
 _STANDARD_PORT: Final = {"https": 443, "wss": 443, "http": 80, "ws": 80}
 _XML_DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
@@ -66,8 +67,8 @@ class Twilio(Carrier):
     def check(self, url: str, params: Form | bytes, signature: str) -> bool:
         """Return True if Twilio signed this request; the comparison takes constant time.
 
-        Twilio may have signed the URL with or without its standard port, and a WebSocket's URL with a slash at its end,
-        so all variants are tried. A body that is not a form is covered by its hash in the URL's query.
+        Twilio may have signed the URL with or without its port, without the user in front of the host, and a
+        WebSocket's URL with a slash at its end, so all variants are tried. A body that is not a form is covered by its hash in the URL's query.
         """
         if not self._covers_body(url, params):
             return False
@@ -100,16 +101,16 @@ class Twilio(Carrier):
         return base64.b64encode(digest).decode()
 
     def offer(self, params: Form) -> CallInfo:
-        """Return the facts about the call that Twilio announces.
+        """Return the facts about the call that Twilio announces; a number that it does not give is empty.
 
         Raises:
-            WireError: CallSid, From or To is missing.
+            WireError: CallSid is missing.
         """
         # The first value of a field: a second one is not Twilio's.
         fields = {name: _values(params.get(name, ""))[0] for name in ("CallSid", "From", "To")}
-        missing = [name for name, value in fields.items() if not value]
-        if missing:
-            raise WireError(f"the form must have {', '.join(missing)}")
+        # Only the id is indispensable. A caller may withhold the number, and then ``From`` is empty, or not there.
+        if not fields["CallSid"]:
+            raise WireError("the form must have CallSid")
         # ``outbound-api`` and ``outbound-dial`` (https://www.twilio.com/docs/voice/twiml#request-parameters).
         outbound = _values(params.get("Direction", ""))[0].startswith("outbound")
         return CallInfo(fields["CallSid"], fields["From"], fields["To"], "outbound" if outbound else "inbound")
@@ -170,17 +171,22 @@ def _values(value: str | Sequence[str]) -> Sequence[str]:
 def _variants(url: str) -> Iterator[str]:
     """Yield the forms in which Twilio may have written a URL when it signed it."""
     parts = urlsplit(url)
-    port = _STANDARD_PORT.get(parts.scheme)
-    hosts = [parts.netloc]
-    if port is not None and parts.netloc.endswith(f":{port}"):
-        hosts.append(parts.netloc.removesuffix(f":{port}"))
-    # Added only if the URL has no port at all.
-    elif port is not None and parts.port is None:
-        hosts.append(f"{parts.netloc}:{port}")
+    standard = _STANDARD_PORT.get(parts.scheme)
+    # Twilio's own library tries the URL as it is, without its port, whatever the port, and with the standard port if
+    # there is none (twilio.request_validator). It drops the user: https://www.twilio.com/docs/usage/security.
+    users = ("", parts.netloc.rpartition("@")[0] + "@") if "@" in parts.netloc else ("",)
+    host = parts.netloc.rpartition("@")[2]
+    hosts = [host]
+    if parts.port is not None:
+        hosts.append(host.removesuffix(f":{parts.port}"))
+    elif standard is not None:
+        hosts.append(f"{host}:{standard}")
     paths = [url.partition(parts.netloc)[2]]  # unchanged: splitting and joining would drop an empty query
     # Only for WebSockets: Twilio is known to add a slash to their URLs when it signs.
     if parts.scheme in ("ws", "wss"):
         paths.append(paths[0] + "/")
-    for host in hosts:
-        for path in paths:
-            yield f"{parts.scheme}://{host}{path}"
+    # A question mark with nothing behind it is lost on the way to the webhook, and was signed.
+    elif "?" not in paths[0]:
+        paths.append(paths[0] + "?")
+    for user, host, path in product(users, hosts, paths):
+        yield f"{parts.scheme}://{user}{host}{path}"

@@ -172,7 +172,11 @@ class CallServer:
 
     def _expire_due(self) -> None:
         for call in self.context.pending.expire(trio.current_time()):
-            _log.warning("call %s: its media stream never connected", call.info.call_id)
+            _log.warning(
+                "call %s: its media stream never connected (check that the carrier reaches %s)",
+                call.info.call_id,
+                self.context.stream_url(call.info.call_id),
+            )
             self._never_connected(call.info, "failed", "its media stream never connected")
 
     def on_announced(self, call: PendingCall) -> None:

@@ -3,6 +3,7 @@
 import errno
 import socket
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final, Never
 
@@ -15,10 +16,15 @@ from patter_trio.server.http import load_hypercorn
 
 # The largest number of 16 bits.
 MAX_PORT: Final = 65535
+_EVERY_IPV4_ADDRESS: Final = "0.0.0.0"  # noqa: S104 (only where the operator asked for every address)
+# The ways to write the unspecified address of IPv6 that people use.
+_EVERY_ADDRESS: Final = ("::", "0::0", "0:0:0:0:0:0:0:0")
 
 
 async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
     """Open listening sockets on every address of ``host``; for port 0 the system chooses a free port.
+
+    ``::`` means every address of both kinds, IPv6 and IPv4, as on other servers.
 
     Raises:
         ConfigurationError: a socket cannot be opened; the message names host, port and reason.
@@ -27,7 +33,16 @@ async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
         raise ConfigurationError(f"port must be from 0 to {MAX_PORT}, got {port}")
     try:
         # On every address of the name: "localhost" is two, and a carrier's tunnel may use either.
-        return await trio.open_tcp_listeners(port, host=host)
+        async with AsyncExitStack() as opened:
+            listeners = await trio.open_tcp_listeners(port, host=host)
+            for listener in listeners:
+                opened.push_async_callback(listener.aclose)
+            if host in _EVERY_ADDRESS:
+                # trio limits a socket of IPv6 to IPv6, so the other kind needs one of its own, on the same port.
+                listeners += await trio.open_tcp_listeners(listening_address(listeners)[1], host=_EVERY_IPV4_ADDRESS)
+            # All are open: the caller closes them from here on.
+            opened.pop_all()
+            return listeners
     # Before ``OSError``, its base class: a wrong name is a different mistake than a used port.
     except socket.gaierror as error:
         raise ConfigurationError(f"host must be an address or a known name, got {host!r}: {error.strerror}") from error

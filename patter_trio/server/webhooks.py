@@ -62,6 +62,20 @@ def health(_: ServerContext, __: WebhookRequest) -> WebhookResponse:
     return WebhookResponse(200, json.dumps({"status": "ok"}), "application/json")
 
 
+def ready(context: ServerContext, _: WebhookRequest) -> WebhookResponse:
+    """Report whether the server would accept a new call: 200, or 503 while it drains or is full.
+
+    A load balancer asks here where to send calls; an orchestrator asks ``/health`` whether to restart the process.
+    """
+    why = context.refusal("")
+    return WebhookResponse(
+        503 if why else 200,
+        json.dumps({"status": why or "ready"}),
+        "application/json",
+        ((b"retry-after", b"5"),) if why else (),
+    )
+
+
 def voice_webhook(context: ServerContext, request: WebhookRequest) -> WebhookResponse:
     """Accept or refuse an announced call; answer with the URL for its media stream, or with busy."""
     form = _signed_form(context, request)
@@ -145,6 +159,7 @@ def routes_of(carrier: Carrier) -> dict[str, dict[str, Handler]]:
     """Return the handler for each path and method, for a server of calls from ``carrier``."""
     return {
         "/health": {"GET": health},
+        "/ready": {"GET": ready},
         carrier.voice_path: {"POST": voice_webhook},
         carrier.status_path: {"POST": status_webhook},
     }
@@ -161,7 +176,10 @@ class Application:
         """Answer one request; send nothing if the client leaves before its request is complete."""
         if scope["type"] != "http":
             return
-        response = await self._respond(scope["raw_path"].decode("ascii"), dict(scope), receive)
+        method = scope["method"]
+        # HEAD wherever GET: monitors ask with it, and RFC 9110 section 9.3.2 wants the head of GET's answer.
+        asked = "GET" if method == "HEAD" else method
+        response = await self._respond(scope["raw_path"].decode("ascii"), {**scope, "method": asked}, receive)
         if response is None:
             return
         body = response.body.encode()
@@ -169,17 +187,49 @@ class Application:
         # Not to be stored: the answer to a webhook has a token.
         headers += [(b"cache-control", b"no-store"), *response.headers]
         await send({"type": "http.response.start", "status": response.status, "headers": headers, "trailers": False})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        # The length above stays that of GET's body, as the RFC wants it.
+        shown = b"" if method == "HEAD" else body
+        await send({"type": "http.response.body", "body": shown, "more_body": False})
+
+    def _no_route(self, path: str) -> WebhookResponse:
+        """Refuse a path; one that a carrier or a proxy was set up with is logged with what to set instead."""
+        carrier = self._context.carrier
+        # A stream that arrives as plain HTTP has lost its upgrade on the way, and the call stays silent.
+        if path.startswith(carrier.media_prefix):
+            logger.warning(
+                "call %s: media stream refused with 426: it must be a WebSocket upgrade, got a plain request "
+                "(check that the proxy in front passes the headers Upgrade and Connection)",
+                shown_id(path.removeprefix(carrier.media_prefix)),
+            )
+            return _plain(426, (b"upgrade", b"websocket"))
+        # Others are scanners of the internet, whose requests would fill the log.
+        if path.startswith(("/webhooks/", "/ws/")):
+            logger.warning(
+                "webhook refused with 404: no route %s (the webhook of a number must be %s%s)",
+                shown_id(path),
+                self._context.public_url,
+                carrier.voice_path,
+            )
+        return _plain(404)
 
     async def _respond(
         self, path: str, scope: Mapping[str, Any], receive: "ASGIReceiveCallable"
     ) -> WebhookResponse | None:
-        methods = self._routes.get(path)
+        # A slash at the end is easily typed into a carrier's console; what was signed still has it.
+        methods = self._routes.get(path) or self._routes.get(path.rstrip("/"))
         if methods is None:
-            return _plain(404)
+            return self._no_route(path)
         handler = methods.get(scope["method"])
         if handler is None:
-            return _plain(405, (b"allow", ", ".join(methods).encode()))
+            allowed = ", ".join((*methods, "HEAD") if "GET" in methods else methods)
+            if path.startswith("/webhooks/"):
+                logger.warning(
+                    "webhook refused with 405: the method of %s at the carrier must be %s, got %s",
+                    shown_id(path),
+                    allowed,
+                    scope["method"],
+                )
+            return _plain(405, (b"allow", allowed.encode()))
         # Latin-1 maps each byte to one character, so nothing in a header can fail to decode.
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         body = bytearray()

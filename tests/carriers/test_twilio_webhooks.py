@@ -66,13 +66,29 @@ def test_another_secret_url_field_or_signature_is_refused(url: str, params: dict
         ("wss://a.example:443/x", "wss://a.example/x", True),
         ("wss://a.example/x/", "wss://a.example/x", True),
         ("https://a.example/x/", "https://a.example/x", False),
+        # Twilio drops the port of some URLs, so the one without it must pass, too; another port must not.
+        ("https://a.example/x", "https://a.example:8443/x", True),
+        ("https://a.example:8443/x", "https://a.example:8443/x", True),
+        ("https://a.example:9443/x", "https://a.example:8443/x", False),
+        ("https://a.example:443/x", "https://a.example:8443/x", False),
+        ("http://a.example/x", "https://a.example:8443/x", False),
+        ("wss://a.example/x/", "wss://a.example:8443/x", True),
+        ("https://[2001:db8::1]/x", "https://[2001:db8::1]:8443/x", True),
+        ("https://[2001:db8::1]:443/x", "https://[2001:db8::1]/x", True),
+        # The user in front of the host is for the proxy; Twilio signs the URL without it.
+        ("https://a.example/x", "https://user:pw@a.example/x", True),
+        ("https://user:pw@a.example/x", "https://user:pw@a.example/x", True),
+        ("https://a.example/x", "https://user:pw@a.example:8443/x", True),
+        ("https://other:pw@a.example/x", "https://user:pw@a.example/x", False),
+        ("https://a.example/x?", "https://a.example/x", True),
+        ("https://a.example/x?a=", "https://a.example/x", False),
         ("https://a.example:8443/x", "https://a.example/x", False),
         ("https://a.example:80/x", "https://a.example/x", False),
         ("http://a.example/x", "https://a.example/x", False),
     ],
 )
-def test_signature_ignores_only_the_default_port(signed: str, called: str, same: bool) -> None:
-    """A signature holds with or without the default port and breaks with any other change of the URL."""
+def test_signature_holds_for_twilios_forms_only(signed: str, called: str, same: bool) -> None:
+    """A signature holds without the URL's port or user, and breaks with any other change of the URL."""
     assert TWILIO.check(called, {}, TWILIO.sign(signed, {})) is same
 
 
@@ -123,10 +139,16 @@ def test_offer_has_numbers_and_direction(said: str | None, direction: str) -> No
     assert TWILIO.offer(form) == CallInfo("CA1234567890ABCDE", "+14158675309", "+18005551212", direction)  # type: ignore[arg-type]
 
 
-def test_an_offer_without_its_fields_says_which() -> None:
-    """A call offer with missing fields raises a WireError that names them."""
-    with pytest.raises(WireError, match="must have From, To"):
-        TWILIO.offer({"CallSid": "CA1", "From": ""})
+@pytest.mark.parametrize("form", [{}, {"CallSid": ""}, {"From": "+15550100001", "To": "+15550100002"}])
+def test_an_offer_without_its_id_is_refused(form: dict[str, str]) -> None:
+    """A call offer without CallSid raises a WireError that names it."""
+    with pytest.raises(WireError, match="must have CallSid"):
+        TWILIO.offer(form)
+
+
+def test_withheld_numbers_are_empty() -> None:
+    """A call offer without From or To has empty numbers."""
+    assert TWILIO.offer({"CallSid": "CA1", "From": ""}) == CallInfo("CA1", "", "", "inbound")
 
 
 @pytest.mark.parametrize(

@@ -110,14 +110,24 @@ async def test_unsigned_and_wrongly_signed_webhooks_are_403(path: str, caplog: p
     assert CALLER not in caplog.text
 
 
-@pytest.mark.parametrize("missing", ["CallSid", "From", "To"])
-async def test_a_call_without_its_fields_is_400(missing: str) -> None:
-    """A voice webhook without CallSid, From or To gets status 400 and announces no call."""
+async def test_a_call_without_its_id_is_400() -> None:
+    """A voice webhook without CallSid gets status 400 and announces no call."""
     call_server = FakeCallServer()
     async with serving(call_server) as (client, _):
-        form = {name: value for name, value in FORM.items() if name != missing}
+        form = {name: value for name, value in FORM.items() if name != "CallSid"}
         assert (await post(client, VOICE, form)).status_code == 400
     assert call_server.announced == []
+
+
+@pytest.mark.parametrize(
+    "form", [{**FORM, "From": ""}, {name: value for name, value in FORM.items() if name != "From"}]
+)
+async def test_caller_who_withholds_the_number_is_taken(form: dict[str, str]) -> None:
+    """A call whose From is empty or absent is announced, with an empty caller."""
+    call_server = FakeCallServer()
+    async with serving(call_server) as (client, _):
+        assert "<Stream" in (await post(client, VOICE, form)).text
+    assert [call.info.caller for call in call_server.announced] == [""]
 
 
 async def test_a_form_that_is_none_is_400() -> None:
@@ -149,14 +159,73 @@ async def test_oversized_webhook_body_gets_a_413_answer() -> None:
         assert (await post(client, VOICE, FORM | {"X": "x" * (MAX_BODY_BYTES - 1000)})).status_code == 200
 
 
-async def test_unknown_paths_and_methods() -> None:
-    """An unknown path gets status 404, and a GET of the voice webhook gets 405 with the allowed method."""
+async def test_unknown_paths_and_methods(caplog: pytest.LogCaptureFixture) -> None:
+    """An unknown path gets 404, a GET of the voice webhook 405; the log says what to set at the carrier."""
     async with serving(FakeCallServer()) as (client, _):
         assert (await client.get("/")).status_code == 404
+        assert caplog.messages == []
         assert (await client.post("/webhooks/telnyx/voice")).status_code == 404
-        assert (await client.get("/ws/twilio/stream/CA1")).status_code == 404
         response = await client.get(VOICE)
         assert (response.status_code, response.headers["allow"]) == (405, "POST")
+        assert (await client.post("/health")).headers["allow"] == "GET, HEAD"
+    assert caplog.messages == [
+        (
+            "webhook refused with 404: no route '/webhooks/telnyx/voice' "
+            "(the webhook of a number must be https://agent.example/webhooks/twilio/voice)"
+        ),
+        "webhook refused with 405: the method of '/webhooks/twilio/voice' at the carrier must be POST, got GET",
+    ]
+
+
+async def test_slash_behind_the_webhook_is_taken() -> None:
+    """A signed webhook with a slash at its end, as typed into a console, announces the call."""
+    call_server = FakeCallServer()
+    async with serving(call_server) as (client, _):
+        assert "<Stream" in (await post(client, VOICE + "/", FORM)).text
+    assert len(call_server.announced) == 1
+
+
+async def test_signed_empty_query_is_taken() -> None:
+    """A webhook whose URL ends in a question mark passes, though the mark is lost on the way."""
+    call_server = FakeCallServer()
+    async with serving(call_server) as (client, _):
+        signature = CARRIER.sign(f"https://agent.example{VOICE}?", FORM)
+        answer = await client.post(VOICE + "?", data=FORM, headers={"X-Twilio-Signature": signature})
+    assert (answer.status_code, len(call_server.announced)) == (200, 1)
+
+
+async def test_stream_without_an_upgrade_is_explained(caplog: pytest.LogCaptureFixture) -> None:
+    """A media stream that arrives as a plain GET gets 426, and the log says which headers the proxy must pass."""
+    async with serving(FakeCallServer()) as (client, _):
+        response = await client.get("/ws/twilio/stream/CA1")
+        assert (response.status_code, response.headers["upgrade"]) == (426, "websocket")
+    [line] = caplog.messages
+    assert line == (
+        "call CA1: media stream refused with 426: it must be a WebSocket upgrade, got a plain request "
+        "(check that the proxy in front passes the headers Upgrade and Connection)"
+    )
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+async def test_head_is_the_head_of_get(path: str) -> None:
+    """HEAD has the status and headers of GET, and no body."""
+    async with serving(FakeCallServer()) as (client, _):
+        got, head = await client.get(path), await client.head(path)
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(got.content)))
+    assert head.headers["content-type"] == got.headers["content-type"] == "application/json"
+
+
+async def test_ready_says_why_no_call_is_taken() -> None:
+    """GET /ready is 200 while the server takes calls, else 503 with the reason; /health stays 200."""
+    call_server = FakeCallServer()
+    async with serving(call_server) as (client, _):
+        assert (await client.get("/ready")).json() == {"status": "ready"}
+        call_server.room = False
+        full = await client.get("/ready")
+        assert (full.status_code, full.headers["retry-after"]) == (503, "5")
+        assert full.json()["status"] != "ready"
+        assert (await client.head("/ready")).status_code == 503
+        assert (await client.get("/health")).status_code == 200
 
 
 async def test_full_server_answers_busy_to_new_calls_only() -> None:
@@ -276,6 +345,37 @@ async def test_port_in_use_is_reported() -> None:
         await open_listeners("203.0.113.1", 0)
     with pytest.raises(ConfigurationError, match="host must be an address or a known name, got "):
         await open_listeners("no such host.invalid", 0)
+
+
+@pytest.mark.parametrize("host", ["::", "0::0"])
+async def test_every_address_is_of_both_kinds(host: str) -> None:
+    """A server on "::" answers at [::1] and at 127.0.0.1, on one port."""
+    listeners = await open_listeners(host, 0)
+    _, port = listening_address(listeners)
+    assert {listener.socket.getsockname()[1] for listener in listeners} == {port}
+    async with trio.open_nursery() as nursery:
+        for listener in listeners:
+            nursery.start_soon(_accept_one, listener)
+        for address in ("::1", "127.0.0.1"):
+            async with await trio.open_tcp_stream(address, port) as stream:
+                assert await stream.receive_some() == b"here"
+        nursery.cancel_scope.cancel()
+
+
+async def _accept_one(listener: trio.SocketListener) -> None:
+    async with listener, await listener.accept() as stream:
+        await stream.send_all(b"here")
+
+
+async def test_half_opened_address_leaves_no_socket() -> None:
+    """If the port is free for IPv6 alone, opening "::" fails and closes what it opened."""
+    (taken,) = await open_listeners("127.0.0.1", 0)
+    _, port = listening_address([taken])
+    with pytest.raises(ConfigurationError, match=f"port {port} on :: is in use"):
+        await open_listeners("::", port)
+    (free,) = await open_listeners("::1", port)
+    await free.aclose()
+    await taken.aclose()
 
 
 def test_canary_of_hypercorns_connection_handler() -> None:

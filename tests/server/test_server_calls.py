@@ -1,5 +1,6 @@
 """A server of calls: calls from their announcement to their end, in virtual time."""
 
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from patter_trio import CallControl, CallEnded, ConfigurationError, Patter
 from patter_trio.abc import CallInfo
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.server.calls import open_call_server
+from patter_trio.server.webhooks import WebhookRequest, ready
 from patter_trio.testing import CallRefused, SimulatedTwilio
 from tests.kit.call import agent_of
 from tests.kit.running_server import PUBLIC, RunningServer, running_server
@@ -43,6 +45,25 @@ async def test_unconnected_call_is_forgotten_after_a_minute(
         assert cancelled == [60.0]
         assert caplog.text.count(f"call CA{1:032d}: its media stream never connected") == 1
         await here.caller(2)._ask()  # and its place is free again
+
+
+async def test_readiness_follows_drain_and_limit(autojump_clock: trio.testing.MockClock) -> None:
+    """/ready names the reason when one announced call fills the server, and when the server drains."""
+    async with running_server(max_calls=1) as here:
+        assert readiness(here) == (200, "ready")
+        await here.caller(1)._ask()
+        assert readiness(here) == (503, "0 live and 1 announced calls reach the limit of 1")
+    async with running_server() as here, trio.open_nursery() as nursery:
+        await here.caller(1)._ask()
+        nursery.start_soon(here.call_server.drain, 5.0)
+        await trio.sleep(1.0)
+        assert readiness(here) == (503, "the server is draining")
+
+
+def readiness(here: RunningServer) -> tuple[int, str]:
+    """Return the status of GET /ready and what its body says."""
+    answer = ready(here.call_server.context, WebhookRequest("/ready", {}, b""))
+    return answer.status, json.loads(answer.body)["status"]
 
 
 async def test_control_of_unconnected_call_reports_its_end(
