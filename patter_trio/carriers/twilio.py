@@ -172,8 +172,8 @@ def _variants(url: str) -> Iterator[str]:
     """Yield the forms in which Twilio may have written a URL when it signed it."""
     parts = urlsplit(url)
     standard = _STANDARD_PORT.get(parts.scheme)
-    # Twilio's own library tries the URL as it is, without its port, whatever the port, and with the standard port if
-    # there is none (twilio.request_validator). It drops the user: https://www.twilio.com/docs/usage/security.
+    # Twilio's own library tries the URL as it is, without its port, whatever the port, and with the standard port
+    # where the URL has no port (twilio.request_validator). It drops the user: https://www.twilio.com/docs/usage/security.
     users = ("", parts.netloc.rpartition("@")[0] + "@") if "@" in parts.netloc else ("",)
     host = parts.netloc.rpartition("@")[2]
     hosts = [host]
