@@ -3,9 +3,9 @@
 import inspect
 import logging
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -22,12 +22,14 @@ from patter_trio.events.callback_registry import Callback, CallbackRegistry, Spe
 from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
 from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
 from patter_trio.net.address_guard import Guard
+from patter_trio.net.tasks import open_side_tasks
 from patter_trio.pricing import Pricing, merge_pricing
 from patter_trio.server.admission import MAX_LAG_S
-from patter_trio.server.calls import check_answerer, open_call_server
+from patter_trio.server.calls import CallServer, check_answerer, open_call_server
 from patter_trio.server.context import checked_public_url
-from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
+from patter_trio.server.listeners import check_port, listening_address, open_listeners, serve_listeners
 from patter_trio.server.options import Drainable, ServeOptions
+from patter_trio.server.signals import StopRequest, stop_signals
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -69,6 +71,17 @@ def _check_scheduler() -> None:
             "patter_trio runs on trio, not asyncio: for asyncio.run(main()) write trio.run(main), "
             "for asyncio.run(phone.serve(agent, port=8000)) write trio.run(partial(phone.serve, agent, port=8000))"
         )
+
+
+def _check_limits(max_calls: object, max_lag: object, drain_timeout: object) -> None:
+    """Check the limits given to ``serve``; a bool, although an int to Python, is most often a misplaced argument."""
+    if max_calls is not None and (isinstance(max_calls, bool) or not isinstance(max_calls, int) or max_calls < 0):
+        raise ConfigurationError(f"max_calls must be a whole number from 0 on, or None, got {max_calls!r}")
+    for name, seconds in {"max_lag": max_lag, "drain_timeout": drain_timeout}.items():
+        if seconds is None and name == "max_lag":
+            continue
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+            raise ConfigurationError(f"{name} must be a number of seconds from 0 on, got {seconds!r}")
 
 
 class Patter(SpeechCallbacks):
@@ -160,8 +173,8 @@ class Patter(SpeechCallbacks):
     async def serve(
         self,
         agent: Agent,
-        *,
         port: int = 8000,
+        *,
         host: str = "",
         on_call_start: Callback | None = None,
         on_call_end: Callback | None = None,
@@ -172,9 +185,11 @@ class Patter(SpeechCallbacks):
         on_dtmf: Callback | None = None,
         max_calls: int | None = None,
         max_lag: float | None = MAX_LAG_S,
+        drain_timeout: float = DRAIN_TIMEOUT_S,
+        handle_signals: bool = True,
         task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Answer calls until cancelled, or until drained by SIGTERM or :meth:`drain`.
+        """Answer calls until cancelled, or until drained by SIGTERM, SIGHUP or :meth:`drain`.
 
         Cancelling ``serve`` ends all calls: it hangs up and runs the last callbacks, within 7 s. ``await
         nursery.start(phone.serve, agent)`` returns the bound ``(host, port)`` as soon as the server listens.
@@ -195,6 +210,10 @@ class Patter(SpeechCallbacks):
             max_calls: maximum number of calls, announced ones included; further callers hear busy. None: no limit.
             max_lag: seconds of event loop lag above which new callers hear busy. They also hear busy if another call is
                 expected to keep the loop busy for more than 85 % of the time. None: neither limit applies.
+            drain_timeout: seconds that live calls have to finish after SIGTERM or SIGHUP. The second signal ends them
+                at once, and the last callbacks run within 7 s. Each signal counts for all phones of the process.
+            handle_signals: False: leave the signals to the application, which then calls :meth:`drain` itself. Signals
+                are also left alone outside of the main thread, and where they are ignored.
             task_status: for ``nursery.start``.
 
         Raises:
@@ -214,6 +233,8 @@ class Patter(SpeechCallbacks):
         # All checks before the first await and the first socket: a mistake is reported at once, and nothing is left
         # open.
         self._check(agent, callbacks)
+        check_port(port)
+        _check_limits(max_calls, max_lag, drain_timeout)
         # WARNING: the order matters. Models load before the port opens: a call that came meanwhile would have to wait
         # for them.
         await agent.prewarm()
@@ -228,7 +249,7 @@ class Patter(SpeechCallbacks):
                 max_lag=max_lag,
                 on_message_secret=on_message_secret,
             )
-            await self._serve(options, listeners, task_status)
+            await self._serve(options, listeners, drain_timeout if handle_signals else None, task_status)
         finally:
             # Without an await, because ``serve`` may be cancelled. trio has closed them already if serving began; this
             # is for a failure in between.
@@ -258,22 +279,37 @@ class Patter(SpeechCallbacks):
         self,
         options: ServeOptions,
         listeners: list[trio.SocketListener],
+        drain_timeout: float | None,
         task_status: trio.TaskStatus[tuple[str, int]],
     ) -> None:
-        """Serve calls on listening sockets until drained; report the first one's address once they are served."""
-        # Two nurseries, and the order matters: the inner one ends connections and with them the calls, then the call
-        # server waits for the last callbacks.
-        async with open_call_server(options) as call_server, trio.open_nursery() as nursery:
-            await nursery.start(serve_listeners, call_server.context, listeners)
-            # Python delivers signals to the main thread alone; elsewhere the receiver would raise.
-            if threading.current_thread() is threading.main_thread():
-                # ``start``: a SIGTERM that arrives behind ``task_status.started`` finds its receiver.
-                await nursery.start(self._drain_on_sigterm)
-            # After the listeners are served: a task that waits for this may connect at once.
-            task_status.started(listening_address(listeners))
-            await call_server.closed.wait()
-            # The calls that are left after a drain's time are ended here.
-            nursery.cancel_scope.cancel(reason="drained")
+        """Serve calls on listening sockets until drained; report the first one's address once they are served.
+
+        Args:
+            options: the options of the call server.
+            listeners: the listening sockets.
+            drain_timeout: seconds for live calls after a stop signal; None: the application handles signals.
+            task_status: reports the address.
+        """
+        # Python delivers signals to the main thread alone.
+        handled = drain_timeout is not None and threading.current_thread() is threading.main_thread()
+        # WARNING: the order matters. Outermost the signals: one that comes while the last callbacks run must not end the
+        # process. The innermost nursery ends connections and with them the calls; then the call server waits for the
+        # last callbacks.
+        with ExitStack() as stack:
+            stop = stack.enter_context(stop_signals()) if handled else None
+            async with (
+                open_side_tasks() as beside,
+                open_call_server(options) as call_server,
+                trio.open_nursery() as nursery,
+            ):
+                await nursery.start(serve_listeners, call_server.context, listeners)
+                if stop is not None and drain_timeout is not None:
+                    beside.start_soon(self._stop_on, stop, call_server, drain_timeout)
+                # After the listeners are served: a task that waits for this may connect at once.
+                task_status.started(listening_address(listeners))
+                await call_server.closed.wait()
+                # The calls that are left after a drain's time are ended here.
+                nursery.cancel_scope.cancel(reason="drained")
 
     def _serve_options(
         self,
@@ -325,17 +361,15 @@ class Patter(SpeechCallbacks):
         url = self.webhook_url if "://" in self.webhook_url else f"https://{self.webhook_url}"
         return url.rstrip("/")
 
-    async def _drain_on_sigterm(self, *, task_status: trio.TaskStatus[None]) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM) as signals:
-            task_status.started()
-            # A loop, so that a second SIGTERM does not kill the process in the middle of a drain.
-            async for _ in signals:
-                _log.info(
-                    "SIGTERM: draining; live calls: %d, with %g s to end",
-                    len(self._live),
-                    DRAIN_TIMEOUT_S,
-                )
-                await self.drain(DRAIN_TIMEOUT_S)
+    async def _stop_on(self, stop: StopRequest, call_server: CallServer, drain_timeout: float) -> None:
+        """Drain a server at the first stop signal, and end its calls at the second one."""
+        await stop.drain.wait()
+        _log.info("%s: draining; live calls: %d, with %g s to end", stop.name, len(self._live), drain_timeout)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call_server.drain, drain_timeout)
+            await stop.now.wait()
+            _log.info("%s, the second signal: ending; live calls: %d", stop.name, len(self._live))
+            await call_server.end_now()
 
     async def drain(self, timeout: float = DRAIN_TIMEOUT_S) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Accept no more calls, give the live ones ``timeout`` seconds to finish, then end :meth:`serve`."""

@@ -34,16 +34,23 @@ def split_failure(error: BaseException) -> tuple[BaseException | None, BaseExcep
 
 @asynccontextmanager
 async def run_beside(task: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
-    """Run a task beside the ``async with`` block; it is cancelled when the block ends.
+    """Run a task beside the ``async with`` block, in a nursery of :func:`open_side_tasks`."""
+    async with open_side_tasks() as nursery:
+        nursery.start_soon(task)
+        yield
 
-    A failure of the task cancels the block. A single failure, of either, is raised bare and with its cause, so that
+
+@asynccontextmanager
+async def open_side_tasks() -> AsyncIterator[trio.Nursery]:
+    """Open a nursery for tasks beside the ``async with`` block; they are cancelled when the block ends.
+
+    A failure of a task cancels the block. A single failure, of either, is raised bare and with its cause, so that
     callers can catch it by its type; trio's own groups would hide a ProviderError from ``except ProviderError``.
     """
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(task)
             try:
-                yield
+                yield nursery
             finally:
                 # Also after an error of the block: the nursery would otherwise wait for a task that may never end.
                 nursery.cancel_scope.cancel(reason="the block beside it has ended")

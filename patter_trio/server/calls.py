@@ -363,6 +363,11 @@ class CallServer:
         # In any case: after the timeout the server closes, and the remaining calls are ended by cancellation.
         self.closed.set()
 
+    async def end_now(self) -> None:
+        """Accept no more calls, end the live ones at once, and shorten the time of the last callbacks."""
+        self.shorten_grace()
+        await self.drain(0.0)
+
     def close(self) -> None:
         """End the tasks of handlers once each queued event has been delivered. Call it when all calls are over."""
         self._deliveries.close()

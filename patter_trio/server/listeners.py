@@ -21,6 +21,17 @@ _EVERY_IPV4_ADDRESS: Final = "0.0.0.0"  # noqa: S104 (only where the operator as
 _EVERY_ADDRESS: Final = ("::", "0::0", "0:0:0:0:0:0:0:0")
 
 
+def check_port(port: object) -> None:
+    """Check a port before anything is opened.
+
+    Raises:
+        ConfigurationError: ``port`` is not a whole number from 0 to :data:`MAX_PORT`.
+    """
+    # A bool is an int to Python, and most often a misplaced argument. getaddrinfo would take the port modulo 65536.
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= MAX_PORT:
+        raise ConfigurationError(f"port must be a whole number from 0 to {MAX_PORT}, got {port!r}")
+
+
 async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
     """Open listening sockets on every address of ``host``; for port 0 the system chooses a free port.
 
@@ -29,8 +40,7 @@ async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
     Raises:
         ConfigurationError: a socket cannot be opened; the message names host, port and reason.
     """
-    if not 0 <= port <= MAX_PORT:  # getaddrinfo would take the port modulo 65536
-        raise ConfigurationError(f"port must be from 0 to {MAX_PORT}, got {port}")
+    check_port(port)
     try:
         # On every address of the name: "localhost" is two, and a carrier's tunnel may use either.
         async with AsyncExitStack() as opened:

@@ -81,6 +81,39 @@ async def test_unservable_configuration_fails_before_opening_anything(
             await Patter().serve(agent, port=taken.getsockname()[1], **callbacks)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"port": "8000"},
+        {"port": True},
+        {"port": 65536},
+        {"port": -1},
+        {"port": 8000.0},
+        {"max_calls": "5"},
+        {"max_calls": -1},
+        {"max_calls": True},
+        {"max_lag": "0.1"},
+        {"max_lag": float("nan")},
+        {"drain_timeout": None},
+        {"drain_timeout": -1},
+    ],
+    ids=str,
+)
+async def test_numbers_of_serve_are_checked(options: dict[str, Any]) -> None:
+    """A number given to serve() that is of another type or out of its range is an error that names it."""
+    [(name, value)] = options.items()
+    with pytest.raises(ConfigurationError, match=f"{name} must be .*, got {value!r}"):
+        await Patter().serve(agent_of(), **options)
+
+
+async def test_port_may_be_positional(bounded: None) -> None:
+    """serve(agent, port) is the call shape of the published SDK."""
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(Patter().serve, agent_of(), 0)
+        assert address[1] > 0
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_port_in_use_is_said_barely() -> None:
     """A port in use makes serve() raise a ConfigurationError, in no exception group, that names port and host."""
     with socket.socket() as taken:

@@ -111,8 +111,8 @@ def test_port_in_use_names_the_scripts_line(taken: int, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (["--port", "65536"], "port must be from 0 to 65535, got 65536"),
-        (["--port", "-1"], "port must be from 0 to 65535, got -1"),
+        (["--port", "65536"], "port must be a whole number from 0 to 65535, got 65536"),
+        (["--port", "-1"], "port must be a whole number from 0 to 65535, got -1"),
         (["--port", "0", "--host", "203.0.113.1"], "host must be an address of this machine, got 203.0.113.1"),
     ],
 )

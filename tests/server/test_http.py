@@ -339,7 +339,7 @@ async def test_port_in_use_is_reported() -> None:
     with pytest.raises(ConfigurationError, match=f"port {port} on 127.0.0.1 is in use"):
         await open_listeners("127.0.0.1", port)
     await listener.aclose()
-    with pytest.raises(ConfigurationError, match="port must be from 0 to 65535, got 70000"):
+    with pytest.raises(ConfigurationError, match="port must be a whole number from 0 to 65535, got 70000"):
         await open_listeners("127.0.0.1", 70_000)
     with pytest.raises(ConfigurationError, match=r"host must be an address of this machine, got 203\.0\.113\.1"):
         await open_listeners("203.0.113.1", 0)
