@@ -11,6 +11,7 @@ import attrs
 from patter_trio.abc import Engine, LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
 from patter_trio.agent.guardrails import Guardrail, guardrails_of
 from patter_trio.agent.hooks import Hook, PipelineHooks, hook_of
+from patter_trio.agent.language_models import language_model_of
 from patter_trio.agent.tools import Tool, tools_of
 from patter_trio.audio.convert import rate_problem
 from patter_trio.conversation.policy import TurnPolicy
@@ -130,7 +131,7 @@ class Agent:
         stt: the speech-to-text provider; None: :class:`~patter_trio.WhisperSTT`, unless there is an ``engine``.
         tts: the text-to-speech provider; None: :class:`~patter_trio.PiperTTS`, unless there is an ``engine``. With an
             ``engine``, it speaks fixed texts, such as ``first_message``, word for word.
-        llm: the language model; None: ``phone.serve(on_message=...)`` answers.
+        llm: the language model, or an object with its method ``stream``; None: ``phone.serve(on_message=...)`` answers.
         vad: detects the caller's voice; None: :class:`~patter_trio.SileroVAD`.
         turn_detector: judges whether the caller has finished, which shortens the wait; None: silence alone decides.
         language: BCP 47 tag of the call's language, for STT and TTS.
@@ -163,7 +164,7 @@ class Agent:
     stt: SpeechToText | None = attrs.field(default=None, kw_only=True, validator=_optional(_instance_of(SpeechToText)))
     tts: TextToSpeech | None = attrs.field(default=None, kw_only=True, validator=_optional(_instance_of(TextToSpeech)))
     llm: LanguageModel | None = attrs.field(
-        default=None, kw_only=True, validator=_optional(_instance_of(LanguageModel))
+        default=None, kw_only=True, converter=language_model_of, validator=_optional(_instance_of(LanguageModel))
     )
     # None only until the converter has run: every call needs a VAD.
     vad: VoiceActivity = attrs.field(

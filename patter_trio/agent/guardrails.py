@@ -45,7 +45,13 @@ def _text(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
         raise ConfigurationError(f"a guardrail's {attribute.name} must be a str, got {type(value).__name__}: {value!r}")
 
 
-@attrs.frozen
+def _in_getpatters_order(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with check and terms in their places: getpatter's class has the check in the second one."""
+    second, third = options.get("blocked_terms"), options.get("check")
+    return {**options, "blocked_terms": third, "check": second} if callable(second) else options
+
+
+@attrs.frozen(init=False)
 class Guardrail:
     """A check that blocks sentences, and the text spoken instead of the first one.
 
@@ -59,6 +65,16 @@ class Guardrail:
     Raises:
         ConfigurationError: an argument has a wrong type, or there is neither a term nor a check.
     """
+
+    def __init__(
+        self,
+        name: str,
+        blocked_terms: Iterable[str] | Check | None = (),
+        check: Check | Iterable[str] | None = None,
+        replacement: str = DEFAULT_REPLACEMENT,
+    ) -> None:
+        places = _in_getpatters_order({"blocked_terms": blocked_terms, "check": check})
+        self.__attrs_init__(name, replacement=replacement, **places)
 
     name: str = attrs.field(validator=_text)
     blocked_terms: tuple[str, ...] = attrs.field(default=(), converter=_terms, validator=_checked_terms)

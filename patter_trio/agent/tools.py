@@ -30,6 +30,7 @@ import attrs
 from patter_trio.abc import ToolDefinition
 from patter_trio.agent.tool_schema import described, schema_of_parameters
 from patter_trio.errors import ConfigurationError
+from patter_trio.providers.other_names import other_names
 from patter_trio.user_code.signatures import name_of, parameters_of, positional, takes_extra_argument
 from patter_trio.user_code.urls import checked_url
 
@@ -110,6 +111,12 @@ def _checked_schema(_: object, __: object, schema: Any) -> None:
         raise ConfigurationError(f"a tool's parameters must be serialisable as JSON: {error}") from error
 
 
+@other_names(
+    no_effect={
+        "strict": "arguments are checked against the schema in any case, and the LLM gets the problem as the result",
+        "reassurance": 'a tool speaks while it works by yielding {"progress": "One moment."}',
+    }
+)
 @attrs.frozen
 class Tool:
     """A function that the LLM may call: in this program, or on a server behind a URL.

@@ -5,7 +5,8 @@ open a new connection; :meth:`OpenAILLM.connect` does that in advance, at the be
 """
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -17,6 +18,8 @@ from patter_trio.abc import LanguageModel, Message, ToolCall, ToolDefinition, re
 from patter_trio.errors import ConfigurationError
 from patter_trio.net.http import Client, ConnectionBroke, HttpAnswer, check_url, shared_client
 from patter_trio.net.sse import ServerEvents
+from patter_trio.providers.credentials import not_a_model
+from patter_trio.providers.other_names import other_names
 from patter_trio.providers.validators import in_range, is_text
 from patter_trio.wire.openai_chat import ChatDecoder, reason_of_refusal, request
 
@@ -59,6 +62,24 @@ def _url(given: str) -> str:
     return given.rstrip("/")
 
 
+# The families of chat models that the vendor and compatible servers name; the vendor's keys begin with "sk-".
+_MODEL_NAME: Final = re.compile(
+    r"(gpt|chatgpt|o\d|llama|mistral|mixtral|ministral|qwen|deepseek|gemma|gemini|claude|phi|grok|kimi|command)[\w.:/-]{0,60}"
+)
+
+
+def _extra(name: str) -> Callable[[Any], Mapping[str, Any]]:
+    # Keys of the request's body, which have the same name there.
+    return lambda value: {"extra": {name: value}}
+
+
+@other_names(
+    means={
+        name: _extra(name)
+        for name in ("response_format", "seed", "frequency_penalty", "presence_penalty", "stop", "tool_choice")
+    },
+    no_effect={"user_agent": "requests name this package"},
+)
 @attrs.frozen
 class OpenAILLM(LanguageModel):
     """A chat model of OpenAI, or of a compatible server.
@@ -101,6 +122,7 @@ class OpenAILLM(LanguageModel):
 
     def __attrs_post_init__(self) -> None:
         """Ensure that there is a key if one is needed; another server never gets OpenAI's."""
+        not_a_model(self.api_key, owner="OpenAILLM", pattern=_MODEL_NAME)
         if not self.api_key and self.base_url == BASE_URL:
             # Read here, not in a converter: only OpenAI may get OpenAI's key, and the URL is known now.
             object.__setattr__(self, "api_key", os.environ.get(KEY_VARIABLE, ""))
@@ -230,3 +252,7 @@ class _Pieces:
         # Before ``over``: a failure in it must be raised each time.
         self._calls = self.decoder.calls()
         self.over = True
+
+
+LLM = OpenAILLM
+"""The same class by getpatter's name: ``from patter_trio.llm import openai; openai.LLM()``."""

@@ -1,6 +1,7 @@
 """Credentials: taken from an argument, else from the environment."""
 
 import os
+import re
 
 from patter_trio.errors import ConfigurationError
 
@@ -16,3 +17,14 @@ def credential(given: str | None, *, owner: str, argument: str, variable: str) -
     if not value:
         raise ConfigurationError(f"{owner}: {argument}= must be given, or the environment variable {variable} set")
     return value
+
+
+def not_a_model(key: str, *, owner: str, pattern: re.Pattern[str]) -> str:
+    """Return the key, unless it is the name of a model: the first argument of a provider is the key, not the model.
+
+    Raises:
+        ConfigurationError: the key has the form of a model's name.
+    """
+    if pattern.fullmatch(key):
+        raise ConfigurationError(f"{owner}: api_key must be a key, got the name of a model; write model={key!r}")
+    return key

@@ -9,8 +9,9 @@ import atexit
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -93,7 +94,9 @@ class _Ours:
 _ours: Final = _Ours()
 
 
-def set_up(service_name: str, endpoint: str, exporter: SpanExporter | None) -> bool:
+def set_up(
+    service_name: str, endpoint: str, exporter: SpanExporter | None, resource_attributes: Mapping[str, str]
+) -> bool:
     """Set up the export of spans, as :func:`~patter_trio.tracing.setup.init_tracing` describes.
 
     Raises:
@@ -110,7 +113,7 @@ def set_up(service_name: str, endpoint: str, exporter: SpanExporter | None) -> b
     shut_down(FLUSH_TIMEOUT_S)
     # Once per process: OpenTelemetry refuses a second global provider.
     if _ours.provider is None:
-        _ours.provider = _new_provider(service_name)
+        _ours.provider = _new_provider(service_name, resource_attributes)
         _ours.provider.add_span_processor(_ours.outlet)
         trace.set_tracer_provider(_ours.provider)
         atexit.register(shut_down, FLUSH_TIMEOUT_S)
@@ -126,8 +129,9 @@ def shut_down(timeout: float) -> bool:
     return left
 
 
-def _new_provider(service_name: str) -> TracerProvider:
-    resource = Resource.create({"service.name": service_name} if service_name else {})
+def _new_provider(service_name: str, attributes: Mapping[str, str] = MappingProxyType({})) -> TracerProvider:
+    # The name last: it has an argument of its own.
+    resource = Resource.create({**attributes, **({"service.name": service_name} if service_name else {})})
     if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):  # the SDK's own default
         resource = resource.merge(Resource({"service.name": DEFAULT_SERVICE_NAME}))
     events = None if os.environ.get("OTEL_SPAN_EVENT_COUNT_LIMIT") else MAX_SPAN_EVENTS

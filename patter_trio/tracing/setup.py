@@ -6,6 +6,7 @@ enabled, the application's tracer provider is used as it is; :func:`init_tracing
 
 import logging
 import os
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
@@ -76,7 +77,14 @@ def opened_tracing() -> OpenTrace | None:
         return None
 
 
-def init_tracing(service_name: str = "", *, endpoint: str = "", exporter: "SpanExporter | None" = None) -> bool:
+def init_tracing(
+    service_name: str = "",
+    otlp_endpoint: str | None = None,
+    resource_attributes: Mapping[str, str] | None = None,
+    *,
+    endpoint: str = "",
+    exporter: "SpanExporter | None" = None,
+) -> bool:
     """Set up a tracer provider that exports the spans of calls, if the application has none.
 
     Does nothing unless ``PATTER_OTEL_ENABLED=1``. A provider that the application has set is used as it is. Otherwise a
@@ -85,6 +93,8 @@ def init_tracing(service_name: str = "", *, endpoint: str = "", exporter: "SpanE
 
     Args:
         service_name: ``service.name`` of the resource. Empty: ``OTEL_SERVICE_NAME``, or else ``patter_trio``.
+        otlp_endpoint: getpatter's name of ``endpoint``.
+        resource_attributes: further attributes of the resource, such as ``{"deployment.environment": "test"}``.
         endpoint: URL of an OTLP collector that speaks HTTP, such as ``http://localhost:4318``; without a path it gets
             ``/v1/traces``. Empty: ``OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`` or ``OTEL_EXPORTER_OTLP_ENDPOINT``.
         exporter: an exporter to use instead of an endpoint. Without either, ``OTEL_TRACES_EXPORTER`` names it, by default
@@ -96,6 +106,9 @@ def init_tracing(service_name: str = "", *, endpoint: str = "", exporter: "SpanE
     Raises:
         ConfigurationError: ``endpoint`` is not a URL, or both ``endpoint`` and ``exporter`` are given.
     """
+    if endpoint and otlp_endpoint:
+        raise ConfigurationError("init_tracing takes endpoint= or otlp_endpoint=, which mean the same, got both")
+    endpoint = endpoint or otlp_endpoint or ""
     if endpoint and exporter is not None:
         raise ConfigurationError("init_tracing takes endpoint= or exporter=, got both")
     if endpoint and (urlsplit(endpoint).scheme not in ("http", "https") or not urlsplit(endpoint).netloc):
@@ -105,7 +118,7 @@ def init_tracing(service_name: str = "", *, endpoint: str = "", exporter: "SpanE
     try:
         from patter_trio.tracing import provider  # noqa: PLC0415 (only if tracing is enabled)
 
-        return provider.set_up(service_name, endpoint, exporter)
+        return provider.set_up(service_name, endpoint, exporter, resource_attributes or {})
     except ImportError as error:
         # An exporter that the environment names and that is not installed.
         _log.warning("%s=1, but calls are not traced: %s; %s", ENABLED_VARIABLE, error, _INSTALL_COMMAND)

@@ -12,7 +12,7 @@ The model (MIT, 2.3 MB, https://github.com/snakers4/silero-vad) comes with this 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import attrs
 import numpy as np
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from patter_trio.abc import VoiceActivity, VoiceActivitySession, VoiceEdge
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import Samples
+from patter_trio.providers.other_names import other_names
 from patter_trio.providers.weights import LoadOnce, OnnxModel, Weights, model_errors, onnx_model
 from patter_trio.vad.batching import Batcher, batcher_of
 from patter_trio.vad.voice_gate import GateRules, VoiceGate
@@ -105,6 +106,20 @@ def silero_model(path: Path | None) -> SileroModel:
     return SileroModel(onnx_model(_WEIGHTS.find(path)))
 
 
+@other_names(
+    means={
+        "activation_threshold": "threshold",
+        "min_speech_duration": "min_speech",
+        "min_silence_duration": "min_silence",
+        "onnx_file_path": "path",
+    },
+    no_effect={
+        "sample_rate": "a telephone call has 8 kHz",
+        "prefix_padding_duration": "the STT gets the whole call, with what comes before a voice",
+        "deactivation_threshold": "it follows from threshold=",
+        "force_cpu": "the model always runs on the CPU",
+    },
+)
 @attrs.frozen(kw_only=True)
 class SileroVAD(VoiceActivity):
     """Silero's voice activity detector.
@@ -128,6 +143,25 @@ class SileroVAD(VoiceActivity):
     def __attrs_post_init__(self) -> None:
         # Raises now, not when the first call is opened.
         self._rules()
+
+    @classmethod
+    def load(cls, **options: Any) -> Self:
+        """Return a VAD from getpatter's options; the model itself is loaded when the agent is served, once per process.
+
+        Args:
+            options: ``activation_threshold``, ``min_speech_duration`` and ``min_silence_duration`` (seconds) and
+                ``onnx_file_path``, or the names of this class. The others that getpatter has change nothing here.
+
+        Raises:
+            TypeError: an option is unknown.
+            ValueError: an option is out of range.
+        """
+        return cls(**options)
+
+    @classmethod
+    def for_phone_call(cls, **options: Any) -> Self:
+        """Return a VAD for the telephone, which is the default here; the options are those of :meth:`load`."""
+        return cls.load(**options)
 
     def open(self) -> AbstractAsyncContextManager[VoiceActivitySession]:
         """Open a session for one call; the first session of a process loads the model.

@@ -26,7 +26,7 @@ def make(**options: Any) -> Agent:
         ({"stt": "deepgram"}, "stt must be a SpeechToText, got str: 'deepgram'"),
         ({"tts": ScriptedSTT()}, "tts must be a TextToSpeech, got ScriptedSTT: "),
         ({"vad": ScriptedVAD}, "vad must be a VoiceActivity, got "),
-        ({"llm": print}, "llm must be a LanguageModel, got builtin_function_or_method: "),
+        ({"llm": print}, "llm= must be a LanguageModel, or have its method stream(messages), got <built-in"),
         ({"turn_detector": ScriptedVAD()}, "turn_detector must be a TurnDetector, got ScriptedVAD: "),
         ({"language": None}, "language must be a str, got NoneType: None"),
         ({"first_message": ["Hi"]}, "first_message must be a str, got list: ['Hi']"),

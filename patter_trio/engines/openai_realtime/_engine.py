@@ -3,6 +3,7 @@
 The call keeps turn-taking to itself: the vendor neither answers nor stops by itself. It may report the ends of turns.
 """
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, Literal
@@ -16,7 +17,8 @@ from patter_trio.engines.openai_realtime._session import RealtimeSession
 from patter_trio.errors import ConfigurationError
 from patter_trio.net.http import tls_context
 from patter_trio.net.tasks import run_beside
-from patter_trio.providers.credentials import credential
+from patter_trio.providers.credentials import credential, not_a_model
+from patter_trio.providers.other_names import other_names
 from patter_trio.providers.validators import in_range, is_text, one_of, socket_base
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD, TurnDetection, session_update, socket_url
 
@@ -36,8 +38,13 @@ _EFFORTS: Final = ("", "none", "minimal", "low", "medium", "high", "xhigh")
 _DETECTIONS: Final[dict[str, ServerVAD | SemanticVAD]] = {"server_vad": ServerVAD(), "semantic_vad": SemanticVAD()}
 
 
+_MODEL_NAME: Final = re.compile(r"gpt-[\w.-]*")
+"""Names of the vendor's Realtime models; its keys begin with "sk-"."""
+
+
 def _api_key(given: str | None) -> str:
-    return credential(given, owner="OpenAIRealtime", argument="api_key", variable="OPENAI_API_KEY")
+    key = credential(given, owner="OpenAIRealtime", argument="api_key", variable="OPENAI_API_KEY")
+    return not_a_model(key, owner="OpenAIRealtime", pattern=_MODEL_NAME)
 
 
 def _detection(given: TurnDetection | Literal["server_vad", "semantic_vad"]) -> TurnDetection:
@@ -75,6 +82,16 @@ def _longest_silence(engine: "OpenAIRealtime") -> float:
             return 0.0
 
 
+@other_names(
+    means={
+        "input_audio_transcription_model": "transcription",
+        "transcription_language": "language",
+        # getpatter's None stands for the default.
+        "noise_reduction": "noise_reduction",
+        "reasoning_effort": "reasoning_effort",
+    },
+    no_effect={"gate_response_on_transcript": "the answer never waits for the transcript"},
+)
 @attrs.frozen
 class OpenAIRealtime(Engine):
     """A Realtime model of OpenAI (GA protocol), mu-law at 8 kHz both ways.

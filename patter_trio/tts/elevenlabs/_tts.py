@@ -1,8 +1,8 @@
 """ElevenLabs: speech over one WebSocket per call (``_websocket.py``), or over one HTTP request per sentence."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 import attrs
@@ -14,8 +14,10 @@ from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.net.http import Client, shared_client
 from patter_trio.net.tasks import run_beside
 from patter_trio.providers.credentials import credential
+from patter_trio.providers.other_names import other_names, warn
 from patter_trio.providers.validators import in_range, is_text, one_of
 from patter_trio.tts.background_speech import BackgroundSpeech
+from patter_trio.tts.elevenlabs._voices import voice_id
 from patter_trio.tts.elevenlabs._websocket import WebSocketSession
 from patter_trio.wire import elevenlabs as wire
 
@@ -28,6 +30,8 @@ MAX_CONTEXT_CHARACTERS: Final = 200
 # Judged: no sentence takes that long, so more is not an answer to what was asked.
 MAX_SENTENCE_BYTES: Final = 10 * 60 * 8000
 """Most bytes of the speech of one sentence: ten minutes."""
+_TELEPHONE_FORMAT: Final = "the voice comes in the telephone's format, ulaw_8000"
+_VOICE_SETTINGS: Final = ("stability", "similarity_boost", "style", "speed", "use_speaker_boost")
 _WITHOUT_LANGUAGE: Final = ("_v1", "_v2")
 """Suffixes of models that accept no language code: the vendor's reference says so about ``eleven_multilingual_v2``, and
 the others of that age support only English."""
@@ -51,13 +55,42 @@ def _url(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
         raise ConfigurationError(f"{attribute.name} must begin with https:// or http://")
 
 
-@attrs.frozen(kw_only=True)
+def _voice_settings(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    unknown = sorted(set(given) - set(_VOICE_SETTINGS))
+    if unknown:
+        raise ConfigurationError(f"voice_settings must have only {', '.join(_VOICE_SETTINGS)}, got {unknown[0]!r}")
+    return given
+
+
+def _output_format(given: object) -> Mapping[str, Any]:
+    # The one format of a telephone call: nothing to convert, and nothing to set.
+    if str(given) != "ulaw_8000":
+        warn(f"ElevenLabsTTS: output_format= has no effect: {_TELEPHONE_FORMAT}, got {given!r}")
+    return {}
+
+
+@other_names(
+    means={
+        "voice_id": "voice",
+        "model_id": "model",
+        "language_code": "language",
+        "voice_settings": _voice_settings,
+        "output_format": _output_format,
+    },
+    no_effect={
+        "auto_mode": "sentences are sent whole, and spoken at once",
+        "chunk_length_schedule": "sentences are sent whole, and spoken at once",
+        "chunk_size": "audio is passed on as it comes",
+    },
+)
+@attrs.frozen
 class ElevenLabsTTS(TextToSpeech):
     """A voice of ElevenLabs, in the telephone's format: mu-law at 8 kHz.
 
     Args:
         api_key: default: the environment variable ``ELEVENLABS_API_KEY``; never shown.
-        voice: the voice's id, as the vendor's library shows it.
+        voice: the voice's id, as the vendor's library shows it, or the name of one of the vendor's default voices, such
+            as "rachel".
         model: ``eleven_flash_v2_5`` is the fastest; ``eleven_v3`` is available only with ``transport="http"``.
         transport: ``websocket``: one connection per call, ready before it is needed, with the time of each word;
             ``http``: one request per sentence, and the heard part of a sentence is estimated.
@@ -79,22 +112,33 @@ class ElevenLabsTTS(TextToSpeech):
     """
 
     api_key: str = attrs.field(default=None, repr=False, converter=_key)
-    voice: str = attrs.field(default="JBFqnCBsd6RMkjVDRZzb", validator=_filled)
-    model: str = attrs.field(default="eleven_flash_v2_5", validator=_filled)
-    transport: Literal["websocket", "http"] = attrs.field(default="websocket", validator=one_of("websocket", "http"))
-    stability: float | None = attrs.field(default=None, validator=in_range(0, 1))
-    similarity_boost: float | None = attrs.field(default=None, validator=in_range(0, 1))
-    style: float | None = attrs.field(default=None, validator=in_range(0, 1))
-    speed: float | None = attrs.field(default=None, validator=in_range(0.7, 1.2))
-    use_speaker_boost: bool | None = attrs.field(default=None, validator=one_of(None, True, False))
-    language: str | None = attrs.field(default=None, validator=is_text(optional=True))
-    normalization: Literal["auto", "on", "off"] | None = attrs.field(
-        default=None, validator=one_of(None, "auto", "on", "off")
+    voice: str = attrs.field(default="JBFqnCBsd6RMkjVDRZzb", converter=voice_id, validator=_filled, kw_only=True)
+    model: str = attrs.field(default="eleven_flash_v2_5", validator=_filled, kw_only=True)
+    transport: Literal["websocket", "http"] = attrs.field(
+        default="websocket", validator=one_of("websocket", "http"), kw_only=True
     )
-    logging: bool = True
-    inactivity_timeout: int = attrs.field(default=MAX_IDLE_S, validator=in_range(5, MAX_IDLE_S, optional=False))
-    timeout: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False))
-    base_url: str = attrs.field(default="https://api.elevenlabs.io", validator=_url)
+    stability: float | None = attrs.field(default=None, validator=in_range(0, 1), kw_only=True)
+    similarity_boost: float | None = attrs.field(default=None, validator=in_range(0, 1), kw_only=True)
+    style: float | None = attrs.field(default=None, validator=in_range(0, 1), kw_only=True)
+    speed: float | None = attrs.field(default=None, validator=in_range(0.7, 1.2), kw_only=True)
+    use_speaker_boost: bool | None = attrs.field(default=None, validator=one_of(None, True, False), kw_only=True)
+    language: str | None = attrs.field(default=None, validator=is_text(optional=True), kw_only=True)
+    normalization: Literal["auto", "on", "off"] | None = attrs.field(
+        default=None, validator=one_of(None, "auto", "on", "off"), kw_only=True
+    )
+    logging: bool = attrs.field(default=True, kw_only=True)
+    inactivity_timeout: int = attrs.field(
+        default=MAX_IDLE_S, validator=in_range(5, MAX_IDLE_S, optional=False), kw_only=True
+    )
+    timeout: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
+    base_url: str = attrs.field(default="https://api.elevenlabs.io", validator=_url, kw_only=True)
+
+    @classmethod
+    def for_twilio(cls, *arguments: Any, **options: Any) -> Self:
+        """Return ``ElevenLabsTTS(...)``, which speaks in the telephone's format in any case; getpatter has this name."""
+        return cls(*arguments, **options)
+
+    for_telnyx = for_twilio
 
     provider = "elevenlabs"
     emits = MULAW_8K
@@ -126,9 +170,8 @@ class ElevenLabsTTS(TextToSpeech):
     @property
     def settings(self) -> wire.Settings:
         """Settings of the voice that differ from its own."""
-        names = ("stability", "similarity_boost", "style", "speed", "use_speaker_boost")
         # Only what was set: the voice's owner has chosen the rest.
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        return {name: value for name in _VOICE_SETTINGS if (value := getattr(self, name)) is not None}
 
     @property
     def headers(self) -> dict[str, str]:

@@ -1,0 +1,77 @@
+"""Options by the names of getpatter, so that a program written for it needs no other keywords here.
+
+The published names are those of getpatter 0.6 and 0.7 (https://pypi.org/project/getpatter/). An option with a meaning
+here is passed on by our name; one without is accepted with one warning, because a program that was moved must run.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, Final, TypeVar
+
+_PACKAGE: Final = __name__.partition(".")[0] + "."
+Class = TypeVar("Class", bound=type)
+Means = str | Callable[[Any], Mapping[str, Any]]
+"""Our name of an option, or a function that returns our options from its value."""
+
+
+def other_names(
+    *, means: Mapping[str, Means] | None = None, no_effect: Mapping[str, str] | None = None
+) -> Callable[[Class], Class]:
+    """Return a decorator for a class that accepts options by other names, too.
+
+    Args:
+        means: what each other name stands for. A value of None, getpatter's default, leaves our default.
+        no_effect: why each further option changes nothing here.
+    """
+    translated, ignored = dict(means or {}), dict(no_effect or {})
+
+    def decorate(cls: Class) -> Class:
+        own: Callable[..., None] = cls.__dict__["__init__"]
+
+        # The signature stays that of the class: help() and the reference show our names only.
+        @wraps(own)
+        def init(self: Any, *arguments: Any, **options: Any) -> None:
+            if translated.keys() & options.keys() or ignored.keys() & options.keys():
+                options = _translated(cls.__name__, options, translated, ignored)
+            own(self, *arguments, **options)
+
+        # ``setattr``, because a type checker knows that a class of attrs has another ``__init__``.
+        setattr(cls, "__init__", init)  # noqa: B010 (see above)
+        return cls
+
+    return decorate
+
+
+def warn(message: str) -> None:
+    """Warn at the line of the program that calls into this package, however deep below it the reason is found."""
+    frame, level = sys._getframe(), 1  # noqa: SLF001 (warnings has skip_file_prefixes from Python 3.12 on only)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)
+
+
+def _translated(
+    owner: str, options: Mapping[str, Any], means: Mapping[str, Means], ignored: Mapping[str, str]
+) -> dict[str, Any]:
+    ours = {name: value for name, value in options.items() if name not in means and name not in ignored}
+    for name in means.keys() & options.keys():
+        value, meaning = options[name], means[name]
+        if value is None:
+            continue
+        found = {meaning: value} if isinstance(meaning, str) else meaning(value)
+        twice = sorted(found.keys() & ours.keys() - {"extra"})
+        if twice:
+            raise TypeError(f"{owner}: {twice[0]}= and {name}= must not both be given, for they mean the same")
+        # Options that a server of one's own knows are collected, whichever way they are given.
+        ours |= found if "extra" not in found else {"extra": {**ours.get("extra", {}), **found["extra"]}}
+    reasons: dict[str, list[str]] = {}
+    for name in ignored:
+        # Not for None and False, with which getpatter leaves an option out.
+        if options.get(name):
+            reasons.setdefault(ignored[name], []).append(f"{name}=")
+    for why, names in reasons.items():
+        have = "has" if len(names) == 1 else "have"
+        warn(f"{owner}: {', '.join(names)} {have} no effect: {why}")
+    return ours
