@@ -10,7 +10,8 @@
     ├── ProviderError                          a vendor or model failed; the call goes on as its policy says
     │   ├── AuthenticationError                the credentials are wrong
     │   ├── RateLimitError                     wait, or use another provider
-    │   └── ProviderTimeout                    the provider did not answer in time
+    │   ├── ProviderTimeout                    the provider did not answer in time
+    │   └── AnswerCut                          the answer ended before it was complete
     └── WireError                              a peer sent what its protocol does not allow
 """
 
@@ -60,6 +61,10 @@ class RateLimitError(ProviderError):
 
 class ProviderTimeout(ProviderError):
     """A provider that did not answer before its deadline."""
+
+
+class AnswerCut(ProviderError):
+    """An LLM's answer that the vendor ended early: it was too long, or a filter stopped it. Its sentences count."""
 
 
 class WireError(PatterError):

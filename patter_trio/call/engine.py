@@ -40,6 +40,7 @@ from patter_trio.call.input.late_transcripts import LateTranscripts
 from patter_trio.call.opening import open_with_timeout
 from patter_trio.call.output import reply as replies
 from patter_trio.call.output.speech import SpeechFeed
+from patter_trio.call.responder.asking import asked
 from patter_trio.call.responder.responder import messages_from
 from patter_trio.call.tools.loop import ToolLoop
 from patter_trio.call.tools.runner import ToolInvocation, ToolRound
@@ -372,6 +373,7 @@ class _Asked:
     def __init__(self, backend: EngineBackend, reply: EngineReply) -> None:
         self._backend = backend
         self._reply = reply
+        self.provider, self.model = backend.names()
 
     @asynccontextmanager
     async def stream(
@@ -398,7 +400,7 @@ class _Asked:
 
     async def alone(self, take: TakePiece) -> None:
         """Generate the one answer of an engine without tools."""
-        async with self.stream() as items:
+        async with asked(self, self.stream, tools=False, again=True) as items:
             await _pass_on(items, take)
 
 

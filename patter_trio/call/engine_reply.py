@@ -1,6 +1,5 @@
 """A reply that an engine makes: its text and its audio, from the first response to the last sample in the playout queue."""
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,11 +13,10 @@ from patter_trio.audio.formats import RATE_HZ, AudioFormat
 from patter_trio.call.backend import CallServices
 from patter_trio.call.output import reply as replies
 from patter_trio.call.output.speech import SpeechFeed
-from patter_trio.conversation import inputs
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, leaves
 from patter_trio.metrics.internal_events import EmitFact, LlmChunk, LlmFailed, TtsFinished
-from patter_trio.user_code.context import current_call
+from patter_trio.providers.attempts import NothingCame, says_something
 
 TakePiece = replies.TakePiece[str | SpeechChunk]
 EngineSource = Callable[[TakePiece], Awaitable[None]]
@@ -31,8 +29,6 @@ MAX_ENGINE_PLAYOUT_SAMPLES: Final = 120 * RATE_HZ
 
 An engine generates faster than real time. It has to wait only with an answer longer than any caller would listen to.
 """
-
-_log = logging.getLogger("patter_trio.call")
 
 
 @attrs.frozen(eq=False)
@@ -51,6 +47,13 @@ class EngineReply(replies.Reply):
         self._session = session
         self._parts: list[_Part] = []
         self._feed: SpeechFeed | None = None
+        self._says = False
+        """True if the engine has given text that can be spoken."""
+
+    @property
+    def waits_for(self) -> str:
+        """The engine, which makes all of the reply."""
+        return "the engine"
 
     @asynccontextmanager
     async def respond(
@@ -80,12 +83,16 @@ class EngineReply(replies.Reply):
                 await source(partial(self._take_piece, feed, at))
                 # Only now has the last response ended, and no more audio comes.
                 await feed.finish()
+                if self._says and not self.playout.put_samples:
+                    raise NothingCame("the engine gave no audio for what it said")
             except* ProviderError as group:
                 # A group, because respond() may run a nursery. Other exceptions are bugs, and end the conversation.
                 error = next(leaves(group))
                 self._emit_failure(LlmFailed, error)
-                _log.warning("call %s: a reply failed: %s", current_call.get(), error)
-                at.post(inputs.ReplyFailed(self.number, str(error)))
+                self._log_failure(error)
+                # The speech that has come is heard to its end: an engine is ahead of what the caller hears.
+                self.playout.is_broken = True  # the words that have come may be ahead of the speech
+                self._end_early(error, at.writer, at.post, heard_out=bool(self.playout.put_samples))
             else:
                 self._end_thinking()
                 self.emit_fact(TtsFinished(self.number, self.turn))
@@ -128,5 +135,6 @@ class EngineReply(replies.Reply):
         if not is_sayable(text):
             raise ProviderError("The text contains a lone surrogate (invalid Unicode).")
         if text:
+            self._says = self._says or says_something(text)
             self.emit_fact(LlmChunk(self.number, self.turn, text))
             self.playout.add_text(text)

@@ -35,6 +35,7 @@ from patter_trio.call.output import reply as replies
 from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.call.pipeline import PipelineBackend
 from patter_trio.call.responder.on_message import MessageHandler
+from patter_trio.call.responder.streamed import ON_MESSAGE_TIMEOUT_S
 from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.call.tools.webhooks import ToolWebhooks
 from patter_trio.call.transfers import TransferCall, TransferRequest, Transfers
@@ -67,7 +68,7 @@ APOLOGY_TIMEOUT_S: Final = 8.0
 # Judged: LLMs are known to need some seconds for a first token; a caller who hears nothing for longer gives up.
 LLM_REPLY_TIMEOUT_S: Final = 15.0
 """Longest wait for the first audio of an LLM's reply."""
-ON_MESSAGE_REPLY_TIMEOUT_S: Final = replies.ON_MESSAGE_TIMEOUT_S + 10.0
+ON_MESSAGE_REPLY_TIMEOUT_S: Final = ON_MESSAGE_TIMEOUT_S + 10.0
 """Longest wait for the first audio of ``on_message``'s reply: its own deadline, and then 10 s for the TTS."""
 
 _log = logging.getLogger("patter_trio.call")
@@ -443,6 +444,8 @@ class CallSession:
         # The audio first: everything after this line is bookkeeping that the caller does not hear.
         heard = self._writer.cut(trio.current_time()) if action.opened else HeardSpeech(0.0, "")
         reply.playout.cut()
+        if action.reason == "failed":
+            reply.time_out()  # unless it has failed by itself: then its deadline passed, and nothing else logs that
         reply.scope.cancel(reason=action.reason)
         self._tools.cut(reply)
         self._backend.end_reply(reply, heard, action.reason)

@@ -118,10 +118,14 @@ class Drained:
 
 @attrs.frozen
 class ReplyFailed:
-    """The LLM, the application's callback or the TTS failed within a reply."""
+    """The LLM, the application's callback or the TTS failed within a reply.
+
+    ``heard_out``: the sentences before the failure are complete, and are to be heard to their end.
+    """
 
     reply: int
     error: str
+    heard_out: bool = False
 
 
 @attrs.frozen

@@ -133,6 +133,8 @@ class PlayoutQueue:
         self.is_open: bool = False
         self.is_cut: bool = False
         self.produced: bool = False
+        self.is_broken: bool = False
+        """True if the newest sentence broke off: not all of its text has audio."""
         self.put_samples: int = 0
         self.sent_samples: int = 0
         self._queue: deque[bytes] = deque()
@@ -186,6 +188,21 @@ class PlayoutQueue:
         self.is_cut = True
         self._queue.clear()
 
+    def drop_unfinished(self) -> bool:
+        """Drop the waiting audio of the newest sentence, which broke off; return True if a finished one is before it."""
+        start = self._spans[-1].start if self._spans else 0
+        excess = min(self.waiting, self.put_samples - start)
+        self.put_samples -= excess
+        while excess > 0:
+            audio = self._queue.pop()
+            if len(audio) > excess:
+                self._queue.append(audio[:-excess])
+            excess -= len(audio)
+        # The caller hears nothing of a sentence that was not begun.
+        self._spans = [span for span in self._spans if span.start < self.put_samples]
+        self.is_broken = bool(self._spans) and self._spans[-1].start == start
+        return start > 0
+
     def take(self) -> tuple[bytes, bool]:
         """Return the audio of the next message, empty if the queue is, and True if the audio ends a sentence."""
         # A message ends where a sentence does, so that the mark after it proves that the sentence was heard.
@@ -211,10 +228,10 @@ class PlayoutQueue:
         for index, (span, end) in enumerate(zip(self._spans, ends, strict=True)):
             last = index == len(self._spans) - 1
             # The last sentence is complete only once the reply is: more of its audio may be on the way.
-            whole = samples >= end and (self.produced or not last)
+            unfinished = last and (self.is_broken or not self.produced)
+            whole = samples >= end and not unfinished
             part = " ".join(span.text.split())
             if not whole:
-                unfinished = last and not self.produced
                 part = _begun(part, span.words, samples - span.start, end - span.start, unfinished=unfinished)
             if part:
                 said += [gap_between(before, part) if span.gap is None or not before else span.gap, part]

@@ -217,24 +217,36 @@ class Conversation:
             self.cut("barge-in")
 
     def finish(self) -> None:
-        """End the live reply, which has come to its own end."""
+        """End the live reply, which has come to its own end; apologise for one that broke off behind it."""
         reply = self.drop_reply(AgentState.IDLE)
         self.emit(actions.FinishReply(self.now, reply.number, reply.turn, reply.started))
-        self.next_move()
+        if reply.failed and self.may_apologise:
+            self.apologise(reply)
+        else:
+            self.next_move()
 
     def fail(self) -> None:
         """Cut the live reply, which cannot go on, and apologise once per turn."""
         reply = self.live
-        # Once per turn: if the TTS is what fails, the apology fails, too, and would start the next one.
-        apologise = self.apology_turn != self.turn and self.ending is None
+        apologise = self.may_apologise
         unheard = reply.answers and not reply.started
         # The apology follows at once, so observers do not see the agent idle in between.
         self.cut("failed", AgentState.THINKING if apologise and unheard else AgentState.IDLE)
         if apologise:
-            self.apology_turn = self.turn
-            self.start(apology=True, answers=reply.answers)
+            self.apologise(reply)
         else:
             self.next_move()
+
+    @property
+    def may_apologise(self) -> bool:
+        """True if the agent has not apologised in this turn, and the call is not ending."""
+        # Once per turn: if the TTS is what fails, the apology fails, too, and would start the next one.
+        return self.apology_turn != self.turn and self.ending is None
+
+    def apologise(self, reply: ReplyState) -> None:
+        """Begin the apology for a reply that failed."""
+        self.apology_turn = self.turn
+        self.start(apology=True, answers=reply.answers)
 
     def drop_reply(self, then: AgentState) -> ReplyState:
         """Forget the live reply, and return it."""

@@ -90,6 +90,8 @@ class ReplyState:
     started: bool = False
     """True once the caller has begun to hear the reply, and ``agent_speech_started`` was reported."""
     produced: bool = False
+    failed: bool = False
+    """True if the reply broke off behind its last finished sentence: an apology follows when that was heard."""
     # Not None: max() with the present needs no test.
     busy: float = -math.inf
     """The instant until which the reply may wait for a tool."""

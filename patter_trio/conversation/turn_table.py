@@ -318,8 +318,13 @@ def drain(conversation: Conversation, event: Drained) -> None:
 
 
 def fail(conversation: Conversation, event: ReplyFailed | None) -> None:
-    """Cut the reply and apologise, once per turn."""
-    conversation.fail()
+    """Cut the reply and apologise, once per turn; first let its finished sentences be heard, if there are any."""
+    reply = conversation.live
+    if event is None or not event.heard_out or not reply.audio:
+        conversation.fail()
+        return
+    # The ledger reports the end of what is heard, also after a gap, and the apology follows then.
+    reply.produced = reply.failed = True
 
 
 def speak(conversation: Conversation, event: Say) -> None:

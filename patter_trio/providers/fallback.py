@@ -10,13 +10,17 @@
 * **Never after the first token or sample**: once the caller has heard the beginning of a reply, no other provider
   starts it again in another voice or with other words. A later failure fails the reply; the next reply then begins with
   another provider.
+* **Nothing is a failure**, too: an answer without a word or a tool call, and speech without sound. The provider is tried
+  once more before the next one.
 * The call chooses an STT provider when it opens the session, and an LLM and a TTS provider for each reply.
 """
 
 import logging
 import math
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, Final, Generic, TypeVar, overload
 
 import attrs
@@ -36,7 +40,8 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.convert import rate_problem
 from patter_trio.audio.formats import AudioFormat
-from patter_trio.errors import ConfigurationError, PatterConnectionError, ProviderError, ProviderTimeout
+from patter_trio.errors import AnswerCut, ConfigurationError, PatterConnectionError, ProviderError
+from patter_trio.providers.attempts import KeptText, NothingCame, open_answer, open_speech, timed
 
 # Judged: a healthy provider needs some tenths of a second.
 DEFAULT_ATTEMPT_TIMEOUT_S: Final = 4.0
@@ -116,6 +121,8 @@ class _Choice(Generic[P]):
         """Record a failure of this provider if the block raises one."""
         try:
             yield
+        except AnswerCut:  # too long, or not wanted by a filter: that is not an outage
+            raise
         except _FAILURES as error:
             self.failed(provider, error)
             # Raised unchanged: only the beginning of a reply may be repeated.
@@ -131,11 +138,21 @@ class _Choice(Generic[P]):
             ProviderError: all providers failed; the message has each one's error.
         """
         errors: list[str] = []
+        waiting = deque(self.in_order())
+        silent = False
         async with AsyncExitStack() as stack:
-            for provider in self.in_order():
+            while True:
+                provider = waiting.popleft()
                 try:
                     got = await stack.enter_async_context(attempt(provider))
-                # Only failures of providers: a bug must not be hidden by the next provider.
+                except NothingCame as error:
+                    if silent:
+                        self._another_failed(provider, error, errors)
+                        continue
+                    # Once, for all providers together: nothing is more often an accident than an outage.
+                    silent = True
+                    _log.warning("%s, and is tried once more", error)
+                    waiting.appendleft(provider)
                 except _FAILURES as error:
                     self._another_failed(provider, error, errors)
                 else:
@@ -157,7 +174,7 @@ class _Choice(Generic[P]):
 
         @asynccontextmanager
         async def attempt(provider: P) -> AsyncIterator[tuple[P, T]]:
-            with _timed(self.patience, provider) as scope:
+            with timed(self.patience, provider_name(provider)) as scope:
                 async with open_session(provider) as session:
                     # Open: from here on the session may take any time, because the caller may be silent.
                     scope.deadline = math.inf
@@ -179,18 +196,6 @@ class _Choice(Generic[P]):
 def provider_name(provider: SpeechToText | LanguageModel | TextToSpeech) -> str:
     """Return the name that identifies a provider in a log."""
     return f"{provider.provider} {provider.model}".strip()
-
-
-@contextmanager
-def _timed(patience: float, provider: Any) -> Iterator[trio.CancelScope]:
-    """Limit the block to ``patience`` seconds, until it lifts the scope's deadline."""
-    # The scope surrounds the whole use: whatever a provider opens inside the scope must be closed before the scope
-    # exits.
-    with trio.CancelScope(deadline=trio.current_time() + patience) as scope:
-        yield scope
-    # Only our own deadline: a barge-in passes through.
-    if scope.cancelled_caught:
-        raise ProviderTimeout(f"{provider_name(provider)} gave no result within {patience:g} s")
 
 
 @attrs.frozen(kw_only=True)
@@ -251,7 +256,7 @@ class _WatchedRecognition(SpeechToTextSession):
 
     def transcripts(self) -> AsyncIterator[Transcript]:
         # A failure in the middle is recorded, too: the next call begins with another STT provider.
-        return _Begun([], self._session.transcripts(), self._watched)
+        return _Watched(self._session.transcripts(), self._watched)
 
 
 # LLMs -----------------------------------------------------------------------------------------------------------------
@@ -273,17 +278,12 @@ class FallbackLLM(_FallbackProvider[LanguageModel], LanguageModel):
 
         @asynccontextmanager
         async def attempt(llm: LanguageModel) -> AsyncIterator[AsyncIterator[Any]]:
-            with _timed(self.choice.patience, llm) as scope:
-                # The options are passed on only if there are any, so that a model without tools need not know the
-                # parameter.
-                async with llm.stream(messages, **options) as answer:
-                    pieces = aiter(answer)
-                    # The answer counts as begun with its first piece. Until then the next LLM can still take over
-                    # unheard.
-                    begun = [piece async for piece in _until(pieces, lambda _: True)]
-                    # Lifted before the yield: what follows has the provider's own deadlines.
-                    scope.deadline = math.inf
-                    yield _Begun(begun, pieces, lambda: self.choice.watched(llm))
+            # The answer counts as begun with its first word or tool call. Until then the next LLM can still take over
+            # unheard.
+            # The options are passed on only if there are any, so that a model without tools need not know the parameter.
+            stream = partial(llm.stream, messages, **options)
+            async with open_answer(stream, provider_name(llm), self.choice.patience) as answer:
+                yield _Watched(answer, lambda: self.choice.watched(llm))
 
         async with self.choice.first_of(attempt) as answer:
             yield answer
@@ -323,11 +323,13 @@ class FallbackTTS(_FallbackProvider[TextToSpeech], TextToSpeech):
             ProviderError: all TTS providers failed.
         """
         async with self.choice.first_session(lambda tts: tts.open(language=language)) as (tts, session):
-            yield _FallbackSynthesis(self.choice, tts, session, language)
+            yield FallbackSynthesis(self.choice, tts, session, language)
 
 
 @attrs.frozen(eq=False)
-class _FallbackSynthesis(TextToSpeechSession):
+class FallbackSynthesis(TextToSpeechSession):
+    """The session of a :class:`FallbackTTS` in one call."""
+
     _choice: _Choice[TextToSpeech]
     _kept: TextToSpeech
     _session: TextToSpeechSession
@@ -335,25 +337,20 @@ class _FallbackSynthesis(TextToSpeechSession):
 
     @asynccontextmanager
     async def speak(self, sentences: AsyncIterable[str]) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
-        text = _Text(aiter(sentences))
+        text = KeptText(aiter(sentences))
 
         @asynccontextmanager
         async def attempt(tts: TextToSpeech) -> AsyncIterator[AsyncIterator[SpeechChunk]]:
-            patience = self._choice.patience
-            with _timed(patience, tts) as scope:
+            patience, name = self._choice.patience, provider_name(tts)
+            with timed(patience, name) as scope:
                 async with self._session_of(tts) as session:
-                    scope.deadline = math.inf  # the first sentence sets it again: waiting for the LLM does not count
-                    async with session.speak(_Sentences(text, scope, patience)) as speech:
-                        chunks = aiter(speech)
+                    scope.deadline = math.inf  # the session is open; the speech has a deadline of its own
+                    async with open_speech(session, text, name, patience) as speech:
+                        chunks: AsyncIterator[SpeechChunk] = speech
                         # Only if they differ: most providers share the telephone's format.
                         if tts.emits != self._choice.providers[0].emits:
                             chunks = _Named(chunks, tts.emits)
-                        # With audio: a chunk without any is not yet something that the caller hears.
-                        begun = [chunk async for chunk in _until(chunks, lambda chunk: bool(chunk.audio))]
-                        # The caller is about to hear this voice: the sentences need not be kept for another one.
-                        text.begun = True
-                        scope.deadline = math.inf
-                        yield _Begun(begun, chunks, lambda: self._choice.watched(tts))
+                        yield _Watched(chunks, lambda: self._choice.watched(tts))
 
         async with self._choice.first_of(attempt) as chunks:
             yield chunks
@@ -368,63 +365,20 @@ class _FallbackSynthesis(TextToSpeechSession):
             yield session
 
 
-@attrs.define(eq=False)
-class _Text:
-    """A reply's text.
-
-    It keeps the sentences until their speech has begun, so that another provider can start again.
-    """
-
-    source: AsyncIterator[str]
-    kept: list[str] = attrs.field(factory=list)
-    begun: bool = False
-
-
-class _Sentences(AsyncIterator[str]):
-    """Iterator over a reply's text from its beginning; the first sentence starts the deadline of the provider.
-
-    It is a class, not a generator, because a provider that fails may leave it at any point and does not close it.
-    """
-
-    def __init__(self, text: _Text, scope: trio.CancelScope, patience: float) -> None:
-        self._text, self._scope, self._patience, self._next = text, scope, patience, 0
-
-    async def __anext__(self) -> str:
-        text = self._text
-        # All kept sentences have been read again: go on with the LLM's.
-        if self._next == len(text.kept):
-            sentence = await anext(text.source)
-            # From here on nothing is kept: another TTS provider would not be asked.
-            if text.begun:
-                return sentence
-            text.kept.append(sentence)
-        else:
-            # A kept sentence needs no wait, but every step of an async iterator must be a checkpoint.
-            await trio.lowlevel.checkpoint()
-        if self._next == 0 and not text.begun:
-            self._scope.deadline = trio.current_time() + self._patience
-        self._next += 1
-        return text.kept[self._next - 1]
-
-
 # What has begun -------------------------------------------------------------------------------------------------------
-class _Begun(AsyncIterator[T]):
-    """Iterator over the pieces that came before a provider counted as begun, then over the rest as they come.
+class _Watched(AsyncIterator[T]):
+    """Iterator over what a provider gives, which records a failure of the provider.
 
     It is a class, not a generator, because the reply may leave it at any point and does not close it. A channel would
     cost each token a switch of tasks.
     """
 
-    def __init__(self, begun: list[T], rest: AsyncIterator[T], watched: Callable[[], Any]) -> None:
-        self._begun, self._rest, self._watched = begun, rest, watched
+    def __init__(self, items: AsyncIterator[T], watched: Callable[[], Any]) -> None:
+        self._items, self._watched = items, watched
 
     async def __anext__(self) -> T:
-        if self._begun:
-            # As for ``_Sentences``: every step must be a checkpoint.
-            await trio.lowlevel.checkpoint()
-            return self._begun.pop(0)
         with self._watched():
-            return await anext(self._rest)
+            return await anext(self._items)
 
 
 class _Named(AsyncIterator[SpeechChunk]):
@@ -439,14 +393,6 @@ class _Named(AsyncIterator[SpeechChunk]):
     async def __anext__(self) -> SpeechChunk:
         chunk = await anext(self._chunks)
         return attrs.evolve(chunk, format=chunk.format or self._emits)
-
-
-async def _until(items: AsyncIterator[T], is_enough: Callable[[T], bool]) -> AsyncIterator[T]:
-    """Iterate up to and including the first item that is enough."""
-    async for item in items:
-        yield item
-        if is_enough(item):
-            return
 
 
 def _set_names(provider: Any, first: SpeechToText | LanguageModel | TextToSpeech, **abilities: object) -> None:

@@ -219,6 +219,18 @@ class UserIterator:
                 pass
         raise StopAsyncIteration
 
+    async def athrow(self, error: BaseException, /) -> Any:
+        """Raise an error where the generator waits, and return its next piece; an iterator that is not one ends."""
+        throw = getattr(self._generator, "athrow", None)
+        if throw is None:
+            raise error
+        try:
+            return await _watched(self.function, throw(error))
+        except StopAsyncIteration:
+            raise
+        except Exception as raised:
+            raise ApplicationError(f"{name_of(self.function)} raised {type(raised).__name__}: {raised}") from raised
+
     async def aclose(self) -> None:
         """Close the generator. Log what it raises and go on: its reply is over."""
         close = getattr(self._generator, "aclose", None)

@@ -30,11 +30,33 @@ async def test_hang_up_ends_call_despite_hanging_provider(call_simulator: CallSi
     assert caller.outcome == "caller_hung_up"
 
 
-@pytest.mark.parametrize("place", PLACES)
+IN_REPLIES = {place for place in PLACES if place.startswith(("llm.", "tts.")) and place != "tts.open"}
+"""Places at which a provider works for one reply."""
+
+
+@pytest.mark.parametrize("place", sorted(IN_REPLIES))
+async def test_provider_bug_in_reply_fails_that_reply(
+    call_simulator: CallSimulator, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception other than ProviderError fails its reply alone: the call goes on, and the log has the traceback."""
+    at = At(place, break_down, nth=1)
+    async with call_simulator(faulty_agent(at)) as caller:
+        await caller.speaks("Hello there", seconds=1.0)
+        await caller.hears()
+        await caller.waits(6.0)
+        await caller.speaks("Again", seconds=1.0)
+        await caller.hears()
+        assert sound_of_agent(caller).endswith("Three four.")
+    assert caller.outcome == "caller_hung_up"
+    assert "raised RuntimeError: a bug of the provider" in caplog.text
+    assert "ended by a bug" not in caplog.text
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if place not in IN_REPLIES])
 async def test_provider_bug_apologises_and_ends_only_its_call(
     call_simulator: CallSimulator, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An exception other than ProviderError ends the call as failed, with an apology if the TTS still works."""
+    """Beside replies, an exception other than ProviderError ends the call as failed, with an apology if the TTS works."""
     at = At(place, break_down)
     async with call_simulator(faulty_agent(at)) as caller:
         await caller.speaks("Hello there", seconds=1.0)

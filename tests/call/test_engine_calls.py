@@ -310,8 +310,8 @@ async def test_call_ends_within_second_despite_hanging_engine(call_simulator: Ca
 
 
 async def test_an_engine_that_answers_nothing_is_apologised_for(call_simulator: CallSimulator) -> None:
-    """The agent apologises for an engine that does not answer, and the turn counts as failed."""
-    engine = ScriptedEngine(llm=FaultyLLM(At("llm.first", nth=1)))
+    """The agent apologises for an engine that does not answer when asked twice, and the turn counts as failed."""
+    engine = ScriptedEngine(llm=FaultyLLM(At("llm.first")))
     async with call_simulator(agent_with(engine)) as caller:
         await asks(caller)
         sorry = await caller.hears()
@@ -343,9 +343,9 @@ async def test_hang_up_ends_call_wherever_engine_hangs(call_simulator: CallSimul
     assert caller.outcome == "caller_hung_up"
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", ["vad.open", "vad.feed", "tts.open"])
 async def test_engine_bug_apologises_and_ends_its_call(call_simulator: CallSimulator, place: str) -> None:
-    """An exception other than ProviderError ends the call as failed, with an apology if the voice still works."""
+    """Beside replies, an exception other than ProviderError ends the call as failed, with an apology if the voice works."""
     at = At(place, break_down)
     async with call_simulator(faulty_engine(at)) as caller:
         await caller.speaks("Hello there", seconds=1.0)
@@ -355,6 +355,23 @@ async def test_engine_bug_apologises_and_ends_its_call(call_simulator: CallSimul
     [end] = caller.payloads("call_end")
     assert (end["outcome"], end["error"]) == ("failed", "RuntimeError: a bug of the provider")
     assert sound_of_agent(caller).endswith(SORRY) is not place.startswith("tts")
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if place[:3] != "vad" and place != "tts.open"])
+async def test_engine_bug_in_reply_fails_that_reply(
+    call_simulator: CallSimulator, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a reply, an exception other than ProviderError fails that reply alone, and the call goes on."""
+    at = At(place, break_down, nth=1)
+    async with call_simulator(faulty_engine(at)) as caller:
+        await caller.speaks("Hello there", seconds=1.0)
+        await caller.waits(8.0)
+        await caller.speaks("Again", seconds=1.0)
+        await caller.waits(8.0)
+        assert sound_of_agent(caller).endswith("Three four.")
+    assert at.reached
+    assert caller.outcome == "caller_hung_up"
+    assert "raised RuntimeError: a bug of the provider" in caplog.text
 
 
 # Options for a pipeline only ------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def answering(backend: Backend, **options: Any) -> Any:
 
 @attrs.frozen
 class Curt(TextToSpeech):
-    """Says nothing, and ends after the first sentence."""
+    """Says nothing, and ends after the first sentence, each time."""
 
     provider: str = "curt"
 
@@ -227,7 +227,7 @@ async def test_tts_ending_early_is_reported_as_failure(call_simulator: Any, witn
         llm=ScriptedLLM([sentences]),
         tts=Curt(),
     )
-    assert failures(witness)[0] == (TtsFailed, "ProviderError")
+    assert failures(witness)[0] == (TtsFailed, "NothingCame")
 
 
 @pytest.mark.pipeline("about the STT")

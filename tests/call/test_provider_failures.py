@@ -5,9 +5,12 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
+import trio
 
 from patter_trio import ConfigurationError, Patter
+from patter_trio.abc import SpeechChunk
 from patter_trio.audio.formats import AudioFormat, Encoding
+from patter_trio.errors import ProviderError
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from tests.kit.call import SORRY, At, Backend, FixedDetector, agent_of, edges, faulty_agent, give_up, transcripts_of
@@ -20,7 +23,7 @@ RATES_HZ = "8000, 16000, 22050, 24000, 44100 or 48000 Hz"
 
 
 # LLM or TTS: the reply fails, the call goes on -------------------------------------------------------------------
-@pytest.mark.parametrize("place", ["llm.stream", "llm.first", "llm.next", "llm.close", "tts.speak", "tts.first"])
+@pytest.mark.parametrize("place", ["llm.stream", "llm.first", "llm.next", "tts.speak", "tts.first"])
 async def test_failure_before_first_audio_apologises_once(
     call_simulator: CallSimulator, place: str, backend: Backend
 ) -> None:
@@ -53,18 +56,94 @@ async def test_lone_surrogate_fails_reply_and_not_call(
     assert [record.message.partition(": ")[2] for record in caplog.records] == [f"a reply failed: {why}"] * 2
 
 
-async def test_llm_failure_mid_reply_cuts_and_apologises(call_simulator: CallSimulator, backend: Backend) -> None:
-    """An LLM failure in the middle of a reply cuts the reply, and the agent apologises."""
+async def test_llm_failure_lets_finished_sentence_be_heard(call_simulator: CallSimulator, backend: Backend) -> None:
+    """An LLM that fails in its second sentence cuts nothing: the first one is heard to its end, then the apology."""
     llm = ScriptedLLM(["One two three four. Five six seven eight."], duration=4.0, fail_after=7)
     async with call_simulator(backend.agent_of(llm=llm)) as caller:
         await caller.speaks("Count", seconds=0.5)
         first, apology = await caller.heard(0), await caller.heard(1)
-    assert (first.text, first.interrupted) == ("One two three four.", True)
+    assert (first.text, first.interrupted) == ("One two three four.", False)
+    if backend.is_pipeline:  # an engine has no more than what came before it failed
+        assert first.seconds == pytest.approx(len("One two three four.") * 0.06, abs=0.02)
     assert (apology.text, apology.interrupted) == (SORRY, False)
     assert [entry for entry in caller.dialogue if entry[0] == "assistant"] == [
         ("assistant", "One two three four."),
         ("assistant", SORRY),
     ]
+
+
+@pytest.mark.pipeline("an engine's text is not cut into sentences")
+@pytest.mark.parametrize(
+    ("fail_after", "heard"),
+    [
+        (22, "We are open from noon. We close at nine."),  # behind the last word, before its end is known
+        (16, "We are open from noon."),
+        (10, "We are open from noon."),
+    ],
+)
+async def test_long_sentence_is_heard_after_llm_failure(
+    call_simulator: CallSimulator, fail_after: int, heard: str
+) -> None:
+    """A sentence of 6 s is heard to its end although the LLM fails while it is spoken; an unfinished one is not."""
+    text = "We are open from noon. We close at nine."
+    words = [f" {word}" if number else word for number, word in enumerate(text.split())]
+    tokens = [part for word in words for part in (word[:2], word[2:])]
+
+    class Breaking(ScriptedLLM):
+        async def _tokens(self, reply: Any, asked: float) -> Any:
+            for number, token in enumerate(tokens):
+                if number == fail_after:
+                    raise ProviderError("the connection broke")
+                await trio.sleep(0.05)
+                yield token
+            raise ProviderError("the connection broke")
+
+    agent = agent_of(llm=Breaking([""]), tts=ScriptedTTS(per_character=0.25))
+    async with call_simulator(agent) as caller:
+        await caller.speaks("When?", seconds=0.5)
+        first, apology = await caller.heard(0), await caller.heard(1)
+    assert (first.text, first.interrupted, apology.text) == (heard, False, SORRY)
+    assert first.seconds >= 5.0
+
+
+@pytest.mark.pipeline("an engine's answer is over when it is closed")
+async def test_failure_behind_whole_answer_is_logged(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An LLM that fails after its last word, when it is closed, has answered, and the agent does not apologise."""
+    async with call_simulator(faulty_agent(At("llm.close", give_up, nth=1))) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        assert (await caller.hears()).text == "One two. Three four."
+        await caller.waits(5.0)
+    assert transcripts_of(caller, "assistant") == ["One two. Three four."]
+    assert "given up" in caplog.text
+
+
+@pytest.mark.pipeline("an engine has no more speech than what came before it failed")
+async def test_barge_in_during_finished_sentence(call_simulator: CallSimulator) -> None:
+    """If the caller interrupts the sentence behind which the LLM has failed, the next answer follows without an apology."""
+    llm = ScriptedLLM(["One two three four. Five six seven eight.", "Yes."], duration=0.5, fail_after=7)
+    agent = agent_of(llm=llm, tts=ScriptedTTS(per_character=0.2))
+    async with call_simulator(agent) as caller:
+        await caller.at(1.0)
+        await caller.speaks("Count", seconds=0.5)
+        await caller.at(4.0)
+        await caller.speaks("Stop", seconds=0.5)
+        first, second = await caller.heard(0), await caller.heard(1)
+    assert (first.interrupted, second.text) == (True, "Yes.")
+
+
+@pytest.mark.pipeline("an engine's audio is not cut into sentences")
+async def test_tts_failure_lets_finished_sentence_be_heard(call_simulator: CallSimulator) -> None:
+    """A TTS that fails in its second sentence, ahead of the caller, lets the first one be heard and no more."""
+    agent = agent_of("One two three four. Five six seven eight.", tts=ScriptedTTS(fail_after=1.8))
+    async with call_simulator(agent) as caller:
+        await caller.speaks("Count", seconds=0.5)
+        first = await caller.heard(0)
+        apology = await caller.heard(1)
+    assert (first.text, first.interrupted) == ("One two three four.", False)
+    assert first.seconds == pytest.approx(len("One two three four.") * 0.06, abs=0.02)
+    assert SORRY.startswith(apology.text)
 
 
 async def test_tts_failure_mid_reply_apologises_once(
@@ -75,22 +154,45 @@ async def test_tts_failure_mid_reply_apologises_once(
     agent = backend.agent_of("One two three four five six.", tts=ScriptedTTS(fail_after=0.5))
     async with call_simulator(agent) as caller:
         await caller.speaks("Count", seconds=0.5)
-        assert (await caller.heard(0)).interrupted
-        assert (await caller.heard(1)).interrupted  # the same voice fails again
+        # Half a sentence of a TTS is cut; what an engine has said is heard.
+        assert (await caller.heard(0)).interrupted is backend.is_pipeline
+        assert (await caller.heard(1)).interrupted is backend.is_pipeline  # the same voice fails again
         await caller.waits(5.0)
         assert len(caller.times("agent_speech_started")) == 2
         assert caller.state == {"user": "listening", "agent": "idle"}
 
 
-async def test_hanging_llm_times_out_after_fifteen_seconds(call_simulator: CallSimulator, backend: Backend) -> None:
-    """The call gives up an LLM that hangs after fifteen seconds."""
+async def test_hanging_llm_is_asked_again_in_time(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
+) -> None:
+    """An LLM that hangs is asked once more after 8 s, with one line in the log."""
     async with call_simulator(backend.faulty_agent(At("llm.stream", nth=1))) as caller:
         await caller.speaks("Hello", seconds=0.5)
-        apology = await caller.hears()
-        assert (apology.text, apology.started) == (SORRY, pytest.approx(1.0 + 15.0 + 0.2))
+        answer = await caller.hears()
+        assert (answer.text, answer.started) == ("One two. Three four.", pytest.approx(1.0 + 8.0 + 0.2))
+    [record] = caplog.records
+    assert record.message.endswith("gave no result within 8 s, and is tried once more")
 
 
-async def test_tts_hanging_mid_reply_times_out(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_hanging_llm_times_out_after_fifteen_seconds(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
+) -> None:
+    """The call gives up an LLM that hangs twice after fifteen seconds, and the log has a line about each time."""
+    async with call_simulator(backend.faulty_agent(At("llm.stream"), error_message=SORRY)) as caller:
+        await caller.speaks("Hello", seconds=0.5)
+        if backend.is_pipeline:
+            apology = await caller.hears()
+            assert (apology.text, apology.started) == (SORRY, pytest.approx(1.0 + 15.0 + 0.2))
+        await caller.at(25.0)
+    first, second = [record.message for record in caplog.records][:2]
+    assert first.endswith("gave no result within 8 s, and is tried once more")
+    who = "the LLM or on_message" if backend.is_pipeline else "the engine"
+    assert second.endswith(f"a reply failed: no audio came in time from {who}")
+
+
+async def test_tts_hanging_mid_reply_times_out(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
+) -> None:
     """The call also gives up a TTS that hangs in the middle of a reply."""
     agent = backend.agent_of("One two three four five six.", tts=ScriptedTTS(hang_after=0.5), error_message="Er")
     async with call_simulator(agent) as caller:
@@ -99,13 +201,15 @@ async def test_tts_hanging_mid_reply_times_out(call_simulator: CallSimulator, ba
         apology = await caller.heard(1)
     assert (first.interrupted, apology.text) == (True, "Er")
     assert apology.started == pytest.approx(first.started + 0.5 + 15.0 + 0.2, abs=0.05)
+    who = "the TTS" if backend.is_pipeline else "the engine"
+    assert f"a reply failed: no audio came in time from {who}" in caplog.text
 
 
 @pytest.mark.pipeline("about the TTS")
 async def test_tts_ending_before_text_is_failure(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A TTS that ends before its text counts as a failure."""
+    """A TTS that ends behind its first sentence fails the reply: that sentence is heard, then the apology."""
 
     class Hasty(ScriptedTTS):
         def open(self, *, language: str) -> Any:
@@ -114,21 +218,21 @@ async def test_tts_ending_before_text_is_failure(
     agent = agent_of("One. Two. Three. " * 20, tts=Hasty())
     async with call_simulator(agent) as caller:
         await caller.speaks("Count", seconds=0.5)
-        await caller.waits(3.0)
+        await caller.waits(5.0)
         assert caller.state["agent"] == "idle"
-    assert "the TTS ended before its text did" in caplog.text
+    assert transcripts_of(caller, "assistant") == ["One.", SORRY]
+    [record] = caplog.records
+    assert "a reply failed: the TTS " in record.message
 
 
 def _hasty(opened: Any) -> Any:
     class Session:
         @asynccontextmanager
         async def speak(self, sentences: Any) -> Any:
-            async def nothing() -> AsyncGenerator[Any, None]:
-                await anext(aiter(sentences))
-                return
-                yield
+            async def first() -> AsyncGenerator[Any, None]:
+                yield SpeechChunk(bytes([0x20]) * 4000, await anext(aiter(sentences)))
 
-            async with aclosing(nothing()) as chunks:
+            async with aclosing(first()) as chunks:
                 yield chunks
 
     @asynccontextmanager

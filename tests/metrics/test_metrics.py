@@ -369,11 +369,13 @@ async def test_open_turn_is_reported_before_failed_call_ends(call_simulator: Cal
     """The open turn of a broken call reaches on_metrics before on_call_end."""
     called: list[Any] = []
     async with call_simulator(
-        backend.faulty_agent(At("tts.next", break_down)),
+        backend.faulty_agent(At("vad.feed", break_down, nth=3)),
         on_metrics=lambda event: called.append(event["turn"]),
         on_call_end=lambda event: called.append(event["metrics"]),
     ) as caller:
         await caller.speaks("Hello", seconds=0.5)
+        await caller.at(2.0)
+        await caller.speaks("Stop", seconds=0.5)  # the third edge
         await caller.at(5.0)
     turn, metrics = called
     assert (turn.turn_index, turn.interrupted) == (1, True)

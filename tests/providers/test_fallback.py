@@ -23,6 +23,7 @@ from patter_trio.testing import (
     check_llm,
     check_stt,
     check_tts,
+    tool_call,
 )
 from patter_trio.testing.conformance.bench import findings
 from patter_trio.testing.conformance.llm import QUESTIONS
@@ -188,9 +189,55 @@ async def test_a_mind_that_cannot_be_hashed_will_do(autojump_clock: MockClock) -
     assert await answer(Fallback(WithDict(["One."], fail_after=0), WELL)) == "The second one answers."
 
 
-async def test_an_answer_of_nothing_is_an_answer(autojump_clock: MockClock) -> None:
-    """An empty answer of the first LLM counts as an answer, and the second LLM is not asked."""
-    assert await answer(Fallback(ScriptedLLM([""]), WELL)) == ""
+@pytest.mark.parametrize("nothing", ["", "\n\n", "  ", "...", "😊"])
+async def test_answer_of_nothing_is_a_failure(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, nothing: str
+) -> None:
+    """An LLM that answers without a word is asked once more, then the second one; one line in the log each time."""
+    first = ScriptedLLM([nothing], model="first")
+    assert await answer(Fallback(first, WELL)) == "The second one answers."
+    assert len(first.requests) == 2
+    why = "scripted first gave an answer without a word or a tool call"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{why}, and is tried once more",
+        f"scripted first failed: {why}",
+    ]
+
+
+async def test_second_try_of_answer_may_succeed(autojump_clock: MockClock) -> None:
+    """An LLM whose second answer has words counts as healthy, and the next one is not asked."""
+    texts = ["", "Yes."]
+    second = ScriptedLLM(["No."], model="second")
+    assert await answer(Fallback(ScriptedLLM(lambda _: texts.pop(0), model="first"), second)) == "Yes."
+    assert not second.requests
+
+
+async def test_nothing_is_tried_once_more_in_all(autojump_clock: MockClock) -> None:
+    """If no LLM of a fallback answers with a word, the first one is asked twice and the others once."""
+    models = [ScriptedLLM([""], model=f"{number}") for number in range(3)]
+    with pytest.raises(ProviderError, match="every provider failed"):
+        await answer(Fallback(*models))
+    assert [len(model.requests) for model in models] == [2, 1, 1]
+
+
+async def test_tool_call_alone_is_an_answer(autojump_clock: MockClock) -> None:
+    """An answer that only calls a tool is not an answer of nothing."""
+    first, second = ScriptedLLM([tool_call("look_up")]), ScriptedLLM(["No."], model="second")
+    async with Fallback(first, second).stream(QUESTIONS[0]) as pieces:
+        assert [piece.name async for piece in pieces] == ["look_up"]
+    assert len(first.requests) == 1
+
+
+async def test_any_exception_of_a_provider_is_a_failure(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An LLM or TTS of the application's own that raises a KeyError is replaced by the next one."""
+
+    def breaks(_: Sequence[Message]) -> str:
+        raise KeyError("choices")
+
+    assert await answer(Fallback(ScriptedLLM(breaks, model="first"), WELL)) == "The second one answers."
+    assert "scripted first failed: scripted first raised KeyError: 'choices'" in caplog.text
 
 
 # Recognition ----------------------------------------------------------------------------------------------------------
@@ -223,10 +270,11 @@ async def test_lost_stt_is_replaced_only_for_next_call(
 
 # Synthesis ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "first", [ScriptedTTS(fail_after=0), ScriptedTTS(hang_after=0), ScriptedTTS(fail_to_open=True)]
+    "first",
+    [ScriptedTTS(fail_after=0), ScriptedTTS(hang_after=0), ScriptedTTS(fail_to_open=True), ScriptedTTS(mute=True)],
 )
 async def test_the_second_voice_speaks_the_whole_text(autojump_clock: MockClock, first: TextToSpeech) -> None:
-    """The second TTS speaks the whole text when the first one fails, hangs or does not open."""
+    """The second TTS speaks the whole text when the first one fails, hangs, is mute or does not open."""
     tts = Fallback(first, ScriptedTTS(model="second"))
     assert await speech(tts, "Good morning.", "It is late.") == "Good morning. It is late."
 

@@ -6,16 +6,17 @@ the cut, discards audio that still arrives.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import attrs
 import trio
 
-from patter_trio.abc import LanguageModel, Message, TextToSpeechSession, Usage
+from patter_trio.abc import SpeechChunk, TextToSpeechSession, Usage
 from patter_trio.abc._usage import usage_sink
 from patter_trio.audio.formats import RATE_HZ, AudioFormat
 from patter_trio.call.hooks import EmitBlocked, ReplyHooks
@@ -26,7 +27,7 @@ from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.conversation.text import is_sayable
 from patter_trio.conversation.written import Gaps
-from patter_trio.errors import ProviderError, ProviderTimeout, leaves
+from patter_trio.errors import AnswerCut, ProviderError, ProviderTimeout, leaves
 from patter_trio.metrics.internal_events import (
     EmitFact,
     InternalEvent,
@@ -42,9 +43,10 @@ from patter_trio.metrics.internal_events import (
     TurnVetoed,
     UsageReported,
 )
+from patter_trio.providers.attempts import KeptText, ProviderBug, open_speech, open_twice, says_something
+from patter_trio.providers.fallback import FallbackSynthesis
 from patter_trio.user_code import invoke
 from patter_trio.user_code.context import current_call
-from patter_trio.user_code.signatures import name_of
 
 # Judged: about half a minute of speech, so the TTS is never short of text; an LLM further ahead
 # generates what a cut discards.
@@ -53,15 +55,20 @@ MAX_WAITING_SENTENCES: Final = 8
 # Judged: few replies last half a minute, so most are synthesised without a pause; what a cut throws away was paid for.
 MAX_PLAYOUT_SAMPLES: Final = 30 * RATE_HZ
 """30 s of audio in a playout queue; a TTS that is further ahead waits."""
-# Judged: an application's own server may ask an LLM itself. docs/messages.md promises it.
-ON_MESSAGE_TIMEOUT_S: Final = 30.0
-"""Seconds that ``on_message`` has for its answer, or for each next piece of a streamed one."""
 
+# Judged: with the 8 s that an LLM may take, less than the 15 s that a caller waits for a reply.
+FIRST_AUDIO_TIMEOUT_S: Final = 6.0
+"""Seconds from the first sentence to the first audio, after which the TTS is given the text once more."""
+
+Speech = AbstractAsyncContextManager[AsyncIterator[SpeechChunk]]
 Post = Callable[[TokenArrived | AudioArrived | Produced | ReplyFailed], None]
 
 
 class AnswerPhase(Enum):
     """A phase of an answer, between its texts or at its end."""
+
+    PAUSED = "paused"
+    """No text has come for a moment, and the next may take long: a sentence that ends here need not wait for it."""
 
     TOOLS = "tools"
     """The LLM has called tools; the caller hears its text so far while they run."""
@@ -84,6 +91,9 @@ TakePiece = Callable[[P | AnswerPhase | ProgressText], Awaitable[None]]
 """Takes the next piece of an answer; returns when it was passed on."""
 AnswerSource = Callable[[TakePiece[str]], Awaitable[None]]
 """Generates the answer to the conversation as it is now, and has each piece taken before it makes the next one.
+
+A coroutine that has each piece taken, not a generator that yields it: a generator whose scopes stay open while it
+yields needs a task of its own and a channel, which would cost each token about 11 us.
 
 A source that has something to close reports :attr:`AnswerPhase.OVER` before: closing may take long.
 """
@@ -123,6 +133,14 @@ class Reply:
         self.prepare: Prepare | None = prepare
         self._emit_fact = emit_fact
         self._failed = False
+        self._broken: BaseException | None = None
+        """The failure behind the last finished sentence, which the caller hears to its end."""
+        self._answered = False
+        """True once all text of the answer was passed on; only its source remains to be closed."""
+        self._handed: list[str] = []
+        """The sentences that the TTS was given."""
+        self._spoken: list[str] = []
+        """The texts of the speech that the TTS gave."""
         self._begun = False
         self._thinks = False
         self._gaps = Gaps()
@@ -145,6 +163,24 @@ class Reply:
     def _used(self, usage: Usage) -> None:
         self.emit_fact(UsageReported(usage, self.number))
 
+    @property
+    def waits_for(self) -> str:
+        """The part of the reply that has not finished, for the log."""
+        return "the TTS" if self._handed and not self._thinks else "the LLM or on_message"
+
+    def time_out(self) -> None:
+        """Report that the reply, which is being cut, gave no audio in time; not if it has failed before."""
+        if not self._failed:
+            error = ProviderTimeout(f"no audio came in time from {self.waits_for}")
+            self._emit_failure(LlmFailed if self._thinks or not self._handed else TtsFailed, error)
+            self._log_failure(error)
+
+    @staticmethod
+    def _log_failure(error: BaseException) -> None:
+        # With the traceback of an error in code that is not ours.
+        theirs = error.__cause__ if isinstance(error, invoke.ApplicationError | ProviderBug) else None
+        _log.warning("call %s: a reply failed: %s", current_call.get(), error, exc_info=theirs)
+
     async def _noting(
         self, failed: type[LlmFailed | TtsFailed], part: Callable[..., Awaitable[None]], *arguments: object
     ) -> None:
@@ -161,7 +197,7 @@ class Reply:
         # The first failure is the cause: the other part often fails because of it.
         if not self._failed:
             self._failed = True
-            theirs = error.__cause__ if isinstance(error, invoke.ApplicationError) else None
+            theirs = error.__cause__ if isinstance(error, invoke.ApplicationError | ProviderBug) else None
             self.emit_fact(failed(self.number, self.turn, type(theirs or error).__name__))
 
     async def run(
@@ -183,11 +219,19 @@ class Reply:
                 # except*, because the nursery raises a group. Outside of the nursery, so that both parts
                 # have ended before the apology.
                 error = next(leaves(group))
-                theirs = error.__cause__ if isinstance(error, invoke.ApplicationError) else None
-                _log.warning("call %s: a reply failed: %s", current_call.get(), error, exc_info=theirs)
-                post(ReplyFailed(self.number, str(error)))
+                self._log_failure(error)
+                self._end_early(error, writer, post, heard_out=self.playout.drop_unfinished())
             else:
-                self._all_made(writer, post)
+                if self._broken is None:
+                    self._all_made(writer, post)
+                else:
+                    self._end_early(self._broken, writer, post, heard_out=True)
+
+    def _end_early(self, error: BaseException, writer: CarrierWriter, post: Post, *, heard_out: bool) -> None:
+        """Post the failure; with ``heard_out``, the caller hears the finished sentences first."""
+        self.playout.end()
+        writer.wake()
+        post(ReplyFailed(self.number, str(error), heard_out=heard_out))
 
     def _all_made(self, writer: CarrierWriter, post: Post) -> None:
         # In this order: Produced says that the playout queue is complete.
@@ -207,9 +251,41 @@ class Reply:
         """Have the answer generated, and send each sentence to the TTS as soon as it is complete."""
         chunker = SentenceChunker(language=self.language)
         self._begin_thinking()
-        await source(partial(self._take, chunker, sentences, post))
-        # For sources that do not report their end; after OVER nothing is left.
-        await self._finish(chunker, sentences)
+        try:
+            await source(partial(self._take, chunker, sentences, post))
+            # For sources that do not report their end; after OVER nothing is left.
+            await self._finish(chunker, sentences)
+        except (ProviderError, invoke.ApplicationError, ExceptionGroup) as error:
+            if not all(isinstance(leaf, ProviderError | invoke.ApplicationError) for leaf in leaves(error)):
+                raise  # among them is a bug
+            if self._broken is None:  # else the TTS has ended, and this is the consequence
+                await self._break_off(next(leaves(error)), chunker, sentences)
+            if not self._handed:
+                raise
+
+    async def _break_off(
+        self, failure: BaseException, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]
+    ) -> None:
+        """Pass on the sentences that are finished: the caller hears them to their end, whatever became of the rest."""
+        is_cut = isinstance(failure, AnswerCut)
+        if is_cut:
+            self._end_thinking()
+            rest = "" if self.hooks is None else await self.hooks.rest()
+            await self._send_all(self._cut(chunker, rest), sentences)
+        await self._send_all(chunker.pause(), sentences)
+        if not self._handed:
+            return
+        if self._answered or is_cut:
+            what = "complete, but failed when it was closed" if self._answered else "cut off, and ends at a sentence"
+            _log.warning("call %s: an answer is %s: %s", current_call.get(), what, failure)
+        else:
+            self._record_broken(LlmFailed, failure)
+
+    def _record_broken(self, failed: type[LlmFailed | TtsFailed], failure: BaseException) -> None:
+        """Record that the reply ends behind the sentences that are finished."""
+        self._broken = failure
+        self._emit_failure(failed, failure)
+        self._log_failure(failure)
 
     async def _take(
         self,
@@ -230,6 +306,8 @@ class Reply:
                 await self._send_all(chunker.flush(), sentences)
                 self._gaps.restart()
                 await self._send_all([piece.text], sentences)
+            case AnswerPhase.PAUSED:
+                await self._send_all(chunker.pause(), sentences)
             case AnswerPhase.TOOLS:
                 self._begin(post)  # a tool call consists of tokens, too
                 self._end_thinking()
@@ -240,6 +318,7 @@ class Reply:
                 self._begin_thinking()
             case AnswerPhase.OVER:
                 await self._finish(chunker, sentences)
+                self._answered = True
 
     async def _take_text(
         self, text: str, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str], post: Post
@@ -300,36 +379,64 @@ class Reply:
     async def _speak(
         self, voice: TextToSpeechSession, sentences: trio.MemoryReceiveChannel[str], feed: SpeechFeed
     ) -> None:
+        text = KeptText(aiter(sentences))
+        attempt = partial(open_speech, voice, text, "the TTS")
+        # A fallback tries again by itself.
+        speech = attempt(math.inf) if isinstance(voice, FallbackSynthesis) else self._twice(attempt)
         # Closing our end makes the responder's next send fail, should the TTS end before its text does.
-        async with sentences, voice.speak(sentences) as chunks:
+        async with sentences, speech as chunks:
             async for chunk in chunks:
+                self._spoken.append(chunk.text)
                 await feed.put(chunk)  # waits while the playout queue is full, and so slows the TTS down
             # Within the TTS's context, so that the end of its last word is out before
             # anything waits for the TTS to close.
             await feed.finish()
         self.emit_fact(TtsFinished(self.number, self.turn))
+        if self._broken is None and (left := self._unspoken()):
+            # Not raised: the sentences before are complete, and are heard to their end.
+            why = f"the TTS gave no audio for the last {left} of {len(self._handed)} sentences"
+            self._record_broken(TtsFailed, ProviderError(why))
+
+    @staticmethod
+    def _twice(attempt: Callable[[float], Speech]) -> Speech:
+        def note(error: ProviderError) -> None:
+            _log.warning("call %s: %s, and is tried once more", current_call.get(), error)
+
+        return open_twice(attempt, FIRST_AUDIO_TIMEOUT_S, note)
+
+    def _unspoken(self) -> int:
+        """Return how many sentences at the end have no audio, as far as the TTS says which text it has spoken."""
+        # By exact text, up to white space: a TTS may also report a spelling of its own, or nothing.
+        spoken = "".join("".join(self._spoken).split())
+        before = ""
+        for number, sentence in enumerate(self._handed):
+            if spoken and spoken == before:
+                return len(self._handed) - number
+            before += "".join(sentence.split())
+        return 0
 
     async def _hand_over(self, sentences: trio.MemorySendChannel[str], sentence: str) -> None:
         gap = self._gaps.before(sentence)  # before the hooks, which may rewrite the sentence
         if self.hooks is not None:
             sentence = await self.hooks.sentence(sentence)
-            if not sentence:
-                return
+        # Marks and emoji have no sound: some TTS providers refuse such a text, and the reply would fail.
+        if not says_something(sentence):
+            return
         # Before the send: the TTS may begin to speak before this task runs again, and its events come after this one.
         self.emit_fact(SentenceStarted(self.number, self.turn, sentence))
         self.playout.expect(sentence, gap)
+        self._handed.append(sentence)
         try:
             await sentences.send(sentence)
         except trio.BrokenResourceError as error:
             # _speak has returned and closed its end although there is more text.
             ended = ProviderError("the TTS ended before its text did")
-            self._emit_failure(TtsFailed, ended)
+            if self._broken is None:
+                self._record_broken(TtsFailed, ended)
             raise ended from error
 
 
-# Answer sources ----------------------------------------------------------------------------------------------
-# Coroutines that have each piece taken, not generators that yield it: a generator whose scopes stay open while it yields
-# needs a task of its own and a channel, which would cost each token about 11 us.
+# Fixed texts ----------------------------------------------------------------------------------------------------------
 def from_text(text: str) -> AnswerSource:
     """Return the source of one fixed text."""
 
@@ -337,70 +444,3 @@ def from_text(text: str) -> AnswerSource:
         await take(text)
 
     return answer
-
-
-def from_llm(llm: LanguageModel, messages: Sequence[Message]) -> AnswerSource:
-    """Return the source that asks an LLM without tools; it logs and ignores tool calls."""
-
-    async def answer(take: TakePiece[str]) -> None:
-        async with llm.stream(messages) as items:
-            async for item in items:
-                if isinstance(item, str):
-                    await take(item)
-                else:
-                    _log.warning("call %s: the LLM called the tool %r, but has no tools", current_call.get(), item.name)
-            await take(AnswerPhase.OVER)
-
-    return answer
-
-
-def from_callback(function: Callable[..., Any], *arguments: object) -> AnswerSource:
-    """Return the source that calls the application's ``on_message``: a function, a coroutine or an async generator."""
-
-    async def answer(take: TakePiece[str]) -> None:
-        result = invoke.call_sync(function, *arguments)
-        # By what it returned, not by what it is: a plain function may return the generator of another one.
-        if hasattr(result, "__aiter__"):
-            async with aclosing(invoke.UserIterator(function, result)) as pieces:
-                await _pass_on(pieces, take)
-                await take(AnswerPhase.OVER)
-            return
-        with _answering(function):
-            text = await invoke.await_result(function, result)
-        await take(_text(function, text))
-
-    return answer
-
-
-async def _pass_on(pieces: invoke.UserIterator, take: TakePiece[str]) -> None:
-    """Pass on the pieces of ``on_message``, each within the deadline and checked to be text."""
-    while True:
-        try:
-            # Around the wait alone: the time that the reply takes with a piece does not count.
-            with _answering(pieces.function):
-                piece = await anext(pieces)
-        except StopAsyncIteration:
-            return
-        await take(_text(pieces.function, piece))
-
-
-@contextmanager
-def _answering(function: Callable[..., Any]) -> Iterator[None]:
-    """Limit the time of the block, and raise a timeout that names the function."""
-    try:
-        with trio.fail_after(ON_MESSAGE_TIMEOUT_S):
-            yield
-    except trio.TooSlowError as error:
-        # Our own deadline: a timeout that the application raises comes as an ApplicationError.
-        name = name_of(function)
-        raise ProviderTimeout(f"{name} did not answer within {ON_MESSAGE_TIMEOUT_S:g} s") from error
-
-
-def _text(function: Callable[..., Any], answer: object) -> str:
-    if answer is None:
-        return ""
-    if isinstance(answer, str):
-        if not is_sayable(answer):
-            raise invoke.ApplicationError(f"{name_of(function)} must give text that can be encoded in UTF-8")
-        return answer
-    raise invoke.ApplicationError(f"{name_of(function)} must give text or None, not {type(answer).__name__}")

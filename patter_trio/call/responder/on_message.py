@@ -21,6 +21,7 @@ import trio
 
 from patter_trio.call.control import CallControl
 from patter_trio.call.output import reply as replies
+from patter_trio.call.responder import streamed
 from patter_trio.user_code.signatures import name_of
 
 
@@ -73,4 +74,4 @@ class _FunctionCallHandler(CallMessageHandler):
     more: tuple[CallControl, ...]
 
     def answer_source(self, event: dict[str, Any]) -> replies.AnswerSource:
-        return replies.from_callback(self.function, event, *self.more)
+        return streamed.from_function(self.function, event, *self.more)

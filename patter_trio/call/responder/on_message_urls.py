@@ -18,6 +18,7 @@ import trio
 from patter_trio.call.control import CallControl
 from patter_trio.call.output import reply as replies
 from patter_trio.call.responder.on_message import CallMessageHandler, MessageHandler
+from patter_trio.call.responder.streamed import ON_MESSAGE_TIMEOUT_S, paced
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout
 from patter_trio.net.http import HttpAnswer, origin_of, shared_client, tls_context
@@ -37,7 +38,9 @@ MAX_ANSWER_BYTES: Final = 64 * 1024
 CALL_ID_HEADER: Final = "X-Patter-Call-Id"
 NORMAL_CLOSE_CODE: Final = 1000
 """The close code after a complete answer (RFC 6455, section 7.4.1)."""
-TEXT_CONTENT_TYPES: Final = ("", "text/plain")
+HTML_CONTENT_TYPE: Final = "text/html"
+TEXT_CONTENT_TYPES: Final = ("", "text/plain", HTML_CONTENT_TYPE)
+"""Types of plain words. Web frameworks call a string text/html unless told otherwise; a page of markup is refused."""
 
 _log = logging.getLogger("patter_trio.call")
 
@@ -100,7 +103,7 @@ class _WebhookCallHandler(CallMessageHandler):
         }
 
         async def answer_to(take: replies.TakePiece[str]) -> None:
-            deadline = replies.ON_MESSAGE_TIMEOUT_S
+            deadline = ON_MESSAGE_TIMEOUT_S
             async with (
                 shared_client(direct=True) as http,  # the application's own server: no proxy of the environment
                 http.stream(
@@ -117,7 +120,7 @@ class _WebhookCallHandler(CallMessageHandler):
                 await _pass_on(answer, self.webhook.name, take)
                 await take(replies.AnswerPhase.OVER)
 
-        return answer_to
+        return paced(answer_to)
 
 
 async def _pass_on(answer: HttpAnswer, who: str, take: replies.TakePiece[str]) -> None:
@@ -132,15 +135,23 @@ async def _pass_on(answer: HttpAnswer, who: str, take: replies.TakePiece[str]) -
         # The empty type, too: many small servers answer with bare text and set none.
         # Incremental, because a piece of the body may end in the middle of a character.
         decoder = codecs.getincrementaldecoder("utf-8")()
+        may_be_page = answer.content_type == HTML_CONTENT_TYPE  # until its first word is there
         async for piece in answer.pieces():
             with _must_be_text(who):
                 text = decoder.decode(piece)
+            if may_be_page and text.lstrip().startswith("<"):
+                raise _wrong_type(who, "an HTML page")
+            may_be_page = may_be_page and not text.strip()
             await take(text)
         with _must_be_text(who):
             # Raises if the body ended within a character.
             decoder.decode(b"", final=True)
     else:
-        raise ProviderError(f"{who} answered with {answer.content_type}: give {JSON_CONTENT_TYPE} or text/plain")
+        raise _wrong_type(who, answer.content_type)
+
+
+def _wrong_type(who: str, what: str) -> ProviderError:
+    return ProviderError(f"{who} answered with {what}: give {JSON_CONTENT_TYPE} or text/plain")
 
 
 def _text_of(body: bytes, who: str) -> str:
@@ -257,7 +268,7 @@ class _SocketCallHandler(CallMessageHandler):
             finally:
                 answer.leave()
 
-        return answer_to
+        return paced(answer_to)
 
 
 class _StreamedAnswer:
@@ -344,11 +355,11 @@ class _StreamedAnswer:
     @contextmanager
     def _in_time(self) -> Iterator[None]:
         try:
-            with trio.fail_after(replies.ON_MESSAGE_TIMEOUT_S):
+            with trio.fail_after(ON_MESSAGE_TIMEOUT_S):
                 yield
         except trio.TooSlowError as error:
             # A ProviderTimeout instead, so that the reply fails with an apology like any other whose provider is late.
-            raise ProviderTimeout(f"{self._who} did not answer within {replies.ON_MESSAGE_TIMEOUT_S:g} s") from error
+            raise ProviderTimeout(f"{self._who} did not answer within {ON_MESSAGE_TIMEOUT_S:g} s") from error
 
 
 def _object(message: str) -> dict[str, Any] | None:

@@ -11,7 +11,9 @@ from patter_trio.call.control import CallControl
 from patter_trio.call.hooks import HookRunner
 from patter_trio.call.input.user_words import UserTurns
 from patter_trio.call.output import reply as replies
+from patter_trio.call.responder.asking import from_llm
 from patter_trio.call.responder.on_message import CallMessageHandler, MessageHandler
+from patter_trio.call.responder.streamed import spaced
 from patter_trio.call.tools.loop import ToolLoop
 from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.conversation.history import History
@@ -97,17 +99,16 @@ class Responder:
             if agent.llm is None:
                 raise ConfigurationError("An agent must have llm= or on_message=.")
             return self._model(agent, agent.llm, self._messages(agent), reply)
-        return self.message_handler.answer_source(
-            # Read when the reply starts: the words of this turn are in the history by now, and
-            # later ones belong to the next turn.
-            {**self._facts, "text": self._history.last_user(), "history": self._history.before_last_user()}
-        )
+        # Read when the reply starts: the words of this turn are in the history by now, and
+        # later ones belong to the next turn.
+        event = {**self._facts, "text": self._history.last_user(), "history": self._history.before_last_user()}
+        return spaced(self.message_handler.answer_source(event), agent.language)
 
     def _model(
         self, agent: Agent, llm: LanguageModel, messages: Sequence[Message], reply: replies.Reply
     ) -> replies.AnswerSource:
         if not agent.tools:
-            return replies.from_llm(llm, messages)
+            return from_llm(llm, messages)
         return ToolLoop(self._tools, llm, agent.tools, messages, reply).run
 
     def prepare(self, agent: Agent) -> replies.Prepare | None:

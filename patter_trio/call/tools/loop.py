@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
+from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 import attrs
@@ -11,12 +12,15 @@ import trio
 from patter_trio.abc import Message, ToolCall, ToolDefinition
 from patter_trio.agent.tools import Tool
 from patter_trio.call.output.reply import AnswerPhase, P, ProgressText, Reply, TakePiece
+from patter_trio.call.responder.asking import asked
 from patter_trio.call.tools.runner import ToolInvocation, ToolRound, ToolRunner
 from patter_trio.errors import ProviderError
 from patter_trio.user_code.context import current_call
 
 MAX_MODEL_ROUNDS: Final = 10  # judged: answers that help a caller take two or three
-"""Requests to the LLM within one reply; the last one offers no tools, which ends an LLM that would call tools for ever."""
+"""Requests to the LLM within one reply; the last one offers no tools, which ends an LLM that would call tools for ever.
+
+If it calls one nevertheless and says nothing, the reply fails: the caller hears ``error_message``, not silence."""
 
 P_co = TypeVar("P_co", covariant=True)
 """As :data:`~patter_trio.call.output.reply.P`."""
@@ -26,6 +30,14 @@ _log = logging.getLogger("patter_trio.call")
 
 class Answers(Protocol[P_co]):
     """A source of answers that may call tools: an LLM, or a call's engine."""
+
+    @property
+    def provider(self) -> str:
+        """The provider's name."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
 
     def stream(
         self, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
@@ -79,20 +91,25 @@ class ToolLoop(Generic[P]):
     def _ask(
         self, messages: Sequence[Message], number: int
     ) -> AbstractAsyncContextManager[AsyncIterator[P | ToolCall]]:
-        if number < MAX_MODEL_ROUNDS:
-            try:
-                return self._llm.stream(messages, tools=[tool.definition for tool in self._tools])
-            except TypeError as error:  # a model that lacks the parameter, and does not say so
-                name = type(self._llm).__name__
-                raise ProviderError(
-                    f"{name}.stream must take tools=, or {name}.takes_tools be False: {error}"
-                ) from error
-        _log.warning(
-            "call %s: a reply has called tools in %d rounds; the LLM is offered no more tools",
-            current_call.get(),
-            MAX_MODEL_ROUNDS - 1,
-        )
-        return self._llm.stream(messages)
+        if last := number == MAX_MODEL_ROUNDS:
+            _log.warning(
+                "call %s: a reply has called tools in %d rounds; the LLM is offered no more tools",
+                current_call.get(),
+                MAX_MODEL_ROUNDS - 1,
+            )
+        # Asked again only in the first round: what follows a tool is not the same question any more.
+        return asked(self._llm, partial(self._stream, messages, last=last), tools=not last, again=number == 1)
+
+    def _stream(
+        self, messages: Sequence[Message], *, last: bool
+    ) -> AbstractAsyncContextManager[AsyncIterator[P | ToolCall]]:
+        if last:
+            return self._llm.stream(messages)
+        try:
+            return self._llm.stream(messages, tools=[tool.definition for tool in self._tools])
+        except TypeError as error:  # a model that lacks the parameter, and does not say so
+            name = type(self._llm).__name__
+            raise ProviderError(f"{name}.stream must take tools=, or {name}.takes_tools be False: {error}") from error
 
     async def _start(self, invocations: Sequence[ToolInvocation]) -> trio.MemoryReceiveChannel[str] | None:
         """Start the tools of one round; return their progress, or None if all wait until the reply has been played."""

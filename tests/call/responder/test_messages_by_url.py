@@ -134,6 +134,8 @@ def answering(body: bytes, content_type: str = "application/json", status: int =
     [
         (answering(b"We are.", "text/plain; charset=utf-8"), "We are."),
         (answering(b"We are.", ""), "We are."),
+        (answering(b"We are.", "text/html; charset=utf-8"), "We are."),
+        (answering(b"\n We are, at 7 < 8.", "text/html"), "We are, at 7 < 8."),
         (answering(b'{"text": "We are.", "more": 1}', "application/json; charset=utf-8"), "We are."),
         (answering(b'"We are."'), "We are."),
     ],
@@ -207,7 +209,9 @@ WRONG: list[tuple[Any, str, float]] = [
     (answering(b"not you", status=401), "answered 401", 0),
     (answering(b"slower", status=429), "answered 429", 0),
     (redirects, "redirects are not followed", 0),
-    (answering(b"<html>Login</html>", "text/html"), "answered with text/html: give application/json or text/plain", 0),
+    (answering(b"<html>Login</html>", "text/html"), "answered with an HTML page: give application/json or text/", 0),
+    (answering(b"\n <!doctype html>", "text/html; charset=utf-8"), "answered with an HTML page: give application/", 0),
+    (answering(b"a,b", "text/csv"), "answered with text/csv: give application/json or text/plain", 0),
     (answering(b"{not json"), "answered with invalid UTF-8 or JSON", 0),
     (answering(b"\xff\xfe", "text/plain"), "answered with invalid UTF-8 or JSON", 0),
     (answering(b"\xff", "application/json"), "answered with invalid UTF-8 or JSON", 0),
@@ -215,7 +219,7 @@ WRONG: list[tuple[Any, str, float]] = [
     (answering(b'{"text": 7}'), 'must answer {"text": "..."}', 0),
     (answering(b'{"text": "Hello \\ud83d"}'), 'must answer {"text": "..."}', 0),
     (answering(b'{"reply": "We are."}'), 'must answer {"text": "..."}', 0),
-    (answering(b"x" * 65_537, "text/plain"), "must have at most 65536 bytes", 0),
+    (answering(b" " * 65_537, "text/plain"), "must have at most 65536 bytes", 0),
     (breaks, "broke: ", 0),
     (never, "did not answer within 30 s", 30),
     (stops_in_the_middle, "did not answer within 30 s", 30),
@@ -452,7 +456,7 @@ async def sends_half_a_character(socket: WebSocket, event: dict[str, Any]) -> No
 
 async def floods(socket: WebSocket, event: dict[str, Any]) -> None:
     for _ in range(70):
-        await socket.send(piece("x" * 1000))
+        await socket.send(piece(" " * 1000))  # without a sentence, which would be heard first
 
 
 async def crashes(socket: WebSocket, event: dict[str, Any]) -> None:

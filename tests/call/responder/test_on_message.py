@@ -110,7 +110,6 @@ async def test_it_speaks_while_it_is_still_thinking(call_simulator: CallSimulato
     async with call_simulator(agent_of(**NO_LLM), on_message=on_message) as caller:
         await caller.speaks("Hello", seconds=0.5)
         reply = await caller.hears()
-        # A sentence is known to be whole when the next begins: the first one is heard behind the second's first word.
         assert reply.text == "One moment. Here it is."
     assert transcripts_of(caller, "assistant") == ["One moment. Here it is."]
     assert len(caller.times("agent_speech_started")) == len(caller.times("llm_token")) == 1
@@ -179,8 +178,8 @@ async def test_on_message_failure_apologises_once_and_continues(
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
-async def test_failure_after_first_words_cuts_and_apologises(call_simulator: CallSimulator) -> None:
-    """A failure after the first words cuts the reply, and the agent apologises."""
+async def test_failure_behind_sentence_lets_it_be_heard(call_simulator: CallSimulator) -> None:
+    """A failure behind a finished sentence cuts nothing: the sentence is heard to its end, then the apology."""
 
     async def on_message(event: dict[str, Any]) -> AsyncIterator[str]:
         yield "Let me look that up for you. I "
@@ -191,9 +190,8 @@ async def test_failure_after_first_words_cuts_and_apologises(call_simulator: Cal
         await caller.speaks("Hello", seconds=0.5)
         first = await caller.heard(0)
         apology = await caller.heard(1)
-    assert (first.interrupted, first.ended) == (True, pytest.approx(2.0))
-    assert first.text
-    assert "Let me look that up for you.".startswith(first.text)
+    assert (first.text, first.interrupted) == ("Let me look that up for you.", False)
+    assert first.ended > 2.0  # when it failed
     assert apology.text == SORRY
     assert transcripts_of(caller, "assistant") == [first.text, SORRY]
     assert [payload["turn_idx"] for payload in caller.payloads("agent_speech_started")] == [1, 1]
@@ -220,7 +218,7 @@ async def test_on_message_has_30_seconds_per_piece(
         await caller.speaks("Hello", seconds=0.5)
         if pieces:
             first = await caller.heard(0, within=100.0)
-            assert (first.text, first.seconds, first.interrupted) == ("One moment.", pytest.approx(0.66), True)
+            assert (first.text, first.seconds, first.interrupted) == ("One moment.", pytest.approx(0.66), False)
         apology = await caller.heard(len(pieces))
     assert apology.text == SORRY
     eos = caller.times("user_speech_eos")[0]
@@ -305,13 +303,13 @@ async def yields_a_number_and_raises_when_closed(event: dict[str, Any]) -> Async
 
 
 async def goes_on_when_closed(event: dict[str, Any]) -> AsyncIterator[str]:
-    number = 0
-    while True:
+    for number in range(1000):
         try:
             yield f"Here is the sentence of number {number}. "
+        except trio.Cancelled:
+            continue
         except GeneratorExit:
             yield "And one more."
-        number += 1
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,6 @@ async def test_zeros_of_usage_are_not_free(call_simulator: CallSimulator, report
         ChatReply(status=500),
         ChatReply(raw=b"data: {nonsense\n\n"),
         ChatReply("One two", break_after=0),
-        ChatReply("One two", hang_after=1),
     ],
 )
 async def test_llm_failure_apologises_and_call_continues(call_simulator: CallSimulator, reply: ChatReply) -> None:
@@ -242,6 +241,28 @@ async def test_llm_failure_apologises_and_call_continues(call_simulator: CallSim
         await caller.speaks("Hello?", seconds=0.6)
         assert (await caller.heard(1)).text == "Here I am."
     assert caller.outcome == "caller_hung_up"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        ChatReply("One two", hang_after=1),  # its first chunk has no text
+        ChatReply(""),
+        ChatReply("\n\n"),
+        ChatReply("..."),
+        streamed({"reasoning_content": "The caller greets."}),
+    ],
+)
+async def test_answer_of_nothing_is_asked_for_again(call_simulator: CallSimulator, reply: ChatReply) -> None:
+    """A server that hangs, or answers without a word or only with reasoning, is asked once more."""
+    script = iter([reply])
+    async with (
+        serve_openai(lambda _: next(script, ChatReply("Here I am."))) as server,
+        call_simulator(agent_for(server)) as caller,
+    ):
+        await caller.speaks("Hello?", seconds=0.6)
+        assert (await caller.heard(0)).text == "Here I am."
+    assert [request.method for request in server.requests].count("POST") == 2
 
 
 async def test_calls_at_once_get_their_own_answers(call_simulator: CallSimulator) -> None:
