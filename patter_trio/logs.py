@@ -1,13 +1,16 @@
-"""The package's loggers, and the filter that keeps whole phone numbers out of them.
+"""The package's loggers, and the filter that keeps whole phone numbers and forged lines out of them.
 
 The package masks the numbers that it logs itself. But errors of applications and providers quote their arguments, most
-often a number that a lookup did not find. So the filter checks each log record again, with its traceback. Records are
-rare enough for that to cost little.
+often a number that a lookup did not find. And whatever a peer wrote may hold line breaks, with which it would write
+lines of its own, or escape sequences of a terminal. So the filter checks each log record again, with its traceback,
+whichever formatter prints it. Records are rare enough for that to cost little.
 """
 
 import logging
+import traceback
+from collections.abc import Iterator
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from patter_trio.phone_numbers import mask_numbers
 
@@ -19,37 +22,77 @@ LOGGERS: Final = tuple(
         *("stt", "telemetry", "tts", "websocket"),
     )
 )
+# How a traceback's lines begin that are neither indented nor of the exception's own text.
+_TRACEBACK_LINES: Final = (
+    "Traceback (most recent call last):",
+    "During handling of the above exception",
+    "The above exception was the direct cause",
+)
 
 
-class _Masked(logging.Filter):
-    """Filter that masks phone numbers and lets every record pass."""
+def one_line(text: str) -> str:
+    """Return a text with each character escaped that is not printed, line breaks and escape sequences included."""
+    if text.isprintable():
+        return text
+    return "".join(
+        # ``unicode_escape`` writes every character that is not printable ASCII as an escape, lone surrogates included.
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def ascii_line(text: str) -> str:
+    """Return a text as :func:`one_line` does, with each character escaped that is not ASCII, too.
+
+    For bytes that a peer sent where the protocol wants ASCII: what they mean is not known.
+    """
+    return one_line(text.encode("ascii", "backslashreplace").decode())
+
+
+class _Cleaned(logging.Filter):
+    """Filter that masks phone numbers, escapes what is not printed, and lets every record pass."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         # The formatted text, because the number may be in the arguments.
         text = record.getMessage()
-        masked = mask_numbers(text)
-        if masked != text:
+        cleaned = mask_numbers(one_line(text))
+        if cleaned != text:
             # The arguments are dropped: they have been formatted, and would be formatted again.
-            record.msg, record.args = masked, None
+            record.msg, record.args = cleaned, None
         if record.exc_info and not record.exc_text:
             # As ``logging`` itself would format it, so that the record looks the same.
             text = logging.Formatter().formatException(record.exc_info)
-            masked = mask_numbers(text)
-            if masked != text:
-                record.exc_text = masked  # formatters print exc_text instead of the exception
+            cleaned = mask_numbers("\n".join(_traceback_lines(record.exc_info)))
+            if cleaned != text:
+                record.exc_text = cleaned  # formatters print exc_text instead of the exception
+                # Formatters of JSON, among others, would print the exception itself.
+                record.exc_info = None
         return True
 
 
-_MASKED: Final = _Masked()
+def _traceback_lines(exc_info: Any) -> Iterator[str]:
+    """Yield the lines of a traceback; those that an exception's own text begins are indented."""
+    within_text = False
+    for piece in traceback.format_exception(*exc_info):
+        lines = piece.removesuffix("\n").split("\n")
+        # Frames and the members of groups are indented; what else is neither of these is an exception's own text.
+        begins_text = not piece.startswith((" ", "\n", *_TRACEBACK_LINES))
+        for number, line in enumerate(lines):
+            indent = "    " if begins_text and (number or within_text) else ""
+            yield indent + one_line(line)
+        within_text = begins_text
+
+
+_CLEANED: Final = _Cleaned()
 
 
 @cache
 def mask_logs() -> None:
-    """Mask phone numbers in all loggers of the package from now on.
+    """Mask phone numbers, and escape what is not printed, in all loggers of the package from now on.
 
     Everything that serves calls, opens a connection or runs a command calls this first. Importing the package changes
     no logger.
     """
     # Children, not the root: the application's own lines are its own business.
     for name in LOGGERS:
-        logging.getLogger(name).addFilter(_MASKED)
+        logging.getLogger(name).addFilter(_CLEANED)

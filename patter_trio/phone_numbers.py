@@ -17,8 +17,22 @@ _MAX_SIP_CHARACTERS: Final = 255
 """Longest SIP address, in characters, that Twilio accepts: twilio.com/docs/voice/twiml/sip."""
 # From seven digits on, as in E.164 above; shorter texts are extensions or short codes and are hidden whole.
 _DIGITS: Final = re.compile(r"(\+?)(\d{7,})")
-_NUMBER_IN_TEXT: Final = re.compile(r"(?<![\w+])\+\d{7,15}(?!\d)")
-"""An E.164 number within a text. The plus is required: without it, any run of digits would match."""
+_NUMBER_IN_TEXT: Final = re.compile(
+    r"""
+    (?:[+\uff0b]|%2[Bb]) \(?\d+ (?:(?:[-\ ./()\xa0]|%20){1,2}\d{2,})*   # international, as it is or in a URL
+    | (?<![\w.-]) \d{10,15}(?![\w]|\.\d)                            # national, or without its plus
+    | (?<![\w.]) \(?0\d{0,5}\)? (?:[-\ /]\d{2,})+ (?!\w)            # national, with a zero and in groups
+    | (?<![\w.-]) \(?[2-9]\d\d\)?[-\ .]{1,2}\d{3}[-\ .]\d{4} (?![\w-])  # North American
+    """,
+    re.VERBOSE,
+)
+"""What may be a phone number within a text. Shorter runs of digits than these are counts, and longer ones ids."""
+_MIN_DIGITS_IN_TEXT: Final = {"+": 7, "\uff0b": 7, "%": 7}
+"""Fewest digits of a number in a text, by its first character."""
+_MIN_NATIONAL_DIGITS: Final = 9
+"""The same for a number without a country code; a date has eight."""
+_ENOUGH_DIGITS: Final = 10
+"""Digits after which a number in groups ends: a group behind them is something else."""
 # Judged: country code and area, as much as an operator needs to recognise a caller's number.
 _FIRST_DIGITS_SHOWN: Final = 4
 _LAST_DIGITS_SHOWN: Final = 4
@@ -71,5 +85,18 @@ def mask_number(number: str) -> str:
 
 
 def mask_numbers(text: str) -> str:
-    """Return a text with the middle of each E.164 number hidden."""
-    return _NUMBER_IN_TEXT.sub(lambda match: mask_number(match.group()), text)
+    """Return a text with the middle of each phone number hidden, in any of the forms in which people write them."""
+    return _NUMBER_IN_TEXT.sub(_masked, text)
+
+
+def _masked(match: re.Match[str]) -> str:
+    text = match.group()
+    plus = text[:3] if text.startswith("%") else text[:1] if text[0] in "+\uff0b" else ""
+    digits, end = "", 0
+    for group in re.finditer(r"\d+", text[len(plus) :].replace("%20", "   ")):
+        digits, end = digits + group.group(), len(plus) + group.end()
+        if len(digits) >= _ENOUGH_DIGITS:
+            break
+    if len(digits) < _MIN_DIGITS_IN_TEXT.get(text[0], _MIN_NATIONAL_DIGITS):
+        return text
+    return plus + mask_number(digits) + text[end:]

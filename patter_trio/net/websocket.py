@@ -10,6 +10,9 @@ can be cancelled, and that a stream whose send was cancelled is never written to
   frame, only the forceful end of the stream.
 * Closing sends a close frame, then reads until the peer's end for a bounded time: closing a TCP connection with unread
   input sends a reset, which can overtake the close frame.
+* A peer cannot keep the event loop busy in one step: what was read is parsed in small slices, and each
+  :data:`MAX_FRAMES_PER_STEP` frames the reader lets the other tasks run. A peer that has not authenticated has an
+  :class:`Allowance` besides.
 """
 
 import logging
@@ -18,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Final, Self
 
+import attrs
 import trio
 from websockets.client import ClientProtocol
 from websockets.datastructures import Headers
@@ -28,7 +32,7 @@ from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from patter_trio.errors import PatterConnectionError, WireError
-from patter_trio.logs import mask_logs
+from patter_trio.logs import ascii_line, mask_logs, one_line
 
 # The largest record of TLS (RFC 8446, section 5.1): one read of an encrypted stream returns no more.
 READ_BYTES: Final = 16384
@@ -37,6 +41,15 @@ MAX_MESSAGE_BYTES: Final = 256 * 1024
 # Judged: 516 pongs of the largest size. A peer that far behind does not read at all.
 MAX_UNSENT_PONG_BYTES: Final = 64 * 1024
 """Most unsent answers to pings, in bytes, before the peer counts as hostile."""
+# Measured: the core takes 37 microseconds for a ping, so this is 2 ms; a media message every 20 ms is one frame a step.
+MAX_FRAMES_PER_STEP: Final = 50
+"""Number of frames after which the reader of a flooded socket lets the other tasks run."""
+# One media message of a carrier (about 380 bytes) fits; of the smallest frames, 85 do.
+PARSE_BYTES: Final = 512
+"""Bytes that the protocol core parses in one step."""
+# Ten of the smallest frames: hardly more than an allowance has.
+PARSE_BYTES_WITHIN_ALLOWANCE: Final = 64
+"""The same for a peer that has not authenticated."""
 # Judged: a slow round trip. A call's own leg has less time (``call/leg.py``).
 CLOSE_TIMEOUT_S: Final = 0.5
 """Seconds that a close waits for the peer to end its side."""
@@ -60,21 +73,59 @@ def _quiet() -> logging.Logger:
 class SocketClosed(PatterConnectionError):
     """The end of a WebSocket, with the peer's reason.
 
-    ``code`` is as in RFC 6455 section 7.4 (1006: without a close frame).
+    ``code`` is as in RFC 6455 section 7.4 (1006: without a close frame). ``reason`` is as the peer wrote it; in the
+    message it is escaped.
     """
 
     def __init__(self, code: int, reason: str = "") -> None:
-        super().__init__(f"websocket closed ({code}{f', {reason}' if reason else ''})")
+        # Escaped, because the peer wrote it, and the message goes into logs and to the application.
+        super().__init__(f"websocket closed ({code}{f', {one_line(reason)}' if reason else ''})")
         self.code = code
         self.reason = reason
 
 
-class WebSocket:
-    """An open WebSocket; made by :meth:`Upgrade.accept` or :func:`connect`."""
+@attrs.define
+class Allowance:
+    """The number of frames, control frames included, and of bytes that a peer may send until it has authenticated."""
 
-    def __init__(self, stream: trio.abc.Stream, protocol: ServerProtocol | ClientProtocol) -> None:
+    frames: int
+    bytes: int
+    _frames_left: int = attrs.field(init=False, default=attrs.Factory(lambda self: self.frames, takes_self=True))
+    _bytes_left: int = attrs.field(init=False, default=attrs.Factory(lambda self: self.bytes, takes_self=True))
+
+    def take(self, *, frames: int = 0, size: int = 0) -> None:
+        """Subtract what the peer has sent.
+
+        Raises:
+            WireError: the allowance does not cover it.
+        """
+        self._frames_left -= frames
+        self._bytes_left -= size
+        if self._frames_left < 0 or self._bytes_left < 0:
+            # Both, so that the allowance stays spent whichever is asked for next.
+            self._frames_left = self._bytes_left = -1
+            raise WireError(f"the peer must authenticate within {self.frames} frames and {self.bytes} bytes")
+
+
+class WebSocket:
+    """An open WebSocket; made by :meth:`Upgrade.accept` or :func:`connect`.
+
+    ``unparsed`` is input behind the handshake, and ``allowance`` bounds the input until :meth:`lift_allowance`.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        protocol: ServerProtocol | ClientProtocol,
+        unparsed: bytes = b"",
+        allowance: Allowance | None = None,
+    ) -> None:
         self._stream = stream
         self._protocol = protocol
+        self._unparsed = unparsed
+        self._allowance = allowance
+        self._frames_in_step = 0
+        self._said_close = False
         # Frames that came in one segment with the handshake have been decoded already.
         self._frames: deque[Frame] = deque(e for e in protocol.events_received() if isinstance(e, Frame))
         self._partial = bytearray()
@@ -93,35 +144,64 @@ class WebSocket:
         """Leave sending to a writer in another task; ``wake`` tells it that ``pending`` holds something."""
         self._wake_writer = wake
 
+    def lift_allowance(self) -> None:
+        """Bound the peer's input no longer: it has authenticated."""
+        self._allowance = None
+
     async def receive(self) -> str | bytes:
         """Return the next message.
 
         Raises:
             SocketClosed: the peer closed, or broke the protocol, or the connection is gone.
+            WireError: the allowance of a peer that has not authenticated is spent.
         """
         while True:
             while self._frames:
+                # Before the frame is taken: a cancellation here must not lose it.
+                if self._frames_in_step == MAX_FRAMES_PER_STEP:
+                    self._frames_in_step = 0
+                    await trio.lowlevel.checkpoint()
+                self._frames_in_step += 1
+                if self._allowance is not None:
+                    self._allowance.take(frames=1)
                 message = self._take(self._frames.popleft())
                 if message is not None:
                     return message
-            if self._protocol.state is not State.OPEN:
+            # Behind our own close frame, not before everything that was read is parsed: it came while the call lived.
+            if self._protocol.state is not State.OPEN and not (self._said_close and self._unparsed):
                 # Hand over the answer to the peer's close frame first: no later call would do it.
                 await self._answer()
                 raise self._closed()
-            try:
-                data = await self._stream.receive_some(READ_BYTES)
-            # The two ends of a trio stream, by the network or by our own close, are one to the readers of a socket.
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise SocketClosed(1006, "connection lost") from error
-            self._feed(data)
+            if self._unparsed:
+                self._parse()
+            else:
+                await self._read()
             await self._answer()
 
-    def _feed(self, data: bytes | bytearray) -> None:
-        if data:
-            self._protocol.receive_data(bytes(data))
-        else:
+    async def _read(self) -> bool:
+        """Read once; leave the input in ``_unparsed``, or tell the core that it has ended and return False."""
+        try:
+            self._unparsed = bytes(await self._stream.receive_some(READ_BYTES))
+        # The two ends of a trio stream, by the network or by our own close, are one to the readers of a socket.
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise SocketClosed(1006, "connection lost") from error
+        self._frames_in_step = 0
+        if not self._unparsed:
             # ``receive_eof`` lets the core decide whether the end was announced by a close frame.
             self._protocol.receive_eof()
+            self._collect()
+        return bool(self._unparsed)
+
+    def _parse(self) -> None:
+        """Parse a slice of the input."""
+        size = PARSE_BYTES if self._allowance is None else PARSE_BYTES_WITHIN_ALLOWANCE
+        data, self._unparsed = self._unparsed[:size], self._unparsed[size:]
+        if self._allowance is not None:
+            self._allowance.take(size=len(data))
+        self._protocol.receive_data(data)
+        self._collect()
+
+    def _collect(self) -> None:
         before = len(self._frames)
         self._frames.extend(event for event in self._protocol.events_received() if isinstance(event, Frame))
         # A whole frame: a peer that sends half a frame and stalls has not been heard.
@@ -227,6 +307,7 @@ class WebSocket:
         """
         if self._protocol.state is State.OPEN and not self.broken:
             self._protocol.send_close(code, reason)
+            self._said_close = True
         await self.flush()
 
     async def aclose(self, code: int = 1000, reason: str = "", *, close_timeout: float = CLOSE_TIMEOUT_S) -> None:
@@ -247,18 +328,34 @@ class WebSocket:
         if self.broken:
             return
         await self.say_close(code, reason)
-        # Until the peer's close frame, not until the end of TCP: some peers keep TCP open after it.
-        while self._protocol.close_rcvd is None:
-            try:
-                data = await self._stream.receive_some(READ_BYTES)
-            # ``BusyResourceError``: the call's reader still waits in the same stream. It is about to be cancelled, and
-            # the peer's answer is its business.
-            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-                return
-            if not data:
-                return
-            self._protocol.receive_data(bytes(data))
-            self._protocol.events_received()
+        try:
+            # Until the peer's close frame, not until the end of TCP: some peers keep TCP open after it.
+            while self._protocol.close_rcvd is None:
+                if self._unparsed:
+                    await self._skim()
+                elif not await self._read():
+                    return
+        # ``BusyResourceError``: the call's reader still waits in the same stream. It is about to be cancelled, and
+        # the peer's answer is its business.
+        except (SocketClosed, trio.BusyResourceError):
+            return
+
+    async def _skim(self) -> None:
+        """Parse a slice of the input, only for the peer's close frame."""
+        try:
+            self._parse()
+            frames = len(self._frames)
+            self._frames.clear()
+            if self._allowance is not None:
+                self._allowance.take(frames=frames)
+        # The peer has sent too much without authenticating: from here on its input is discarded.
+        except WireError:
+            self._unparsed = b""
+            return
+        self._frames_in_step += frames
+        if self._frames_in_step >= MAX_FRAMES_PER_STEP:
+            self._frames_in_step = 0
+            await trio.lowlevel.checkpoint()
 
     async def __aenter__(self) -> Self:
         return self
@@ -278,8 +375,8 @@ class Upgrade:
         self.path: str = request.path
         self.headers: Headers = request.headers
 
-    async def accept(self) -> WebSocket:
-        """Answer 101, or the error in the request.
+    async def accept(self, allowance: Allowance | None = None) -> WebSocket:
+        """Answer 101, or the error in the request; ``allowance`` bounds what the peer may send at first.
 
         Raises:
             WireError: the request is not a WebSocket handshake; the client has got the HTTP error.
@@ -291,10 +388,9 @@ class Upgrade:
         # After the answer was sent: the core's answer to a bad handshake tells the client what was wrong.
         problem = self._protocol.handshake_exc
         if problem is not None:
-            raise WireError(f"the request must be a WebSocket handshake: {problem}") from problem
-        if self._rest:  # only now: a ping in it must not be answered before the handshake
-            self._protocol.receive_data(self._rest)
-        return WebSocket(self._stream, self._protocol)
+            raise WireError(f"the request must be a WebSocket handshake: {ascii_line(str(problem))}") from problem
+        # Behind the handshake only: a ping in the rest must not be answered before it.
+        return WebSocket(self._stream, self._protocol, self._rest, allowance)
 
     async def refuse(self, status: int, text: str) -> None:
         """Answer with an HTTP status and a line of text instead; after that, the connection is of no use.
@@ -327,7 +423,7 @@ async def receive_upgrade(stream: trio.abc.Stream, head: bytes) -> Upgrade:
             return Upgrade(stream, protocol, event, head[end:])
         why = "the request target must be ASCII"
     await _send_all(stream, [_BAD_REQUEST])
-    raise WireError(f"the request must be a WebSocket handshake: {protocol.handshake_exc or why}")
+    raise WireError(f"the request must be a WebSocket handshake: {ascii_line(str(protocol.handshake_exc or why))}")
 
 
 async def connect(stream: trio.abc.Stream, url: str, headers: Mapping[str, str] | None = None) -> WebSocket:

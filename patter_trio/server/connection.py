@@ -6,8 +6,8 @@ were read replayed.
 
 A media socket must authenticate before we open any provider for it. If its upgrade carries the carrier's signature, the
 signature must be right. In any case it must present the one-time token of an announced call, and its path and start
-message must name that call. A socket that has not done so within 10 s is closed with code 1008, and at most
-:data:`~patter_trio.server.context.MAX_UNAUTHENTICATED_SOCKETS` unsigned sockets may wait at a time.
+message must name that call. A socket that has not done so within 10 s, 8 frames and 8 KiB is closed with code
+1008, and at most :data:`~patter_trio.server.context.MAX_UNAUTHENTICATED_SOCKETS` unsigned sockets may wait at a time.
 
 This is the border between connections: an error of one must not harm the others. A peer cannot make
 :func:`serve_connection` raise. A bug in the code that answers a call is logged, the connection is closed, and the
@@ -27,7 +27,7 @@ from patter_trio.abc import CallInfo, StreamCodec, StreamStarted
 from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import PatterError, WireError
 from patter_trio.net.tasks import split_failure
-from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
+from patter_trio.net.websocket import Allowance, SocketClosed, Upgrade, WebSocket, receive_upgrade
 from patter_trio.phone_numbers import mask_number, shown_id
 from patter_trio.server.context import ServerContext
 from patter_trio.server.http import serve_http
@@ -42,6 +42,12 @@ HEAD_TIMEOUT_S: Final = 10.0
 # Judged: Twilio sends "connected" and "start" back to back, so a peer without a start message is not a carrier.
 START_TIMEOUT_S: Final = 10.0
 """Seconds until a media socket must have sent its start message, which is the second message of a carrier."""
+# Judged: room for a proxy that pings or puts frames into fragments, and nothing that the event loop notices.
+MAX_FRAMES_BEFORE_START: Final = 8
+"""Number of frames, pings included, within which a media socket must have sent its start message."""
+# Judged: the two messages have about 1 kB, with all parameters that Twilio allows a few kB.
+MAX_BYTES_BEFORE_START: Final = 8 * 1024
+"""Bytes of frames within which a media socket must have sent its start message."""
 NORMAL_CLOSE_CODE: Final = 1000
 # RFC 6455, section 7.4.1; the same for the one below.
 POLICY_CLOSE_CODE: Final = 1008
@@ -195,13 +201,13 @@ async def _open_leg(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
 async def _accept_media(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
     deadline = trio.current_time() + START_TIMEOUT_S
     with _answering():
-        socket = await upgrade.accept()
+        socket = await upgrade.accept(Allowance(MAX_FRAMES_BEFORE_START, MAX_BYTES_BEFORE_START))
     codec = context.carrier.new_codec()
     try:
         started = await _started(socket, codec, deadline)
         # WARNING: no await between the claim and the call. A claimed token is used up, so a cancellation in between
         # would leave a call that is neither pending nor live.
-        return MediaLeg(socket, codec, started, _claim(context, upgrade, started))
+        info = _claim(context, upgrade, started)
     # The peer is at fault; the close frame has a code and the reason.
     except (_Refused, WireError) as error:
         await socket.aclose(POLICY_CLOSE_CODE, str(error))
@@ -210,6 +216,8 @@ async def _accept_media(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
     except SocketClosed:
         await socket.aclose()
         raise
+    socket.lift_allowance()
+    return MediaLeg(socket, codec, started, info)
 
 
 async def _started(socket: WebSocket, codec: StreamCodec, deadline: float) -> StreamStarted:

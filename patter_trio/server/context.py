@@ -15,7 +15,7 @@ from patter_trio.server.pending import PendingCall, PendingCalls
 # Judged. At the limit further sockets get 503. Signed ones are not counted, so a carrier that signs its upgrades cannot
 # be locked out.
 MAX_UNAUTHENTICATED_SOCKETS: Final = 100
-"""Number of unsigned media sockets that may wait for their start message; they use at most 100 x 256 kB of memory."""
+"""Number of unsigned media sockets that may wait for their start message; they use at most 100 x 24 KiB of memory."""
 
 
 def checked_public_url(url: str) -> str:

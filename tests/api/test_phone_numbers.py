@@ -56,9 +56,62 @@ def test_unusual_call_ids_are_quoted_and_truncated(call_id: str, shown: str) -> 
             "call CA00000000000000000000000000000001: 16000000 samples",
             "call CA00000000000000000000000000000001: 16000000 samples",
         ),
-        ("1+15551234567 and +12345 and +1234567890123456", "1+15551234567 and +12345 and +1234567890123456"),
+        ("1+15551234567 and +12345 and +1234567890123456", "1+1555***4567 and +12345 and +1234***3456"),
+        ("x+15550100001", "x+1555***0001"),
+        ("GET /lookup?To=%2B15550100001&a=1", "GET /lookup?To=%2B1555***0001&a=1"),
+        ("%2b1%20555%20010%200001", "%2b1555***0001"),
+        ("Decimal('15550100001')", "Decimal('1555***0001')"),
+        ("5550100001", "555***0001"),
+        ("0015550100001", "0015***0001"),
+        ("+1 555 010 0001", "+1555***0001"),
+        ("+1-555-010-0001", "+1555***0001"),
+        ("+1 (555) 010-0001, 3 calls", "+1555***0001, 3 calls"),
+        ("(555) 010-0001", "555***0001"),
+        ("555.010.0001", "555***0001"),
+        ("+1555010 0001", "+1555***0001"),
+        ("\uff0b15550100001", "\uff0b1555***0001"),
+        ("0049 171 1234567", "0049***4567"),
+        ("0171 1234567", "0171***4567"),
+        ("(030) 123456-78", "0301***5678"),
+        ("01 23 45 67 89", "012***6789"),
+        ("020 7946 0958", "0207***0958"),
+        ("+44 20 7946 0958 in 20 ms", "+4420***0958 in 20 ms"),
+        ("+15551234567 20.5 s late", "+1555***4567 20.5 s late"),
+        ("from +15551234567, +49 30 123456", "from +1555***4567, +493***3456"),
+        ("2026-11-30 15:27:53", "2026-11-30 15:27:53"),
+        ("1764500000.123 s, 0.12345678901 s", "1764500000.123 s, 0.12345678901 s"),
+        ("192.168.100.200:54321 took 262144 bytes", "192.168.100.200:54321 took 262144 bytes"),
+        ("123e4567-e89b-1234-5678-426614174000", "123e4567-e89b-1234-5678-426614174000"),
     ],
 )
 def test_only_phone_numbers_in_text_are_masked(text: str, shown: str) -> None:
     """Masking hides the phone numbers within a text and leaves everything else as it is."""
     assert mask_numbers(text) == shown
+
+
+FORMS = [
+    "+{n}",
+    "%2B{n}",
+    "{n}",
+    "00{n}",
+    "+{a} {b} {c} {d}",
+    "+{a}-{b}-{c}-{d}",
+    "+{a} ({b}) {c}-{d}",
+    "({b}) {c}-{d}",
+]
+
+
+@given(st.from_regex(r"[2-9][0-9]{9}", fullmatch=True), st.sampled_from(FORMS))
+def test_no_form_of_a_number_stays_whole(number: str, form: str) -> None:
+    """A North American number hides at least three digits, in each form in which people write it."""
+    text = form.format(n="1" + number, a="1", b=number[:3], c=number[3:6], d=number[6:])
+    shown = mask_numbers(f"no customer has {text!r}")
+    assert "***" in shown
+    assert sum(c.isdigit() for c in shown) <= sum(c.isdigit() for c in text) - 3
+
+
+@given(st.text(alphabet="0123456789+-. ()%2B/", max_size=200))
+def test_masking_any_text_adds_no_digit(text: str) -> None:
+    """Masking accepts any text, and never adds a digit."""
+    shown = mask_numbers(text)
+    assert sum(c.isdigit() for c in shown) <= sum(c.isdigit() for c in text)

@@ -12,7 +12,7 @@ import trio.testing
 
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES
 from patter_trio.server.connection import serve_connection
-from patter_trio.testing.faults.injections import BINARY_OPCODE, PING_OPCODE, TEXT_OPCODE, frame
+from patter_trio.testing.faults.injections import BINARY_OPCODE, CONTINUATION_OPCODE, PING_OPCODE, TEXT_OPCODE, frame
 from patter_trio.testing.twilio.faulty_stream import FaultyStream
 from tests.kit.shared_server import ALL_OVER, HEALTHY, SharedServer, events_of, in_virtual_time
 
@@ -70,8 +70,14 @@ SENT = {
     "a binary frame": (frame(BINARY_OPCODE, b"\0"), "a message must be text, got binary data"),
     "no JSON": (frame(TEXT_OPCODE, b"{"), "a message must be valid JSON"),
     "too much": (frame(TEXT_OPCODE, b"x" * (MAX_MESSAGE_BYTES + 1)), "websocket closed (1009"),
-    "pings, then nothing": (frame(PING_OPCODE, b"?" * 125) * 2000, "the start message must come within 10 s"),
-    "chatter": (CONNECTED * 1000, "the start message must come within 10 s"),
+    "pings, then nothing": (frame(PING_OPCODE, b"?" * 125) * 2000, "the peer must authenticate within 8 frames"),
+    "chatter": (CONNECTED * 1000, "the peer must authenticate within 8 frames"),
+    "crumbs of a message": (
+        frame(TEXT_OPCODE, final=False) + frame(CONTINUATION_OPCODE, final=False) * 8,
+        "the peer must authenticate within 8 frames",
+    ),
+    "one long message": (frame(TEXT_OPCODE, b" " * 9000), "the peer must authenticate within 8 frames and 8192 bytes"),
+    "a few words, then nothing": (CONNECTED * 8, "the start message must come within 10 s"),
 }
 
 

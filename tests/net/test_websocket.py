@@ -6,7 +6,15 @@ import trio.testing
 from websockets.frames import Frame, Opcode
 
 from patter_trio.errors import WireError
-from patter_trio.net.websocket import MAX_MESSAGE_BYTES, SocketClosed, WebSocket, connect, receive_upgrade
+from patter_trio.net.websocket import (
+    MAX_FRAMES_PER_STEP,
+    MAX_MESSAGE_BYTES,
+    SocketClosed,
+    WebSocket,
+    connect,
+    receive_upgrade,
+)
+from tests.kit.server import closing
 
 
 async def open_pair() -> tuple[WebSocket, WebSocket, trio.abc.Stream]:
@@ -171,3 +179,76 @@ async def test_what_is_no_handshake_is_answered_and_refused() -> None:
     with pytest.raises(WireError):
         await upgrade.accept()
     assert bytes(await theirs.receive_some(65536)).startswith(b"HTTP/1.1 426 ")
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        frame(Opcode.PING, b"") * 2700,
+        frame(Opcode.PONG, b"") * 2700,
+        frame(Opcode.TEXT, b"{}") * 2000,
+        frame(Opcode.TEXT, b"", fin=False) + frame(Opcode.CONT, b"", fin=False) * 2000,
+    ],
+    ids=["pings", "pongs", "messages", "fragments"],
+)
+async def test_a_flood_lets_others_run_every_50_frames(flood: bytes) -> None:
+    """Other tasks run at least once for each 50 frames of a flood that came in one read."""
+    server, _, raw = await open_pair()
+    server.share_sending(lambda: None)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        await raw.send_all(flood + frame(Opcode.CLOSE, b"\x03\xe8"))
+        nursery.start_soon(others)
+        assert await closing(server) == (1000, "")
+        nursery.cancel_scope.cancel()
+    assert turns >= len(flood) // len(frame(Opcode.TEXT, b"{}")) // MAX_FRAMES_PER_STEP
+
+
+async def test_a_flood_behind_our_close_is_stepped() -> None:
+    """A close that waits for the peer's answer lets other tasks run within a flood, and finds the close frame in it."""
+    server, _, raw = await open_pair()
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        await raw.send_all(frame(Opcode.PONG, b"") * 2600 + frame(Opcode.CLOSE, b"\x03\xe8"))
+        nursery.start_soon(others)
+        await server.aclose()
+        nursery.cancel_scope.cancel()
+    assert turns >= 2600 // MAX_FRAMES_PER_STEP // 2
+
+
+async def test_what_came_before_our_close_frame_is_delivered() -> None:
+    """Messages that were read before our own close frame was sent are received behind it."""
+    server, _, raw = await open_pair()
+    await raw.send_all(frame(Opcode.TEXT, b"x" * 400) * 10)
+    assert await server.receive() == "x" * 400
+    await server.say_close()
+    for _ in range(9):
+        assert await server.receive() == "x" * 400
+    with pytest.raises(SocketClosed):
+        await server.receive()
+
+
+@pytest.mark.parametrize("reason", ["\n12:00:00 INFO call CA1: started", "\x1b[31m", "\u2028", "\u202e", "ab\x7f\x85"])
+async def test_the_reason_of_a_close_is_escaped(reason: str) -> None:
+    """The message of SocketClosed has the peer's reason on one line, without control characters."""
+    server, client, _ = await open_pair()
+    await client.say_close(4000, reason)
+    with pytest.raises(SocketClosed) as closed:
+        await server.receive()
+    assert str(closed.value).isprintable()
+    assert str(closed.value) == f"websocket closed (4000, {reason.encode('unicode_escape').decode()})"
+    assert closed.value.reason == reason

@@ -1,15 +1,17 @@
 """Connections over memory streams, in virtual time: which are accepted or refused, when, and without harm to others."""
 
+import json
 import logging
 
 import pytest
 import trio
 import trio.testing
+from websockets.frames import Frame, Opcode
 
 from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError, WireError
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES, connect
-from patter_trio.server.connection import serve_connection
+from patter_trio.server.connection import MAX_BYTES_BEFORE_START, MAX_FRAMES_BEFORE_START, serve_connection
 from patter_trio.server.context import MAX_UNAUTHENTICATED_SOCKETS, ServerContext
 from tests.kit.server import CARRIER, CONNECTED, MEDIA, PUBLIC, STOP, FakeCallServer, closing, dial, read_all, start
 
@@ -96,14 +98,77 @@ async def test_messages_without_start_do_not_extend_ten_seconds(autojump_clock: 
         socket = await dial(call_server.open(nursery))
 
         async def chatter() -> None:
-            while True:
+            for _ in range(MAX_FRAMES_BEFORE_START):
                 await socket.send(CONNECTED)
-                await trio.sleep(0.3)
+                await trio.sleep(1.3)
 
         nursery.start_soon(chatter)
         assert await closing(socket) == (1008, "the start message must come within 10 s")
         assert trio.current_time() == 10
         nursery.cancel_scope.cancel()
+
+
+SPENT = (1008, f"the peer must authenticate within {MAX_FRAMES_BEFORE_START} frames and {MAX_BYTES_BEFORE_START} bytes")
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [Frame(Opcode.PING, b"")] * 2700,
+        [Frame(Opcode.PONG, b"")] * 9,
+        [Frame(Opcode.TEXT, CONNECTED.encode())] * 9,
+        [Frame(Opcode.TEXT, b'{"event":"x"}')] * 819,
+        [Frame(Opcode.TEXT, b"", fin=False), *[Frame(Opcode.CONT, b"", fin=False)] * 2000],
+        [Frame(Opcode.TEXT, b" " * (MAX_BYTES_BEFORE_START + 1))],
+        [Frame(Opcode.TEXT, b" " * 3000, fin=False), *[Frame(Opcode.CONT, b" " * 3000, fin=False)] * 2],
+    ],
+    ids=["pings", "pongs", "messages", "unknown events", "crumbs", "a long message", "long fragments"],
+)
+async def test_a_stranger_has_eight_frames_and_8_kib(sent: list[Frame], signed: bool, autojump_clock: CLOCK) -> None:
+    """A socket that sends more than its allowance before its start is closed with 1008, within half a second."""
+    call_server = FakeCallServer()
+    headers = {"X-Twilio-Signature": CARRIER.sign("wss://agent.example/ws/twilio/stream/CA1", {})} if signed else None
+    async with trio.open_nursery() as nursery:
+        stream = call_server.open(nursery)
+        socket = await dial(stream, headers=headers)
+        nursery.start_soon(stream.send_all, b"".join(frame.serialize(mask=True) for frame in sent))
+        assert await closing(socket) == SPENT
+    assert trio.current_time() <= 0.5
+    assert call_server.answered == []
+
+
+async def test_frames_behind_the_upgrade_count_as_well(autojump_clock: CLOCK) -> None:
+    """Frames in the segment of the upgrade are within the allowance, like those that come later."""
+    call_server = FakeCallServer()
+    async with trio.open_nursery() as nursery:
+        stream = call_server.open(nursery)
+        await stream.send_all(
+            b"GET /ws/twilio/stream/CA1 HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            + Frame(Opcode.PING, b"").serialize(mask=True)
+            * 2000
+        )
+        answer = await read_all(stream)
+    assert answer.count(Frame(Opcode.PONG, b"").serialize(mask=False)) <= MAX_FRAMES_BEFORE_START + 2
+    assert SPENT[1].encode() in answer
+
+
+async def test_a_carrier_may_use_its_whole_allowance(autojump_clock: CLOCK) -> None:
+    """A start as the eighth frame, with kilobytes of parameters and media right behind it, begins its call."""
+    call_server = FakeCallServer()
+    call = call_server.announce()
+    message = json.loads(start("CA1", call.token))
+    message["start"]["customParameters"] |= {f"p{number}": "x" * 480 for number in range(10)}
+    frames = [Frame(Opcode.PING, b"")] * 6 + [Frame(Opcode.TEXT, text.encode()) for text in (CONNECTED,)]
+    frames += [Frame(Opcode.TEXT, text.encode()) for text in (json.dumps(message), *[MEDIA] * 100, STOP)]
+    async with trio.open_nursery() as nursery:
+        stream = call_server.open(nursery)
+        socket = await dial(stream)
+        nursery.start_soon(stream.send_all, b"".join(frame.serialize(mask=True) for frame in frames))
+        assert (await closing(socket))[0] == 1000
+    (leg,) = call_server.answered
+    assert leg.info is call.info
 
 
 async def test_an_oversized_message_closes_with_1009(autojump_clock: CLOCK) -> None:
