@@ -199,7 +199,7 @@ class Patter(SpeechCallbacks):
             port: TCP port; 0: the system chooses a free one.
             host: address to listen on; empty: ``PATTER_BIND_HOST``, or 127.0.0.1 if that is not set.
             on_call_start: called when a call is announced; a dict that it returns changes the agent for this call.
-            on_call_end: called once for each call that started.
+            on_call_end: called once for each announced call, also if it never connected.
             on_transcript: called with each utterance of either side.
             on_message: answers the caller, instead of ``llm``: a function of ``(event)`` or ``(event, call_control)``
                 that returns text or None, an async generator of text, or an http(s) or ws(s) URL.

@@ -17,6 +17,7 @@ Rules for every implementation:
 from patter_trio.abc._carrier import (
     AudioReceived,
     CallInfo,
+    CallStatus,
     Carrier,
     DigitPressed,
     Direction,
@@ -46,6 +47,7 @@ from patter_trio.abc._voice import TurnDetector, VoiceActivity, VoiceActivitySes
 __all__ = [
     "AudioReceived",
     "CallInfo",
+    "CallStatus",
     "Carrier",
     "DigitPressed",
     "Direction",

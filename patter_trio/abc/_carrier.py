@@ -53,6 +53,19 @@ class StreamStopped:
 StreamEvent = StreamStarted | AudioReceived | MarkReached | DigitPressed | StreamStopped
 
 
+@attrs.frozen
+class CallStatus:
+    """The end of a call as the carrier's status webhook reports it.
+
+    Attributes:
+        call_id: the carrier's id of the call.
+        outcome: our word for the carrier's status, such as ``no_answer``.
+    """
+
+    call_id: str
+    outcome: str
+
+
 # Without I/O, so that a codec can be tested byte by byte, and cannot hold up the call's reader.
 class StreamCodec(ABC):
     """The media-stream protocol of one carrier, without I/O: messages to events, commands to messages.
@@ -167,6 +180,11 @@ class Carrier(ABC):
         Raises:
             WireError: a field is missing; the message names it.
         """
+
+    # Not abstract: a carrier that reports no status is complete; its unconnected calls are given up by their age.
+    def ended(self, params: Form) -> "CallStatus | None":  # noqa: ARG002 (for carriers that report a status)
+        """Return the call that a status webhook reports as over; None if the status is not final, or names no call."""
+        return None
 
     @abstractmethod
     def connect(self, url: str, parameters: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ which ends the stream (``carriers/twilio_rest.py``).
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import ClassVar, Final, Literal
@@ -21,15 +22,27 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
-from patter_trio.abc import CallInfo, Carrier, Form
+from patter_trio.abc import CallInfo, CallStatus, Carrier, Form
 from patter_trio.carriers.twilio_rest import API_URL, TwilioREST, checked_api_url
 from patter_trio.errors import WireError
-from patter_trio.phone_numbers import is_number
+from patter_trio.phone_numbers import is_number, shown_id
 from patter_trio.providers.credentials import credential
 from patter_trio.wire.twilio import TwilioCodec
 
 # The ports that a URL may leave out.
 _STANDARD_PORT: Final = {"https": 443, "wss": 443, "http": 80, "ws": 80}
+# Twilio's own form (https://www.twilio.com/docs/glossary/what-is-a-sid). Names and values are joined without a separator
+# before they are signed: without a form, a signature would also cover an id that swallows the field behind it.
+_CALL_SID: Final = re.compile("CA[0-9a-fA-F]{32}")
+# https://www.twilio.com/docs/voice/api/call-resource#call-status-values; all others are not final. For us: "completed" of a
+# call whose stream never came means that its caller hung up first.
+_FINAL_STATUS: Final = {
+    "completed": "caller_hung_up",
+    "canceled": "cancelled",
+    "no-answer": "no_answer",
+    "busy": "busy",
+    "failed": "failed",
+}
 _XML_DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
@@ -104,16 +117,24 @@ class Twilio(Carrier):
         """Return the facts about the call that Twilio announces; a number that it does not give is empty.
 
         Raises:
-            WireError: CallSid is missing.
+            WireError: CallSid is missing, or is not an id of Twilio's form.
         """
         # The first value of a field: a second one is not Twilio's.
         fields = {name: _values(params.get(name, ""))[0] for name in ("CallSid", "From", "To")}
         # Only the id is indispensable. A caller may withhold the number, and then ``From`` is empty, or not there.
         if not fields["CallSid"]:
             raise WireError("the form must have CallSid")
+        if not _CALL_SID.fullmatch(fields["CallSid"]):
+            raise WireError(f"CallSid must be CA and 32 hexadecimal digits, got {shown_id(fields['CallSid'])}")
         # ``outbound-api`` and ``outbound-dial`` (https://www.twilio.com/docs/voice/twiml#request-parameters).
         outbound = _values(params.get("Direction", ""))[0].startswith("outbound")
         return CallInfo(fields["CallSid"], fields["From"], fields["To"], "outbound" if outbound else "inbound")
+
+    def ended(self, params: Form) -> CallStatus | None:
+        """Return the call that Twilio reports as over; None for a status that is not final."""
+        call_id, status = (_values(params.get(name, ""))[0] for name in ("CallSid", "CallStatus"))
+        outcome = _FINAL_STATUS.get(status)
+        return None if outcome is None or not _CALL_SID.fullmatch(call_id) else CallStatus(call_id, outcome)
 
     def connect(self, url: str, parameters: Mapping[str, str]) -> str:
         """Return :meth:`twiml_stream`."""

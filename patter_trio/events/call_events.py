@@ -133,13 +133,14 @@ class CallEvents:
             for subscriber in tuple(subscribers.get(kind, ())):
                 subscriber.take(event)
 
-    def never_connected(self, outcome: str, error: str, info: CallInfo, *, cancelled: bool = False) -> None:
-        """Publish CALL_ENDED of a call that never connected, and end its subscriptions."""
+    def never_connected(self, outcome: str, error: str, info: CallInfo, *, cancelled: bool = False) -> CallOver:
+        """Publish CALL_ENDED of a call that never connected, end its subscriptions, and return the event."""
         now = trio.current_time()
         over = CallOver(info=info, ended_at=self._epoch + now, outcome=outcome, error=error)
         self.on_event(over, now, _initial())
         self.grace.begin(cancelled=cancelled)
         self.close()
+        return over
 
     def close(self) -> None:
         """End the subscriptions to this call alone, after the events that were published, because the call is over."""

@@ -126,7 +126,7 @@ class CallStartEvent(TypedDict):
 
 
 class CallEndEvent(TypedDict):
-    """``on_call_end``, exactly once for each call that started, and CALL_ENDED."""
+    """``on_call_end``, exactly once for each announced call, and CALL_ENDED."""
 
     call_id: str
     caller: str

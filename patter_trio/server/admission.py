@@ -107,13 +107,14 @@ class Admission:
         if self._worked_for >= 1:
             self._cost = self._work / self._worked_for
 
-    def refusal(self, *, live: int, announced: int, now: float) -> str:
+    def refusal(self, *, live: int, announced: int, now: float, connecting: int | None = None) -> str:
         """Return the reason to refuse one more call; empty: it is accepted.
 
         Args:
             live: number of connected calls.
             announced: number of accepted calls that are not connected yet.
             now: the present instant. If a measurement is overdue, because the loop lags, it is taken now.
+            connecting: number of announced calls that will probably connect, which cause the load to come; None: all.
         """
         calls = live + announced
         if self._max_calls is not None and calls >= self._max_calls:
@@ -127,6 +128,8 @@ class Admission:
         self._late = self.lag > (self._max_lag / 2 if self._late else self._max_lag)
         if self._late:
             return f"the event loop is {self.lag * 1000:.0f} ms late"
+        # Callers who hang up while their call is announced must not use up the trust in the first ones.
+        calls = live + (announced if connecting is None else connecting)
         if calls < ALWAYS_ADMITTED_CALLS:
             return ""
         # Refused rather than guessed: a burst at the very start is over before its cost can be measured.

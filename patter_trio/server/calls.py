@@ -16,7 +16,7 @@ from weakref import WeakSet
 import attrs
 import trio
 
-from patter_trio.abc import CallInfo
+from patter_trio.abc import CallInfo, CallStatus
 from patter_trio.abc._usage import usage_sink
 from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
@@ -32,13 +32,17 @@ from patter_trio.events.callback_registry import Callback
 from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.events.delivery import HandlerTasks
 from patter_trio.events.grace import GracePeriods
+from patter_trio.events.rendering import callback_payload
 from patter_trio.events.reporter import CallReporter
 from patter_trio.logs import mask_logs
 from patter_trio.metrics.internal_events import UsageReported
 from patter_trio.metrics.meter import Meter
+from patter_trio.metrics.public_events import CallOver
 from patter_trio.net.http import origin_of, shared_client
+from patter_trio.net.pulse import Pulse
 from patter_trio.server.admission import Admission
 from patter_trio.server.context import ServerContext
+from patter_trio.server.ended import EndedCalls
 from patter_trio.server.options import Seams, ServeOptions
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.tracing.setup import OpenTrace, opened_tracing
@@ -118,8 +122,9 @@ class CallServer:
         self._starting: dict[str, _StartingCall] = {}
         """The announced calls, each until it is live or given up."""
         self._live: dict[str, CallSession] = {}
+        self._ended = EndedCalls()
         self._draining = False
-        self._idle = trio.Event()
+        self._call_over = Pulse()
         self._announced = trio.Event()
         self.closed: trio.Event = trio.Event()
         """Set when :meth:`drain` has finished and the server can be closed."""
@@ -130,6 +135,7 @@ class CallServer:
             refusal=self.refusal,
             on_announced=self.on_announced,
             run_call=self.run_call,
+            on_status=self.on_status,
             on_refused=self.on_refused,
         )
 
@@ -145,10 +151,13 @@ class CallServer:
         # Also a call that is live: a repeated webhook must not make a second session for it.
         if call_id in self._live:
             return "the call is live already"
+        now, pending = trio.current_time(), self.context.pending
+        if self._ended.remembers(call_id, now):
+            return "the call is over already"
         if self._draining:
             return "the server is draining"
         return self._admission.refusal(
-            live=len(self._live), announced=len(self.context.pending), now=trio.current_time()
+            live=len(self._live), announced=len(pending), connecting=pending.expected(now), now=now
         )
 
     async def measure(self, scope: trio.CancelScope) -> None:
@@ -167,8 +176,6 @@ class CallServer:
                 with trio.CancelScope(deadline=pending.next_expiry):
                     await self._announced.wait()
                 self._expire_due()
-                # A call that never connects may be the last one that a drain waits for.
-                self._note_idle()
 
     def _expire_due(self) -> None:
         for call in self.context.pending.expire(trio.current_time()):
@@ -201,9 +208,22 @@ class CallServer:
         # In the observers' nursery, not in the webhook's task: that one ends with its answer, long before this does.
         self._nursery.start_soon(self._ask_start, on_call_start, info, starting)
 
+    def on_status(self, status: CallStatus) -> None:
+        """Give up an announced call, because the carrier says that it is over."""
+        call = self.context.pending.give_up(status.call_id)
+        if call is not None:
+            why = "the call ended before its media stream connected"
+            _log.info("call %s: %s", status.call_id, why)
+            self._never_connected(call.info, status.outcome, why)
+        # A live call ends by its stream, which has the last words; a webhook about it may overtake them.
+        elif status.call_id not in self._live:
+            self._ended.add(status.call_id, trio.current_time())
+
     def on_refused(self, info: CallInfo, why: str) -> None:
-        """Publish that a call hears busy, unless it is a live call that is announced again."""
-        if info.call_id not in self._live:
+        """Publish that a call hears busy, unless it is a live or ended call that is announced again."""
+        now = trio.current_time()
+        if info.call_id not in self._live and not self._ended.remembers(info.call_id, now):
+            self._ended.add(info.call_id, now)
             self._events_of(info.call_id).never_connected("busy", why, info)
 
     def _events_of(self, call_id: str) -> CallEvents:
@@ -215,8 +235,28 @@ class CallServer:
     def _never_connected(self, info: CallInfo, outcome: str, why: str) -> None:
         starting = self._starting.pop(info.call_id)
         starting.call.close(outcome)
-        starting.events.never_connected(outcome, why, info, cancelled=self._grace_shortened)
+        self._ended.add(info.call_id, trio.current_time())
+        over = starting.events.never_connected(outcome, why, info, cancelled=self._grace_shortened)
         self._give_up(starting, "never connected", outcome)
+        # In the observers' nursery: the end may be noticed by a webhook or by a server that closes.
+        self._nursery.start_soon(self._report_end, starting, over)
+        # It may be the last call that a drain waits for.
+        self._call_over.fire()
+
+    async def _report_end(self, starting: _StartingCall, over: CallOver) -> None:
+        """Call ``on_call_end`` for a call that never connected, after its ``on_call_start``."""
+        events, call_id = starting.events, starting.call.info.call_id
+        events.enter()
+        # Shielded like the delivery, by the same limit: a cancelled server reports the ends of its calls.
+        with events.grace.limit("end", shield=True):
+            # Its function has been cancelled, and ends before what it opened is closed.
+            await starting.done.wait()
+        queue = CallbackQueue(call_id, self.callback, events.grace, starting.call.control)
+        payload = dict(callback_payload(over, call_id))
+        if self._tap is not None:
+            self._tap(0.0, over.name, payload)
+        queue.end(payload, starting.call.conversation_state, cancelled=self._grace_shortened)
+        await queue.deliver()
 
     async def _ask_start(self, on_call_start: Any, info: CallInfo, starting: _StartingCall) -> None:
         starting.events.enter()
@@ -317,14 +357,15 @@ class CallServer:
             await call.run(callback_queue)
         finally:
             # WARNING: the order matters. The subscriptions end first, so that nothing is delivered about a call that is
-            # no longer listed; idle is noted last, because it may end the server.
+            # no longer listed; its end is announced last, because that may end the server.
             events.close()
             # "failed" stands only if no event has reported the call's end; a trace that has ended keeps its outcome.
             self._give_up(starting, "call over", "failed")
             del self._live[info.call_id]
             del self._options.live[info.call_id]
+            self._ended.add(info.call_id, trio.current_time())
             _log.info("call %s: ended, %s", info.call_id, call.outcome)
-            self._note_idle()
+            self._call_over.fire()
 
     def _meter(self, info: CallInfo, media: MediaClock) -> Meter:
         return self._seams.meter(
@@ -348,18 +389,20 @@ class CallServer:
         if starting.trace is not None:
             starting.trace.close(trio.current_time(), outcome, reason)
 
-    def _note_idle(self) -> None:
-        # Announced calls count: their callers already wait for the agent.
-        if self._draining and not self._live and not len(self.context.pending):
-            self._idle.set()
-
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
-        """Accept no more calls, and wait at most ``timeout`` seconds for the live and announced ones to end."""
+        """Accept no more calls, and wait at most ``timeout`` seconds for the live and announced ones to end.
+
+        An announced call is waited for as long as it is expected to connect: its caller already waits for the agent.
+        """
         # First: from here on no webhook adds a call, so the wait below can only get shorter.
         self._draining = True
-        self._note_idle()
+        pending = self.context.pending
         with trio.move_on_after(timeout):
-            await self._idle.wait()
+            while self._live or pending.expected(trio.current_time()):
+                # Without a live call nothing happens when an announced one becomes overdue.
+                with trio.CancelScope(deadline=math.inf if self._live else pending.last_overdue):
+                    # No await between the check of the calls and this wait, as Pulse requires.
+                    await self._call_over.wait()
         # In any case: after the timeout the server closes, and the remaining calls are ended by cancellation.
         self.closed.set()
 

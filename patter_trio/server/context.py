@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit
 import attrs
 import trio
 
-from patter_trio.abc import CallInfo, Carrier
+from patter_trio.abc import CallInfo, CallStatus, Carrier
 from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError
 from patter_trio.server.pending import PendingCall, PendingCalls
@@ -41,6 +41,7 @@ class ServerContext:
     * ``refusal(call_id)`` returns the reason to refuse a call, whose caller then hears busy; empty: it is accepted.
     * ``on_announced(call)`` is called once per announced call, before the webhook is answered; it must not raise.
     * ``run_call(leg)`` runs the whole call; the connection closes the stream afterwards.
+    * ``on_status(status)`` is called for each call that the carrier reports as over; it must not raise.
     * ``on_refused(info, why)`` is called for each call that hears busy; it must not raise.
     """
 
@@ -50,6 +51,7 @@ class ServerContext:
     refusal: Callable[[str], str]
     on_announced: Callable[[PendingCall], None]
     run_call: Callable[[MediaLeg], Awaitable[None]]
+    on_status: Callable[[CallStatus], None] = lambda _: None
     on_refused: Callable[[CallInfo, str], None] = lambda _, __: None
     unauthenticated: trio.Semaphore = attrs.field(
         factory=lambda: trio.Semaphore(MAX_UNAUTHENTICATED_SOCKETS), repr=False

@@ -19,6 +19,10 @@ from patter_trio.errors import PatterError
 # Judged: more than any carrier needs, and short enough that a leaked answer is worthless a minute later.
 TOKEN_LIFETIME_S: Final = 60.0
 """Seconds for which a token is valid; carriers open the stream within seconds of the webhook's answer."""
+# Judged: carriers open the stream within a second or two of the webhook's answer.
+CONNECT_TIMEOUT_S: Final = 10.0
+"""Seconds for which an announced call is expected to connect. It may do so later, but neither a drain nor the estimate of
+the load waits for it any more."""
 # Judged. Full: the caller hears busy (``webhooks.py``). Only signed webhooks add entries, so an attacker cannot fill
 # it.
 MAX_PENDING_CALLS: Final = 1000
@@ -37,6 +41,11 @@ class PendingCall:
     # Out of the repr, and so out of logs and tracebacks: who has the token can take the call.
     token: str = attrs.field(repr=False)
     expires: float
+
+    @property
+    def overdue(self) -> float:
+        """The instant from which on the call is not expected to connect any more."""
+        return self.expires - TOKEN_LIFETIME_S + CONNECT_TIMEOUT_S
 
 
 class PendingCalls:
@@ -62,6 +71,15 @@ class PendingCalls:
         """The earliest instant at which a call expires; infinite if there are no calls."""
         # A search through all: there are few, and each is looked at once per announcement, not per frame.
         return min((call.expires for call in self._calls.values()), default=math.inf)
+
+    def expected(self, now: float) -> int:
+        """Return the number of calls that are expected to connect: those announced within :data:`CONNECT_TIMEOUT_S`."""
+        return sum(now < call.overdue for call in self._calls.values())
+
+    @property
+    def last_overdue(self) -> float:
+        """The instant at which the last call becomes overdue; minus infinity if there are no calls."""
+        return max((call.overdue for call in self._calls.values()), default=-math.inf)
 
     def announce(self, info: CallInfo, now: float) -> PendingCall:
         """Add a call and give it a token.
@@ -92,6 +110,10 @@ class PendingCalls:
             return None
         # Removed at once: a token works once, even for a peer that read it on the wire.
         return self._calls.pop(call_id)
+
+    def give_up(self, call_id: str) -> PendingCall | None:
+        """Remove a call that will not connect and return it; return None if it is not announced."""
+        return self._calls.pop(call_id, None)
 
     def expire(self, now: float) -> list[PendingCall]:
         """Remove the expired calls, which never connected, and return them."""

@@ -114,9 +114,14 @@ def voice_webhook(context: ServerContext, request: WebhookRequest) -> WebhookRes
 
 
 def status_webhook(context: ServerContext, request: WebhookRequest) -> WebhookResponse:
-    """Acknowledge a change of a call's status."""
+    """Acknowledge a change of a call's status, and give up an announced call that is over."""
     form = _signed_form(context, request)
-    return form if isinstance(form, WebhookResponse) else WebhookResponse(204)
+    if isinstance(form, WebhookResponse):
+        return form
+    ended = context.carrier.ended(form)
+    if ended is not None:
+        context.on_status(ended)
+    return WebhookResponse(204)
 
 
 def _signed_form(context: ServerContext, request: WebhookRequest) -> Form | WebhookResponse:

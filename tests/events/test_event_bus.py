@@ -1016,7 +1016,7 @@ async def test_unconnected_call_publishes_its_end_and_outcome(
     }
     assert seen == [(T.CALL_ENDED, expected)]
     assert own == [expected]
-    assert ends == []  # on_call_end is for calls that started
+    assert ends == [expected]  # on_call_start was told of it
 
 
 async def test_refused_call_publishes_busy(autojump_clock: trio.testing.MockClock) -> None:

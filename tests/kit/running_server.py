@@ -38,12 +38,21 @@ class RunningServer:
 
 @asynccontextmanager
 async def running_server(
-    phone: Patter | None = None, agent: Agent | None = None, max_calls: int | None = None, **callbacks: Any
+    phone: Patter | None = None,
+    agent: Agent | None = None,
+    max_calls: int | None = None,
+    max_lag: float | None = None,
+    **callbacks: Any,
 ) -> AsyncIterator[RunningServer]:
     async with (
         open_call_server(
             (phone or Patter())._serve_options(
-                agent or agent_of(), public_url=PUBLIC, carrier=CARRIER, callbacks=callbacks, max_calls=max_calls
+                agent or agent_of(),
+                public_url=PUBLIC,
+                carrier=CARRIER,
+                callbacks=callbacks,
+                max_calls=max_calls,
+                max_lag=max_lag,
             )
         ) as call_server,
         trio.open_nursery() as nursery,

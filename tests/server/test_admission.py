@@ -245,7 +245,7 @@ async def call(connect: Any, number: int) -> SimulatedTwilio:
         "http://agent.test",
         account_sid=CARRIER.account_sid,
         auth_token=CARRIER.auth_token,
-        call_sid=f"CA{number}",
+        call_sid=f"CA{number:032d}",
     )
 
 
@@ -279,7 +279,7 @@ async def test_late_loop_sends_busy_and_keeps_running_calls(
             await (await call(connect, 2)).run()
         assert refused.value.outcome == "busy"
         assert [record.getMessage() for record in caplog.records] == [
-            "call CA2: hears busy, from +1555***0001: the event loop is 150 ms late"
+            f"call CA{2:032d}: hears busy, from +1555***0001: the event loop is 150 ms late"
         ]
         await trio.sleep(2.0)
         assert running.ended is None
@@ -299,10 +299,10 @@ async def test_announced_calls_occupy_room_until_they_expire(autojump_clock: obj
         Seams(epoch=0.0),
     ) as call_server:
         for number in range(2):
-            assert call_server.refusal("CA1") == ""
-            offer = CARRIER.offer({"CallSid": f"CA{number}", "From": "+15550100001", "To": "+15550100002"})
+            assert call_server.refusal(f"CA{9:032d}") == ""
+            offer = CARRIER.offer({"CallSid": f"CA{number:032d}", "From": "+15550100001", "To": "+15550100002"})
             announced = partial(call_server.context.pending.announce, offer)
             call_server.on_announced(announced(now=trio.current_time()))
-        assert call_server.refusal("CA1") == "0 live and 2 announced calls reach the limit of 2"
+        assert call_server.refusal(f"CA{9:032d}") == "0 live and 2 announced calls reach the limit of 2"
         await trio.sleep(60.1)
-        assert call_server.refusal("CA1") == "", "they never came, and are forgotten"
+        assert call_server.refusal(f"CA{9:032d}") == "", "they never came, and are forgotten"

@@ -25,7 +25,8 @@ from patter_trio.server.pending import PendingCall
 from patter_trio.server.webhooks import MAX_BODY_BYTES, Application
 from tests.kit.server import CALLEE, CALLER, CARRIER, MEDIA, STOP, FakeCallServer, closing, read_all, start
 
-FORM = {"CallSid": "CA1", "AccountSid": "AC1", "From": CALLER, "To": CALLEE, "Direction": "inbound", "Empty": ""}
+FIRST, SECOND, THIRD = (f"CA{number:032d}" for number in (1, 2, 3))
+FORM = {"CallSid": FIRST, "AccountSid": "AC1", "From": CALLER, "To": CALLEE, "Direction": "inbound", "Empty": ""}
 VOICE, STATUS = "/webhooks/twilio/voice", "/webhooks/twilio/status"
 
 
@@ -79,10 +80,10 @@ async def test_a_whole_call_from_webhook_to_stop() -> None:
         answer = await post(client, VOICE + "?menu=lunch&empty=", FORM)
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/xml; charset=utf-8")
         url, token = stream_of(answer.text)
-        assert url == "wss://agent.example/ws/twilio/stream/CA1"
+        assert url == f"wss://agent.example/ws/twilio/stream/{FIRST}"
         (announced,) = call_server.announced
         socket = await connect(await dial(), url)
-        for message in (start("CA1", token), MEDIA, STOP):
+        for message in (start(FIRST, token), MEDIA, STOP):
             await socket.send(message)
         assert await closing(socket) == (1000, "")
         assert (await post(client, STATUS, FORM | {"CallStatus": "completed"})).status_code == 204
@@ -234,12 +235,12 @@ async def test_full_server_answers_busy_to_new_calls_only() -> None:
     async with serving(call_server) as (client, _):
         assert not busy(await post(client, VOICE, FORM))
         call_server.room = False
-        assert busy(await post(client, VOICE, FORM | {"CallSid": "CA2"}))
+        assert busy(await post(client, VOICE, FORM | {"CallSid": SECOND}))
         assert not busy(await post(client, VOICE, FORM))
         call_server.room = True
-        assert not busy(await post(client, VOICE, FORM | {"CallSid": "CA2"}))
-        assert busy(await post(client, VOICE, FORM | {"CallSid": "CA3"}))
-    assert [call.info.call_id for call in call_server.announced] == ["CA1", "CA2"]
+        assert not busy(await post(client, VOICE, FORM | {"CallSid": SECOND}))
+        assert busy(await post(client, VOICE, FORM | {"CallSid": THIRD}))
+    assert [call.info.call_id for call in call_server.announced] == [FIRST, SECOND]
 
 
 async def test_retried_webhook_announces_once_with_newest_token() -> None:
@@ -251,7 +252,7 @@ async def test_retried_webhook_announces_once_with_newest_token() -> None:
         codes = []
         for token in (first, second, second):
             socket = await connect(await dial(), url)
-            await socket.send(start("CA1", token))
+            await socket.send(start(FIRST, token))
             if token == second and 1000 not in codes:
                 await socket.send(STOP)
             codes.append((await closing(socket))[0])
@@ -317,7 +318,7 @@ async def test_tcp_reset_in_any_phase_ends_one_connection(caplog: pytest.LogCapt
         await reset(stream, b"\x81")
         stream = await dial()
         socket = await connect(stream, url)
-        await socket.send(start("CA1", token))
+        await socket.send(start(FIRST, token))
         await here.wait()
         await reset(stream, b"")
         await left.wait()
