@@ -302,7 +302,7 @@ def environment() -> str:
         raise SystemExit(f"ENVIRONMENT of docs/make_reference.py and the code differ: {', '.join(sorted(odd))}")
     lines = [
         "## Environment variables\n",
-        "All are text. The launcher sets those in a file `.env` beside FILE that the environment does not have.\n",
+        "All are text. The launcher sets what is in `.env` beside FILE or in the working directory and not set yet.\n",
         "| variable | default | |",
         "|---|---|---|",
     ]

@@ -349,6 +349,10 @@ class Patter(SpeechCallbacks):
             on_message_secret=on_message_secret,
         )
 
+    def _reached_at(self, url: str) -> None:
+        """Let the carrier reach the phone at another URL than that of the program; for the launcher."""
+        self.webhook_url = url
+
     def public_url(self, address: tuple[str, int]) -> str:
         """Return the public URL of a server at ``address``: ``webhook_url`` or, without one, the address itself."""
         if not self.webhook_url:

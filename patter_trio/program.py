@@ -1,13 +1,15 @@
 """Loading of the user's program, and one-line reports of its errors."""
 
+import difflib
 import importlib.util
 import inspect
+import logging
 import os
 import sys
 import sysconfig
 import threading
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -20,12 +22,13 @@ from dotenv import load_dotenv
 
 from patter_trio.agent.agent import Agent
 from patter_trio.errors import ConfigurationError, PatterError, leaves
+from patter_trio.events.callback_registry import SERVE_CALLBACKS
 from patter_trio.events.payloads import EDGES
 from patter_trio.phone import Patter
+from patter_trio.providers.credentials import MissingCredentialError
 from patter_trio.server.calls import check_answerer
 
-SERVE_CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
-"""Functions of a program that are passed to ``serve``; callbacks of speech edges are set on its phone."""
+_log: Final = logging.getLogger("patter_trio.cli")
 _asyncio: Final = importlib.import_module("asyncio")  # imported only to refuse it: the package never runs asyncio
 # Every way to start a loop that a program may use at its top level, by asyncio, anyio or trio.
 _LOOP_STARTERS: Final[tuple[tuple[Any, str], ...]] = (
@@ -36,6 +39,9 @@ _LOOP_STARTERS: Final[tuple[tuple[Any, str], ...]] = (
     (_asyncio.BaseEventLoop, "run_until_complete"),
     (_asyncio.BaseEventLoop, "run_forever"),
 )
+# Judged: "on_mesage" and "on_call_started" are above it, "on_startup" and "on_order" below.
+MIN_LIKENESS: Final = 0.8
+"""Likeness, as difflib measures it, from which on a name counts as a misspelt callback."""
 _PACKAGE: Final = Path(__file__).resolve().parent
 _STDLIB: Final = Path(sysconfig.get_path("stdlib")).resolve()
 # A mapping that nobody can change, because it is a default argument.
@@ -79,7 +85,8 @@ def load(path: Path, defaults: Mapping[str, str] = _NOTHING) -> Program | Script
     """Import a user's program.
 
     Args:
-        path: its file; variables in a file ``.env`` beside it are set first, unless the environment has them.
+        path: its file; variables in a file ``.env`` beside it, and in one in the working directory, are set first,
+            unless the environment has them.
         defaults: variables that are set if neither has them.
 
     Raises:
@@ -90,7 +97,7 @@ def load(path: Path, defaults: Mapping[str, str] = _NOTHING) -> Program | Script
     if not path.is_file():
         raise ConfigurationError(f"FILE must exist, got {path}")
     # Before the import: the program reads them while it is imported.
-    _set_variables(path.parent / ".env", defaults)
+    _set_variables(path.parent, defaults)
     module = _imported(path)
     phone, agent = getattr(module, "phone", None), getattr(module, "agent", None)
     # Both first: a file with a phone and a ``main`` is a program for the launcher.
@@ -105,13 +112,20 @@ def load(path: Path, defaults: Mapping[str, str] = _NOTHING) -> Program | Script
     raise ConfigurationError(f"{path} must have {' and '.join(missing)} at its top level, or {instead}")
 
 
-def _set_variables(file: Path, defaults: Mapping[str, str]) -> None:
-    try:
-        # It changes nothing that is set: the environment has the last word.
-        load_dotenv(file)
-    # The operator's file: named, with the system's reason.
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file}: {error}") from error
+def _variable_files(folder: Path) -> list[Path]:
+    """Return where variables are read from: beside the program first, then in the working directory."""
+    files = [folder / ".env", Path(".env")]
+    return files[:1] if folder.resolve() == Path.cwd().resolve() else files
+
+
+def _set_variables(folder: Path, defaults: Mapping[str, str]) -> None:
+    for file in _variable_files(folder):
+        try:
+            # It changes nothing that is set: the environment has the last word, and the first file the one before.
+            load_dotenv(file)
+        # The operator's file: named, with the system's reason.
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{file}: {error}") from error
     for variable, value in defaults.items():
         # An empty variable counts as not set, as for credentials.
         if not os.environ.get(variable):
@@ -119,30 +133,57 @@ def _set_variables(file: Path, defaults: Mapping[str, str]) -> None:
 
 
 def _program(path: Path, module: ModuleType, phone: Patter, agent: Agent) -> Program:
-    # Only names: a function that is imported into the file counts as well.
-    functions = {name: value for name, value in vars(module).items() if name.startswith("on_") and callable(value)}
-    if isinstance(getattr(module, "on_message", None), str):  # the only callback that may be a URL
-        functions["on_message"] = module.on_message
     known = {*SERVE_CALLBACKS, *(f"on_{edge}" for edge in EDGES)}
-    # A misspelled callback would never be called, and nothing would say so.
-    unknown = sorted(set(functions) - known)
-    if unknown:
-        raise ConfigurationError(
-            f"{path}: the name of a callback must be one of {', '.join(sorted(known))}, got {unknown[0]}"
-        )
+    functions = _callbacks_of(path, module, known)
     callbacks = {name: functions[name] for name in functions.keys() & set(SERVE_CALLBACKS)}
     try:
         check_answerer(agent, callbacks)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}; in a file, `async def on_message(event)` is the latter") from error
-    # Callbacks of speech edges belong to the phone, not to one ``serve``.
+        hint = "" if str(error).startswith("on_") else "; in a file, `async def on_message(event)` is the latter"
+        raise ConfigurationError(f"{path}: {error}{hint}") from error
     for name in functions.keys() - set(SERVE_CALLBACKS):
-        setattr(phone, name, functions[name])
+        # Only one that the program has not set itself, as it may have wrapped its function for that.
+        if getattr(phone, name) is None:
+            _set_edge(path, phone, name, functions[name])
+    if inspect.iscoroutinefunction(getattr(module, "main", None)):
+        _log.warning("%s: main() is not run, because the launcher serves `phone` and `agent` itself", path)
     callers = getattr(module, "callers", ())
     if not isinstance(callers, (list, tuple)) or not all(isinstance(caller, (str, Path)) for caller in callers):
         raise ConfigurationError(f"{path}: `callers` must be a list of WAV files, got {callers!r}")
     # Relative to the file, not to where the command is run.
     return Program(path, phone, agent, callbacks, tuple(path.parent / caller for caller in callers))
+
+
+def _set_edge(path: Path, phone: Patter, name: str, function: Any) -> None:
+    """Set the callback of a speech edge, which belongs to the phone, not to one ``serve``."""
+    try:
+        setattr(phone, name, function)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _callbacks_of(path: Path, module: ModuleType, known: Collection[str]) -> dict[str, Any]:
+    """Return the functions of a program that are named after callbacks.
+
+    Raises:
+        ConfigurationError: the name of a function looks like a misspelt callback's.
+    """
+    # Only names: a function that is imported into the file counts as well.
+    functions = {name: value for name, value in vars(module).items() if name.startswith("on_") and callable(value)}
+    if isinstance(getattr(module, "on_message", None), str):  # the only callback that may be a URL
+        functions["on_message"] = module.on_message
+    for name in sorted(functions.keys() - known):
+        close = difflib.get_close_matches(name, known, n=1, cutoff=MIN_LIKENESS)
+        # A misspelt callback would never be called, and nothing would say so.
+        if close:
+            raise ConfigurationError(
+                f"{path}: the name of a callback must be one of {', '.join(sorted(known))}, got {name} "
+                f"(did you mean {close[0]}?)"
+            )
+        # Another name may be a function of the program's own.
+        _log.warning("%s: %s is not called: the callbacks are %s", path, name, ", ".join(sorted(known)))
+        del functions[name]
+    return functions
 
 
 def _imported(path: Path) -> ModuleType:
@@ -181,15 +222,35 @@ def _blaming(path: Path) -> Iterator[None]:
     except Exception as error:
         # Of a group the first: one mistake at a time.
         cause = next(leaves(error))
-        raise ConfigurationError(f"{_place(path, cause)}: {_said(cause)}") from error
+        raise ConfigurationError(f"{_place(path, cause)}: {_said(cause)}{_where_to_set(path, cause)}") from error
 
 
 def _said(error: BaseException) -> str:
     if isinstance(error, PatterError):
         return str(error)
+    if _is_unset_variable(error):
+        return f"the environment variable {error.args[0]} must be set"
     # Without the file's name, which ``_place`` has already.
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _is_unset_variable(error: BaseException) -> bool:
+    """Return True if ``os.environ[...]`` raised this."""
+    if not isinstance(error, KeyError):
+        return False
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_globals.get("__name__") == "os"
+
+
+def _where_to_set(path: Path, error: BaseException) -> str:
+    """Return where a variable that is missing may be set; empty for any other error."""
+    if not (isinstance(error, MissingCredentialError) or _is_unset_variable(error)):
+        return ""
+    looked = " or ".join(
+        f"{file}{'' if file.is_file() else ' (no such file)'}" for file in _variable_files(path.parent)
+    )
+    return f", also in {looked}"
 
 
 @contextmanager

@@ -95,6 +95,11 @@ class SpeechToText(Prewarmable, ABC):
     # The carrier's format, which needs no conversion.
     accepts: AudioFormat = MULAW_8K
 
+    def language_problem(self, language: str) -> str:
+        """Return why calls in this language (a BCP 47 tag) must fail; empty if they need not, or if nobody can know."""
+        del language
+        return ""
+
     @abstractmethod
     def open(self, *, language: str) -> AbstractAsyncContextManager[SpeechToTextSession]:
         """Open a session for one call; ``language`` is a BCP 47 tag such as ``en`` or ``pt-BR``.

@@ -74,6 +74,11 @@ class TextToSpeech(Prewarmable, ABC):
         # As for engines: a voice without effect is an error, not silently the usual voice.
         raise ConfigurationError(f"voice must be unset: {type(self).__name__} has only one voice, got {voice!r}")
 
+    def language_problem(self, language: str) -> str:
+        """Return why calls in this language (a BCP 47 tag) must fail; empty if they need not, or if nobody can know."""
+        del language
+        return ""
+
     @abstractmethod
     def open(self, *, language: str) -> AbstractAsyncContextManager[TextToSpeechSession]:
         """Open a session for one call; ``language`` is a BCP 47 tag.

@@ -65,7 +65,8 @@ _BRACED = re.compile(r"\{([^{}]*)\}")
 
 def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
     # NaN fails the comparison, too.
-    if not (isinstance(value, int | float) and value >= 0):
+    # True is a number to Python, and most often meant to switch something on.
+    if isinstance(value, bool) or not (isinstance(value, int | float) and value >= 0):
         raise ConfigurationError(f"{attribute.name} must be a number of at least 0, got {value!r}")
 
 
@@ -206,7 +207,7 @@ class Agent:
         self._check_formats()
         self._check_parts()
         # Resolve now, so that an unknown voice or a missing extra is an error here and not in serve().
-        _ = self.resolved
+        self._check_language(self.resolved)
 
     # Cached: evaluating it twice would make two sets of default providers for one agent.
     @cached_property
@@ -240,6 +241,14 @@ class Agent:
             # Now, not at the first audio: a rate that soxr cannot convert would fail each call.
             if part is not None and (problem := rate_problem(getattr(part, does))):
                 raise ConfigurationError(f"{option} must {does[:-1]} audio {problem}")
+
+    def _check_language(self, used: "Agent") -> None:
+        # Of the resolved agent, because the embedded providers are those that know one language only.
+        for option, part in (("stt", used.stt), ("tts", used.tts)):
+            if part is not None and (problem := part.language_problem(self.language)):
+                raise ConfigurationError(
+                    f"language must be one that {option} supports; {type(part).__name__}: {problem}"
+                )
 
     def _check_parts(self) -> None:
         if self.engine is None:

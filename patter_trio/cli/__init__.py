@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from patter_trio.cli.command_line import CommandParser, Once
 from patter_trio.cli.run import add_parser as add_run
 from patter_trio.cli.simulate import add_parser as add_simulate
 from patter_trio.errors import PatterError, leaves
@@ -24,9 +25,10 @@ _log = logging.getLogger("patter_trio.cli")
 _EPILOG: Final = """
 FILE is a Python program with `phone = Patter(...)` and `agent = phone.agent(...)`. Its functions that are named after
 callbacks (on_call_start, on_message, on_transcript, on_call_end, on_dtmf, on_user_speech_started, ...) are registered.
-Variables in a file `.env` beside it are read first.
+Variables in a file `.env` beside it, and in one in the working directory, are read first.
 
   patter-trio simulate examples/front_desk.py      hold a call with simulated callers: no account, no network
+  patter-trio simulate bakery.py --say "When do you open?" --press 1# --from +15550100003
   patter-trio run examples/front_desk.py           take real calls
 
 Exit status: 0 success, 1 a simulated call failed, 2 a mistake in the command or in FILE, 130 stopped early by Ctrl-C.
@@ -37,7 +39,7 @@ command, as for one in the background of a script, Ctrl-C does not stop it.
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    main_parser = argparse.ArgumentParser(
+    main_parser = CommandParser(
         prog="patter-trio",
         description="Put an AI agent on a phone line.",
         epilog=_EPILOG,
@@ -49,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     for command, level in ((add_run(commands), "info"), (add_simulate(commands), "warning")):
         command.add_argument(
             "--log-level",
+            action=Once,
             default=level,
             choices=("debug", "info", "warning", "error"),
             help="least level to log; debug also shows the origin of a mistake (default: %(default)s)",

@@ -2,8 +2,10 @@
 
 import math
 import secrets
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
+import attrs
 import trio
 
 from patter_trio import defaults
@@ -12,6 +14,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import PatterError
+from patter_trio.events.kinds import PatterEventType
 from patter_trio.phone import Patter
 from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_for
 from patter_trio.testing.simulation.record import EventLog, State
@@ -34,6 +37,11 @@ POLL_INTERVAL_S: Final = 0.05
 
 # For any agent: a greeting, a question, an end.
 DEFAULT_LINES: Final = ("Hello, who am I speaking to?", "What can you do for me?", "Thank you very much. Goodbye.")
+TOOL_EVENTS: Final = (PatterEventType.TOOL_CALL_STARTED, PatterEventType.TOOL_CALL_COMPLETED)
+STOPPED: Final = "stopped by Ctrl-C"
+"""The failure of a call that the user has stopped."""
+DEFAULT_NUMBER: Final = "+15550100001"
+"""The caller's number, from the range for fiction."""
 
 
 class SimulationFailed(PatterError):
@@ -53,8 +61,19 @@ class View(Protocol):
         """Show that a call is over."""
 
 
-async def default_lines() -> tuple[tuple[str, Samples], ...]:
-    """Return a few questions that suit any agent, in the local voice.
+@attrs.frozen
+class Keys:
+    """Keys that a caller presses, one after another."""
+
+    digits: str
+
+
+Line = tuple[str, Samples] | Keys
+"""What a caller does in its turn: it plays audio that has a name, or presses keys."""
+
+
+async def synthesised(texts: Sequence[str]) -> tuple[tuple[str, Samples], ...]:
+    """Return texts as lines of a caller, in the local voice.
 
     Raises:
         MissingExtraError: the local voice is not installed.
@@ -63,7 +82,7 @@ async def default_lines() -> tuple[tuple[str, Samples], ...]:
     lines: list[tuple[str, Samples]] = []
     # One session for all lines: opening it loads the voice.
     async with voice.open(language="en") as session:
-        for text in DEFAULT_LINES:
+        for text in texts:
             # A channel of one text: the voice takes its text from an iterator.
             send, receive = trio.open_memory_channel[str](1)
             send.send_nowait(text)
@@ -85,9 +104,10 @@ class SimulatedCall:
         carrier: Twilio,
         phone: Patter,
         agent: Agent,
-        lines: tuple[tuple[str, Samples], ...],
+        lines: Sequence[Line],
         interrupt_at: float | None,
         view: View,
+        number: str = DEFAULT_NUMBER,
         greeting_timeout_s: float = GREETING_TIMEOUT_S,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> None:
@@ -98,6 +118,7 @@ class SimulatedCall:
             public_url,
             account_sid=carrier.account_sid,
             auth_token=carrier.auth_token,
+            caller=number,
             # From the range of numbers for fiction, if the phone has none.
             callee=phone.phone_number or "+15550100002",
             call_sid=self.call_id,
@@ -107,11 +128,13 @@ class SimulatedCall:
         self.caller: SimulatedCaller = SimulatedCaller(
             self.carrier, self.log, self._state, strict=False, band_limited=is_resampled_for(agent)
         )
+        self.stopped: bool = False
+        """True if the user has stopped the call before its end."""
         self.failure: str = ""
         """Reason of a failed call; empty if it went as it should."""
         self._phone = phone
         self._agent = agent
-        self._lines = lines
+        self._lines = tuple(lines)
         self._interrupt_at = interrupt_at
         self._view = view
         self._greeting_timeout_s = greeting_timeout_s
@@ -130,6 +153,17 @@ class SimulatedCall:
         """Record an event of this call."""
         self.log.tap(at, name, payload)
         self._view.event(self.log.events[-1].at, name, payload)
+
+    def bus_tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
+        """Record an event of the event bus; show a tool's, which no callback gets."""
+        self.log.bus_tap(at, name, payload)
+        if name in TOOL_EVENTS:
+            self._view.event(self._now(), name, payload)
+
+    def stop(self) -> None:
+        """Hang up now: the call ends normally, and the agent has not failed."""
+        self.stopped = True
+        self.carrier.hang_up()
 
     async def run(self) -> None:
         """Hold the call; afterwards ``failure`` has the reason if it failed."""
@@ -154,6 +188,8 @@ class SimulatedCall:
         else:
             # The worst first: an error explains a complaint, and a complaint explains a silence.
             self.failure = self._error() or complaint or self._silence()
+        if self.stopped:
+            self.failure = STOPPED
         self._view.ended(self.call_id, self.failure)
 
     async def _conversation(self) -> str:
@@ -190,25 +226,41 @@ class SimulatedCall:
     async def _talk(self) -> None:
         """Speak each line: after the answer to the previous one, or into it."""
         await self._greeted()
-        for number, (name, samples) in enumerate(self._lines):
+        for number, line in enumerate(self._lines):
             # The second recording interrupts: see ``--interrupt-at``.
             if number == 1 and self._interrupt_at is not None:
                 await self._first_reply()
                 await trio.sleep(self._interrupt_at)
             elif number:
                 await trio.sleep(PAUSE_BEFORE_SPEAKING_S)
+            if isinstance(line, Keys):
+                await self._press(line.digits)
+                continue
+            name, samples = line
             # Before speaking: a caller does not talk to a dead line.
             if self._over():
                 raise SimulationFailed(f"the call was over before the caller could say {name}")
             # Counted before speaking: the end of this utterance is the next one.
             understood = len(self.caller.times("user_speech_eos"))
             self._view.caller(self.carrier.now, name)
-            await self.caller.plays(samples)
+            await self.caller.plays(samples, name=name)
             await self._until_reported(
                 "user_speech_eos", understood + 1, self._greeting_timeout_s, f"no words were recognised in {name}"
             )
             if not (number == 0 and self._interrupt_at is not None):
                 await self._answered(f"its answer to {name}")
+
+    async def _press(self, digits: str) -> None:
+        """Press keys, and listen to what the agent says about them."""
+        if self._over():
+            raise SimulationFailed(f"the call was over before the caller could press {digits}")
+        known, ended = len(self.caller.times("dtmf")), len(self.caller.times("agent_speech_ended"))
+        await self.caller.presses(digits)
+        await self._until_reported(
+            "dtmf", known + len(digits), self._greeting_timeout_s, f"the agent did not receive the keys {digits}"
+        )
+        # By number, because what an agent says about a key belongs to no turn of the caller's.
+        await self._answered(f"its answer to {digits}", lambda: len(self.caller.times("agent_speech_ended")) > ended)
 
     async def _greeted(self) -> None:
         """Listen to the greeting, if the agent speaks first."""
@@ -234,13 +286,18 @@ class SimulatedCall:
             return
         raise SimulationFailed("the agent did not answer the first recording")
 
-    async def _answered(self, name: str) -> None:
-        """Wait until the agent has finished: it then stays idle for a while."""
+    async def _answered(self, name: str, spoke: Callable[[], bool] | None = None) -> None:
+        """Wait until the agent has finished: it then stays idle for a while.
+
+        Args:
+            name: what the agent answers, for the complaint.
+            spoke: returns True once the agent has said something; by default, to the caller's last utterance.
+        """
         with trio.move_on_after(self._answer_timeout_s):
             # Each event may end the silence, so the wait begins anew with each.
             while not self._over():
-                spoke = self._spoke_this_turn()
-                with trio.move_on_after(PAUSE_BEFORE_SPEAKING_S if spoke else NO_ANSWER_AFTER_S) as quiet:
+                has_spoken = (spoke or self._spoke_this_turn)()
+                with trio.move_on_after(PAUSE_BEFORE_SPEAKING_S if has_spoken else NO_ANSWER_AFTER_S) as quiet:
                     await self.log.news()
                 idle = (self._state() or {}).get("agent") == "idle"
                 # Both: a pause of the agent's tool is silence, but not idle.

@@ -3,14 +3,19 @@
 import argparse
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import trio
 
+from patter_trio.cli.command_line import Once
+from patter_trio.errors import ConfigurationError
 from patter_trio.program import Program, Script, load
+
+SERVER_OPTIONS: Final = ("host", "port", "url", "max_calls")
+"""The options of the server, which a program with a ``main`` of its own does not get."""
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -20,9 +25,24 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="take calls",
         description="Serve the agent in FILE: carrier webhooks and media streams on one port, until Ctrl-C.",
     )
-    parser.add_argument("--host", default="", help="address to listen on (default: $PATTER_BIND_HOST, else 127.0.0.1)")
     parser.add_argument(
-        "--port", type=int, default=8000, help="port to listen on; 0: a free one (default: %(default)s)"
+        "--host", action=Once, default="", help="address to listen on (default: $PATTER_BIND_HOST, else 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--port", action=Once, type=int, default=8000, help="port to listen on; 0: a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--url",
+        action=Once,
+        default="",
+        help="public URL at which the carrier reaches the server (default: the webhook_url of `phone`)",
+    )
+    parser.add_argument(
+        "--max-calls",
+        action=Once,
+        type=int,
+        metavar="N",
+        help="most calls at once, further callers hear busy (default: no limit)",
     )
     parser.set_defaults(command=run)
     return parser
@@ -30,13 +50,33 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return 0 after Ctrl-C, and after SIGTERM once the last call is over."""
+    if options.max_calls is not None and options.max_calls < 1:
+        raise ConfigurationError(f"--max-calls must be at least 1, got {options.max_calls}")
     program = load(options.file)
     if isinstance(program, Script):
+        _check_means_something(options)
         program.run()
-    else:
-        # At checkpoints only: Ctrl-C must not land in the middle of a synchronous cut.
-        trio.run(_serve, program, options.host, options.port, restrict_keyboard_interrupt_to_checkpoints=True)
+        return 0
+    if options.url:
+        program.phone._reached_at(options.url)  # noqa: SLF001 (the launcher is the package's own)
+    serve = partial(_serve, program, options.host, options.port, max_calls=options.max_calls)
+    # At checkpoints only: Ctrl-C must not land in the middle of a synchronous cut.
+    trio.run(serve, restrict_keyboard_interrupt_to_checkpoints=True)
     return 0
+
+
+def _check_means_something(options: argparse.Namespace) -> None:
+    """Refuse the options of a server for a program that serves calls itself: they would be ignored in silence.
+
+    Raises:
+        ConfigurationError: one of them was given.
+    """
+    ignored = sorted(set(getattr(options, "given", ())) & set(SERVER_OPTIONS))
+    if ignored:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in ignored)
+        raise ConfigurationError(
+            f"{names} cannot be used with {options.file}: its main() serves calls itself; pass them to serve() there"
+        )
 
 
 def _interruptible() -> bool:
@@ -49,7 +89,11 @@ def _interruptible() -> bool:
     return signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
-async def _serve(program: Program, host: str, port: int) -> None:
+async def _serve(program: Program, host: str, port: int, **limits: Any) -> None:
+    """Serve until Ctrl-C or SIGTERM; ``limits`` are options of ``phone.serve``."""
+    # A partial, because ``start`` passes no keyword arguments.
+    serve = partial(program.phone.serve, program.agent, port=port, host=host, **limits, **program.callbacks)
+
     with ExitStack() as stack:  # outside the nursery: a second Ctrl-C, while calls are ending, changes nothing
         async with trio.open_nursery() as nursery:
             if _interruptible():
@@ -58,7 +102,7 @@ async def _serve(program: Program, host: str, port: int) -> None:
                 nursery.start_soon(_stopping, program, interrupts, nursery.cancel_scope)
             print("Loading ...", file=sys.stderr)
             # ``start``: the address is announced only once the port is open.
-            address = await nursery.start(_serving, program, host, port, nursery.cancel_scope)
+            address = await nursery.start(_serving, serve, nursery.cancel_scope)
             _announce(program, address)
 
 
@@ -74,16 +118,12 @@ async def _stopping(program: Program, interrupts: AsyncIterator[int], scope: tri
 
 
 async def _serving(
-    program: Program,
-    host: str,
-    port: int,
+    serve: Callable[..., Awaitable[None]],
     scope: trio.CancelScope,
     *,
     task_status: trio.TaskStatus[tuple[str, int]],
 ) -> None:
     """Serve, and end the command when the phone has drained."""
-    # A partial, because ``start`` passes no keyword arguments.
-    serve = partial(program.phone.serve, program.agent, port=port, host=host, **program.callbacks)
     await serve(task_status=task_status)
     # The task that waits for Ctrl-C would otherwise keep the command alive.
     scope.cancel(reason="drained")

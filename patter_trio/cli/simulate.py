@@ -3,8 +3,10 @@
 import argparse
 import math
 import os
+import re
 import secrets
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -18,14 +20,24 @@ from patter_trio.audio.wav import WavError, read_wav
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.cli.busy import LoadMonitor
-from patter_trio.cli.caller import SimulatedCall, View, default_lines
+from patter_trio.cli.caller import DEFAULT_LINES, DEFAULT_NUMBER, Keys, Line, SimulatedCall, View, synthesised
+from patter_trio.cli.command_line import (
+    RECORDING_OPTION,
+    AddKeys,
+    AddRecordings,
+    AddText,
+    Once,
+    Step,
+)
 from patter_trio.cli.live import Live, Progress
 from patter_trio.cli.report import latencies, latency_table, write_call
 from patter_trio.errors import ConfigurationError
+from patter_trio.phone_numbers import is_number
 from patter_trio.program import Program, load
 from patter_trio.server.calls import open_call_server
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 from patter_trio.server.options import Seams
+from patter_trio.testing.simulation.caller import KEYS
 
 # Judged: as a busy line would bring them; all at once would measure the start of the server.
 CALL_INTERVAL_S: Final = 0.4
@@ -38,27 +50,57 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "simulate",
         help="hold a call with simulated callers",
         description="Serve the agent in FILE on a free port of this machine and call it as a carrier would, in real "
-        "time: each recording is one utterance of the caller, spoken when the agent has finished.",
+        "time. The caller speaks its recordings and texts and presses its keys in the order of the command line, each "
+        "when the agent has finished.",
     )
     parser.add_argument(
-        "--caller",
+        RECORDING_OPTION,
+        dest="steps",
+        action=AddRecordings,
         nargs="+",
         type=Path,
-        default=[],
         metavar="WAV",
-        help="the caller's utterances, one recording each (mono or stereo PCM, 8 to 48 kHz); "
+        help="the caller's utterances, one recording each (mono or stereo, 8 to 48 kHz: PCM, float, mu-law or A-law); "
         "default: `callers = [...]` in FILE, else a few questions in the local voice",
     )
-    parser.add_argument("--carrier", choices=("twilio",), default="twilio", help="the carrier whose protocol is used")
+    parser.add_argument(
+        "--say",
+        dest="steps",
+        action=AddText,
+        metavar="TEXT",
+        help="the caller says this, in the local voice (English)",
+    )
+    parser.add_argument(
+        "--press",
+        dest="steps",
+        action=AddKeys,
+        metavar="KEYS",
+        help="the caller presses these keys, as in 1#",
+    )
+    parser.add_argument(
+        "--from",
+        action=Once,
+        dest="number",
+        default=DEFAULT_NUMBER,
+        metavar="NUMBER",
+        help="the caller's number, E.164; '' for a caller who withholds it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--carrier", action=Once, choices=("twilio",), default="twilio", help="the carrier whose protocol is used"
+    )
     parser.add_argument(
         "--interrupt-at",
+        action=Once,
         type=float,
         metavar="S",
-        help="play the second recording S seconds after the first reply (not the greeting) became audible",
+        help="begin the caller's second turn S seconds after the first reply (not the greeting) became audible",
     )
-    parser.add_argument("--calls", type=int, default=1, metavar="N", help="calls to hold (default: %(default)s)")
+    parser.add_argument(
+        "--calls", action=Once, type=int, default=1, metavar="N", help="calls to hold (default: %(default)s)"
+    )
     parser.add_argument(
         "--out",
+        action=Once,
         type=Path,
         default=Path(),
         metavar="DIR",
@@ -72,7 +114,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 class _Options:
     """The validated options of the command line."""
 
-    lines: tuple[tuple[str, Samples], ...]
+    steps: tuple["Step | Line", ...]
+    """The caller's turns; those with a text still have to be synthesised."""
+    number: str
     interrupt_at: float | None
     calls: int
     out: Path
@@ -83,6 +127,8 @@ def run(options: argparse.Namespace) -> int:
     if options.calls < 1:
         raise ConfigurationError(f"--calls must be at least 1, got {options.calls}")
     interrupt_at = options.interrupt_at
+    if options.number and not is_number(options.number):
+        raise ConfigurationError(f"--from must be a number in E.164 such as +15550100003, got {options.number!r}")
     if interrupt_at is not None and not 0 <= interrupt_at < math.inf:
         raise ConfigurationError(f"--interrupt-at must be at least 0, got {interrupt_at:g}")
     # A program with Twilio() must load without an account: the simulator signs with any credentials.
@@ -91,20 +137,36 @@ def run(options: argparse.Namespace) -> int:
     program = load(options.file, made_up)
     if not isinstance(program, Program):
         raise ConfigurationError(f"{options.file} must have a `phone` and an `agent` at its top level to be called")
-    files = options.caller or program.callers
-    # Without recordings the three default lines are spoken.
-    if interrupt_at is not None and len(files) == 1:
-        raise ConfigurationError("--interrupt-at needs a second recording to interrupt with, got only one")
+    steps = options.steps or tuple(Step(recording=file) for file in program.callers)
+    _check_steps(steps, interrupt_at)
     # Before the models are loaded: a missing file is reported at once.
-    lines = tuple((file.name, _recording(file)) for file in files)
+    turns = tuple((step.recording.name, _recording(step.recording)) if step.recording else step for step in steps)
     # A call of minutes must not end with a folder that cannot be written.
     _prepare(options.out)
     return trio.run(
         _simulate,
         program,
-        _Options(lines, interrupt_at, options.calls, options.out),
+        _Options(turns, options.number, interrupt_at, options.calls, options.out),
         restrict_keyboard_interrupt_to_checkpoints=True,
     )
+
+
+def _check_steps(steps: Sequence[Step], interrupt_at: float | None) -> None:
+    """Check what the caller shall do.
+
+    Raises:
+        ConfigurationError: a text has no words, a key is not one, or ``--interrupt-at`` has nothing to interrupt with.
+    """
+    for step in steps:
+        if step.recording is None and not step.keys and not re.search(r"\w", step.text):
+            raise ConfigurationError(f"--say and --press must have a text and keys, got {step.text!r}")
+        if wrong := sorted(set(step.keys) - KEYS):
+            raise ConfigurationError(f"--press must be keys of a telephone (0-9, *, #, A-D), got {wrong[0]!r}")
+    # Without any, the three default questions are spoken.
+    if interrupt_at is not None and len(steps) == 1:
+        raise ConfigurationError("--interrupt-at needs a second turn of the caller to interrupt with, got only one")
+    if interrupt_at is not None and steps and steps[0].keys:
+        raise ConfigurationError("--interrupt-at needs a first turn of the caller that is spoken, got --press")
 
 
 def _prepare(out: Path) -> None:
@@ -136,6 +198,18 @@ def _recording(file: Path) -> Samples:
     return samples
 
 
+async def _lines(steps: Sequence[Step | Line]) -> tuple[Line, ...]:
+    """Return the caller's turns as audio and keys; without any, a few questions that suit every agent."""
+    if not steps:
+        return await synthesised(DEFAULT_LINES)
+    # All texts at once, because the voice is loaded once for all.
+    texts = [step.text for step in steps if isinstance(step, Step) and step.text]
+    spoken_lines = iter(await synthesised(texts) if texts else ())
+    return tuple(
+        step if not isinstance(step, Step) else Keys(step.keys) if step.keys else next(spoken_lines) for step in steps
+    )
+
+
 async def _simulate(program: Program, options: _Options) -> int:
     # A program's own carrier, so that its webhook is signed as in production.
     carrier = program.phone.carrier or LocalCarrier()
@@ -144,7 +218,7 @@ async def _simulate(program: Program, options: _Options) -> int:
     print("Loading ...", file=sys.stderr)
     # Before the calls: the first one would otherwise measure the loading.
     await program.agent.prewarm()
-    lines = options.lines or await default_lines()
+    lines = await _lines(options.steps)
     # On a free port of this machine only.
     listeners = await open_listeners("127.0.0.1", 0)
     host, port = listening_address(listeners)
@@ -162,6 +236,7 @@ async def _simulate(program: Program, options: _Options) -> int:
                 lines=lines,
                 interrupt_at=options.interrupt_at,
                 view=view,
+                number=options.number,
             )
             for _ in range(options.calls)
         )
@@ -173,7 +248,7 @@ async def _simulate(program: Program, options: _Options) -> int:
 
     def bus_tap(at: float, name: str, payload: dict[str, Any]) -> None:
         if payload["call_id"] in calls:
-            calls[payload["call_id"]].log.bus_tap(at, name, payload)
+            calls[payload["call_id"]].bus_tap(at, name, payload)
 
     async def transfer(info: CallInfo, to: str) -> None:
         await calls[info.call_id].carrier.transfer(to)

@@ -1,11 +1,59 @@
 """The application's callbacks by name; each can be replaced at any time."""
 
+import difflib
+import functools
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
+from patter_trio.errors import ConfigurationError
 from patter_trio.events.payloads import SpeechEventCallback
+from patter_trio.user_code.signatures import name_of, parameters_of, positional, takes_call_control
 
 Callback = Callable[..., Any]
+SERVE_CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
+"""The callbacks that ``serve`` takes; those of speech edges are attributes of the phone."""
+
+
+def check_callback(name: str, callback: object) -> None:
+    """Check that a callback can be called with its event, and that calling it runs it.
+
+    Raises:
+        ConfigurationError: it is not a function of ``(event)`` or ``(event, call_control)``, or a generator function
+            that nothing would run.
+    """
+    if not callable(callback):
+        raise ConfigurationError(f"{name} must be a function, got {type(callback).__name__}: {callback!r}")
+    _check_is_run(name, callback)
+    parameters = parameters_of(callback)
+    # A built-in without a signature: nobody can know.
+    if parameters is None:
+        return
+    event = [None] * (2 if takes_call_control(callback) else 1)
+    try:
+        inspect.Signature(parameters).bind(*event)
+    except TypeError as error:
+        required = ", ".join(parameter.name for parameter in positional(parameters))
+        raise ConfigurationError(
+            f"{name} must be callable with (event) or (event, call_control), got {name_of(callback)}({required}): {error}"
+        ) from None
+
+
+def _check_is_run(name: str, callback: Callable[..., Any]) -> None:
+    """Check that a call runs the function: a generator's body begins to run when somebody iterates over it."""
+    function = callback
+    while isinstance(function, functools.partial):
+        function = function.func
+    # An object with ``__call__`` is what that method is.
+    if not inspect.isroutine(function):
+        function = getattr(function, "__call__", function)  # noqa: B004 (not a test whether it can be called)
+    if inspect.isgeneratorfunction(function):
+        advice = "`async def` to yield the pieces of an answer" if name == "on_message" else "a function without yield"
+        raise ConfigurationError(f"{name} must be {advice}, got the generator function {name_of(callback)}")
+    if inspect.isasyncgenfunction(function) and name != "on_message":
+        raise ConfigurationError(
+            f"{name} must be a function without yield, got the async generator function {name_of(callback)}"
+        )
 
 
 class CallbackRegistry:
@@ -37,6 +85,9 @@ class CallbackRegistry:
 
     def put(self, name: str, callback: Callback | None) -> None:
         """Set the callback of that name, or remove it with None."""
+        # At once, not at the first event: the mistake is in the line that sets it.
+        if callback is not None:
+            check_callback(name, callback)
         # None is stored like a callback, so that a program may set and remove it without asking whether it is there.
         self._own[name] = callback
 
@@ -60,6 +111,17 @@ class SpeechCallbacks:
 
     def __init__(self, callbacks: CallbackRegistry) -> None:
         self._callbacks = callbacks
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute; of a misspelt or misplaced callback, say where it belongs."""
+        if name.startswith("on_") and not hasattr(type(self), name):
+            if name in SERVE_CALLBACKS:
+                raise AttributeError(f"{name} must be given to serve({name}=...), it is not an attribute of a phone")
+            known = [known for known in dir(type(self)) if known.startswith("on_")]
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise AttributeError(f"a callback must be one of {', '.join(known)}, got {name}{hint}")
+        super().__setattr__(name, value)
 
     @property
     def on_user_speech_started(self) -> SpeechEventCallback | None:

@@ -224,6 +224,12 @@ class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
         # The format of the first: the call converts to that of the session that it gets.
         _set_names(self, first, accepts=first.accepts)
 
+    def language_problem(self, language: str) -> str:
+        """Return why no provider can be used in this language; empty if one can."""
+        problems = [provider.language_problem(language) for provider in self.choice.providers]
+        # One that can is enough: a call is opened with the others left out.
+        return "" if "" in problems else "; ".join(problems)
+
     @asynccontextmanager
     async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
         """Open a session from the first healthy STT provider.
@@ -314,6 +320,12 @@ class FallbackTTS(_FallbackProvider[TextToSpeech], TextToSpeech):
     def __attrs_post_init__(self) -> None:
         first = self.choice.providers[0]
         _set_names(self, first, emits=first.emits)
+
+    def language_problem(self, language: str) -> str:
+        """Return why no provider can be used in this language; empty if one can."""
+        problems = [provider.language_problem(language) for provider in self.choice.providers]
+        # One that can is enough: a call is opened with the others left out.
+        return "" if "" in problems else "; ".join(problems)
 
     @asynccontextmanager
     async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:

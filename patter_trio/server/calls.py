@@ -28,7 +28,7 @@ from patter_trio.call.session import CallOptions, CallSession
 from patter_trio.call.tools.webhooks import ToolWebhooks
 from patter_trio.errors import ConfigurationError
 from patter_trio.events.call_events import CallEvents
-from patter_trio.events.callback_registry import Callback
+from patter_trio.events.callback_registry import Callback, check_callback
 from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.events.delivery import HandlerTasks
 from patter_trio.events.grace import GracePeriods
@@ -426,7 +426,7 @@ def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
     """Check that exactly one of LLM and ``on_message`` answers the caller, and that the callbacks are functions.
 
     Raises:
-        ConfigurationError: ``agent`` is not an :class:`Agent`, a callback is not callable, or an agent without an
+        ConfigurationError: ``agent`` is not an :class:`Agent`, a callback cannot be called with its event, or an agent without an
             engine has not exactly one of ``llm=`` and ``on_message=``.
     """
     if not isinstance(agent, Agent):
@@ -436,8 +436,8 @@ def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
     for name, callback in callbacks.items():
         if name == "on_message" and isinstance(callback, str):
             checked_message_url(callback)
-        elif callback is not None and not callable(callback):
-            raise ConfigurationError(f"{name} must be a function, got {type(callback).__name__}: {callback!r}")
+        elif callback is not None:
+            check_callback(name, callback)
     if agent.engine is not None:
         return
     # An engine has been returned above: it brings its own model.

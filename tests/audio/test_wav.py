@@ -7,6 +7,7 @@ import wave
 import numpy as np
 import pytest
 
+from patter_trio.audio import g711
 from patter_trio.audio.wav import WavError, read_wav, write_wav
 
 TONE = (8000 * np.sin(np.arange(8000) * 2 * np.pi * 440 / 8000)).astype(np.int16)
@@ -72,6 +73,64 @@ def test_wav_reader_tolerates_unusual_headers() -> None:
     assert np.array_equal(read_wav(b"RIFF" + struct.pack("<I", 0) + body), TONE)
 
 
+def coded(kind: int, bits: int, sound: bytes, *, channels: int = 1, rate: int = 8000) -> bytes:
+    """Return a WAV of another format than PCM, with the chunk ``fact`` that such a file has."""
+    width = bits // 8 * channels
+    layout = struct.pack("<HHIIHHH", kind, channels, rate, rate * width, width, bits, 0)
+    body = b"WAVEfmt " + struct.pack("<I", len(layout)) + layout
+    body += b"fact" + struct.pack("<II", 4, len(sound) // width) + b"data" + struct.pack("<I", len(sound)) + sound
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def test_mu_law_is_decoded() -> None:
+    """The WAV reader takes mu-law, the telephone's own format, as the codec decodes it."""
+    assert np.array_equal(read_wav(coded(7, 8, g711.encode(TONE))), g711.decode(g711.encode(TONE)))
+
+
+def test_a_law_is_decoded() -> None:
+    """The WAV reader decodes A-law as in table 1 of G.711."""
+    # The values that Python's audioop gave for these codes.
+    samples = read_wav(coded(6, 8, bytes([0xD5, 0x55, 0x00, 0x80, 0x2A])))
+    assert samples.tolist() == [8, -8, -5504, 5504, -32256]
+
+
+def test_a_law_rises_and_is_odd() -> None:
+    """The decision values of A-law rise with the code, and each has its negative."""
+    positive = read_wav(coded(6, 8, bytes((code | 0x80) ^ 0x55 for code in range(128)))).tolist()
+    negative = read_wav(coded(6, 8, bytes(code ^ 0x55 for code in range(128)))).tolist()
+    assert positive == sorted(set(positive))
+    assert negative == [-sample for sample in positive]
+    assert (positive[0], positive[-1]) == (8, 32256)
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(32, "<f4"), (64, "<f8")])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_floats_are_scaled(bits: int, kind: str, channels: int) -> None:
+    """The WAV reader scales floats so that 1.0 is full scale."""
+    frames = np.repeat((TONE / 32768).astype(kind), channels).tobytes()
+    assert np.abs(read_wav(coded(3, bits, frames, channels=channels)).astype(int) - TONE).max() <= 1
+
+
+def test_floats_beyond_full_scale_are_clipped() -> None:
+    """Floats beyond full scale are clipped, and those that are not numbers are silent."""
+    values = np.array([2.0, -2.0, np.inf, -np.inf, np.nan, 1e300], "<f8")
+    assert read_wav(coded(3, 64, values.tobytes())).tolist() == [32767, -32768, 32767, -32768, 0, 32767]
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+def test_unfinished_recording_is_read_to_its_end(size: int) -> None:
+    """A sound whose size the recorder has not written yet goes to the end of the file."""
+    data = wav(TONE.tobytes())
+    assert np.array_equal(read_wav(data[:4] + bytes(4) + data[8:40] + struct.pack("<I", size) + data[44:]), TONE)
+
+
+def test_empty_sound_stays_empty() -> None:
+    """A sound of size 0 is empty if the file ends there, or if another chunk follows."""
+    empty = wav(b"")
+    assert len(read_wav(empty)) == 0
+    assert len(read_wav(empty + b"LIST" + struct.pack("<I", 4) + b"INFO")) == 0
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -79,7 +138,8 @@ def test_wav_reader_tolerates_unusual_headers() -> None:
         (b"RIFF\0\0\0\0WAVE", "must have a format chunk and a data chunk"),
         (wav(b"", channels=3), "3 channels"),
         (wav(b"", rate=96000), "96000 Hz"),
-        (wav(b"").replace(struct.pack("<HH", 1, 1), struct.pack("<HH", 7, 1)), "format 7"),
+        (wav(b"").replace(struct.pack("<HH", 1, 1), struct.pack("<HH", 7, 1)), "format 7, 16 bits"),
+        (wav(b"").replace(struct.pack("<HH", 1, 1), struct.pack("<HH", 17, 1)), "format 17, .* `ffmpeg -i in.wav"),
     ],
 )
 def test_what_cannot_be_taken_is_named(data: bytes, reason: str) -> None:

@@ -108,13 +108,15 @@ def test_dotenv_never_overrides_the_environment(monkeypatch: pytest.MonkeyPatch)
     Path("sub").mkdir()
     Path("sub/.env").write_text("TWILIO_ACCOUNT_SID=AC-from-file\nTWILIO_AUTH_TOKEN=from-file\n")
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", "from-environment")
-    Path(".env").write_text("TWILIO_ACCOUNT_SID=AC-from-elsewhere\n")
+    # In the working directory: it is read, too, after the one beside the file.
+    Path(".env").write_text("TWILIO_ACCOUNT_SID=AC-from-elsewhere\nONLY_HERE=1\n")
     source = "from patter_trio import Patter, Twilio\nphone = Patter(Twilio())\nagent = phone.agent('x')\ndef on_message(e): ..."
     found = loaded(source, "sub/agent.py")
     assert isinstance(found, Program)
     assert found.phone.carrier is not None
     assert found.phone.carrier.account_sid == "AC-from-file"  # type: ignore[attr-defined]
     assert found.phone.carrier.auth_token == "from-environment"  # type: ignore[attr-defined]
+    assert os.environ["ONLY_HERE"] == "1"
 
 
 def test_only_the_launcher_reads_env() -> None:
@@ -131,6 +133,51 @@ def test_defaults_fill_unset_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("agent.py").write_text("async def main(): ...")
     load(Path("agent.py"), {"IN_FILE": "default", "EMPTY": "default", "NOWHERE": "default"})
     assert [os.environ[name] for name in ("IN_FILE", "EMPTY", "NOWHERE")] == ["file", "default", "default"]
+
+
+def test_callbacks_that_the_file_sets_stay() -> None:
+    """A callback of a speech edge that the program has set itself is not replaced by its function of that name."""
+    found = program(
+        AGENT
+        + "async def on_message(event): ...\ndef on_audio_out(event): ...\ndef on_llm_token(event): ...\n"
+        + "from patter_trio import in_thread\nwrapped = phone.on_audio_out = in_thread(on_audio_out)"
+    )
+    assert found.phone.on_audio_out is sys.modules["agent"].wrapped
+    assert found.phone.on_llm_token is sys.modules["agent"].on_llm_token
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("on_mesage", "on_message"),
+        ("on_call_started", "on_call_start"),
+        ("on_dtfm", "on_dtmf"),
+        ("on_user_speach_started", "on_user_speech_started"),
+    ],
+)
+def test_misspelt_callback_names_the_meant_one(name: str, meant: str) -> None:
+    """A function whose name looks like a callback's raises an error that names that callback."""
+    with pytest.raises(ConfigurationError, match=rf"got {name} \(did you mean {meant}\?\)$"):
+        loaded(AGENT + f"async def on_message(event): ...\ndef {name}(event): ...")
+
+
+@pytest.mark.parametrize("name", ["on_startup", "on_order", "on_hold_music"])
+def test_other_on_functions_are_logged(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Another function that begins with on_ is taken for the program's own, and one log line says so."""
+    found = program(AGENT + f"async def on_message(event): ...\ndef {name}(event): ...")
+    assert list(found.callbacks) == ["on_message"]
+    [line] = caplog.messages
+    assert line.startswith(f"agent.py: {name} is not called: the callbacks are on_agent_speech_ended, ")
+
+
+def test_missing_credential_says_where_it_was_sought() -> None:
+    """An error about a missing credential names the .env files, and which of them do not exist."""
+    Path("sub").mkdir()
+    Path(".env").write_text("OTHER=1\n")
+    with pytest.raises(
+        ConfigurationError, match=r"TWILIO_ACCOUNT_SID set, also in sub/\.env \(no such file\) or \.env$"
+    ):
+        loaded("from patter_trio import Twilio\nTwilio()", "sub/agent.py")
 
 
 # Mistakes -------------------------------------------------------------------------------------------------------------
@@ -184,6 +231,31 @@ MISTAKES = {
         ),
     ),
     "misspelt callback": (AGENT + "def on_mesage(event): ...", "agent.py: the name of a callback must be one of on_"),
+    "unset variable": (
+        "import os\n\nNUMBER = os.environ['PHONE_NUMBER']",
+        "agent.py, line 3: the environment variable PHONE_NUMBER must be set, also in .env (no such file)",
+    ),
+    "own KeyError": ("{}['PHONE_NUMBER']", "agent.py, line 1: KeyError: 'PHONE_NUMBER'"),
+    "on_message without parameter": (
+        AGENT + "async def on_message(): ...",
+        "agent.py: on_message must be callable with (event) or (event, call_control), got on_message()",
+    ),
+    "plain generator": (
+        AGENT + "def on_message(event): yield 'Hi.'",
+        "agent.py: on_message must be `async def` to yield the pieces of an answer, got the generator function on_message",
+    ),
+    "callback that yields": (
+        AGENT + "async def on_message(event): ...\nasync def on_transcript(event): yield 1",
+        "agent.py: on_transcript must be a function without yield, got the async generator function on_transcript",
+    ),
+    "speech callback without parameter": (
+        AGENT + "async def on_message(event): ...\ndef on_audio_out(): ...",
+        "agent.py: on_audio_out must be callable with (event) or (event, call_control), got on_audio_out()",
+    ),
+    "local models in German": (
+        "from patter_trio import Patter\nphone = Patter()\nagent = phone.agent('x', language='de')",
+        "agent.py, line 3: language must be one that stt supports; WhisperSTT: the language of this model must be English",
+    ),
     "main raises": ("async def main():\n    1/0", "agent.py, line 2: ZeroDivisionError: division by zero"),
     "main's task raises": (
         (
@@ -226,7 +298,7 @@ MISTAKES = {
 def test_program_error_is_one_located_line(source: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     """An error in the program is one line that says where it is, and the exit status is 2."""
     Path("agent.py").write_text(source)
-    assert main(["run", "--port", "0", "agent.py"]) == USAGE_EXIT_STATUS == 2
+    assert main(["run", "agent.py"]) == USAGE_EXIT_STATUS == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"patter-trio: {message}")
@@ -328,7 +400,8 @@ def test_debug_shows_where_a_mistake_came_from(caplog: pytest.LogCaptureFixture)
     assert "raw_decode" in caplog.text
 
 
-def test_phone_and_agent_win_over_main() -> None:
-    """A file with phone and agent is served even if it also has a main."""
+def test_phone_and_agent_win_over_main(caplog: pytest.LogCaptureFixture) -> None:
+    """A file with phone and agent is served even if it also has a main, and one log line says so."""
     write_agent(Path(), more="async def main(): raise AssertionError")
     assert isinstance(load(Path("agent.py")), Program)
+    assert caplog.messages == ["agent.py: main() is not run, because the launcher serves `phone` and `agent` itself"]

@@ -165,17 +165,21 @@ def test_every_width_of_pcm_is_taken(bits: int) -> None:
     assert len(_recording(Path(write_format(Path("a.wav"), bits=bits)))) == 800
 
 
-TAKEN = "the format must be PCM (format 1) of 8, 16, 24 or 32 bits, mono or stereo, 8000 to 48000 Hz; got"
+TAKEN = (
+    "the format must be PCM (format 1) of 8, 16, 24 or 32 bits, float (3) of 32 or 64 bits, mu-law (7) or A-law (6), "
+    "mono or stereo, 8000 to 48000 Hz; got"
+)
+CONVERT = "; `ffmpeg -i in.wav -ac 1 -ar 8000 -c:a pcm_s16le out.wav` converts it"
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"rate": 96000}, f"a.wav: {TAKEN} format 1, 16 bits, 1 channels, 96000 Hz"),
-        ({"kind": 3, "bits": 32}, f"a.wav: {TAKEN} format 3, 32 bits, 1 channels, 8000 Hz"),
+        ({"kind": 2, "bits": 4}, f"a.wav: {TAKEN} format 2, 4 bits, 1 channels, 8000 Hz"),
         ({"channels": 6}, f"a.wav: {TAKEN} format 1, 16 bits, 6 channels, 8000 Hz"),
     ],
-    ids=["96 kHz", "float", "surround"],
+    ids=["96 kHz", "ADPCM", "surround"],
 )
 def test_unsupported_wav_format_is_one_line(
     options: dict[str, int], message: str, program: str, capsys: pytest.CaptureFixture[str]
@@ -183,7 +187,7 @@ def test_unsupported_wav_format_is_one_line(
     """A WAV file of an unsupported format is reported in one line, and the exit status is 2."""
     file = write_format(Path("a.wav"), **options)
     assert main(["simulate", program, "--caller", file]) == USAGE_EXIT_STATUS
-    assert capsys.readouterr() == ("", f"patter-trio: {message}\n")
+    assert capsys.readouterr() == ("", f"patter-trio: {message}{CONVERT}\n")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +217,7 @@ def test_invalid_recording_is_one_line(
         (["--interrupt-at", "inf"], "--interrupt-at must be at least 0, got inf"),
         (
             ["--interrupt-at", "1", "--caller", "one.wav"],
-            "--interrupt-at needs a second recording to interrupt with, got only one",
+            "--interrupt-at needs a second turn of the caller to interrupt with, got only one",
         ),
         (["--caller", "one.wav", "empty.wav"], "empty.wav must contain audio, got an empty recording"),
         (["--caller", "."], ".: Is a directory"),

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from patter_trio import ConfigurationError, Patter
 from patter_trio.cli.busy import LoadMonitor
-from patter_trio.cli.caller import SimulatedCall, default_lines
+from patter_trio.cli.caller import DEFAULT_LINES, Keys, Line, SimulatedCall, synthesised
 from patter_trio.cli.report import latency_table, write_call
 from patter_trio.cli.simulate import _report
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
@@ -96,6 +96,60 @@ async def test_caller_speaks_first_without_greeting(
     call, seen = await held(first_message="")
     assert seen.lines[0] == (pytest.approx(1.05, abs=0.05), "0.wav")
     assert call.failure == ""
+
+
+async def test_keys_are_pressed_in_their_turn(autojump_clock: MockClock) -> None:
+    """The simulated caller presses keys when the agent has finished, and waits for what the agent says about them."""
+    phone, pressed = Patter(), []
+
+    async def on_dtmf(event: dict[str, Any], call_control: Any) -> None:
+        pressed.append(event["digit"])
+        if event["digit"] == "#":
+            # A look-up that takes longer than the pause in which a caller concludes that nothing comes.
+            call_control.say("Thank you.")
+
+    agent = phone.agent(
+        "x",
+        first_message="Your number?",
+        vad=ScriptedVAD(),
+        stt=ScriptedSTT(noise="hours"),
+        llm=ScriptedLLM(["Yes."]),
+        tts=ScriptedTTS(first_audio=0.8, duration=2.0),
+    )
+    lines: list[Line] = [Keys("12#"), ("0.wav", sound(1.0))]
+    async with ready_call(agent, *lines, phone=phone, on_dtmf=on_dtmf, number="") as (call, seen):
+        with trio.fail_after(300):
+            await call.run()
+    assert (call.failure, pressed) == ("", ["1", "2", "#"])
+    assert [heard.text for heard in call.caller.utterances] == ["Your number?", "Thank you.", "Yes."]
+    assert not any(heard.interrupted for heard in call.caller.utterances)
+    # The recording has its name in the record, and the caller withheld its number.
+    assert [said.text for said in call.caller.said] == ["<0.wav>"]
+    assert call.caller.payloads("call_start")[0]["caller"] == ""
+    assert call.caller.times("agent_speech_started")[1] < seen.lines[0][0]
+
+
+async def test_keys_need_no_answer(autojump_clock: MockClock) -> None:
+    """A simulated caller whose keys are not answered goes on after a second, and the call has not failed."""
+    phone = Patter()
+    agent = phone.agent("x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM([]), tts=ScriptedTTS())
+    async with ready_call(agent, Keys("1"), Keys("2"), phone=phone) as (call, _):
+        with trio.fail_after(300):
+            await call.run()
+    assert (call.failure, call.caller.outcome) == ("", "caller_hung_up")
+    assert [event["digit"] for event in call.caller.payloads("dtmf")] == ["1", "2"]
+
+
+async def test_keys_after_the_call_are_a_failure(autojump_clock: MockClock) -> None:
+    """A call that the agent ends before the caller could press its keys has failed."""
+    phone = Patter()
+    agent = phone.agent(
+        "x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM([]), tts=ScriptedTTS(), silence_timeout=0.2
+    )
+    async with ready_call(agent, Keys("1"), phone=phone) as (call, _):
+        with trio.fail_after(300):
+            await call.run()
+    assert call.failure == "the call was over before the caller could press 1"
 
 
 async def test_slow_greeting_is_waited_for(autojump_clock: MockClock) -> None:
@@ -298,7 +352,7 @@ async def test_timeline_has_turns_but_no_chunks(autojump_clock: MockClock, tmp_p
 
 async def test_the_default_caller_asks_in_the_local_voice() -> None:
     """The default caller says three questions in the embedded voice, each 0.7 to 3 s long."""
-    lines = await default_lines()
+    lines = await synthesised(DEFAULT_LINES)
     assert [name for name, _ in lines] == [
         "“Hello, who am I speaking to?” (synthesised)",
         "“What can you do for me?” (synthesised)",

@@ -7,9 +7,9 @@ import pytest
 
 from patter_trio import PatterEventType, SpeechEvents
 from patter_trio.agent.agent import OVERRIDABLE
+from patter_trio.events.callback_registry import SERVE_CALLBACKS
 from patter_trio.events.edges import EDGES
 from patter_trio.events.kinds import PAYLOADS
-from patter_trio.program import SERVE_CALLBACKS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "events.md").read_text(encoding="utf-8")

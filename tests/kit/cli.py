@@ -14,7 +14,7 @@ import trio.testing
 from patter_trio import Agent, Patter, Twilio
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import write_wav
-from patter_trio.cli.caller import SimulatedCall
+from patter_trio.cli.caller import DEFAULT_NUMBER, Line, SimulatedCall
 from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
@@ -99,10 +99,11 @@ class Seen:
 @asynccontextmanager
 async def ready_call(
     agent: Agent,
-    *lines: tuple[str, Samples],
+    *lines: Line,
     phone: Patter,
     interrupt_at: float | None = None,
     timeouts: dict[str, float] | None = None,
+    number: str = DEFAULT_NUMBER,
     **callbacks: Any,
 ) -> AsyncIterator[tuple[SimulatedCall, Seen]]:
     """Serve ``agent`` on memory streams; give a call that is ready to run, and its view."""
@@ -135,6 +136,7 @@ async def ready_call(
             lines=lines,
             interrupt_at=interrupt_at,
             view=seen,
+            number=number,
             **(timeouts or {}),
         )
         yield call, seen

@@ -23,6 +23,7 @@ from patter_trio.audio.formats import MULAW_8K
 from patter_trio.errors import ProviderError
 from patter_trio.net.tasks import ResultStream, run_beside
 from patter_trio.net.threads import available, run_in_thread
+from patter_trio.providers.languages import is_english
 from patter_trio.providers.weights import model_errors, require
 from patter_trio.stt.whisper._model import PACKAGE, whisper_model
 from patter_trio.stt.whisper._utterances import RecordedUtterance, UtteranceBuffer
@@ -67,6 +68,13 @@ class WhisperSTT(SpeechToText):
             raise ValueError(f"interim_every must be more than 0 s or None, got {self.interim_every}")
         # Now, not in the first call: the error has the command that installs it.
         require("ctranslate2", "tokenizers", *([] if self.path else [PACKAGE]))
+
+    def language_problem(self, language: str) -> str:
+        """Return that the language is not English, which the default model alone supports."""
+        # Another model's languages are known once it is loaded.
+        if self.path is not None or is_english(language):
+            return ""
+        return f"the language of this model must be English, got {language!r}; set path= to another model"
 
     def open(self, *, language: str) -> AbstractAsyncContextManager[SpeechToTextSession]:
         """Open a session for one call; the first session of a process loads the model, in about half a second.

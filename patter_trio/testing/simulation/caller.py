@@ -148,8 +148,12 @@ class SimulatedCaller:
         __tracebackhide__ = True
         return await self._utter(text, seconds, Kind.HUM, wait)
 
-    async def plays(self, recording: "str | Path | Samples | Scenario", *, wait: bool = True) -> Said | None:
+    async def plays(
+        self, recording: "str | Path | Samples | Scenario", *, name: str = "", wait: bool = True
+    ) -> Said | None:
         """Play a WAV file, or 16-bit samples at 8 kHz, into the call; or act out a :class:`Scenario`.
+
+        ``name`` is what the record of the call shows; by default, the name of the file.
 
         Raises:
             NotAsExpected: the call is over.
@@ -161,11 +165,11 @@ class SimulatedCaller:
             await recording.play(self)
             return None
         if isinstance(recording, np.ndarray):
-            samples, name = recording, "recording"
+            samples, file = recording, "recording"
         else:
             # In a thread, because a file may be large; the kit's own helper, because a thread must hold the mock clock.
-            samples, name = await run_in_thread(_load, Path(recording)), Path(recording).name
-        return await self._say(g711.encode(samples), f"<{name}>", Kind.SOUND, wait=wait)
+            samples, file = await run_in_thread(_load, Path(recording)), Path(recording).name
+        return await self._say(g711.encode(samples), f"<{name or file}>", Kind.SOUND, wait=wait)
 
     async def presses(self, digits: str) -> None:
         """Press keys, one every 200 ms.

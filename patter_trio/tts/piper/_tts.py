@@ -21,6 +21,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import MULAW_8K, RATE_HZ
 from patter_trio.errors import ProviderError
 from patter_trio.net.threads import run_in_thread
+from patter_trio.providers.languages import is_english
 from patter_trio.providers.weights import model_errors, require
 from patter_trio.tts.background_speech import BackgroundSpeech
 from patter_trio.tts.piper._pieces import Part, ends_sentence, first_pieces, later_pieces, parts_of, word_times
@@ -61,6 +62,10 @@ class PiperTTS(TextToSpeech):
         # Now, not in the first call: the error has the command that installs it.
         require("gruut", "num2words", *([] if self.path else [PACKAGE]))
 
+    def language_problem(self, language: str) -> str:
+        """Return that the language is not English, the only one whose pronunciation is known here."""
+        return "" if is_english(language) else f"the language must be English, got {language!r}"
+
     def open(self, *, language: str) -> AbstractAsyncContextManager[TextToSpeechSession]:
         """Open a session for one call; the first session of a process loads the voice, in about a second.
 
@@ -82,8 +87,8 @@ class PiperTTS(TextToSpeech):
 
     @asynccontextmanager
     async def _open(self, language: str) -> AsyncIterator[TextToSpeechSession]:
-        if language.partition("-")[0].lower() != "en":
-            raise ProviderError(f"piper: the language must be English, got {language!r}")
+        if problem := self.language_problem(language):
+            raise ProviderError(f"piper: {problem}")
         with model_errors("piper"):
             voice = await piper_voice.in_thread(self.path)
         yield _PiperSession(voice, self.length_scale)

@@ -140,10 +140,6 @@ async def yields_half_a_character(event: dict[str, Any]) -> AsyncIterator[str]:
     yield "\udc00"
 
 
-def is_no_function_of_one_argument() -> str:
-    return ""
-
-
 async def returns_a_generator(event: dict[str, Any]) -> Any:
     return generator(event)
 
@@ -157,7 +153,6 @@ async def returns_a_generator(event: dict[str, Any]) -> Any:
         (yields_a_number, "yields_a_number must give text or None, not int"),
         (gives_half_a_character, "gives_half_a_character must give text that can be encoded in UTF-8"),
         (yields_half_a_character, "yields_half_a_character must give text that can be encoded in UTF-8"),
-        (is_no_function_of_one_argument, "is_no_function_of_one_argument raised TypeError"),
         (returns_a_generator, "returns_a_generator must give text or None, not async_generator"),
     ],
 )
