@@ -64,7 +64,7 @@ def publics(states: Mapping[Any, str]) -> str:
 def numbers() -> str:
     """Return the rows of durations and counts with their defaults."""
     policy = attrs.asdict(TurnPolicy())
-    switches = {"needs_words", "early_trigger"}  # they select how an engine is treated; they are not numbers
+    switches = {"needs_words", "early_trigger", "language"}  # they select rules; they are not numbers
     return "\n".join(f"| `{name}` | {number:g} |" for name, number in policy.items() if name not in switches)
 
 
@@ -90,6 +90,31 @@ In `conversation_state`: {publics(PUBLIC_AGENT)}.
 After every rule the machine derives what follows from both states together. An answer's audio goes out when the caller
 is not speaking and has certainly finished, or when the caller may not interrupt it. Voice over an agent that is being
 heard starts *overlap*, counted from the voice's onset. While neither side speaks, *away* runs.
+
+## Late and corrected words
+
+Until the caller hears the answer, more words belong to the same message: the answer is retracted, and the whole message
+is committed in a new turn (`CommitUser` with `replaces`). That holds for a caller who goes on, and for final words that
+come late.
+
+Interim words are committed if their final words are late. When these come:
+
+* they are the same words, apart from case, punctuation, spaces and the format of numbers: the entry is corrected;
+* they are other words, and the answer is unheard: they take the place of the interim ones, in a new turn;
+* they are other words, and the answer was heard: the entry is corrected as far as it stands for the interim words, and
+  additional words are the next turn.
+
+## A voice without more words
+
+A VAD may hear noise for as long as it lasts. When an STT that gives words in mid-voice has given none for *lull*, although
+something waits for an answer, it is asked (`AskForWords`). If it finds no more words, the voice ended where its last words
+came. If it finds some, the caller is still speaking, and the next *lull* is twice as long.
+
+## A goodbye that is cut
+
+A reply that ends the call, by a tool such as `end_call`, may be interrupted. If the caller then says nothing but a farewell,
+thanks or an acknowledgement, or nothing at all, the tool runs (`ResumeGoodbye`). Any other words are answered, and the LLM
+learns that the tool has not run (`DropGoodbye`).
 
 ## Speech-to-speech engines
 

@@ -148,7 +148,8 @@ class Agent:
             several block a sentence, the first one's replacement is spoken.
         barge_in_threshold_ms: milliseconds from the onset of the caller's voice over the agent until the reply is cut;
             0: never.
-        barge_in_min_words: number of words needed to interrupt the agent; 0: voice alone interrupts.
+        barge_in_min_words: number of words needed to interrupt the agent; 0: voice alone interrupts. In scripts without
+            spaces, two Chinese characters, three kana or four letters of Thai count as a word.
         endpointing_ms: milliseconds of silence after the last voice that end an utterance.
         user_away_timeout: seconds without speech from either side after which the caller counts as away; None: never.
         silence_timeout: seconds without speech from either side after which the agent hangs up; None: never.
@@ -276,6 +277,7 @@ class Agent:
             overlap=self.barge_in_threshold_ms / 1000 or math.inf,
             min_words=self.barge_in_min_words,
             away=self.user_away_timeout or math.inf,
+            language=self.language,
             reply=reply,
         )
         if self.engine is None:

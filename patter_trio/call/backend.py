@@ -56,11 +56,8 @@ class UserTurnLog(Protocol):
     def commit(self, action: do.CommitUser) -> None:
         """Commit an utterance that is over: report eos, and enter its words."""
 
-    def amend(self, action: do.AmendUser) -> None:
-        """Replace the words of the utterance with those of the action, because some of them arrived late."""
-
-    def append(self, action: do.AppendUser) -> None:
-        """Enter words that no reply will answer."""
+    def revise(self, action: do.ReviseUser) -> None:
+        """Replace the words of a turn's entry with those of the action, because they were misheard at first."""
 
     def cut(self, reason: str) -> None:
         """Handle the end, for that reason, of the reply that was to answer the words."""
@@ -131,6 +128,9 @@ class Backend(ABC):
 
     def drop_utterance(self) -> None:  # noqa: B027 (a pipeline keeps nothing that could be dropped)
         """Drop what the caller said, because it did not count as an utterance."""
+
+    def ask_for_words(self) -> None:  # noqa: B027 (an engine's utterances are made of voice)
+        """Ask for the words of a voice that goes on, although none came for a while."""
 
     @abstractmethod
     def flush(self) -> None:

@@ -73,6 +73,10 @@ class PipelineBackend(Backend):
         """Put audio or a voice edge into the STT's queue."""
         self._transcription.put(item)
 
+    def ask_for_words(self) -> None:
+        """Ask the STT for the words of a voice that goes on; they come as a final transcript."""
+        self._transcription.flush(last=False)
+
     def flush(self) -> None:
         """Ask the STT for its last words; ``Flushed`` is posted when no more will come."""
         self._transcription.flush()
@@ -97,7 +101,7 @@ class PipelineBackend(Backend):
         if hook_runner is not None:
             self._responder.use_hooks(hook_runner)
             if hook_runner.given("after_transcribe"):
-                self.user_turns.use_hook(hook_runner.transcribed)
+                self.user_turns.use_hook(hook_runner.transcribed, start)
         if self._responder.message_handler is not None:
             start("on_message", self._responder.message_handler.run)
         start("responder", self._responder.connect, agent, "begun")

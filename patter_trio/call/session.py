@@ -391,10 +391,14 @@ class CallSession:
                 self._backend.user_turns.commit(action)
             case do.DropUser():
                 self._backend.drop_utterance()
-            case do.AmendUser():
-                self._backend.user_turns.amend(action)
-            case do.AppendUser():
-                self._backend.user_turns.append(action)
+            case do.ReviseUser():
+                self._backend.user_turns.revise(action)
+            case do.ResumeGoodbye():
+                self._tools.resume()
+            case do.DropGoodbye():
+                self._tools.give_up()
+            case do.AskForWords():
+                self._backend.ask_for_words()
             case do.StartReply():
                 self._reply = self._backend.start(action, nursery)
             case do.OpenPlayout() if self._reply is not None:

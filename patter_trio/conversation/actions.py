@@ -45,8 +45,9 @@ class StateChanged:
 class CommitUser:
     """Commit the utterance: report eos, and enter ``text`` in the history.
 
-    With ``replaces`` the text replaces the newest user entry, which it begins with: the caller went on before the agent
-    was heard, so both utterances are one message.
+    With ``replaces`` the text replaces the newest user entry: the caller went on before the agent was heard, or was
+    misheard, so both utterances are one message. No reply follows if the caller is gone, or if :class:`ResumeGoodbye`
+    does.
     """
 
     at: float
@@ -69,19 +70,36 @@ class DropUser:
 
 
 @attrs.frozen
-class AmendUser:
-    """Replace the newest user entry by ``text``, because words of the utterance came late. No event reports it."""
+class ReviseUser:
+    """Correct the user entry of a turn: its final words differ from the interim ones that were committed.
+
+    on_transcript reports the words once more. Neither eos nor the answer is repeated.
+    """
 
     at: float
+    turn: int
     text: str
 
 
 @attrs.frozen
-class AppendUser:
-    """Enter words that no reply will answer, because the call is ending."""
+class ResumeGoodbye:
+    """Run the tools that waited for the end of the reply that was cut: the caller only said goodbye over it."""
 
     at: float
-    text: str
+
+
+@attrs.frozen
+class DropGoodbye:
+    """Drop the tools that waited for the end of the reply that was cut, and let the LLM know."""
+
+    at: float
+
+
+@attrs.frozen
+class AskForWords:
+    """Ask the STT for the words of a voice that goes on without words. It answers with ``FinalWords``."""
+
+    at: float
 
 
 @attrs.frozen
@@ -211,8 +229,10 @@ Action = (
     | StateChanged
     | CommitUser
     | DropUser
-    | AmendUser
-    | AppendUser
+    | ReviseUser
+    | ResumeGoodbye
+    | DropGoodbye
+    | AskForWords
     | StartReply
     | OpenPlayout
     | ReportToken

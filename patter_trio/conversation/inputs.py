@@ -51,12 +51,14 @@ class InterimWords:
 class FinalWords:
     """The final words of a segment; empty if the STT found none.
 
-    ``finished``: see ``abc.Transcript``.
+    ``finished``: see ``abc.Transcript``. ``quiet_since``: since when the VAD has heard no voice, although the silence is
+    still too short to end one; None if it hears one, or does not say.
     """
 
     text: str
     segment: int = 0
     finished: bool | None = None
+    quiet_since: float | None = None
 
 
 @attrs.frozen
@@ -100,6 +102,13 @@ class Busy:
 
     reply: int
     until: float
+
+
+@attrs.frozen
+class Closing:
+    """A reply has called a tool that runs once it was played, such as ``end_call``: it may be a goodbye."""
+
+    reply: int
 
 
 @attrs.frozen
@@ -187,6 +196,7 @@ Input = (
     | AudioArrived
     | OnWire
     | Busy
+    | Closing
     | Produced
     | Drained
     | ReplyFailed

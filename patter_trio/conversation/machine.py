@@ -15,6 +15,7 @@ from patter_trio.conversation.actions import Action
 from patter_trio.conversation.inputs import (
     AudioArrived,
     Busy,
+    Closing,
     Drained,
     Input,
     OnWire,
@@ -27,7 +28,7 @@ from patter_trio.conversation.turn_moves import Conversation
 from patter_trio.conversation.turn_state import AgentState, Timer
 from patter_trio.conversation.turn_table import AGENT, CALLER, Trigger
 
-_REPLY_INPUTS = (TokenArrived, AudioArrived, OnWire, Busy, Produced, Drained, ReplyFailed)
+_REPLY_INPUTS = (TokenArrived, AudioArrived, OnWire, Busy, Closing, Produced, Drained, ReplyFailed)
 """Inputs that carry the number of a reply. They are stale if that reply is not live."""
 _TIMER_ORDER = {timer: place for place, timer in enumerate(Timer)}
 """Position of each deadline in :class:`Timer`, which is the order of deadlines at the same instant."""

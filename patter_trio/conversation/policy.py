@@ -33,7 +33,7 @@ class TurnPolicy:
     """How long an utterance stays open that a turn detector calls unfinished."""
     # As long as interim_wait: what may be committed without its final words may be corrected for as long.
     late_window: float = 2.0
-    """How long after a commit final words still belong to the committed utterance."""
+    """How long after a voice words still belong to it."""
     # Judged: most coughs and clicks are shorter, and callers who are ignored for longer raise their voices.
     overlap: float = 0.25
     """Voice over the agent, from its onset, that interrupts; infinite: no barge-in. (``barge_in_threshold_ms``.)"""
@@ -56,6 +56,8 @@ class TurnPolicy:
     # of the stream has had its time.
     flush: float = 0.8
     """How long, after the caller left, the machine waits for the STT's last words."""
+    lull: float = 3.5
+    """Voice without new words, after the caller has said some, after which the STT is asked whether there are more."""
     # Judged: long enough for an STT that gives no interim words and a caller who tells a story without a pause.
     max_wordless_voice: float = 15.0
     """Voice without a single word after which it counts as noise or music."""
@@ -65,5 +67,7 @@ class TurnPolicy:
     """The ``trigger`` that eos reports when a detector or STT provider ends the turn early."""
     max_wordless_voice_before_answer: float = 15.0
     """Like ``max_wordless_voice``, for engines, while an answer waits for the caller's voice to end."""
+    language: str = "en"
+    """BCP 47 tag of the language in which numbers are compared."""
     away: float = math.inf
     """Time without speech from either side after which the caller counts as away. (``user_away_timeout``.)"""

@@ -5,7 +5,7 @@ and the texts that wait to be spoken. Each move is synchronous and leaves the st
 
 * **cut** ends the live reply at once. **Retracting** means to cut an answer that the caller has not heard: the question
   is unanswered again, and what the caller says next joins it in one message.
-* **amend** restarts the answer, because words of the same utterance came late.
+* **correct** takes final words that differ from the interim ones that were committed.
 * **finish** ends a reply that has come to its own end.
 * **next_move** starts what comes next when the agent is idle; **try_commit** commits the utterance if it is over.
 * **derive** runs after every rule. It derives what follows from both states together: whether a reply may be heard,
@@ -16,13 +16,25 @@ import math
 from collections import deque
 
 from patter_trio.conversation import actions
+from patter_trio.conversation.farewells import is_farewell
 from patter_trio.conversation.inputs import TRANSFERRED_REASON, FinalWords, InterimWords, Say
 from patter_trio.conversation.policy import TurnPolicy
-from patter_trio.conversation.turn_state import PUBLIC_AGENT, PUBLIC_USER, AgentState, CallerState, ReplyState, Timer
-from patter_trio.conversation.utterance import Piece, Utterance, joined
+from patter_trio.conversation.turn_state import (
+    PUBLIC_AGENT,
+    PUBLIC_USER,
+    AgentState,
+    CallerState,
+    ReplyState,
+    Timer,
+    WordFlow,
+)
+from patter_trio.conversation.utterance import Guess, Message, Utterance, joined
+from patter_trio.conversation.wording import divided, same_words
 
 DECIDING_TIMERS = (Timer.ENDPOINT, Timer.FINAL, Timer.HOLD)
 """While one of these deadlines runs, it is open whether the utterance is over."""
+MAX_GUESSES = 32
+"""Committed interim words whose final words are awaited; those of older segments count as new words."""
 
 
 class Conversation:
@@ -70,12 +82,15 @@ class Conversation:
         """True if the STT provider ended the turn, and with it a voice that the VAD still hears."""
 
         self.utterance: Utterance = Utterance()
-        self.committed: list[Piece] = []
-        self.committed_at: float = -math.inf
-        self.unanswered: list[Piece] = []
-        """The newest user message, if its answer was retracted. What the caller says next joins it."""
-        self.promoted: dict[int, str] = {}
+        self.message: Message | None = None
+        """The newest user message."""
+        self.unanswered: bool = False
+        """True if the newest message's answer was retracted. What the caller says next joins the message."""
+        self.promoted: dict[int, Guess] = {}
         """Segments whose interim words were committed. Their final words must not be counted twice."""
+        self.flow: WordFlow = WordFlow()
+        self.goodbye_cut: bool = False
+        """True if the caller cut a reply that was to end the call. The caller's words decide whether it still does."""
         # The last turns for which llm_token and audio_out were reported, and in which the agent apologised.
         self.token_turn: int = -1
         self.audio_turn: int = -1
@@ -116,13 +131,19 @@ class Conversation:
         return self.reply is not None and self.reply.text is not None and not self.reply.started
 
     @property
-    def can_amend(self) -> bool:
-        """True if late words may still join the committed utterance, because nobody has noticed the commit yet."""
-        reply = self.reply
-        # "opened", not "started": from the opening on, audio may be on its way to the caller's ear.
-        unheard = reply is not None and reply.answers and not reply.apology and not reply.opened
-        in_time = self.now - self.committed_at < self.policy.late_window
-        return unheard and in_time and self.caller is CallerState.SILENT and self.ending is None
+    def has_unheard_answer(self) -> bool:
+        """True if the live reply answers the newest message, and the caller has heard nothing of it."""
+        return self.reply is not None and self.reply.answers and not self.reply.started
+
+    @property
+    def can_rejoin(self) -> bool:
+        """True if more words still belong to the newest message, because the caller has heard nothing of its answer."""
+        return (self.has_unheard_answer or self.unanswered) and self.ending is None
+
+    @property
+    def has_question(self) -> bool:
+        """True if the caller has said something that waits for an answer."""
+        return bool(self.utterance) or self.can_rejoin
 
     @property
     def max_wordless_voice(self) -> float:
@@ -199,19 +220,28 @@ class Conversation:
 
     def say(self, say: Say) -> None:
         """Begin a reply with a text of the application's."""
+        if self.goodbye_cut:
+            self.goodbye_cut = False
+            self.emit(actions.DropGoodbye(self.now))
         self.start(say.text, interruptible=say.interruptible, answers=False)
 
     def cut(self, reason: str, then: AgentState = AgentState.IDLE) -> None:
         """End the live reply at once."""
         reply = self.drop_reply(then)
         self.emit(actions.CutReply(self.now, reply.number, reply.turn, reply.opened, reply.started, reason))
+        # Where utterances have no words, nothing can show that the caller only said goodbye.
+        if reply.closes and self.policy.needs_words:
+            if reason == "barge-in":
+                self.goodbye_cut = True
+            elif reason in ("say", "failed"):
+                self.emit(actions.DropGoodbye(self.now))
 
     def yield_floor(self) -> None:
         """Cut the reply because the caller goes on. An answer that was not heard is retracted."""
         reply = self.live
         # A text of the application's answers nothing, so nothing is unanswered when it is cut.
         if reply.answers and not reply.started:
-            self.unanswered = self.committed
+            self.unanswered = True
             self.cut("retracted")
         else:
             self.cut("barge-in")
@@ -260,34 +290,48 @@ class Conversation:
         """Record words. Return True if there were new ones that the agent has to react to."""
         # Words are compared and joined below; STTs differ in the white space that they send.
         text = " ".join(event.text.split())
+        speaking = self.caller is CallerState.SPEAKING
         if isinstance(event, InterimWords):
+            self.flow.streams = self.flow.streams or speaking
             if event.segment in self.promoted:
                 return False
             self.utterance.interim(text, event.segment)
-        else:
-            if event.segment in self.promoted:
-                text = self.correct(event.segment, text)
-            self.utterance.final(text, event.segment)
-        return bool(text)
+            return bool(text)
+        # Final words in a voice that follows another one are usually those of the one before.
+        self.flow.streams = self.flow.streams or (speaking and not self.flow.owes_final)
+        self.flow.owes_final = False
+        guess = self.promoted.pop(event.segment, None)
+        if guess is not None:
+            text = self.correct(guess, event.segment, text)
+        self.utterance.final(text, event.segment)
+        return bool(text) or self.utterance.corrects
 
-    def correct(self, segment: int, text: str) -> str:
+    def correct(self, guess: Guess, segment: int, text: str) -> str:
         """Take the final words of a segment whose interim ones were committed. Return those that are new."""
-        # Interim words were committed because the final ones were late. If nobody has heard the answer yet, correct the
-        # question; otherwise keep only what is new, or the caller would have said it twice.
-        guess = self.promoted.pop(segment)
-        wrong = Piece(guess, segment)
-        if text and text != guess and wrong in self.committed and self.can_amend:
-            self.amend([Piece(text, segment) if piece == wrong else piece for piece in self.committed])
+        if not text or text == guess.text:
             return ""
-        return text.removeprefix(guess).strip() if text.startswith(f"{guess} ") else ""
+        message = guess.message
+        if not same_words(guess.text, text, self.policy.language):
+            if message is self.message and self.can_rejoin:
+                # The question was another one: it is asked again, with these words. The caller interrupts nothing, so
+                # the answer is also retracted where barge-in is off.
+                if self.has_unheard_answer:
+                    self.yield_floor()
+                message.correct(segment, text)
+                self.utterance.join_correction()
+                return ""
+            # The caller has heard an answer. Only what is new gets one, or the caller would have said the rest twice.
+            text, more = divided(guess.text, text, self.policy.language)
+            self.revise(message, segment, text, guess.text)
+            return more
+        self.revise(message, segment, text, guess.text)
+        return ""
 
-    def amend(self, pieces: list[Piece]) -> None:
-        """Restart the answer, with other words of the same utterance."""
-        # The new answer follows at once, so observers do not see the agent idle in between.
-        self.cut("amended", AgentState.THINKING)
-        self.committed = pieces
-        self.emit(actions.AmendUser(self.now, joined(pieces)))
-        self.start()
+    def revise(self, message: Message, segment: int, text: str, guess: str) -> None:
+        """Correct the words of a segment in a message that is not answered again."""
+        if text not in ("", guess):
+            message.correct(segment, text)
+            self.emit(actions.ReviseUser(self.now, message.turn, joined(message.pieces)))
 
     def time_words(self, *, reopened: bool) -> None:
         """Set the deadlines after words that came while the caller was not speaking."""
@@ -299,6 +343,19 @@ class Conversation:
             self.arm(Timer.ENDPOINT, self.end + self.policy.endpoint)
         if reopened or self.utterance.interims:
             self.wait_for_final()
+
+    def wait_for_words(self) -> None:
+        """Set the deadline for more words of the present voice, if the STT gives words before a voice is over."""
+        if self.flow.streams and self.policy.needs_words:
+            # Twice as long each time: an STT without interim words is not asked every few seconds of a long speech.
+            self.arm(Timer.LULL, self.now + self.policy.lull * 2**self.flow.times_asked)
+
+    def end_noise(self) -> None:
+        """End a voice in which the STT finds no more words, where its last words came."""
+        self.voice_over(self.flow.words_at if self.flow.words_at > self.onset else self.now)
+        # The STT has just answered: it owes nothing.
+        self.disarm(Timer.FINAL)
+        self.flow.owes_final = False
 
     def wait_for_final(self) -> None:
         """Set the deadline for the STT's final words."""
@@ -312,7 +369,9 @@ class Conversation:
         self.caller = CallerState.PAUSING
         # A VAD reports times in its own windows: keep the end between the onset and now.
         self.end, self.by_voice = min(max(end, self.onset), self.now), True
-        self.disarm(Timer.STUCK)
+        self.disarm(Timer.STUCK, Timer.LULL)
+        self.flow.asked = False
+        self.flow.owes_final = self.flow.owes_final or not self.flow.has_final
         self.arm(Timer.ENDPOINT, self.end + self.policy.endpoint)
         if self.policy.needs_words:
             self.wait_for_final()
@@ -354,7 +413,7 @@ class Conversation:
     def try_commit(self) -> None:
         """Commit the utterance if it is over, has words, and the agent can answer. The first obstacle wins."""
         words = self.utterance
-        settled = bool(words.finals) and not words.interims
+        settled = (bool(words.finals) or words.corrects) and not words.interims
         # Silence comes first; final words that are all there need not be waited for.
         if Timer.ENDPOINT in self.timers or (Timer.FINAL in self.timers and not settled):
             return
@@ -379,28 +438,69 @@ class Conversation:
         """Return to silence: the caller has said nothing that needs an answer."""
         self.caller = CallerState.SILENT
         self.unfinished = self.is_complete = False
+        if self.goodbye_cut and self.reply is None:
+            self.goodbye_cut = False
+            self.emit(actions.ResumeGoodbye(self.now))
         self.next_move()
 
     def commit(self) -> None:
         """Commit the utterance, and start the answer."""
         if self.reply is not None:
             self.yield_floor()
-        trigger: actions.EouTrigger = self.policy.early_trigger if self.is_complete else "vad_silence"
-        # Read after the floor was yielded, because a retracted answer gives its question back.
-        replaces = bool(self.unanswered)
-        # Interim words that are committed now may come again as final ones, after the commit.
-        self.promoted.update(self.utterance.interims)
-        self.committed = [*self.unanswered, *self.utterance.take()]
-        self.unanswered = []
-        self.committed_at = self.now
+        resumes = self.goodbye_cut and is_farewell(self.utterance.text)
+        if self.goodbye_cut and not resumes:
+            # Before the commit: the LLM reads of it before the words that were the reason.
+            self.emit(actions.DropGoodbye(self.now))
+        self.goodbye_cut = False
         # may_play() holds the answer back while one of them runs.
         self.disarm(*DECIDING_TIMERS)
-        self.unfinished = self.is_complete = False
-        self.turn += 1
         self.caller, self.agent = CallerState.SILENT, AgentState.THINKING
-        silence = self.now - self.end
-        self.emit(actions.CommitUser(self.now, self.turn, joined(self.committed), trigger, silence, replaces))
-        self.start()
+        self.emit(self.commit_words())
+        if resumes:
+            self.agent = AgentState.IDLE
+            self.emit(actions.ResumeGoodbye(self.now))
+        else:
+            self.start()
+
+    def commit_words(self) -> actions.CommitUser:
+        """Make a message of the utterance, or add it to the one whose answer was retracted."""
+        trigger: actions.EouTrigger = self.policy.early_trigger if self.is_complete else "vad_silence"
+        self.unfinished = self.is_complete = False
+        interims, pieces, replaces = dict(self.utterance.interims), self.utterance.take(), self.unanswered
+        self.unanswered = False
+        self.turn += 1
+        if self.message is not None and replaces:
+            message = self.message
+            message.extend(self.turn, pieces)
+        else:
+            message = self.message = Message(self.turn, pieces)
+        # Interim words that are committed now may come again as final ones, after the commit.
+        self.promoted.update({segment: Guess(text, message) for segment, text in interims.items()})
+        while len(self.promoted) > MAX_GUESSES:
+            del self.promoted[next(iter(self.promoted))]
+        silence = max(0.0, self.now - self.end) if self.end > -math.inf else 0.0
+        return actions.CommitUser(self.now, self.turn, joined(message.pieces), trigger, silence, replaces)
+
+    def commit_last(self) -> None:
+        """Commit what the caller, who is gone, has said; no reply follows."""
+        if not self.policy.needs_words and not self.utterance.is_significant:
+            self.utterance.take()  # too short to interrupt the agent: it would not have been an utterance
+        elif self.utterance:
+            # At eos the agent is thinking, as after any other; what follows at once is the end of the call.
+            after, self.agent = self.agent, AgentState.THINKING
+            self.emit(self.commit_words())
+            self.agent = after
+            self.publish()
+
+    def break_off_voice(self) -> None:
+        """End the voice of a caller who is gone."""
+        if self.caller is CallerState.SPEAKING:
+            self.caller = CallerState.PAUSING
+            self.end, self.by_voice = self.now, True
+            self.disarm(Timer.STUCK, Timer.LULL)
+            if not self.policy.needs_words:
+                self.utterance.voice(remark=self.is_over_agent)
+            self.emit(actions.EmitSpeechEnded(self.now, self.end, self.end - self.onset))
 
     # What comes next -----------------------------------------------------------------------------------------------
     def next_move(self) -> None:
@@ -411,7 +511,7 @@ class Conversation:
             return
         # The answer was retracted for a voice that came to nothing: the question still wants an answer.
         if self.ending is None and self.unanswered and self.caller in (CallerState.SILENT, CallerState.AWAY):
-            self.committed, self.unanswered = self.unanswered, []
+            self.unanswered = False
             self.start()
         elif self.queue:
             self.say(self.queue.popleft())
@@ -478,6 +578,8 @@ class Conversation:
 
     def leg_down(self, reason: str) -> None:
         """Cut everything, because the caller hears nothing any more, and wait for the STT's last words."""
+        # First, while it is known whether the voice was over the agent.
+        self.break_off_voice()
         if self.ending is None or (self.ending == TRANSFERRED_REASON and self.agent is not AgentState.CLOSING):
             self.ending = self.pending_hang_up or reason  # the carrier was not asked to transfer the call yet
         self.leg_down_reason = reason
@@ -485,18 +587,22 @@ class Conversation:
         self.disarm(Timer.GOODBYE, Timer.LEG)
         # Cut even if it must not be interrupted: there is nobody to hear it.
         if self.reply is not None:
+            # The caller's last words still belong to a question whose answer was not heard.
+            self.unanswered = self.unanswered or self.has_unheard_answer
             self.cut("leg down", AgentState.FLUSHING)
         self.agent = AgentState.FLUSHING
+        if not self.policy.needs_words:
+            # Before the engine is asked for the words, which belong to this commit.
+            self.commit_last()
         self.arm(Timer.FLUSH, self.now + self.policy.flush)
         self.emit(actions.FlushTranscripts(self.now))
 
     def finish_call(self) -> None:
-        """End the call, and hand over the words that nobody will answer."""
+        """End the call, and commit the words that nobody will answer."""
         self.agent = AgentState.ENDED
+        self.break_off_voice()
+        self.commit_last()
         # Nothing may fire after EndCall.
         self.timers.clear()
         self.prompt.clear()
-        words = self.utterance.take()
-        if words:
-            self.emit(actions.AppendUser(self.now, joined(words)))
         self.emit(actions.EndCall(self.now, self.ending or ""))

@@ -44,6 +44,7 @@ class Timer(StrEnum):
     FINAL = "final"
     HOLD = "hold"
     STUCK = "stuck"
+    LULL = "lull"
     OVERLAP = "overlap"
     REPLY = "reply"
     GOODBYE = "goodbye"
@@ -92,6 +93,8 @@ class ReplyState:
     produced: bool = False
     failed: bool = False
     """True if the reply broke off behind its last finished sentence: an apology follows when that was heard."""
+    closes: bool = False
+    """True if a tool, such as ``end_call``, runs once the reply was played."""
     # Not None: max() with the present needs no test.
     busy: float = -math.inf
     """The instant until which the reply may wait for a tool."""
@@ -100,3 +103,21 @@ class ReplyState:
         """Return the reply's number and flags."""
         marks = [name for name in ("audio", "opened", "started", "produced") if getattr(self, name)]
         return f"reply {self.number} ({', '.join(marks) or 'nothing yet'})"
+
+
+@attrs.define
+class WordFlow:
+    """The record of when and how the STT gives words while the caller speaks."""
+
+    words_at: float = -math.inf
+    """When the caller's words last changed."""
+    has_final: bool = False
+    """True if final words came during the present voice."""
+    owes_final: bool = False
+    """True if the last voice has ended, and no final words have come since it began."""
+    streams: bool = False
+    """True once the STT has given words of a voice that went on. Others give none before the end of a voice."""
+    asked: bool = False
+    """True if the STT was asked for the words of the present voice, and has not answered."""
+    times_asked: int = 0
+    """How often the STT was asked for the words of the present voice."""

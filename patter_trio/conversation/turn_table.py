@@ -17,6 +17,7 @@ from patter_trio.conversation.inputs import (
     TRANSFERRED_REASON,
     AudioArrived,
     Busy,
+    Closing,
     Drained,
     FinalWords,
     Flushed,
@@ -38,6 +39,7 @@ from patter_trio.conversation.inputs import (
 )
 from patter_trio.conversation.turn_moves import DECIDING_TIMERS, Conversation
 from patter_trio.conversation.turn_state import AgentState, CallerState, Timer
+from patter_trio.conversation.wording import same_words
 
 
 class Noticed(Enum):
@@ -63,8 +65,12 @@ def begin_voice(conversation: Conversation, event: VoiceStarted) -> None:
     conversation.unfinished = conversation.is_complete = conversation.ended_early = False
     # An engine ends its turns without words: with it, each voice may be ended early.
     conversation.voice_has_words = not conversation.policy.needs_words
+    conversation.flow.has_final = conversation.flow.asked = False
+    conversation.flow.times_asked = 0
     conversation.disarm(*DECIDING_TIMERS)
     conversation.arm(Timer.STUCK, conversation.now + conversation.max_wordless_voice)
+    if conversation.has_question:
+        conversation.wait_for_words()
     conversation.emit(actions.EmitSpeechStarted(conversation.now, conversation.onset, event.confidence))
 
 
@@ -101,25 +107,41 @@ def call_it_noise(conversation: Conversation, event: None) -> None:
     conversation.voice_over(conversation.now)
 
 
+def ask_for_words(conversation: Conversation, event: None) -> None:
+    """Ask the STT whether a voice still has words, because none came for a while: it may be noise by now."""
+    conversation.flow.asked = True
+    conversation.flow.times_asked += 1
+    conversation.emit(actions.AskForWords(conversation.now))
+
+
 def add_words(conversation: Conversation, event: InterimWords | FinalWords) -> None:
     """Record words of a caller who is still speaking; an STT that detects turns can end the voice with them.
 
     A turn ends the voice only if it has words of this voice. A turn that ends with earlier words was reported late, and
-    the caller has gone on.
+    the caller has gone on. If the STT was asked and has no more words, the rest of the voice is noise.
     """
-    worded = conversation.voice_has_words
+    worded, before = conversation.voice_has_words, conversation.utterance.text
     if conversation.take(event):
         conversation.voice_has_words = True
-        # Words show that the voice is not noise: the deadline starts again.
-        conversation.arm(Timer.STUCK, conversation.now + conversation.policy.max_wordless_voice)
-        # After the words are recorded, because the agent's rule counts them.
         notice_words(conversation)
-    over = event.finished and isinstance(event, FinalWords)
+    conversation.flow.has_final = conversation.flow.has_final or isinstance(event, FinalWords)
+    over = event.finished if isinstance(event, FinalWords) else None
+    quiet_since = event.quiet_since if isinstance(event, FinalWords) else None
+    if not same_words(before, conversation.utterance.text, conversation.policy.language):
+        # New words show that the voice is not noise: both deadlines start again.
+        conversation.flow.words_at, conversation.flow.asked = conversation.now, False
+        conversation.arm(Timer.STUCK, conversation.now + conversation.policy.max_wordless_voice)
+        conversation.wait_for_words()
+    elif conversation.flow.asked and isinstance(event, FinalWords) and not over:
+        conversation.end_noise()
+        conversation.apply_verdict(event)
+        conversation.try_commit()
+        return
     if over and worded:
         # The VAD still hears this voice. Its end will be reported, and must not decide
         # about the same turn a second time.
         conversation.ended_early = True
-        conversation.voice_over(conversation.now)
+        conversation.voice_over(conversation.now if quiet_since is None else quiet_since)
         conversation.apply_verdict(event)
         conversation.try_commit()
     elif not over:  # the late end of an earlier turn says nothing about the present voice
@@ -139,7 +161,7 @@ def join_words(conversation: Conversation, event: InterimWords | FinalWords) -> 
 
 
 def reopen(conversation: Conversation, event: InterimWords | FinalWords) -> None:
-    """Take words without a voice: late words amend the unheard answer, others begin an utterance.
+    """Take words without a voice: late words join the question while its answer is unheard, others begin an utterance.
 
     After a turn that the STT ended, new words belong to a voice that had not ended, so the voice begins again.
     """
@@ -153,14 +175,18 @@ def reopen(conversation: Conversation, event: InterimWords | FinalWords) -> None
         return
     if not conversation.take(event):
         return
-    # Interim words do not amend, because each change of them would restart the answer.
-    if isinstance(event, FinalWords) and conversation.can_amend:
-        conversation.amend([*conversation.committed, *conversation.utterance.take()])
-        return
-    notice_words(conversation)
+    if isinstance(event, FinalWords) and conversation.has_unheard_answer and conversation.can_rejoin:
+        # Late words are no interruption, so they join the question also where the caller cannot interrupt.
+        conversation.yield_floor()
+    else:
+        notice_words(conversation)
     # Before apply_verdict(), which takes a verdict only about a caller who pauses.
     conversation.caller = CallerState.PAUSING
-    conversation.time_words(reopened=True)
+    if conversation.utterance.corrects:
+        # Not new words, however late they are: the silence counts from the voice in which they were said.
+        conversation.arm(Timer.ENDPOINT, conversation.end + conversation.policy.endpoint)
+    else:
+        conversation.time_words(reopened=True)
     conversation.apply_verdict(event)
     if event.finished:
         conversation.try_commit()
@@ -260,7 +286,7 @@ def note_audio(conversation: Conversation, event: AudioArrived) -> None:
     reply.audio = True
     # The provider has delivered. derive() sets the deadline anew when the audio may go out.
     conversation.disarm(Timer.REPLY)
-    # Once per turn, also when the answer is restarted after an amendment or a failure.
+    # Once per turn, also when the answer is restarted after a failure, or after words that came to nothing.
     if reply.turn != conversation.audio_turn:
         conversation.audio_turn = reply.turn
         conversation.emit(actions.ReportAudio(conversation.now, reply.number, reply.turn))
@@ -284,6 +310,11 @@ def note_busy(conversation: Conversation, event: Busy) -> None:
     conversation.live.busy = event.until
     if Timer.REPLY in conversation.timers:
         conversation.wait_for_reply()
+
+
+def note_closing(conversation: Conversation, event: Closing) -> None:
+    """Record that a tool, such as ``end_call``, runs once the reply was played."""
+    conversation.live.closes = True
 
 
 def note_produced(conversation: Conversation, event: Produced) -> None:
@@ -467,6 +498,7 @@ CALLER: Mapping[Trigger, Mapping[CallerState, Rule]] = {
     Timer.FINAL:     _caller_row( _,           _,             decide,       decide,       _),
     Timer.HOLD:      _caller_row( _,           _,             _,            stop_holding, _),
     Timer.STUCK:     _caller_row( _,           call_it_noise, _,            _,            _),
+    Timer.LULL:      _caller_row( _,           ask_for_words, _,            _,            _),
     Timer.AWAY:      _caller_row( go_away,     _,             _,            _,            _),
 }
 
@@ -478,6 +510,7 @@ AGENT: Mapping[Trigger, Mapping[AgentState, Rule]] = {
     AudioArrived:    _agent_row(  _,           _,        note_audio,   _,             _,           _,        _),
     OnWire:          _agent_row(  _,           _,        be_heard,     _,             _,           _,        _),
     Busy:            _agent_row(  _,           _,        note_busy,    note_busy,     _,           _,        _),
+    Closing:         _agent_row(  _,           _,        note_closing, note_closing,  _,           _,        _),
     Produced:        _agent_row(  _,           _,        end_silent,   note_produced, _,           _,        _),
     Drained:         _agent_row(  _,           _,        end_unheard,  drain,         _,           _,        _),
     ReplyFailed:     _agent_row(  _,           _,        fail,         fail,          _,           _,        _),

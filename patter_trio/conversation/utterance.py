@@ -4,6 +4,9 @@ from collections.abc import Iterable
 
 import attrs
 
+from patter_trio.conversation.scripts import gap_between
+from patter_trio.conversation.wording import count_words
+
 
 @attrs.frozen
 class Piece:
@@ -14,8 +17,37 @@ class Piece:
 
 
 def joined(pieces: Iterable[Piece]) -> str:
-    """Return the pieces as one text."""
-    return " ".join(piece.text for piece in pieces if piece.text)
+    """Return the pieces as one text, with spaces between them where their script has spaces."""
+    whole = ""
+    for piece in pieces:
+        whole += gap_between(whole, piece.text) + piece.text
+    return whole
+
+
+@attrs.define(eq=False)
+class Message:
+    """A committed message of the caller: the words of one or several utterances, with one entry in the history."""
+
+    turn: int
+    """The turn of its newest commit."""
+    pieces: list[Piece]
+
+    def extend(self, turn: int, pieces: Iterable[Piece]) -> None:
+        """Add the words of a later turn."""
+        self.turn = turn
+        self.pieces = [*self.pieces, *pieces]
+
+    def correct(self, segment: int, text: str) -> None:
+        """Replace the words of a segment."""
+        self.pieces = [Piece(text, segment) if piece.segment == segment else piece for piece in self.pieces]
+
+
+@attrs.frozen
+class Guess:
+    """Interim words that were committed because their final words were late."""
+
+    text: str
+    message: Message
 
 
 @attrs.define
@@ -24,6 +56,8 @@ class Utterance:
 
     finals: list[Piece] = attrs.field(factory=list)
     interims: dict[int, str] = attrs.field(factory=dict)
+    corrects: bool = False
+    """True if words of the message that it joins were corrected: that message is committed again."""
     is_significant: bool = False
     """True if any of its voices was long enough to interrupt the agent. Such an utterance is never dropped."""
     _judged: int = 0
@@ -43,6 +77,10 @@ class Utterance:
         if text:
             self.finals.append(Piece(text, segment))
 
+    def join_correction(self) -> None:
+        """Record that words of the message that the utterance joins were corrected."""
+        self.corrects = True
+
     def voice(self, *, remark: bool) -> None:
         """Record a voice whose words are not known here.
 
@@ -60,6 +98,11 @@ class Utterance:
         return [*self.finals, *(Piece(text, segment) for segment, text in self.interims.items())]
 
     @property
+    def text(self) -> str:
+        """All words as one text."""
+        return joined(self.pieces)
+
+    @property
     def unjudged_words(self) -> int:
         """The number of words that have not been judged too few to interrupt the agent."""
         return self._count() - self._judged
@@ -72,12 +115,12 @@ class Utterance:
         """Return all words, and begin a new utterance."""
         pieces = self.pieces
         self.finals, self.interims, self.is_significant, self._judged = [], {}, False, 0
+        self.corrects = False
         return pieces
 
     def __bool__(self) -> bool:
         """Return True if there are words."""
-        # By the pieces, not by their text: an empty piece is the voice of a caller whose words an engine knows.
-        return bool(self.finals or self.interims)
+        return bool(self.finals or self.interims or self.corrects)
 
     def _count(self) -> int:
-        return sum(len(piece.text.split()) for piece in self.pieces)
+        return sum(count_words(piece.text) for piece in self.pieces)

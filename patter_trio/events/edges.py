@@ -25,7 +25,7 @@ EDGES: Final = (
     "audio_out",
 )
 """The names of the seven edges."""
-# They measure the first reaction; a second one in the turn, after a tool or an amendment, would falsify latencies.
+# They measure the first reaction; a second one in the turn, after a tool or a restart, would falsify latencies.
 ONCE_A_TURN: Final = frozenset({"llm_token", "audio_out"})
 """Edges that are reported once in a turn. ``user_speech_eos`` arms them again."""
 Side = Literal["user", "agent"]

@@ -148,6 +148,9 @@ class TranscriptEvent(TypedDict):
     role: Literal["user", "assistant"]
     text: str
     history: list[Entry]
+    revises: NotRequired[bool]
+    """True if the words take the place of those of the caller that were reported before: more of the utterance came, or
+    words were misheard. Absent otherwise."""
 
 
 class MessageEvent(TypedDict):

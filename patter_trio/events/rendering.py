@@ -52,7 +52,7 @@ def callback_payload(event: PublicEvent, call_id: str) -> Mapping[str, Any]:
     """Return the payload of the callback ``on_<event.name>``."""
     match event:
         case TranscriptCommitted():
-            return TranscriptEvent(call_id=call_id, role=event.role, text=event.text, history=event.history)
+            return _transcript(event, call_id)
         case DigitReceived():
             return DtmfEvent(call_id=call_id, digit=event.digit)
         case TurnMeasured():
@@ -118,6 +118,13 @@ def bus_payload(event: PublishedEvent, call_id: str, timestamp_ms: int) -> Mappi
 def given_fields(event: SpeechEdge | InterimTranscript) -> dict[str, Any]:
     """Return an event's fields, which are its payload's keys, without those that are None."""
     return {name: value for name in _FIELDS[type(event)] if (value := getattr(event, name)) is not None}
+
+
+def _transcript(event: TranscriptCommitted, call_id: str) -> TranscriptEvent:
+    payload = TranscriptEvent(call_id=call_id, role=event.role, text=event.text, history=event.history)
+    if event.revises:
+        payload["revises"] = True
+    return payload
 
 
 def _call_end(event: CallOver) -> CallEndEvent:

@@ -260,9 +260,17 @@ class CallReporter:
         """Report that a reply was cut after the caller had heard ``text``, in ``seconds``."""
         self.emit_fact(ReplyInterrupted(turn + self._fired_turns, text, _ms(seconds), reason), at)
 
-    def transcript(self, at: float, role: Literal["user", "assistant"], text: str, history: Sequence[Entry]) -> None:
-        """Report on_transcript."""
-        self.emit_event(TranscriptCommitted(role, text, list(history)), at)
+    def transcript(
+        self,
+        at: float,
+        role: Literal["user", "assistant"],
+        text: str,
+        history: Sequence[Entry],
+        *,
+        revises: bool = False,
+    ) -> None:
+        """Report on_transcript; with ``revises``, the words take the place of those reported before."""
+        self.emit_event(TranscriptCommitted(role, text, list(history), revises), at)
 
     def ended(
         self,

@@ -24,8 +24,8 @@ _END_REASONS: Final[Mapping[str, TurnEndReason]] = {
     "goodbye": "call_ended",
 }
 """The reason for the end of a turn by the reason for the end of its reply; ``completed`` for the others."""
-_OPEN_REASONS: Final = frozenset({"retracted", "amended"})
-"""Reasons that leave the turn open, because its question has not been answered."""
+_OPEN_REASON: Final = "retracted"
+"""The reason that leaves the turn open, because its question has not been answered."""
 
 
 @attrs.frozen
@@ -78,7 +78,7 @@ class Turns:
                 self._reply = (event.reply, event.source)
                 if not self._begun:
                     yield self._start()
-            case ReplyEnded() if event.reason not in _OPEN_REASONS:
+            case ReplyEnded() if event.reason != _OPEN_REASON:
                 # The apology is about to start, and the turn ends with that; an apology that fails ends it at once.
                 apologised = event.reason == "failed" and self._reply[1] != "error"
                 if not apologised:

@@ -66,11 +66,8 @@ class UtteranceOver:
 
 
 @attrs.frozen
-class UserAmended:
-    """Late words changed the newest utterance."""
-
-    text: str
-    """All words of the utterance."""
+class WordlessUtterance:
+    """The engine found no words in the newest utterance."""
 
 
 @attrs.frozen
@@ -281,7 +278,7 @@ InternalEvent = (
     | VoiceOnset
     | WordsFinal
     | UtteranceOver
-    | UserAmended
+    | WordlessUtterance
     | LateWords
     | ReplyStarted
     | LlmStarted

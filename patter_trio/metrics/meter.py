@@ -4,8 +4,9 @@ The meter has no clock: it gets what a :class:`~patter_trio.events.reporter.Call
 
 * A turn begins with ``user_speech_eos``; turn 0 begins with the agent's first speech before any of them.
 * It ends when its answer ends: played, without audio, or cut. A text from ``say`` costs money and belongs to no turn.
-* An answer that is cancelled before the caller hears it (``retracted``, ``amended``) does not end the turn. A new
-  ``user_speech_eos`` joins the turn, because the caller continued the same message.
+* An answer that is cancelled before the caller hears it (``retracted``) does not end the turn. If a new
+  ``user_speech_eos`` follows, because the caller continued the same message, the turn ends then, as interrupted, and the
+  new turn is about the whole message.
 * An answer that fails is followed by the apology, and the turn ends with that.
 * In a pipeline, a turn without ``on_transcript`` (it was vetoed) does not count.
 * A turn that is open at the end of the call ends then, as interrupted.
@@ -35,9 +36,9 @@ from patter_trio.metrics.internal_events import (
     TtsFinished,
     TtsFirstAudio,
     UsageReported,
-    UserAmended,
     UtteranceOver,
     VoiceOnset,
+    WordlessUtterance,
     WordsFinal,
 )
 from patter_trio.metrics.public_events import (
@@ -58,9 +59,8 @@ from patter_trio.metrics.results import (
 )
 from patter_trio.pricing import Pricing
 
-# The same two as in events/turns.py: both follow the cuts of the turn machine, which names them.
-UNHEARD_REASONS: Final = ("retracted", "amended")
-"""Reasons for the cut of a reply after which its turn continues."""
+UNHEARD_REASON: Final = "retracted"
+"""The reason for the cut of a reply after which its turn continues."""
 
 
 @attrs.define
@@ -165,7 +165,7 @@ class Meter:
         rules.on(WordsFinal, self._words_came)
         rules.on(UtteranceOver, self._silence)
         rules.on(UserSpeechEos, self._commit)
-        rules.on(UserAmended, self._amend)
+        rules.on(WordlessUtterance, self._wordless)
         rules.on(TranscriptCommitted, self._transcript)
         rules.on(LateWords, self._late_words)
         rules.on(ReplyHeard, self._reply_heard)
@@ -225,29 +225,25 @@ class Meter:
         self._exact_silence = event.silence
 
     def _commit(self, event: UserSpeechEos, at: float) -> TurnMetrics | None:
-        """Begin a new turn, or continue the open one if its answer was retracted."""
+        """Begin a new turn; one whose answer was retracted ends now, as interrupted."""
         self._committed += 1
-        # A turn whose answer was retracted goes on: both utterances are one message.
-        joined = self._turn if self._turn is not None and self._turn.retracted else None
-        over = self._close(at, interrupted=False) if joined is None else None
-        turn = joined or _Turn(self._committed, at)
-        turn.index, turn.began, turn.eos, turn.retracted = self._committed, at, at, False
-        turn.onset = self._onset if turn.onset is None else turn.onset
+        abandoned = self._turn if self._turn is not None and self._turn.retracted else None
+        over = self._close(at, interrupted=abandoned is not None)
+        turn = _Turn(self._committed, at, eos=at)
+        # The message goes on, so it began with the abandoned turn.
+        turn.onset = self._onset if abandoned is None or abandoned.onset is None else abandoned.onset
         silence, self._exact_silence = self._exact_silence, None
         if silence is None and event.trailing_silence_ms is not None:
             silence = event.trailing_silence_ms / 1000
         turn.speech_end = None if silence is None else at - silence
         turn.words = self._words
-        # Until on_transcript reports all of it; a veto leaves it None, and then the turn does not count.
-        turn.user_text = None
-        # The next voice begins a new utterance, also if its words join this turn later.
         self._onset = self._words = None
         self._turn = turn
         return over
 
-    def _amend(self, event: UserAmended, at: float) -> None:
+    def _wordless(self, event: WordlessUtterance, at: float) -> None:
         if self._turn is not None:
-            self._turn.user_text = event.text
+            self._turn.user_text = ""
 
     def _late_words(self, event: LateWords, at: float) -> None:
         self._late = True
@@ -344,10 +340,8 @@ class Meter:
         # Cut by something else, the silence after the voice says nothing about how fast the agent gives way.
         if reason != "barge-in":
             turn.bargein = None
-        # "amended" starts the next answer at once, so the turn is not open to the caller's
-        # next words as after "retracted".
-        if reason in UNHEARD_REASONS:
-            turn.retracted = reason == "retracted"
+        if reason == UNHEARD_REASON:
+            turn.retracted = True
             return None
         if reason == "failed":
             turn.failed = True

@@ -135,6 +135,8 @@ class TranscriptCommitted:
     # A list of copies, made once for all receivers; each receiver then gets a copy of its own.
     history: list[Entry]
     """The newest entries of the history, this one included."""
+    revises: bool = False
+    """True if the words take the place of those of the caller's entry that was reported before."""
 
 
 @attrs.frozen

@@ -73,7 +73,7 @@ class TurnMetrics:
     """The metrics of one turn: the caller's words, and the agent's answer to them. The greeting is turn 0."""
 
     turn_index: int
-    """``turn_idx`` of the events; if the caller continued the utterance, that of the last ``user_speech_eos``."""
+    """``turn_idx`` of the events; each ``user_speech_eos`` has a turn of its own."""
     user_text: str
     """The caller's words; empty for a greeting."""
     agent_text: str
@@ -86,7 +86,10 @@ class TurnMetrics:
     timestamp: float = 0.0
     """Unix time of ``user_speech_eos`` in seconds; for a greeting, of its begin."""
     interrupted: bool = False
-    """True if the answer was cut: by the caller, by the application, or by the end of the call."""
+    """True if the answer was cut: by the caller, by the application, or by the end of the call.
+
+    Also True if the caller heard nothing of it, because the utterance went on in the next turn.
+    """
     failed: bool = False
     """True if the answer failed; the caller heard the ``error_message``, or nothing."""
 

@@ -291,7 +291,7 @@ class CallTrace:
             self._past("patter.endpoint", at - event.trailing_silence_ms / 1000, at, attributes)
 
     def _transcript_committed(self, event: TranscriptCommitted, at: float) -> None:
-        if event.role == "user":  # words said over speech that cannot be interrupted have no eos
+        if event.role == "user" and not event.revises:  # words said over speech that cannot be interrupted have no eos
             self._utterance(at)
 
     def _interim_transcript(self, event: InterimTranscript, at: float) -> None:

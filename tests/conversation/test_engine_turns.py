@@ -307,22 +307,22 @@ def test_endless_voice_is_committed_after_a_minute() -> None:
     ]
 
 
-def test_hang_up_in_mid_voice_commits_nothing() -> None:
-    """A caller who hangs up in mid voice leaves no utterance behind."""
+def test_hang_up_commits_the_voice() -> None:
+    """A hang-up in mid voice ends an utterance, and the engine is asked for its words."""
     scene = Scene(VOICE).at(1.125, VoiceStarted(1.0)).at(2.0, LegDown("caller_hung_up"))
     assert scene.until(9.0).events() == [
         do.EmitSpeechStarted(1.125, 1.0),
+        do.EmitSpeechEnded(2.0, 2.0, 1.0),
+        do.CommitUser(2.0, 1, "", "vad_silence", 0.0),
         do.FlushTranscripts(2.0),
         do.EndCall(2.75, "caller_hung_up"),
     ]
 
 
-def test_voice_ending_after_hang_up_is_appended() -> None:
-    """A voice that ends after the caller has hung up joins the history without a turn."""
+def test_end_of_turn_after_hang_up_adds_nothing() -> None:
+    """An end of turn that the engine reports after the hang-up belongs to the voice that the hang-up ended."""
     scene = Scene(ENDS).at(1.125, VoiceStarted(1.0)).at(2.0, LegDown("caller_hung_up"))
     scene.then()
     assert scene.at(2.25, OVER).at(2.5, Flushed()).events() == [
-        do.EmitSpeechEnded(2.25, 2.25, 1.25),
-        do.AppendUser(2.5, ""),
         do.EndCall(2.5, "caller_hung_up"),
     ]

@@ -115,6 +115,7 @@ class World:
         self.machine = TurnMachine(self.policy, detector=self.detector)
         self.laws = Laws(self.policy) if self.policy.needs_words else VoiceLaws(self.policy)
         self.switching = random.Random(f"{seed} transfers")  # noqa: S311 (of its own, for the same reason)
+        self.asking = random.Random(f"{seed} asking")  # noqa: S311 (of its own, for the same reason)
         self.agenda: list[tuple[float, int, inputs.Input]] = []
         self.count = itertools.count()
         self.log: list[tuple[float, inputs.Input]] = []
@@ -207,6 +208,12 @@ class World:
                 self.produce(reply, now)
             case actions.OpenPlayout(reply=reply):
                 self.play(reply, now)
+            case actions.AskForWords() if self.asking.random() < 0.8:
+                more = f"m{next(self.words)}" if self.asking.random() < 0.3 else ""
+                at = now + round(self.asking.uniform(0.02, 4) * GRID) / GRID
+                self.post(at, inputs.FinalWords(more, next(self.segments)))
+            case actions.ResumeGoodbye():
+                self.post(now + 1 / GRID, inputs.HangUp("end_call"))
             case actions.CutReply(reply=reply) if self.chance(0.3):
                 self.haunt(reply, now)
             case actions.AskDetector(generation=generation) if self.chance(0.8):
@@ -237,6 +244,8 @@ class World:
         at = now + self.span(0.02, 1)
         if self.chance(0.06):
             self.post(at, inputs.ReplyFailed(reply, "down"))
+        if self.asking.random() < 0.4:
+            self.post(at, inputs.Closing(reply))
         if self.chance(0.1):
             self.post(at, inputs.Busy(reply, at + self.span(0, 20)))
         if self.chance(0.04):

@@ -1,15 +1,19 @@
 """Scenes of a call: what happens when, and exactly what the turn machine wants done, at exactly which instant."""
 
+# ruff: noqa: RUF001 (other scripts have their own punctuation)
+
 from __future__ import annotations
 
 import math
 
+import attrs
 import pytest
 
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.inputs import (
     AudioArrived,
     Busy,
+    Closing,
     Drained,
     FinalWords,
     Flushed,
@@ -332,14 +336,27 @@ def test_long_speech_with_words_is_not_noise() -> None:
 
 
 # Late words -----------------------------------------------------------------------------------------------------------
-def test_late_final_amends_unheard_answer() -> None:
-    """A final after the commit amends the turn while the playout queue is closed, without a new turn."""
+def test_late_final_joins_unheard_turn_as_new_turn() -> None:
+    """A final after the commit joins the message whose answer is unheard, in a new turn."""
     scene = Scene().asks("one")
     scene.then()
     assert scene.at(2.75, FinalWords("two", 2)).then() == [
-        do.CutReply(2.75, 1, 1, opened=False, started=False, reason="amended"),
-        do.AmendUser(2.75, "one two"),
-        do.StartReply(2.75, 2, 1),
+        do.StateChanged(2.75, "listening", "idle"),
+        do.CutReply(2.75, 1, 1, opened=False, started=False, reason="retracted"),
+        do.StateChanged(2.75, "listening", "thinking"),
+        committed(2.75, 2, "one two", 0.75, replaces=True),
+        do.StartReply(2.75, 2, 2),
+    ]
+
+
+def test_late_final_joins_where_nobody_may_interrupt() -> None:
+    """Late words are no interruption: they join the unheard turn also where barge-in is off."""
+    scene = Scene(attrs.evolve(POLICY, overlap=math.inf)).asks("one")
+    scene.then()
+    assert scene.at(2.75, FinalWords("two", 2)).events() == [
+        do.CutReply(2.75, 1, 1, opened=False, started=False, reason="retracted"),
+        committed(2.75, 2, "one two", 0.75, replaces=True),
+        do.StartReply(2.75, 2, 2),
     ]
 
 
@@ -363,24 +380,215 @@ def test_promoted_interims_final_does_not_repeat_words() -> None:
     assert scene.at(4.25, InterimWords("a b", 1), FinalWords("a b", 1)).until(6.0).then() == []
 
 
-def test_promoted_interims_final_corrects_unheard_turn() -> None:
-    """The final of a committed interim corrects the turn while the answer is unheard."""
-    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, InterimWords("a b", 1)).at(2.125, VoiceEnded(2.0)).until(4.0)
+def guessed(words: str) -> Scene:
+    """A turn that was committed at 4 with interim words, because no final ones had come."""
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, InterimWords(words, 1)).at(2.125, VoiceEnded(2.0)).until(4.0)
     scene.then()
-    assert scene.at(4.25, FinalWords("a c", 1)).then() == [
-        do.CutReply(4.25, 1, 1, opened=False, started=False, reason="amended"),
-        do.AmendUser(4.25, "a c"),
-        do.StartReply(4.25, 2, 1),
+    return scene
+
+
+def heard_answer(scene: Scene) -> Scene:
+    """The answer to it, heard from 4.25 to 4.5."""
+    scene.at(4.125, AudioArrived(1)).at(4.25, OnWire(1), Produced(1)).at(4.5, Drained(1))
+    scene.then()
+    return scene
+
+
+@pytest.mark.parametrize(
+    ("guess", "final"),
+    [
+        ("a b", "a c"),
+        ("elf on", "alpha one"),
+        ("I want to cancel", "I want to cancel, my order."),
+        ("I want to cancel", "I want to cancel my order"),
+        ("two tables", "2 tables for tonight"),
+        ("我想取消", "我想取消，我的订单。"),
+    ],
+)
+def test_other_final_words_are_asked_again_unheard(guess: str, final: str) -> None:
+    """Final words that differ from the committed interim ones are answered in a new turn while no answer was heard."""
+    assert guessed(guess).at(4.25, FinalWords(final, 1)).events() == [
+        do.CutReply(4.25, 1, 1, opened=False, started=False, reason="retracted"),
+        committed(4.25, 2, final, 2.25, replaces=True),
+        do.StartReply(4.25, 2, 2),
     ]
 
 
-def test_promoted_interims_final_adds_new_words() -> None:
-    """After the answer was heard, the final of a committed interim adds only its new words."""
-    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, InterimWords("a b", 1)).at(2.125, VoiceEnded(2.0)).until(4.0)
-    scene.at(4.125, AudioArrived(1)).at(4.25, OnWire(1), Produced(1)).at(4.5, Drained(1))
+@pytest.mark.parametrize("heard", [False, True], ids=["unheard", "heard"])
+@pytest.mark.parametrize(
+    ("guess", "final"),
+    [
+        ("i want it", "I want it."),
+        ("twenty five please", "25, please."),
+        ("我想取消", "我想取消。"),
+        ("สวัสดี ครับ", "สวัสดีครับ"),
+    ],
+)
+def test_other_spelling_corrects_entry_alone(guess: str, final: str, heard: bool) -> None:
+    """Final words that differ in case, punctuation or number format correct the entry, and are not answered again."""
+    scene = heard_answer(guessed(guess)) if heard else guessed(guess)
+    assert scene.at(4.75, FinalWords(final, 1)).until(9.0).events() == [do.ReviseUser(4.75, 1, final)]
+
+
+@pytest.mark.parametrize(
+    ("guess", "final", "corrected", "more"),
+    [
+        ("a b", "a b c", None, "c"),
+        ("I want to cancel", "I want to cancel, my order.", "I want to cancel,", "my order."),
+        ("elf on", "alpha one", "alpha one", None),
+        ("elf on", "alpha one two three", "alpha one", "two three"),
+        ("I have twenty five", "I have 25 apples.", "I have 25", "apples."),
+        ("我想取消", "我想取消，我的订单。", "我想取消，", "我的订单。"),
+    ],
+)
+def test_final_words_after_answer_lose_nothing(guess: str, final: str, corrected: str | None, more: str | None) -> None:
+    """After the answer was heard, final words correct the entry, and those that are additional are the next turn."""
+    scene = heard_answer(guessed(guess)).at(4.75, FinalWords(final, 1)).until(5.25)
+    expected: list[do.Action] = []
+    if corrected is not None:
+        expected.append(do.ReviseUser(4.75, 1, corrected))
+    if more is not None:
+        expected += [committed(5.25, 2, more, 0.5), do.StartReply(5.25, 2, 2)]
+    assert scene.events() == expected
+
+
+def test_correction_of_an_older_turn_finds_its_entry() -> None:
+    """Final words of a turn that another one has followed correct the entry of their own turn."""
+    scene = heard_answer(guessed("elf on")).voice(5.0, 6.0).at(6.125, FinalWords("hello", 2)).until(6.5)
     scene.then()
-    scene.at(4.75, FinalWords("a b c", 1)).until(5.25)
-    assert scene.events() == [committed(5.25, 2, "c", 0.5), do.StartReply(5.25, 2, 2)]
+    assert scene.at(6.75, FinalWords("alpha one", 1)).events() == [do.ReviseUser(6.75, 1, "alpha one")]
+
+
+def test_correction_while_caller_speaks_joins_the_next_commit() -> None:
+    """Other final words that come in the caller's next voice retract the answer, and that voice's end commits them."""
+    scene = guessed("elf on").at(4.25, VoiceStarted(4.125)).at(4.5, FinalWords("alpha one", 1))
+    scene.at(4.75, VoiceEnded(4.625)).until(9.0)
+    assert scene.events() == [
+        do.EmitSpeechStarted(4.25, 4.125),
+        do.CutReply(4.5, 1, 1, opened=False, started=False, reason="retracted"),
+        do.EmitSpeechEnded(4.75, 4.625, 0.5),
+        committed(5.125, 2, "alpha one", 0.5, replaces=True),
+        do.StartReply(5.125, 2, 2),
+    ]
+
+
+# A voice that goes on without words -----------------------------------------------------------------------------------
+def noisy(*events: tuple[float, Input]) -> Scene:
+    """A voice from 1 that does not end, with words at 2.5."""
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(2.5, FinalWords("when do you open", 1))
+    for at, event in events:
+        scene.at(at, event)
+    return scene
+
+
+ASKED = [do.EmitSpeechStarted(1.125, 1.0), do.AskForWords(6.0)]
+
+
+def test_words_in_endless_noise_are_answered() -> None:
+    """When the STT finds no more words in a voice that goes on, the voice ends where its words were, and is answered."""
+    scene = noisy().at(6.25, FinalWords("", 2))
+    assert scene.events() == [
+        *ASKED,
+        do.EmitSpeechEnded(6.25, 2.5, 1.5),
+        committed(6.25, 1, "when do you open", 3.75),
+        do.StartReply(6.25, 1, 1),
+    ]
+    assert scene.at(20.0, VoiceEnded(19.5)).until(30.0).events()[:1] == [
+        do.CutReply(21.25, 1, 1, opened=False, started=False, reason="failed")
+    ]
+
+
+def test_repeated_interim_words_are_no_news() -> None:
+    """Interim words that only repeat do not keep a noise alive, nor does their own final result."""
+    scene = Scene().at(1.125, VoiceStarted(1.0))
+    for step in range(15):
+        scene.at(2.5 + step / 4, InterimWords("when do you open", 1))
+    scene.at(6.25, FinalWords("When do you open?", 1))
+    assert scene.events() == [
+        *ASKED,
+        do.EmitSpeechEnded(6.25, 2.5, 1.5),
+        committed(6.25, 1, "When do you open?", 3.75),
+        do.StartReply(6.25, 1, 1),
+    ]
+
+
+def test_continuing_caller_is_not_answered() -> None:
+    """The agent does not answer while the caller speaks on and the STT is slow: when asked, the STT has more words."""
+    scene = noisy((9.5, FinalWords("and are you open on", 2))).until(16.0)
+    scene.at(17.0, FinalWords("sundays", 3)).at(17.25, VoiceEnded(16.75)).until(18.0)
+    assert scene.events() == [
+        *ASKED,
+        do.AskForWords(16.5),  # twice as long after the first time
+        do.EmitSpeechEnded(17.25, 16.75, 15.75),
+        committed(17.25, 1, "when do you open and are you open on sundays", 0.5),
+        do.StartReply(17.25, 1, 1),
+    ]
+
+
+def test_only_a_streaming_stt_is_asked() -> None:
+    """An STT that gives words only after a voice is not asked for those of the next one, which it may still hear."""
+    scene = Scene().voice(1.0, 2.0).at(2.375, VoiceStarted(2.25)).at(2.75, FinalWords("I would like", 1)).until(9.0)
+    scene.at(9.125, VoiceEnded(9.0)).at(9.5, FinalWords("a table", 2)).until(9.5)
+    assert [event for event in scene.events() if isinstance(event, do.AskForWords | do.CommitUser)] == [
+        committed(9.5, 1, "I would like a table", 0.5)
+    ]
+
+
+def test_noise_before_the_answer_holds_it_back_briefly() -> None:
+    """A noise that begins before the answer is heard holds it back until the STT says that it has no words."""
+    scene = Scene().at(1.125, VoiceStarted(1.0)).at(1.5, InterimWords("hello", 1)).at(2.125, VoiceEnded(2.0))
+    scene.at(2.25, FinalWords("hello", 1)).until(2.5)
+    scene.at(2.75, VoiceStarted(2.625)).at(3.0, AudioArrived(1))
+    scene.then()
+    assert scene.at(6.5, FinalWords("", 2)).until(8.0).events() == [
+        do.AskForWords(6.25),
+        do.EmitSpeechEnded(6.5, 6.5, 3.875),
+        do.OpenPlayout(7.0, 1),
+    ]
+
+
+# A goodbye that the caller talks over ---------------------------------------------------------------------------------
+def interrupted_goodbye(words: str) -> Scene:
+    """A goodbye, heard from 3, that the caller interrupts at 5.25 with words that are committed at 6.5."""
+    scene = Scene().asks().at(2.625, Closing(1)).at(2.75, AudioArrived(1)).at(3.0, OnWire(1), Produced(1))
+    scene.then()
+    scene.voice(5.0, 6.0).at(6.25, FinalWords(words, 2)).until(6.5)
+    return scene
+
+
+@pytest.mark.parametrize("words", ["okay thanks bye", "Thank you, goodbye!", "tschüss", "好的，谢谢", "ขอบคุณครับ"])
+def test_farewell_over_goodbye_ends_the_call(words: str) -> None:
+    """A farewell over the goodbye is a turn without an answer, and what the goodbye waited for is done."""
+    scene = interrupted_goodbye(words)
+    assert scene.events()[3:] == [committed(6.5, 2, words, 0.5), do.ResumeGoodbye(6.5)]
+    assert scene.machine.agent_state == "idle"
+    assert scene.at(6.5, HangUp("agent_hung_up")).events() == [do.HangUpLeg(6.5, "agent_hung_up")]
+
+
+@pytest.mark.parametrize("words", ["wait, one more thing", "okay, but when?", "no", "thanks, and the price"])
+def test_other_words_over_goodbye_are_answered(words: str) -> None:
+    """Any other words over the goodbye are answered, after the LLM was told that it did not end the call."""
+    assert interrupted_goodbye(words).events()[3:] == [
+        do.DropGoodbye(6.5),
+        committed(6.5, 2, words, 0.5),
+        do.StartReply(6.5, 2, 2),
+    ]
+
+
+def test_cough_over_goodbye_ends_the_call() -> None:
+    """A cough that cuts the goodbye brings no words, so what the goodbye waited for is done."""
+    assert interrupted_goodbye("").until(9.0).events()[3:] == [do.ResumeGoodbye(6.5)]
+
+
+def test_text_after_cut_goodbye_drops_it() -> None:
+    """A text of the application's over the goodbye goes on with the call."""
+    scene = Scene().asks().at(2.625, Closing(1)).at(2.75, AudioArrived(1)).at(3.0, OnWire(1), Produced(1))
+    scene.then()
+    assert scene.at(4.0, Say("One moment.", interrupt=True)).events() == [
+        do.CutReply(4.0, 1, 1, opened=True, started=True, reason="say"),
+        do.DropGoodbye(4.0),
+        do.StartReply(4.0, 2, 1, "One moment."),
+    ]
 
 
 @pytest.mark.parametrize("heard_late", [[], [InterimWords("a b", 1)]], ids=["before the voice ends", "after it, too"])
@@ -702,11 +910,11 @@ FLUSHED = [do.FlushTranscripts(10.0), do.EndCall(10.75, "left")]
 
 
 @pytest.mark.parametrize(
-    ("scene", "cut"),
+    ("scene", "ended"),
     [
         pytest.param(Scene(ready=False), None, id="initializing"),
         pytest.param(Scene(), None, id="idle"),
-        pytest.param(Scene().at(9.5, VoiceStarted(9.5)), None, id="the caller speaking"),
+        pytest.param(Scene().at(9.5, VoiceStarted(9.5)), do.EmitSpeechEnded(10.0, 10.0, 0.5), id="the caller speaking"),
         pytest.param(
             Scene().at(9.0, FinalWords("hi", 1)).until(9.5),
             do.CutReply(10.0, 1, 1, False, False, "leg down"),
@@ -719,10 +927,10 @@ FLUSHED = [do.FlushTranscripts(10.0), do.EndCall(10.75, "left")]
         ),
     ],
 )
-def test_the_caller_hangs_up_in_each_state(scene: Scene, cut: do.CutReply | None) -> None:
-    """A hang-up in any state cuts the reply, gives the STT 0.75 s for its last words and ends the call once."""
+def test_the_caller_hangs_up_in_each_state(scene: Scene, ended: do.Action | None) -> None:
+    """A hang-up ends the voice or the reply, gives the STT 0.75 s for its last words and ends the call once."""
     scene.then()
-    assert scene.at(10.0, LegDown("left")).until(20.0).events() == ([cut] if cut else []) + FLUSHED
+    assert scene.at(10.0, LegDown("left")).until(20.0).events() == ([ended] if ended else []) + FLUSHED
     assert scene.machine.ended
     assert scene.at(21.0, Ready(), Say("x"), VoiceStarted(21.0), HangUp("x"), LegDown("x"), Flushed()).then() == []
 
@@ -737,7 +945,12 @@ def test_the_last_words_enter_the_history() -> None:
         .at(2.625, InterimWords("bye", 2))
     )
     scene.then()
-    assert scene.at(2.75, Flushed()).then() == [do.AppendUser(2.75, "good bye"), do.EndCall(2.75, "left")]
+    assert scene.at(2.75, Flushed()).then() == [
+        do.StateChanged(2.75, "listening", "thinking"),
+        committed(2.75, 1, "good bye", 0.75),
+        do.StateChanged(2.75, "listening", "idle"),
+        do.EndCall(2.75, "left"),
+    ]
 
 
 @pytest.mark.parametrize("ready", [True, False])
@@ -757,7 +970,7 @@ def test_goodbye_plays_whole_over_caller_speech() -> None:
         do.FinishReply(8.0, 1, 1, started=True),
         do.HangUpLeg(8.0, "done"),
         do.FlushTranscripts(13.0),
-        do.AppendUser(13.75, "wait"),
+        committed(13.75, 2, "wait", 7.75),
         do.EndCall(13.75, "done"),
     ]
 
@@ -800,7 +1013,7 @@ def test_transfer_waits_for_current_playout() -> None:
         do.FinishReply(8.0, 1, 1, started=True),
         do.TransferLeg(8.0),
         do.FlushTranscripts(8.25),
-        do.AppendUser(8.5, "wait"),
+        committed(8.5, 2, "wait", 2.5),
         do.EndCall(8.5, "transferred"),
     ]
 

@@ -32,7 +32,7 @@ class Fate:
         self.interruptible = interruptible
         self.opened = self.started = self.over = False
         # In the order of a reply's life: opened, on the wire, started, produced, drained, over.
-        self.on_wire = self.produced = False
+        self.on_wire = self.produced = self.closes = False
         self.drained = False
 
 
@@ -55,6 +55,10 @@ class Laws:
         self.interims: dict[int, str] = {}
         # Segments whose interim words were committed: their final words are old news.
         self.promoted: set[int] = set()
+        self.corrected: set[str] = set()
+        """Words of committed interim results that are not in their final ones."""
+        self.entry_of: dict[int, int] = {}
+        """The position in the history of each turn's entry."""
         self.pending: set[str] = set()
         self.says: list[inputs.Say] = []
         self.said: list[str] = []
@@ -66,6 +70,10 @@ class Laws:
         self.answer_owed = False
         self.generation = 0
         self.sure = self.over = self.hastened = False
+        self.asked_for_words = False
+        """True if the STT was asked for the words of the newest voice, so that it owes nothing afterwards."""
+        self.goodbye = False
+        """True while it is open whether a goodbye that was cut still ends the call."""
         self.gone_on: Fate | None = None
         self.event: inputs.Input | None = None
 
@@ -123,8 +131,9 @@ class Laws:
             self.pending -= set(self.interims.pop(event.segment, "").split())
             self.pending |= set(event.text.split())
         # The final words of a segment that was committed early may add to it; only what is new is owed an answer.
-        elif event.text.startswith(f"{self.interims[event.segment]} "):
-            self.pending |= set(event.text.split()) - set(self.interims[event.segment].split())
+        elif event.text:
+            self.corrected |= set(self.interims[event.segment].split()) - set(event.text.split())
+            self.pending |= set(event.text.split()) - set(" ".join(self.history).split())
 
     def _in_Verdict(self, event: inputs.Verdict) -> None:
         # A verdict on a silence that a new voice has ended is about the past.
@@ -135,6 +144,10 @@ class Laws:
         if not self.is_stale(event) and self.live is not None and self.live.opened:
             # More audio is on its way, so an earlier report that all was played no longer holds.
             self.live.on_wire, self.live.drained = True, False
+
+    def _in_Closing(self, event: inputs.Closing) -> None:
+        if not self.is_stale(event) and self.live is not None:
+            self.live.closes = True
 
     def _in_Produced(self, event: inputs.Produced) -> None:
         if not self.is_stale(event) and self.live is not None:
@@ -240,12 +253,19 @@ class Laws:
         doubled = [word for word, count in Counter(words).items() if count > 1]
         assert not doubled, f"words-once: {doubled} in {self.history}"
         if everything:
-            sure = [text for segment, text in self.finals.items() if segment not in self.promoted and text]
             # By place: words of one utterance must stay in its order, also if they were entered in parts.
             places = {word: place for place, word in enumerate(words)}
-            order = [places.get(word, -1) for text in sure for word in text.split()]
-            assert -1 not in order, f"words-once: {sure} is not all in {self.history}"
-            assert order == sorted(order), f"words-order: {sure} in {self.history}"
+            order: list[int] = []
+            for segment, text in self.finals.items():
+                own = [places.get(word, -1) for word in text.split()]
+                assert -1 not in own, f"words-once: {text} is not all in {self.history}"
+                assert own == sorted(own), f"words-order: {text} in {self.history}"
+                # The words of a correction stand where the interim ones were.
+                order += own if segment not in self.promoted else []
+            assert order == sorted(order), f"words-order: {self.finals} in {self.history}"
+            guessed = [self.interims[segment] for segment in self.promoted if not self.finals.get(segment)]
+            assert all(word in places for text in guessed for word in text.split()), f"words-once: {guessed} is lost"
+            assert not self.corrected & set(words), f"corrected: {self.corrected} in {self.history}"
 
     def _entered(self, text: str) -> None:
         words = set(text.split())
@@ -265,6 +285,7 @@ class Laws:
         assert not self.voice, "user-edges: started twice"
         assert self.states[0] == "speaking", "state-reported: started before the state"
         self.voice, self.onset = True, action.onset
+        self.asked_for_words = False
         self.sure = self.over = self.hastened = False
         if isinstance(
             self.event, inputs.InterimWords | inputs.FinalWords
@@ -288,33 +309,46 @@ class Laws:
         patience = 0.0 if self.over else self.policy.fast_endpoint if self.sure else self.policy.endpoint
         assert action.trigger == "vad_silence" or self.sure, "detector: it never said so"
         # Words may come long after the voice; then the silence has passed anyway.
-        late = action.at - self.voice_end > self.policy.late_window
+        late = action.at - self.voice_end > self.policy.late_window or self.leaving
         assert late or action.at >= self.voice_end + patience, "endpoint: committed too early"
-        assert action.trailing_silence >= patience, "endpoint: committed within the silence"
+        assert action.trailing_silence >= patience or self.leaving, "endpoint: committed within the silence"
         if action.replaces:
-            assert action.text.startswith(self.history[-1]), "one-entry: the older words are gone"
+            kept = set(self.history[-1].split()) - self.corrected
+            assert kept <= set(action.text.split()), "one-entry: the older words are gone"
             self.history[-1] = action.text
         else:
             self.history.append(action.text)
+        self.entry_of[action.turn] = len(self.history) - 1
         interim_wait = self.policy.endpoint if self.hastened else self.policy.interim_wait
         interim_wait = 0.0 if self.over else interim_wait
-        self.turn, self.answer_owed = action.turn, True
+        self.turn, self.answer_owed = action.turn, not self.leaving
         self.sure = self.over = self.hastened = False
         promoted = len(self.promoted)
         self._entered(action.text)
         # A commit that used interim words has to have waited for the final ones.
         if len(self.promoted) > promoted:
-            assert action.trailing_silence >= interim_wait, "final-wait: an interim was used too early"
+            waited = action.trailing_silence >= interim_wait
+            assert waited or self.leaving or self.asked_for_words, "final-wait: an interim was used too early"
 
-    def _do_AmendUser(self, action: actions.AmendUser) -> None:
-        self.history[-1] = action.text
-        self.answer_owed = True
+    def _do_ReviseUser(self, action: actions.ReviseUser) -> None:
+        place = self.entry_of[action.turn]
+        assert action.text != self.history[place], "corrected: told without a change"
+        self.history[place] = action.text
         self._entered(action.text)
 
-    def _do_AppendUser(self, action: actions.AppendUser) -> None:
-        assert self.leaving, "rest: words given up in mid-call"
-        self.history.append(action.text)
-        self._entered(action.text)
+    def _do_AskForWords(self, action: actions.AskForWords) -> None:
+        assert self.voice, "ask: nobody speaks"
+        assert action.at >= self.onset + self.policy.lull, "ask: too early"
+        self.asked_for_words = True
+
+    def _do_DropGoodbye(self, action: actions.DropGoodbye) -> None:
+        assert self.goodbye, "goodbye: none was cut"
+        self.goodbye = False
+
+    def _do_ResumeGoodbye(self, action: actions.ResumeGoodbye) -> None:
+        assert self.goodbye, "goodbye: none was cut"
+        assert not self.voice, "goodbye: the caller speaks"
+        self.goodbye = self.answer_owed = False
 
     def _do_StartReply(self, action: actions.StartReply) -> None:
         assert self.live is None, "one-reply: a second reply"
@@ -377,15 +411,18 @@ class Laws:
     def _do_CutReply(self, action: actions.CutReply) -> None:
         fate = self._ends(action)
         assert action.opened == fate.opened, "open-once: the cut knows better"
-        assert action.reason != "amended" or not fate.opened, "amend: the playout queue was open"
         assert action.reason != "retracted" or not fate.started, "retract: it was heard"
+        # Late words are no interruption: they may join a question whose answer cannot be interrupted, while it is unheard.
+        late = action.reason == "retracted" and isinstance(self.event, inputs.FinalWords)
         if action.reason in BY_CALLER:
-            assert fate.interruptible, "uninterruptible: cut by the caller"
+            assert fate.interruptible or late, "uninterruptible: cut by the caller"
             assert not self.leaving, "uninterruptible: the goodbye was cut by the caller"
             assert fate.started or not fate.is_say, "say: thrown away unheard"
         # The question of a reply that nobody heard is still open.
-        if action.reason in {"retracted", "amended"}:
+        if action.reason == "retracted":
             self.answer_owed = True
+        if fate.closes and self.policy.needs_words:
+            self.goodbye = action.reason in {"barge-in", "say", "failed"}
 
     def _do_FinishReply(self, action: actions.FinishReply) -> None:
         fate = self._ends(action)

@@ -56,7 +56,8 @@ class VoiceLaws(Laws):
     def check_rest(self, machine: TurnMachine) -> None:
         """Check that no voice is undecided after all inputs have ceased."""
         super().check_rest(machine)
-        assert not self.undecided or not (self.ready or self.ended), f"voice-once: undecided at rest: {machine!r}"
+        waits = self.undecided and (self.ready or self.ended) and not (self.ended and self.remarks)
+        assert not waits, f"voice-once: undecided at rest: {machine!r}"
 
     def _may_interrupt(self) -> bool:
         """Return True if the caller hears the agent, so that a voice that is long enough cuts the reply."""
@@ -73,7 +74,10 @@ class VoiceLaws(Laws):
         super()._do_EmitSpeechEnded(action)
         self.undecided += 1
         # All of them: one that was long enough to interrupt makes an utterance of them.
-        self.remarks = self.remarks and self._may_interrupt() and action.seconds <= self.policy.overlap
+        # Of a caller who leaves, too, although nobody can interrupt any more.
+        live = self.live
+        over = isinstance(self.event, inputs.LegDown) and live is not None and live.started and live.interruptible
+        self.remarks = self.remarks and (over or self._may_interrupt()) and action.seconds <= self.policy.overlap
 
     def _do_CommitUser(self, action: actions.CommitUser) -> None:
         assert self.undecided, "voice-once: nothing was said since the last decision"
@@ -82,7 +86,9 @@ class VoiceLaws(Laws):
         )
         assert action.trailing_silence == action.at - self.voice_end, "endpoint: another silence"
         # An answer that the caller did not hear leaves its question open, and what is said next belongs to it.
-        assert action.replaces is self.taken_back, "replaces: joins what was answered, or does not join what was not"
+        assert self.leaving or action.replaces is self.taken_back, (
+            "replaces: joins what was answered, or does not join what was not"
+        )
         super()._do_CommitUser(action)
         self.taken_back = self.owes_commit = False
         self._decided()
@@ -97,13 +103,11 @@ class VoiceLaws(Laws):
         self.sure = self.over = self.hastened = False
         self._decided()
 
-    def _do_AmendUser(self, action: actions.AmendUser) -> None:
+    def _do_ReviseUser(self, action: actions.ReviseUser) -> None:
         raise AssertionError(f"voice-only: {action} without words")
 
-    def _do_AppendUser(self, action: actions.AppendUser) -> None:
-        super()._do_AppendUser(action)
-        assert self.undecided, "voice-once: nothing was said since the last decision"
-        self._decided()
+    def _do_AskForWords(self, action: actions.AskForWords) -> None:
+        raise AssertionError(f"voice-only: {action} of an engine")
 
     def _decided(self) -> None:
         self.undecided, self.remarks = 0, True
@@ -119,5 +123,5 @@ class VoiceLaws(Laws):
             self.owes_commit = not self.voice
 
     def _do_EndCall(self, action: actions.EndCall) -> None:
-        assert not self.undecided, "voice-once: lost with the end of the call"
+        assert not self.undecided or self.remarks, "voice-once: lost with the end of the call"
         super()._do_EndCall(action)

@@ -250,38 +250,42 @@ async def test_metrics_collected_equals_on_metrics(call_simulator: CallSimulator
     assert len(reported) == 2
 
 
-async def test_words_after_commit_merge_into_one_turn(call_simulator: CallSimulator, backend: Backend) -> None:
-    """Words after the commit merge two utterances into one measured turn."""
+async def test_words_after_commit_abandon_their_turn(call_simulator: CallSimulator, backend: Backend) -> None:
+    """Words after the commit end its turn as interrupted, and the next turn measures the whole message."""
     llm = ScriptedLLM(["Two rooms, certainly."], first_token=0.8)
     async with call_simulator(backend.agent_of(llm=llm)) as caller:
         await caller.speaks("A room", seconds=0.5)
         await caller.at(1.2)
         await caller.speaks("or rather two", seconds=0.6)
         await caller.hears()
-    (turn,) = turns(caller)
-    assert (turn.turn_index, turn.user_text) == (2, "A room or rather two")
+    abandoned, turn = turns(caller)
+    assert (abandoned.turn_index, abandoned.user_text, abandoned.agent_text) == (1, "A room", "")
+    assert abandoned.interrupted
+    assert (turn.turn_index, turn.user_text, turn.interrupted) == (2, "A room or rather two", False)
     assert turn.agent_text == "Two rooms, certainly."
     assert turn.latency.user_speech_duration_ms == 1800.0  # from "A" to "two", pause included
     assert turn.latency.endpoint_ms == 500.0
     assert turn.latency.total_ms == pytest.approx(caller.times("agent_speech_started")[0] * 1000 - 1800)
-    assert order(caller).count("metrics") == 1
+    assert order(caller).count("metrics") == 2
+    assert metrics_of(caller).latency_avg.total_ms == turn.latency.total_ms
 
 
 @pytest.mark.pipeline("about the STT")
-async def test_late_amending_words_belong_to_the_turn(call_simulator: CallSimulator) -> None:
-    """Words that amend the turn 50 ms later retract the first answer, and the latency is that of the second."""
+async def test_late_words_are_a_turn_of_their_own(call_simulator: CallSimulator) -> None:
+    """Words that come 50 ms after the commit retract its answer, and the latency is that of the second answer."""
     llm = ScriptedLLM(["Good."], first_token=0.02, duration=0.0)
     agent = agent_of(llm=llm, stt=ScriptedSTT(duplicates=1), vad=ScriptedVAD(end_delay=0.1), endpointing_ms=0)
     async with call_simulator(agent) as caller:
         await caller.speaks("Really", seconds=0.6)
         await caller.hears()
-    (turn,) = turns(caller)
+    abandoned, turn = turns(caller)
     assert [request[-1]["content"] for request in llm.requests] == ["Really", "Really Really"]
-    assert (turn.turn_index, turn.user_text) == (1, "Really Really")
-    assert caller.times("llm_token") == [pytest.approx(0.82)]  # of the first answer
-    assert turn.latency.endpoint_ms == 200.0
-    assert turn.latency.llm_ttft_ms == 70.0  # of the answer that was heard
-    assert turn.tts_characters == 10
+    assert (abandoned.turn_index, abandoned.user_text, abandoned.interrupted) == (1, "Really", True)
+    assert (turn.turn_index, turn.user_text) == (2, "Really Really")
+    assert caller.times("llm_token") == [pytest.approx(0.82), pytest.approx(0.87)]
+    assert turn.latency.endpoint_ms == 250.0
+    assert turn.latency.llm_ttft_ms == 20.0
+    assert [measured.tts_characters for measured in (abandoned, turn)] == [5, 5]
 
 
 async def test_a_turn_without_sound_has_what_there_was(call_simulator: CallSimulator, backend: Backend) -> None:

@@ -17,7 +17,7 @@ from patter_trio.call.backend import StartPart
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History, Spoken
 from patter_trio.events.reporter import CallReporter
-from patter_trio.metrics.internal_events import LateWords, UserAmended, WordsFinal
+from patter_trio.metrics.internal_events import LateWords, WordlessUtterance, WordsFinal
 from patter_trio.net.pulse import Pulse
 
 # Judged: an engine transcribes while it answers, so words that are still missing by then are an exception.
@@ -44,6 +44,8 @@ class _CommittedTurn:
     """Its position in the history, reserved at its first commit."""
     parts: dict[int, str | None] = attrs.field(factory=dict)
     """The words by number of commit; None while they are not known."""
+    told: bool = False
+    """True once its words were reported; more words of the message are reported as a revision."""
     timed_out: bool = False
     """True once the wait for its words has ended. They may still come."""
 
@@ -103,11 +105,8 @@ class LateTranscripts:
             self._begin(action.at)
         self._expect_transcript()
 
-    def amend(self, action: do.AmendUser) -> None:
-        """Do nothing: an engine's utterances are made of voice, so no words are late."""
-
-    def append(self, action: do.AppendUser) -> None:
-        """Do nothing: ``flush`` has asked the engine for these words."""
+    def revise(self, action: do.ReviseUser) -> None:
+        """Do nothing: an engine's utterances are made of voice, so no words are corrected."""
 
     def flush(self, *, open_voice: bool) -> None:
         """Ask also for the words of an utterance that was not over when the caller left."""
@@ -149,12 +148,13 @@ class LateTranscripts:
     def _enter(self, utterance: _CommittedTurn) -> None:
         now, text = trio.current_time(), utterance.text
         if not text:
-            self._reporter.emit_fact(UserAmended(""), now)
+            self._reporter.emit_fact(WordlessUtterance(), now)
             return
         utterance.entry.fill(text, self._reporter.unix(utterance.at))
         if utterance is not self._turns[-1]:
             self._reporter.emit_fact(LateWords(), now)
-        self._reporter.transcript(now, "user", text, self._history.shown())
+        self._reporter.transcript(now, "user", text, self._history.shown(), revises=utterance.told)
+        utterance.told = True
 
     def cut(self, reason: str) -> None:
         """Do nothing: an engine has no hook that could still run."""

@@ -6,6 +6,7 @@ Two tasks share one STT session: one sends it the audio, the other posts its res
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import attrs
 import trio
 
 from patter_trio.abc import SpeechToText, SpeechToTextSession, Transcript, VoiceEdge
@@ -23,8 +24,12 @@ MAX_UNSENT_FRAMES: Final = 250
 """5 s of 20 ms frames: enough for a session that takes its time to open while the caller already speaks."""
 
 
+@attrs.frozen
 class Flush:
-    """A request, in the order of the audio, for the STT's last words."""
+    """A request, in the order of the audio, for the STT's words up to here."""
+
+    last: bool
+    """True if the caller is gone, so that these are the last words."""
 
 
 class TranscriptionStage:
@@ -37,6 +42,7 @@ class TranscriptionStage:
         self._voice_on = False
         self._unsettled = False  # True from the start of a voice until the final transcript behind its end
         self._final_at = 0  # samples in the queue or behind it when the newest final transcript came
+        self._unanswered = 0  # requests for words that no final transcript has answered
         self._flushing = False  # True once the session was asked for the last words
 
     @property
@@ -54,13 +60,16 @@ class TranscriptionStage:
         if isinstance(item, bytes):
             self._put += len(item)
 
-    def flush(self) -> None:
-        """Ask for the last words; ``Flushed`` is posted when no more will come."""
-        if not self._unsettled:
+    def flush(self, *, last: bool = True) -> None:
+        """Ask for the words of the audio up to here.
+
+        With ``last``, ``Flushed`` is posted when no more will come.
+        """
+        if last and not self._unsettled:
             # No voice since the last final transcript: nothing to wait for.
             self._post(Flushed())
             return
-        self._feed.put((self._put, Flush()))
+        self._feed.put((self._put, Flush(last)))
 
     async def run(self, stt: SpeechToText, language: str, hook_runner: HookRunner | None = None) -> None:
         """Transcribe until cancelled.
@@ -91,7 +100,8 @@ class TranscriptionStage:
                 # A final transcript in the middle of a voice ends a segment of it, but more words may come.
                 self._unsettled, self._final_at = self._voice_on, self._put
                 self._post(FinalWords(transcript.text, transcript.segment, transcript.finished))
-                if self._flushing:
+                self._unanswered = max(0, self._unanswered - 1)
+                if self._flushing and not self._unanswered:
                     self._post(Flushed())
 
     async def _send(
@@ -113,10 +123,11 @@ class TranscriptionStage:
                         sent += len(item)
                     case VoiceEdge():
                         await session.voice(item)
-                    case Flush():
+                    case Flush() as request:
                         await outgoing.push()  # first, because the last word may be in what the resampler holds back
                         # Only from here on: a final transcript that came while audio was still being sent answers nothing.
-                        self._flushing = True
+                        self._flushing = self._flushing or request.last
+                        self._unanswered += 1
                         await session.flush()
 
 

@@ -3,10 +3,12 @@
 The hook is the application's and may take its time. So it runs inside the reply that answers the words, as its first
 step, and the session loop does not wait for it. Until the hook has answered, the words *wait*. Meanwhile:
 
-* If the caller goes on, the reply is retracted, and the hook is asked about both utterances as the one message that they
-  are. An entry that the first one already has is replaced, or removed if the hook vetoes the whole.
-* If late words of the same utterance come, the hook is asked again.
+* If the caller goes on, or late words come, the reply is retracted, and the hook is asked about all words as the one
+  message that they are. An entry that the message already has is replaced, or removed if the hook vetoes the whole.
+* If words are corrected, the hook is asked again: by the reply, or, if that has its answer already, by a task of its own.
 * If anything else ends the reply, such as a hang-up, the words pass unchanged, because the hook has not objected.
+
+Each time that words take the place of words that were reported, on_transcript carries ``revises``.
 
 A vetoed turn has no entry, no on_transcript and no answer. It does have an eos and a turn number, because the decision
 that the utterance was over came first.
@@ -18,10 +20,11 @@ from collections.abc import Awaitable, Callable
 import attrs
 import trio
 
+from patter_trio.call.backend import StartPart
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History, Spoken
 from patter_trio.events.reporter import CallReporter
-from patter_trio.metrics.internal_events import UserAmended
+from patter_trio.metrics.internal_events import LateWords
 from patter_trio.user_code.context import current_call
 
 # Judged: what is left of the second after 0.8 s for the STT's last words and 0.15 s for the close (docs/design.md).
@@ -37,14 +40,22 @@ AfterTranscribe = Callable[[str], Awaitable[str]]
 _log = logging.getLogger("patter_trio.events")
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class _PendingTurn:
     """Committed words for which the hook has not returned yet."""
 
     text: str
     at: float
-    reports: bool
-    """True if on_transcript has not been emitted yet; False if late words amend an entry that was reported."""
+
+
+@attrs.define(eq=False)
+class _Entry:
+    """The entry of one message of the caller."""
+
+    spoken: Spoken | None = None
+    """Its position in the history; None before its words are entered, and after a veto."""
+    corrections: int = 0
+    """How often its words were corrected; the hook's answer counts for the newest correction only."""
 
 
 class UserTurns:
@@ -54,16 +65,25 @@ class UserTurns:
         self._history = history
         self._reporter = reporter
         self._waiting: _PendingTurn | None = None
-        self._entry: Spoken | None = None
-        """Position of the newest commit's words; None before they are entered, and after a veto."""
+        self._turn = 0
+        # One small object for each turn, like the history's; a correction may come for a turn that is long over.
+        self._entries: dict[int, _Entry] = {}
+        """The entry of each turn's message; turns of one message share theirs."""
         self._after_transcribe: AfterTranscribe | None = None
+        self._start_part: StartPart | None = None
 
     def __repr__(self) -> str:
         return f"<UserTurns {self._waiting!r}>"
 
-    def use_hook(self, after_transcribe: AfterTranscribe) -> None:
-        """Run the agent's hook, which the call knows from here on, on every utterance."""
+    def use_hook(self, after_transcribe: AfterTranscribe, start: StartPart) -> None:
+        """Run the agent's hook, which the call knows from here on, on every utterance; ``start`` starts a task."""
         self._after_transcribe = after_transcribe
+        self._start_part = start
+
+    @property
+    def _entry(self) -> _Entry:
+        """The entry of the newest message."""
+        return self._entries[self._turn]
 
     def commit(self, action: do.CommitUser) -> None:
         """Commit an utterance: report eos, and enter its words."""
@@ -71,25 +91,58 @@ class UserTurns:
         if not action.replaces:
             # A new message: words that still wait belong to the one before, and enter the history first.
             self.settle("another turn began")
-            self._entry = None
-        self._take(_PendingTurn(action.text, action.at, reports=True))
+        before = self._entries.get(self._turn) if action.replaces else None
+        self._turn = action.turn
+        self._entries[action.turn] = before or _Entry()
+        # A correction that the hook still looks at is older than these words.
+        self._entry.corrections += 1
+        self._waiting = None
+        if self._after_transcribe is None:
+            self._enter(action.text, action.at, action.at)
+        else:
+            self._waiting = _PendingTurn(action.text, action.at)
 
-    def amend(self, action: do.AmendUser) -> None:
-        """Replace the utterance's words, because some of them came late."""
-        reports = self._waiting.reports if self._waiting is not None else self._entry is None
-        self._take(_PendingTurn(action.text, action.at, reports=reports))
+    def revise(self, action: do.ReviseUser) -> None:
+        """Correct the words of a turn, which the hook sees once more."""
+        entry = self._entries[action.turn]
+        if self._waiting is not None and entry is self._entry:
+            # The reply that runs the hook notices that the words are others by now, and asks once more.
+            self._waiting.text = action.text
+            return
+        if entry.spoken is None:
+            return  # vetoed
+        entry.corrections += 1
+        if self._after_transcribe is None or self._start_part is None:
+            self._correct(entry, action.text)
+        else:
+            self._start_part("after_transcribe", self._correct_by_hook, self._after_transcribe, entry, action.text)
 
-    def append(self, action: do.AppendUser) -> None:
-        """Enter words that no reply will answer."""
-        self.settle("the call is ending")
-        self._entry = None
-        self._take(_PendingTurn(action.text, action.at, reports=True))
+    async def _correct_by_hook(self, after_transcribe: AfterTranscribe, entry: _Entry, text: str) -> None:
+        correction = entry.corrections
+        text = await after_transcribe(text)
+        if entry.corrections != correction or entry.spoken is None:
+            return
+        if text:
+            self._correct(entry, text)
+        else:
+            entry.spoken.clear()
+            entry.spoken = None
+
+    def _correct(self, entry: _Entry, text: str) -> None:
+        spoken = entry.spoken
+        if spoken is None or spoken.text == text:
+            return
+        now = trio.current_time()
+        spoken.fill(text, spoken.timestamp)
+        if entry is not self._entry:
+            self._reporter.emit_fact(LateWords(), now)
+        self._reporter.transcript(now, "user", text, self._history.shown(), revises=True)
 
     def cut(self, reason: str) -> None:
         """Handle the end of the reply that was to answer: waiting words pass unchanged, unless the caller goes on."""
         if self._waiting is None:
             return
-        if reason in ("retracted", "amended"):
+        if reason == "retracted":
             # The same words as a new object, so that an answer of the hook that is under way no longer counts.
             # Compared by identity in run_hook(), which is why _PendingTurn has eq=False.
             self._waiting = attrs.evolve(self._waiting)
@@ -107,25 +160,29 @@ class UserTurns:
             _log.warning(
                 "call %s: after_transcribe had not returned (%s); the original passes", current_call.get(), reason
             )
-            self._enter(waiting, waiting.text, trio.current_time())
+            self._enter(waiting.text, waiting.at, trio.current_time())
 
     async def run_hook(self) -> bool:
         """Run the hook on the words that wait. Return True if there is something to answer."""
         waiting = self._waiting
         if waiting is None or self._after_transcribe is None:
             return True
-        # May take up to the hook's deadline; the session loop goes on meanwhile.
-        text = await self._after_transcribe(waiting.text)
-        # During the await other words came, or the reply ended: this result of the hook no longer counts.
-        if self._waiting is not waiting:
-            return False
+        while True:
+            asked = waiting.text
+            # May take up to the hook's deadline; the session loop goes on meanwhile.
+            text = await self._after_transcribe(asked)
+            # During the await other words came, or the reply ended: this result of the hook no longer counts.
+            if self._waiting is not waiting:
+                return False
+            if waiting.text == asked:
+                break
         self._waiting = None
+        entry = self._entry
         if text:
-            self._enter(waiting, text, trio.current_time())
-        elif self._entry is not None:
-            # An earlier part of the same message was entered; the hook has now vetoed the whole.
-            self._entry.clear()
-            self._entry = None
+            self._enter(text, waiting.at, trio.current_time())
+        elif entry.spoken is not None:
+            entry.spoken.clear()
+            entry.spoken = None
         return bool(text)
 
     async def last(self) -> None:
@@ -133,21 +190,12 @@ class UserTurns:
         with trio.move_on_after(LAST_WORDS_TIMEOUT_S):
             await self.run_hook()
 
-    def _take(self, words: _PendingTurn) -> None:
-        self._waiting = None
-        # At once for most agents, which have no such hook: the words are in the history before the reply reads it.
-        if self._after_transcribe is None:
-            self._enter(words, words.text, words.at)
-        else:
-            self._waiting = words
-
-    def _enter(self, words: _PendingTurn, text: str, now: float) -> None:
-        if self._entry is None:
-            self._entry = self._history.add("user", text, self._reporter.unix(words.at))
+    def _enter(self, text: str, at: float, now: float) -> None:
+        """Enter the words of the newest message, which was committed at ``at``, and report them."""
+        entry, spoken = self._entry, self._entry.spoken
+        if spoken is None:
+            entry.spoken = self._history.add("user", text, self._reporter.unix(at))
         else:
             # Still the same message of the caller: it keeps the time of its first commit.
-            self._entry.fill(text, self._entry.timestamp)
-        if words.reports:
-            self._reporter.transcript(now, "user", text, self._history.shown())
-        else:
-            self._reporter.emit_fact(UserAmended(text), now)
+            spoken.fill(text, spoken.timestamp)
+        self._reporter.transcript(now, "user", text, self._history.shown(), revises=spoken is not None)

@@ -21,8 +21,8 @@ from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.metrics.internal_events import AnswerKind
 from patter_trio.user_code.context import current_call
 
-# Reasons after which the LLM is asked again soon, but not at once. "played" has left its connection warm, "amended"
-# asks at once, "leg down" and "goodbye" end the call.
+# Reasons after which the LLM is asked again soon. "played" has left its connection warm;
+# "leg down" and "goodbye" end the call.
 CONNECT_REASONS: Final = ("begun", "barge-in", "retracted", "say", "failed")
 """Ends of a reply, and the begin of the call, after which a connection for the next answer is opened in advance."""
 

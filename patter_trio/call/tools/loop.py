@@ -76,7 +76,7 @@ class ToolLoop(Generic[P]):
                 await take(AnswerPhase.TOOLS if calls else AnswerPhase.OVER)
             if not calls or number == MAX_MODEL_ROUNDS:
                 return
-            invocations = [self._runner.new_invocation(self._tools, call) for call in calls]
+            invocations = self._runner.new_invocations(self._tools, calls)
             progress = await self._start(invocations)
             if progress is None:
                 return

@@ -32,7 +32,7 @@ from patter_trio.call.tools.values import (
 )
 from patter_trio.call.tools.webhooks import ToolWebhooks, WebhookFailed
 from patter_trio.conversation.history import History
-from patter_trio.conversation.inputs import Busy
+from patter_trio.conversation.inputs import Busy, Closing
 from patter_trio.conversation.text import is_sayable
 from patter_trio.metrics.internal_events import EmitFact, ToolCallCompleted, ToolCallStarted
 from patter_trio.net.pulse import Pulse
@@ -45,6 +45,7 @@ SHIELD_GRACE_S: Final = 5.0  # judged: a booking that was sent is answered by th
 """Seconds that a shielded tool has after the end of the call."""
 
 RUNNING_RESULT: Final = "It is still running. What it gives will be here when it is finished."
+NOT_DONE_RESULT: Final = "It was not done, because the caller went on before what you said had been played. Call it again if it is still wanted."
 DEFERRED_RESULT: Final = "It will be done as soon as what you say has been played. Say no more than goodbye."
 
 _log = logging.getLogger("patter_trio.call")
@@ -120,7 +121,7 @@ class ToolRunner:
         call: the call; a handler that takes ``call_context`` reads and controls it.
         history: the conversation, in which each tool round has its position.
         emit_fact: emits an internal event, at this instant.
-        post: tells the turn machine until when a reply may be busy.
+        post: tells the turn machine until when a reply may be busy, and that it may be a goodbye.
         webhooks: calls the tools whose handler is a URL.
         shield_nursery: the server's, which outlives the call; runs the tools that a barge-in must not cancel.
     """
@@ -130,7 +131,7 @@ class ToolRunner:
         call: ControlledCall,
         history: History,
         emit_fact: EmitFact,
-        post: Callable[[Busy], None],
+        post: Callable[[Busy | Closing], None],
         webhooks: ToolWebhooks,
         *,
         shield_nursery: trio.Nursery,
@@ -144,6 +145,10 @@ class ToolRunner:
         self._invocations: list[ToolInvocation] = []
         self._count = 0
         self._deferred: dict[Reply, list[tuple[ToolInvocation, ToolRound]]] = {}
+        self._suspended: list[tuple[ToolInvocation, ToolRound]] = []
+        """Tools that waited until their reply was played, which was cut instead; the turn machine decides about them."""
+        self._ids: set[str] = set()
+        """The ids of all tool calls in the conversation."""
         self._floor_is_free = False
         self._floor_freed = Pulse()  # not an Event, because the floor is won and lost many times
         self._closed = False
@@ -170,12 +175,28 @@ class ToolRunner:
         self._floor_is_free = free
 
     # Starting ---------------------------------------------------------------------------------------------------------
-    def new_invocation(self, tools: Sequence[Tool], call: ToolCall) -> ToolInvocation:
-        """Return an invocation for a tool call; it has not started."""
-        self._count += 1
-        # Ids pair calls with results in the messages, so a missing or repeated one is replaced.
-        if not call.id or any(invocation.call.id == call.id for invocation in self._invocations):
-            call = attrs.evolve(call, id=f"call_{self._count}")
+    def new_invocations(self, tools: Sequence[Tool], calls: Sequence[ToolCall]) -> list[ToolInvocation]:
+        """Return invocations for the tool calls of one answer; none has started."""
+        # Ids pair calls with results in the messages, so a missing or repeated one is replaced, by one that no other call
+        # of the answer has either: an LLM may make ids of this form itself.
+        used, taken = set(self._ids), self._ids | {call.id for call in calls}
+        invocations = []
+        for call in calls:
+            self._count += 1
+            unique = call
+            if not call.id or call.id in used:
+                unique = attrs.evolve(call, id=self._free_id(taken))
+            used.add(unique.id)
+            taken.add(unique.id)
+            invocations.append(self._new_invocation(tools, unique))
+        return invocations
+
+    def _free_id(self, taken: set[str]) -> str:
+        while (made := f"call_{self._count}") in taken:
+            self._count += 1
+        return made
+
+    def _new_invocation(self, tools: Sequence[Tool], call: ToolCall) -> ToolInvocation:
         found = next((tool for tool in tools if tool.name == call.name), None)
         arguments, wrong = arguments_of(call.arguments)
         if found is None:
@@ -217,6 +238,7 @@ class ToolRunner:
     def defer_until_played(self, invocation: ToolInvocation, round_: ToolRound, reply: Reply) -> None:
         """Defer the start of a tool until its reply has been played."""
         invocation.text = DEFERRED_RESULT
+        self._post(Closing(reply.number))
         self._deferred.setdefault(reply, []).append((invocation, round_))
 
     def waiting(self) -> Iterator[ToolInvocation]:
@@ -233,8 +255,20 @@ class ToolRunner:
             self._spawn(*later[0], None, None, later[1:])
 
     def cut(self, reply: Reply) -> None:
-        """Drop the tools that waited until the reply was played, because it was cut."""
-        self._deferred.pop(reply, None)
+        """Suspend the tools that waited until the reply was played, because it was cut."""
+        self._suspended = self._deferred.pop(reply, [])
+
+    def resume(self) -> None:
+        """Start the suspended tools: what the caller said over the reply was no reason not to."""
+        later, self._suspended = self._suspended, []
+        self._in_turn(later)
+
+    def give_up(self) -> None:
+        """Drop the suspended tools, and let the LLM know with its next request."""
+        later, self._suspended = self._suspended, []
+        for invocation, round_ in later:
+            invocation.text = NOT_DONE_RESULT
+            self._enter(invocation, round_)
 
     def _spawn(
         self,
@@ -286,10 +320,15 @@ class ToolRunner:
     def _begin(self, invocation: ToolInvocation, round_: ToolRound) -> None:
         invocation.began, invocation.text = trio.current_time(), RUNNING_RESULT
         self._invocations.append(invocation)
+        self._enter(invocation, round_)
+        self._emit_fact(ToolCallStarted(invocation.call.name, invocation.call.id, invocation.arguments))
+
+    def _enter(self, invocation: ToolInvocation, round_: ToolRound) -> None:
+        """Enter a call and its result in the history, for the LLM."""
+        self._ids.add(invocation.call.id)
         if not round_.invocations:  # a round that was cut before its first tool leaves no trace
             self._history.add_tool_round(round_)
         round_.invocations.append(invocation)
-        self._emit_fact(ToolCallStarted(invocation.call.name, invocation.call.id, invocation.arguments))
 
     async def _answer(self, invocation: ToolInvocation, progress: "trio.MemorySendChannel[str] | None") -> str:
         """Call the handler, and store its result; return an error message for the LLM, empty if it succeeded."""
@@ -385,6 +424,7 @@ class ToolRunner:
         """
         self._closed = True
         self._deferred.clear()
+        self._suspended.clear()
         for invocation in self._invocations:
             if not invocation.over:  # only shielded ones; the conversation's nursery has ended all others
                 invocation.scope.deadline = trio.current_time() + SHIELD_GRACE_S
