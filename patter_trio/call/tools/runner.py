@@ -45,7 +45,9 @@ SHIELD_GRACE_S: Final = 5.0  # judged: a booking that was sent is answered by th
 """Seconds that a shielded tool has after the end of the call."""
 
 RUNNING_RESULT: Final = "It is still running. What it gives will be here when it is finished."
-NOT_DONE_RESULT: Final = "It was not done, because the caller went on before what you said had been played. Call it again if it is still wanted."
+NOT_DONE_RESULT: Final = (
+    "It was not done: the caller went on before what you said had been played. Call it again if it is still wanted."
+)
 DEFERRED_RESULT: Final = "It will be done as soon as what you say has been played. Say no more than goodbye."
 
 _log = logging.getLogger("patter_trio.call")
