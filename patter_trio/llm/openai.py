@@ -25,6 +25,8 @@ from patter_trio.wire.openai_chat import ChatDecoder, reason_of_refusal, request
 
 BASE_URL: Final = "https://api.openai.com/v1"
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
+OPENING_TEXT: Final = "(The call begins.)"
+"""The user's message before a greeting, for servers whose templates refuse a conversation that the assistant begins."""
 # Judged: far beyond a spoken answer. A model that repeats itself must not fill memory.
 MAX_ANSWER_BYTES: Final = 16 << 20
 """Most bytes of one answer: about 50 000 tokens of 300 bytes each on the wire."""
@@ -62,6 +64,10 @@ def _url(given: str) -> str:
     return given.rstrip("/")
 
 
+def _opening(llm: "OpenAILLM") -> str:
+    return "" if llm.base_url == BASE_URL else OPENING_TEXT
+
+
 # The families of chat models that the vendor and compatible servers name; the vendor's keys begin with "sk-".
 _MODEL_NAME: Final = re.compile(
     r"(gpt|chatgpt|o\d|llama|mistral|mixtral|ministral|qwen|deepseek|gemma|gemini|claude|phi|grok|kimi|command)[\w.:/-]{0,60}"
@@ -95,6 +101,9 @@ class OpenAILLM(LanguageModel):
         reasoning_effort: such as ``"none"`` or ``"low"``; the caller hears silence while the model reasons.
         parallel_tool_calls: whether several tools may be called at once; None: the vendor's default.
         include_usage: request the number of billed tokens; a few servers refuse the option.
+        opening: text of the user's message that precedes the agent's greeting in requests, because the templates of many
+            open models refuse a conversation that the assistant begins; empty: none. Default: none for OpenAI, which
+            needs none, and "(The call begins.)" for other servers.
         extra: more keys of the request's body, for options of a particular server.
         first_token: seconds until the answer begins.
         between: seconds for each next piece of it.
@@ -114,6 +123,7 @@ class OpenAILLM(LanguageModel):
     reasoning_effort: str | None = attrs.field(default=None, kw_only=True)
     parallel_tool_calls: bool | None = attrs.field(default=None, kw_only=True)
     include_usage: bool = attrs.field(default=True, kw_only=True)
+    opening: str = attrs.field(default=attrs.Factory(_opening, takes_self=True), validator=is_text(), kw_only=True)
     extra: Mapping[str, Any] = attrs.field(factory=dict, converter=dict, kw_only=True)
     # Judged: a caller waits some seconds in silence; after that an apology is better than an answer.
     first_token: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
@@ -148,7 +158,7 @@ class OpenAILLM(LanguageModel):
         """
         # Encoded before the connection is taken: an option that is not JSON must not cost a request.
         origin = f"{self.provider}/{self.model}"
-        content = request(self.model, messages, tools, self._options(tools), origin=origin)
+        content = request(self.model, messages, tools, self._options(tools), origin=origin, opening=self.opening)
         async with shared_client() as http, self._asked(http, content) as answer:
             pieces = _Pieces(answer, ChatDecoder({tool.name for tool in tools}, origin))
             try:

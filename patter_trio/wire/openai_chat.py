@@ -51,6 +51,8 @@ _RETURNED: Final = ("reasoning", "thinking", "extra_content")
 # Judged: half an hour of reading. Longer reasoning is not returned, because every later request would repeat it.
 MAX_RETURNED_CHARACTERS: Final = 200_000
 """Most characters of each of these keys."""
+_INSTRUCTING: Final = ("system", "developer")
+"""Roles of messages that come before the conversation."""
 _STANDARD: Final = frozenset({"id", "index", "type", "function"})
 """Keys of a tool call that the protocol itself defines."""
 
@@ -63,15 +65,19 @@ def request(
     options: Mapping[str, Any] | None = None,
     *,
     origin: str = "",
+    opening: str = "",
 ) -> bytes:
-    """Return the body of a request for a streamed answer; ``origin`` is the model, as its tool calls name it.
+    """Return the body of a request for a streamed answer.
+
+    ``origin`` is the model, as its tool calls name it. ``opening`` is the user's message that precedes a conversation
+    which the assistant begins; empty for none.
 
     Raises:
         ProviderError: a message or an option cannot be encoded as JSON.
     """
     body: dict[str, Any] = {
         "model": model,
-        "messages": messages_out(messages, origin),
+        "messages": alternating(messages_out(messages, origin), opening),
         "stream": True,
         # Last, so that an option of the application can replace any of the three.
         **(options or {}),
@@ -99,6 +105,37 @@ def messages_out(messages: Sequence[Message], origin: str = "") -> list[dict[str
     # Ids by those that the conversation has: a result must have the id of its call, which comes first.
     ids: dict[str, str] = {}
     return [_message_out(message, origin, ids) for message in messages]
+
+
+def alternating(messages: Sequence[dict[str, Any]], opening: str = "") -> list[dict[str, Any]]:
+    """Return messages in which user and assistant take turns, as the templates of many models demand.
+
+    A greeting, a reply that was cut before its first word, or two texts in a row break the order. Neighbours of one role
+    become one message. If the assistant begins, ``opening`` is put before it as a message of the user, unless it is empty.
+    """
+    joined: list[dict[str, Any]] = []
+    for message in messages:
+        if joined and (both := _joined(joined[-1], message)) is not None:
+            joined[-1] = both
+        else:
+            joined.append(message)
+    first = next((place for place, message in enumerate(joined) if message.get("role") not in _INSTRUCTING), None)
+    if opening and first is not None and joined[first].get("role") == "assistant":
+        joined.insert(first, {"role": "user", "content": opening})
+    return joined
+
+
+def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return two messages in a row as one; None if they have to stay apart."""
+    role = one.get("role")
+    # The results of an assistant's tool calls stand behind it, so nothing can be added to a message with calls.
+    if role != other.get("role") or role not in ("user", "assistant") or "tool_calls" in one:
+        return None
+    texts = [message.get("content", "") for message in (one, other)]
+    # Others, such as a message of several parts, are the application's own.
+    if not all(isinstance(text, str) for text in texts) or one.keys() - {"role", "content"}:
+        return None
+    return {**one, **other, "content": "\n".join(text for text in texts if text)}
 
 
 def _message_out(message: Message, origin: str, ids: dict[str, str]) -> dict[str, Any]:

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from patter_trio.abc import ToolCall, Usage
 from patter_trio.errors import AuthenticationError, ProviderError, RateLimitError
-from patter_trio.wire.openai_chat import MAX_RETURNED_CHARACTERS, ChatDecoder, messages_out, reason_of_refusal, request
+from patter_trio.wire.openai_chat import (
+    MAX_RETURNED_CHARACTERS,
+    ChatDecoder,
+    alternating,
+    messages_out,
+    reason_of_refusal,
+    request,
+)
 
 
 def chunk(delta: object, finish: str | None = None, **more: Any) -> str:
@@ -381,3 +388,77 @@ def test_unencodable_chat_message_raises_provider_error() -> None:
     with pytest.raises(ProviderError, match="cannot be encoded as JSON"):
         request("m", [{"role": "user", "content": b"bytes"}])
     assert b"?" in request("m", [{"role": "user", "content": "half \ud83d"}])
+
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+CALLS = [{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        pytest.param(
+            [SYSTEM, {"role": "assistant", "content": "Hello."}, {"role": "user", "content": "hi"}],
+            [
+                SYSTEM,
+                {"role": "user", "content": "(begin)"},
+                {"role": "assistant", "content": "Hello."},
+                {"role": "user", "content": "hi"},
+            ],
+            id="a greeting",
+        ),
+        pytest.param(
+            [SYSTEM, {"role": "user", "content": "hello"}, {"role": "user", "content": "are you there?"}],
+            [SYSTEM, {"role": "user", "content": "hello\nare you there?"}],
+            id="a reply without a word",
+        ),
+        pytest.param(
+            [
+                {"role": "user", "content": "hello"},
+                {"role": "assistant", "content": "One moment."},
+                {"role": "assistant", "content": "We open at nine."},
+                {"role": "assistant", "tool_calls": CALLS},
+                {"role": "tool", "tool_call_id": "a", "content": "x"},
+                {"role": "assistant", "content": "Done."},
+            ],
+            [
+                {"role": "user", "content": "hello"},
+                {"role": "assistant", "content": "One moment.\nWe open at nine.", "tool_calls": CALLS},
+                {"role": "tool", "tool_call_id": "a", "content": "x"},
+                {"role": "assistant", "content": "Done."},
+            ],
+            id="texts in a row and a tool",
+        ),
+        pytest.param(
+            [
+                {"role": "developer", "content": "x"},
+                SYSTEM,
+                {"role": "user", "content": [{"type": "text", "text": "a"}]},
+                {"role": "user", "content": "b"},
+                {"role": "user", "name": "Ann", "content": "c"},
+                {"role": "user", "content": "d"},
+            ],
+            [
+                {"role": "developer", "content": "x"},
+                SYSTEM,
+                {"role": "user", "content": [{"type": "text", "text": "a"}]},
+                {"role": "user", "name": "Ann", "content": "b\nc"},
+                {"role": "user", "content": "d"},
+            ],
+            id="messages of the application's own",
+        ),
+        pytest.param([SYSTEM], [SYSTEM], id="no conversation"),
+        pytest.param([], [], id="nothing"),
+    ],
+)
+def test_roles_take_turns(messages: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """Neighbours of one role become one message, and a conversation begins with the user."""
+    before = json.dumps(messages)
+    assert alternating(messages, "(begin)") == expected
+    assert json.dumps(messages) == before
+
+
+def test_conversation_may_begin_with_assistant() -> None:
+    """Without an opening text, a greeting stays the first message."""
+    greeting = {"role": "assistant", "content": "Hello."}
+    assert alternating([SYSTEM, greeting]) == [SYSTEM, greeting]

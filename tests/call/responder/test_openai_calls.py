@@ -278,3 +278,47 @@ async def test_calls_at_once_get_their_own_answers(call_simulator: CallSimulator
             await other.speaks("pears.", seconds=0.6, wait=False)
             assert (await one.heard(0)).text == "You said apples."
             assert (await other.heard(0)).text == "You said pears."
+
+
+def turn_taking(chat: ChatRequest) -> ChatReply:
+    """Answer only a conversation in which user and assistant take turns, beginning with the user."""
+    roles = [message["role"] for message in chat.body["messages"]]
+    expected = ["system", *(["user", "assistant"] * len(roles))]
+    if roles != expected[: len(roles)]:
+        return ChatReply(
+            status=400, body={"error": {"message": "Conversation roles must alternate user/assistant/..."}}
+        )
+    return ChatReply("We open at nine.", first_token=0.2)
+
+
+async def test_greeting_suits_servers_that_want_turns(call_simulator: CallSimulator) -> None:
+    """A server whose model wants user and assistant to take turns answers a call that began with a greeting."""
+    async with serve_openai(turn_taking) as server:
+        agent = agent_of(llm=OpenAILLM(model="mistral", base_url=server.base_url), first_message="Hello.")
+        async with call_simulator(agent) as caller:
+            await caller.heard(0)
+            await caller.speaks("When do you open?", seconds=1.0)
+            assert (await caller.heard(1)).text == "We open at nine."
+    assert [message["content"] for message in server.chats[0].body["messages"][1:]] == [
+        "(The call begins.)",
+        "Hello.",
+        "When do you open?",
+    ]
+
+
+async def test_unheard_reply_suits_servers_that_want_turns(call_simulator: CallSimulator) -> None:
+    """A reply that is cut before its first word leaves two messages of the user, which are sent as one."""
+    async with serve_openai(turn_taking) as server:
+        agent = agent_of(
+            llm=OpenAILLM(model="mistral", base_url=server.base_url), tts=ScriptedTTS(duration=6.0, timings=False)
+        )
+        async with call_simulator(agent) as caller:
+            await caller.speaks("hello", seconds=0.6)
+            while not caller.times("agent_speech_started"):
+                await caller.waits(0.02)
+            await caller.speaks("are you there?", seconds=1.0)
+            await caller.waits(3.0)
+            assert (await caller.heard(1)).text
+    last = server.chats[-1].body["messages"]
+    assert [message["role"] for message in last] in (["system", "user"], ["system", "user", "assistant", "user"])
+    assert SORRY not in transcripts_of(caller, "assistant")
