@@ -113,7 +113,7 @@ async def test_late_words_are_reported_and_answered_together(call_simulator: Cal
         asked = [(request[-1]["content"], [m["content"] for m in request[1:-1]]) for request in llm.requests]
     assert asked == [("I would like", []), (whole, [])]
     assert [payload["turn_idx"] for payload in caller.payloads("agent_speech_started")] == [2]
-    assert caller.transcript == [("user", whole), ("assistant", "Gladly.")]
+    assert caller.dialogue == [("user", whole), ("assistant", "Gladly.")]
     assert caller.metrics is not None
     assert [(t.turn_index, t.user_text, t.interrupted) for t in caller.metrics.turns] == [
         (1, "I would like", True),
@@ -134,7 +134,7 @@ async def test_extended_utterance_revises_its_transcript(call_simulator: CallSim
     entries = user_entries(caller)
     assert entries[-2:] == [("I need a table for four", len(entries) == 3), ("Thank you", False)]
     assert entries[:-2] in ([], [("I need a table", False)])
-    assert [text for role, text in caller.transcript if role == "user"] == ["I need a table for four", "Thank you"]
+    assert [text for role, text in caller.dialogue if role == "user"] == ["I need a table for four", "Thank you"]
 
 
 @pytest.mark.pipeline("of the recogniser")
@@ -146,7 +146,7 @@ async def test_after_transcribe_revises_what_it_was_asked_about(call_simulator: 
         await caller.speaks("", seconds=0.8)
         await caller.waits(4.0)
     assert user_entries(caller) == [("my *** is elf on", False), ("My *** is alpha one.", True)]
-    assert caller.transcript == [("user", "My *** is alpha one."), ("assistant", "Noted.")]
+    assert caller.dialogue == [("user", "My *** is alpha one."), ("assistant", "Noted.")]
 
 
 @pytest.mark.pipeline("of the recogniser")
@@ -170,7 +170,7 @@ async def test_corrected_words_reach_everyone(
     assert user_entries(caller) == [("i want to cancel", False), (words, True)]
     assert len(eos(caller)) == eos_count
     assert [request[-1]["content"] for request in llm.requests] == ["i want to cancel", words][:answers]
-    assert caller.transcript == [("user", words), ("assistant", "I see.")]
+    assert caller.dialogue == [("user", words), ("assistant", "I see.")]
 
 
 # Scripts without spaces -----------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ async def test_finals_are_joined_as_their_script_is(
         await caller.speaks("", seconds=1.0)
         await caller.hears()
     assert eos(caller) == [(1.5, whole)]
-    assert caller.transcript[0] == ("user", whole)
+    assert caller.dialogue[0] == ("user", whole)
 
 
 @pytest.mark.pipeline("only its STT has interim words")
@@ -276,7 +276,7 @@ async def test_continuing_caller_is_not_answered(call_simulator: CallSimulator, 
         await caller.speaks("that was to come on Monday but did not and now I would like to know", seconds=14.5)
         await caller.waits(8.0)
     assert min(caller.times("user_speech_eos")) >= 16.0
-    words = " ".join(text for role, text in caller.transcript if role == "user").split()
+    words = " ".join(text for role, text in caller.dialogue if role == "user").split()
     assert " ".join(words).startswith("I have a question about my order that was to come on Monday")
 
 
