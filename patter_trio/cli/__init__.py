@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from patter_trio.cli.command_line import CommandParser, Once
+from patter_trio.cli.log_lines import FORMATS, configure
 from patter_trio.cli.run import add_parser as add_run
 from patter_trio.cli.simulate import add_parser as add_simulate
 from patter_trio.errors import PatterError, leaves
@@ -56,6 +57,13 @@ def parser() -> argparse.ArgumentParser:
             choices=("debug", "info", "warning", "error"),
             help="least level to log; debug also shows the origin of a mistake (default: %(default)s)",
         )
+        command.add_argument(
+            "--log-format",
+            action=Once,
+            default=FORMATS[0],
+            choices=FORMATS,
+            help="text, or one JSON object for each line (default: %(default)s)",
+        )
         command.add_argument("file", metavar="FILE", type=Path, help="the program with your phone and agent")
     return main_parser
 
@@ -65,9 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     # Before the first line is logged.
     mask_logs()
-    logging.basicConfig(
-        level=options.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"
-    )
+    configure(options.log_level, options.log_format)
     try:
         return int(options.command(options))
     # Groups, because a nursery wraps what its tasks raise.

@@ -1,6 +1,7 @@
 """Command ``patter-trio run``: take calls until Ctrl-C or SIGTERM."""
 
 import argparse
+import math
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,9 +13,10 @@ import trio
 
 from patter_trio.cli.command_line import Once
 from patter_trio.errors import ConfigurationError
+from patter_trio.phone import DRAIN_TIMEOUT_S
 from patter_trio.program import Program, Script, load
 
-SERVER_OPTIONS: Final = ("host", "port", "url", "max_calls")
+SERVER_OPTIONS: Final = ("host", "port", "url", "max_calls", "drain")
 """The options of the server, which a program with a ``main`` of its own does not get."""
 
 
@@ -44,6 +46,14 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         metavar="N",
         help="most calls at once, further callers hear busy (default: no limit)",
     )
+    parser.add_argument(
+        "--drain",
+        action=Once,
+        type=float,
+        default=DRAIN_TIMEOUT_S,
+        metavar="S",
+        help="seconds that live calls have to end after SIGTERM (default: %(default)g)",
+    )
     parser.set_defaults(command=run)
     return parser
 
@@ -52,6 +62,8 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; return 0 after Ctrl-C, and after SIGTERM once the last call is over."""
     if options.max_calls is not None and options.max_calls < 1:
         raise ConfigurationError(f"--max-calls must be at least 1, got {options.max_calls}")
+    if not 0 <= options.drain < math.inf:
+        raise ConfigurationError(f"--drain must be a number of seconds of at least 0, got {options.drain:g}")
     program = load(options.file)
     if isinstance(program, Script):
         _check_means_something(options)
@@ -59,7 +71,9 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.url:
         program.phone._reached_at(options.url)  # noqa: SLF001 (the launcher is the package's own)
-    serve = partial(_serve, program, options.host, options.port, max_calls=options.max_calls)
+    serve = partial(
+        _serve, program, options.host, options.port, max_calls=options.max_calls, drain_timeout=options.drain
+    )
     # At checkpoints only: Ctrl-C must not land in the middle of a synchronous cut.
     trio.run(serve, restrict_keyboard_interrupt_to_checkpoints=True)
     return 0

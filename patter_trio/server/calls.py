@@ -38,6 +38,7 @@ from patter_trio.logs import mask_logs
 from patter_trio.metrics.internal_events import UsageReported
 from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.public_events import CallOver
+from patter_trio.metrics.summary import summary
 from patter_trio.net.http import origin_of, shared_client
 from patter_trio.net.pulse import Pulse
 from patter_trio.server.admission import Admission
@@ -364,7 +365,8 @@ class CallServer:
             del self._live[info.call_id]
             del self._options.live[info.call_id]
             self._ended.add(info.call_id, trio.current_time())
-            _log.info("call %s: ended, %s", info.call_id, call.outcome)
+            # Closed with the last event, so that these are the metrics that on_call_end got.
+            _log.info("call %s: ended, %s", info.call_id, summary(call.outcome, reporter.metrics(trio.current_time())))
             self._call_over.fire()
 
     def _meter(self, info: CallInfo, media: MediaClock) -> Meter:

@@ -118,6 +118,8 @@ def test_defaults_of_server_options_are_allowed() -> None:
             ["simulate", "--press", "1", "--caller", "one.wav", "--interrupt-at", "1"],
             "--interrupt-at needs a first turn of the caller that is spoken, got --press",
         ),
+        (["run", "--drain", "-1"], "--drain must be a number of seconds of at least 0, got -1"),
+        (["run", "--drain", "nan"], "--drain must be a number of seconds of at least 0, got nan"),
         (["run", "--max-calls", "0"], "--max-calls must be at least 1, got 0"),
         (
             ["run", "--url", "ftp://a.example"],
