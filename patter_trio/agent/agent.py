@@ -56,7 +56,7 @@ ENGINE_ENDPOINT_WAIT_S = {"vad_silence": 2.0, "semantic_turn_detector": 10.0}
 
 The key is ``Engine.ends_turns``. The value is used for engines that do not state ``longest_silence``.
 """
-PIPELINE_ONLY_OPTIONS = ("stt", "llm", "hooks", "text_transforms", "guardrails", "barge_in_min_words")
+PIPELINE_ONLY_OPTIONS = ("stt", "llm", "hooks", "text_transforms", "barge_in_min_words")
 """Options that act on the texts between STT, LLM and TTS. With an engine there are no such texts."""
 ERROR_MESSAGE = "I am sorry, something went wrong. Could you say that again?"
 """The text spoken when a reply fails, unless the agent has its own ``error_message``."""
@@ -255,7 +255,7 @@ class Agent:
         if self.engine is None:
             self._check_tools()
             return
-        # Refused, not ignored: an application that sets a guardrail must not believe that it works.
+        # Refused, not ignored: an application that sets a hook must not believe that it works.
         beside = [name for name in PIPELINE_ONLY_OPTIONS if getattr(self, name)]
         if beside:
             raise ConfigurationError(

@@ -35,7 +35,9 @@ from patter_trio.audio import g711
 from patter_trio.audio.convert import Converter, Quality, converter
 from patter_trio.audio.formats import MULAW_8K, RATE_HZ
 from patter_trio.call.backend import Backend, CallServices, StartPart, say_error_message
+from patter_trio.call.engine_guard import SpeechGuard
 from patter_trio.call.engine_reply import EngineReply, EngineSource, TakePiece
+from patter_trio.call.hooks import HookRunner, hook_runner_of
 from patter_trio.call.input.late_transcripts import LateTranscripts
 from patter_trio.call.opening import open_with_timeout
 from patter_trio.call.output import reply as replies
@@ -79,6 +81,8 @@ class EngineBackend(Backend):
         self._kept = 0
         self._gone = False
         """True once the session has failed for good."""
+        self._hook_runner: HookRunner | None = None
+        """Runs the agent's guardrails; None if it has none."""
         self._by: TextToSpeech | None = None
         """The TTS, if it speaks the live reply; None if the engine does."""
         self._start_part: StartPart | None = None
@@ -200,6 +204,10 @@ class EngineBackend(Backend):
         """Open the TTS for other texts, then the engine; without the engine, the TTS can still apologise."""
         self.agent: Agent | None = agent
         self._engine, self._start_part = agent.engine or self._engine, start
+        # An engine has no other hooks than guardrails.
+        self._hook_runner = (
+            hook_runner_of(agent, self._services.call, self._services.emit_fact) if agent.guardrails else None
+        )
         self.user_turns.open(start)
         async with AsyncExitStack() as stack:
             # Before the engine: if the engine cannot be opened, the TTS says the error message.
@@ -261,11 +269,24 @@ class EngineBackend(Backend):
             nursery.start_soon(reply.run, fixed, self._voice, emits, services.writer, services.post)
             return reply
         assert session is not None  # noqa: S101 (without a session, only the TTS speaks, and only fixed texts)
-        made = EngineReply(action.reply, action.turn, services.emit_fact, session, language=agent.language)
+        made = EngineReply(
+            action.reply,
+            action.turn,
+            services.emit_fact,
+            session,
+            language=agent.language,
+            guard=self._guard(agent, text),
+        )
         llm_provider, model = self.names() if text is None else ("", "")
         made.emit_fact(ReplyStarted(made.number, made.turn, kind, llm_provider, model))
         nursery.start_soon(made.make, self._source(agent, made, text), self._engine.emits, services)
         return made
+
+    def _guard(self, agent: Agent, text: str | None) -> SpeechGuard | None:
+        # A text of the application's own needs no check.
+        if text is not None or self._hook_runner is None:
+            return None
+        return SpeechGuard(self._hook_runner, language=agent.language)
 
     def _source(self, agent: Agent, reply: EngineReply, text: str | None) -> EngineSource:
         if text is not None:

@@ -1,5 +1,7 @@
 """A reply that an engine makes: its text and its audio, from the first response to the last sample in the playout queue."""
 
+import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -9,10 +11,13 @@ import attrs
 
 from patter_trio.abc import EngineResponse, EngineSession, SpeechChunk
 from patter_trio.abc._usage import usage_sink
+from patter_trio.agent.guardrails import Guardrail
 from patter_trio.audio.formats import RATE_HZ, AudioFormat
 from patter_trio.call.backend import CallServices
+from patter_trio.call.engine_guard import SpeechBlocked, SpeechGuard
 from patter_trio.call.output import reply as replies
 from patter_trio.call.output.speech import SpeechFeed
+from patter_trio.conversation import inputs
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, leaves
 from patter_trio.metrics.internal_events import EmitFact, LlmChunk, LlmFailed, TtsFinished
@@ -29,22 +34,38 @@ MAX_ENGINE_PLAYOUT_SAMPLES: Final = 120 * RATE_HZ
 
 An engine generates faster than real time. It has to wait only with an answer longer than any caller would listen to.
 """
+_log = logging.getLogger("patter_trio.call")
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class _Part:
-    """A response within a reply, and the sample of the playout queue at which it begins."""
+    """A response within a reply, and the samples of the playout queue between which it lies."""
 
     response: EngineResponse
     start: int
+    end: float = math.inf
+
+    def heard(self, samples: float) -> None:
+        """Tell the engine how much of the response was heard, if that many samples of the reply were."""
+        self.response.heard(max(0.0, min(samples, self.end) - self.start) / RATE_HZ)
 
 
 class EngineReply(replies.Reply):
     """A reply that an engine makes: text and audio arrive together, and go into the playout queue as they arrive."""
 
-    def __init__(self, number: int, turn: int, emit_fact: EmitFact, session: EngineSession, *, language: str) -> None:
+    def __init__(
+        self,
+        number: int,
+        turn: int,
+        emit_fact: EmitFact,
+        session: EngineSession,
+        *,
+        language: str,
+        guard: SpeechGuard | None = None,
+    ) -> None:
         super().__init__(number, turn, emit_fact, language=language)
         self._session = session
+        self._guard = guard
         self._parts: list[_Part] = []
         self._feed: SpeechFeed | None = None
         self._says = False
@@ -70,7 +91,7 @@ class EngineReply(replies.Reply):
     def heard(self, seconds: float) -> None:
         """Tell the engine how much of each part the caller heard, because the reply was cut."""
         for part in self._parts:
-            part.response.heard(max(0.0, seconds - part.start / RATE_HZ))
+            part.heard(seconds * RATE_HZ)
 
     async def make(self, source: EngineSource, emits: AudioFormat, at: CallServices) -> None:
         """Generate the reply, and post its success or failure unless the scope was cancelled."""
@@ -80,7 +101,7 @@ class EngineReply(replies.Reply):
         with self.scope:
             try:
                 self._begin_thinking()
-                await source(partial(self._take_piece, feed, at))
+                await self._generate(source, partial(self._take_piece, feed, at), at)
                 # Only now has the last response ended, and no more audio comes.
                 await feed.finish()
                 if self._says and not self.playout.put_samples:
@@ -97,6 +118,58 @@ class EngineReply(replies.Reply):
                 self._end_thinking()
                 self.emit_fact(TtsFinished(self.number, self.turn))
                 self._all_made(at.writer, at.post)
+
+    async def _generate(self, source: EngineSource, take: TakePiece, at: CallServices) -> None:
+        """Have the answer generated; a sentence that a guardrail blocks ends it, and its replacement is said."""
+        guard, blocked = self._guard, None
+        if guard is None:
+            await source(take)
+            return
+        try:
+            await source(partial(self._take_checked, guard, take, at))
+            await guard.settle(take)
+        # A group, because respond() may run a nursery.
+        except* SpeechBlocked as failures:
+            blocked = next(leaves(failures))
+        if isinstance(blocked, SpeechBlocked):
+            await self._replace(blocked.guardrail, take, at, leaked=blocked.leaked)
+
+    async def _take_checked(
+        self,
+        guard: SpeechGuard,
+        take: TakePiece,
+        at: CallServices,
+        piece: str | SpeechChunk | replies.AnswerPhase | replies.ProgressText,
+    ) -> None:
+        if isinstance(piece, str | SpeechChunk):
+            self._begin(at.post)  # before it is held back: the engine answers
+            await guard.take(piece, take)
+            return
+        # A tool call ends the text before it, and a progress text is the application's own.
+        await guard.settle(take)
+        await take(piece)
+
+    async def _replace(self, guardrail: Guardrail, take: TakePiece, at: CallServices, *, leaked: bool) -> None:
+        """Say the replacement of a guardrail in place of the rest of the answer."""
+        _log.info("call %s: guardrail %r blocked a sentence", current_call.get(), guardrail.name)
+        self.emit_blocked(guardrail.name)
+        await self._push()
+        if leaked:
+            self.playout.discard_waiting()
+        for part in self._parts[-1:]:
+            # The engine must not remember what it did not say.
+            part.end = self.playout.put_samples
+            part.heard(part.end)
+        self.playout.shorten_text()  # the words came ahead of their audio
+        self._says = False  # nothing of it is owed any more
+        if leaked and guardrail.replacement:
+            # Some of the sentence is with the carrier, which a cut makes discard it.
+            at.post(inputs.Say(guardrail.replacement, interrupt=True))
+        elif guardrail.replacement:
+            async with self.respond(guardrail.replacement) as response:
+                async for piece in response:
+                    if isinstance(piece, str | SpeechChunk):
+                        await take(piece)
 
     async def _push(self) -> None:
         if self._feed is not None:

@@ -183,6 +183,19 @@ class PlayoutQueue:
             self.begin()
         self._spans[-1].text += text
 
+    def discard_waiting(self) -> None:
+        """Discard the queued audio; what arrives from now on is played."""
+        self.put_samples -= self.waiting
+        self._queue.clear()
+        self._spans = [span for span in self._spans if span.start <= self.put_samples]
+
+    def shorten_text(self) -> None:
+        """Keep only as much text of the newest stretch as its audio so far can have: no more of that audio comes."""
+        if self._spans:
+            span = self._spans[-1]
+            length = self.put_samples - span.start
+            span.text = _begun(" ".join(span.text.split()), span.words, length, length, unfinished=True)
+
     def cut(self) -> None:
         """Discard the queued audio, and all audio that still arrives."""
         self.is_cut = True

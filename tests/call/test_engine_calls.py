@@ -382,7 +382,6 @@ async def test_engine_bug_in_reply_fails_that_reply(
         ("llm", ScriptedLLM(["x"])),
         ("hooks", PipelineHooks(before_llm=print)),
         ("text_transforms", [str.strip]),
-        ("guardrails", [{"name": "no", "blocked_terms": ["x"]}]),
         ("barge_in_min_words", 2),
     ],
 )
