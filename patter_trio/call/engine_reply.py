@@ -22,6 +22,7 @@ from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, leaves
 from patter_trio.metrics.internal_events import EmitFact, LlmChunk, LlmFailed, TtsFinished
 from patter_trio.providers.attempts import NothingCame, says_something
+from patter_trio.user_code.context import current_call
 
 TakePiece = replies.TakePiece[str | SpeechChunk]
 EngineSource = Callable[[TakePiece], Awaitable[None]]
