@@ -86,28 +86,11 @@ async def serve_connection(context: ServerContext, stream: trio.abc.Stream) -> N
 
 
 async def _serve(context: ServerContext, stream: trio.abc.Stream) -> None:
-    call_id = ""
-    try:
-        head = await _read_head(stream)
-        if not _is_media(context, head):
-            # False: hypercorn has answered 400 itself, so only the log is left to do.
-            if not await serve_http(Application(context), stream, head):
-                logger.warning("connection closed: the request must be HTTP")
-            return
-        # The answer to a bad handshake is sent inside, and a peer that does not read would block it.
-        with _answering():
-            upgrade = await receive_upgrade(stream, head)
-        call_id = _call_id(context, upgrade)
-        leg = await _open_leg(context, upgrade)
-    # Load balancers and port scanners do this every few seconds; a warning for each would hide the others.
-    except _EmptyConnection as nothing:
-        logger.debug("connection closed: %s", nothing)
-        return
-    # Whatever a peer can cause. Everything else is a bug and goes to the border above.
-    except (trio.BrokenResourceError, trio.ClosedResourceError, SocketClosed, WireError, _Refused) as error:
-        # The id comes from the peer's path, so it is cut and cleaned before it reaches the log.
-        whose = f"call {shown_id(call_id)}: " if call_id else ""
-        logger.warning("%sconnection closed: %s", whose, str(error) or "lost")
+    leg = None
+    # The block is left early, without a leg, if the connection must make room for others.
+    with context.unproven.one():
+        leg = await _authenticated(context, stream)
+    if leg is None:
         return
     # Assumed to have failed until it has not: an exception or a cancellation passes through the ``finally`` below.
     code = INTERNAL_ERROR_CLOSE_CODE
@@ -119,6 +102,32 @@ async def _serve(context: ServerContext, stream: trio.abc.Stream) -> None:
         await leg.socket.aclose(code)
 
 
+async def _authenticated(context: ServerContext, stream: trio.abc.Stream) -> MediaLeg | None:
+    """Return the leg of the call that a connection proves; None: the connection was something else and is over."""
+    call_id = ""
+    try:
+        head = await _read_head(stream)
+        if not _is_media(context, head):
+            # False: hypercorn has answered 400 itself, so only the log is left to do.
+            if not await serve_http(Application(context), stream, head):
+                logger.warning("connection closed: the request must be HTTP")
+            return None
+        # The answer to a bad handshake is sent inside, and a peer that does not read would block it.
+        with _answering():
+            upgrade = await receive_upgrade(stream, head)
+        call_id = _call_id(context, upgrade)
+        return await _open_leg(context, upgrade)
+    # Load balancers and port scanners do this every few seconds; a warning for each would hide the others.
+    except _EmptyConnection as nothing:
+        logger.debug("connection closed: %s", nothing)
+    # Whatever a peer can cause. Everything else is a bug and goes to the border above.
+    except (trio.BrokenResourceError, trio.ClosedResourceError, SocketClosed, WireError, _Refused) as error:
+        # The id comes from the peer's path, so it is cut and cleaned before it reaches the log.
+        whose = f"call {shown_id(call_id)}: " if call_id else ""
+        logger.warning("%sconnection closed: %s", whose, str(error) or "lost")
+    return None
+
+
 async def _read_head(stream: trio.abc.Stream) -> bytes:
     """Return the head of a request, with any bytes received after it. If the head is too long, h11 refuses the part.
 
@@ -128,9 +137,10 @@ async def _read_head(stream: trio.abc.Stream) -> bytes:
     head = bytearray()
     # One deadline for the whole head: a byte every few seconds must not keep a connection alive.
     with trio.move_on_after(HEAD_TIMEOUT_S):
-        # A head that is too long goes to h11 as it is, which refuses it with a status.
+        # A head that is too long goes to h11 as it is, which refuses it with a status. No more than one byte too much:
+        # h11 judges the length only of a head that is not complete.
         while b"\r\n\r\n" not in head and len(head) <= MAX_HEAD_BYTES:
-            data = await stream.receive_some(MAX_HEAD_BYTES)
+            data = await stream.receive_some(MAX_HEAD_BYTES + 1 - len(head))
             if not data:
                 raise (
                     WireError("the head of a request must be complete, got the end of the input")

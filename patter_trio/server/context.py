@@ -11,6 +11,7 @@ from patter_trio.abc import CallInfo, CallStatus, Carrier
 from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError
 from patter_trio.server.pending import PendingCall, PendingCalls
+from patter_trio.server.unproven import UnprovenConnections
 
 # Judged. At the limit further sockets get 503. Signed ones are not counted, so a carrier that signs its upgrades cannot
 # be locked out.
@@ -56,6 +57,7 @@ class ServerContext:
     unauthenticated: trio.Semaphore = attrs.field(
         factory=lambda: trio.Semaphore(MAX_UNAUTHENTICATED_SOCKETS), repr=False
     )
+    unproven: UnprovenConnections = attrs.field(factory=UnprovenConnections, repr=False)
 
     def stream_url(self, call_id: str) -> str:
         """Return the URL at which the carrier must open the media stream of a call."""

@@ -34,7 +34,8 @@ SEND_TIMEOUT_S: Final = 5.0
 LINGER_TIMEOUT_S: Final = 0.5
 """Seconds for which input is discarded before the connection is closed."""
 
-_UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\r\n]*\r\n")
+# To the line feed, not to a whole CRLF: h11 ends a line at a bare line feed, too.
+_UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\n]*(?:\n|\Z)")
 
 
 def load_hypercorn() -> None:
@@ -60,10 +61,17 @@ async def serve_http(app: "ASGIFramework", stream: trio.abc.Stream, head: bytes)
     async def asking(scope: Any, receive: Any, send: Any) -> None:
         nonlocal asked
         asked = True
-        await app(scope, receive, send)
+
+        async def answering(message: Any) -> None:
+            # From here on only the answer is awaited: hypercorn itself would wait until somebody takes the rest of a
+            # body that was refused halfway, and nobody does.
+            limit.deadline = min(limit.deadline, trio.current_time() + SEND_TIMEOUT_S + LINGER_TIMEOUT_S)
+            await send(message)
+
+        await app(scope, receive, answering)
 
     # Around everything, because hypercorn's own limits do not cover a body that arrives byte by byte.
-    with trio.move_on_after(REQUEST_TIMEOUT_S):
+    with trio.move_on_after(REQUEST_TIMEOUT_S) as limit:
         # The empty dict is the lifespan state; our application does not use one.
         await TCPServer(
             ASGIWrapper(asking),

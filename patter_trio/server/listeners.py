@@ -13,7 +13,13 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.context import ServerContext
 from patter_trio.server.http import load_hypercorn
+from patter_trio.server.unproven import UnprovenConnections
 
+# As trio's own: the descriptor of a connection that ends meanwhile is enough for the next one.
+SHORTAGE_PAUSE_S: Final = 0.1
+"""Seconds for which nothing is accepted after the system had no descriptor or memory for a connection."""
+# What accept(2) returns for a lack of resources.
+_SHORTAGES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 # The largest number of 16 bits.
 MAX_PORT: Final = 65535
 _EVERY_IPV4_ADDRESS: Final = "0.0.0.0"  # noqa: S104 (only where the operator asked for every address)
@@ -86,8 +92,42 @@ async def serve_listeners(
 ) -> Never:
     """Serve each connection in its own task, until cancelled; then close the listeners.
 
-    If file descriptors or memory run out, trio pauses accepting for 0.1 s and tries again.
+    If file descriptors or memory run out, the oldest connections that have not authenticated are closed, one every
+    0.1 s, and the log has one line a minute about it.
     """
     # Now, while no call is live whose audio it could delay.
     load_hypercorn()
-    await trio.serve_listeners(partial(serve_connection, context), listeners, task_status=task_status)
+    patient = [PatientListener(listener, context.unproven) for listener in listeners]
+    # Connections wait in the system's queue from the opening of the sockets on.
+    task_status.started(listeners)
+    await trio.serve_listeners(partial(serve_connection, context), patient)
+
+
+class PatientListener(trio.abc.Listener[trio.SocketStream]):
+    """A listener that waits while the process is out of file descriptors or memory.
+
+    Args:
+        listener: the listening socket.
+        unproven: the connections that make room.
+    """
+
+    def __init__(self, listener: trio.abc.Listener[trio.SocketStream], unproven: UnprovenConnections) -> None:
+        self._listener = listener
+        self._unproven = unproven
+
+    async def accept(self) -> trio.SocketStream:
+        """Return the next connection."""
+        while True:
+            try:
+                return await self._listener.accept()
+            except OSError as error:
+                if error.errno not in _SHORTAGES:
+                    raise
+                self._unproven.warn(f"no connection can be accepted ({error.strerror})")
+                self._unproven.close_oldest()
+            # Behind the ``except``: while it sleeps, the error and what it refers to are gone.
+            await trio.sleep(SHORTAGE_PAUSE_S)
+
+    async def aclose(self) -> None:
+        """Close the listening socket."""
+        await self._listener.aclose()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # Judged: sixty times as much, which is refused while it arrives.
 MAX_BODY_BYTES: Final = 64 * 1024
 """Largest accepted body, in bytes; a carrier's webhook has about 1 kB."""
+# Judged: 64 KiB in segments of 256 bytes. A carrier sends its 1 kB in one piece, or a few.
+MAX_BODY_PIECES: Final = 256
+"""Largest accepted number of chunks, or reads, of a body: each costs the event loop the same, whatever its size."""
 # Judged: Twilio sends about thirty. Parsing comes before the check of the signature, which covers the parsed fields.
 MAX_FORM_FIELDS: Final = 500
 """Largest accepted number of fields in a form; it bounds the work of parsing an unsigned request."""
@@ -235,9 +238,12 @@ class Application:
                     scope["method"],
                 )
             return _plain(405, (b"allow", allowed.encode()))
+        # The HTTP server takes any number for a version.
+        if scope["http_version"] not in ("1.0", "1.1"):
+            return _plain(505)
         # Latin-1 maps each byte to one character, so nothing in a header can fail to decode.
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        body = bytearray()
+        body, pieces = bytearray(), 0
         more = True
         while more:
             message = await receive()
@@ -248,6 +254,9 @@ class Application:
             # While it arrives, not by ``content-length``: a chunked body announces no length.
             if len(body) > MAX_BODY_BYTES:
                 return _refused(413, f"the body must have at most {MAX_BODY_BYTES} bytes")
+            pieces += 1
+            if pieces > MAX_BODY_PIECES:
+                return _refused(413, f"the body must come in at most {MAX_BODY_PIECES} pieces")
         query = scope["query_string"].decode("ascii")
         # The target as it was received, not rebuilt from its parts: it is part of what was signed.
         target = f"{path}?{query}" if query else path

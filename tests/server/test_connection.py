@@ -11,7 +11,12 @@ from websockets.frames import Frame, Opcode
 from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError, WireError
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES, connect
-from patter_trio.server.connection import MAX_BYTES_BEFORE_START, MAX_FRAMES_BEFORE_START, serve_connection
+from patter_trio.server.connection import (
+    MAX_BYTES_BEFORE_START,
+    MAX_FRAMES_BEFORE_START,
+    MAX_HEAD_BYTES,
+    serve_connection,
+)
 from patter_trio.server.context import MAX_UNAUTHENTICATED_SOCKETS, ServerContext
 from tests.kit.server import CARRIER, CONNECTED, MEDIA, PUBLIC, STOP, FakeCallServer, closing, dial, read_all, start
 
@@ -248,16 +253,106 @@ async def test_connect_and_leave_logs_no_warning(autojump_clock: CLOCK, caplog: 
 
 
 async def test_http_2_is_not_spoken(autojump_clock: CLOCK) -> None:
-    """The server closes on an HTTP/2 preface and answers an upgrade to h2c over HTTP/1.1."""
+    """The server closes a connection that begins with the preface of HTTP/2."""
     async with trio.open_nursery() as nursery:
         stream = FakeCallServer().open(nursery)
         await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         assert await read_all(stream) == b""
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"H2C", b"websocket", b"h2c, websocket", b"TLS/1.0"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Host: a\r\nUpgrade: %s\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+        b"Host: a\r\nConnection: upgrade\r\nUPGRADE: %s\nX: y\r\n\r\n",
+        b"Upgrade: %s\nHost: a\r\n\r\n",
+        b"Host: a\r\nUpgrade: %s\r\n\r\n",
+        b"Host: a\nUpgrade:%s\n\n\r\n\r\n",
+        b"Host: a\r\nUpgrade: x\r\nupgrade:\t%s\n\r\n\r\n",
+        b"Host: a\r\nUpgrade:\n %s\r\nX: y\r\n\r\n",
+    ],
+    ids=["CRLF", "bare LF", "first", "last", "all bare LF", "twice", "folded"],
+)
+async def test_http_requests_cannot_be_upgraded(head: bytes, protocol: bytes, autojump_clock: CLOCK) -> None:
+    """The server ignores the upgrade of an HTTP request, however its line ends, and answers once, over HTTP/1.1."""
+    async with trio.open_nursery() as nursery:
+        stream = FakeCallServer().open(nursery)
+        await stream.send_all(b"GET /health HTTP/1.1\r\n" + head % protocol)
+        answer = await read_all(stream)
+    assert answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 400 "))
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("value", [b"\xff\xfe", b"13\x1b[31m", b"\xc2\x85", b"7, \xe2\x80\xae"])
+@pytest.mark.parametrize("header", [b"Sec-WebSocket-Version", b"Sec-WebSocket-Key", b"Connection"])
+async def test_bytes_of_a_bad_handshake_are_escaped(
+    header: bytes, value: bytes, autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log line about a handshake that is not valid is printable ASCII, whatever the header had."""
+    headers = {
+        b"Sec-WebSocket-Key": b"dGhlIHNhbXBsZSBub25jZQ==",
+        b"Sec-WebSocket-Version": b"13",
+        b"Connection": b"Upgrade",
+    }
+    headers[header] = value
+    async with trio.open_nursery() as nursery:
         stream = FakeCallServer().open(nursery)
         await stream.send_all(
-            b"GET /health HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
+            b"GET /ws/twilio/stream/CA1 HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n"
+            + b"".join(b"%s: %s\r\n" % pair for pair in headers.items())
+            + b"\r\n"
         )
-        assert (await read_all(stream)).startswith(b"HTTP/1.1 200 ")
+        await read_all(stream)
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()
+    assert record.getMessage().isascii()
+
+
+@pytest.mark.parametrize(
+    ("version", "status"), [(b"1.0", 200), (b"1.1", 200), (b"0.9", 505), (b"2.0", 505), (b"3.7", 505)]
+)
+async def test_other_versions_of_http_get_505(version: bytes, status: int, autojump_clock: CLOCK) -> None:
+    """A request of HTTP/1.0 or 1.1 is answered, and any other version gets 505."""
+    async with trio.open_nursery() as nursery:
+        stream = FakeCallServer().open(nursery)
+        await stream.send_all(b"GET /health HTTP/%s\r\nHost: a\r\n\r\n" % version)
+        assert b" %d " % status in (await read_all(stream)).splitlines()[0]
+
+
+@pytest.mark.parametrize("line", [b"X: %s\r\n", b"X: y\r\n"], ids=["one header", "many headers"])
+@pytest.mark.parametrize("pieces", [1, 3, 100])
+async def test_a_head_has_at_most_16_kib(line: bytes, pieces: int, autojump_clock: CLOCK) -> None:
+    """A head of 16 KiB is accepted and a longer one gets 431, however it arrives."""
+    for size, status in ((MAX_HEAD_BYTES, b"200"), (MAX_HEAD_BYTES + 2, b"431"), (20_000, b"431"), (32_000, b"431")):
+        head = b"GET /health HTTP/1.1\r\nHost: a\r\n"
+        room = size - len(head) - 2
+        head += line % (b"x" * (room - 5)) if b"%s" in line else b"X" * (room % 6) + line * (room // 6)
+        head += b"\r\n"
+        assert len(head) == size
+        async with trio.open_nursery() as nursery:
+            stream = FakeCallServer().open(nursery)
+
+            async def send(stream: trio.abc.Stream, head: bytes) -> None:
+                step = len(head) // pieces + 1
+                for begin in range(0, len(head), step):
+                    await stream.send_all(head[begin : begin + step])
+                    await trio.testing.wait_all_tasks_blocked()
+
+            nursery.start_soon(send, stream, head)
+            assert (await read_all(stream)).split(b" ")[1] == status
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_body_of_crumbs_is_refused(autojump_clock: CLOCK) -> None:
+    """A body of thousands of one-byte chunks gets 413 after the first few hundred."""
+    async with trio.open_nursery() as nursery:
+        stream = FakeCallServer().open(nursery)
+        head = b"POST /webhooks/twilio/voice HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        nursery.start_soon(stream.send_all, head + b"1\r\na\r\n" * 60_000 + b"0\r\n\r\n")
+        assert (await read_all(stream)).startswith(b"HTTP/1.1 413 ")
+        assert trio.current_time() <= 5.5
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("path", ["/", "/ws/twilio/stream", "/ws/telnyx/stream/CA1"])
