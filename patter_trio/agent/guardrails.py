@@ -20,6 +20,12 @@ from patter_trio.errors import ConfigurationError
 
 DEFAULT_REPLACEMENT: Final = "I am sorry, I cannot talk about that."
 
+# The invisible ones that Unicode does not count as format characters: joiners, fillers and variation selectors.
+_INVISIBLE: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0").union(
+    map(chr, range(0xFE00, 0xFE10))
+)
+_NO_EMPHASIS: Final = dict.fromkeys(map(ord, "*_~`"))
+
 Check = Callable[..., Any]
 """``(text) -> bool`` or ``(text, ctx) -> bool``, sync or async; a true result blocks the text."""
 
@@ -57,7 +63,8 @@ class Guardrail:
 
     Args:
         name: the name in log lines.
-        blocked_terms: terms that block a sentence which contains one of them, also inside a word; case is ignored.
+        blocked_terms: terms that block a sentence which contains one of them, also inside a word; case, invisible
+            characters and Markdown's emphasis are ignored.
         check: ``(text) -> bool`` or ``(text, ctx) -> bool``, sync or async; true blocks. A check that raises, or does
             not return within 3 s, blocks as well.
         replacement: the text spoken instead; empty: nothing is spoken.
@@ -95,13 +102,26 @@ class Guardrail:
     def names(self, text: str) -> bool:
         """Return True if the text contains a blocked term."""
         folded = _folded(text)
-        return any(_folded(term) in folded for term in self.blocked_terms)
+        bare = _bare(folded)
+        return any((term := _folded(given)) in folded or _named_in(bare, term) for given in self.blocked_terms)
 
 
 def _folded(text: str) -> str:
-    """Return the text without differences of case, Unicode width and white space, for comparison."""
+    """Return the text for comparison, without invisible characters and differences of case, width and white space."""
+    visible = "".join(c for c in text if unicodedata.category(c) != "Cf" and c not in _INVISIBLE)
     # NFKC: full-width letters and ligatures are other spellings of the same word. ``casefold``: "ß" is "ss".
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", visible).casefold().split())
+
+
+def _bare(folded: str) -> str:
+    """Return a folded text without the characters of Markdown's emphasis, which no voice speaks."""
+    return folded.translate(_NO_EMPHASIS)
+
+
+def _named_in(bare: str, term: str) -> bool:
+    # A term of nothing but these characters is looked for in the text as it is.
+    bare_term = _bare(term)
+    return bool(bare_term) and bare_term in bare
 
 
 @overload

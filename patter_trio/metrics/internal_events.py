@@ -245,6 +245,8 @@ class ToolCallStarted:
     tool_call_id: str
     arguments: Any
     """A dict; the text that the LLM wrote if it is not a valid JSON object."""
+    known: bool = True
+    """True if the agent has a tool of that name; otherwise name and id are the LLM's own text."""
 
 
 @attrs.frozen(kw_only=True)

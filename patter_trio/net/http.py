@@ -144,8 +144,10 @@ def _is_not_ours(_: logging.LogRecord) -> bool:
 
 @cache
 def _hide_urls() -> None:
-    # httpx logs the whole URL of each request. Requests of other code in the same process keep their log lines.
-    logging.getLogger("httpx").addFilter(_is_not_ours)
+    # httpx logs the whole URL of each request, and httpcore the headers of each answer, cookies included. Requests of
+    # other code in the same process keep their log lines. Each by its name: a filter does not see a child's records.
+    for name in ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks"))):
+        logging.getLogger(name).addFilter(_is_not_ours)
 
 
 class HttpAnswer:

@@ -78,6 +78,8 @@ from patter_trio.tracing.attributes import (
 from patter_trio.user_code import invoke
 
 _CUT: Final = "patter.cut.reason"
+_UNKNOWN_TOOL: Final = "unknown"
+"""Name in spans of every tool that the agent does not have."""
 # By class, like the rules, so that an event is looked up twice and compared with nothing.
 _SPAN_EVENT_OF: Final[Mapping[type[Any], SpanEvent[Any]]] = {recorded.edge: recorded for recorded in SPAN_EVENTS}
 
@@ -426,13 +428,16 @@ class CallTrace:
 
     # Tools ------------------------------------------------------------------------------------------------------------
     def _tool_call_started(self, event: ToolCallStarted, at: float) -> None:
+        # A name that no tool has is text of the LLM's, and may be what the caller said.
+        name = event.name if event.known else _UNKNOWN_TOOL
         attributes: dict[str, Scalar] = {
-            "gen_ai.tool.name": event.name,
-            "gen_ai.tool.call.id": event.tool_call_id,
+            "gen_ai.tool.name": name,
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.type": "function",
         }
-        span = self._start(f"execute_tool {event.name}", at, attributes)
+        if event.known:
+            attributes["gen_ai.tool.call.id"] = event.tool_call_id
+        span = self._start(f"execute_tool {name}", at, attributes)
         self._tools.setdefault(_tool(event), []).append(span)
 
     def _tool_call_completed(self, event: ToolCallCompleted, at: float) -> None:

@@ -231,6 +231,42 @@ def test_blocked_terms_match_any_case_width_and_spacing(text: str, blocked: bool
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "Buy Ini\u200btech now.",
+        "Buy Ini\u00adtech now.",
+        "Buy In\u2060it\ufeffech now.",
+        "Buy Ini\u034ftech now.",
+        "Buy Ini\ufe0ftech now.",
+        "Buy Ini**tech** now.",
+        "Buy **I**nitech now.",
+        "Buy __Ini__`tech` now.",
+        "Buy ~~Ini~~tech\u200d now.",
+    ],
+)
+def test_blocked_terms_are_found_in_disguise(text: str) -> None:
+    """A blocked term is found although invisible characters or Markdown are within it."""
+    assert guardrail(name="g", blocked_terms=["Initech"]).names(text)
+    assert guardrail(name="g", blocked_terms=["In\u200bitech"]).names(text)
+
+
+@pytest.mark.parametrize(
+    ("term", "text", "blocked"),
+    [
+        ("credit_card", "the credit_card field", True),
+        ("credit_card", "the credit card field", False),
+        ("**", "two ** stars", True),
+        ("**", "no stars", False),
+        ("*", "no stars", False),
+        ("a*b", "what a*b is", True),
+    ],
+)
+def test_terms_with_markdown_are_found_as_written(term: str, text: str, blocked: bool) -> None:
+    """A term that has Markdown's characters is found, and one of nothing else is not found everywhere."""
+    assert guardrail(name="g", blocked_terms=[term]).names(text) is blocked
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"name": 5, "check": keep}, "a guardrail's name must be a str, got int: 5"),

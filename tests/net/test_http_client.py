@@ -211,6 +211,24 @@ async def test_log_hides_urls_of_our_client_only(
     assert "/theirs" in caplog.text
 
 
+async def test_debug_log_hides_headers_of_our_client_only(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log at the level of debug has no header of our answers, and other users of httpcore keep their lines."""
+    caplog.set_level(logging.DEBUG)
+
+    async def sets(request: Request) -> None:
+        await request.answer(b"x", Set_Cookie="session=hush; Path=/")
+
+    async with serving(sets) as web, shared_client() as client:
+        await ask(client, web.url)
+        await client.warm(web.url, head_timeout=1)
+        assert "hush" not in caplog.text
+        async with httpx.AsyncClient() as theirs:
+            await theirs.get(web.url + "/theirs")
+    assert "hush" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [

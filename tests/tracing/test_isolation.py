@@ -16,16 +16,18 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import StatusCode
 
+from patter_trio import end_call
 from patter_trio.abc import CallInfo
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.metrics.internal_events import ToolCallCompleted, ToolCallStarted
 from patter_trio.metrics.public_events import AgentSpeechStarted, CallOver, LlmToken, TurnMeasured
 from patter_trio.metrics.results import CostBreakdown
 from patter_trio.pytest_plugin import run
+from patter_trio.testing import ScriptedLLM, tool_call
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, simulate_call
 from patter_trio.tracing.call_trace import CallTrace
 from patter_trio.tracing.setup import opened_tracing
-from tests.kit.call import PIPELINE
+from tests.kit.call import PIPELINE, Backend
 from tests.kit.depth import few
 from tests.kit.tracing import Trace, seconds, sent, speaking
 
@@ -280,6 +282,22 @@ class Numbers:
 
     def __init__(self, **numbers: Any) -> None:
         self.__dict__.update(numbers)
+
+
+@pytest.mark.parametrize("name", ["I said 15550100001", "weather\n", "x" * 500])
+async def test_a_made_up_tool_is_named_unknown(name: str, traced: Trace, backend: Backend) -> None:
+    """A span of a tool that the agent does not have contains nothing of the name and id that the LLM wrote."""
+    agent = speaking(backend, llm=ScriptedLLM([tool_call(name), "Well."]), tools=[end_call])
+    async with simulate_call(agent) as caller:
+        await caller.speaks("Hello?", seconds=0.5)
+        await caller.waits(8.0)
+    span = traced.one("execute_tool unknown")
+    assert dict(span.attributes or {}) == {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "unknown",
+        "gen_ai.tool.type": "function",
+        "error.type": "tool_error",
+    }
 
 
 async def test_tool_spans_follow_genai_conventions_without_arguments(traced: Trace) -> None:

@@ -323,7 +323,8 @@ class ToolRunner:
         invocation.began, invocation.text = trio.current_time(), RUNNING_RESULT
         self._invocations.append(invocation)
         self._enter(invocation, round_)
-        self._emit_fact(ToolCallStarted(invocation.call.name, invocation.call.id, invocation.arguments))
+        call = invocation.call
+        self._emit_fact(ToolCallStarted(call.name, call.id, invocation.arguments, known=invocation.tool is not None))
 
     def _enter(self, invocation: ToolInvocation, round_: ToolRound) -> None:
         """Enter a call and its result in the history, for the LLM."""
