@@ -11,7 +11,7 @@
         '''
 
 The JSON Schema of the arguments comes from the type hints, and their descriptions from the docstring (Google style). A
-handler is sync, async, or an async generator that yields ``{"progress": text}``, which is spoken while the tool runs,
+handler is sync (it runs in a worker thread), async, or an async generator that yields ``{"progress": text}``, which is spoken while the tool runs,
 and ``{"result": anything}``. It has one of three signatures:
 
 * plain parameters, as above; one named ``call_context`` receives the call and is not part of the schema;
@@ -31,7 +31,7 @@ from patter_trio.abc import ToolDefinition
 from patter_trio.agent.tool_schema import described, schema_of_parameters
 from patter_trio.errors import ConfigurationError
 from patter_trio.providers.other_names import other_names
-from patter_trio.user_code.signatures import name_of, parameters_of, positional, takes_extra_argument
+from patter_trio.user_code.signatures import is_plain, name_of, parameters_of, positional, takes_extra_argument
 from patter_trio.user_code.urls import checked_url
 
 BargeInPolicy = Literal["cancel", "detach", "shield"]
@@ -132,6 +132,9 @@ class Tool:
             answered with status 429 or 5xx. With more than 0, the server must support ``Idempotency-Key``, or repeating
             a request must be harmless.
         on_barge_in: the fate of the tool if its reply is cut while it runs: ``cancel``, ``detach`` or ``shield``.
+        thread: run a plain function in a worker thread, so that a database or ``requests`` holds up nobody. False: on
+            the event loop, for a function that only computes for a moment, or that uses trio. Async handlers always run
+            on the event loop.
         after_speech: run the tool only once the text before it has been played, and never if the caller interrupts that
             text. The LLM is not asked again afterwards. Use it for tools that end or transfer the call.
 
@@ -150,6 +153,7 @@ class Tool:
     # ``detach``: a booking that has begun should end, and a caller who only coughed should not undo it.
     on_barge_in: BargeInPolicy = attrs.field(default="detach", validator=_checked_policy, kw_only=True)
     after_speech: bool = attrs.field(default=False, kw_only=True)
+    thread: bool = attrs.field(default=True, validator=attrs.validators.instance_of(bool), kw_only=True)
     webhook_retries: int = attrs.field(default=DEFAULT_RETRIES, validator=_checked_retries, kw_only=True)
     check: Callable[[Mapping[str, Any]], str] | None = attrs.field(default=None, kw_only=True, repr=False)
     """A check of arguments that match ``parameters``, before the tool starts.
@@ -174,6 +178,11 @@ class Tool:
             raise ConfigurationError(
                 f"a tool must have exactly one of handler= and webhook_url=; {self.name} has neither"
             )
+
+    @property
+    def runs_in_thread(self) -> bool:
+        """True if the handler is a plain function, to be called in a worker thread."""
+        return self.thread and self.handler is not None and is_plain(self.handler)
 
     @property
     def definition(self) -> ToolDefinition:
@@ -209,6 +218,7 @@ def tool(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     on_barge_in: BargeInPolicy = "detach",
     after_speech: bool = False,
+    thread: bool = True,
 ) -> Tool: ...
 
 
@@ -221,6 +231,7 @@ def tool(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     on_barge_in: BargeInPolicy = "detach",
     after_speech: bool = False,
+    thread: bool = True,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 
 
@@ -236,6 +247,7 @@ def tool(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     on_barge_in: BargeInPolicy = "detach",
     after_speech: bool = False,
+    thread: bool = True,
     webhook_retries: int = DEFAULT_RETRIES,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool from a function: name, description and schema come from its name, docstring and type hints.
@@ -266,6 +278,7 @@ def tool(
             timeout_s=timeout_s,
             on_barge_in=on_barge_in,
             after_speech=after_speech,
+            thread=thread,
         )
 
     # ``handler=`` and the decorated function are the same thing.
@@ -355,5 +368,6 @@ end_call: Final = Tool(
     _NO_PARAMETERS,
     _end_call,
     after_speech=True,
+    thread=False,
 )
 """A tool with which the LLM hangs up after its last words; if the caller interrupts these, the call goes on."""

@@ -1,15 +1,21 @@
 """The control of one call that callbacks, tools, ``on_message`` and ``phone.calls`` give to the application."""
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import trio
 
 from patter_trio.abc import CallInfo
 from patter_trio.call.transfers import TransferRequest
+from patter_trio.errors import CallEnded
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.metrics.results import CallMetrics
 
-
 # A protocol instead of the session's class: control.py stands below session.py and announced.py, which both
 # satisfy it, and imports point down.
+T = TypeVar("T")
+
+
 class ControlledCall(Protocol):
     """A call to which :class:`CallControl` forwards: a live one, or an announced one that has not begun."""
 
@@ -53,14 +59,18 @@ class CallControl:
     """The control of one call: say a text, hang up, transfer, read the conversation, and keep data with the call.
 
     The application may keep it and use it from other tasks for as long as the call lives. Two calls never share one.
+    In a worker thread (a plain tool, ``in_thread``) its methods are carried to the event loop, and return when it has
+    carried them out; an async one is returned by the tool, or run by ``trio.from_thread.run``.
     """
 
     # Closed to other attributes: an application keeps its own values in data, and a misspelt one must not vanish here.
-    __slots__ = ("_call", "_hung_up")
+    __slots__ = ("_call", "_hung_up", "_loop")
 
     def __init__(self, call: ControlledCall) -> None:
         self._call = call
         self._hung_up = False
+        # None outside a trio run, where there is no thread to come from.
+        self._loop = trio.lowlevel.current_trio_token() if trio.lowlevel.in_trio_run() else None
 
     def __repr__(self) -> str:
         return f"<CallControl {self.call_id}{', ended' if self.ended else ''}>"
@@ -104,12 +114,12 @@ class CallControl:
     @property
     def history(self) -> list[dict[str, Any]]:
         """The conversation so far, the newest 200 entries: role, text (for the agent: the heard words) and timestamp."""
-        return self._call.history
+        return self._carried(lambda: self._call.history)
 
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
         """``{"user": ..., "agent": ...}`` at this moment."""
-        return self._call.conversation_state
+        return self._carried(lambda: self._call.conversation_state)
 
     @property
     def turn_idx(self) -> int:
@@ -122,7 +132,7 @@ class CallControl:
 
         None before the call connects, and if measuring failed.
         """
-        return self._call.metrics
+        return self._carried(lambda: self._call.metrics)
 
     @property
     def outcome(self) -> str:
@@ -143,7 +153,7 @@ class CallControl:
             CallEnded: the call is over.
             PatterError: 256 texts already wait to be spoken.
         """
-        self._call.say(text, interruptible=interruptible, interrupt=interrupt)
+        self._carried(lambda: self._call.say(text, interruptible=interruptible, interrupt=interrupt))
 
     def hang_up(self) -> None:
         """End the call after the current speech, and the text that this ``on_message`` returns, was played (10 s at most).
@@ -151,9 +161,21 @@ class CallControl:
         Raises:
             CallEnded: the call is over.
         """
-        self._call.hang_up()
+        self._carried(self._call.hang_up)
         # After the command, which raises if the call is over.
         self._hung_up = True
+
+    def _carried(self, command: Callable[[], T]) -> T:
+        """Carry out a command on the event loop, and return its result; from a thread, wait for it."""
+        # The state of a call belongs to the event loop: from another thread, a command would run in the middle of a
+        # step of it.
+        loop = trio.lowlevel.current_trio_token() if trio.lowlevel.in_trio_run() else None
+        if self._loop is None or loop is self._loop:
+            return command()
+        try:
+            return trio.from_thread.run_sync(command, trio_token=self._loop)
+        except trio.RunFinishedError as error:
+            raise CallEnded(f"call {self.call_id} is over: its server has stopped") from error
 
     async def transfer(self, to: str, *, error_message: str | None = None, wait: bool = False) -> None:
         """Transfer the caller to ``to``, after the current speech and the text that this ``on_message`` returns.

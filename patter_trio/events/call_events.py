@@ -16,7 +16,7 @@ from patter_trio.events.rendering import bus_payload
 from patter_trio.events.turns import Turns
 from patter_trio.metrics.internal_events import CallEvent, LlmChunk
 from patter_trio.metrics.public_events import CallConnected, CallOver
-from patter_trio.user_code.context import current_call, exit_call, no_exit
+from patter_trio.user_code.context import current_call, exit_call, new_thread_limiter, no_exit, threads_of_call
 
 
 class Subscriber(Protocol):
@@ -68,6 +68,7 @@ class CallEvents:
         """The subscribers to this call alone."""
         self.over: bool = False
         self._exit: Callable[[str], None] = no_exit
+        self._threads = new_thread_limiter()
         self._epoch = epoch
         self._tap = tap
         self._media: MediaClock | None = None
@@ -81,6 +82,7 @@ class CallEvents:
         current_call.set(self.call_id)
         current_events.set(self)
         exit_call.set(self.exit)
+        threads_of_call.set(self._threads)
 
     def exit_by(self, end: Callable[[str], None]) -> None:
         """Set the function that :meth:`exit` calls; it ends the call as it is from now on, announced or connected."""

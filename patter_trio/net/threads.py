@@ -4,7 +4,8 @@ Bare threads cause four problems, which are solved here once:
 
 * *Too many*: inference that saturates every core makes the event loop late (measured: 90 ms with four threads on two
   cores, 5 ms with one core left to the loop). Per trio run, all threads of models share one limiter, of one thread less
-  than there are cores; threads of the application, which wait rather than compute, have their own.
+  than there are cores. Threads of the application wait rather than compute, and may hang; each call has a limiter of
+  its own for them, so that neither starves the models, trio's lookups of names, or other calls.
 * *Hang-up*: a call must end at once, even while a model works for it. The thread is abandoned; it keeps its place in
   the limiter until it has really ended, so that abandoned work still counts as load.
 * *Virtual time*: a clock that jumps when every task is blocked would jump while a thread works, and every timeout with
@@ -62,15 +63,16 @@ async def run_in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
         return await trio.to_thread.run_sync(_at_work, function, *args, abandon_on_cancel=True, limiter=_threads())
 
 
-async def run_in_own_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
-    """Return ``function(*args)``, run in a thread outside the models' limiter.
+async def run_in_own_thread(function: Callable[..., T], limiter: trio.CapacityLimiter) -> T:
+    """Return ``function()``, run in a thread of the application's code, as soon as ``limiter`` allows.
 
     This is for code that waits rather than computes: a slow database must not keep the STT provider from its thread.
-    trio's own limit (40) applies.
+    Nor may it keep trio from its own threads, in which it looks up the names of servers: a thread that hangs keeps its
+    place until it has ended. So trio's own limiter is never used.
     """
     with clock_held():
         # ``abandon_on_cancel``: a call that has ended must not wait for the application's database.
-        return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiter)
 
 
 def waiting() -> int:

@@ -21,7 +21,7 @@ import trio
 from patter_trio.errors import PatterError, leaves
 from patter_trio.net.tasks import split_failure
 from patter_trio.net.threads import run_in_own_thread
-from patter_trio.user_code.context import current_call, exit_call
+from patter_trio.user_code.context import current_call, exit_call, threads_of_user_code
 from patter_trio.user_code.signatures import name_of
 
 # Judged: the carrier holds 0.4 s of the agent's audio (conversation/playback.py), so one step of this length is not
@@ -189,11 +189,29 @@ def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     """
 
     @wraps(function)
-    async def wrapper(*arguments: Any) -> Any:
+    async def wrapper(*arguments: Any, **keywords: Any) -> Any:
         # Not in the models' threads: a database that is slow must not keep the VAD of all calls waiting.
-        return await run_in_own_thread(partial(function, *arguments))
+        return await run_in_own_thread(partial(function, *arguments, **keywords), threads_of_user_code())
 
     return wrapper
+
+
+async def call_in_thread(function: Callable[..., Any], *arguments: object, **keywords: object) -> Any:
+    """Call the application's plain function in a thread; its context variables are a copy of the task's.
+
+    A cancellation takes effect at once: the thread is abandoned, and its result is dropped.
+
+    Raises:
+        ApplicationError: the function raised.
+    """
+
+    def called() -> list[Any]:
+        # In a list: trio refuses a thread's awaitable, which a plain function may return for the event loop to await.
+        return [function(*arguments, **keywords)]
+
+    with contained(name_of(function)):
+        [result] = await run_in_own_thread(called, threads_of_user_code())
+    return result
 
 
 class UserIterator:
@@ -224,12 +242,12 @@ class UserIterator:
         throw = getattr(self._generator, "athrow", None)
         if throw is None:
             raise error
-        try:
-            return await _watched(self.function, throw(error))
-        except StopAsyncIteration:
-            raise
-        except Exception as raised:
-            raise ApplicationError(f"{name_of(self.function)} raised {type(raised).__name__}: {raised}") from raised
+        with _border(name_of(self.function)):
+            try:
+                return await _watched(self.function, throw(error))
+            except StopAsyncIteration:
+                pass  # as for the next step
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """Close the generator. Log what it raises and go on: its reply is over."""

@@ -1,5 +1,6 @@
 """Signatures of the application's functions: their names, and the arguments they take."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
@@ -12,6 +13,19 @@ def name_of(function: object) -> str:
     """Return the name of the application's function for log lines."""
     # A functools.partial, or an object with __call__, has no name of its own.
     return getattr(function, "__qualname__", None) or repr(function)
+
+
+def is_plain(function: object) -> bool:
+    """Return True if calling the function runs all of it: it is not a coroutine function or a generator function."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    # An object that can be called is what the method of its class is.
+    method = None if inspect.isroutine(function) else inspect.getattr_static(type(function), "__call__", None)
+    return not any(
+        is_kind(one)
+        for is_kind in (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+        for one in (function, method)
+    )
 
 
 def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter] | None:

@@ -44,6 +44,7 @@ MAX_WAITING_PROGRESS_TEXTS: Final = 16  # judged: half a minute of speech
 SHIELD_GRACE_S: Final = 5.0  # judged: a booking that was sent is answered by then (docs/design.md)
 """Seconds that a shielded tool has after the end of the call."""
 
+RAISED_RESULT: Final = "there was an error in it"
 RUNNING_RESULT: Final = "It is still running. What it gives will be here when it is finished."
 NOT_DONE_RESULT: Final = (
     "It was not done: the caller went on before what you said had been played. Call it again if it is still wanted."
@@ -71,6 +72,8 @@ class ToolInvocation:
     text: str = RUNNING_RESULT
     """The result that the LLM gets."""
     error: str = ""
+    for_llm: str = ""
+    """The error as the LLM gets it, if that is not :attr:`error`."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     @property
@@ -334,12 +337,13 @@ class ToolRunner:
         round_.invocations.append(invocation)
 
     async def _answer(self, invocation: ToolInvocation, progress: "trio.MemorySendChannel[str] | None") -> str:
-        """Call the handler, and store its result; return an error message for the LLM, empty if it succeeded."""
+        """Call the handler, and store its result; return an error message, empty if it succeeded."""
         tool = invocation.tool
         if tool is None or invocation.wrong:
             return invocation.wrong
         try:
-            # Ends an async handler; a plain one blocks the loop, and invoke reports that.
+            # Ends an async handler, and the wait for a plain one in a thread. A plain one on the event loop blocks it, and
+            # invoke reports that.
             with trio.fail_after(tool.timeout_s):
                 invocation.result = await self._result(tool, invocation, progress)
                 with invoke.isolate(f"the result of {tool.name}", "give less"):
@@ -356,7 +360,8 @@ class ToolRunner:
         except invoke.ApplicationError as failed:
             name = self._context.call_id
             _events.warning("call %s: tool %s: %s", name, tool.name, failed, exc_info=failed.__cause__)
-            # The exception itself, for an LLM often mends its arguments by it.
+            # Not the exception's text: it may quote a password or another caller's data, and the LLM may say it.
+            invocation.for_llm = RAISED_RESULT
             return str(failed if failed.__cause__ is None else f"{type(failed.__cause__).__name__}: {failed.__cause__}")
         return ""
 
@@ -377,11 +382,15 @@ class ToolRunner:
         progress: "trio.MemorySendChannel[str] | None",
     ) -> Any:
         if tool.form == "keywords":
-            given = {**arguments, CONTEXT_PARAMETER: self._context} if tool.takes_context else arguments
-            answer = invoke.call_sync(handler, **given)
+            keywords = {**arguments, CONTEXT_PARAMETER: self._context} if tool.takes_context else arguments
+            positional: tuple[object, ...] = ()
         else:
-            more = (self._context,) if tool.form == "arguments and context" else ()
-            answer = invoke.call_sync(handler, dict(arguments), *more)
+            keywords = {}
+            positional = (dict(arguments), self._context)[: 1 + (tool.form == "arguments and context")]
+        if tool.runs_in_thread:
+            answer = await invoke.call_in_thread(handler, *positional, **keywords)
+        else:
+            answer = invoke.call_sync(handler, *positional, **keywords)
         if not hasattr(answer, "__aiter__"):
             return await invoke.await_result(handler, answer)
         result: Any = None
@@ -407,7 +416,9 @@ class ToolRunner:
         invocation.over, invocation.error = True, error
         invocation.duration = round(trio.current_time() - invocation.began, 3)
         if error:
-            invocation.text = f"The tool failed: {error}"[:MAX_RESULT_CHARACTERS]  # its text may have any length
+            invocation.text = f"The tool failed: {invocation.for_llm or error}"[
+                :MAX_RESULT_CHARACTERS
+            ]  # its text may have any length
             invocation.result = None
         self._emit_fact(
             ToolCallCompleted(

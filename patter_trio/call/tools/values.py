@@ -1,11 +1,15 @@
 """The arguments and results of tools, as an LLM writes and reads them; pure functions."""
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
 from patter_trio.agent.tools import Tool
 from patter_trio.user_code import invoke
+from patter_trio.user_code.context import current_call
+
+_log = logging.getLogger("patter_trio.events")
 
 # Judged: about 4000 tokens at four characters each (metrics/bill.py), which every later request of the call repeats.
 MAX_RESULT_CHARACTERS: Final = 16_384
@@ -83,7 +87,9 @@ def unwanted(tool: Tool | None, arguments: Any) -> str:
         with invoke.isolate(f"the check of {tool.name}", "check less"):
             return tool.check(arguments)
     except invoke.ApplicationError as failed:
-        return str(failed)
+        # Logged and not shown: an exception may quote what the LLM must not say.
+        _log.warning("call %s: tool %s: %s", current_call.get(), tool.name, failed, exc_info=failed.__cause__)
+        return f"there was an error in the check of {tool.name}"
 
 
 def _is(value: object, kind: str) -> bool:
