@@ -69,7 +69,7 @@ class CallControl:
     def __init__(self, call: ControlledCall) -> None:
         self._call = call
         self._hung_up = False
-        # None outside a trio run, where there is no thread to come from.
+        # None outside a trio run, as in a test: then nothing is carried.
         self._loop = trio.lowlevel.current_trio_token() if trio.lowlevel.in_trio_run() else None
 
     def __repr__(self) -> str:

@@ -113,7 +113,7 @@ class EngineReply(replies.Reply):
                 self._emit_failure(LlmFailed, error)
                 self._log_failure(error)
                 # The speech that has come is heard to its end: an engine is ahead of what the caller hears.
-                self.playout.is_broken = True  # the words that have come may be ahead of the speech
+                self.playout.end(broken=True)  # the words that have come may be ahead of the speech
                 self._end_early(error, at.writer, at.post, heard_out=bool(self.playout.put_samples))
             else:
                 self._end_thinking()

@@ -150,9 +150,10 @@ class PlayoutQueue:
         """The number of samples that were put in and not taken yet."""
         return self.put_samples - self.sent_samples
 
-    def end(self) -> None:
-        """Record that all of the reply's audio was produced."""
+    def end(self, *, broken: bool = False) -> None:
+        """Record that all of the reply's audio was produced; with ``broken``, its newest sentence broke off."""
         self.produced = True
+        self.is_broken = self.is_broken or broken
 
     def expect(self, sentence: str, gap: str | None) -> None:
         """Note a sentence that will be spoken, and what was written between it and the one before (None: unknown)."""
