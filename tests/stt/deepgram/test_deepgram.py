@@ -270,6 +270,20 @@ async def test_a_socket_without_audio_is_kept_open(autojump_clock: MockClock) ->
         assert reported[-1].text == "hello"
 
 
+async def test_flux_socket_without_audio_gets_no_message(autojump_clock: MockClock) -> None:
+    """A Flux session without audio sends nothing, because any unknown message is fatal there, and hears words later."""
+    async with (
+        serve_deepgram() as vendor,
+        provider(vendor, model=FLUX).open(language="en") as session,
+        collecting(session) as reported,
+    ):
+        await trio.sleep(60)
+        await hear(session, speech("hello", 0.6) + g711.silence(0.5))
+        [connection] = vendor.connections
+        assert connection.said == []
+        assert reported[-1].text == "hello"
+
+
 async def test_leaving_deepgram_disconnects_at_once(autojump_clock: MockClock) -> None:
     """Leaving a session closes the Deepgram connection at once, also under cancellation."""
     async with serve_deepgram() as vendor:
