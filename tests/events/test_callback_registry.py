@@ -66,14 +66,14 @@ REFUSED: list[Any] = [3, "text", None, lambda: None, three, with_keyword, lambda
 
 
 @pytest.mark.parametrize("name", ["on_transcript", "on_message", "on_audio_out"])
-@pytest.mark.parametrize("callback", TAKEN, ids=str)
+@pytest.mark.parametrize("callback", TAKEN)
 def test_callables_of_an_event_are_taken(name: str, callback: Callable[..., Any]) -> None:
     """Every form of a function that can be called with an event is accepted."""
     check_callback(name, callback)
 
 
 @pytest.mark.parametrize("name", ["on_transcript", "on_message", "on_audio_out"])
-@pytest.mark.parametrize("callback", REFUSED, ids=str)
+@pytest.mark.parametrize("callback", REFUSED)
 def test_what_cannot_be_called_is_refused(name: str, callback: Any) -> None:
     """What is not callable with an event, or whose body nothing would run, raises ConfigurationError."""
     with pytest.raises(ConfigurationError, match=f"^{name} must be "):
