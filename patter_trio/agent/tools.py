@@ -23,12 +23,13 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, get_args, overload
+from typing import Any, Final, Literal, cast, get_args, overload
 
 import attrs
 
 from patter_trio.abc import ToolDefinition
-from patter_trio.agent.tool_schema import described, schema_of_parameters
+from patter_trio.agent.docstrings import described
+from patter_trio.agent.tool_schema import Signature, function_of, is_of_method, signature_of
 from patter_trio.errors import ConfigurationError
 from patter_trio.providers.other_names import other_names
 from patter_trio.user_code.signatures import is_plain, name_of, parameters_of, positional, takes_extra_argument
@@ -52,6 +53,7 @@ MAX_RETRIES: Final = 10
 # OpenAI's rule for names.
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 # Without ``additionalProperties: False`` a model sometimes invents arguments for a tool that takes none.
+_ANY_PARAMETERS: Final[Mapping[str, Any]] = {"type": "object", "properties": {}}
 _NO_PARAMETERS: Final[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
 
 Form = Literal["keywords", "arguments", "arguments and context"]
@@ -160,6 +162,8 @@ class Tool:
 
     It returns the problem for the LLM, which may correct its call; an empty string means that the arguments are valid.
     """
+    signature: Signature | None = attrs.field(default=None, kw_only=True, repr=False, eq=False)
+    """How the LLM's arguments become those of the handler, if ``parameters`` are those of its type hints."""
     # This and the next field are inspected once, for all calls: the signature of a function does not change.
     form: Form = attrs.field(
         init=False, default=attrs.Factory(lambda self: _form(self.handler, self.parameters), takes_self=True)
@@ -187,7 +191,31 @@ class Tool:
     @property
     def definition(self) -> ToolDefinition:
         """The description of the tool for the LLM."""
-        return ToolDefinition(self.name, self.description, self.parameters)
+        # Some servers refuse a tool without a description, and its name in words is better than none.
+        return ToolDefinition(self.name, self.description or _in_words(self.name), self.parameters)
+
+    def read(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what the handler gets for arguments that fit ``parameters``: an Enum's member for its value.
+
+        Raises:
+            Misfit: one of them is not what its type hint says, though it fits the schema.
+        """
+        # Not for a schema that has been replaced: its values are not those of the type hints.
+        if self.signature is None or self.signature.schema is not self.parameters:
+            return arguments
+        return self.signature.read(arguments)
+
+
+@attrs.frozen
+class ToolOfMethod:
+    """``@tool`` in a class body: on an object of the class it is the tool whose handler is the object's method."""
+
+    function: Callable[..., Any]
+    _make: Callable[[Callable[..., Any]], Tool] = attrs.field(repr=False, alias="make")
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        """Return the tool of ``instance``, or this, which an agent refuses, on the class."""
+        return self if instance is None else self._make(self.function.__get__(instance, owner))
 
 
 @overload
@@ -258,23 +286,32 @@ def tool(
     Raises:
         ConfigurationError: a parameter has no type hint, or one without a JSON Schema; or as for :class:`Tool`.
     """
+    # Only here: a decorated function without hints is more likely one whose hints were forgotten.
+    hintless_is_dict = handler is not None
 
     # Shared by the two ways of decorating, with and without parentheses.
     def made(handler: Callable[..., Any]) -> Tool:
         # Before the function is inspected, which fails with a worse error for anything else.
         _checked_handler(None, None, handler)
-        text, about = described(inspect.getdoc(handler) or "")
+        if makes_tools(handler):
+            raise ConfigurationError(f"{name_of(handler)} makes a tool: call it, as in {name_of(handler)}(...)")
+        if is_of_method(handler):
+            # For type checkers it is the tool that it becomes on an object.
+            return cast(Tool, ToolOfMethod(handler, made))
+        source = function_of(handler)
+        text, about = described(inspect.getdoc(source) or "")
         # A handler that takes all arguments as one dict needs a schema from elsewhere, or none at all.
-        takes_all = _names(handler)[:1] == [ARGUMENTS_PARAMETER]
-        schema: Mapping[str, Any] = parameters or {"type": "object"}
+        takes_all = _names(handler)[:1] == [ARGUMENTS_PARAMETER] or (hintless_is_dict and _is_hintless(handler))
+        signature: Signature | None = None
         if not takes_all and parameters is None:
-            schema = schema_of_parameters(handler, about, leave_out=CONTEXT_PARAMETER)
+            signature = signature_of(handler, about, leave_out=CONTEXT_PARAMETER)
         return Tool(
-            # Functions and methods have ``__name__``; objects that can be called and partials have not.
-            name or getattr(handler, "__name__", name_of(handler)),
+            # Objects that can be called have no name but that of their class.
+            name or (type(handler).__name__ if source.__name__ == "__call__" else source.__name__),
             description or text,
-            schema,
+            signature.schema if signature is not None else parameters or _ANY_PARAMETERS,
             handler,
+            signature=signature,
             timeout_s=timeout_s,
             on_barge_in=on_barge_in,
             after_speech=after_speech,
@@ -297,6 +334,24 @@ def tool(
             webhook_retries=webhook_retries,
         )
     return made if function is None else made(function)
+
+
+def _in_words(name: str) -> str:
+    words = re.sub(r"[_-]+|(?<=[a-z])(?=[A-Z])", " ", name).strip()
+    return f"{words.capitalize()}."
+
+
+def makes_tools(function: object) -> bool:
+    """Return True for a function such as ``transfer_call``, whose result is the tool."""
+    return getattr(function, "__annotations__", {}).get("return") in (Tool, "Tool")
+
+
+def _is_hintless(handler: Callable[..., Any]) -> bool:
+    taken = positional(parameters_of(handler))
+    # ``(arguments, context)``, by whatever names.
+    return 0 < len(taken) <= len(("arguments", "context")) and all(
+        parameter.annotation is parameter.empty and parameter.name != CONTEXT_PARAMETER for parameter in taken
+    )
 
 
 def _names(handler: Callable[..., Any] | None) -> list[str]:
@@ -349,9 +404,18 @@ def _tool_of(place: int, item: object) -> Tool:
             return Tool(**item)
         except TypeError as error:
             raise ConfigurationError(f"tools[{place}]: {error}") from error
-    # Functions and methods, but not classes: a class that is given by mistake would be called to make an object.
-    if inspect.isroutine(item):
-        return tool(item)
+    # A method that was taken from its class has no object to be called on.
+    if isinstance(item, ToolOfMethod) or (callable(item) and is_of_method(item)):
+        name = name_of(item.function if isinstance(item, ToolOfMethod) else item)
+        raise ConfigurationError(
+            f"tools[{place}]: {name} must be of an object: {name.rpartition('.')[0]}(...).{name.rpartition('.')[2]}"
+        )
+    # Not classes: one that is given by mistake would be called to make an object.
+    if callable(item) and not isinstance(item, type):
+        try:
+            return tool(item)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"tools[{place}]: {error}") from error
     raise ConfigurationError(
         f"tools[{place}] must be a Tool, a function or a dict, got {type(item).__name__}: {item!r}"
     )

@@ -26,9 +26,8 @@ from patter_trio.call.tools.values import (
     MAX_RESULT_CHARACTERS,
     arguments_of,
     is_deeper,
-    mismatch,
+    prepared,
     shown,
-    unwanted,
 )
 from patter_trio.call.tools.webhooks import ToolWebhooks, WebhookFailed
 from patter_trio.conversation.history import History
@@ -63,6 +62,8 @@ class ToolInvocation:
     call: ToolCall
     arguments: Any
     """The arguments as a dict; the LLM's text if it is not a JSON object."""
+    given: Any
+    """The arguments as the handler gets them."""
     wrong: str = ""
     """The reason why the tool cannot be called; empty if it can."""
     began: float = 0.0
@@ -208,7 +209,8 @@ class ToolRunner:
             wrong = (
                 f"there is no tool called {call.name}; there are: {', '.join(tool.name for tool in tools) or 'none'}"
             )
-        return ToolInvocation(found, call, arguments, wrong or mismatch(found, arguments) or unwanted(found, arguments))
+        given, misfit = (arguments, wrong) if wrong else prepared(found, arguments)
+        return ToolInvocation(found, call, arguments, given, misfit)
 
     async def has_floor(self, reply: Reply) -> None:
         """Wait until a reply has the floor, or can have it; for ever if the reply is over."""
@@ -369,9 +371,9 @@ class ToolRunner:
         self, tool: Tool, invocation: ToolInvocation, progress: "trio.MemorySendChannel[str] | None"
     ) -> Any:
         if tool.handler is not None:
-            return await self._called(tool, tool.handler, invocation.arguments, progress)
+            return await self._called(tool, tool.handler, invocation.given, progress)
         facts = self._info.payload("call_id", "caller", "callee", "direction", "custom_params")
-        event = {"tool": tool.name, "arguments": invocation.arguments, "tool_call_id": invocation.call.id, **facts}
+        event = {"tool": tool.name, "arguments": invocation.given, "tool_call_id": invocation.call.id, **facts}
         return await self._webhooks.call(tool, event, deadline=invocation.began + tool.timeout_s)
 
     async def _called(

@@ -2,14 +2,12 @@
 
 import json
 import logging
-from collections.abc import Mapping
 from typing import Any, Final
 
+from patter_trio.agent.tool_arguments import Misfit, fitted
 from patter_trio.agent.tools import Tool
 from patter_trio.user_code import invoke
 from patter_trio.user_code.context import current_call
-
-_log = logging.getLogger("patter_trio.events")
 
 # Judged: about 4000 tokens at four characters each (metrics/bill.py), which every later request of the call repeats.
 MAX_RESULT_CHARACTERS: Final = 16_384
@@ -21,15 +19,8 @@ MAX_NESTING_LEVELS: Final = 64
 That is more than real data has, and few enough for code that walks through it recursively: it is copied for each
 callback. Python itself reads about 990 levels.
 """
-_TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "string": str,
-    "integer": int,
-    "number": (int, float),
-    "boolean": bool,
-    "array": list,
-    "object": dict,
-    "null": type(None),
-}
+
+_log = logging.getLogger("patter_trio.events")
 
 
 def arguments_of(text: str) -> tuple[Any, str]:
@@ -53,29 +44,25 @@ def arguments_of(text: str) -> tuple[Any, str]:
     return arguments, ""
 
 
-def mismatch(tool: Tool | None, arguments: Any) -> str:
-    """Return an error message for the LLM if arguments do not fit the schema; only the outermost level is checked."""
+def prepared(tool: Tool | None, arguments: Any) -> tuple[Any, str]:
+    """Return what the handler gets for the arguments of an LLM, and an error message for the LLM, empty if they fit."""
     if tool is None or not isinstance(arguments, dict):
-        return ""
-    known = tool.parameters.get("properties", {})
-    missing = [name for name in tool.parameters.get("required", ()) if name not in arguments]
-    # Checked here and not left to the function: a TypeError would name our call of it, and
-    # the LLM mends what it can read.
-    if missing:
-        return f"missing: {', '.join(missing)}"
-    unknown = [name for name in arguments if name not in known]
-    # Harmless in a dict, unless the schema forbids them; as keywords they would make the call itself fail.
-    if unknown and (tool.form == "keywords" or tool.parameters.get("additionalProperties") is False):
-        return f"unknown: {', '.join(unknown)}"
-    for name, value in arguments.items():
-        schema = known.get(name, {})
-        kinds = schema.get("type", ()) if isinstance(schema, Mapping) else ()
-        kinds = [kinds] if isinstance(kinds, str) else list(kinds)
-        if kinds and not any(_is(value, kind) for kind in kinds):
-            return f"{name} must be of type {' or '.join(kinds)}"
-        if "enum" in schema and value not in schema["enum"]:
-            return f"{name} must be one of {', '.join(map(str, schema['enum']))}"
-    return ""
+        return arguments, ""
+    try:
+        # As keywords, unknown arguments would make the call itself fail.
+        fits = fitted(tool.parameters, arguments, closed=tool.form == "keywords")
+        if problem := unwanted(tool, fits):
+            return arguments, problem
+        # Constructors and validators of the application's own classes run here.
+        with invoke.isolate(f"the arguments of {tool.name}", "do less in constructors"):
+            return tool.read(fits), ""
+    except Misfit as misfit:
+        return arguments, str(misfit)
+    except invoke.ApplicationError as failed:
+        if isinstance(failed.__cause__, Misfit):
+            return arguments, str(failed.__cause__)
+        _log.warning("call %s: tool %s: %s", current_call.get(), tool.name, failed, exc_info=failed.__cause__)
+        return arguments, f"there was an error in the arguments of {tool.name}"
 
 
 def unwanted(tool: Tool | None, arguments: Any) -> str:
@@ -90,16 +77,6 @@ def unwanted(tool: Tool | None, arguments: Any) -> str:
         # Logged and not shown: an exception may quote what the LLM must not say.
         _log.warning("call %s: tool %s: %s", current_call.get(), tool.name, failed, exc_info=failed.__cause__)
         return f"there was an error in the check of {tool.name}"
-
-
-def _is(value: object, kind: str) -> bool:
-    # First, because bool is a subclass of int: true is not a number in JSON.
-    if isinstance(value, bool):
-        return kind == "boolean"
-    # JSON Schema counts 2.0 as an integer, and some LLMs write it.
-    if kind == "integer" and isinstance(value, float):
-        return value.is_integer()
-    return isinstance(value, _TYPES.get(kind, object))
 
 
 def shown(result: Any) -> str:

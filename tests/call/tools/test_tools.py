@@ -3,6 +3,9 @@
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date
+from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -192,7 +195,7 @@ RAISING = Tool(
         ([looking_up(9.0, timeout_s=2.5)], CALL, "it did not answer within 2.5 s"),
         ([looking_up()], tool_call("book"), "there is no tool called book; there are: look_up"),
         ([looking_up()], tool_call("look_up"), "missing: name"),
-        ([looking_up()], tool_call("look_up", name="x", room=1), "unknown: room"),
+        ([looking_up()], tool_call("look_up", nane="x"), "missing: name; unknown: nane"),
         ([looking_up()], tool_call("look_up", name=7), "name must be of type string"),
         ([looking_up(result={1, 2})], CALL, ""),  # not fit for JSON: shown as text
     ],
@@ -263,6 +266,79 @@ async def test_a_tool_may_take_longer_than_a_model(call_simulator: CallSimulator
 
 
 # Forms of handlers ----------------------------------------------------------------------------------------------------
+class Size(Enum):
+    SMALL = "small"
+    LARGE = "large"
+
+
+@dataclass(frozen=True)
+class Order:
+    day: date
+    size: Size = Size.SMALL
+
+    def __post_init__(self) -> None:
+        if self.day.year > 2030:
+            raise LookupError(f"no calendar of {self.day.year}, ask admin@example.com")
+
+
+async def test_handler_gets_types_and_observers_json(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A handler gets what its hints say, the LLM's null is its default, and events have what the LLM wrote."""
+    got: list[Any] = []
+
+    @tool
+    async def look_up(order: Order, cakes: int, size: Size = Size.SMALL, tongue: str = "en") -> str:
+        got.append((order, [1] * cakes, size, tongue))
+        return "noted"
+
+    written = {"order": {"day": "2030-01-31", "size": "large"}, "cakes": 2.0, "size": "large", "tongue": None}
+    agent, llm = agent_with(backend, look_up, replies=[tool_call("look_up", **written), "It is noted."])
+    ends: list[dict[str, Any]] = []
+    async with call_simulator(agent, on_call_end=ends.append) as caller:
+        await asks(caller)
+        assert (await caller.heard(0)).text == "It is noted."
+    assert got == [(Order(date(2030, 1, 31), Size.LARGE), [1, 1], Size.LARGE, "en")]
+    assert llm.requests[1][-1]["content"] == "noted"
+    [started] = caller.payloads("tool_call_started")
+    assert json.loads(json.dumps(started["arguments"])) == written
+    assert ends[0]["tool_calls"][0]["arguments"] == written
+
+
+async def test_class_that_raises_fails_only_the_tool(
+    call_simulator: CallSimulator, backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the constructor of an argument raises is logged; the LLM learns only that there was an error."""
+
+    @tool
+    async def look_up(order: Order) -> None: ...
+
+    agent, llm = agent_with(backend, look_up, replies=[tool_call("look_up", order={"day": "2031-01-31"}), "I see."])
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        assert (await caller.heard(0)).text == "I see."
+    assert llm.requests[1][-1]["content"] == "The tool failed: there was an error in the arguments of look_up"
+    assert "LookupError: no calendar of 2031" in caplog.text
+
+
+async def test_tools_are_methods_of_an_object(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A method decorated with @tool runs on the object that the agent got it from."""
+
+    class Hotel:
+        def __init__(self, guests: dict[str, str]) -> None:
+            self.guests = guests
+
+        @tool
+        async def look_up(self, name: str, call_context: CallControl) -> str:
+            """Look up a guest."""
+            return f"{self.guests[name]} for {call_context.direction}"
+
+    hotel = Hotel({"Miller": "room 12"})
+    agent, llm = agent_with(backend, hotel.look_up, replies=[CALL, "In room 12."])
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        assert (await caller.heard(0)).text == "In room 12."
+    assert llm.requests[1][-1]["content"] == "room 12 for inbound"
+
+
 async def test_progress_is_spoken_while_the_tool_goes_on(call_simulator: CallSimulator, backend: Backend) -> None:
     """The agent speaks a tool's progress texts while the tool runs, and the LLM gets only the result."""
 
@@ -454,6 +530,22 @@ async def test_end_call_hangs_up_after_goodbye_playout(call_simulator: CallSimul
     assert ended <= over < ended + 0.5
     assert [name for _, name in tool_events(caller)] == ["tool_call_started", "tool_call_completed"]
     assert tool_events(caller)[0][0] == pytest.approx(ended, abs=0.001)
+
+
+@pytest.mark.parametrize("arguments", [{"reason": "The caller said goodbye."}, {"_": ""}, {"message": None}])
+async def test_end_call_takes_invented_arguments(
+    call_simulator: CallSimulator, backend: Backend, arguments: dict[str, Any]
+) -> None:
+    """Arguments that an LLM invents for end_call do not keep the call open: nothing is said after the goodbye."""
+    agent, llm = agent_with(
+        backend, end_call, replies=[["Goodbye!", tool_call("end_call", **arguments)], "Still here?"]
+    )
+    async with call_simulator(agent) as caller:
+        await asks(caller, "Goodbye.")
+        assert (await caller.heard(0)).text == "Goodbye!"
+        await caller.carrier.over.wait()
+    assert caller.outcome == "agent_hung_up"
+    assert len(llm.requests) == 1
 
 
 async def test_barge_in_on_goodbye_prevents_hang_up(call_simulator: CallSimulator, backend: Backend) -> None:
