@@ -61,6 +61,7 @@ class LanguageModel(Prewarmable, ABC):
         messages, and calls ``stream`` again. Leaving the context, by its end or by cancellation, stops the generation.
 
         Raises:
+            AnswerCut: the vendor ended the answer early; raised behind its text, whose whole sentences are spoken.
             ProviderError: the model failed, before or while answering.
         """
 

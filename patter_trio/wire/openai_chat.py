@@ -17,8 +17,10 @@ from typing import Any, Final, NoReturn
 import attrs
 
 from patter_trio.abc import Message, ToolCall, ToolDefinition, Usage
-from patter_trio.errors import AuthenticationError, ProviderError, RateLimitError
+from patter_trio.errors import AnswerCut, AuthenticationError, ProviderError, RateLimitError
 
+CUT_REASONS: Final = ("length", "content_filter")
+"""Finish reasons of answers that the model would have continued."""
 DONE_DATA: Final = "[DONE]"
 """Data of the last event."""
 # At most one call per definition is plausible; the bound keeps a model that repeats itself from filling memory.
@@ -278,9 +280,12 @@ class ChatDecoder:
         """Return the tool calls of the finished answer, in their order.
 
         Raises:
+            AnswerCut: the vendor ended the answer after some of its text.
             ProviderError: the answer was withheld, or broke off.
         """
-        if self.finish_reason == "content_filter" and not self._said:
+        if self._said and self.finish_reason in CUT_REASONS:
+            raise AnswerCut(f"the vendor ended it early ({self.finish_reason})")
+        if self.finish_reason == "content_filter":
             raise ProviderError("the vendor's content filter withheld the answer")
         # Either sign is enough: some servers send only one of the two.
         if not self.finish_reason and not self.done:

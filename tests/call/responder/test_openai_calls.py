@@ -265,6 +265,21 @@ async def test_answer_of_nothing_is_asked_for_again(call_simulator: CallSimulato
     assert [request.method for request in server.requests].count("POST") == 2
 
 
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+async def test_answer_ended_early_ends_at_sentence(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
+    """Of an answer that was too long or filtered, whole sentences are spoken, without an apology and with a log line."""
+    reply = ChatReply("We open at nine. We close at", finish_reason=reason)
+    async with serve_openai([reply, ChatReply("Yes.")]) as server, call_simulator(agent_for(server)) as caller:
+        await caller.speaks("When?", seconds=0.6)
+        assert (await caller.heard(0)).text == "We open at nine."
+        await caller.speaks("Sure?", seconds=0.6)
+        assert (await caller.heard(1)).text == "Yes."
+    [record] = [record for record in caplog.records if record.name == "patter_trio.call"]
+    assert record.getMessage().endswith(f"cut off, and ends at a sentence: the vendor ended it early ({reason})")
+
+
 async def test_calls_at_once_get_their_own_answers(call_simulator: CallSimulator) -> None:
     """Two concurrent calls that share a connection pool each get the answer to their own question."""
 
