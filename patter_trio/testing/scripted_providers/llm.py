@@ -11,6 +11,7 @@ import trio
 
 from patter_trio.abc import LanguageModel, Message, ToolCall, ToolDefinition, Usage, report_usage
 from patter_trio.errors import ProviderError
+from patter_trio.user_code.context import current_call
 
 Scripted = str | ToolCall | Sequence[str | ToolCall]
 """One reply: a text, a tool call, or several of these with the calls last."""
@@ -31,7 +32,8 @@ class ScriptedLLM(LanguageModel):
     """An LLM that answers the n-th user message (or tool result) with the n-th reply, and further ones with the last.
 
     The place in the script is counted in the messages of the request. So one provider serves any number of calls at
-    once, and a question that is asked again because the caller continued gets the same answer.
+    once, and a question that is asked again because the caller continued gets the same answer. The result of a tool
+    counts if it was asked about: not that of a tool which was still running when its reply was interrupted.
 
     Args:
         replies: the texts, or a function of the messages that returns the text (or raises ``ProviderError``). A tool
@@ -55,6 +57,8 @@ class ScriptedLLM(LanguageModel):
     """The messages of every request so far, of all calls, oldest first; copies."""
     offered: list[list[str]] = attrs.field(factory=list, init=False, eq=False, repr=False)
     """The names of the tools that were offered with each request."""
+    _asked_about: set[tuple[str, str]] = attrs.field(factory=set, init=False, eq=False, repr=False)
+    """The last results of the requests that were about results: the call, and the id of the tool call."""
 
     @asynccontextmanager
     async def stream(
@@ -75,9 +79,18 @@ class ScriptedLLM(LanguageModel):
     def _reply(self, messages: Sequence[Message]) -> Scripted:
         if callable(self.replies):
             return self.replies(messages)
-        roles = [message["role"] for message in messages]
-        # The results of tools that were called together count as one message.
-        asked = sum(role == "user" or (role == "tool" and before != "tool") for before, role in pairwise(["", *roles]))
+        call = current_call.get()
+        # The results of tools that were called together count as one message, by the last of them.
+        results = [
+            (call, message.get("tool_call_id", ""))
+            for message, after in pairwise([*messages, {"role": ""}])
+            if message["role"] == "tool" != after["role"]
+        ]
+        if messages and messages[-1]["role"] == "tool":
+            self._asked_about.add(results[-1])
+        asked = sum(message["role"] == "user" for message in messages) + sum(
+            map(self._asked_about.__contains__, results)
+        )
         return self.replies[min(max(0, asked - 1), len(self.replies) - 1)] if self.replies else ""
 
     async def _tokens(self, reply: Scripted, asked: float) -> AsyncGenerator[str | ToolCall, None]:

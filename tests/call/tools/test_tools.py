@@ -734,3 +734,17 @@ async def test_cut_at_any_time_leaves_nothing_open(call_simulator: CallSimulator
         await caller.at(12.0)
     assert opened == closed
     assert started == ended
+
+
+async def test_script_counts_only_results_asked_about(call_simulator: CallSimulator, backend: Backend) -> None:
+    """ScriptedLLM does not count the result of a tool whose reply was interrupted: the next line of the script follows."""
+    replies = [["Let me see.", CALL], "Sorry?", "It is room 12."]
+    agent, _ = agent_with(backend, looking_up(3.0), replies=replies)
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        await caller.at(3.0)
+        await caller.speaks("No, Smith!", seconds=1.0)
+        await caller.at(9.0)
+        await caller.speaks("And now?", seconds=0.5)
+        await caller.at(14.0)
+    assert transcripts_of(caller, "assistant")[-2:] == ["Sorry?", "It is room 12."]
