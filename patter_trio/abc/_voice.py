@@ -36,6 +36,15 @@ class VoiceActivitySession(ABC):
     window: int = 1
 
     # Awaitable, because windows of several calls may share an inference (``vad/batching.py``).
+    @property
+    def quiet_since(self) -> int | None:
+        """The sample since which there is silence in a voice whose end is not certain yet.
+
+        The voice ends there if the silence lasts. A vendor that ends turns may do so before the detector is sure of that
+        end. None while there is no such silence, and if the detector does not say.
+        """
+        return None
+
     @abstractmethod
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
         """Process the next samples (8 kHz, 16-bit, any number) and return the edges that they complete, oldest first.

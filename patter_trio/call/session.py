@@ -250,6 +250,9 @@ class CallSession:
 
     def _post(self, event: inputs.Input) -> None:
         """Put an input into the inbox with its instant; inputs after the call's end are dropped."""
+        if isinstance(event, inputs.FinalWords) and event.finished:
+            # The end of a turn is often reported before the VAD is sure of the end of the voice.
+            event = attrs.evolve(event, quiet_since=self._voice_activity.quiet_since)
         if not self.outcome:
             # Without waiting: a full inbox raises WouldBlock here, which is a bug and ends the call.
             self._send.send_nowait((event, trio.current_time(), False))

@@ -79,7 +79,7 @@ class Conversation:
         self.voice_has_words: bool = False
         """True if words were recognised during the present voice."""
         self.ended_early: bool = False
-        """True if the STT provider ended the turn, and with it a voice that the VAD still hears."""
+        """True if the STT provider ended the turn, and with it a voice whose end the VAD has not reported."""
 
         self.utterance: Utterance = Utterance()
         self.message: Message | None = None

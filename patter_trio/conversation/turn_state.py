@@ -109,6 +109,8 @@ class ReplyState:
 class WordFlow:
     """The record of when and how the STT gives words while the caller speaks."""
 
+    early_end: float = -math.inf
+    """When the STT or engine last ended a turn, and with it a voice; the voice may have ended a little before."""
     words_at: float = -math.inf
     """When the caller's words last changed."""
     has_final: bool = False

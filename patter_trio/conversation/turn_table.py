@@ -85,7 +85,7 @@ def forget_voice(conversation: Conversation, event: VoiceEnded) -> None:
     With an engine, there are no words to show that the voice went on after the end of the turn. If the VAD's end is
     later, the caller said more, and the engine has not noticed it.
     """
-    went_on = conversation.ended_early and not conversation.policy.needs_words and event.end > conversation.end
+    went_on = conversation.ended_early and not conversation.policy.needs_words and event.end > conversation.flow.early_end
     conversation.ended_early = False
     if went_on:
         go_on(conversation, event.end)
@@ -95,7 +95,7 @@ def forget_voice(conversation: Conversation, event: VoiceEnded) -> None:
 def go_on(conversation: Conversation, until: float) -> None:
     """Restart the voice that has lasted since its turn was ended early. Over the agent, it may interrupt."""
     # The speech after the end of the turn counts as a new voice.
-    begin_voice(conversation, VoiceStarted(conversation.end))
+    begin_voice(conversation, VoiceStarted(max(conversation.flow.early_end, conversation.end)))
     # By how long the voice has surely lasted: a VAD reports its end late, and that silence is not talk over the agent.
     if conversation.is_over_agent and until >= conversation.onset + conversation.policy.overlap:
         conversation.yield_floor()
@@ -140,7 +140,7 @@ def add_words(conversation: Conversation, event: InterimWords | FinalWords) -> N
     if over and worded:
         # The VAD still hears this voice. Its end will be reported, and must not decide
         # about the same turn a second time.
-        conversation.ended_early = True
+        conversation.ended_early, conversation.flow.early_end = True, conversation.now
         conversation.voice_over(conversation.now if quiet_since is None else quiet_since)
         conversation.apply_verdict(event)
         conversation.try_commit()

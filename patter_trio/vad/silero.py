@@ -206,6 +206,10 @@ class _SileroSession(VoiceActivitySession):
         self._missing = WINDOW_SAMPLES
         """Samples missing from the window that ``_parts`` begin."""
 
+    @property
+    def quiet_since(self) -> int | None:
+        return self._gate.quiet_since
+
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
         edges: list[VoiceEdge] = []
         rest = samples

@@ -71,6 +71,11 @@ class VoiceGate:
     _confidence: float = attrs.field(default=0.0, init=False)
     """Highest probability of the voice that is beginning, or lowest of the silence."""
 
+    @property
+    def quiet_since(self) -> int | None:
+        """The position of the end of the voice that is not confirmed yet; None if no silence has begun."""
+        return self._turning if self.speaking else None
+
     def step(self, probability: float) -> VoiceEdge | None:
         """Take the next window's probability of speech; return the edge that it confirms, if any."""
         start = self._position

@@ -59,6 +59,7 @@ class VoiceActivityStage:
         self._fed = 0
         self._window = 1
         self._detecting = False
+        self._quiet_since: int | None = None
         self._on_finished: Callable[[], None] | None = None
         self._frames: DropOldestChannel[tuple[int, bytes]] = DropOldestChannel(MAX_WAITING_FRAMES)
 
@@ -72,6 +73,11 @@ class VoiceActivityStage:
     def dropped(self) -> int:
         """The number of frames that were dropped because the VAD was too slow."""
         return self._frames.dropped
+
+    @property
+    def quiet_since(self) -> float | None:
+        """Since when there is silence in a voice whose end the VAD has not reported yet; None if there is none."""
+        return None if self._quiet_since is None else self._clock.time_of(self._quiet_since)
 
     def recent(self) -> g711.Samples:
         """Return up to the last 8 s of the caller's audio, 8 kHz."""
@@ -130,6 +136,7 @@ class VoiceActivityStage:
     async def _listen(self, session: VoiceActivitySession, audio: bytes) -> None:
         samples = g711.decode(audio)
         edges = await session.feed(samples)
+        self._quiet_since = session.quiet_since
         # The audio before its edges: an edge's offset lies within audio that was passed on.
         self._to_transcription(audio)
         if self._remember:

@@ -43,6 +43,10 @@ class _VoiceSession(VoiceActivitySession):
         self._last = 0  # end of the newest sound
         self._reported = False  # True once the beginning of the current voice is reported
 
+    @property
+    def quiet_since(self) -> int | None:
+        return self._last if self._reported and self._fed > self._last else None
+
     async def feed(self, samples: Samples) -> Sequence[VoiceEdge]:
         edges: list[VoiceEdge] = []
         for start, end in _loud_runs(samples):
