@@ -20,7 +20,7 @@ from patter_trio.call.output.speech import SpeechFeed
 from patter_trio.conversation import inputs
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, leaves
-from patter_trio.metrics.internal_events import EmitFact, LlmChunk, LlmFailed, TtsFinished
+from patter_trio.metrics.internal_events import EmitFact, LlmCalledTools, LlmChunk, LlmFailed, TtsFinished
 from patter_trio.providers.attempts import NothingCame, says_something
 from patter_trio.user_code.context import current_call
 
@@ -197,6 +197,7 @@ class EngineReply(replies.Reply):
                             await self._take_piece(feed, at, part)
             case replies.AnswerPhase.TOOLS:
                 self._begin(at.post)  # a tool call consists of tokens, too
+                self.emit_fact(LlmCalledTools(self.number, self.turn))
                 # Speech pauses until the tools have answered: the caller must hear the end of the last word before.
                 await self._push()
                 self._end_thinking()

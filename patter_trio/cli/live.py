@@ -32,7 +32,7 @@ class Live:
             case "user_speech_eos":
                 self._line(at, "caller", f"has finished ({payload['trailing_silence_ms'] / 1000:.2f} s of silence)")
             case "llm_token":
-                self._line(at, "agent", f"first words by {payload['model'] or payload['llm_provider']}")
+                self._line(at, "agent", f"first token by {payload['model'] or payload['llm_provider']}")
             case "audio_out":
                 self._line(at, "agent", f"first audio by {payload['tts_provider']}")
             case "agent_speech_started":
@@ -55,7 +55,8 @@ class Live:
 
     def _transcript(self, at: float, payload: dict[str, Any]) -> None:
         if payload["role"] == "user":
-            self._line(at, "caller", f"“{payload['text']}”")
+            revised = "corrected: " if payload.get("revises") else ""
+            self._line(at, "caller", f"{revised}“{payload['text']}”")
             return
         # A dash shows that the words were cut.
         cut = " -" if self._interrupted is not None else ""

@@ -79,7 +79,7 @@ def call_picture(
     ]
     said: dict[Lane, list[_Spoken]] = {
         # The caller's words are the STT provider's; the agent's are those that were heard.
-        "caller": list(_caller_words(events)),
+        "caller": _caller_words(events),
         "agent": [_Spoken(one.text, one.started, one.ended) for one in heard],
     }
     for row in rows:
@@ -142,8 +142,9 @@ def _wave(lane: Lane, samples: Samples, row: int) -> Iterator[str]:
         yield f'<path d="{"".join(bars)}" stroke="{color}" stroke-width="2"/>'
 
 
-def _caller_words(events: Sequence[Event]) -> Iterator[_Spoken]:
-    """Yield the recognised words of the caller, each utterance from its first voice to its last."""
+def _caller_words(events: Sequence[Event]) -> list[_Spoken]:
+    """Return the recognised words of the caller, each utterance from its first voice to its last."""
+    said: list[_Spoken] = []
     started = ended = None
     for event in events:
         match event.name:
@@ -152,10 +153,13 @@ def _caller_words(events: Sequence[Event]) -> Iterator[_Spoken]:
             case "user_speech_ended":
                 ended = event.payload["audio_offset_ms"] / 1000
             case "transcript" if event.payload["role"] == "user":
-                # An STT provider may report words without a voice before them.
                 begun = event.at if started is None else started
-                yield _Spoken(event.payload["text"], begun, max(begun, ended or begun))
+                if event.payload.get("revises") and said:
+                    begun = said.pop().started  # the same utterance, with more words or other ones
+                # An end before the begin belongs to a voice before this one.
+                said.append(_Spoken(event.payload["text"], begun, max(begun, ended or begun)))
                 started = ended = None
+    return said
 
 
 def _words(lane: Lane, spoken: _Spoken, following: float) -> Iterator[str]:

@@ -85,7 +85,9 @@ def forget_voice(conversation: Conversation, event: VoiceEnded) -> None:
     With an engine, there are no words to show that the voice went on after the end of the turn. If the VAD's end is
     later, the caller said more, and the engine has not noticed it.
     """
-    went_on = conversation.ended_early and not conversation.policy.needs_words and event.end > conversation.flow.early_end
+    went_on = (
+        conversation.ended_early and not conversation.policy.needs_words and event.end > conversation.flow.early_end
+    )
     conversation.ended_early = False
     if went_on:
         go_on(conversation, event.end)

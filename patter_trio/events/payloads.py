@@ -72,7 +72,7 @@ class UserSpeechEosEvent(TypedDict):
 
 
 class LlmTokenEvent(TypedDict):
-    """``on_llm_token``: the first text of the turn's reply."""
+    """``on_llm_token``: the first token of the turn's reply, a text or a tool call."""
 
     call_id: str
     timestamp_ms: int

@@ -107,6 +107,14 @@ class LlmChunk:
 
 
 @attrs.frozen
+class LlmCalledTools:
+    """The LLM called tools, perhaps without any text before."""
+
+    reply: int
+    turn_idx: int
+
+
+@attrs.frozen
 class LlmFinished:
     """The answer's text is complete, or stops for tools."""
 
@@ -285,6 +293,7 @@ InternalEvent = (
     | ReplyStarted
     | LlmStarted
     | LlmChunk
+    | LlmCalledTools
     | LlmFinished
     | LlmFailed
     | SentenceStarted

@@ -26,6 +26,7 @@ from patter_trio.metrics.internal_events import (
     CallEvent,
     EventTable,
     LateWords,
+    LlmCalledTools,
     LlmChunk,
     LlmFinished,
     LlmStarted,
@@ -69,6 +70,8 @@ class _Reply:
 
     number: int
     answer_source: AnswerKind
+    first_token: float | None = None
+    """When the first text or tool call came."""
     first_text: float | None = None
     last_text: float | None = None
     first_audio: float | None = None
@@ -172,6 +175,7 @@ class Meter:
         rules.on(ReplyStarted, self._reply_started)
         rules.on(LlmStarted, self._asked)
         rules.on(LlmChunk, self._text)
+        rules.on(LlmCalledTools, self._called_tools)
         rules.on(LlmFinished, self._text_over)
         rules.on(SentenceStarted, self._sentence)
         rules.on(TtsFirstAudio, self._audio)
@@ -293,6 +297,16 @@ class Meter:
             # The first piece of all phases: what an LLM says before it calls tools is what the caller waits for.
             if reply.first_text is None:
                 reply.first_text = at
+            self._token(reply, at)
+
+    def _called_tools(self, event: LlmCalledTools, at: float) -> None:
+        reply = self._replies.get(event.reply)
+        if reply is not None:
+            self._token(reply, at)
+
+    def _token(self, reply: _Reply, at: float) -> None:
+        if reply.first_token is None:
+            reply.first_token = at
 
     def _text_over(self, event: LlmFinished, at: float) -> None:
         reply = self._replies.get(event.reply)
@@ -413,7 +427,7 @@ def _latency(turn: _Turn) -> LatencyBreakdown:
     end = turn.speech_end
     first_token = last_token = None
     if reply is not None and reply.answer_source in ("llm", "on_message"):
-        first_token, last_token = _ms(turn.eos, reply.first_text), _ms(turn.eos, reply.last_text)
+        first_token, last_token = _ms(turn.eos, reply.first_token), _ms(turn.eos, reply.last_text)
     return LatencyBreakdown(
         stt_ms=_ms(end, turn.words),
         endpoint_ms=_ms(end, turn.eos),

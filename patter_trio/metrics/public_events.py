@@ -60,7 +60,7 @@ class UserSpeechEos:
 
 @attrs.frozen(kw_only=True)
 class LlmToken:
-    """The first text of the turn's reply arrived."""
+    """The first token of the turn's reply arrived, a text or a tool call."""
 
     name: ClassVar[str] = "llm_token"
     timestamp_ms: int | None = None

@@ -32,7 +32,7 @@ class LatencyBreakdown:
     llm_ms: float | None = None
     """The same as ``llm_ttft_ms``."""
     llm_ttft_ms: float | None = None
-    """E → T: from the decision to the first text of ``llm`` or ``on_message``."""
+    """E → T: from the decision to the first token of ``llm`` or ``on_message``: a text or a tool call."""
     llm_total_ms: float | None = None
     """E → L: from the decision to the end of that text."""
     tts_ms: float | None = None
@@ -44,7 +44,10 @@ class LatencyBreakdown:
     total_ms: float | None = None
     """S1 → P: from the end of the caller's speech to the agent's first audio on the wire: the caller's waiting time."""
     agent_response_ms: float | None = None
-    """S1 → A: from the end of the caller's speech to the first audio made: ``endpoint_ms + llm_ttft_ms + tts_ms``."""
+    """S1 → A: from the end of the caller's speech to the first audio made: ``endpoint_ms + llm_ttft_ms + tts_ms``.
+
+    Tools that run before the first text are a part of it, too.
+    """
     user_speech_duration_ms: float | None = None
     """S0 → S1: the duration of the caller's speech, pauses included."""
 

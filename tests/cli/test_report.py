@@ -32,8 +32,8 @@ LIVE: list[tuple[float, str, dict[str, Any], str]] = [
     (3.6, "user_speech_ended", {"audio_offset_ms": 3100}, "   3.60  caller  silent since 3.10"),
     (3.7, "user_speech_eos", {"trailing_silence_ms": 600}, "   3.70  caller  has finished (0.60 s of silence)"),
     (3.7, "transcript", {"role": "user", "text": "What now?"}, "   3.70  caller  “What now?”"),
-    (3.8, "llm_token", {"llm_provider": "on_message", "model": "desk"}, "   3.80  agent   first words by desk"),
-    (3.8, "llm_token", {"llm_provider": "scripted", "model": ""}, "   3.80  agent   first words by scripted"),
+    (3.8, "llm_token", {"llm_provider": "on_message", "model": "desk"}, "   3.80  agent   first token by desk"),
+    (3.8, "llm_token", {"llm_provider": "scripted", "model": ""}, "   3.80  agent   first token by scripted"),
     (3.9, "audio_out", {"tts_provider": "piper"}, "   3.90  agent   first audio by piper"),
     (4.0, "agent_speech_started", {"turn_idx": 1}, "   4.00  agent   speaking ... (0.90 s after the caller)"),
     (

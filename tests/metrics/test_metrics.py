@@ -21,6 +21,7 @@ from patter_trio import (
     PipelineHooks,
     TurnMetrics,
     Twilio,
+    tool,
 )
 from patter_trio.abc import SpeechToTextSession, TextToSpeechSession, Usage, report_usage
 from patter_trio.carriers.local import LocalCarrier
@@ -29,7 +30,7 @@ from patter_trio.metrics.bill import Bill
 from patter_trio.metrics.meter import Meter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.options import Seams
-from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from tests.kit.call import SORRY, At, Backend, agent_of, break_down, edges, give_up
@@ -716,3 +717,24 @@ def test_metrics_of_long_call_take_bounded_time() -> None:
         bill.used(number, Usage(stage="llm", input_tokens=1))
     assert len(bill._reported) == 1
     assert math.isclose(bill.total(0.0, 0.0).total, 0.0)
+
+
+async def test_time_to_first_token_excludes_tools(call_simulator: CallSimulator, backend: Backend) -> None:
+    """llm_ttft_ms ends with llm_token, also if the first token is a call of a tool that takes 2 s."""
+
+    @tool
+    async def hours() -> str:
+        """Return the opening hours."""
+        await trio.sleep(2.0)
+        return "from nine"
+
+    llm = ScriptedLLM([tool_call("hours"), "We open at nine."], first_token=0.4, duration=0.0)
+    async with call_simulator(backend.agent_of(llm=llm, tools=[hours])) as caller:
+        await caller.speaks("When do you open?", seconds=1.0)
+        await caller.hears()
+    (turn,) = turns(caller)
+    [token], [eos] = caller.times("llm_token"), caller.times("user_speech_eos")
+    assert turn.latency.llm_ttft_ms == pytest.approx(1000 * (token - eos), abs=1)
+    assert turn.latency.llm_ttft_ms == pytest.approx(400, abs=50)
+    assert turn.latency.tts_ms is not None
+    assert turn.latency.tts_ms < 1000

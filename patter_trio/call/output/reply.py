@@ -31,6 +31,7 @@ from patter_trio.errors import AnswerCut, ProviderError, ProviderTimeout, leaves
 from patter_trio.metrics.internal_events import (
     EmitFact,
     InternalEvent,
+    LlmCalledTools,
     LlmChunk,
     LlmFailed,
     LlmFinished,
@@ -310,6 +311,7 @@ class Reply:
                 await self._send_all(chunker.pause(), sentences)
             case AnswerPhase.TOOLS:
                 self._begin(post)  # a tool call consists of tokens, too
+                self.emit_fact(LlmCalledTools(self.number, self.turn))
                 self._end_thinking()
                 # The text before a tool call is complete: the caller hears its last sentence now, not after the tool.
                 await self._send_all(chunker.flush(), sentences)

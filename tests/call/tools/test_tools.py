@@ -748,3 +748,35 @@ async def test_script_counts_only_results_asked_about(call_simulator: CallSimula
         await caller.speaks("And now?", seconds=0.5)
         await caller.at(14.0)
     assert transcripts_of(caller, "assistant")[-2:] == ["Sorry?", "It is room 12."]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ("same", "same"),
+        ("call_2", ""),
+        ("", ""),
+        ("", "call_1"),
+        ("", "", "call_1", "call_2"),
+        ("call_3", "", "call_3"),
+    ],
+)
+async def test_calls_of_one_answer_have_different_ids(
+    call_simulator: CallSimulator, backend: Backend, ids: tuple[str, ...]
+) -> None:
+    """Each call of an answer has an id of its own, whatever ids the model gave, and each result that of its call."""
+
+    @tool
+    async def add(number: int) -> str:
+        """Add a number."""
+        return f"added {number}"
+
+    calls = [ToolCall(given, "add", f'{{"number": {number}}}') for number, given in enumerate(ids)]
+    agent, llm = agent_with(backend, add, replies=[calls, "Done."])
+    async with call_simulator(agent) as caller:
+        await asks(caller, "Add them.")
+        await caller.hears()
+    results = {message["tool_call_id"]: message["content"] for message in llm.requests[1] if message["role"] == "tool"}
+    assert sorted(results.values()) == [f"added {number}" for number in range(len(ids))]
+    started = [payload["tool_call_id"] for payload in caller.payloads("tool_call_started")]
+    assert len(set(started)) == len(ids)
