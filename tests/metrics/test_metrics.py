@@ -290,14 +290,14 @@ async def test_late_words_are_a_turn_of_their_own(call_simulator: CallSimulator)
 
 
 async def test_a_turn_without_sound_has_what_there_was(call_simulator: CallSimulator, backend: Backend) -> None:
-    """A turn whose TTS yields no audio has endpointing (500 ms) and LLM (100 ms) latencies, and no TTS latency."""
+    """A turn whose TTS yields no audio is failed, has an endpointing latency (500 ms), and no TTS latency."""
     async with call_simulator(backend.agent_of("Yes.", tts=ScriptedTTS(mute=True))) as caller:
         await caller.speaks("Hello", seconds=0.5)
-        await caller.at(3.0)
+        await caller.at(5.0)
     (turn,) = turns(caller)
-    assert (turn.agent_text, turn.interrupted, turn.failed) == ("", False, False)
+    assert (turn.agent_text, turn.interrupted, turn.failed) == ("", False, True)
     latency = turn.latency
-    assert (latency.endpoint_ms, latency.llm_ttft_ms, latency.tts_ms, latency.total_ms) == (500.0, 100.0, None, None)
+    assert (latency.endpoint_ms, latency.tts_ms, latency.total_ms) == (500.0, None, None)
     assert order(caller) == ["user_speech_eos", "transcript user", "metrics"]
 
 

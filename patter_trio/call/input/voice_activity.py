@@ -76,7 +76,7 @@ class VoiceActivityStage:
 
     @property
     def quiet_since(self) -> float | None:
-        """Since when there is silence in a voice whose end the VAD has not reported yet; None if there is none."""
+        """Since when there is silence in a voice whose end the VAD has not reported yet; None otherwise."""
         return None if self._quiet_since is None else self._clock.time_of(self._quiet_since)
 
     def recent(self) -> g711.Samples:
