@@ -48,11 +48,20 @@ def _call_simulator(request: pytest.FixtureRequest) -> CallSimulator:
     its agent and the functions named after callbacks, and puts scripted providers in place of its own
     (:func:`patter_trio.testing.scripted_providers`). The file is looked up beside the test, then in the current folder.
     """
+    import trio  # noqa: PLC0415 (only for tests with calls)
+
+    from patter_trio.errors import ConfigurationError  # noqa: PLC0415 (only for tests with calls)
     from patter_trio.testing.simulation.simulator import simulate_call  # noqa: PLC0415 (only for tests with calls)
 
     def simulator(
         agent: "Agent | str | Path", phone: "Patter | None" = None, carrier: str = "twilio", **options: Any
     ) -> "AbstractAsyncContextManager[SimulatedCaller]":
+        # Otherwise trio's own error would come from deep inside, and name no remedy.
+        if not trio.lowlevel.in_trio_run():
+            raise ConfigurationError(
+                "call_simulator must be used in a test that runs on trio; if pytest-asyncio runs this one, set its "
+                'asyncio_mode = "strict", and remove the mark asyncio'
+            )
         if isinstance(agent, str | Path):
             agent, phone, options = _from_file(request.path.parent / agent, Path(agent), phone, options)
         return simulate_call(agent, phone, carrier, **options)

@@ -10,6 +10,7 @@ that leaves a cancel scope or a nursery open has failed, too; the scope is close
 
 import inspect
 import logging
+import traceback
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from patter_trio.user_code.signatures import name_of
 # heard, but some of them in a row are.
 MAX_BLOCKING_S: Final = 0.05
 """Longest step without a warning, in seconds: a longer one delays all calls by more than two frames of 20 ms."""
+
+_ASYNCIO_HINT: Final = "; this runs on trio, not asyncio: use trio.sleep, a trio nursery, httpx, and trio.to_thread.run_sync for what blocks"
 
 _log = logging.getLogger("patter_trio.events")
 
@@ -69,7 +72,16 @@ def _translated(name: str, failure: BaseException) -> ApplicationError:
         described = type(leaf).__name__
     if any(isinstance(error, SystemExit) for error in leaves(failure)):
         exit_call.get()(f"{name} raised SystemExit")
-    return ApplicationError(f"{name} raised {described}")
+    return ApplicationError(f"{name} raised {described}{_ASYNCIO_HINT if _wants_asyncio(leaf) else ''}")
+
+
+def _wants_asyncio(error: BaseException) -> bool:
+    """Return True if a function of asyncio raised this because no loop of asyncio runs."""
+    # By the place as well as the words, which differ between functions and versions.
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    raised_in = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
+    no_loop = isinstance(error, RuntimeError) and "event loop" in str(error)
+    return no_loop and (raised_in.partition(".")[0] == "asyncio" or "no running event loop" in str(error))
 
 
 async def call(function: Callable[..., Any], *arguments: object) -> Any:

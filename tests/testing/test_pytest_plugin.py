@@ -127,6 +127,26 @@ def test_without_pytest_trio(pytester: pytest.Pytester) -> None:
     run_apart(pytester, CALLS, "-p", "no:trio").assert_outcomes(passed=3)
 
 
+UNDER_ASYNCIO = """
+import asyncio
+
+def test_call(call_simulator):
+    async def main():
+        async with call_simulator(None):
+            pass
+    asyncio.run(main())
+"""
+
+
+def test_asyncio_is_told_what_to_change(pytester: pytest.Pytester) -> None:
+    """A test that runs on asyncio fails with a message that names the setting of pytest-asyncio."""
+    result = run(pytester, UNDER_ASYNCIO)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ['E*call_simulator must be used in a test that runs on trio; *asyncio_mode = "strict"*']
+    )
+
+
 @pytest.mark.parametrize("options", [(), ("-p", "no:trio")])
 def test_failures_are_shown_plainly_and_skips_are_skips(pytester: pytest.Pytester, options: tuple[str, ...]) -> None:
     """A failure shows its assertion and the timeline without an exception group; a skip and an xfail count as such."""

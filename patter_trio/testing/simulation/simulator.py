@@ -26,6 +26,7 @@ from patter_trio.testing.simulation.caller import (
     is_resampled_for,
     real_listeners,
 )
+from patter_trio.testing.simulation.foreign_work import foreign_work_awaited
 from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations
 from patter_trio.testing.simulation.record import TOLERANCE_S, EventLog, State
 from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
@@ -83,6 +84,7 @@ async def simulate_call(
     Raises:
         CallInvariantError: the call violated an invariant.
         CallRefused: the call was not set up.
+        ForeignWorkError: a thread, or a peer outside of the test, took more than 2 s of real time.
         TypeError: a callback is unknown.
         ValueError: the carrier or the direction is unknown.
     """
@@ -103,8 +105,10 @@ async def simulate_call(
         {"caller": caller, "callee": callee, "direction": direction, "custom_params": custom_params},
     )
     try:
-        async with simulation.call() as simulated:
-            yield simulated
+        # Around the whole call: the server's tasks wait for threads and peers, and fail with it.
+        with foreign_work_awaited():
+            async with simulation.call() as simulated:
+                yield simulated
     # The test's own assertion, or one of the caller: the picture of the call is what its reader needs next.
     except AssertionError as error:
         _show(error, simulation)

@@ -1,7 +1,9 @@
 """on_message, the application's own responder: in each of its forms, and with everything that it may do wrong."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -140,6 +142,22 @@ async def yields_half_a_character(event: dict[str, Any]) -> AsyncIterator[str]:
     yield "\udc00"
 
 
+async def sleeps_by_asyncio(event: dict[str, Any]) -> str:
+    await asyncio.sleep(1)
+    return ""
+
+
+async def starts_a_task(event: dict[str, Any]) -> str:
+    coroutine = gives_a_number(event)
+    with closing(coroutine):
+        asyncio.create_task(coroutine)  # noqa: RUF006 (it is refused)
+    return ""
+
+
+async def says_event_loop(event: dict[str, Any]) -> str:
+    raise RuntimeError("the event loop of our turbine is open")
+
+
 async def returns_a_generator(event: dict[str, Any]) -> Any:
     return generator(event)
 
@@ -153,6 +171,12 @@ async def returns_a_generator(event: dict[str, Any]) -> Any:
         (yields_a_number, "yields_a_number must give text or None, not int"),
         (gives_half_a_character, "gives_half_a_character must give text that can be encoded in UTF-8"),
         (yields_half_a_character, "yields_half_a_character must give text that can be encoded in UTF-8"),
+        (
+            sleeps_by_asyncio,
+            "sleeps_by_asyncio raised RuntimeError: no running event loop; this runs on trio, not asyncio: use trio.sleep",
+        ),
+        (starts_a_task, "starts_a_task raised RuntimeError: no running event loop; this runs on trio, not asyncio"),
+        (says_event_loop, "says_event_loop raised RuntimeError: the event loop of our turbine is open\n"),
         (returns_a_generator, "returns_a_generator must give text or None, not async_generator"),
     ],
 )

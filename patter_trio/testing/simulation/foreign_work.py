@@ -1,0 +1,285 @@
+"""The mock clock waits for work that takes real time: threads, and connections to peers outside of the test.
+
+A clock that jumps as soon as no task can run would jump while a thread works or while another process prepares an
+answer, and every deadline with it. While a task waits for either, the clock is held; each byte and each thread that ends
+shows that the work goes on. If nothing comes for :data:`MAX_WAIT_S` seconds of real time, the test fails, and the
+message names the task and what it waits for.
+"""
+
+import gc
+import math
+import socket
+import time
+import types
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, Final, Protocol, cast
+
+import attrs
+import trio
+import trio.testing
+
+from patter_trio.net.run_local import run_local
+
+# Theory of operation. trio tells an instrument when it is about to wait for the network, too late to keep the clock from
+# jumping in this round: it has decided already that it will. So the instrument does two things: it makes the clock jump
+# only after MAX_WAIT_S of idleness, from the next round on, and it wakes the loop, so that this round is not idle. All
+# of it is public: the threshold of MockClock, the hooks of an instrument, and a token's run_sync_soon.
+
+# Settled with the kit's contract: a slow answer of a local server is there by then.
+MAX_WAIT_S: Final = 2.0
+"""Seconds of real time for which the clock is held without a byte, or the end of a thread."""
+_OWN_WAITS: Final = 1
+"""Tasks of trio itself that wait for a socket: the one that receives what threads hand over."""
+# By the names of trio's functions: the frames of a task are what trio shows of it.
+_IN_THREAD: Final = "to_thread_run_sync"
+_IN_SOCKET: Final = ("wait_readable", "wait_writable")
+
+
+class _JumpingClock(Protocol):
+    autojump_threshold: float
+
+
+class ForeignWorkError(AssertionError):
+    """Work outside of the test took too long; the message names the task, and what it waits for."""
+
+
+@attrs.define(eq=False)
+class _Watched:
+    """A block of a test that fails if the work takes too long."""
+
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    stuck: str = ""
+
+
+class _Instrument(trio.abc.Instrument):
+    """The instrument of one run, which holds its clock."""
+
+    def __init__(self, clock: trio.abc.Clock) -> None:
+        self.watched: list[_Watched] = []
+        self._clock = clock
+        self._usual = self._threshold
+        self._token = trio.lowlevel.current_trio_token()
+        self._work: list[str] = []
+        self._idle_since = 0.0
+        # By the two addresses of a connection: whether its other end belongs to this run does not change.
+        self._foreign: dict[tuple[object, object], bool] = {}
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 (trio passes it)
+        """Hold the clock, or let it go, before it would jump."""
+        threshold, self._work = self._threshold, []
+        # Held already by another, such as a model's thread: see ``net/threads.py``.
+        if threshold == math.inf:
+            return
+        if threshold != MAX_WAIT_S:
+            self._usual = threshold
+        # Something can run: the clock does not jump in this round.
+        if trio.lowlevel.current_statistics().tasks_runnable:
+            return
+        # Each once: a connection is read and written, and a coroutine may be found in two variables.
+        self._work = list(dict.fromkeys(self._found()))
+        wanted = MAX_WAIT_S if self._work else self._usual
+        if threshold != wanted:
+            self._set(wanted)
+            # Wakes the loop, so that this round, whose timeout is decided, ends with something to do.
+            self._token.run_sync_soon(_nothing)
+        self._idle_since = time.monotonic()
+
+    def release(self) -> None:
+        """Let the clock jump as it did before, unless another holds it."""
+        if self._threshold == MAX_WAIT_S:
+            self._set(self._usual)
+
+    @property
+    def _threshold(self) -> float:
+        return cast("_JumpingClock", self._clock).autojump_threshold
+
+    def _set(self, threshold: float) -> None:
+        clock = cast("_JumpingClock", self._clock)
+        clock.autojump_threshold = threshold
+
+    def after_io_wait(self, timeout: float) -> None:
+        """Fail the watched blocks if the clock was held in vain."""
+        # A little less: the system may wake the loop a moment early.
+        if not self._work or timeout < MAX_WAIT_S or time.monotonic() - self._idle_since < MAX_WAIT_S * 0.99:
+            return
+        for watched in self.watched:
+            watched.stuck = "; ".join(self._work)
+            # This gives the loop something to run, so that the clock does not jump after all.
+            watched.scope.cancel(reason="work outside of the test took too long")
+
+    def _found(self) -> Iterator[str]:
+        """Yield each task that waits for work outside of the run, with what it waits for."""
+        threads = trio.testing.active_thread_count()
+        waits = trio.lowlevel.current_statistics().io_statistics
+        # First what costs nothing, because this is asked at each step of the clock.
+        sockets = getattr(waits, "tasks_waiting_read", 0) + getattr(waits, "tasks_waiting_write", 0) > _OWN_WAITS
+        if not threads and not sockets:
+            return
+        found = 0
+        for task in _tasks(trio.lowlevel.current_root_task()):
+            for frame in _frames(task.coro):
+                if frame.f_code.co_name == _IN_THREAD:
+                    found += 1
+                    yield f"the task {task.name} waits for {_function_in(frame)} in a thread"
+                elif frame.f_code.co_name in _IN_SOCKET and (peer := self._peer(frame.f_locals.get("fd"))):
+                    yield f"the task {task.name} waits for {peer}"
+        # In a coroutine that something unknown drives: the clock is held all the same.
+        if threads > found:
+            yield "a task waits for a thread"
+
+    def _peer(self, descriptor: Any) -> str:
+        """Return the address at the other end of a socket; empty for a listener, or if that end belongs to this run."""
+        number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
+        # A second object for the same descriptor, which must not close it.
+        duplicate = socket.socket(fileno=number)
+        try:
+            here = duplicate.getsockname()
+            with suppress(OSError):
+                there = duplicate.getpeername()
+                return _shown(there) if self._is_foreign(here, there) else ""
+            # Not connected: it listens, or still waits for the answer to its first packet.
+            return "" if duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) else "a connection"
+        # Another kind of descriptor, such as the end of a child process.
+        except OSError:
+            return ""
+        finally:
+            duplicate.detach()
+
+    def _is_foreign(self, here: object, there: object) -> bool:
+        if not there:
+            return False  # a pair of sockets without names: both ends are in this process
+        known = self._foreign.get((here, there))
+        if known is None:
+            known = self._foreign[here, there] = there not in _addresses_of_trio()
+        return known
+
+
+def _addresses_of_trio() -> set[object]:
+    """Return the own address of each socket that trio has in this process.
+
+    Another library's sockets are not among them: a server in a thread of the test takes real time.
+    """
+    found: set[object] = set()
+    for thing in gc.get_objects():
+        # By type and not by isinstance, which asks proxies for their class.
+        if issubclass(type(thing), trio.socket.SocketType):
+            with suppress(OSError):
+                found.add(thing.getsockname())
+    return found
+
+
+def _tasks(root: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
+    todo = [] if root is None else [root]
+    while todo:
+        task = todo.pop()
+        yield task
+        for nursery in task.child_nurseries:
+            todo.extend(nursery.child_tasks)
+
+
+def _frames(coroutine: object) -> Iterator[FrameType]:
+    """Yield the frames in which a coroutine waits, from its own to the innermost.
+
+    :meth:`trio.lowlevel.Task.iter_await_frames` ends where a generator drives another coroutine by hand, as
+    ``user_code/invoke.py`` does to time the application's steps; this goes on with the coroutines in its variables.
+    """
+    todo: list[object] = [coroutine]
+    # Each once: a variable may hold a coroutine that is waited for further out.
+    seen: set[int] = set()
+    while todo:
+        current = todo.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        frame, inner = _suspended(current)
+        if frame is None:
+            # An iterator over a coroutine, or a step of an async generator, which show it to nobody else.
+            todo.extend(part for part in gc.get_referents(current) if isinstance(part, _AWAITED))
+            continue
+        yield frame
+        todo.extend([inner] if inner is not None else [v for v in frame.f_locals.values() if isinstance(v, _AWAITED)])
+
+
+def _suspended(awaitable: object) -> tuple[FrameType | None, object]:
+    """Return the frame of a coroutine or generator, and what it waits for."""
+    match awaitable:
+        case types.CoroutineType():
+            return awaitable.cr_frame, awaitable.cr_await
+        case types.GeneratorType():
+            return awaitable.gi_frame, awaitable.gi_yieldfrom
+        case types.AsyncGeneratorType():
+            return awaitable.ag_frame, awaitable.ag_await
+        case _:
+            return None, None
+
+
+async def _coroutine() -> None:
+    """Return nothing; its iterator has the type that Python does not name."""
+
+
+async def _generator() -> AsyncIterator[None]:
+    """Yield nothing; its step has the type that Python does not name."""
+    yield None
+
+
+def _unnamed_types() -> tuple[type, type]:
+    coroutine = _coroutine()
+    iterator, step = type(coroutine.__await__()), type(anext(_generator()))
+    # Otherwise Python would warn that it was never awaited.
+    coroutine.close()
+    return iterator, step
+
+
+_AWAITED: Final = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType, *_unnamed_types())
+
+
+def _function_in(frame: FrameType) -> str:
+    function = frame.f_locals.get("sync_fn")
+    # A partial has no name of its own.
+    return getattr(function, "__qualname__", None) or repr(function)
+
+
+def _shown(address: Any) -> str:
+    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)
+
+
+def _nothing() -> None:
+    """Give the loop something to do."""
+
+
+_instrument: Final = trio.lowlevel.RunVar[_Instrument]("patter_trio_foreign_work")
+
+
+@contextmanager
+def foreign_work_awaited() -> Iterator[None]:
+    """Hold a mock clock while a task of this run waits for a thread or for a peer outside of it.
+
+    Raises:
+        ForeignWorkError: nothing came for :data:`MAX_WAIT_S` seconds.
+    """
+    clock = trio.lowlevel.current_clock()
+    # A real clock waits by itself.
+    if not hasattr(clock, "autojump_threshold"):
+        yield
+        return
+    watched = _Watched()
+    instrument = run_local(_instrument, lambda: _Instrument(clock))
+    # One for all calls of a run, from the first one's begin to the last one's end.
+    if not instrument.watched:
+        trio.lowlevel.add_instrument(instrument)
+    instrument.watched.append(watched)
+    try:
+        with watched.scope:
+            yield
+    finally:
+        instrument.watched.remove(watched)
+        if not instrument.watched:
+            trio.lowlevel.remove_instrument(instrument)
+            instrument.release()
+    if watched.stuck:
+        raise ForeignWorkError(
+            f"work outside of the test took more than {MAX_WAIT_S:g} s of real time, for which the clock stood still: "
+            f"{watched.stuck}"
+        )
