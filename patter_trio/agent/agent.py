@@ -1,7 +1,6 @@
 """The options of an agent: frozen, and checked when the agent is made."""
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -14,7 +13,10 @@ from patter_trio.agent.hooks import Hook, PipelineHooks, hook_of
 from patter_trio.agent.language_models import language_model_of
 from patter_trio.agent.tools import Tool, tools_of
 from patter_trio.audio.convert import rate_problem
+from patter_trio.conversation.hidden_text import HiddenTextFilter
 from patter_trio.conversation.policy import TurnPolicy
+from patter_trio.conversation.prompts import filled, phone_preamble, unknown_names
+from patter_trio.conversation.text import SpeechFilter, TextFilter, filter_for_tts
 from patter_trio.defaults import default_stt, default_tts, default_vad
 from patter_trio.errors import ConfigurationError
 
@@ -60,7 +62,8 @@ PIPELINE_ONLY_OPTIONS = ("stt", "llm", "hooks", "text_transforms", "barge_in_min
 """Options that act on the texts between STT, LLM and TTS. With an engine there are no such texts."""
 ERROR_MESSAGE = "I am sorry, something went wrong. Could you say that again?"
 """The text spoken when a reply fails, unless the agent has its own ``error_message``."""
-_BRACED = re.compile(r"\{([^{}]*)\}")
+DEFAULT_TEXT_TRANSFORMS: tuple[Callable[[str], str], ...] = (filter_for_tts,)
+"""The text transforms of an agent without any of its own: models write Markdown, whatever the prompt says."""
 
 
 def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
@@ -87,7 +90,7 @@ def _vad_of(given: VoiceActivity | None) -> VoiceActivity:
 
 def _transforms_of(given: Sequence[Callable[[str], str]] | None) -> tuple[Callable[[str], str], ...]:
     if given is None:
-        return ()
+        return DEFAULT_TEXT_TRANSFORMS
     # Not any iterable: a text is one, and would be taken for a list of one-letter functions.
     if not isinstance(given, list | tuple):
         raise ConfigurationError(f"text_transforms must be a list of functions, got {type(given).__name__}: {given!r}")
@@ -108,6 +111,8 @@ def _inspected(agent: "Agent") -> tuple[Hook, ...]:
     return tuple(
         hook_of("text_transforms", function, label=f"text_transforms[{place}]")
         for place, function in enumerate(agent.text_transforms)
+        # The stream is filtered already. Behind another one it may find new marks.
+        if place > 0 or function is not filter_for_tts
     )
 
 
@@ -141,9 +146,15 @@ class Agent:
         first_message: spoken as soon as the call is connected; empty: the caller speaks first.
         tools: the functions that the LLM may call: functions, :class:`~patter_trio.Tool`, or dicts of its arguments;
             see ``docs/tools.md``.
-        variables: values for ``{name}`` in ``system_prompt`` and ``first_message``, by name; None: nothing is replaced.
+        variables: values for ``{name}`` in ``system_prompt`` and ``first_message``, by name; None: nothing is replaced. A
+            value loses control characters, and what is longer than 500 characters.
+        phone_preamble: tell the model, before ``system_prompt``, that this is a telephone call in ``language``, whose
+            words are spoken; False: the model gets ``system_prompt`` alone.
         hooks: functions between the stages; see ``docs/hooks.md``.
-        text_transforms: functions applied in order to each sentence before it is spoken.
+        text_transforms: functions applied in order to each sentence before it is spoken; None:
+            :func:`~patter_trio.filter_for_tts`, which removes Markdown, HTML and emoji; empty: the text is spoken as it
+            is. Wherever that filter is in the list, it is applied to the text as it is generated, before that is cut into
+            sentences.
         guardrails: checks that block sentences, as :class:`~patter_trio.Guardrail` or dicts of its arguments; if
             several block a sentence, the first one's replacement is spoken.
         barge_in_threshold_ms: milliseconds from the onset of the caller's voice over the agent until the reply is cut;
@@ -182,14 +193,18 @@ class Agent:
     variables: Mapping[str, Any] = attrs.field(
         default=None, kw_only=True, converter=_variables_of, validator=[_instance_of(Mapping), _names]
     )
+    phone_preamble: bool = attrs.field(default=True, kw_only=True, validator=_instance_of(bool))
     hooks: PipelineHooks | None = attrs.field(
         default=None, kw_only=True, validator=_optional(_instance_of(PipelineHooks))
     )
-    text_transforms: tuple[Callable[[str], str], ...] = attrs.field(default=(), kw_only=True, converter=_transforms_of)
+    # None only until the converter has run.
+    text_transforms: tuple[Callable[[str], str], ...] = attrs.field(
+        default=None, kw_only=True, converter=_transforms_of
+    )
     transforms: tuple[Hook, ...] = attrs.field(
         init=False, eq=False, repr=False, default=attrs.Factory(_inspected, takes_self=True)
     )
-    """The ``text_transforms`` as hooks, inspected once for all calls."""
+    """The ``text_transforms`` for sentences, as hooks, inspected once for all calls."""
     guardrails: tuple[Guardrail, ...] = attrs.field(default=(), kw_only=True, converter=guardrails_of)
     # Judged by listening: long enough that a cough ends before it, short enough that the agent seems to listen.
     barge_in_threshold_ms: int = attrs.field(default=250, kw_only=True, validator=_positive)
@@ -257,6 +272,8 @@ class Agent:
             return
         # Refused, not ignored: an application that sets a hook must not believe that it works.
         beside = [name for name in PIPELINE_ONLY_OPTIONS if getattr(self, name)]
+        if self.text_transforms == DEFAULT_TEXT_TRANSFORMS:  # for the texts that ``tts`` speaks beside an engine
+            beside.remove("text_transforms")
         if beside:
             raise ConfigurationError(
                 f"engine= cannot be combined with {', '.join(f'{name}=' for name in beside)}: it replaces STT, LLM and TTS"
@@ -291,10 +308,38 @@ class Agent:
         # The trigger is what ``eos`` reports, so that metrics can tell who ended the turn.
         return attrs.evolve(policy, endpoint=endpoint, early_trigger=self.engine.ends_turns)
 
+    def text_filter(self, *, generated: bool) -> TextFilter | None:
+        """Return a filter for the text of one reply, before it is cut into sentences; None if it is spoken as it is.
+
+        Args:
+            generated: a model or ``on_message`` gives the text. Its reasoning and leaked tool calls are never spoken.
+        """
+        if filter_for_tts in self.text_transforms:
+            return SpeechFilter()
+        return HiddenTextFilter() if generated else None
+
     def filled(self, text: str) -> str:
-        """Return ``text`` with each ``{name}`` of ``variables`` replaced; other braces stay as they are."""
-        # In one pass: a value may come from the caller, and must not be read as a template itself.
-        return _BRACED.sub(lambda found: str(self.variables.get(found[1], found[0])), text)
+        """Return ``text`` with each ``{name}`` of ``variables`` replaced; other braces stay as they are.
+
+        A value loses control characters, and what is longer than 500 characters.
+        """
+        return filled(text, self.variables)
+
+    @property
+    def instructions(self) -> str:
+        """The system prompt as the model gets it: behind the phone preamble, with the variables filled in."""
+        prompt = self.filled(self.system_prompt)
+        if not self.phone_preamble:
+            return prompt
+        return f"{phone_preamble(self.language)}\n\n{prompt}".rstrip()
+
+    def unfilled(self) -> list[str]:
+        """Return a complaint for each text that has a ``{name}`` without a variable."""
+        return [
+            f"{option} has {', '.join(f'{{{name}}}' for name in names)}, but variables= has no value for it"
+            for option in ("system_prompt", "first_message")
+            if (names := unknown_names(getattr(self, option), self.variables))
+        ]
 
     async def prewarm(self) -> None:
         """Load models and open connections before the first call, which would otherwise wait for them.

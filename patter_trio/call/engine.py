@@ -229,7 +229,7 @@ class EngineBackend(Backend):
 
     def _opened(self, agent: Agent) -> AbstractAsyncContextManager[EngineSession]:
         setup = EngineSetup(
-            instructions=agent.filled(agent.system_prompt),
+            instructions=agent.instructions,
             language=agent.language,
             tools=tuple(tool.definition for tool in agent.tools),
             conversation=partial(messages_from, self._services.history),
@@ -263,7 +263,13 @@ class EngineBackend(Backend):
         # Set before the reply begins: audio_provider() must name the provider that speaks this reply.
         self._by = None if text is None else agent.tts
         if text is not None and self._by is not None and self._voice is not None:
-            reply = replies.Reply(action.reply, action.turn, services.emit_fact, language=agent.language)
+            reply = replies.Reply(
+                action.reply,
+                action.turn,
+                services.emit_fact,
+                language=agent.language,
+                text_filter=agent.text_filter(generated=False),
+            )
             reply.emit_fact(ReplyStarted(reply.number, reply.turn, kind))
             fixed, emits = replies.from_text(text), self._by.emits
             nursery.start_soon(reply.run, fixed, self._voice, emits, services.writer, services.post)

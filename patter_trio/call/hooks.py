@@ -58,7 +58,7 @@ class HookedCall(Protocol):
 def hook_runner_of(agent: Agent, call: HookedCall, emit_fact: EmitFact) -> "HookRunner | None":
     """Return the hooks of a call's agent; None if it has none."""
     # None instead of an empty runner: then the audio path of such a call has no hook to await and nothing to decode.
-    if agent.hooks is None and not agent.text_transforms and not agent.guardrails:
+    if agent.hooks is None and not agent.transforms and not agent.guardrails:
         return None
     return HookRunner(agent, call, emit_fact)
 

@@ -126,6 +126,7 @@ class PipelineBackend(Backend):
             language=agent.language,
             make_hooks=None if hook_runner is None else partial(hook_runner.of_reply, emits, generated=text is None),
             prepare=self._responder.prepare(agent) if text is None else None,
+            text_filter=agent.text_filter(generated=text is None),
         )
         llm_provider = model = ""
         kind: AnswerKind

@@ -331,6 +331,9 @@ class CallSession:
         # First, because on_call_start may replace the providers that are opened next.
         agent = self._agent = await self._options.settled()
         self._emit_fact(self._backend.parts(agent))
+        # Only now: on_call_start may have given the variables.
+        for complaint in agent.unfilled():
+            _log.warning("call %s: %s", self.info.call_id, complaint)
         async with self._backend.open(agent, start) as failure:
             self._post(inputs.Ready())
             if failure is not None:

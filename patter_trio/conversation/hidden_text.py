@@ -96,6 +96,10 @@ class HiddenTextFilter:
         self._text += text
         return self._shown(text, final=False)
 
+    def pause(self) -> str:
+        """Return nothing: what is held back may be the begin of a hidden text."""
+        return ""
+
     def flush(self) -> str:
         """Return the rest of the text, which is complete, and begin anew."""
         rest = self._shown("", final=True)

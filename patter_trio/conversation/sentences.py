@@ -267,9 +267,14 @@ class SentenceChunker:
         return word.isupper() and bool(_INITIALS.fullmatch(word)) and low not in {"a.m", "p.m"}
 
     # Text that pauses --------------------------------------------------------------------------------------------------
-    def pause(self) -> list[str]:
-        """Return the text so far if it ends a sentence, because no more text comes for a moment."""
-        return self.flush() if self.ends_sentence(self._text) else []
+    def pause(self, *, long: bool = False) -> list[str]:
+        """Return the text so far if it ends a sentence, because no more text comes for a moment.
+
+        Args:
+            long: any text, unless it is only a word or two: after a long pause, the last word does not go on.
+        """
+        enough = long and weight(self._text) >= MIN_RELEASED_WEIGHT
+        return self.flush() if enough or self.ends_sentence(self._text) else []
 
     def ends_sentence(self, text: str) -> bool:
         """Return True if a text ends a sentence, whatever follows; not behind an abbreviation or a number."""

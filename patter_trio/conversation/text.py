@@ -8,13 +8,13 @@ because text is filtered sentence by sentence, and bold type may span several se
 # ruff: noqa: RUF001 - marks of other scripts are among those that end a line.
 
 import re
-from typing import Final
+from typing import Final, Protocol
 
 from patter_trio.conversation.hidden_text import HiddenTextFilter
 from patter_trio.conversation.markdown import MarkdownFilter, filter_markdown
 from patter_trio.conversation.scripts import is_unspaced
 
-__all__ = ["SpeechFilter", "filter_emoji", "filter_for_tts", "filter_markdown", "is_sayable"]
+__all__ = ["SpeechFilter", "TextFilter", "filter_emoji", "filter_for_tts", "filter_markdown", "is_sayable"]
 
 _HALF_A_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 """A lone surrogate."""
@@ -78,6 +78,19 @@ _EMOJI_PART: Final = re.compile(
 )
 
 
+class TextFilter(Protocol):
+    """A filter of a streamed text."""
+
+    def push(self, text: str) -> str:
+        """Take a piece of text; return what can be spoken by now."""
+
+    def pause(self) -> str:
+        """Return what is held back only to see the next character, because none comes for a moment."""
+
+    def flush(self) -> str:
+        """Return the rest of the text, which is complete, and begin anew."""
+
+
 class SpeechFilter:
     """:func:`filter_for_tts` for a streamed text: what it gives does not depend on how the text was cut into pieces."""
 
@@ -112,25 +125,39 @@ class _EmojiFilter:
 
     def __init__(self) -> None:
         self._text = ""
+        self._letter = (
+            ""  # the last character that was given, if it is a letter: the space around an emoji depends on it
+        )
 
     def push(self, text: str) -> str:
         self._text += text
-        end = _last_boundary(self._text)
-        said, self._text = filter_emoji(self._text[:end]), self._text[end:]
-        return said
+        return self._given(_last_boundary(self._text))
 
     def pause(self) -> str:
-        return self.flush()
+        return self._given(len(self._text))
 
     def flush(self) -> str:
-        said, self._text = filter_emoji(self._text), ""
+        said = self._given(len(self._text))
+        self._letter = ""
+        return said
+
+    def _given(self, end: int) -> str:
+        if end == 0:
+            return ""
+        said = filter_emoji(self._letter + self._text[:end])[len(self._letter) :]
+        last, self._text = self._text[end - 1], self._text[end:]
+        self._letter = last if last.isalpha() else ""
         return said
 
 
 def _last_boundary(text: str) -> int:
     """Return a late place that no emoji, nor the white space around one, reaches across; 0 if none is near the end."""
-    for place in range(len(text) - 1, max(0, len(text) - MAX_EMOJI_CHARACTERS), -1):
-        behind, after = text[place], text[place + 1 : place + 2]
+    for place in range(len(text), max(0, len(text) - MAX_EMOJI_CHARACTERS), -1):
+        before = text[place - 1]
+        # No emoji begins with a letter, and the filter remembers it.
+        if before.isalpha() and not _EMOJI_PART.match(before):
+            return place
+        behind, after = text[place : place + 1], text[place + 1 : place + 2]
         # A sign may become an emoji by the character behind it, which must be known.
         plain = (
             behind.isalnum() or behind == "_" or (after and after not in "\ufe0e\ufe0f\u20e3" and behind.isprintable())

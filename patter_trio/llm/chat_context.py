@@ -80,13 +80,14 @@ class ChatContext:
     def truncate(self, max_messages: int) -> None:
         """Keep the newest messages, ``max_messages`` at most, the system prompt among them if there is one.
 
-        A tool's result is dropped if its call was: vendors refuse such a result.
+        The system prompt stays even with 0, and a negative number keeps all. A tool's result is dropped if its call was:
+        vendors refuse such a result.
         """
-        if len(self._messages) <= max_messages:
+        if max_messages < 0 or len(self._messages) <= max_messages:
             return
         first = self._messages[0]
         # The prompt stays, whatever its age: without it the model plays no role.
-        head = [first] if first.role == "system" and max_messages > 0 else []
+        head = [first] if first.role == "system" else []
         tail = list(self.get_last_n(max_messages - len(head)))
         # At the beginning only: a result is always behind its call.
         while tail and tail[0].role == "tool":
@@ -105,7 +106,7 @@ class ChatContext:
     def to_anthropic(self) -> dict[str, Any]:
         """Return ``system`` and ``messages`` in Anthropic's format.
 
-        All instructions become the system prompt. A tool's result becomes a message of the user, because its call is
+        All instructions become the system prompt, which is None without any. A tool's result becomes a message of the user, because its call is
         not stored here. Adjacent messages of the same role are joined, because the vendor requires alternating roles.
         """
         messages: list[dict[str, Any]] = []
@@ -120,7 +121,7 @@ class ChatContext:
             else:
                 messages.append({"role": role, "content": content})
         prompts = [message.content for message in self._messages if message.role == "system"]
-        return {"system": "\n\n".join(prompts), "messages": messages}
+        return {"system": "\n\n".join(prompts) or None, "messages": messages}
 
     def copy(self) -> "ChatContext":
         """Return an independent context with the same messages."""
@@ -139,13 +140,13 @@ class ChatContext:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ChatContext":
-        """Return the context that :meth:`to_json` produced.
+        """Return the context that :meth:`to_json` produced; an empty one for an empty dict.
 
         Raises:
             ConfigurationError: ``data`` is not the output of ``to_json``.
         """
         context = cls()
-        messages = data.get("messages") if isinstance(data, Mapping) else None
+        messages = data.get("messages", () if not data else None) if isinstance(data, Mapping) else None
         if not isinstance(messages, Sequence) or isinstance(messages, str):
             raise ConfigurationError("a ChatContext's JSON must have a list under 'messages'")
         for message in messages:

@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from patter_trio.abc import Carrier, Form
+from patter_trio.conversation.prompts import cleaned
 from patter_trio.errors import WireError
 from patter_trio.phone_numbers import mask_number, shown_id
 from patter_trio.server.context import ServerContext
@@ -89,7 +90,8 @@ def voice_webhook(context: ServerContext, request: WebhookRequest) -> WebhookRes
     except WireError as error:
         return _refused(400, str(error))
     # The query is ours: the application wrote it into the webhook's URL at the carrier, and the signature covers it.
-    custom = dict(parse_qsl(request.query, keep_blank_values=True))
+    # The values may stem from the caller all the same, and end in prompts.
+    custom = {cleaned(name): cleaned(value) for name, value in parse_qsl(request.query, keep_blank_values=True)}
     info = attrs.evolve(info, custom_params=custom, provider=context.carrier.name)
     # Carriers repeat a webhook whose answer was lost. The call has been accepted, so it must not be judged again, and
     # ``on_call_start`` must not run twice.

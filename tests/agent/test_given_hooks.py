@@ -15,6 +15,7 @@ from patter_trio import (
     Patter,
     PatterDeprecationWarning,
     PipelineHooks,
+    filter_for_tts,
     guardrail,
 )
 from patter_trio.agent.hooks import TIERS, hook_of
@@ -329,8 +330,8 @@ def test_call_overrides_replace_hooks_transforms_and_guardrails() -> None:
     )
     assert complaints == []
     assert (other.hooks, other.text_transforms, other.guardrails) == (hooks, (str.upper,), (Guardrail("g", ["x"]),))
-    assert (agent.hooks, agent.text_transforms, agent.guardrails) == (None, (), ())
-    assert attrs.evolve(other, hooks=None, text_transforms=(), guardrails=()) == agent
+    assert (agent.hooks, agent.text_transforms, agent.guardrails) == (None, (filter_for_tts,), ())
+    assert attrs.evolve(other, hooks=None, text_transforms=None, guardrails=()) == agent
     same, wrong = agent.overridden({"hooks": 3, "guardrails": "x"})
     assert same == agent
     assert sorted(wrong) == [

@@ -383,6 +383,17 @@ def test_text_before_pause_may_end_a_sentence(language: str, text: str, ends: bo
     assert chunker.flush() == ([] if ends else [text.strip()])
 
 
+@pytest.mark.parametrize(
+    ("text", "released"),
+    [("let me look that up", ["let me look that up"]), ("Well,", []), ("请稍等", ["请稍等"]), ("Yes.", ["Yes."])],
+)
+def test_long_pause_releases_any_text(text: str, released: list[str]) -> None:
+    """After a long pause text that ends no sentence is released, but not a word or two."""
+    chunker = SentenceChunker()
+    chunker.push(text)
+    assert chunker.pause(long=True) == released
+
+
 @given(TEXT)
 def test_later_sentences_are_never_shorter_than_the_minimum(text: str) -> None:
     """With min_sentence_len=15 every sentence after the first one has at least 15 characters."""

@@ -65,7 +65,8 @@ async def test_prompt_and_overrides_reach_the_vendor(
             await caller.speaks("Hello", 0.6)
             await caller.hears()
         session = vendor.connections[0].session
-        assert session["instructions"] == "You are Ida."
+        assert session["instructions"].startswith("This is a telephone call in Swedish (sv-SE).")
+        assert session["instructions"].endswith("\n\nYou are Ida.")
         assert session["audio"]["output"]["voice"] == "cedar"
         assert session["audio"]["input"]["transcription"]["language"] == "sv"
         assert [tool["name"] for tool in session["tools"]] == ["weather"]

@@ -37,6 +37,7 @@ def _options(replies: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any
     return {
         # Everything scripted, and nothing random: each test replaces what it is about.
         "system_prompt": "You are brief.",
+        "phone_preamble": False,
         "vad": ScriptedVAD(),
         "stt": ScriptedSTT(),
         "llm": ScriptedLLM(replies or ["Yes."]),

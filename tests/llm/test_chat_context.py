@@ -49,7 +49,8 @@ def test_the_form_of_anthropic_alternates() -> None:
         (3, ["Be brief.", "Speak French.", "Thanks."]),
         (4, ["Be brief.", "Speak French.", "Thanks."]),  # a result without its call is not kept
         (1, ["Be brief."]),
-        (0, []),
+        (0, ["Be brief."]),
+        (-1, ["Be brief.", "When?", "Let me see.", "9 to 5", "Speak French.", "Thanks."]),
     ],
 )
 def test_shortening_keeps_the_prompt_and_the_newest(most: int, kept: list[str]) -> None:
@@ -69,9 +70,17 @@ def test_json_there_and_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [None, {}, {"messages": "x"}, {"messages": [{"role": "judge", "content": "x"}]}, {"messages": [7]}]
+    "data",
+    [
+        None,
+        [],
+        {"message": []},
+        {"messages": "x"},
+        {"messages": [{"role": "judge", "content": "x"}]},
+        {"messages": [7]},
+    ],
 )
-def test_what_is_no_context_is_refused(data: Any) -> None:
+def test_invalid_context_is_refused(data: Any) -> None:
     """from_json() raises ConfigurationError for data that does not describe a context."""
     with pytest.raises(ConfigurationError):
         ChatContext.from_json(data)
@@ -85,3 +94,12 @@ def test_a_copy_is_its_own() -> None:
     assert (context.length, other.length) == (6, 7)
     assert [message.content for message in other.get_last_n(2)] == ["Thanks.", "More."]
     assert other.get_last_n(0) == ()
+
+
+def test_context_may_be_empty() -> None:
+    """Without instructions Anthropic's system is None, truncate(0) keeps nothing, and {} is an empty context."""
+    context = ChatContext()
+    context.add_user("Hello.")
+    assert context.to_anthropic() == {"system": None, "messages": [{"role": "user", "content": "Hello."}]}
+    context.truncate(0)
+    assert context.length == ChatContext.from_json({}).length == 0

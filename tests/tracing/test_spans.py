@@ -233,7 +233,7 @@ async def test_barge_in_span_runs_from_voice_to_silence(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
     """The barge-in span lasts from the voice over the agent until the agent is silent."""
-    llm = ScriptedLLM([REPLY, "Yes."], duration=4.0)
+    llm = ScriptedLLM([REPLY, "Yes."], first_token=0.55, duration=3.2)
     async with call_simulator(speaking(backend, llm=llm)) as caller:
         await caller.at(1.0)
         await caller.speaks("What are your hours?", seconds=1.0)

@@ -23,9 +23,10 @@ from patter_trio.call.hooks import EmitBlocked, ReplyHooks
 from patter_trio.call.output.speech import SpeechFeed
 from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.conversation.inputs import AudioArrived, Produced, ReplyFailed, TokenArrived
+from patter_trio.conversation.pacing import Cut, Pacing
 from patter_trio.conversation.playback import PlayoutQueue
 from patter_trio.conversation.sentences import SentenceChunker
-from patter_trio.conversation.text import is_sayable
+from patter_trio.conversation.text import TextFilter, is_sayable
 from patter_trio.conversation.written import Gaps
 from patter_trio.errors import AnswerCut, ProviderError, ProviderTimeout, leaves
 from patter_trio.metrics.internal_events import (
@@ -60,6 +61,10 @@ MAX_PLAYOUT_SAMPLES: Final = 30 * RATE_HZ
 # Judged: with the 8 s that an LLM may take, less than the 15 s that a caller waits for a reply.
 FIRST_AUDIO_TIMEOUT_S: Final = 6.0
 """Seconds from the first sentence to the first audio, after which the TTS is given the text once more."""
+
+# Judged: some milliseconds of work.
+MAX_SLICE_CHARACTERS: Final = 1024
+"""Characters of a text that are filtered and cut into sentences at once; other tasks run before the next."""
 
 Speech = AbstractAsyncContextManager[AsyncIterator[SpeechChunk]]
 Post = Callable[[TokenArrived | AudioArrived | Produced | ReplyFailed], None]
@@ -116,6 +121,7 @@ class Reply:
         language: the agent's language, for splitting sentences.
         make_hooks: makes the hooks for the reply's text and audio.
         prepare: runs hooks within the reply's scope and returns the answer source, instead of that given to :meth:`run`.
+        text_filter: filters the text before it is cut into sentences; None: it is spoken as it is.
     """
 
     def __init__(
@@ -127,6 +133,7 @@ class Reply:
         language: str = "en",
         make_hooks: MakeHooks | None = None,
         prepare: Prepare | None = None,
+        text_filter: TextFilter | None = None,
     ) -> None:
         self.number = number
         self.language = language
@@ -145,6 +152,8 @@ class Reply:
         self._begun = False
         self._thinks = False
         self._gaps = Gaps()
+        self._pacing = Pacing()
+        self._filter = text_filter
         self.turn = turn
         self.playout: PlayoutQueue = PlayoutQueue(number)
         self.scope: trio.CancelScope = trio.CancelScope()
@@ -272,8 +281,8 @@ class Reply:
         if is_cut:
             self._end_thinking()
             rest = "" if self.hooks is None else await self.hooks.rest()
-            await self._send_all(self._cut(chunker, rest), sentences)
-        await self._send_all(chunker.pause(), sentences)
+            await self._send_text(rest, chunker, sentences)
+        await self._send_finished(chunker, sentences)
         if not self._handed:
             return
         if self._answered or is_cut:
@@ -304,18 +313,18 @@ class Reply:
             case ProgressText():
                 # Flushed first: the LLM's unfinished text would otherwise be spoken after the progress that followed
                 # it.
-                await self._send_all(chunker.flush(), sentences)
-                self._gaps.restart()
-                await self._send_all([piece.text], sentences)
+                await self._send_rest(chunker, sentences)
+                await self._send_text(piece.text, chunker, sentences)
+                await self._send_rest(chunker, sentences)
             case AnswerPhase.PAUSED:
-                await self._send_all(chunker.pause(), sentences)
+                await self._send_finished(chunker, sentences)
+                await self._send_late(chunker, sentences)
             case AnswerPhase.TOOLS:
                 self._begin(post)  # a tool call consists of tokens, too
                 self.emit_fact(LlmCalledTools(self.number, self.turn))
                 self._end_thinking()
                 # The text before a tool call is complete: the caller hears its last sentence now, not after the tool.
-                await self._send_all(chunker.flush(), sentences)
-                self._gaps.restart()
+                await self._send_rest(chunker, sentences)
             case AnswerPhase.MODEL:
                 self._begin_thinking()
             case AnswerPhase.OVER:
@@ -332,20 +341,56 @@ class Reply:
         if not is_sayable(text):
             raise ProviderError("The text contains a lone surrogate (invalid Unicode).")
         self.emit_fact(LlmChunk(self.number, self.turn, text))
-        await self._send_all(
-            self._cut(chunker, text if self.hooks is None else await self.hooks.piece(text)), sentences
-        )
+        await self._send_text(text if self.hooks is None else await self.hooks.piece(text), chunker, sentences)
 
     async def _finish(self, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
         """Send the rest of the text; if ``on_response`` held the answer back, that is the whole rewritten answer."""
         self._end_thinking()  # before the hook, whose time is not the LLM's
-        rest = self._cut(chunker, "" if self.hooks is None else await self.hooks.rest())
-        await self._send_all([*rest, *chunker.flush()], sentences)
+        if self.hooks is not None:
+            await self._send_text(await self.hooks.rest(), chunker, sentences)
+        await self._send_rest(chunker, sentences)
+
+    async def _send_text(self, text: str, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
+        """Add text that will be spoken, and send what can be spoken by now."""
+        for start in range(0, len(text), MAX_SLICE_CHARACTERS):
+            if start:
+                await trio.lowlevel.checkpoint()  # a text of any length must not hold up the other calls
+            await self._send_all(self._cut(chunker, text[start : start + MAX_SLICE_CHARACTERS]), sentences)
 
     def _cut(self, chunker: SentenceChunker, text: str) -> list[str]:
-        """Add text that will be spoken, and return the sentences that it completes."""
-        self._gaps.add(text)
-        return chunker.push(text)
+        """Filter a slice of text; return the sentences that it completes or, if that takes too long, a part of one."""
+        plain = text if self._filter is None else self._filter.push(text)
+        self._gaps.add(plain)
+        cut = chunker.push(plain)
+        now = trio.current_time()
+        if plain and not cut:
+            self._pacing.waits(now)
+        if not cut and (late := self._pacing.due(now)) is not None:
+            cut = chunker.release(within_clause=late is Cut.WORD)
+        return self._released(cut)
+
+    async def _send_finished(self, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
+        """Send the text so far if it ends a sentence, because nothing follows for a moment."""
+        plain = "" if self._filter is None else self._filter.pause()
+        self._gaps.add(plain)
+        await self._send_all(self._released([*chunker.push(plain), *chunker.pause()]), sentences)
+
+    async def _send_late(self, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
+        """Send the text so far if it has waited too long."""
+        if self._pacing.due(trio.current_time()) is Cut.WORD:
+            await self._send_all(self._released(chunker.pause(long=True)), sentences)
+
+    def _released(self, cut: list[str]) -> list[str]:
+        for sentence in cut:
+            self._pacing.released(sentence, trio.current_time())
+        return cut
+
+    async def _send_rest(self, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
+        """Send the text that waits, because nothing follows that belongs to it."""
+        plain = "" if self._filter is None else self._filter.flush()
+        self._gaps.add(plain)
+        await self._send_all([*chunker.push(plain), *chunker.flush()], sentences)
+        self._gaps.restart()
 
     def _begin_thinking(self) -> None:
         self._thinks = True

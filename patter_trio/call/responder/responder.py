@@ -132,7 +132,7 @@ class Responder:
         return self._model(agent, agent.llm, await hook_runner.asked(self._messages(agent)), reply)
 
     def _messages(self, agent: Agent) -> list[Message]:
-        return [{"role": "system", "content": agent.filled(agent.system_prompt)}, *messages_from(self._history)]
+        return [{"role": "system", "content": agent.instructions}, *messages_from(self._history)]
 
 
 def messages_from(history: History) -> list[Message]:

@@ -31,6 +31,8 @@ ON_MESSAGE_TIMEOUT_S: Final = 30.0
 # Judged: tokens of a model that is relayed come faster than this, and a caller does not notice a fifth of a second.
 PAUSE_S: Final = 0.2
 """Seconds without a piece after which text that ends a sentence is spoken, although the next sentence is not known."""
+LONG_PAUSE_S: Final = 0.5
+"""Seconds between two reports of the same pause: how exactly the wait of a text without an end is measured."""
 MAX_REMEMBERED_CHARACTERS: Final = 64
 """Characters of the answer so far that decide whether it ends a sentence: longer than any abbreviation."""
 
@@ -202,7 +204,8 @@ Limit = Callable[[float], AbstractContextManager[None]]
 async def _beside(task: _PieceTask, limit: Limit = lambda _: nullcontext()) -> AsyncIterator[AsyncIterator[Any]]:
     """Run a task beside the block, and yield an iterator over its pieces.
 
-    Among the pieces is ``AnswerPhase.PAUSED`` wherever none came for :data:`PAUSE_S` seconds.
+    Among the pieces is ``AnswerPhase.PAUSED`` wherever none came for :data:`PAUSE_S` seconds, and again after each further
+    :data:`LONG_PAUSE_S` seconds.
     """
     # Cancelled when the block ends: the reply is over, and a generator has to leave what it holds open.
     async with run_beside(task.run):
@@ -220,16 +223,19 @@ class _Pieces(AsyncIterator[Any]):
         self._limit = limit
         self._asked_at: float | None = None
         """The instant at which the next piece was asked for; None if it was not."""
+        self._paused_at = 0.0
+        """The instant at which the next pause is reported."""
 
     async def __anext__(self) -> Any:
         if self._asked_at is None:
-            self._asked_at = trio.current_time()
+            self._asked_at = self._paused_at = trio.current_time()
             self._source.wanted.release()
-            with trio.move_on_at(self._asked_at + PAUSE_S):
-                return await self._received()
-            return AnswerPhase.PAUSED
-        with self._limit(self._asked_at):
+            self._paused_at += PAUSE_S
+        else:
+            self._paused_at += LONG_PAUSE_S
+        with self._limit(self._asked_at), trio.move_on_at(self._paused_at):
             return await self._received()
+        return AnswerPhase.PAUSED
 
     async def _received(self) -> Any:
         try:
