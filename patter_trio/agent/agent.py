@@ -19,6 +19,7 @@ from patter_trio.conversation.prompts import filled, phone_preamble, unknown_nam
 from patter_trio.conversation.text import SpeechFilter, TextFilter, filter_for_tts
 from patter_trio.defaults import default_stt, default_tts, default_vad
 from patter_trio.errors import ConfigurationError
+from patter_trio.providers.other_names import other_names
 
 # Listed, not "all but": a new option must be thought about before it can change while audio flows.
 OVERRIDABLE = frozenset(
@@ -125,6 +126,17 @@ def _names(_: object, attribute: "attrs.Attribute[Any]", value: Mapping[object, 
 _optional = attrs.validators.optional
 
 
+@other_names(
+    means={"llm_error_message": "error_message"},
+    no_effect={
+        "provider": "it follows from engine=, or from stt=, llm= and tts=",
+        "prewarm": "models are loaded and connections opened when the agent is served, in any case",
+        "prewarm_first_message": "the first message is synthesised as soon as the call is connected",
+        "aggressive_first_flush": "the first sentence of a reply is spoken as soon as it is known to be finished",
+        "tool_call_preambles": "system_prompt= can ask the model to say what it is about to do",
+        "realtime_gate_response_on_transcript": "an engine never waits for the transcript",
+    },
+)
 @attrs.frozen
 class Agent:
     """A phone agent: its prompt, its providers and tools, and the rules for interruptions and silence.

@@ -8,18 +8,21 @@ import attrs
 import pytest
 
 from patter_trio import (
+    Agent,
     ConfigurationError,
     DeepgramSTT,
     ElevenLabsTTS,
     Guardrail,
     OpenAILLM,
     OpenAIRealtime,
+    Patter,
     SileroVAD,
     Tool,
     init_tracing,
 )
 from patter_trio.llm import openai
 from patter_trio.stt import deepgram
+from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.tts import elevenlabs
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -164,3 +167,24 @@ def test_tracing_takes_getpatters_arguments(monkeypatch: pytest.MonkeyPatch) -> 
         init_tracing(endpoint="http://a:1", otlp_endpoint="http://b:1")
     with pytest.raises(ConfigurationError, match="endpoint must be a URL"):
         init_tracing(otlp_endpoint="localhost")
+
+
+def desk(**options: Any) -> Agent:
+    return Patter().agent(
+        system_prompt="x", vad=ScriptedVAD(), stt=ScriptedSTT(), tts=ScriptedTTS(), llm=ScriptedLLM([]), **options
+    )
+
+
+def test_agent_takes_getpatters_names() -> None:
+    """An agent takes the name that getpatter has for an option, and warns at the program of options without effect."""
+    assert desk(llm_error_message="Sorry.").error_message == "Sorry."
+    assert attrs.evolve(desk(llm_error_message="Sorry."), language="de").error_message == "Sorry."
+    with pytest.raises(TypeError, match="error_message= and llm_error_message= must not both be given"):
+        desk(llm_error_message="Sorry.", error_message="Pardon?")
+    with pytest.warns(UserWarning, match="Agent: aggressive_first_flush= has no effect: the first sentence") as caught:
+        desk(aggressive_first_flush=True, prewarm_first_message=False)
+    assert [warning.filename for warning in caught] == [__file__]
+    # Refused, not ignored: a program that relies on one of these would do something else.
+    for option in ("mcp_servers", "background_audio", "echo_cancellation", "transfer_allowed_numbers", "model"):
+        with pytest.raises(TypeError, match=option):
+            desk(**{option: True})
