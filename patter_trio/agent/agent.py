@@ -127,7 +127,10 @@ _optional = attrs.validators.optional
 
 
 @other_names(
-    means={"llm_error_message": "error_message"},
+    means={
+        "llm_error_message": "error_message",
+        "disable_phone_preamble": lambda disabled: {"phone_preamble": not disabled},
+    },
     no_effect={
         "provider": "it follows from engine=, or from stt=, llm= and tts=",
         "prewarm": "models are loaded and connections opened when the agent is served, in any case",

@@ -179,6 +179,7 @@ def test_agent_takes_getpatters_names() -> None:
     """An agent takes the name that getpatter has for an option, and warns at the program of options without effect."""
     assert desk(llm_error_message="Sorry.").error_message == "Sorry."
     assert attrs.evolve(desk(llm_error_message="Sorry."), language="de").error_message == "Sorry."
+    assert [desk(disable_phone_preamble=disabled).phone_preamble for disabled in (True, False)] == [False, True]
     with pytest.raises(TypeError, match="error_message= and llm_error_message= must not both be given"):
         desk(llm_error_message="Sorry.", error_message="Pardon?")
     with pytest.warns(UserWarning, match="Agent: aggressive_first_flush= has no effect: the first sentence") as caught:
