@@ -23,6 +23,7 @@ from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
 from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
 from patter_trio.net.address_guard import Guard
 from patter_trio.net.tasks import open_side_tasks
+from patter_trio.phone_numbers import is_number
 from patter_trio.pricing import Pricing, merge_pricing
 from patter_trio.server.admission import MAX_LAG_S
 from patter_trio.server.calls import CallServer, check_answerer, open_call_server
@@ -30,6 +31,7 @@ from patter_trio.server.context import checked_public_url
 from patter_trio.server.listeners import check_port, listening_address, open_listeners, serve_listeners
 from patter_trio.server.options import Drainable, ServeOptions
 from patter_trio.server.signals import StopRequest, stop_signals
+from patter_trio.user_code.urls import is_exposed
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -40,6 +42,10 @@ _log = logging.getLogger("patter_trio.server")
 # 30 s by default.
 DRAIN_TIMEOUT_S = 30.0
 """Seconds that live calls have to finish after SIGTERM."""
+
+
+SERVE_CALLBACKS = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
+"""The callbacks that are given to ``serve``; those of speech edges are attributes of the phone."""
 
 
 def _with_parameters_of(
@@ -84,6 +90,16 @@ def _check_limits(max_calls: object, max_lag: object, drain_timeout: object) -> 
             raise ConfigurationError(f"{name} must be a number of seconds from 0 on, got {seconds!r}")
 
 
+def _check_number(phone_number: object) -> None:
+    # Empty: the phone only takes calls, and each call names the number that was called.
+    if not isinstance(phone_number, str):
+        raise ConfigurationError(f"phone_number must be a string, got {type(phone_number).__name__}")
+    if phone_number and not is_number(phone_number):
+        raise ConfigurationError(
+            f"phone_number must be E.164, a plus and digits without spaces such as +15550100002, got {phone_number!r}"
+        )
+
+
 class Patter(SpeechCallbacks):
     """A phone: a number at a carrier, and the agents that answer it.
 
@@ -100,7 +116,7 @@ class Patter(SpeechCallbacks):
 
     Raises:
         ConfigurationError: ``carrier`` is not a carrier, ``pricing`` is not a table of prices, or
-            ``allow_private_hosts`` is not a list of names.
+            ``allow_private_hosts`` is not a list of names; ``phone_number`` is not a number.
     """
 
     # With slots, setting a misspelled callback is an error instead of a callback that is never called.
@@ -126,6 +142,7 @@ class Patter(SpeechCallbacks):
         pricing: Pricing | None = None,
         allow_private_hosts: Iterable[str] = (),
     ) -> None:
+        _check_number(phone_number)
         if carrier is not None and not isinstance(carrier, Carrier):
             raise ConfigurationError(f"carrier must be a carrier such as Twilio(), got {carrier!r}")
         super().__init__(CallbackRegistry())
@@ -145,6 +162,12 @@ class Patter(SpeechCallbacks):
         self.pricing: dict[str, dict[str, Any]] = merge_pricing(pricing)
         """The prices by provider and model."""
         self._call_servers: set[Drainable] = set()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute; name the remedy for a callback of :meth:`serve`."""
+        if name in SERVE_CALLBACKS:
+            raise AttributeError(f"{name} is an option of serve: phone.serve(agent, {name}=...)")
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         carrier = self.carrier.name if self.carrier else "local"
@@ -263,7 +286,9 @@ class Patter(SpeechCallbacks):
             _log.warning("tools= is ignored: only an LLM calls tools, and on_message= replaces it")
         # The address without ``webhook_url`` is known only afterwards.
         if self.webhook_url:
-            checked_public_url(self._given_url())
+            url = checked_public_url(self._given_url())
+            if self.carrier is not None and is_exposed(url):
+                _log.warning("webhook_url begins with http: carriers open media streams by wss alone, so give https")
 
     def _reachable_url(self, address: tuple[str, int]) -> str:
         """Return the public URL of a server at ``address``; warn if a carrier cannot know it."""

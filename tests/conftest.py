@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from patter_trio.agent.hooks import _warn_of_legacy_form
 from tests.kit.call import ENGINE, PIPELINE, Backend
 
 pytest_plugins = ["tests.kit.recordings", "tests.kit.watching"]
@@ -102,6 +103,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def backend(request: pytest.FixtureRequest) -> Backend:
     """What the agents of the test answer with."""
     return getattr(request, "param", PIPELINE)
+
+
+@pytest.fixture(autouse=True)
+def unwarned() -> None:
+    """Let each test get the warnings that a process gets once."""
+    _warn_of_legacy_form.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -65,13 +65,22 @@ ERROR_MESSAGE = "I am sorry, something went wrong. Could you say that again?"
 """The text spoken when a reply fails, unless the agent has its own ``error_message``."""
 DEFAULT_TEXT_TRANSFORMS: tuple[Callable[[str], str], ...] = (filter_for_tts,)
 """The text transforms of an agent without any of its own: models write Markdown, whatever the prompt says."""
+# Judged: longer than the calls of any desk, and short enough that a line which both sides have forgotten costs little.
+MAX_CALL_DURATION_S: float | None = 3600.0
+"""Seconds after which an agent hangs up, unless it has another ``max_call_duration``."""
 
 
-def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    # NaN fails the comparison, too.
-    # True is a number to Python, and most often meant to switch something on.
-    if isinstance(value, bool) or not (isinstance(value, int | float) and value >= 0):
-        raise ConfigurationError(f"{attribute.name} must be a number of at least 0, got {value!r}")
+def _seconds(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    # NaN fails the comparison, too; a bool is an int to Python, and a mistake here. 0 could mean "at once" or "never".
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigurationError(f"{attribute.name} must be a number of seconds above 0, or None, got {value!r}")
+
+
+def _whole(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    # A fraction of a millisecond is most often a number of seconds.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0 or value % 1:
+        unit = " of milliseconds" if attribute.name.endswith("_ms") else ""
+        raise ConfigurationError(f"{attribute.name} must be a whole number{unit} of at least 0, got {value!r}")
 
 
 def _instance_of(kind: type) -> Any:
@@ -222,13 +231,15 @@ class Agent:
     """The ``text_transforms`` for sentences, as hooks, inspected once for all calls."""
     guardrails: tuple[Guardrail, ...] = attrs.field(default=(), kw_only=True, converter=guardrails_of)
     # Judged by listening: long enough that a cough ends before it, short enough that the agent seems to listen.
-    barge_in_threshold_ms: int = attrs.field(default=250, kw_only=True, validator=_positive)
-    barge_in_min_words: int = attrs.field(default=0, kw_only=True, validator=_positive)
+    barge_in_threshold_ms: int = attrs.field(default=250, kw_only=True, validator=_whole)
+    barge_in_min_words: int = attrs.field(default=0, kw_only=True, validator=_whole)
     # Judged by listening. A shorter silence is often only a thought within a sentence.
-    endpointing_ms: int = attrs.field(default=500, kw_only=True, validator=_positive)
-    user_away_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_positive))
-    silence_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_positive))
-    max_call_duration: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_positive))
+    endpointing_ms: int = attrs.field(default=500, kw_only=True, validator=_whole)
+    user_away_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_seconds))
+    silence_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_seconds))
+    max_call_duration: float | None = attrs.field(
+        default=MAX_CALL_DURATION_S, kw_only=True, validator=_optional(_seconds)
+    )
     error_message: str = attrs.field(
         default=None, kw_only=True, converter=_error_message_of, validator=_instance_of(str)
     )

@@ -14,9 +14,12 @@ log line reports the failure. :data:`TIERS` has the time limits, docs/hooks.md a
 """
 
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import attrs
@@ -29,8 +32,7 @@ from patter_trio.user_code.signatures import parameters_of
 class PatterDeprecationWarning(DeprecationWarning, UserWarning):
     """A warning of an interface that will be removed.
 
-    Python shows it as it shows any ``DeprecationWarning``: by default only where ``__main__`` causes it, and elsewhere
-    with ``-W default``. Filters for ``UserWarning`` apply to it, too.
+    Shown once in a process. Filters for ``DeprecationWarning`` and for ``UserWarning`` apply to it.
     """
 
 
@@ -215,6 +217,38 @@ class PipelineHooks:
         object.__setattr__(self, "compiled", hooks)
 
 
+# Cached, so that it warns once in a process, whatever the filters. A warning that is raised as an error is not cached.
+@cache
+def _warn_of_legacy_form() -> None:
+    with ExitStack() as stack:
+        if _is_hidden_by_default():
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("default", PatterDeprecationWarning)
+        warnings.warn(
+            'after_llm=function is deprecated; write after_llm={"on_response": function}',
+            PatterDeprecationWarning,
+            stacklevel=5,  # the line that makes the PipelineHooks
+        )
+
+
+def _is_hidden_by_default() -> bool:
+    """Return True if nobody has chosen a filter for the warning, and Python's own one hides it.
+
+    Python shows a DeprecationWarning only where ``__main__`` causes it: not in a module, and not under the launcher.
+    """
+    if sys.warnoptions:
+        return False
+    behind_main = False
+    for action, message, category, module, _ in warnings.filters:
+        if message is None and issubclass(PatterDeprecationWarning, category):
+            # The first filter for any module decides. Python's own stands behind the one for ``__main__``; the same filter
+            # that a program sets itself stands before it.
+            if module is None:
+                return behind_main and (action, category) == ("ignore", DeprecationWarning)
+            behind_main = behind_main or module == "__main__"
+    return False
+
+
 def _tiers(after_llm: Any) -> Mapping[str, Any]:
     """Return the functions of ``after_llm``, given in any of its three forms."""
     if after_llm is None:
@@ -234,9 +268,5 @@ def _tiers(after_llm: Any) -> Mapping[str, Any]:
             f"after_llm must be a dict or an object with {', '.join(AFTER_LLM)}, "
             f"got {type(after_llm).__name__}: {after_llm!r}"
         )
-    warnings.warn(
-        'after_llm=function is deprecated; write after_llm={"on_response": function}',
-        PatterDeprecationWarning,
-        stacklevel=4,  # the line that makes the PipelineHooks
-    )
+    _warn_of_legacy_form()
     return {"on_response": after_llm}

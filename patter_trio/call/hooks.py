@@ -205,7 +205,7 @@ class HookRunner:
             given = pcm = g711.to_pcm(mulaw)
             for hook in hooks:
                 answer = await self.transform(hook, _pcm_of(len(given)), pcm)
-                if answer is None:  # silence in its place keeps the STT's clock right
+                if not answer:  # None or no bytes: both drop it; silence in its place keeps the STT's clock right
                     return bytes(len(given)) if as_pcm else bytes([g711.SILENCE_BYTE]) * len(mulaw)
                 pcm = bytes(answer)
             return pcm if as_pcm else mulaw if pcm == given else g711.from_pcm(pcm)
@@ -405,6 +405,11 @@ def _pcm_of(length: int | None = None) -> Expected:
         # Through bytes(): the length of a memoryview counts its items, which need not be bytes.
         if not isinstance(answer, bytes | bytearray | memoryview) or len(bytes(answer)) % 2:
             return "16-bit audio (bytes) or None"
-        return "" if length in (None, len(bytes(answer))) else f"as much audio as it got ({length} bytes) or None"
+        # No bytes drop the audio, as None does.
+        return (
+            ""
+            if length in (None, len(bytes(answer))) or not answer
+            else f"as much audio as it got ({length} bytes) or None"
+        )
 
     return wanted

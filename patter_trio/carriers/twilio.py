@@ -13,6 +13,7 @@ which ends the stream (``carriers/twilio_rest.py``).
 import base64
 import hashlib
 import hmac
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -43,12 +44,18 @@ _FINAL_STATUS: Final = {
     "busy": "busy",
     "failed": "failed",
 }
+_log = logging.getLogger("patter_trio.carriers")
 _XML_DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 def _account_sid(given: str) -> str:
     # In a converter: a missing credential is an error when the carrier is made, not at the first call.
-    return credential(given, owner="Twilio", argument="account_sid", variable="TWILIO_ACCOUNT_SID")
+    sid = credential(given, owner="Twilio", argument="account_sid", variable="TWILIO_ACCOUNT_SID")
+    # Most often an API key (SK...) or a call's id in its place; each request would fail, the first one in a call. A
+    # warning, because what stands in for Twilio in a test may be less strict.
+    if not sid.startswith("AC"):
+        _log.warning("Twilio's account_sid must begin with AC, as the console shows it: requests to Twilio will fail")
+    return sid
 
 
 def _auth_token(given: str) -> str:

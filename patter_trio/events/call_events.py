@@ -69,7 +69,8 @@ class CallEvents:
         self.over: bool = False
         self._exit: Callable[[str], None] = no_exit
         self._threads = new_thread_limiter()
-        self._epoch = epoch
+        self.epoch: float = epoch
+        """Unix time of the clock's zero, in seconds."""
         self._tap = tap
         self._media: MediaClock | None = None
         self._turns = Turns()
@@ -125,7 +126,7 @@ class CallEvents:
         # Before the payload is made: for most events of most calls, nobody has subscribed.
         if self._tap is None and not self._listened(kind):
             return
-        payload = bus_payload(published, self.call_id, round((self._epoch + at) * 1000))
+        payload = bus_payload(published, self.call_id, round((self.epoch + at) * 1000))
         if self._tap is not None:
             start = None if self._media is None else self._media.start
             self._tap(0.0 if start is None else at - start, kind.value, dict(payload))
@@ -138,7 +139,7 @@ class CallEvents:
     def never_connected(self, outcome: str, error: str, info: CallInfo, *, cancelled: bool = False) -> CallOver:
         """Publish CALL_ENDED of a call that never connected, end its subscriptions, and return the event."""
         now = trio.current_time()
-        over = CallOver(info=info, ended_at=self._epoch + now, outcome=outcome, error=error)
+        over = CallOver(info=info, ended_at=self.epoch + now, outcome=outcome, error=error)
         self.on_event(over, now, _initial())
         self.grace.begin(cancelled=cancelled)
         self.close()

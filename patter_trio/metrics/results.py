@@ -17,11 +17,28 @@ A latency is None, never 0, if one of its instants does not exist.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Final
+from typing import Any, Final
+
+
+class _Record:
+    """A record of measurements that can be written as JSON."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, nested records as dicts: what ``json.dumps`` takes."""
+        # ``fields``, because every record is a dataclass; the type checker sees only this base.
+        return {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self)}  # type: ignore[arg-type]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.to_dict() if isinstance(value, _Record) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LatencyBreakdown:
+class LatencyBreakdown(_Record):
     """The latencies of a turn, in ms; None for a latency that does not occur in the turn."""
 
     stt_ms: float | None = None
@@ -57,7 +74,7 @@ LATENCIES: Final = tuple(entry.name for entry in fields(LatencyBreakdown))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CostBreakdown:
+class CostBreakdown(_Record):
     """The costs of a call, in USD."""
 
     stt: float = 0.0
@@ -72,7 +89,7 @@ class CostBreakdown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TurnMetrics:
+class TurnMetrics(_Record):
     """The metrics of one turn: the caller's words, and the agent's answer to them. The greeting is turn 0."""
 
     turn_index: int
@@ -98,7 +115,7 @@ class TurnMetrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallMetrics:
+class CallMetrics(_Record):
     """The metrics of a whole call."""
 
     call_id: str

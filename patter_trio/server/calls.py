@@ -108,9 +108,6 @@ class CallServer:
         self._webhooks = webhooks
         self._admission = admission
         self._tracing = tracing
-        # One epoch for all calls of a server: if the machine's clock is set while calls are live, their timestamps
-        # still agree.
-        self._epoch = time.time() - trio.current_time() if seams.epoch is None else seams.epoch
         self._seams = seams
         self._tap = seams.tap
         self._bus_tap = seams.bus_tap
@@ -190,6 +187,7 @@ class CallServer:
     def on_announced(self, call: PendingCall) -> None:
         """Call ``on_call_start`` for a call as soon as it is announced, before its audio arrives."""
         info = call.info
+        events = self._events_of(info.call_id)
         # WARNING: nothing here may await: the webhook's answer follows, and the media stream may arrive right behind
         # it.
         self._announced.set()
@@ -198,9 +196,9 @@ class CallServer:
         if self._tracing is not None:
             # Opened at the webhook, so that the trace has the time before the audio, and ``on_call_start`` runs inside
             # it.
-            trace = self._tracing(info, self._agent, media, at=trio.current_time(), epoch=self._epoch)
+            trace = self._tracing(info, self._agent, media, at=trio.current_time(), epoch=events.epoch)
         starting = self._starting[info.call_id] = _StartingCall(
-            self._events_of(info.call_id), trio.CancelScope(), trio.Event(), media, trace, PendingControl(info)
+            events, trio.CancelScope(), trio.Event(), media, trace, PendingControl(info)
         )
         starting.events.exit_by(starting.call.exit)
         if on_call_start is None:
@@ -228,7 +226,10 @@ class CallServer:
             self._events_of(info.call_id).never_connected("busy", why, info)
 
     def _events_of(self, call_id: str) -> CallEvents:
-        events = CallEvents(call_id, self._options.subscribers, self._deliveries, epoch=self._epoch, tap=self._bus_tap)
+        # One epoch for a call, so that its timestamps agree although the machine's clock is set meanwhile; and a new one for
+        # the next call, which has the right time again.
+        epoch = time.time() - trio.current_time() if self._seams.epoch is None else self._seams.epoch
+        events = CallEvents(call_id, self._options.subscribers, self._deliveries, epoch=epoch, tap=self._bus_tap)
         # Held by the server too, because a cancelled server shortens the time of all calls, live or over.
         self._grace.add(events.grace)
         return events
@@ -332,11 +333,11 @@ class CallServer:
             callback_queue,
             info,
             media,
-            epoch=self._epoch,
+            epoch=events.epoch,
             tap=self._tap,
             observers=(*(() if trace is None else (trace,)), *self._seams.observers),
             events=events,
-            meter=self._meter(info, media),
+            meter=self._meter(info, media, events.epoch),
         )
         # A context variable, because providers report usage without knowing a call; the tasks of the call inherit it.
         usage_sink.set(lambda usage: reporter.emit_fact(UsageReported(usage), trio.current_time()))
@@ -369,13 +370,13 @@ class CallServer:
             _log.info("call %s: ended, %s", info.call_id, summary(call.outcome, reporter.metrics(trio.current_time())))
             self._call_over.fire()
 
-    def _meter(self, info: CallInfo, media: MediaClock) -> Meter:
+    def _meter(self, info: CallInfo, media: MediaClock, epoch: float) -> Meter:
         return self._seams.meter(
             info.call_id,
             media,
             self._options.pricing,
             began=trio.current_time(),
-            epoch=self._epoch,
+            epoch=epoch,
             carrier=info.provider,
             direction=info.direction,
         )

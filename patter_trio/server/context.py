@@ -12,6 +12,7 @@ from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.unproven import UnprovenConnections
+from patter_trio.user_code.urls import checked_url
 
 # Judged. At the limit further sockets get 503. Signed ones are not counted, so a carrier that signs its upgrades cannot
 # be locked out.
@@ -25,6 +26,7 @@ def checked_public_url(url: str) -> str:
     Raises:
         ConfigurationError: ``url`` is not an http or https URL, or it has a query or fragment.
     """
+    checked_url(url, "the public URL", "an http or https URL such as https://agent.example.com", ("http", "https"))
     parts = urlsplit(url)
     # Without a host, or with a query, no stream URL could be made from it: Twilio refuses a query (error 31920).
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:

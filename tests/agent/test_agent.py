@@ -33,12 +33,22 @@ def make(**options: Any) -> Agent:
         ({"variables": 5}, "variables must be a Mapping, got int: 5"),
         ({"variables": "name"}, "variables must be a Mapping, got str: 'name'"),
         ({"variables": {1: 2}}, "variables must have strings as names, got 1"),
-        ({"barge_in_threshold_ms": -1}, "barge_in_threshold_ms must be a number of at least 0, got -1"),
-        ({"barge_in_min_words": "2"}, "barge_in_min_words must be a number of at least 0, got '2'"),
-        ({"endpointing_ms": math.nan}, "endpointing_ms must be a number of at least 0, got nan"),
-        ({"user_away_timeout": -0.1}, "user_away_timeout must be a number of at least 0, got -0.1"),
-        ({"silence_timeout": "long"}, "silence_timeout must be a number of at least 0, got 'long'"),
-        ({"max_call_duration": -60}, "max_call_duration must be a number of at least 0, got -60"),
+        (
+            {"barge_in_threshold_ms": -1},
+            "barge_in_threshold_ms must be a whole number of milliseconds of at least 0, got -1",
+        ),
+        ({"barge_in_min_words": "2"}, "barge_in_min_words must be a whole number of at least 0, got '2'"),
+        ({"endpointing_ms": math.nan}, "endpointing_ms must be a whole number of milliseconds of at least 0, got nan"),
+        ({"user_away_timeout": -0.1}, "user_away_timeout must be a number of seconds above 0, or None, got -0.1"),
+        ({"silence_timeout": "long"}, "silence_timeout must be a number of seconds above 0, or None, got 'long'"),
+        ({"max_call_duration": -60}, "max_call_duration must be a number of seconds above 0, or None, got -60"),
+        ({"endpointing_ms": 0.5}, "endpointing_ms must be a whole number of milliseconds of at least 0, got 0.5"),
+        ({"endpointing_ms": True}, "endpointing_ms must be a whole number of milliseconds of at least 0, got True"),
+        ({"endpointing_ms": math.inf}, "endpointing_ms must be a whole number of milliseconds of at least 0, got inf"),
+        ({"barge_in_threshold_ms": True}, "barge_in_threshold_ms must be a whole number of milliseconds"),
+        ({"barge_in_min_words": 1.5}, "barge_in_min_words must be a whole number of at least 0, got 1.5"),
+        ({"silence_timeout": 0}, "silence_timeout must be a number of seconds above 0, or None, got 0"),
+        ({"silence_timeout": True}, "silence_timeout must be a number of seconds above 0, or None, got True"),
         ({"error_message": b""}, "error_message must be a str, got bytes: b''"),
     ],
 )
@@ -204,3 +214,9 @@ async def test_prewarming_prewarms_every_provider_there_is() -> None:
     with pytest.raises(ProviderError, match="no such voice"):
         await make(llm=Model(["x"]), tts=Voice()).prewarm()
     assert warmed == ["llm", "tts"]
+
+
+def test_calls_last_an_hour_by_default() -> None:
+    """An agent hangs up after an hour unless it was told otherwise; None is never."""
+    assert Agent("x", **PROVIDERS).max_call_duration == 3600.0
+    assert Agent("x", **PROVIDERS, max_call_duration=None).max_call_duration is None

@@ -1,7 +1,10 @@
 """Hooks and guardrails as they are given: what is wrong with them is said then, not in the first call."""
 
 import functools
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -157,6 +160,38 @@ def test_after_llm_accepts_any_object_with_tiers() -> None:
     assert set(PipelineHooks(after_llm=Tiers()).compiled) == {"after_llm.on_chunk", "after_llm.on_response"}
     with_nothing = type("Empty", (), {"on_chunk": None, "on_sentence": None, "on_response": None})()
     assert PipelineHooks(after_llm=with_nothing).compiled == {}
+
+
+def test_legacy_form_warns_once_in_a_process() -> None:
+    """The legacy form warns the first time only, also where the filters show every warning."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            PipelineHooks(after_llm=lambda text, ctx: text)
+    assert [warning.category for warning in caught] == [PatterDeprecationWarning]
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen", "shown"),
+    [
+        ([], "", 1),
+        (["-W", "ignore::DeprecationWarning"], "", 0),
+        ([], "warnings.simplefilter('ignore', DeprecationWarning)", 0),
+        ([], "warnings.simplefilter('ignore', UserWarning)", 0),
+        ([], "warnings.simplefilter('ignore')", 0),
+    ],
+)
+def test_legacy_warning_shows_in_imported_modules(tmp_path: Path, options: list[str], chosen: str, shown: int) -> None:
+    """By default the warning is shown once for a module that a program imports; filters that were chosen hold."""
+    (tmp_path / "desk.py").write_text(
+        "from patter_trio import PipelineHooks\n"
+        "hooks = [PipelineHooks(after_llm=lambda text, ctx: text) for _ in range(2)]\n"
+    )
+    program = f"import sys, warnings\n{chosen}\nsys.path.insert(0, {str(tmp_path)!r})\nimport desk"
+    done = subprocess.run(  # noqa: S603 (our own interpreter)
+        [sys.executable, *options, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.count("desk.py:2: PatterDeprecationWarning") == shown
 
 
 def test_legacy_after_llm_callable_maps_to_on_response() -> None:

@@ -127,7 +127,7 @@ async def test_a_port_in_use_is_said_barely() -> None:
 @pytest.mark.parametrize("url", ["ftp://agent.example.com", "https://", "https://a.example/?x=1", "wss://a.example"])
 async def test_invalid_webhook_url_raises_and_opens_nothing(url: str) -> None:
     """An invalid webhook_url raises ConfigurationError, and nothing stays open."""
-    with pytest.raises(ConfigurationError, match=r"the public URL must be like https://agent\.example\.com, got "):
+    with pytest.raises(ConfigurationError, match="the public URL must be "):
         await phone_of(webhook_url=url).serve(agent_of(), port=0)
 
 
@@ -358,3 +358,56 @@ def test_a_misspelled_callback_is_an_error() -> None:
     """Assigning to a callback that a phone does not have raises an AttributeError that names the callback."""
     with pytest.raises(AttributeError, match="on_user_speach_started"):
         Patter().on_user_speach_started = print  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["on_llm_token", "on_user_speech_eos", "on_agent_speech_ended"])
+def test_speech_callback_must_be_callable(name: str) -> None:
+    """Setting a speech callback to what cannot be called is an error that names it; None removes it."""
+    phone = Patter()
+    with pytest.raises(ConfigurationError, match=f"{name} must be a function, got int: 3"):
+        setattr(phone, name, 3)
+    setattr(phone, name, None)
+
+
+@pytest.mark.parametrize(
+    "name", ["on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf"]
+)
+def test_serve_callback_on_phone_names_remedy(name: str) -> None:
+    """Setting a callback of serve() on the phone is an error that says where it goes."""
+    with pytest.raises(AttributeError, match=rf"phone\.serve\(agent, {name}=\.\.\.\)"):
+        setattr(Patter(), name, print)
+
+
+@pytest.mark.parametrize("number", ["555 1234", "+1 555 010 0002", "15550100002", "+", "sip:desk@example.com", 5])
+def test_phone_number_must_be_e164(number: Any) -> None:
+    """A phone number that is not E.164 is an error when the phone is made."""
+    with pytest.raises(ConfigurationError, match="phone_number must be"):
+        Patter(phone_number=number)
+
+
+@pytest.mark.parametrize("sid", ["hello", "SK" + "0" * 32, "CA" + "0" * 32])
+def test_account_sid_should_be_of_an_account(sid: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An account SID that does not begin with AC is warned about, and not quoted."""
+    Twilio(sid, TOKEN)
+    assert "account_sid must begin with AC" in caplog.text
+    assert sid not in caplog.text
+
+
+@pytest.mark.parametrize("url", ["https://h:notaport", "https://h:99999", "https://[::1", "https://a b", "https://:1"])
+async def test_malformed_webhook_url_is_refused(url: str) -> None:
+    """A webhook_url with a wrong port, wrong brackets, a space or no host is refused before anything opens."""
+    with pytest.raises(ConfigurationError, match="public URL"):
+        await phone_of(webhook_url=url).serve(agent_of(), port=0)
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"), [("http://agent.example.com", True), ("http://127.0.0.1:1", False), ("agent.example.com", False)]
+)
+async def test_unencrypted_webhook_url_is_warned_about(
+    bounded: None, caplog: pytest.LogCaptureFixture, url: str, warned: bool
+) -> None:
+    """An http webhook_url beside a carrier is warned about: Twilio opens media streams by wss alone."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(phone_of(webhook_url=url).serve, agent_of(), port=0))
+        nursery.cancel_scope.cancel()
+    assert ("webhook_url begins with http" in caplog.text) == warned

@@ -552,6 +552,20 @@ async def test_blocking_callback_is_reported_with_name_and_time(
     assert f"{function.__name__} blocked every call for " in record.message
 
 
+async def test_blocking_is_reported_in_virtual_time(
+    call_simulator: CallSimulator, backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A callback that blocks for 60 ms of real time is reported in a simulated call, too, and moves no event."""
+
+    def blocks_in_test(event: dict[str, Any]) -> None:
+        time.sleep(0.06)
+
+    async with call_simulator(backend.agent_of("Yes."), on_transcript=blocks_in_test) as caller:
+        await caller.speaks("Hello?", seconds=0.5)
+        await caller.hears()
+    assert "blocks_in_test blocked every call for " in caplog.text
+
+
 async def test_generator_blocking_between_pieces_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     """The watch on blocking also reports a generator that blocks between its pieces."""
 

@@ -135,7 +135,7 @@ async def test_wrong_hook_type_is_treated_as_raising(
 @pytest.mark.parametrize(
     ("name", "answer", "message"),
     [
-        ("before_stt", b"", "must give as much audio as it got ("),
+        ("before_stt", b"ab", "must give as much audio as it got ("),
         ("before_stt", b"abc", "must give 16-bit audio (bytes) or None, not bytes"),
         ("after_tts", b"abc", "must give 16-bit audio (bytes) or None, not bytes"),
         ("after_tts", "text", "must give 16-bit audio (bytes) or None, not str"),

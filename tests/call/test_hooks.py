@@ -155,6 +155,34 @@ async def test_before_stt_receives_16_bit_8_khz_audio(call_simulator: CallSimula
     assert caller.dialogue == [("user", "Your hours?"), ("assistant", HOURS)]
 
 
+@pytest.mark.parametrize("name", ["before_send_to_stt", "before_stt"])
+async def test_hooks_never_get_empty_audio(call_simulator: CallSimulator, name: str) -> None:
+    """Neither the hooks before the STT nor the STT itself are called with no audio, also at the end of the call."""
+    lengths: list[int] = []
+
+    def hook(pcm: bytes) -> bytes:
+        lengths.append(len(pcm))
+        return pcm
+
+    async with call_simulator(agent_of(hooks=PipelineHooks(**{name: hook}))) as caller:
+        await ask(caller)
+        await caller.hears()
+        await caller.hangs_up()
+    assert lengths
+    assert 0 not in lengths
+
+
+@pytest.mark.parametrize("nothing", [None, b"", bytearray(), memoryview(b"")])
+@pytest.mark.parametrize("name", ["before_send_to_stt", "before_stt"])
+async def test_empty_answer_before_stt_drops_audio(call_simulator: CallSimulator, name: str, nothing: Any) -> None:
+    """No bytes from a hook before the STT drop the audio as None does: the STT hears silence, and no words come."""
+    hooks = PipelineHooks(**{name: lambda pcm: nothing})
+    async with call_simulator(agent_of(hooks=hooks)) as caller:
+        await ask(caller)
+        await caller.waits(4.0)
+    assert transcripts_of(caller, "user") == []
+
+
 async def test_audio_dropped_before_stt_still_reaches_vad(
     call_simulator: CallSimulator,
 ) -> None:

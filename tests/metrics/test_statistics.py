@@ -1,6 +1,8 @@
 """The metric records, and the statistics over many turns."""
 
 import dataclasses
+import json
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -97,3 +99,15 @@ def test_the_fields_are_those_that_programs_read() -> None:
         "provider_mode", "stt_provider", "stt_model", "tts_provider", "tts_model", "llm_provider", "llm_model",
         "telephony_provider",
     }  # fmt: skip
+
+
+def test_records_become_json() -> None:
+    """to_dict() gives what json.dumps takes, nested records included, and loses no field."""
+    turns = (turn(0, total_ms=812.5), turn(1, interrupted=True))
+    metrics = CallMetrics(call_id="CA1", duration_seconds=2.0, turns=turns, cost=CostBreakdown(llm=0.5))
+    found = json.loads(json.dumps(metrics.to_dict()))
+    assert found == metrics.to_dict()
+    assert set(found) == {entry.name for entry in fields(CallMetrics)}
+    assert found["turns"][0]["latency"]["total_ms"] == 812.5
+    assert found["turns"][1]["interrupted"] is True
+    assert found["cost"]["llm"] == 0.5

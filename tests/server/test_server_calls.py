@@ -1,6 +1,7 @@
 """A server of calls: calls from their announcement to their end, in virtual time."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -242,3 +243,25 @@ async def test_what_cannot_be_served_opens_no_desk() -> None:
     with pytest.raises(ConfigurationError, match="this one has neither"):
         async with open_call_server(Patter()._serve_options(agent_of(llm=None), public_url=PUBLIC)):
             pass
+
+
+async def test_clock_step_is_right_in_next_call(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the machine's clock is set, the next call has the right time; a live call's timestamps still agree."""
+    ends: list[dict[str, Any]] = []
+    now = [1_000_000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0] + trio.current_time())
+    async with running_server(agent=agent_of(first_message="Hello."), on_call_end=ends.append) as here:
+        for number in (1, 2):
+            caller = here.caller(number)
+            await here.nursery.start(caller.run)
+            await trio.sleep(5.0)
+            now[0] += 86_400.0
+            await trio.sleep(5.0)
+            caller.hang_up()
+            await trio.sleep(1.0)
+    for number, end in enumerate(ends):
+        zero = 1_000_000.0 + 86_400.0 * number
+        assert end["ended_at"] == pytest.approx(zero + 11.0 * number + 10.0, abs=0.5)
+        assert end["transcript"][0]["timestamp"] == pytest.approx(zero + 11.0 * number, abs=3.0)

@@ -112,7 +112,10 @@ class VoiceActivityStage:
     def _finish(self) -> None:
         then, self._on_finished = self._on_finished, None
         if then is not None:
-            self._to_transcription(self._joined(self._frames.take_nowait()))
+            rest = self._joined(self._frames.take_nowait())
+            # Usually nothing waits, and neither a hook nor an STT is to be called with no audio.
+            if rest:
+                self._to_transcription(rest)
             then()
 
     async def run(self) -> None:
