@@ -80,9 +80,9 @@ def verdict(lag: float, share: float, crowding: float) -> str:
     if lag < MAX_LOOP_LAG_S and share < MAX_CPU_SHARE and crowding < MAX_CROWDING_SHARE:
         return ""
     return (
-        f"This machine was too busy to trust these latencies (event loop late by {lag * 1000:.0f} ms at p99, {share:.0%} "
-        f"of its cores used by this program, which waited {crowding:.2f} s for a core for each second on one): "
-        "the agent itself is faster."
+        "This machine was busy, so these latencies are too long: on an idle one the agent answers faster "
+        f"(event loop late by {lag * 1000:.0f} ms at p99, {share:.0%} of the cores used by this program, which waited "
+        f"{crowding:.2f} s for a core for each second on one)."
     )
 
 

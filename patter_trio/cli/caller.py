@@ -3,6 +3,7 @@
 import math
 import secrets
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 import attrs
@@ -128,6 +129,8 @@ class SimulatedCall:
         self.caller: SimulatedCaller = SimulatedCaller(
             self.carrier, self.log, self._state, strict=False, band_limited=is_resampled_for(agent)
         )
+        self.began: datetime = datetime.now().astimezone()
+        """When the call began, for people: its own times are those of the media."""
         self.stopped: bool = False
         """True if the user has stopped the call before its end."""
         self.failure: str = ""
@@ -140,9 +143,12 @@ class SimulatedCall:
         self._greeting_timeout_s = greeting_timeout_s
         self._answer_timeout_s = answer_timeout_s
 
+    def _has_begun(self) -> bool:
+        return not math.isnan(self.carrier.now)
+
     def _now(self) -> float:
         # Before the media begins the carrier's clock has no zero.
-        return 0.0 if math.isnan(self.carrier.now) else self.carrier.now
+        return self.carrier.now if self._has_begun() else 0.0
 
     def _state(self) -> State | None:
         # By id, because several calls are live.
@@ -161,9 +167,11 @@ class SimulatedCall:
             self._view.event(self._now(), name, payload)
 
     def stop(self) -> None:
-        """Hang up now: the call ends normally, and the agent has not failed."""
+        """Hang up now, if the call has begun: it ends normally, and the agent has not failed."""
         self.stopped = True
-        self.carrier.hang_up()
+        # Before its stream starts, the carrier has nothing to hang up; the caller then finds no reason to speak.
+        if self._has_begun():
+            self.carrier.hang_up()
 
     async def run(self) -> None:
         """Hold the call; afterwards ``failure`` has the reason if it failed."""
@@ -221,7 +229,7 @@ class SimulatedCall:
         return ""
 
     def _over(self) -> bool:
-        return self.carrier.ended is not None or bool(self.caller.times("call_end"))
+        return self.stopped or self.carrier.ended is not None or bool(self.caller.times("call_end"))
 
     async def _talk(self) -> None:
         """Speak each line: after the answer to the previous one, or into it."""

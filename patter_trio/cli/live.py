@@ -1,12 +1,16 @@
 """The output while calls are held: one call line by line, or the progress of many."""
 
 import sys
+import textwrap
 from typing import Any, Final
 
 from patter_trio.phone_numbers import mask_number
 
 # Room for 9999.99 s, nearly three hours.
 _NAME_WIDTH_CHARACTERS: Final = 7
+# Judged: the line fits into a terminal of 100 columns.
+MAX_VALUE_CHARACTERS: Final = 60
+"""Longest arguments, or result, of a tool that are shown, in characters."""
 
 
 class Live:
@@ -21,7 +25,8 @@ class Live:
         """Show an event."""
         match name:
             case "call_start":
-                self._line(at, "call", f"from {mask_number(payload['caller'])} to {mask_number(payload['callee'])}")
+                caller = mask_number(payload["caller"]) or "a withheld number"
+                self._line(at, "call", f"from {caller} to {mask_number(payload['callee'])}")
             case "user_speech_started":
                 self._line(at, "caller", "speaking ...")
             case "transcript_partial":
@@ -46,6 +51,14 @@ class Live:
                     self._line(at, "agent", f"INTERRUPTED after {self._interrupted:.2f} s")
             case "transcript":
                 self._transcript(at, payload)
+            case "tool_call_started":
+                self._line(at, "agent", f"calls {payload['name']}({_shortened(payload['arguments'])})")
+            case "tool_call_completed":
+                result = f"FAILED: {payload['error']}" if "error" in payload else _shortened(payload["result"])
+                self._line(at, "agent", f"{payload['name']} took {payload['duration']:.2f} s: {result}")
+            case "metrics" if payload["turn"].failed:
+                # In capitals, as an interruption.
+                self._line(at, "agent", "REPLY FAILED")
             case "dtmf":
                 self._line(at, "caller", f"pressed {payload['digit']}")
             case "call_end":
@@ -111,6 +124,13 @@ class Progress:
             print(f"\r{text}", end="", file=sys.stderr, flush=True)
         elif new:
             print(text, file=sys.stderr, flush=True)
+
+
+def _shortened(value: object) -> str:
+    """Return arguments or a result of a tool as they fit into a line."""
+    text = ", ".join(f"{name}={part!r}" for name, part in value.items()) if isinstance(value, dict) else str(value)
+    # One line, whatever line breaks it has.
+    return textwrap.shorten(text, MAX_VALUE_CHARACTERS, placeholder=" ...")
 
 
 def _error(payload: dict[str, Any]) -> str:

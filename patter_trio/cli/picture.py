@@ -58,15 +58,21 @@ class _Spoken:
 
 
 def call_picture(
-    title: str, recording: tuple[Samples, Samples], events: Sequence[Event], heard: Sequence[Heard]
+    title: str,
+    recording: tuple[Samples, Samples],
+    events: Sequence[Event],
+    heard: Sequence[Heard],
+    *,
+    subtitle: str = "",
 ) -> str:
-    """Return a call as SVG: the audio of caller and agent, their words, the latencies and the interruptions.
+    """Return a call as SVG: audio and words of both sides, waits, interruptions, tools, keys, failures and the end.
 
     Args:
         title: the picture's heading.
         recording: the audio of the caller and the audio that the caller heard, 8 kHz, of the same length.
-        events: the call's events, with times in seconds since the media began.
+        events: the call's events, those of the bus included, with times in seconds since the media began.
         heard: the agent's utterances.
+        subtitle: a small line below the heading.
     """
     seconds = len(recording[0]) / RATE_HZ
     # At least one row: a call without audio still has a title.
@@ -75,7 +81,8 @@ def call_picture(
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH_PX}" height="{_HEAD_PX + len(rows) * _ROW_PX}">',
         f"<style>{_STYLE}</style>",
         '<rect width="100%" height="100%" fill="#fff"/>',
-        f'<text class="head" x="{_LEFT_PX}" y="28">{escape(title)}</text>',
+        f'<text class="head" x="{_LEFT_PX}" y="22">{escape(title)}</text>',
+        f'<text class="small" x="{_LEFT_PX}" y="38">{escape(subtitle)}</text>',
     ]
     said: dict[Lane, list[_Spoken]] = {
         # The caller's words are the STT provider's; the agent's are those that were heard.
@@ -92,6 +99,7 @@ def call_picture(
         for words, until in zip(spoken, following, strict=False):
             parts += _words(lane, words, until)
     parts += _pauses(events)
+    parts += _marks(events)
     for utterance in heard:
         if utterance.interrupted:
             parts += _cut(utterance.ended)
@@ -183,21 +191,66 @@ def _words(lane: Lane, spoken: _Spoken, following: float) -> Iterator[str]:
 
 
 def _pauses(events: Sequence[Event]) -> Iterator[str]:
-    """Draw the caller's wait for each answer, from the last voice to the first sound, if one row has both."""
+    """Draw the caller's wait for each answer, from the last voice to the first sound."""
     silent_since: float | None = None
     for event in events:
         if event.name == "user_speech_ended":
             silent_since = event.payload["audio_offset_ms"] / 1000
         elif event.name == "agent_speech_started" and silent_since is not None:
-            # A pause over the end of a row would be drawn backwards.
-            if silent_since // ROW_S == event.at // ROW_S:
-                y = _top(int(event.at // ROW_S), "agent") + _LANE_PX // 2
-                yield f'<line class="pause" x1="{_x(silent_since)}" x2="{_x(event.at)}" y1="{y}" y2="{y}"/>'
-                yield (
-                    f'<text class="small" x="{(_x(silent_since) + _x(event.at)) / 2:g}" y="{y - 3}" '
-                    f'text-anchor="middle">{event.at - silent_since:.2f} s</text>'
-                )
+            waited = f"{event.at - silent_since:.2f} s"
+            yield from _span(silent_since, event.at, waited, _LANE_PX // 2, "small")
             silent_since = None
+
+
+def _span(start: float, end: float, label: str, below: int, kind: str) -> Iterator[str]:
+    """Draw a line in the agent's lane, ``below`` pixels under its top, with a label over its longest part.
+
+    A time that goes over the end of a row is a line in each row.
+    """
+    last = max(int(end // ROW_S), int(start // ROW_S))
+    parts = [
+        (row, max(start, row * ROW_S), min(max(end, start), (row + 1) * ROW_S))
+        for row in range(int(start // ROW_S), last + 1)
+    ]
+    longest = max(parts, key=lambda part: part[2] - part[1])
+    for row, begun, ended in parts:
+        y = _top(row, "agent") + below
+        # Within the row: the instant at its end is the next one's beginning.
+        left, right = _LEFT_PX + (begun - row * ROW_S) * PIXELS_PER_S, _LEFT_PX + (ended - row * ROW_S) * PIXELS_PER_S
+        yield f'<line class="pause" x1="{left:g}" x2="{right:g}" y1="{y}" y2="{y}"/>'
+        if (row, begun, ended) == longest:
+            yield (
+                f'<text class="{kind}" x="{(left + right) / 2:g}" y="{y - 3}" text-anchor="middle">{escape(label)}</text>'
+            )
+
+
+def _marks(events: Sequence[Event]) -> Iterator[str]:
+    """Draw what has no sound: keys, tools, failed replies, and how the call ended."""
+    for event in events:
+        match event.name:
+            case "dtmf":
+                yield _label("caller", event.at, f"key {event.payload['digit']}", "small")
+            case "tool_call_completed":
+                name, took = str(event.payload["name"]), float(event.payload["duration"])
+                failed = "error" in event.payload
+                label = f"{name} {took:.2f} s{' failed' if failed else ''}"
+                # Above the wait for the answer, which includes the tool's time.
+                yield from _span(event.at - took, event.at, label, 12, "red" if failed else "small")
+            case "metrics" if event.payload["turn"].failed:
+                yield _label("agent", event.at, "reply failed", "red")
+            case "call_end":
+                end = str(event.payload["outcome"]).replace("_", " ")
+                yield _label("caller", event.at, end, "red" if "error" in event.payload else "small")
+            case _:
+                pass
+
+
+def _label(lane: Lane, at: float, text: str, kind: str) -> str:
+    """Return a label within a lane, at an instant."""
+    row, x = int(at // ROW_S), _x(at)
+    # To the left of an instant that is late in its row: to the right the row ends.
+    anchor = "end" if _WIDTH_PX - x < _MIN_TEXT_PX else "start"
+    return f'<text class="{kind}" x="{x:g}" y="{_top(row, lane) + 12}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _cut(at: float) -> Iterator[str]:

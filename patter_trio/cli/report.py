@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import anyio
 
+from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.wav import write_wav
 from patter_trio.cli.caller import SimulatedCall
 from patter_trio.cli.picture import call_picture
@@ -74,7 +75,7 @@ def latency_table(turns: Iterable[Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
-async def write_call(call: SimulatedCall, folder: Path) -> Path:
+async def write_call(call: SimulatedCall, folder: Path, program: str = "") -> Path:
     """Write the results of a call into ``calls/<call_id>``; return that folder.
 
     ``call.wav`` is its audio (stereo, caller left, agent right), ``call.svg`` its picture, and ``timeline.json`` has
@@ -91,10 +92,15 @@ async def write_call(call: SimulatedCall, folder: Path) -> Path:
     recording = call.carrier.recording()
     await (place / "call.wav").write_bytes(write_wav(recording))
     caller = call.caller
-    picture = call_picture(f"Call {call.call_id}", recording, call.log.events, caller.utterances)
+    seconds = len(recording[0]) / RATE_HZ
+    outcome = call.failure or caller.outcome.replace("_", " ")
+    title = ", ".join(filter(None, (program, f"{call.began:%Y-%m-%d %H:%M}", f"{seconds:.1f} s"))) + f": {outcome}"
+    picture = call_picture(title, recording, call.log.everything, caller.utterances, subtitle=f"Call {call.call_id}")
     await (place / "call.svg").write_text(picture, encoding="utf-8")
     timeline = {
         "call_id": call.call_id,
+        "program": program,
+        "began": call.began.isoformat(timespec="seconds"),
         "outcome": caller.outcome,
         "failure": call.failure,
         "seconds": round(call.carrier.ended_at, 3),

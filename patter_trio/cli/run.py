@@ -12,6 +12,7 @@ from typing import Any, Final
 import trio
 
 from patter_trio.cli.command_line import Once
+from patter_trio.cli.interrupts import is_interruptible
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone import DRAIN_TIMEOUT_S
 from patter_trio.program import Program, Script, load
@@ -93,16 +94,6 @@ def _check_means_something(options: argparse.Namespace) -> None:
         )
 
 
-def _interruptible() -> bool:
-    """Return True if Ctrl-C may stop this process.
-
-    A shell without job control ignores SIGINT for the commands that it starts in the background, so that Ctrl-C reaches
-    only the one in the foreground. Python and trio respect that, and so does the launcher; SIGTERM stops a service
-    either way.
-    """
-    return signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-
-
 async def _serve(program: Program, host: str, port: int, **limits: Any) -> None:
     """Serve until Ctrl-C or SIGTERM; ``limits`` are options of ``phone.serve``."""
     # A partial, because ``start`` passes no keyword arguments.
@@ -110,7 +101,7 @@ async def _serve(program: Program, host: str, port: int, **limits: Any) -> None:
 
     with ExitStack() as stack:  # outside the nursery: a second Ctrl-C, while calls are ending, changes nothing
         async with trio.open_nursery() as nursery:
-            if _interruptible():
+            if is_interruptible():
                 # Before loading: Ctrl-C must work from the first line of output on.
                 interrupts = stack.enter_context(trio.open_signal_receiver(signal.SIGINT))
                 nursery.start_soon(_stopping, program, interrupts, nursery.cancel_scope)
@@ -158,7 +149,7 @@ def _announce(program: Program, address: tuple[str, int]) -> None:
         # The most frequent reason why no call comes.
         if not phone.webhook_url:
             print("The carrier cannot reach that address: set Patter(webhook_url=...) to the public one.")
-    if _interruptible():
+    if is_interruptible():
         # Flushed: a script that waits for this line must not wait for a buffer.
         print("Ctrl-C stops.", flush=True)
     else:

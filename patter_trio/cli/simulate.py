@@ -5,6 +5,7 @@ import math
 import os
 import re
 import secrets
+import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -29,6 +30,7 @@ from patter_trio.cli.command_line import (
     Once,
     Step,
 )
+from patter_trio.cli.interrupts import is_interruptible
 from patter_trio.cli.live import Live, Progress
 from patter_trio.cli.report import latencies, latency_table, write_call
 from patter_trio.errors import ConfigurationError
@@ -254,6 +256,7 @@ async def _simulate(program: Program, options: _Options) -> int:
         await calls[info.call_id].carrier.transfer(to)
 
     busy = LoadMonitor()
+    stop = _Stop(tuple(calls.values()))
     async with (
         open_call_server(
             program.phone._serve_options(  # noqa: SLF001 (the launcher is the package's own)
@@ -266,22 +269,51 @@ async def _simulate(program: Program, options: _Options) -> int:
         await serving.start(serve_listeners, call_server.context, listeners)
         # Beside the calls: it says whether the latencies can be trusted.
         serving.start_soon(busy.watch)
+        if is_interruptible():
+            # ``start``: Ctrl-C from here on ends the calls, which are then written.
+            await serving.start(stop.run)
         # A nursery of its own, inside the server's: the server outlives the calls.
         async with trio.open_nursery() as callers:
             for call in calls.values():
+                # Ctrl-C between two calls: the others need not begin.
+                if stop.asked:
+                    break
                 callers.start_soon(call.run)
                 # Not for a single call, which should begin at once.
                 await trio.sleep(CALL_INTERVAL_S if options.calls > 1 else 0)
         # All calls have ended and been reported: nothing else uses the server.
         serving.cancel_scope.cancel(reason="all simulated calls are over")
-    return await _report(list(calls.values()), options.out, busy)
+    status = await _report(list(calls.values()), options.out, busy, program.path.name)
+    if stop.asked:
+        # Only now, when what was held of the calls is written; the launcher knows what to say and to return.
+        raise KeyboardInterrupt
+    return status
 
 
-async def _report(calls: list[SimulatedCall], out: Path, busy: LoadMonitor) -> int:
+@attrs.define
+class _Stop:
+    """Ctrl-C during the calls: the callers hang up, and the calls end and are written as any other."""
+
+    calls: tuple[SimulatedCall, ...]
+    asked: bool = False
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Hang up at the first Ctrl-C; the second one ends the command at once."""
+        with trio.open_signal_receiver(signal.SIGINT) as interrupts:
+            task_status.started()
+            async for _ in interrupts:
+                if self.asked:
+                    raise KeyboardInterrupt
+                self.asked = True
+                for call in self.calls:
+                    call.stop()
+
+
+async def _report(calls: list[SimulatedCall], out: Path, busy: LoadMonitor, program: str = "") -> int:
     """Write and print the results of the calls; return the exit status."""
     try:
         # Without events the call never began, and there is nothing to write.
-        places = [await write_call(call, out) for call in calls if call.log.events]
+        places = [await write_call(call, out, program) for call in calls if call.log.events]
     # The call has been held, so the reason of the loss must be plain.
     except OSError as error:
         raise _unwritable(error, out) from error

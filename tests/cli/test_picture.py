@@ -1,11 +1,13 @@
 """The picture of a call: everything that was said, heard and waited for is in it, where it belongs."""
 
+from dataclasses import replace
 from xml.etree.ElementTree import Element, fromstring
 
 import numpy as np
 import pytest
 
 from patter_trio.cli.picture import call_picture
+from patter_trio.metrics.results import TurnMetrics
 from patter_trio.testing.simulation.record import Event, Heard
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -13,7 +15,7 @@ SECONDS = 20
 LEFT, SECOND = 64, 90
 
 
-def event(at: float, name: str, **payload: object) -> Event:
+def event(at: float, name: str, /, **payload: object) -> Event:
     return Event(at, name, payload)
 
 
@@ -104,3 +106,57 @@ def test_a_call_without_sound_is_a_picture_too() -> None:
     nothing = np.zeros(0, np.int16)
     picture = fromstring(call_picture("Call", (nothing, nothing), [], []))  # noqa: S314 (our own)
     assert {"Call", "caller", "agent"} <= texts(picture).keys()
+
+
+# What has no sound ----------------------------------------------------------------------------------------------------
+def drawn(*events: Event, seconds: int = 30) -> Element:
+    silence = np.zeros(seconds * 8000, np.int16)
+    return fromstring(call_picture("Call", (silence, silence), events, []))  # noqa: S314 (our own)
+
+
+def test_tools_keys_failures_and_end_are_drawn() -> None:
+    """The picture has each tool with its time, each key, each failed reply, and how the call ended."""
+    failed = TurnMetrics(turn_index=1, user_text="", agent_text="", failed=True)
+    labels = texts(
+        drawn(
+            event(1.0, "dtmf", digit="#"),
+            event(5.0, "tool_call_completed", name="find_slots", duration=2.0, result="none"),
+            event(6.0, "tool_call_completed", name="book", duration=0.5, result="", error="full"),
+            event(7.0, "metrics", turn=failed),
+            event(8.0, "metrics", turn=replace(failed, failed=False)),
+            event(9.0, "call_end", outcome="transferred"),
+        )
+    )
+    assert float(labels["key #"].get("x")) == LEFT + SECOND
+    assert float(labels["find_slots 2.00 s"].get("x")) == LEFT + 4 * SECOND  # in the middle of 3 to 5
+    assert labels["book 0.50 s failed"].get("class") == labels["reply failed"].get("class") == "red"
+    assert (labels["transferred"].get("class"), labels["transferred"].get("text-anchor")) == ("small", "start")
+
+
+def test_failed_call_ends_in_red_within_its_row() -> None:
+    """The end of a call with an error is red, and stands to the left of an instant late in its row."""
+    label = texts(drawn(event(11.5, "call_end", outcome="failed", error="no STT")))["failed"]
+    assert (label.get("class"), label.get("text-anchor")) == ("red", "end")
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "parts", "label_row"),
+    [
+        (3.0, 5.0, [(3.0, 5.0)], 0),
+        (11.0, 14.0, [(11.0, 12.0), (0.0, 2.0)], 1),
+        (8.0, 13.0, [(8.0, 12.0), (0.0, 1.0)], 0),
+        (11.0, 25.0, [(11.0, 12.0), (0.0, 12.0), (0.0, 1.0)], 1),
+    ],
+)
+def test_waits_are_drawn_over_row_ends(
+    start: float, end: float, parts: list[tuple[float, float]], label_row: int
+) -> None:
+    """A wait that goes over the end of a row is a line in each row, with its length over the longest one."""
+    picture = drawn(
+        event(start, "user_speech_ended", audio_offset_ms=round(start * 1000)), event(end, "agent_speech_started")
+    )
+    lines = [line for line in picture.iter(f"{SVG}line") if line.get("class") == "pause"]
+    found = [((float(line.get("x1")) - LEFT) / SECOND, (float(line.get("x2")) - LEFT) / SECOND) for line in lines]
+    assert found == parts
+    label = texts(picture)[f"{end - start:.2f} s"]
+    assert float(label.get("y")) == float(lines[label_row].get("y1")) - 3

@@ -3,6 +3,7 @@
 import io
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from patter_trio.metrics.results import LatencyBreakdown, TurnMetrics
 from patter_trio.testing.simulation.record import Event
 
 # Live -----------------------------------------------------------------------------------------------------------------
+TURN = TurnMetrics(turn_index=1, user_text="", agent_text="")
 LIVE: list[tuple[float, str, dict[str, Any], str]] = [
     (
         0.0,
@@ -43,6 +45,32 @@ LIVE: list[tuple[float, str, dict[str, Any], str]] = [
         "   6.00  agent   INTERRUPTED after 2.00 s",
     ),
     (6.0, "transcript", {"role": "assistant", "text": "We open"}, "   6.00  agent   “We open -”"),
+    (
+        0.0,
+        "call_start",
+        {"caller": "", "callee": "+15550100002"},
+        "   0.00  call    from a withheld number to +1555***0002",
+    ),
+    (
+        6.1,
+        "tool_call_started",
+        {"name": "book", "arguments": {"day": "Monday", "note": "a\n" + "b " * 40}},
+        "   6.10  agent   calls book(day='Monday', note='a\\nb b b b b b b b b b b b b b b b b ...)",
+    ),
+    (
+        6.2,
+        "tool_call_completed",
+        {"name": "book", "duration": 0.1, "result": "done\nat nine"},
+        "   6.20  agent   book took 0.10 s: done at nine",
+    ),
+    (
+        6.3,
+        "tool_call_completed",
+        {"name": "book", "duration": 10, "result": "", "error": "timed out"},
+        "   6.30  agent   book took 10.00 s: FAILED: timed out",
+    ),
+    (6.4, "metrics", {"turn": replace(TURN, failed=True)}, "   6.40  agent   REPLY FAILED"),
+    (6.5, "metrics", {"turn": TURN}, ""),
     (7.0, "dtmf", {"digit": "5"}, "   7.00  caller  pressed 5"),
     (8.0, "call_end", {"outcome": "caller_hung_up"}, "   8.00  call    caller hung up"),
     (8.0, "call_end", {"outcome": "failed", "error": "no voice"}, "   8.00  call    failed: no voice"),
@@ -159,8 +187,9 @@ def test_overload_makes_latencies_untrusted(lag: float, share: float, crowding: 
 def test_verdict_names_the_causes_of_overload() -> None:
     """The verdict says how late the event loop was, how busy the cores were and how long the program waited."""
     assert verdict(0.12, 0.9, 1.5) == (
-        "This machine was too busy to trust these latencies (event loop late by 120 ms at p99, 90% of its cores used "
-        "by this program, which waited 1.50 s for a core for each second on one): the agent itself is faster."
+        "This machine was busy, so these latencies are too long: on an idle one the agent answers faster "
+        "(event loop late by 120 ms at p99, 90% of the cores used by this program, which waited 1.50 s for a core for "
+        "each second on one)."
     )
 
 

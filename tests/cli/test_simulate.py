@@ -128,8 +128,8 @@ def test_failed_simulation_exits_with_1(capsys: pytest.CaptureFixture[str]) -> N
     assert timelines(Path())[0]["failure"] == "a reply failed: the caller heard “Sorry.”"
 
 
-def test_ctrl_c_ends_a_simulation_without_a_traceback() -> None:
-    """Ctrl-C ends a simulation with one line and exit status 130."""
+def test_ctrl_c_ends_and_writes_a_simulation() -> None:
+    """Ctrl-C hangs up: what was held is written, and the command ends with one line and exit status 130."""
     program = write_agent(Path(), greeting="Hello.", tts="first_audio=0.02, duration=20")
     arguments = [sys.executable, "-m", "patter_trio", "simulate", program, "--caller", write_sound(Path("one.wav"))]
     arguments += ["--log-level", "error"]
@@ -142,6 +142,9 @@ def test_ctrl_c_ends_a_simulation_without_a_traceback() -> None:
         finally:
             process.kill()
     assert (process.returncode, err) == (INTERRUPT_EXIT_STATUS, "Loading ...\n\npatter-trio: stopped\n")
+    (timeline,) = timelines(Path())
+    assert (timeline["failure"], timeline["outcome"]) == ("stopped by Ctrl-C", "caller_hung_up")
+    assert timeline["events"][-1]["name"] == "call_end"
 
 
 # Mistakes -------------------------------------------------------------------------------------------------------------

@@ -343,8 +343,14 @@ async def test_timeline_has_turns_but_no_chunks(autojump_clock: MockClock, tmp_p
     count = len(call.log.events)
     for name in ("turn_started", "llm_chunk", "tts_chunk", "transcript_final", "tool_call_completed", "call_ended"):
         result = b"" if name == "tts_chunk" else object()  # what a tool gives need not be fit for JSON
-        call.log.bus_tap(0.0, name, {"call_id": call.call_id, "turn_idx": 1, "result": result})
-    timeline = json.loads((await write_call(call, tmp_path) / "timeline.json").read_text(encoding="utf-8"))
+        payload = {"call_id": call.call_id, "turn_idx": 1, "name": "look_up", "duration": 0.0, "result": result}
+        call.log.bus_tap(0.0, name, payload)
+    timeline = json.loads((await write_call(call, tmp_path, "agent.py") / "timeline.json").read_text(encoding="utf-8"))
+    assert timeline["program"] == "agent.py"
+    assert timeline["began"] == call.began.isoformat(timespec="seconds")
+    picture = await trio.Path(tmp_path / "calls" / call.call_id / "call.svg").read_text(encoding="utf-8")
+    assert f">agent.py, {call.began:%Y-%m-%d %H:%M}, 7.1 s: caller hung up<" in picture
+    assert f">Call {call.call_id}<" in picture
     names = [event["name"] for event in timeline["events"]]
     assert names[:count] == [event.name for event in call.log.events]
     assert names[count:] == ["turn_started", "tool_call_completed"]

@@ -145,11 +145,13 @@ def write_wav(text: str, path: Path, rate: int = 2 * RATE_HZ) -> None:
 
     Raises:
         PatterError: the voice cannot be loaded.
+        OSError: the file cannot be written.
     """
     voice = piper_voice(None)
     parts = [part for piece in later_pieces(" ".join(text.split())) for part in parts_of(piece, spoken)]
     samples = np.concatenate([voice.say(part.said, 1.0, rate) for part in parts])
-    with wave.open(str(path), "wb") as recording:
+    # Opened here: ``wave`` would leave an object without a file behind that complains when it is freed.
+    with path.open("wb") as file, wave.open(file, "wb") as recording:
         recording.setnchannels(1)
         recording.setsampwidth(2)
         recording.setframerate(rate)

@@ -13,6 +13,7 @@ from patter_trio.audio import g711
 from patter_trio.errors import ProviderError
 from patter_trio.stt.whisper._model import whisper_model
 from patter_trio.tts.piper import PiperTTS, write_wav
+from patter_trio.tts.piper.__main__ import main
 from patter_trio.tts.piper._voice import _level, _trim, piper_voice
 
 
@@ -195,3 +196,31 @@ def test_a_text_can_be_written_to_a_wav(tmp_path: Path) -> None:
     write_wav("Hello.", tmp_path / "hello.wav")
     assert (tmp_path / "hello.wav").read_bytes()[:4] == b"RIFF"
     assert piper_voice(None) is piper_voice(None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "err"),
+    [
+        ([], 2, 'usage: python -m patter_trio.tts.piper "text" out.wav\n'),
+        (["Hello.", "missing/out.wav"], 1, "piper: [Errno 2] No such file or directory: 'missing/out.wav'\n"),
+    ],
+)
+def test_mistakes_of_the_command_are_one_line(
+    arguments: list[str],
+    status: int,
+    err: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A mistake in ``python -m patter_trio.tts.piper`` is one line with the exit status 1 or 2."""
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == status
+    assert capsys.readouterr().err == err
+
+
+def test_command_writes_without_a_word(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """``python -m patter_trio.tts.piper`` writes the recording and prints nothing."""
+    assert main(["Hello.", str(tmp_path / "out.wav")]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / "out.wav").read_bytes()[:4] == b"RIFF"
