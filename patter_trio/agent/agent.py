@@ -10,7 +10,7 @@ import attrs
 from patter_trio.abc import Engine, LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
 from patter_trio.agent.guardrails import Guardrail, guardrails_of
 from patter_trio.agent.hooks import Hook, PipelineHooks, hook_of
-from patter_trio.agent.language_models import language_model_of
+from patter_trio.agent.language_models import AdaptedModel, language_model_of
 from patter_trio.agent.tools import Tool, tools_of
 from patter_trio.audio.convert import rate_problem
 from patter_trio.conversation.hidden_text import HiddenTextFilter
@@ -307,9 +307,11 @@ class Agent:
 
     def _check_tools(self) -> None:
         if self.tools and self.llm is not None and not self.llm.takes_tools:
+            # The application's own class, not the one that adapts it.
+            name = self.llm.name if isinstance(self.llm, AdaptedModel) else type(self.llm).__name__
             raise ConfigurationError(
-                f"llm= must be a model that can call tools, because the agent has tools=, got {type(self.llm).__name__}, "
-                "whose takes_tools is False"
+                f"llm= must be a model that can call tools, because the agent has tools=, got {name}: its stream() "
+                "must take tools=, and its takes_tools must not be False"
             )
 
     def policy(self, *, reply: float) -> TurnPolicy:

@@ -1,8 +1,8 @@
 """Language models of the application that have the methods of a :class:`LanguageModel` without being a subclass."""
 
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import trio
 from patter_trio.abc import LanguageModel, Message, ToolCall, ToolDefinition
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.net.tasks import run_beside
+from patter_trio.user_code.invoke import ApplicationError, contained
 
 
 def language_model_of(given: Any) -> Any:
@@ -33,6 +34,8 @@ def language_model_of(given: Any) -> Any:
     if not any(one.kind is not inspect.Parameter.KEYWORD_ONLY for one in parameters.values()):
         raise ConfigurationError(f"llm=: {type(given).__name__}.stream must take the messages, got no such parameter")
     takes_tools = "tools" in parameters or any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+    if inspect.isgeneratorfunction(stream):
+        raise ConfigurationError(f"llm=: {type(given).__name__}.stream must be an `async def`, got a plain generator")
     return AdaptedModel(given, takes_tools=takes_tools)
 
 
@@ -48,6 +51,11 @@ class AdaptedModel(LanguageModel):
         self.provider = str(getattr(model, "provider", "") or type(model).__name__)
         self.model = str(getattr(model, "model", "") or type(model).__name__)
         self.takes_tools = takes_tools
+
+    @property
+    def name(self) -> str:
+        """The name of the model's class."""
+        return type(self._model).__name__
 
     def __repr__(self) -> str:
         return repr(self._model)
@@ -78,12 +86,25 @@ class AdaptedModel(LanguageModel):
         """
         # 0: the model goes on when its piece was taken, as if it were iterated directly.
         send, receive = trio.open_memory_channel[str | ToolCall](0)
+        answer = _Answer(receive)
         # In a task of its own: a cancel scope or nursery around a ``yield`` of the model must be entered and left in
         # one task, without ours in between.
-        async with run_beside(partial(self._produce, messages, tools, send)):
-            yield receive
+        async with run_beside(partial(self._produce, messages, tools, send, answer)):
+            yield answer
 
     async def _produce(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolDefinition],
+        send: "trio.MemorySendChannel[str | ToolCall]",
+        answer: "_Answer",
+    ) -> None:
+        # WARNING: a failure must not leave this task. It would cancel the reply that still holds the pieces before it,
+        # and which of them were heard would be chance. The answer raises it in its place.
+        with send, answer.failing(self.name):
+            await self._stream(messages, tools, send)
+
+    async def _stream(
         self,
         messages: Sequence[Message],
         tools: Sequence[ToolDefinition],
@@ -93,14 +114,43 @@ class AdaptedModel(LanguageModel):
         # getpatter's models are generators, and get tools as the body of a request has them.
         given: Sequence[Any] = [_as_request(tool) for tool in tools] if is_generator else tools
         answer = self._model.stream(list(messages), **({"tools": given} if tools else {}))
-        async with send:
-            if inspect.isawaitable(answer):
-                answer = await answer
-            if isinstance(answer, AsyncIterable):
-                await _pass_on(answer, send)
-                return
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if isinstance(answer, AsyncIterable):
+            await _pass_on(answer, send)
+        elif hasattr(answer, "__aenter__"):
             async with answer as pieces:
                 await _pass_on(pieces, send)
+        else:
+            raise ProviderError(
+                f"stream() must yield the pieces of its answer, or return an async iterator, got {type(answer).__name__}"
+            )
+
+
+class _Answer(AsyncIterator[str | ToolCall]):
+    """The pieces of an answer in their order, and the failure of the model in its place behind them."""
+
+    def __init__(self, pieces: "trio.MemoryReceiveChannel[str | ToolCall]") -> None:
+        self._pieces = pieces
+        self._failure: Exception | None = None
+
+    @contextmanager
+    def failing(self, name: str) -> Iterator[None]:
+        """Keep what the block raises, for the reader of the pieces."""
+        try:
+            with contained(f"{name}.stream"):
+                yield
+        except ApplicationError as error:
+            # A failure that the model itself calls one of a provider stays one: a Fallback then asks the next model.
+            self._failure = error.__cause__ if isinstance(error.__cause__, ProviderError) else error
+
+    async def __anext__(self) -> str | ToolCall:
+        try:
+            return await self._pieces.receive()
+        except trio.EndOfChannel:
+            if self._failure is not None:
+                raise self._failure from self._failure.__cause__
+            raise StopAsyncIteration from None
 
 
 def _as_request(tool: ToolDefinition) -> dict[str, Any]:

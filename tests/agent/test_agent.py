@@ -73,7 +73,7 @@ def test_model_that_cannot_call_tools_refuses_them() -> None:
     with pytest.raises(ConfigurationError, match=r"llm= must be a model that can call tools.*got Toolless"):
         make(llm=Toolless(["Yes."]), tools=[end_call])
     both = Fallback(ScriptedLLM(["Yes."]), Toolless(["Yes."]))
-    with pytest.raises(ConfigurationError, match="got FallbackLLM, whose takes_tools is False"):
+    with pytest.raises(ConfigurationError, match="got FallbackLLM: its stream"):
         make(llm=both, tools=[end_call])
 
 

@@ -1,6 +1,7 @@
 """LLMs of an application's own, taken by their method ``stream``."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,6 +11,7 @@ import trio
 
 from patter_trio import ConfigurationError, Patter, tool
 from patter_trio.abc import Message, ToolDefinition
+from patter_trio.errors import ProviderError
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 
@@ -191,3 +193,68 @@ def test_subclass_is_kept_as_it_is() -> None:
 
     model = ScriptedLLM(["x"])
     assert Patter().agent("x", llm=model, **providers()).llm is model
+
+
+class Odd:
+    """Fails after two sentences begun, in one of several ways, with or without a pause."""
+
+    def __init__(self, error: BaseException, pause: float) -> None:
+        self.error, self.pause = error, pause
+
+    async def stream(self, messages: Sequence[Message]) -> AsyncIterator[str]:
+        yield "Hello there. "
+        await trio.sleep(self.pause)
+        yield "And"
+        await trio.sleep(self.pause)
+        raise self.error
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), ProviderError("gone"), asyncio.CancelledError(), GeneratorExit()], ids=repr
+)
+async def test_failure_follows_the_pieces_before_it(
+    call_simulator: CallSimulator, error: BaseException, pause: float
+) -> None:
+    """A model that fails behind a sentence is heard to the end of that sentence, then the error message; each time."""
+    async with call_simulator(
+        Patter().agent("x", llm=Odd(error, pause), error_message="Sorry.", **providers())
+    ) as caller:
+        await caller.speaks("When?", seconds=0.5)
+        assert (await caller.hears()).text == "Hello there."
+        assert (await caller.hears()).text == "Sorry."
+
+
+async def test_system_exit_of_a_model_is_apologised_for(call_simulator: CallSimulator) -> None:
+    """A model that raises SystemExit ends its call, after the error message."""
+    async with call_simulator(
+        Patter().agent("x", llm=Odd(SystemExit(1), 0.1), error_message="Sorry.", **providers())
+    ) as caller:
+        await caller.speaks("When?", seconds=0.5)
+        await caller.carrier.over.wait()
+        assert [heard.text for heard in caller.utterances] == ["Sorry."]
+    assert caller.outcome == "failed"
+
+
+class Plain:
+    def stream(self, messages: Sequence[Message]) -> Iterator[str]:
+        yield "x"
+
+
+def test_plain_generator_is_refused() -> None:
+    """A stream that is a plain generator is refused at phone.agent(), with what it must be."""
+    with pytest.raises(ConfigurationError, match=r"Plain\.stream must be an `async def`, got a plain generator"):
+        Patter().agent("x", llm=Plain(), **providers())
+
+
+async def test_returned_text_is_named(call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture) -> None:
+    """A stream that returns a text instead of yielding it fails with a log line that says so."""
+
+    class Returning:
+        async def stream(self, messages: Sequence[Message]) -> str:
+            return "hello"
+
+    async with call_simulator(Patter().agent("x", llm=Returning(), error_message="Sorry.", **providers())) as caller:
+        await caller.speaks("When?", seconds=0.5)
+        assert (await caller.hears()).text == "Sorry."
+    assert "stream() must yield the pieces of its answer, or return an async iterator, got str" in caplog.text
