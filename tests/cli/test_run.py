@@ -294,3 +294,19 @@ def test_ctrl_c_in_script_prints_no_traceback() -> None:
         INTERRUPT_EXIT_STATUS,
         "\npatter-trio: stopped\n",
     )
+
+
+def test_url_and_drain_reach_the_server() -> None:
+    """The URL of --url is announced in place of the program's, and --drain is the time that live calls have to end."""
+    file = write_agent(Path(), phone=f"{TWILIO}, webhook_url='old.example.com'")
+    process = launched("run", "--port", "0", "--url", "new.example.com", "--drain", "7.5", file)
+    assert process.stdout is not None
+    announced: list[str] = []
+    while not announced or not announced[-1].startswith("Ctrl-C stops"):
+        announced.append(process.stdout.readline())
+        assert announced[-1]
+    assert "    https://new.example.com/webhooks/twilio/voice\n" in announced
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "with 7.5 s to end" in rest
