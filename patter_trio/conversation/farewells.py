@@ -10,7 +10,7 @@ callers borrow them from each other.
 import unicodedata
 from typing import Final
 
-from patter_trio.conversation.scripts import is_unspaced
+from patter_trio.scripts import is_unspaced
 
 MAX_FAREWELL_CHARACTERS: Final = 120
 """Characters of a farewell; a caller who says more wants something."""

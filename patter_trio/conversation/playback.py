@@ -31,8 +31,8 @@ import attrs
 
 from patter_trio.abc import Word
 from patter_trio.audio.formats import RATE_HZ
-from patter_trio.conversation.scripts import gap_between, is_unspaced, weight, whole_units
 from patter_trio.conversation.written import WrittenSentences
+from patter_trio.scripts import gap_between, is_unspaced, weight, whole_units
 
 # Judged between the two failures in the module's docstring. Measured with 100 calls on one core, a turn of the event
 # loop took 31 ms at most; a network may stall for longer.
@@ -75,7 +75,7 @@ CLOCK_SKEW_S: Final = 0.05
 """Seconds by which the carrier's clock may be ahead of ours."""
 SECONDS_PER_CHARACTER: Final = 0.06
 """Estimated seconds per letter of a sentence whose audio is not complete yet: about 1000 characters per minute, an
-average speaking rate. :func:`~patter_trio.conversation.scripts.weight` counts the letters."""
+average speaking rate. :func:`~patter_trio.scripts.weight` counts the letters."""
 
 
 @attrs.frozen

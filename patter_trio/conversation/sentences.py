@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from patter_trio.conversation.abbreviations import BEFORE_NAMES, BEFORE_NUMBERS, ENDINGS, ORDINALS, SAME_AS
-from patter_trio.conversation.scripts import DENSE_CHARACTER_WEIGHT, is_unspaced, weight, whole_units
+from patter_trio.scripts import DENSE_CHARACTER_WEIGHT, is_unspaced, weight, whole_units
 
 # Judged: almost half a minute of speech. No sentence that is meant to be understood on a telephone is longer.
 MAX_SENTENCE_WEIGHT: Final = 400

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from patter_trio.conversation.hidden_text import HiddenTextFilter
 from patter_trio.conversation.markdown import MarkdownFilter, filter_markdown
-from patter_trio.conversation.scripts import is_unspaced
+from patter_trio.scripts import is_unspaced
 
 __all__ = ["SpeechFilter", "TextFilter", "filter_emoji", "filter_for_tts", "filter_markdown", "is_sayable"]
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import attrs
 
-from patter_trio.conversation.scripts import gap_between
 from patter_trio.conversation.wording import count_words
+from patter_trio.scripts import join
 
 
 @attrs.frozen
@@ -18,10 +18,7 @@ class Piece:
 
 def joined(pieces: Iterable[Piece]) -> str:
     """Return the pieces as one text, with spaces between them where their script has spaces."""
-    whole = ""
-    for piece in pieces:
-        whole += gap_between(whole, piece.text) + piece.text
-    return whole
+    return join(piece.text for piece in pieces)
 
 
 @attrs.define(eq=False)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from patter_trio.conversation.numerals import ordinal, point, spelled
-from patter_trio.conversation.scripts import is_unspaced, units
+from patter_trio.scripts import is_unspaced, units
 
 MAX_COMPARED_WORDS: Final = 120
 """Words of a text that are compared one by one, which takes 5 ms at most; of longer texts, only the lengths count."""

@@ -10,7 +10,7 @@ from collections import deque
 
 import attrs
 
-from patter_trio.conversation.scripts import solid, solid_prefix
+from patter_trio.scripts import solid, solid_prefix
 
 
 class Gaps:

@@ -59,6 +59,7 @@ from patter_trio.metrics.results import (
     latency_percentile,
 )
 from patter_trio.pricing import Pricing
+from patter_trio.scripts import join
 
 UNHEARD_REASON: Final = "retracted"
 """The reason for the cut of a reply after which its turn continues."""
@@ -371,7 +372,7 @@ class Meter:
         measured = TurnMetrics(
             turn_index=turn.index,
             user_text=turn.user_text or "",
-            agent_text=" ".join(turn.heard),
+            agent_text=join(turn.heard),
             latency=_latency(turn),
             stt_audio_seconds=self._listened(at) - self._mark,
             tts_characters=sum(reply.characters for reply in turn.replies),

@@ -20,7 +20,7 @@ How the codec forms segments from the vendor's results:
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 from urllib.parse import urlencode
 
@@ -28,6 +28,7 @@ import msgspec
 
 from patter_trio.abc import Transcript
 from patter_trio.errors import ProviderError, WireError
+from patter_trio.scripts import join
 
 Value = str | int | float | bool | Sequence[str]
 """Value of a URL parameter; a sequence repeats the parameter."""
@@ -254,7 +255,7 @@ class NovaCodec(ListenCodec):
             if text:
                 # Only words move the mark: the end of a result without words is silence.
                 self._reached = max(self._reached, self._last_word(best.words or (), end))
-            words = _joined([*self._parts, text])
+            words = join([*self._parts, text])
             # An empty interim after words takes them back, and the turn machine must learn of that.
             return self._interim(words) if words or self._interim_text else ()
         # Even if the words wait in ``_parts``: those outlive the connection, so their audio need not be sent again.
@@ -263,7 +264,7 @@ class NovaCodec(ListenCodec):
             self._parts.append(text)
         # The last word has been confirmed, the vendor holds nothing back, or the segment has reached its bound.
         if results.from_finalize or end >= self._reached or len(self._parts) >= MAX_SEGMENT_PARTS:
-            whole, self._parts, self._reached = _joined(self._parts), [], -math.inf
+            whole, self._parts, self._reached = join(self._parts), [], -math.inf
             # An empty final is news if it takes interim words back, or answers a request to finalize.
             if whole or self._interim_text or results.from_finalize:
                 return [self._final(whole)]
@@ -372,8 +373,8 @@ class FluxCodec(ListenCodec):
         # By time, because the vendor may spell the words before the boundary in another way by now.
         if words and len(middles) == len(words) and self._boundary > -math.inf:
             pairs = zip(words, middles, strict=True)
-            return _text(_joined(word.word for word, middle in pairs if self._base + middle > self._boundary))
-        return _text(_joined(_behind(self._before, [word.word for word in words] or _text(turn.transcript).split())))
+            return _text(join(word.word for word, middle in pairs if self._base + middle > self._boundary))
+        return _text(join(_behind(self._before, [word.word for word in words] or _text(turn.transcript).split())))
 
 
 _NOVA: Final = msgspec.json.Decoder(_Results | _Metadata | _Error)
@@ -430,7 +431,3 @@ def _behind(before: str, words: Sequence[str]) -> Sequence[str]:
             break
         agreed = place + 1
     return words[agreed:]
-
-
-def _joined(parts: Iterable[str]) -> str:
-    return " ".join(part for part in parts if part)

@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the ground up. A part is a folder, or a module that lies beside the folders; parts of one floor do not know each other.
 FLOORS = [
     {"_lazy", "audio", "errors"},
-    {"abc", "pricing", "phone_numbers"},
+    {"abc", "pricing", "phone_numbers", "scripts"},
     {"conversation", "wire", "logs"},
     {"net"},
     {"user_code", "providers"},
@@ -39,6 +39,7 @@ OURS_THAT_MAY_BE_USED = (
     "patter_trio.conversation",
     "patter_trio.abc",
     "patter_trio.errors",
+    "patter_trio.scripts",
 )
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.conversation.scripts import weight
 from patter_trio.conversation.sentences import MAX_RUN_CHARACTERS, MAX_SENTENCE_WEIGHT, SentenceChunker
+from patter_trio.scripts import weight
 
 
 def cut(text: str, *, language: str = "en", shortest: int = 1) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from patter_trio.conversation.scripts import whole_units
+from patter_trio.scripts import whole_units
 from patter_trio.testing.faults import FAULTS, Fault, Hears
 from tests.kit.shared_server import (
     ENDING,

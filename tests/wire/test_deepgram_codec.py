@@ -423,3 +423,24 @@ def test_listen_url_encodes_booleans_lists_and_escapes() -> None:
     )
     assert url == "wss://api.deepgram.com/v1/listen?a=true&c=x+y&c=%26&d=0.5"
     assert parse_qs(urlsplit(url).query)["c"] == ["x y", "&"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "whole"),
+    [
+        ("もしもし", "聞こえますか", "もしもし聞こえますか"),
+        ("我想取消", "我的订单", "我想取消我的订单"),
+        ("ขอโทษครับ", "เปิดกี่โมง", "ขอโทษครับเปิดกี่โมง"),
+        ("여보세요", "들리세요", "여보세요 들리세요"),
+        ("hello", "again", "hello again"),
+    ],
+)
+def test_nova_joins_parts_as_their_script_does(first: str, second: str, whole: str) -> None:
+    """The parts of one utterance are joined with a space only where their script has spaces."""
+    codec = NovaCodec()
+    messages = [
+        results(f"{first} {second}", 0, 2),
+        results(first, 0, 1, final=True),
+        results(second, 1, 2, final=True, from_finalize=True),
+    ]
+    assert heard(codec, *messages)[-1] == said(whole, 1)

@@ -19,6 +19,7 @@ from patter_trio.conversation.history import History, Spoken
 from patter_trio.events.reporter import CallReporter
 from patter_trio.metrics.internal_events import LateWords, WordlessUtterance, WordsFinal
 from patter_trio.net.pulse import Pulse
+from patter_trio.scripts import join
 
 # Judged: an engine transcribes while it answers, so words that are still missing by then are an exception.
 TRANSCRIPT_WAIT_S: Final = 2.0
@@ -55,7 +56,7 @@ class _CommittedTurn:
 
     @property
     def text(self) -> str:
-        return " ".join(" ".join(text.split()) for text in self.parts.values() if text)
+        return join(" ".join(text.split()) for text in self.parts.values() if text)
 
 
 class LateTranscripts:

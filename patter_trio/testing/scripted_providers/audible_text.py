@@ -34,7 +34,7 @@ import numpy as np
 
 from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_S, FRAME_SAMPLES
-from patter_trio.conversation.scripts import units
+from patter_trio.scripts import units
 
 # Found anywhere in the audio, so frames need no grid: silence of any length, or a lost byte, may be between them. Of
 # the second-loudest segment, so that no text can contain it.

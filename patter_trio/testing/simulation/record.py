@@ -10,10 +10,10 @@ from typing import Any, Final
 import attrs
 
 from patter_trio.audio.formats import RATE_HZ
-from patter_trio.conversation.scripts import gap_between
 from patter_trio.events.kinds import PatterEventType
 from patter_trio.events.payloads import EDGES
 from patter_trio.net.pulse import Pulse
+from patter_trio.scripts import gap_between
 from patter_trio.testing.scripted_providers.audible_text import Kind
 from patter_trio.testing.scripted_providers.band_limited import sounds_in
 from patter_trio.testing.twilio.playback import Stretch

@@ -23,7 +23,7 @@ from typing import Final
 
 from patter_trio.abc import SpeechChunk, Word
 from patter_trio.audio.formats import RATE_HZ
-from patter_trio.conversation.scripts import is_unspaced, solid, units
+from patter_trio.scripts import is_unspaced, solid, units
 from patter_trio.wire.elevenlabs import Character
 
 MAX_REPEATED_CHARACTERS: Final = 256

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.conversation.scripts import gap_between, solid, solid_prefix, units, weight, whole_units
+from patter_trio.scripts import gap_between, join, solid, solid_prefix, units, weight, whole_units
 
 LETTERS = "ab é,.(本日はーっ、。（สวัดีเไ้าລາ안녕 \u1019\u1004\u103a\u1039\u1782\u17d2\u178f3…"
 
@@ -70,3 +70,18 @@ def test_solid_prefix_counts_visible_characters(text: str, count: int) -> None:
 def test_syllables_weigh_more_than_letters() -> None:
     """A character of Han, kana or Hangul takes as long to speak as three letters."""
     assert (weight("abc"), weight("本日は"), weight("안녕"), weight("สวัส")) == (3, 9, 6, 4)
+
+
+@pytest.mark.parametrize(
+    ("texts", "whole"),
+    [
+        (["Yes.", "", "We are."], "Yes. We are."),
+        (["もしもし", "聞こえますか"], "もしもし聞こえますか"),
+        (["ขอโทษ", "ครับ", "OK"], "ขอโทษครับ OK"),
+        ([], ""),
+        (["", ""], ""),
+    ],
+)
+def test_join_follows_each_script(texts: list[str], whole: str) -> None:
+    """Texts are joined with a space where their script has spaces, and empty ones leave no gap."""
+    assert join(texts) == whole

@@ -7,6 +7,7 @@ space. Korean and Vietnamese put spaces between words, like English.
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Final
 
 _UNSPACED: Final = re.compile(
@@ -81,6 +82,16 @@ def gap_between(left: str, right: str) -> str:
     unspaced = is_unspaced(before), is_unspaced(behind)
     # Digits follow the script around them.
     return "" if all(unspaced) or (any(unspaced) and (before.isdecimal() or behind.isdecimal())) else " "
+
+
+def join(texts: Iterable[str]) -> str:
+    """Return texts that were written one by one as one text; empty ones count for nothing."""
+    parts: list[str] = []
+    for text in texts:
+        if text:
+            # By the last part alone: the work does not grow with the length of the whole.
+            parts += [gap_between(parts[-1], text), text] if parts else [text]
+    return "".join(parts)
 
 
 def _tells_script(character: str) -> bool:
