@@ -9,7 +9,7 @@ import math
 from enum import Enum
 from typing import Final
 
-from patter_trio.conversation.scripts import weight
+from patter_trio.scripts import weight
 
 # Judged: with a TTS that takes 0.3 s, the caller hears something 1.3 s after the first token, which is not yet a silence.
 CLAUSE_WAIT_S: Final = 1.0
