@@ -20,6 +20,7 @@ from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
 from patter_trio.testing.flat_nursery import open_flat_nursery
+from patter_trio.testing.scripted_providers.agents import PROVIDERS
 from patter_trio.testing.simulation.caller import (
     NotAsExpected,
     SimulatedCaller,
@@ -43,6 +44,7 @@ EPOCH_UNIX_S: Final = 1_700_000_000.0
 PUBLIC_URL: Final = "http://agent.test"
 CARRIERS: Final = ("twilio",)
 DIRECTIONS: Final = ("inbound", "outbound")
+OPTIONS: Final = ("phone", "carrier", "caller", "callee", "direction", "custom_params")
 CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
 # Callbacks may take 2 s and 30 s after a call (docs/design.md). A server that needs longer hangs.
 SERVER_TIMEOUT_S: Final = 60.0
@@ -89,10 +91,16 @@ async def simulate_call(
         ValueError: the carrier or the direction is unknown.
     """
     __tracebackhide__ = True  # pytest shows the place where the test failed, not the end of the call
+    if not isinstance(agent, Agent):
+        raise TypeError(f"agent must be an Agent, or the path of a program, got {agent!r}")
     # Before anything is opened: a misspelt callback would never be called, and the test would pass.
     unknown = sorted(set(callbacks) - set(CALLBACKS))
     if unknown:
-        raise TypeError(f"call_simulator has no option {', '.join(unknown)}; callbacks are {', '.join(CALLBACKS)}")
+        providers = f"; give providers to the agent, or to scripted(agent, {unknown[0]}=...)"
+        raise TypeError(
+            f"call_simulator has no option {', '.join(unknown)}; options are {', '.join(OPTIONS)}, and the callbacks "
+            f"{', '.join(CALLBACKS)}{providers if unknown[0] in PROVIDERS else ''}"
+        )
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}")
     if carrier not in CARRIERS:

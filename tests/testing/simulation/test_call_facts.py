@@ -94,6 +94,23 @@ async def test_unknown_direction_is_refused(call_simulator: CallSimulator) -> No
             pass
 
 
+@pytest.mark.parametrize(
+    ("agent", "options", "said"),
+    [
+        (Patter(), {}, r"agent must be an Agent, or the path of a program, got <Patter"),
+        (make_agent(), {"on_transkript": print}, r"no option on_transkript; options are phone, .*on_transcript"),
+        (make_agent(), {"llm": None}, r"no option llm; .*or to scripted\(agent, llm=\.\.\.\)$"),
+    ],
+)
+async def test_mistakes_say_what_there_is(
+    call_simulator: CallSimulator, agent: Any, options: dict[str, Any], said: str
+) -> None:
+    """A call simulated with something else than an agent, or with an unknown option, says what it takes."""
+    with pytest.raises(TypeError, match=said):
+        async with call_simulator(agent, **options):
+            pass
+
+
 async def test_program_is_called_by_its_file(call_simulator: CallSimulator, tmp_path: Path) -> None:
     """call_simulator("agent.py") takes phone, agent, tools and callbacks of the file; the test brings the LLM's words."""
     file = tmp_path / "clinic.py"
