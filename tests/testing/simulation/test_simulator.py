@@ -235,7 +235,7 @@ async def test_greeting_is_turn_0_and_allows_barge_in(call_simulator: CallSimula
 
 async def test_simulator_errors_name_the_wrong_argument(call_simulator: CallSimulator) -> None:
     """The simulator raises an error that names the wrong argument."""
-    with pytest.raises(TypeError, match="no option on_mesage; options are phone, .*callbacks on_call_start"):
+    with pytest.raises(TypeError, match=r"no option on_mesage; options are phone, .*callbacks on_call_start"):
         async with call_simulator(make_agent(), on_mesage=print):
             pass
     with pytest.raises(ValueError, match="carrier must be one of twilio, got 'acme'"):
