@@ -91,7 +91,8 @@ def _list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else ()
 
 
-def _is(value: object, kind: str) -> bool:
+def is_of_type(value: object, kind: str) -> bool:
+    """Return True if a value has a type of JSON Schema; a type that JSON Schema does not have is everything's."""
     # First, because bool is a subclass of int: true is not a number in JSON.
     if isinstance(value, bool):
         return kind == "boolean"
@@ -106,7 +107,7 @@ def _is(value: object, kind: str) -> bool:
 
 def _of_kind(schema: Schema, value: Any, where: str) -> Any:
     kinds = _kinds_of(schema)
-    if kinds and not any(_is(value, kind) for kind in kinds):
+    if kinds and not any(is_of_type(value, kind) for kind in kinds):
         raise Misfit(f"{where} must be of type {' or '.join(kinds)}")
     # ``range(2.0)`` raises, so an integer becomes an int.
     if isinstance(value, float) and "integer" in kinds and "number" not in kinds and value.is_integer():
@@ -132,7 +133,7 @@ def _one_of(branches: Sequence[Any], value: Any, where: str) -> Any:
         try:
             fits = fit(branch, value, where)
         except Misfit as problem:
-            if not isinstance(branch, Mapping) or any(_is(value, kind) for kind in _kinds_of(branch)):
+            if not isinstance(branch, Mapping) or any(is_of_type(value, kind) for kind in _kinds_of(branch)):
                 problems.append(problem)
         else:
             if type(fits) is type(value) and fits == value:

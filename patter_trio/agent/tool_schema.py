@@ -9,9 +9,13 @@ from typing import Any, Final, get_type_hints
 import attrs
 
 from patter_trio.agent.argument_types import NO_DEFAULT, Argument, Shape, argument_of, object_of
+from patter_trio.agent.tool_arguments import is_of_type
 from patter_trio.errors import ConfigurationError
 
 _RECEIVERS: Final = ("self", "cls")
+_VALUES: Final = frozenset({"enum", "const", "default", "examples", "required"})
+_BY_NAME: Final = frozenset({"properties", "patternProperties", "$defs", "definitions"})
+_ABOUT: Final = frozenset({"description", "title", "default", "examples"})
 
 
 @attrs.frozen
@@ -86,3 +90,44 @@ def signature_of(function: Callable[..., Any], about: Mapping[str, str], *, leav
         arguments.append(argument_of(parameter.name, hints[parameter.name], where, default=default, text=text))
     shape: Shape = object_of(arguments)
     return Signature(shape.schema, lambda given: shape.read(given, ""))
+
+
+def without_type_lists(schema: Any) -> Any:
+    """Return a schema in which each ``"type"`` is one type: strict servers refuse ``["string", "null"]``.
+
+    What it allows stays the same. It is for schemas that an application wrote; ours have no such list.
+    """
+    if isinstance(schema, list | tuple):
+        return [without_type_lists(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    plain = {key: _plain(key, item) for key, item in schema.items()}
+    kinds = plain.get("type")
+    if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds) or "anyOf" in plain:
+        return plain
+    about = {key: item for key, item in plain.items() if key in _ABOUT}
+    rules = {key: item for key, item in plain.items() if key not in _ABOUT and key != "type"}
+    branches = [branch for kind in kinds if (branch := _of_type(kind, rules))]
+    if not branches:
+        return plain
+    return {**branches[0], **about} if len(branches) == 1 else {"anyOf": branches, **about}
+
+
+def _plain(key: str, item: Any) -> Any:
+    if key in _VALUES:
+        return item
+    # Names of properties are not keywords: one may be "type".
+    if key in _BY_NAME and isinstance(item, Mapping):
+        return {name: without_type_lists(inner) for name, inner in item.items()}
+    return without_type_lists(item)
+
+
+def _of_type(kind: str, rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of one type of a list; an empty one if the choices have none of this type."""
+    if isinstance(rules.get("enum"), list | tuple):
+        choices = [choice for choice in rules["enum"] if is_of_type(choice, kind)]
+        if not choices:
+            return {}
+        rules = {**rules, "enum": choices}
+    # Rules for other types do not apply: a minLength says nothing about null.
+    return {"type": kind} if kind == "null" else {"type": kind, **rules}

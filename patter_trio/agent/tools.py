@@ -29,7 +29,7 @@ import attrs
 
 from patter_trio.abc import ToolDefinition
 from patter_trio.agent.docstrings import described
-from patter_trio.agent.tool_schema import Signature, function_of, is_of_method, signature_of
+from patter_trio.agent.tool_schema import Signature, function_of, is_of_method, signature_of, without_type_lists
 from patter_trio.errors import ConfigurationError
 from patter_trio.providers.other_names import other_names
 from patter_trio.user_code.signatures import is_plain, name_of, parameters_of, positional, takes_extra_argument
@@ -192,7 +192,7 @@ class Tool:
     def definition(self) -> ToolDefinition:
         """The description of the tool for the LLM."""
         # Some servers refuse a tool without a description, and its name in words is better than none.
-        return ToolDefinition(self.name, self.description or _in_words(self.name), self.parameters)
+        return ToolDefinition(self.name, self.description or _in_words(self.name), without_type_lists(self.parameters))
 
     def read(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what the handler gets for arguments that fit ``parameters``: an Enum's member for its value.

@@ -230,6 +230,36 @@ def test_no_schema_has_a_list_of_types() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ({"type": ["string"]}, {"type": "string"}),
+        ({"type": "string"}, {"type": "string"}),
+        (
+            {"type": ["string", "null"], "minLength": 1, "description": "which"},
+            {"anyOf": [{"type": "string", "minLength": 1}, {"type": "null"}], "description": "which"},
+        ),
+        (
+            {"type": "array", "items": {"type": ["integer", "null"]}},
+            {"type": "array", "items": {"anyOf": [{"type": "integer"}, {"type": "null"}]}},
+        ),
+        (
+            {"type": ["string", "null"], "enum": ["a", None]},
+            {"anyOf": [{"type": "string", "enum": ["a"]}, {"type": "null"}]},
+        ),
+        ({"type": ["string", "null"], "enum": ["a"]}, {"type": "string", "enum": ["a"]}),
+        ({"enum": [{"type": ["a"]}]}, {"enum": [{"type": ["a"]}]}),
+    ],
+)
+def test_written_schema_is_sent_with_single_types(written: dict[str, Any], shown: dict[str, Any]) -> None:
+    """A schema that the application wrote is sent without lists of types, and allows what it allowed."""
+    # A parameter called "type" is no keyword.
+    schema = {"type": "object", "properties": {"type": written}}
+    made = Tool("look_up", "", schema, lambda arguments: None)
+    assert made.definition.parameters == {"type": "object", "properties": {"type": shown}}
+    assert made.parameters is schema
+
+
+@pytest.mark.parametrize(
     ("default", "shown"),
     [
         (Size.LARGE, "l"),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio.agent.tool_arguments import Misfit, fitted
+from patter_trio.agent.tool_schema import without_type_lists
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -119,6 +120,7 @@ def test_any_schema_fits_or_says_why(arguments: dict[str, Any], schema: Any, clo
     whole = {"type": "object", "properties": properties, "required": schema}
     with suppress(Misfit):
         assert fitted(whole, arguments, closed=closed).keys() <= {*arguments}
+    json.dumps(without_type_lists(whole))
 
 
 @given(st.dictionaries(st.sampled_from("abc"), st.integers() | st.text(max_size=3) | st.booleans()))
