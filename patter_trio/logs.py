@@ -7,8 +7,9 @@ whichever formatter prints it. Records are rare enough for that to cost little.
 """
 
 import logging
+import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from typing import Any, Final
 
@@ -22,6 +23,10 @@ LOGGERS: Final = tuple(
         *("stt", "telemetry", "tts", "websocket"),
     )
 )
+_PLAIN_WORD: Final = re.compile(r"[a-z_]{0,20}")
+_END_OF_HOST: Final = re.compile(r"[/?#]")
+_HOST_AND_PORT: Final = re.compile(r"(?:\[[^\]]*\]?|[^:]*)(?::\d+)?")
+_HOST: Final = re.compile(r"(?:localhost|[a-z0-9-]+(?:\.[a-z0-9-]+)+)(?::\d+)?", re.IGNORECASE)
 # How a traceback's lines begin that are neither indented nor of the exception's own text.
 _TRACEBACK_LINES: Final = (
     "Traceback (most recent call last):",
@@ -47,6 +52,32 @@ def ascii_line(text: str) -> str:
     For bytes that a peer sent where the protocol wants ASCII: what they mean is not known.
     """
     return one_line(text.encode("ascii", "backslashreplace").decode())
+
+
+def shown_url(url: object) -> str:
+    """Return the part of a URL that errors and logs may show, its scheme, host and port; ``...`` stands for the rest.
+
+    User, password, path and query may be secrets. The text need not be a valid URL.
+    """
+    if not isinstance(url, str):
+        return type(url).__name__
+    scheme, separator, rest = url.partition("://")
+    rest = rest if separator else scheme
+    # From the last at sign on, wherever it is: a password that is not encoded may have any character.
+    host, *more = _END_OF_HOST.split(rest.rpartition("@")[2], maxsplit=1)
+    # A text without a scheme may be anything, a key included; a name with a dot is a host whose scheme was forgotten.
+    if not separator:
+        return one_line(host) if _HOST.fullmatch(host) else "..."
+    shown = _HOST_AND_PORT.match(host)
+    return one_line(f"{scheme}://{shown.group() if shown else ''}{'/...' if more and more[0] else ''}")
+
+
+def shown_value(value: object) -> str:
+    """Return how an error shows a value of a wrong type: its type, and the value unless it may be a secret."""
+    kind = type(value).__name__
+    # Texts only if they are plain words, such as the name of a provider: a key has digits or capitals.
+    secret = not _PLAIN_WORD.fullmatch(value) if isinstance(value, str) else isinstance(value, bytes | Collection)
+    return kind if secret else f"{kind}: {value!r}"
 
 
 class _Cleaned(logging.Filter):

@@ -21,6 +21,7 @@ from patter_trio.events.bus import EventBus, subscribers_of
 from patter_trio.events.callback_registry import Callback, CallbackRegistry, SpeechCallbacks
 from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
 from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
+from patter_trio.logs import shown_value
 from patter_trio.net.address_guard import Guard
 from patter_trio.net.tasks import open_side_tasks
 from patter_trio.phone_numbers import is_number
@@ -144,7 +145,7 @@ class Patter(SpeechCallbacks):
     ) -> None:
         _check_number(phone_number)
         if carrier is not None and not isinstance(carrier, Carrier):
-            raise ConfigurationError(f"carrier must be a carrier such as Twilio(), got {carrier!r}")
+            raise ConfigurationError(f"carrier must be a carrier such as Twilio(), got {shown_value(carrier)}")
         super().__init__(CallbackRegistry())
         self.carrier: Carrier | None = carrier
         self.phone_number: str = phone_number

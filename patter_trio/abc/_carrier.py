@@ -1,8 +1,9 @@
 """Carriers: how they announce a call, how the server answers, and how the call's audio travels."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import attrs
 
@@ -95,9 +96,17 @@ class StreamCodec(ABC):
         """Return the message that empties the carrier's buffer, so that the caller hears silence at once."""
 
 
+_SEVEN_DIGITS: Final = re.compile(r"\d{7}\Z")
+
+
+def _last_digits(number: str) -> str:
+    # Enough to recognise a call in a traceback; of a short number, or of a name, nothing.
+    return f"***{number[-4:]}" if _SEVEN_DIGITS.search(number) else "***"
+
+
 @attrs.frozen
 class CallInfo:
-    """The facts about a call, from its announcement to its end.
+    """The facts about a call, from its announcement to its end; its repr has no whole number and no parameters.
 
     Attributes:
         call_id: the carrier's id of the call.
@@ -109,10 +118,10 @@ class CallInfo:
     """
 
     call_id: str
-    caller: str
-    callee: str
+    caller: str = attrs.field(repr=_last_digits)
+    callee: str = attrs.field(repr=_last_digits)
     direction: Direction
-    custom_params: Mapping[str, str] = attrs.field(factory=dict)
+    custom_params: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     provider: str = ""
 
     # One place for the keys: payloads of different events must not differ in them.

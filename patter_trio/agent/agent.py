@@ -19,6 +19,7 @@ from patter_trio.conversation.prompts import filled, phone_preamble, unknown_nam
 from patter_trio.conversation.text import SpeechFilter, TextFilter, filter_for_tts
 from patter_trio.defaults import default_stt, default_tts, default_vad
 from patter_trio.errors import ConfigurationError
+from patter_trio.logs import shown_value
 from patter_trio.providers.other_names import other_names
 
 # Listed, not "all but": a new option must be thought about before it can change while audio flows.
@@ -86,9 +87,7 @@ def _whole(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
 def _instance_of(kind: type) -> Any:
     def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
         if not isinstance(value, kind):
-            raise ConfigurationError(
-                f"{attribute.name} must be a {kind.__name__}, got {type(value).__name__}: {value!r}"
-            )
+            raise ConfigurationError(f"{attribute.name} must be a {kind.__name__}, got {shown_value(value)}")
 
     return check
 

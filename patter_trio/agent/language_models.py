@@ -10,6 +10,7 @@ import trio
 
 from patter_trio.abc import LanguageModel, Message, ToolCall, ToolDefinition
 from patter_trio.errors import ConfigurationError, ProviderError
+from patter_trio.logs import shown_value
 from patter_trio.net.tasks import run_beside
 from patter_trio.user_code.invoke import ApplicationError, contained
 
@@ -28,7 +29,7 @@ def language_model_of(given: Any) -> Any:
         return given
     stream = getattr(given, "stream", None)
     if isinstance(given, type) or not callable(stream):
-        what = f"the class {given.__name__}; make an object of it" if isinstance(given, type) else repr(given)
+        what = f"the class {given.__name__}; make an object of it" if isinstance(given, type) else shown_value(given)
         raise ConfigurationError(f"llm= must be a LanguageModel, or have its method stream(messages), got {what}")
     parameters = _parameters(stream)
     if not any(one.kind is not inspect.Parameter.KEYWORD_ONLY for one in parameters.values()):

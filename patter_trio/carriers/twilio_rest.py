@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import attrs
 
 from patter_trio.errors import CallEnded, ConfigurationError, ProviderError
+from patter_trio.logs import shown_url
 from patter_trio.net.http import check_url, shared_client
 
 API_URL: Final = "https://api.twilio.com"
@@ -44,7 +45,7 @@ def checked_api_url(url: str) -> str:
     # Anywhere: a space within a host passes the parser.
     spaced = any(character.isspace() for character in url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment or spaced:
-        raise ConfigurationError(f"Twilio's api_url must be like {API_URL}, got {url!r}")
+        raise ConfigurationError(f"Twilio's api_url must be like {API_URL}, got {shown_url(url)!r}")
     # Last: its message shows only the origin.
     check_url(url)
     return url.rstrip("/")

@@ -16,6 +16,7 @@ import attrs
 
 from patter_trio.abc import LanguageModel, Message, ToolCall, ToolDefinition, report_usage
 from patter_trio.errors import ConfigurationError
+from patter_trio.logs import shown_url
 from patter_trio.net.http import Client, ConnectionBroke, HttpAnswer, check_url, shared_client
 from patter_trio.net.sse import ServerEvents
 from patter_trio.providers.credentials import not_a_model
@@ -116,7 +117,7 @@ class OpenAILLM(LanguageModel):
     api_key: str = attrs.field(default="", converter=_given, repr=False)
     # A model without reasoning: the caller hears silence while a model reasons.
     model: str = attrs.field(default="gpt-4o-mini", validator=is_text(empty=False), kw_only=True)
-    base_url: str = attrs.field(default=BASE_URL, converter=_url, kw_only=True)
+    base_url: str = attrs.field(default=BASE_URL, converter=_url, repr=shown_url, kw_only=True)
     temperature: float | None = attrs.field(default=None, validator=in_range(0, 2), kw_only=True)
     top_p: float | None = attrs.field(default=None, validator=in_range(0, 1), kw_only=True)
     max_tokens: int | None = attrs.field(default=None, validator=in_range(1, 1 << 20), kw_only=True)
@@ -124,7 +125,7 @@ class OpenAILLM(LanguageModel):
     parallel_tool_calls: bool | None = attrs.field(default=None, kw_only=True)
     include_usage: bool = attrs.field(default=True, kw_only=True)
     opening: str = attrs.field(default=attrs.Factory(_opening, takes_self=True), validator=is_text(), kw_only=True)
-    extra: Mapping[str, Any] = attrs.field(factory=dict, converter=dict, kw_only=True)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, converter=dict, repr=False, kw_only=True)
     # Judged: a caller waits some seconds in silence; after that an apology is better than an answer.
     first_token: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
     between: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False), kw_only=True)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from patter_trio.errors import ConfigurationError
+from patter_trio.logs import shown_url
 
 
 def in_range(least: float, most: float, *, optional: bool = True) -> Any:
@@ -52,5 +53,5 @@ def socket_base(owner: object, attribute: Any, value: object) -> None:
     # The scheme alone: the rest is judged when it is connected to.
     if not isinstance(value, str) or not value.startswith(("ws://", "wss://")):
         raise ConfigurationError(
-            f"{type(owner).__name__}: {attribute.name} must begin with ws:// or wss://, got {value!r}"
+            f"{type(owner).__name__}: {attribute.name} must begin with ws:// or wss://, got {shown_url(value)}"
         )

@@ -191,7 +191,7 @@ async def _open_leg(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
     if not all(context.carrier.check(url, {}, signature) for signature in signatures):
         with _answering():
             await upgrade.refuse(403, "Forbidden\n")
-        raise _Refused(f"media stream with a wrong signature (check that the public URL is {context.public_url})")
+        raise _Refused(f"media stream with a wrong signature (check that the public URL is {context.shown_public_url})")
     if signatures:
         return await _accept_media(context, upgrade)
     try:

@@ -10,6 +10,7 @@ import trio
 from patter_trio.abc import CallInfo, CallStatus, Carrier
 from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError
+from patter_trio.logs import shown_url
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.unproven import UnprovenConnections
 from patter_trio.user_code.urls import checked_url
@@ -30,7 +31,7 @@ def checked_public_url(url: str) -> str:
     parts = urlsplit(url)
     # Without a host, or with a query, no stream URL could be made from it: Twilio refuses a query (error 31920).
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
-        raise ConfigurationError(f"the public URL must be like https://agent.example.com, got {url!r}")
+        raise ConfigurationError(f"the public URL must be like https://agent.example.com, got {shown_url(url)!r}")
     return url.rstrip("/")
 
 
@@ -60,6 +61,12 @@ class ServerContext:
         factory=lambda: trio.Semaphore(MAX_UNAUTHENTICATED_SOCKETS), repr=False
     )
     unproven: UnprovenConnections = attrs.field(factory=UnprovenConnections, repr=False)
+
+    @property
+    def shown_public_url(self) -> str:
+        """The public URL for logs: without the user and password that a carrier may send along."""
+        scheme, _, rest = self.public_url.partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}"
 
     def stream_url(self, call_id: str) -> str:
         """Return the URL at which the carrier must open the media stream of a call."""

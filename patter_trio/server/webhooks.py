@@ -152,7 +152,7 @@ def _signed_form(context: ServerContext, request: WebhookRequest) -> Form | Webh
     # The public URL, never the ``Host`` header, which the client chooses: the carrier has signed the URL that it
     # called.
     if not context.carrier.check(context.public_url + request.target, params, signature):
-        return _refused(403, f"the signature must match (check that the public URL is {context.public_url})")
+        return _refused(403, f"the signature must match (check that the public URL is {context.shown_public_url})")
     return form
 
 
@@ -217,7 +217,7 @@ class Application:
             logger.warning(
                 "webhook refused with 404: no route %s (the webhook of a number must be %s%s)",
                 shown_id(path),
-                self._context.public_url,
+                self._context.shown_public_url,
                 carrier.voice_path,
             )
         return _plain(404)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from patter_trio.errors import ConfigurationError
+from patter_trio.logs import shown_url
 from patter_trio.net.http import check_url, origin_of
 
 SIGNATURE_HEADER: Final = "X-Patter-Signature"
@@ -60,9 +61,10 @@ def checked_url(url: str, what: str, kind: str, schemes: Sequence[str]) -> str:
         parts = urlsplit(url)
         # The port is read because urlsplit checks it only then.
         scheme, host, _ = parts.scheme.lower(), parts.hostname, parts.port
-    except ValueError as error:
+    except ValueError:
         # Raised for a port that is not a number, and for brackets that are not an address.
-        raise ConfigurationError(f"{what} must be a valid URL: {error}") from error
+        # Without its text, which quotes what stands for the port: of a password that is not encoded, a part.
+        raise ConfigurationError(f"{what} must be a valid URL, got {shown_url(url)}") from None
     if scheme not in schemes:
         shown = f"a URL that begins with {scheme}:" if scheme else "a text without a scheme"
         raise ConfigurationError(f"{what} must be {kind}, got {shown}")

@@ -26,10 +26,10 @@ def make(**options: Any) -> Agent:
         ({"stt": "deepgram"}, "stt must be a SpeechToText, got str: 'deepgram'"),
         ({"tts": ScriptedSTT()}, "tts must be a TextToSpeech, got ScriptedSTT: "),
         ({"vad": ScriptedVAD}, "vad must be a VoiceActivity, got "),
-        ({"llm": print}, "llm= must be a LanguageModel, or have its method stream(messages), got <built-in"),
+        ({"llm": print}, "llm= must be a LanguageModel, or have its method stream(messages), got builtin_function"),
         ({"turn_detector": ScriptedVAD()}, "turn_detector must be a TurnDetector, got ScriptedVAD: "),
         ({"language": None}, "language must be a str, got NoneType: None"),
-        ({"first_message": ["Hi"]}, "first_message must be a str, got list: ['Hi']"),
+        ({"first_message": ["Hi"]}, "first_message must be a str, got list"),
         ({"variables": 5}, "variables must be a Mapping, got int: 5"),
         ({"variables": "name"}, "variables must be a Mapping, got str: 'name'"),
         ({"variables": {1: 2}}, "variables must have strings as names, got 1"),
@@ -49,7 +49,7 @@ def make(**options: Any) -> Agent:
         ({"barge_in_min_words": 1.5}, "barge_in_min_words must be a whole number of at least 0, got 1.5"),
         ({"silence_timeout": 0}, "silence_timeout must be a number of seconds above 0, or None, got 0"),
         ({"silence_timeout": True}, "silence_timeout must be a number of seconds above 0, or None, got True"),
-        ({"error_message": b""}, "error_message must be a str, got bytes: b''"),
+        ({"error_message": b""}, "error_message must be a str, got bytes"),
     ],
 )
 def test_invalid_agent_option_raises_error_naming_it(options: dict[str, Any], message: str) -> None:

@@ -326,7 +326,7 @@ def test_a_wrong_guardrail_says_what_is_wrong(arguments: dict[str, Any], message
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hooks": {"before_llm": keep}}, "hooks must be a PipelineHooks, got dict: "),
+        ({"hooks": {"before_llm": keep}}, "hooks must be a PipelineHooks, got dict"),
         ({"hooks": PipelineHooks}, "hooks must be a PipelineHooks, got type: "),
         ({"text_transforms": str.upper}, "text_transforms must be a list of functions, got method_descriptor: "),
         ({"text_transforms": [str.upper, "x"]}, r"text_transforms\[1\] must be a function, got str: 'x'"),

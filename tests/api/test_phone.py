@@ -47,7 +47,7 @@ def test_an_unknown_keyword_is_a_type_error() -> None:
 
 def test_a_carrier_must_be_one() -> None:
     """A carrier given as a string raises a ConfigurationError with an example of a carrier."""
-    with pytest.raises(ConfigurationError, match=r"carrier must be a carrier such as Twilio\(\), got 'twilio'"):
+    with pytest.raises(ConfigurationError, match=r"carrier must be a carrier such as Twilio\(\), got str: 'twilio'"):
         Patter(carrier="twilio")  # type: ignore[arg-type]
 
 

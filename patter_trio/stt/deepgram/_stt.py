@@ -18,6 +18,7 @@ import trio
 from patter_trio.abc import SpeechToText, SpeechToTextSession, Usage, report_usage
 from patter_trio.audio.formats import MULAW_8K, RATE_HZ
 from patter_trio.errors import ConfigurationError, ProviderError
+from patter_trio.logs import shown_url
 from patter_trio.net.http import tls_context
 from patter_trio.net.tasks import run_beside
 from patter_trio.providers.credentials import credential, not_a_model
@@ -97,7 +98,7 @@ class DeepgramSTT(SpeechToText):
     # Judged: the vendor's 5 s are too long for a caller who has finished in a way that the model does not understand.
     eot_timeout_ms: int = attrs.field(default=1500, validator=in_range(500, 60_000, optional=False), kw_only=True)
     parameters: Mapping[str, Value] = attrs.field(factory=dict, hash=False, kw_only=True)
-    base_url: str = attrs.field(default="wss://api.deepgram.com", validator=socket_base, kw_only=True)
+    base_url: str = attrs.field(default="wss://api.deepgram.com", validator=socket_base, repr=shown_url, kw_only=True)
 
     @classmethod
     def for_twilio(cls, *arguments: Any, **options: Any) -> Self:

@@ -11,6 +11,7 @@ import trio
 from patter_trio.abc import SpeechChunk, TextToSpeech, TextToSpeechSession, Usage, report_usage
 from patter_trio.audio.formats import MULAW_8K
 from patter_trio.errors import ConfigurationError, ProviderError
+from patter_trio.logs import shown_url
 from patter_trio.net.http import Client, shared_client
 from patter_trio.net.tasks import run_beside
 from patter_trio.providers.credentials import credential
@@ -131,7 +132,7 @@ class ElevenLabsTTS(TextToSpeech):
         default=MAX_IDLE_S, validator=in_range(5, MAX_IDLE_S, optional=False), kw_only=True
     )
     timeout: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
-    base_url: str = attrs.field(default="https://api.elevenlabs.io", validator=_url, kw_only=True)
+    base_url: str = attrs.field(default="https://api.elevenlabs.io", validator=_url, repr=shown_url, kw_only=True)
 
     @classmethod
     def for_twilio(cls, *arguments: Any, **options: Any) -> Self:
