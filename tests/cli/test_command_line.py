@@ -123,7 +123,7 @@ def test_defaults_of_server_options_are_allowed() -> None:
         (["run", "--max-calls", "0"], "--max-calls must be at least 1, got 0"),
         (
             ["run", "--url", "ftp://a.example"],
-            "the public URL must be like https://agent.example.com, got 'ftp://a.example'",
+            "the public URL must be an http or https URL such as https://agent.example.com, got a URL that begins with ftp:",
         ),
     ],
 )
