@@ -268,13 +268,16 @@ class SentenceChunker:
 
     # Text that pauses --------------------------------------------------------------------------------------------------
     def pause(self, *, long: bool = False) -> list[str]:
-        """Return the text so far if it ends a sentence, because no more text comes for a moment.
+        """Return the sentences so far that are finished, however short, because no more text comes for a moment.
 
         Args:
             long: any text, unless it is only a word or two: after a long pause, the last word does not go on.
         """
         enough = long and weight(self._text) >= MIN_RELEASED_WEIGHT
-        return self.flush() if enough or self.ends_sentence(self._text) else []
+        if enough or self.ends_sentence(self._text):
+            return self.flush()
+        # Sentences that were too short to be released alone stand before the one that goes on.
+        return [self._released(self._begin)] if self._begin else []
 
     def ends_sentence(self, text: str) -> bool:
         """Return True if a text ends a sentence, whatever follows; not behind an abbreviation or a number."""

@@ -63,8 +63,8 @@ async def test_llm_failure_lets_finished_sentence_be_heard(call_simulator: CallS
         await caller.speaks("Count", seconds=0.5)
         first, apology = await caller.heard(0), await caller.heard(1)
     assert (first.text, first.interrupted) == ("One two three four.", False)
-    if backend.is_pipeline:  # an engine has no more than what came before it failed
-        assert first.seconds == pytest.approx(len("One two three four.") * 0.06, abs=0.02)
+    # With the wait for the fourth word, behind which the sentence ends; an engine has what came before it failed.
+    assert first.seconds > len("One two three four.") * 0.06 - 0.1
     assert (apology.text, apology.interrupted) == (SORRY, False)
     assert [entry for entry in caller.dialogue if entry[0] == "assistant"] == [
         ("assistant", "One two three four."),

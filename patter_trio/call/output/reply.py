@@ -179,11 +179,9 @@ class Reply:
         return "the TTS" if self._handed and not self._thinks else "the LLM or on_message"
 
     def time_out(self) -> None:
-        """Report that the reply, which is being cut, gave no audio in time; not if it has failed before."""
+        """Log that the reply, which is being cut, gave no audio in time; not if it has failed before."""
         if not self._failed:
-            error = ProviderTimeout(f"no audio came in time from {self.waits_for}")
-            self._emit_failure(LlmFailed if self._thinks or not self._handed else TtsFailed, error)
-            self._log_failure(error)
+            self._log_failure(ProviderTimeout(f"no audio came in time from {self.waits_for}"))
 
     @staticmethod
     def _log_failure(error: BaseException) -> None:

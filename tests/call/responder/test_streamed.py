@@ -451,6 +451,10 @@ def test_pause_releases_only_what_ends_a_sentence() -> None:
     assert chunker.pause() == []
     assert chunker.push(" day.") == []
     assert chunker.pause() == ["Every day."]
+    assert chunker.push("We open. No. Not") == ["We open."]
+    assert chunker.pause() == ["No."]  # too short to be released alone, as long as text comes
+    assert chunker.push(" now. ") == []
+    assert chunker.pause() == ["Not now."]
     assert chunker.flush() == []
 
 
