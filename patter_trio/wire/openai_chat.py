@@ -248,10 +248,11 @@ class ChatDecoder:
         try:
             chunk = json.loads(data)
         # ``RecursionError``: nesting without end.
-        except (ValueError, RecursionError) as error:
-            raise ProviderError(f"the model's event must be JSON, got {data[:MAX_REASON_CHARACTERS]!r}") from error
+        except (ValueError, RecursionError):
+            # Not quoted, nor by the error behind it: it may be what somebody said.
+            raise ProviderError(f"the model's event must be JSON, got {len(data)} other characters") from None
         if not isinstance(chunk, dict):
-            raise ProviderError(f"the model's event must be a JSON object, got {data[:MAX_REASON_CHARACTERS]!r}")
+            raise ProviderError(f"the model's event must be a JSON object, got {type(chunk).__name__}")
         # Truthy: a null or an empty error reports nothing.
         if chunk.get("error"):
             _fail(chunk["error"])
