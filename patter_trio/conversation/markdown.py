@@ -84,8 +84,10 @@ class MarkdownFilter:
         return self._decided(final=False)
 
     def pause(self) -> str:
-        """Return marks at the end of the text so far, because no more text comes for a moment."""
-        return self._decided(final=True) if not self._at_begin and _LAST_MARKS.fullmatch(self._text) else ""
+        """Return marks or a line break at the end of the text so far, because no more text comes for a moment."""
+        if self._at_begin:
+            return "" if self._text or self._first else "\n"
+        return self._decided(final=True) if _LAST_MARKS.fullmatch(self._text) else ""
 
     def flush(self) -> str:
         """Return the rest of the text, which is complete, and begin anew."""

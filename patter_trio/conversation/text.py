@@ -110,7 +110,8 @@ class SpeechFilter:
 
     def pause(self) -> str:
         """Return marks at the end of the text so far, because no more text comes for a moment."""
-        return self._line.push(self._emoji.push(self._markdown.pause()) + self._emoji.pause())
+        marks = self._emoji.push(self._markdown.pause()) + self._emoji.pause()
+        return self._line.push(marks) + self._line.pause()
 
     def flush(self) -> str:
         """Return the rest of the text, which is complete, and begin anew."""
@@ -196,6 +197,13 @@ class _OneLine:
             if word:
                 self._ended = word[-1] in _ENDS
         return "".join(said)
+
+    def pause(self) -> str:
+        """Return a line break at the end of the text so far; the full stop for it would come with the next word."""
+        if "\n" not in self._space or self._ended:
+            return ""
+        self._space, self._ended = "", True
+        return "\n"
 
 
 def filter_for_tts(text: str) -> str:

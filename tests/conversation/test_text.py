@@ -231,7 +231,9 @@ def test_plain_text_passes_at_once() -> None:
         "",
     ]
     assert speech.pause() == "!"
-    assert speech.push(" Bye") + speech.flush() == " Bye"
+    assert speech.push(" Bye\n") == " Bye"
+    assert (speech.pause(), speech.pause()) == ("\n", "")
+    assert speech.push("Now") + speech.flush() == " Now"
 
 
 @pytest.mark.parametrize(

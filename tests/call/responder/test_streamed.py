@@ -300,6 +300,8 @@ LATER = "You have two appointments."
         ("One moment, please. ", "One moment, please."),
         ("One moment, please.\n", "One moment, please."),
         ("One moment, please.\n\n", "One moment, please."),
+        ("One moment, please\n", "One moment, please"),
+        ("One moment, please\n\n", "One moment, please"),
         ("one moment!", "one moment!"),
         ("Let me see…", "Let me see…"),
         ('She said "Yes."', 'She said "Yes."'),
