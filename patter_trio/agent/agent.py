@@ -12,6 +12,7 @@ from patter_trio.agent.guardrails import Guardrail, guardrails_of
 from patter_trio.agent.hooks import Hook, PipelineHooks, hook_of
 from patter_trio.agent.language_models import AdaptedModel, language_model_of
 from patter_trio.agent.tools import Tool, tools_of
+from patter_trio.agent.transfer_tool import TransferTool, checked_failure
 from patter_trio.audio.convert import rate_problem
 from patter_trio.conversation.hidden_text import HiddenTextFilter
 from patter_trio.conversation.policy import TurnPolicy
@@ -32,6 +33,7 @@ OVERRIDABLE = frozenset(
         "language",
         "llm",
         "max_call_duration",
+        "on_failure",
         "silence_timeout",
         "stt",
         "system_prompt",
@@ -188,6 +190,9 @@ class Agent:
         user_away_timeout: seconds without speech from either side after which the caller counts as away; None: never.
         silence_timeout: seconds without speech from either side after which the agent hangs up; None: never.
         max_call_duration: seconds after which the agent hangs up, once it has finished what it is saying; None: never.
+        on_failure: connects the caller with a person when the call cannot go on: ``transfer_call({"desk":
+            "+15550100003"})``. ``error_message`` is spoken first. This happens if a provider is lost for good, and after
+            two failed replies in a row; None: the call ends, or goes on.
         error_message: spoken when a reply fails; None: an apology in English that asks the caller to say it again.
 
     Raises:
@@ -239,6 +244,7 @@ class Agent:
     max_call_duration: float | None = attrs.field(
         default=MAX_CALL_DURATION_S, kw_only=True, validator=_optional(_seconds)
     )
+    on_failure: Tool | None = attrs.field(default=None, kw_only=True, converter=checked_failure)
     error_message: str = attrs.field(
         default=None, kw_only=True, converter=_error_message_of, validator=_instance_of(str)
     )
@@ -344,6 +350,11 @@ class Agent:
         if filter_for_tts in self.text_transforms:
             return SpeechFilter()
         return HiddenTextFilter() if generated else None
+
+    @property
+    def failure_destination(self) -> str:
+        """The number or SIP address of ``on_failure``; empty without one."""
+        return next(iter(self.on_failure.destinations.values())) if isinstance(self.on_failure, TransferTool) else ""
 
     def filled(self, text: str) -> str:
         """Return ``text`` with each ``{name}`` of ``variables`` replaced; other braces stay as they are.

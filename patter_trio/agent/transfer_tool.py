@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import attrs
+
 from patter_trio.agent.tools import Tool
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone_numbers import checked_destination, is_number
@@ -24,6 +26,31 @@ DEFAULT_DESCRIPTION: Final = (
 
 # E.164 without its minimum length; "+0" is not a country code.
 _PREFIX: Final = re.compile(r"\+[1-9][0-9]{0,13}")
+
+
+@attrs.frozen
+class TransferTool(Tool):
+    """The tool that :func:`transfer_call` makes, with the destinations that it knows."""
+
+    destinations: Mapping[str, str] = attrs.field(factory=dict, kw_only=True, repr=False)
+    """A number in E.164, or a SIP address, for each name."""
+
+
+def checked_failure(given: object) -> TransferTool | None:
+    """Return an agent's ``on_failure``.
+
+    Raises:
+        ConfigurationError: it is not a tool of :func:`transfer_call` with exactly one destination.
+    """
+    if given is None:
+        return None
+    # One: nobody is there to choose when the call fails.
+    if not isinstance(given, TransferTool) or len(given.destinations) != 1:
+        raise ConfigurationError(
+            'on_failure must be transfer_call(...) with one destination, such as transfer_call({"desk": "+15550100003"}), '
+            f"got {given!r}"
+        )
+    return given
 
 
 def transfer_call(
@@ -75,7 +102,16 @@ def transfer_call(
 
     schema = _schema(known, allowed)
     # ``after_speech``: the transfer ends the stream, and with it whatever has not been played.
-    return Tool(name, description, schema, transfer, timeout_s=TOOL_TIMEOUT_S, after_speech=True, check=wrong)
+    return TransferTool(
+        name,
+        description,
+        schema,
+        transfer,
+        timeout_s=TOOL_TIMEOUT_S,
+        after_speech=True,
+        check=wrong,
+        destinations=known,
+    )
 
 
 def _checked(destinations: Any) -> dict[str, str]:

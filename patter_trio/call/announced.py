@@ -99,9 +99,12 @@ class PendingControl:
 
     def exit(self, why: str) -> None:
         """End the call as soon as it connects, because code of the application raised SystemExit for it."""
-        if not self.outcome:
-            # First and beyond the bound: whatever else was asked for, this call ends.
-            self._deferred.insert(0, lambda call: call.exit(why))
+        if self.outcome:
+            return
+        # Instead of whatever else was asked for, and beyond the bound: this call ends.
+        self._deferred = [lambda call: call.exit(why)]
+        if self._order is not None:
+            self._order.settle(CallEnded(f"call {self.info.call_id} ends: {why}"))
 
     def _defer(self, command: Callable[[ConnectedCall], object]) -> None:
         if self.outcome:

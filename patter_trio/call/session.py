@@ -38,7 +38,7 @@ from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.responder.streamed import ON_MESSAGE_TIMEOUT_S
 from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.call.tools.webhooks import ToolWebhooks
-from patter_trio.call.transfers import TransferCall, TransferRequest, Transfers
+from patter_trio.call.transfers import TRANSFER_TIMEOUT_S, TransferCall, TransferRequest, Transfers
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
@@ -52,6 +52,7 @@ from patter_trio.metrics.internal_events import CallFailed, InternalEvent, Reply
 from patter_trio.metrics.public_events import DigitReceived, SpeechEdge
 from patter_trio.metrics.results import CallMetrics
 from patter_trio.net.tasks import split_failure
+from patter_trio.phone_numbers import mask_number
 
 # Judged: a busy call posts some twenty inputs a second (ten of them OnWire), so this is
 # most of a minute without the loop.
@@ -68,6 +69,9 @@ APOLOGY_TIMEOUT_S: Final = 8.0
 # Judged: LLMs are known to need some seconds for a first token; a caller who hears nothing for longer gives up.
 LLM_REPLY_TIMEOUT_S: Final = 15.0
 """Longest wait for the first audio of an LLM's reply."""
+# Judged: once may be an accident of a vendor; a caller who hears it twice in a row will not try a third time.
+MAX_FAILED_REPLIES: Final = 2
+"""Failed replies in a row after which the caller is handed over to the agent's ``on_failure``."""
 ON_MESSAGE_REPLY_TIMEOUT_S: Final = ON_MESSAGE_TIMEOUT_S + 10.0
 """Longest wait for the first audio of ``on_message``'s reply: its own deadline, and then 10 s for the TTS."""
 
@@ -142,6 +146,9 @@ class CallSession:
         # at once, so no apology is made for a caller who has left.
         self._caller_here = trio.CancelScope()
         self._error = ""
+        self._answering = False
+        self._failed_replies = 0
+        """Failed replies in a row."""
         self._limits = Limits()
         self._transfers = Transfers(self.info.call_id, options.transfer_call, self._demand, self._post)
         # Last, because this carries out the deferred commands, which need every part above.
@@ -323,8 +330,33 @@ class CallSession:
         if self._backend.can_speak:
             # Not interruptible: the call ends with this sentence, and the caller must learn why.
             self._post(inputs.Say(self._agent.error_message, interruptible=False, interrupt=True))
-        # Behind the apology in the inbox; the machine hangs up once that was played.
+        if self._hand_over():
+            # A provider may have failed before all of them were open; the transfer must not wait for the others. Ignored
+            # by a call that has begun.
+            self._post(inputs.Ready())
+        # Behind the apology in the inbox; the machine hangs up once that was played, or if the transfer fails.
         self._post(inputs.HangUp("failed"))
+
+    def _hand_over(self) -> bool:
+        """Request the transfer to a person that the agent names for failures; return False without one."""
+        destination = self._agent.failure_destination
+        if not destination or self.outcome:
+            return False
+        try:
+            # Nothing is said if it fails: the caller has just heard that something went wrong.
+            self._transfers.request(destination, "")
+        # The caller is being connected already.
+        except ProviderError:
+            return False
+        _log.warning("call %s: handing the caller over to %s", self.info.call_id, mask_number(destination))
+        return True
+
+    def _count_failure(self) -> None:
+        """Count a failed reply, and hand the caller over after :data:`MAX_FAILED_REPLIES` in a row."""
+        self._failed_replies += 1
+        # Once, at the number: if the transfer fails, the next failure is only one more.
+        if self._failed_replies == MAX_FAILED_REPLIES:
+            self._hand_over()
 
     async def _talk(self, start: StartPart) -> None:
         """Open the backend for the call's agent, and keep it open until the conversation is cancelled."""
@@ -406,7 +438,7 @@ class CallSession:
             case do.AskForWords():
                 self._backend.ask_for_words()
             case do.StartReply():
-                self._reply = self._backend.start(action, nursery)
+                self._start_reply(action, nursery)
             case do.OpenPlayout() if self._reply is not None:
                 self._writer.open(self._reply.playout)
             case do.ReportToken():
@@ -435,12 +467,22 @@ class CallSession:
             case do.EndCall():
                 self.outcome = action.reason
 
+    def _start_reply(self, action: do.StartReply, nursery: trio.Nursery) -> None:
+        """Begin a reply, and count it if it is the apology for one that failed."""
+        self._reply = self._backend.start(action, nursery)
+        self._answering = action.text is None and not action.apology
+        if action.apology:
+            self._count_failure()
+
     def _finish(self, action: do.FinishReply) -> None:
         """Close the live reply, which was played to its end."""
         heard, reply, self._reply = self._writer.close(), self._reply, None
         if reply is None:
             return
         if action.started:
+            # Fixed texts and the apology itself say nothing about what answers.
+            if self._answering:
+                self._failed_replies = 0
             self._report_heard(reply, action.at, heard, interrupted=False)
         self._backend.end_reply(reply, heard, "played")
         self._over(reply, "played")
@@ -529,6 +571,12 @@ class CallSession:
             # Until all of it is sent, and then until it is played: closing the stream would cut it off.
             await self._writer.wait_for_room(reply.playout, 1)
             await trio.sleep_until(self._writer.playback.end)
+            destination = self._agent.failure_destination
+            if destination:
+                self._caller_here.deadline = trio.current_time() + TRANSFER_TIMEOUT_S
+                # Without the turn machine, which has crashed with the conversation.
+                if await self._transfers.hand_over(destination):
+                    self.outcome = inputs.TRANSFERRED_REASON
 
     def _freeze(self) -> None:
         """Cut the live reply without an event, and enter what the caller heard of it in the transcript."""

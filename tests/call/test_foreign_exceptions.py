@@ -270,7 +270,7 @@ async def test_provider_ends_no_more_than_its_call(
     ends: list[dict[str, Any]] = []
     async with call_simulator(faulty_agent(At(place, act)), on_call_end=ends.append) as caller:
         await caller.waits(0.5)
-        if caller.outcome is None:
+        if not caller.outcome:
             await caller.speaks("First?", seconds=0.5)
         await caller.waits(12.0)
     assert len(ends) == 1
