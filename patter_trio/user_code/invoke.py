@@ -42,6 +42,9 @@ _log = logging.getLogger("patter_trio.events")
 class ApplicationError(PatterError):
     """An exception of one of the application's functions; ``__cause__`` is the original."""
 
+    reason: str = ""
+    """The type and the text of the original, in one line; empty without one."""
+
 
 def _clock() -> float:
     """Return the seconds by which blocking is measured: trio's, or real ones if trio's clock is virtual."""
@@ -86,7 +89,9 @@ def _translated(name: str, failure: BaseException) -> ApplicationError:
         described = type(leaf).__name__
     if any(isinstance(error, SystemExit) for error in leaves(failure)):
         exit_call.get()(f"{name} raised SystemExit")
-    return ApplicationError(f"{name} raised {described}{_ASYNCIO_HINT if _wants_asyncio(leaf) else ''}")
+    translated = ApplicationError(f"{name} raised {described}{_ASYNCIO_HINT if _wants_asyncio(leaf) else ''}")
+    translated.reason = described
+    return translated
 
 
 def _wants_asyncio(error: BaseException) -> bool:

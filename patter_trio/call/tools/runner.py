@@ -364,7 +364,7 @@ class ToolRunner:
             _events.warning("call %s: tool %s: %s", name, tool.name, failed, exc_info=failed.__cause__)
             # Not the exception's text: it may quote a password or another caller's data, and the LLM may say it.
             invocation.for_llm = RAISED_RESULT
-            return str(failed if failed.__cause__ is None else f"{type(failed.__cause__).__name__}: {failed.__cause__}")
+            return failed.reason or str(failed)
         return ""
 
     async def _result(
