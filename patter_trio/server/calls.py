@@ -308,7 +308,8 @@ class CallServer:
         # Overrides that are not valid are complaints, not errors: the rest of them is still used.
         agent, complaints = self._agent.overridden(starting.overrides or {})
         try:
-            check_answerer(agent, self._callbacks.own)
+            # The callbacks were checked when the agent was served; inspecting them again would cost each call.
+            _check_one_answers(agent, self._callbacks.own)
         except ConfigurationError as error:
             complaints.append(str(error))
             # An override took away what answers; without this the caller would hear silence.
@@ -441,6 +442,10 @@ def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
             checked_message_url(callback)
         elif callback is not None:
             check_callback(name, callback)
+    _check_one_answers(agent, callbacks)
+
+
+def _check_one_answers(agent: Agent, callbacks: Mapping[str, Any]) -> None:
     if agent.engine is not None:
         return
     # An engine has been returned above: it brings its own model.
