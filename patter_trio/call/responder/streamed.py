@@ -21,6 +21,7 @@ from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import PatterError, ProviderTimeout
 from patter_trio.net.tasks import run_beside
+from patter_trio.scripts import gap_between
 from patter_trio.user_code import invoke
 from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
@@ -265,8 +266,10 @@ def spaced(source: AnswerSource, language: str) -> AnswerSource:
                 await take(piece)
                 return
             apart = _begins_sentence(last, piece) and rules.ends_sentence(said)
+            # Nothing in scripts that put no space between sentences.
+            gap = gap_between(said, piece) if apart else ""
             said, last = (said + piece)[-MAX_REMEMBERED_CHARACTERS:], piece
-            await take(f" {piece}" if apart else piece)
+            await take(gap + piece)
 
         await source(take_apart)
 
