@@ -49,9 +49,9 @@ class AdaptedModel(LanguageModel):
 
     def __init__(self, model: Any, *, takes_tools: bool) -> None:
         self._model = model
-        self.provider = str(getattr(model, "provider", "") or type(model).__name__)
-        self.model = str(getattr(model, "model", "") or type(model).__name__)
-        self.takes_tools = takes_tools
+        self.provider: str = str(getattr(model, "provider", "") or type(model).__name__)
+        self.model: str = str(getattr(model, "model", "") or type(model).__name__)
+        self.takes_tools: bool = takes_tools
 
     @property
     def name(self) -> str:

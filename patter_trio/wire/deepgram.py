@@ -181,6 +181,9 @@ class ListenCodec(ABC):
         # What the vendor said about the last connection does not hold for this one.
         self._about(None, "")
 
+    def _count(self) -> None:
+        self.results += 1
+
     def _about(self, billed: float | None, request_id: str) -> None:
         self.billed, self.request_id = billed, request_id
 
@@ -230,7 +233,7 @@ class NovaCodec(ListenCodec):
         # Three types; the others, such as SpeechStarted, are valid and say nothing that is used here.
         match _decoded(message, _NOVA, _NOVA_TYPES):
             case _Results() as results:
-                self.results += 1
+                self._count()
                 return self._results(results)
             case _Metadata() as metadata:
                 self._about(_seconds(metadata.duration), metadata.request_id)
@@ -307,7 +310,7 @@ class FluxCodec(ListenCodec):
         """Return the words in a message; see :meth:`ListenCodec.receive`."""
         match _decoded(message, _FLUX, _FLUX_TYPES):
             case _TurnInfo() as turn:
-                self.results += 1
+                self._count()
                 return self._turn_info(turn)
             case _Connected(request_id=request_id):
                 self._about(None, request_id)
