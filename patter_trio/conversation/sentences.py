@@ -137,6 +137,8 @@ class SentenceChunker:
             # One run of white space, in two pieces of text.
             last = "\n" if "\n" in (even[0], self._text[-1]) else " "
             self._text, even = self._text[:-1], last + even[1:]
+            # A line break that joins a space ends a sentence, and that place may have been looked at as a space.
+            self._looked = min(self._looked, len(self._text))
         self._text = (self._text + even) if self._text else even.lstrip()
 
     def _released(self, end: int) -> str:

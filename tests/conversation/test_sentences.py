@@ -322,6 +322,13 @@ def test_forced_cuts_do_not_depend_on_token_boundaries(words: list[str], data: s
     assert [piece for char in text for piece in chunker.push(char)] + chunker.flush() == whole
 
 
+@pytest.mark.parametrize("pieces", [["word", " ", "\n", "word"], ["word ", "\n", "word"], ["word", "\n", " ", "word"]])
+def test_line_break_behind_a_space_ends_the_sentence(pieces: list[str]) -> None:
+    """A line break ends a sentence also where a space came before it, in a piece of its own."""
+    chunker = SentenceChunker()
+    assert [sentence for piece in pieces for sentence in chunker.push(piece)] + chunker.flush() == ["word", "word"]
+
+
 def test_long_sentence_is_cut_at_a_clause() -> None:
     """A sentence that is too long is cut at its last clause, else at its last word, else between characters."""
     clause = "we have " * 30
