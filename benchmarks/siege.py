@@ -231,6 +231,8 @@ def serving(
         # At once: nothing that it could still do is measured.
         server.kill()
         server.wait()
+        if server.stdout is not None:
+            server.stdout.close()
 
 
 def measure(name: str, options: argparse.Namespace, *, control: bool) -> dict[str, Any]:
