@@ -225,11 +225,12 @@ async def _generator() -> AsyncIterator[None]:
 
 
 def _unnamed_types() -> tuple[type, type]:
-    coroutine = _coroutine()
-    iterator, step = type(coroutine.__await__()), type(anext(_generator()))
-    # Otherwise Python would warn that it was never awaited.
+    coroutine, step = _coroutine(), _generator().__anext__()
+    iterator = type(coroutine.__await__())
+    # Otherwise Python would warn that they were never awaited; of a step, from 3.13 on.
     coroutine.close()
-    return iterator, step
+    step.close()  # type: ignore[attr-defined]  # an awaitable in the stubs, and a generator's step in fact
+    return iterator, type(step)
 
 
 _AWAITED: Final = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType, *_unnamed_types())
