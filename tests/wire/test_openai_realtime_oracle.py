@@ -268,7 +268,7 @@ async def events_of_a_session(script: FakeRealtime, rounds: int) -> RealtimeServ
             await socket.send(wire.append(sound))
             await until(wire.InputTranscript if not script.transcript_fails else wire.TranscriptFailed)
             await until(wire.ResponseEnded)
-            for message in (SENT["change"], wire.add_function_output("c", "9 to 5"), SENT["user"], SENT["clear"]):
+            for message in (wire.add_function_output("c", "9 to 5"), SENT["user"], SENT["clear"]):
                 await socket.send(message)
             for number in range(rounds):
                 await socket.send(wire.create_response(f"q{number}"))
