@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patter_trio.abc import Word
@@ -225,6 +225,9 @@ def test_old_mark_shows_where_a_late_carrier_is() -> None:
     assert playback.cut(7.01).seconds == pytest.approx(2.21)  # up to the mark, and what can have been played since
 
 
+# The quick run's examples in every run: a cut at the very instant at which the network goes on counts audio that the
+# model's carrier has not played yet.
+@settings(derandomize=True, max_examples=40)
 @given(
     pieces=st.lists(st.integers(1, 40_000), min_size=1, max_size=8),
     delay=st.floats(0.0, 0.3),
