@@ -161,6 +161,21 @@ class Floor:
                 heapq.heapreplace(self._due, (due + SAMPLE_INTERVAL_S, number))
             self._read()
 
+    def collect(self) -> Tally:
+        """Return what the callers have counted, and let them count from zero again; a lost call stays lost."""
+        total = Tally()
+        for line in self.lines:
+            total.add(line.caller.tally)
+            line.caller.tally = Tally(lost=line.caller.tally.lost)
+        return total
+
+    def window(self, pid: int, seconds: float) -> tuple[float, Tally]:
+        """Run for a time, and return the share of a core that a process used, and what the callers counted."""
+        began, cpu = time.perf_counter(), cpu_seconds(pid)
+        self.run(began + seconds)
+        load = (cpu_seconds(pid) - cpu) / (time.perf_counter() - began)
+        return load, self.collect()
+
     def _welcome(self, line: CallerSocket, now: float) -> None:
         self._by_fd[line.socket.fileno()] = line
         self._poll.register(line.socket.fileno(), select.EPOLLIN)
@@ -185,18 +200,10 @@ def offer(server: dict[str, Any], offered: int, gap: float, seconds: float) -> d
     gc.disable()
     # The arrivals, then one round for the last of them to get into the script, then the window.
     floor.run(time.perf_counter() + offered * gap)
-    coming = Tally()
     floor.run(time.perf_counter() + ROUND_S)
-    for line in floor.lines:
-        coming.add(line.caller.tally)
-        # What happened while they came is reported apart: it is what a rush is like for those already on the line.
-        line.caller.tally = Tally(lost=line.caller.tally.lost)
-    began, cpu = time.perf_counter(), cpu_seconds(server["pid"])
-    floor.run(began + seconds)
-    load = (cpu_seconds(server["pid"]) - cpu) / (time.perf_counter() - began)
-    total = Tally()
-    for line in floor.lines:
-        total.add(line.caller.tally)
+    # What happened while they came is reported apart: it is what a rush is like for those already on the line.
+    coming = floor.collect()
+    load, total = floor.window(server["pid"], seconds)
     return {
         "offered": offered,
         **{name: arrivals.outcomes[name] for name in ("admitted", "busy", "failed")},

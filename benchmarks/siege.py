@@ -28,9 +28,8 @@ import attrs
 import trio
 from websockets.frames import Frame, Opcode
 
-from benchmarks.caller import Tally
 from benchmarks.calls import _pinned
-from benchmarks.client import CallerSocket, cpu_seconds
+from benchmarks.client import CallerSocket
 from benchmarks.overload import Arrivals, Floor, serve
 from benchmarks.sounds import INTERRUPTION, QUESTION, frames_of, voiced, write_answer
 from patter_trio.server.admission import MAX_LAG_S
@@ -194,16 +193,10 @@ def call(server: dict[str, Any], calls: int, newcomers: int, seconds: float) -> 
     # A garbage collection in this process would delay frames and count as latency of the server.
     gc.disable()
     floor.run(time.perf_counter() + SETTLING_TIME_S)
-    for line in floor.lines:
-        line.caller.tally = Tally(lost=line.caller.tally.lost)
+    floor.collect()
     print("{}", flush=True)
     threading.Thread(target=arrivals.run, daemon=True).start()
-    began, cpu = time.perf_counter(), cpu_seconds(server["pid"])
-    floor.run(began + seconds)
-    load = (cpu_seconds(server["pid"]) - cpu) / (time.perf_counter() - began)
-    total = Tally()
-    for line in floor.lines:
-        total.add(line.caller.tally)
+    load, total = floor.window(server["pid"], seconds)
     return {
         "load": load,
         "answers_ms": sorted(1000 * value for value in total.answers),

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import pairwise
 
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from patter_trio.conversation.sentences import MAX_RUN_CHARACTERS, MAX_SENTENCE_WEIGHT, SentenceChunker
 from patter_trio.scripts import weight
+from tests.kit.counted_work import calls_of
 
 
 def cut(text: str, *, language: str = "en", shortest: int = 1) -> list[str]:
@@ -287,24 +287,6 @@ def test_work_grows_with_the_text(unit: str, cut_at: int) -> None:
     """Twice the text takes at most 2.5 times the function calls, in tokens and as a whole."""
     work = [calls_of(SentenceChunker(), unit * (size // len(unit)), cut_at) for size in (4_000, 8_000)]
     assert work[1] <= 2.5 * work[0]
-
-
-def calls_of(chunker: SentenceChunker, text: str, cut_at: int) -> int:
-    """Count the calls of functions, Python's and C's, that a text costs."""
-    count = 0
-
-    def counted(*_: object) -> None:
-        nonlocal count
-        count += 1
-
-    sys.setprofile(counted)
-    try:
-        for start in range(0, len(text), cut_at):
-            chunker.push(text[start : start + cut_at])
-        chunker.flush()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 @given(

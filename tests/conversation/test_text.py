@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import pairwise
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from patter_trio import filter_emoji, filter_for_tts, filter_markdown
 from patter_trio.conversation.markdown import MarkdownFilter
 from patter_trio.conversation.text import SpeechFilter
+from tests.kit.counted_work import calls_of
 
 
 @pytest.mark.parametrize(
@@ -241,23 +241,5 @@ def test_plain_text_passes_at_once() -> None:
 )
 def test_filters_take_time_in_proportion(unit: str) -> None:
     """Twice the text takes at most 2.5 times the function calls, in tokens of four characters."""
-    work = [calls_of(SpeechFilter(), unit * (size // len(unit))) for size in (4_000, 8_000)]
+    work = [calls_of(SpeechFilter(), unit * (size // len(unit)), 4) for size in (4_000, 8_000)]
     assert work[1] <= 2.5 * work[0]
-
-
-def calls_of(stream: SpeechFilter, text: str) -> int:
-    """Count the calls of functions, Python's and C's, that a text costs."""
-    count = 0
-
-    def counted(*_: object) -> None:
-        nonlocal count
-        count += 1
-
-    sys.setprofile(counted)
-    try:
-        for start in range(0, len(text), 4):
-            stream.push(text[start : start + 4])
-        stream.flush()
-    finally:
-        sys.setprofile(None)
-    return count
