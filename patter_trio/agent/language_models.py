@@ -1,9 +1,8 @@
 """Language models of the application that have the methods of a :class:`LanguageModel` without being a subclass."""
 
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from functools import partial
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
@@ -12,7 +11,9 @@ from patter_trio.abc import LanguageModel, Message, ToolCall, ToolDefinition
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.logs import shown_value
 from patter_trio.net.tasks import run_beside
-from patter_trio.user_code.invoke import ApplicationError, contained
+from patter_trio.user_code import invoke
+from patter_trio.user_code.pieces import GeneratorTask, PieceTask
+from patter_trio.wire.openai_chat import as_request
 
 
 def language_model_of(given: Any) -> Any:
@@ -83,102 +84,75 @@ class AdaptedModel(LanguageModel):
         """Open the model's answer. Leaving the context closes it, at any point.
 
         Raises:
-            ProviderError: an item of the answer has an unknown form.
+            ProviderError: the model failed, or an item of the answer has an unknown form.
+            ApplicationError: the model raised something else.
         """
-        # 0: the model goes on when its piece was taken, as if it were iterated directly.
-        send, receive = trio.open_memory_channel[str | ToolCall](0)
-        answer = _Answer(receive)
-        # In a task of its own: a cancel scope or nursery around a ``yield`` of the model must be entered and left in
-        # one task, without ours in between.
-        async with run_beside(partial(self._produce, messages, tools, send, answer)):
-            yield answer
-
-    async def _produce(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[ToolDefinition],
-        send: "trio.MemorySendChannel[str | ToolCall]",
-        answer: "_Answer",
-    ) -> None:
-        # WARNING: a failure must not leave this task. It would cancel the reply that still holds the pieces before it,
-        # and which of them were heard would be chance. The answer raises it in its place.
-        with send, answer.failing(self.name):
-            await self._stream(messages, tools, send)
-
-    async def _stream(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[ToolDefinition],
-        send: "trio.MemorySendChannel[str | ToolCall]",
-    ) -> None:
-        is_generator = inspect.isasyncgenfunction(self._model.stream)
+        function = self._model.stream
         # getpatter's models are generators, and get tools as the body of a request has them.
-        given: Sequence[Any] = [_as_request(tool) for tool in tools] if is_generator else tools
-        answer = self._model.stream(list(messages), **({"tools": given} if tools else {}))
-        if inspect.isawaitable(answer):
-            answer = await answer
-        if isinstance(answer, AsyncIterable):
-            await _pass_on(answer, send)
+        given: Sequence[Any] = [as_request(tool) for tool in tools] if inspect.isasyncgenfunction(function) else tools
+        answer = await invoke.await_result(
+            function, invoke.call_sync(function, list(messages), **({"tools": given} if tools else {}))
+        )
+        if hasattr(answer, "__aiter__"):
+            # A failure stays in the task: raised there, it would cancel the reply that still holds the pieces before
+            # it, and which of them were heard would be chance.
+            task = GeneratorTask(invoke.UserIterator(function, answer), f"{self.name}.stream")
+            async with run_beside(task.run):
+                yield _Answer(_Asked(task))
         elif hasattr(answer, "__aenter__"):
             async with answer as pieces:
-                await _pass_on(pieces, send)
+                yield _Answer(aiter(pieces))
         else:
             raise ProviderError(
                 f"stream() must yield the pieces of its answer, or return an async iterator, got {type(answer).__name__}"
             )
 
 
-class _Answer(AsyncIterator[str | ToolCall]):
-    """The pieces of an answer in their order, and the failure of the model in its place behind them."""
+class _Asked(AsyncIterator[Any]):
+    """The pieces of a task, and its failure in its place behind them."""
 
-    def __init__(self, pieces: "trio.MemoryReceiveChannel[str | ToolCall]") -> None:
-        self._pieces = pieces
-        self._failure: Exception | None = None
+    def __init__(self, task: PieceTask) -> None:
+        self._task = task
+        self._asked = False
+        """True while a piece is on its way, also after a reader that gave up waiting."""
 
-    @contextmanager
-    def failing(self, name: str) -> Iterator[None]:
-        """Keep what the block raises, for the reader of the pieces."""
+    async def __anext__(self) -> Any:
+        if not self._asked:
+            self._asked = True
+            self._task.wanted.release()
         try:
-            with contained(f"{name}.stream"):
-                yield
-        except ApplicationError as error:
-            # A failure that the model itself calls one of a provider stays one: a Fallback then asks the next model.
-            self._failure = error.__cause__ if isinstance(error.__cause__, ProviderError) else error
+            piece = await self._task.pieces.receive()
+        except trio.EndOfChannel:
+            # Raised outside of this clause: the end of the channel is not the failure's cause.
+            failure = self._task.failure
+        else:
+            self._asked = False
+            return piece
+        if failure is None:
+            raise StopAsyncIteration
+        # A failure that the model itself calls one of a provider stays one: a Fallback then asks the next model.
+        raise failure.__cause__ if isinstance(failure.__cause__, ProviderError) else failure
+
+
+class _Answer(AsyncIterator[str | ToolCall]):
+    """The texts and tool calls of an answer whose pieces may have getpatter's form."""
+
+    def __init__(self, pieces: AsyncIterator[Any]) -> None:
+        self._pieces = pieces
+        self._calls: dict[Any, dict[str, str]] = {}
+        """The pieces of each tool call, by its index; complete at the end of the answer."""
 
     async def __anext__(self) -> str | ToolCall:
-        try:
-            return await self._pieces.receive()
-        except trio.EndOfChannel:
-            if self._failure is not None:
-                raise self._failure from self._failure.__cause__
-            raise StopAsyncIteration from None
-
-
-def _as_request(tool: ToolDefinition) -> dict[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
-    return {"type": "function", "function": function}
-
-
-async def _pass_on(pieces: Any, send: "trio.MemorySendChannel[str | ToolCall]") -> None:
-    calls: dict[Any, dict[str, str]] = {}
-    # Closed here, whatever ends the loop: a generator left open would be closed at some time by the garbage collector.
-    async with aclosing(pieces) if hasattr(pieces, "aclose") else _nothing_to_close():
-        async for piece in pieces:
-            if isinstance(piece, Mapping):
-                text = _text_of(piece, calls)
-                if text:
-                    await send.send(text)
-            elif isinstance(piece, str | ToolCall):
-                await send.send(piece)
-            else:
-                raise ProviderError(f"a piece of an answer must be str, ToolCall or dict, got {type(piece).__name__}")
-    for call in calls.values():
-        await send.send(ToolCall(call["id"], call["name"], call["arguments"]))
-
-
-@asynccontextmanager
-async def _nothing_to_close() -> AsyncIterator[None]:
-    yield
+        async for piece in self._pieces:
+            item = _text_of(piece, self._calls) if isinstance(piece, Mapping) else piece
+            if not isinstance(item, str | ToolCall):
+                raise ProviderError(f"a piece of an answer must be str, ToolCall or dict, got {type(item).__name__}")
+            if item:
+                return item
+        if not self._calls:
+            raise StopAsyncIteration
+        call = self._calls.pop(next(iter(self._calls)))
+        return ToolCall(call["id"], call["name"], call["arguments"])
 
 
 def _text_of(chunk: Mapping[str, Any], calls: dict[Any, dict[str, str]]) -> str:

@@ -60,6 +60,12 @@ _STANDARD: Final = frozenset({"id", "index", "type", "function"})
 
 
 # Outgoing -------------------------------------------------------------------------------------------------------------
+def as_request(tool: ToolDefinition) -> dict[str, Any]:
+    """Return a tool as the body of a request has it."""
+    function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
+    return {"type": "function", "function": function}
+
+
 def request(
     model: str,
     messages: Sequence[Message],
@@ -86,13 +92,7 @@ def request(
     }
     # Left out if empty: OpenAI refuses an empty list.
     if tools:
-        body["tools"] = [
-            {
-                "type": "function",
-                "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
-            }
-            for tool in tools
-        ]
+        body["tools"] = [as_request(tool) for tool in tools]
     try:
         # ``allow_nan``: NaN is not JSON, and servers answer it with a status that explains nothing. ``replace``: UTF-8
         # cannot encode lone surrogates, which models and applications produce by cutting text.

@@ -1,6 +1,7 @@
 """LLMs of an application's own, taken by their method ``stream``."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -193,6 +194,35 @@ def test_subclass_is_kept_as_it_is() -> None:
 
     model = ScriptedLLM(["x"])
     assert Patter().agent("x", llm=model, **providers()).llm is model
+
+
+async def test_cancelled_scope_of_a_model_is_its_own(call_simulator: CallSimulator) -> None:
+    """A deadline of a model's own that passes at its yield ends that scope only, and the answer goes on behind it."""
+
+    class Timed:
+        async def stream(self, messages: Sequence[Message]) -> AsyncIterator[str]:
+            with trio.move_on_after(0.05):
+                yield "We open "
+                await trio.sleep_forever()
+            yield "at nine."
+
+    async with call_simulator(Patter().agent("x", llm=Timed(), **providers())) as caller:
+        await caller.speaks("When?", seconds=0.5)
+        assert (await caller.hears()).text == "We open at nine."
+
+
+async def test_blocking_model_is_reported(call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture) -> None:
+    """A step of a model that blocks the event loop is reported with its name, as a callback's is."""
+
+    class Blocking:
+        async def stream(self, messages: Sequence[Message]) -> AsyncIterator[str]:
+            time.sleep(0.2)  # noqa: ASYNC251 (what the test is about)
+            yield "Yes."
+
+    async with call_simulator(Patter().agent("x", llm=Blocking(), **providers())) as caller:
+        await caller.speaks("When?", seconds=0.5)
+        assert (await caller.hears()).text == "Yes."
+    assert "stream blocked every call" in caplog.text
 
 
 class Odd:

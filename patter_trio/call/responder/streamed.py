@@ -1,29 +1,24 @@
 """Answers of ``on_message``: the application's function runs in a task of its own, and its pieces are spoken in time.
 
-An async generator may hold anything open around its ``yield``: a cancel scope, a nursery, a connection. trio requires
-that each of them is closed by the task that opened it, innermost first, so no scope of the reply may come in between.
-Therefore the generator has a task of its own, and only its pieces leave it. To the generator, a ``yield`` is an await:
-it lasts until the reply wants the next piece, and a cancellation of any scope around it is raised there.
+The tasks themselves are in ``user_code/pieces.py``.
 """
 
 import logging
-import math
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import trio
 
 from patter_trio.call.output.reply import AnswerPhase, AnswerSource, ProgressText, TakePiece
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.conversation.text import is_sayable
-from patter_trio.errors import PatterError, ProviderTimeout
+from patter_trio.errors import ProviderTimeout
 from patter_trio.net.tasks import run_beside
 from patter_trio.scripts import gap_between
 from patter_trio.user_code import invoke
-from patter_trio.user_code.context import current_call
+from patter_trio.user_code.pieces import GeneratorTask, PieceTask
 from patter_trio.user_code.signatures import name_of
 
 # Judged: an application's own server may ask an LLM itself. docs/messages.md promises it.
@@ -50,7 +45,7 @@ def from_function(function: Callable[..., Any], *arguments: object) -> AnswerSou
         result = invoke.call_sync(function, *arguments)
         # By what it returned, not by what it is: a plain function may return the generator of another one.
         if hasattr(result, "__aiter__"):
-            generator = _GeneratorTask(invoke.UserIterator(function, result), name_of(function))
+            generator = GeneratorTask(invoke.UserIterator(function, result), name_of(function))
             async with _beside(generator, partial(_answering, function)) as pieces:
                 async for piece in pieces:
                     await take(piece if isinstance(piece, AnswerPhase) else _text(function, piece))
@@ -97,44 +92,7 @@ def _text(function: Callable[..., Any], answer: object) -> str:
 
 
 # A task of its own ----------------------------------------------------------------------------------------------------
-class Steps(Protocol):
-    """An async generator, as far as it is needed here."""
-
-    async def __anext__(self) -> Any:
-        """Return the next piece."""
-
-    async def athrow(self, error: BaseException, /) -> Any:
-        """Raise an error where the generator waits, and return its next piece."""
-
-    async def aclose(self) -> None:
-        """End the generator."""
-
-
-class _PieceTask(ABC):
-    """A task that makes the pieces of an answer, each only when the reply asks for it."""
-
-    def __init__(self) -> None:
-        self.wanted = trio.Semaphore(0)
-        """The pieces that the reply has asked for."""
-        # One place is enough: a piece is sent only after it was asked for, so that sending never waits.
-        self.send, self.pieces = trio.open_memory_channel[Any](1)
-        self.failure: PatterError | None = None
-        """The error that ended the pieces. It is raised behind the last of them, which is spoken first."""
-
-    async def run(self) -> None:
-        """Send each piece that is asked for, until there are no more."""
-        with self.send:
-            try:
-                await self.make()
-            except PatterError as error:
-                self.failure = error
-
-    @abstractmethod
-    async def make(self) -> None:
-        """Make the pieces."""
-
-
-class _SourceTask(_PieceTask):
+class _SourceTask(PieceTask):
     """The task of a source that has its pieces taken."""
 
     def __init__(self, source: AnswerSource) -> None:
@@ -149,60 +107,12 @@ class _SourceTask(_PieceTask):
         self.send.send_nowait(piece)
 
 
-class _GeneratorTask(_PieceTask):
-    """The task of a generator of the application's."""
-
-    def __init__(self, given: Steps, name: str) -> None:
-        super().__init__()
-        self._given = given
-        self._name = name
-
-    async def make(self) -> None:
-        try:
-            # Closed in this task, because the generator may have opened scopes in it; and around all steps, since it
-            # may hold a scope open from one step to the next.
-            async with aclosing(self._given):
-                with invoke.contained(self._name):
-                    await self._pass_on()
-        except invoke.ApplicationError as error:
-            if trio.current_effective_deadline() != -math.inf:
-                raise
-            # The reply is over, so nothing waits for what the application raises on its way out.
-            _log.warning("call %s: while closing: %s", current_call.get(), error, exc_info=error.__cause__)
-
-    async def _pass_on(self) -> None:
-        piece: list[Any] = []  # the next piece, if a cancelled scope of the generator's made it come before its time
-        while True:
-            try:
-                await self.wanted.acquire()
-            except trio.Cancelled as cancelled:
-                if piece:
-                    raise  # cancelled again before that piece was wanted: the generator is closed
-                # Raised where the generator waits: the cancelled scope may be one of its own, and then it goes on.
-                piece = await _step(self._given.athrow(cancelled))
-                if not piece:
-                    return
-                continue
-            piece = piece or await _step(anext(self._given))
-            if not piece:
-                return
-            self.send.send_nowait(piece.pop())
-
-
-async def _step(step: Awaitable[Any]) -> list[Any]:
-    """Return the next piece of a generator; nothing at its end."""
-    try:
-        return [await step]
-    except StopAsyncIteration:
-        return []
-
-
 Limit = Callable[[float], AbstractContextManager[None]]
 """Limits the wait for one piece, which began at an instant."""
 
 
 @asynccontextmanager
-async def _beside(task: _PieceTask, limit: Limit = lambda _: nullcontext()) -> AsyncIterator[AsyncIterator[Any]]:
+async def _beside(task: PieceTask, limit: Limit = lambda _: nullcontext()) -> AsyncIterator[AsyncIterator[Any]]:
     """Run a task beside the block, and yield an iterator over its pieces.
 
     Among the pieces is ``AnswerPhase.PAUSED`` wherever none came for :data:`PAUSE_S` seconds, and again after each further
@@ -219,7 +129,7 @@ class _Pieces(AsyncIterator[Any]):
     It is a class, not a generator: it holds no scope open between two pieces.
     """
 
-    def __init__(self, source: _PieceTask, limit: Limit) -> None:
+    def __init__(self, source: PieceTask, limit: Limit) -> None:
         self._source = source
         self._limit = limit
         self._asked_at: float | None = None
