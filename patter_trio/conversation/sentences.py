@@ -148,6 +148,11 @@ class SentenceChunker:
         self._first = False
         return sentence
 
+    @property
+    def holds_text(self) -> bool:
+        """True while text waits for the end of its sentence."""
+        return bool(self._text)
+
     def flush(self) -> list[str]:
         """Return what is left of the text, which is complete, and begin anew."""
         rest = _one_line(self._text)

@@ -357,37 +357,39 @@ class Reply:
 
     def _cut(self, chunker: SentenceChunker, text: str) -> list[str]:
         """Filter a slice of text; return the sentences that it completes or, if that takes too long, a part of one."""
-        plain = text if self._filter is None else self._filter.push(text)
-        self._gaps.add(plain)
-        cut = chunker.push(plain)
-        now = trio.current_time()
-        if plain and not cut:
-            self._pacing.waits(now)
-        if not cut and (late := self._pacing.due(now)) is not None:
-            cut = chunker.release(within_clause=late is Cut.WORD)
-        return self._released(cut)
+        cut = self._pushed(chunker, text if self._filter is None else self._filter.push(text))
+        if not cut and (late := self._pacing.due(trio.current_time())) is not None:
+            cut = self._released(chunker, chunker.release(within_clause=late is Cut.WORD))
+        return cut
 
     async def _send_finished(self, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
         """Send the text so far if it ends a sentence, because nothing follows for a moment."""
-        plain = "" if self._filter is None else self._filter.pause()
-        self._gaps.add(plain)
-        await self._send_all(self._released([*chunker.push(plain), *chunker.pause()]), sentences)
+        cut = self._pushed(chunker, "" if self._filter is None else self._filter.pause())
+        await self._send_all([*cut, *self._released(chunker, chunker.pause())], sentences)
 
     async def _send_late(self, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
         """Send the text so far if it has waited too long."""
         if self._pacing.due(trio.current_time()) is Cut.WORD:
-            await self._send_all(self._released(chunker.pause(long=True)), sentences)
+            await self._send_all(self._released(chunker, chunker.pause(long=True)), sentences)
 
-    def _released(self, cut: list[str]) -> list[str]:
+    def _pushed(self, chunker: SentenceChunker, plain: str) -> list[str]:
+        """Add text as it will be spoken; return the sentences that it completes."""
+        self._gaps.add(plain)
+        return self._released(chunker, chunker.push(plain))
+
+    def _released(self, chunker: SentenceChunker, cut: list[str]) -> list[str]:
+        """Report to the pacing what the chunker gave out, and whether it still holds text."""
+        now = trio.current_time()
         for sentence in cut:
-            self._pacing.released(sentence, trio.current_time())
+            self._pacing.released(sentence, now)
+        if chunker.holds_text:
+            self._pacing.waits(now)
         return cut
 
     async def _send_rest(self, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
         """Send the text that waits, because nothing follows that belongs to it."""
-        plain = "" if self._filter is None else self._filter.flush()
-        self._gaps.add(plain)
-        await self._send_all([*chunker.push(plain), *chunker.flush()], sentences)
+        cut = self._pushed(chunker, "" if self._filter is None else self._filter.flush())
+        await self._send_all([*cut, *self._released(chunker, chunker.flush())], sentences)
         self._gaps.restart()
 
     def _begin_thinking(self) -> None:

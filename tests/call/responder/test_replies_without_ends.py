@@ -2,7 +2,7 @@
 
 # ruff: noqa: RUF001 - texts of other scripts are the point.
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -10,9 +10,10 @@ import attrs
 import pytest
 import trio
 
+from patter_trio import tool
 from patter_trio.abc import LanguageModel, Message
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.testing import ScriptedTTS
+from patter_trio.testing import ScriptedLLM, ScriptedTTS, tool_call
 from tests.kit.call import agent_of
 
 pytestmark = pytest.mark.pipeline("an engine speaks its own text")
@@ -125,3 +126,50 @@ async def test_piece_without_end_is_heard_in_pause(call_simulator: CallSimulator
     [first_token] = caller.times("llm_token")
     assert heard.text == f"{text} ok."
     assert heard.started - first_token <= 2.0
+
+
+def noting(given: list[str]) -> Callable[[str], str]:
+    """Return a text transform that keeps each text that the TTS is given."""
+
+    def note(sentence: str) -> str:
+        given.append(sentence)
+        return sentence
+
+    return note
+
+
+async def test_words_behind_a_sentence_do_not_wait_for_the_next(call_simulator: CallSimulator) -> None:
+    """Words that come with the end of a sentence are spoken in time, though nothing follows them for 8 s."""
+    given: list[str] = []
+
+    async def on_message(event: dict[str, Any]) -> AsyncIterator[str]:
+        yield "I have found your appointment here. Now let me look up the doctor who"
+        await trio.sleep(8.0)
+        yield " sees you then."
+
+    agent = agent_of(llm=None, tts=ScriptedTTS(per_character=0.066), text_transforms=[noting(given)])
+    async with call_simulator(agent, on_message=on_message) as caller:
+        await caller.speaks("When?", seconds=1.0)
+        await caller.at(7.0)
+        assert given == ["I have found your appointment here.", "Now let me look up the doctor who"]
+        reply = await caller.hears()
+    assert reply.text == "I have found your appointment here. Now let me look up the doctor who sees you then."
+
+
+async def test_sentence_behind_a_tool_is_not_chopped(call_simulator: CallSimulator) -> None:
+    """The first sentence of the answer that follows a tool's long work is spoken whole when its tokens come in time."""
+    given: list[str] = []
+
+    @tool
+    async def look_up(day: str) -> str:
+        """Look up a day."""
+        await trio.sleep(5.0)
+        return "nine"
+
+    answer = "Your appointment is on Monday at nine sharp."
+    llm = ScriptedLLM([["Let me check that for you.", tool_call("look_up", day="Monday")], answer], duration=0.6)
+    agent = agent_of(llm=llm, tools=[look_up], text_transforms=[noting(given)])
+    async with call_simulator(agent) as caller:
+        await caller.speaks("When?", seconds=1.0)
+        await caller.hears()
+    assert given == ["Let me check that for you.", answer]
