@@ -15,7 +15,7 @@
     └── WireError                              a peer sent what its protocol does not allow
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -69,3 +69,14 @@ class AnswerCut(ProviderError):
 
 class WireError(PatterError):
     """A message that the peer's protocol does not allow."""
+
+
+def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """Return `` (did you mean X?)`` for a misspelt name, to be put behind an error's text; empty if no name is close.
+
+    ``likeness`` is that of :func:`difflib.get_close_matches`, from 0 to 1.
+    """
+    import difflib  # noqa: PLC0415 (only for a mistake: the import costs more than what most programs do with it)
+
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)
+    return f" (did you mean {close[0]}?)" if close else ""

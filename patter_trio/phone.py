@@ -45,10 +45,6 @@ DRAIN_TIMEOUT_S = 30.0
 """Seconds that live calls have to finish after SIGTERM."""
 
 
-SERVE_CALLBACKS = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
-"""The callbacks that are given to ``serve``; those of speech edges are attributes of the phone."""
-
-
 def _with_parameters_of(
     make: Callable[_P, _R],
 ) -> Callable[[Callable[..., _R]], Callable[Concatenate["Patter", _P], _R]]:
@@ -163,12 +159,6 @@ class Patter(SpeechCallbacks):
         self.pricing: dict[str, dict[str, Any]] = merge_pricing(pricing)
         """The prices by provider and model."""
         self._call_servers: set[Drainable] = set()
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Set an attribute; name the remedy for a callback of :meth:`serve`."""
-        if name in SERVE_CALLBACKS:
-            raise AttributeError(f"{name} is an option of serve: phone.serve(agent, {name}=...)")
-        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         carrier = self.carrier.name if self.carrier else "local"

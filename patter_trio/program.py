@@ -1,6 +1,5 @@
 """Loading of the user's program, and one-line reports of its errors."""
 
-import difflib
 import importlib.util
 import inspect
 import logging
@@ -21,7 +20,7 @@ import trio
 from dotenv import load_dotenv
 
 from patter_trio.agent.agent import Agent
-from patter_trio.errors import ConfigurationError, PatterError, leaves
+from patter_trio.errors import ConfigurationError, PatterError, did_you_mean, leaves
 from patter_trio.events.callback_registry import SERVE_CALLBACKS
 from patter_trio.events.payloads import EDGES
 from patter_trio.phone import Patter
@@ -173,12 +172,10 @@ def _callbacks_of(path: Path, module: ModuleType, known: Collection[str]) -> dic
     if isinstance(getattr(module, "on_message", None), str):  # the only callback that may be a URL
         functions["on_message"] = module.on_message
     for name in sorted(functions.keys() - known):
-        close = difflib.get_close_matches(name, known, n=1, cutoff=MIN_LIKENESS)
         # A misspelt callback would never be called, and nothing would say so.
-        if close:
+        if hint := did_you_mean(name, sorted(known), MIN_LIKENESS):
             raise ConfigurationError(
-                f"{path}: the name of a callback must be one of {', '.join(sorted(known))}, got {name} "
-                f"(did you mean {close[0]}?)"
+                f"{path}: the name of a callback must be one of {', '.join(sorted(known))}, got {name}{hint}"
             )
         # Another name may be a function of the program's own.
         _log.warning("%s: %s is not called: the callbacks are %s", path, name, ", ".join(sorted(known)))

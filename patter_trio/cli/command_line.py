@@ -1,12 +1,13 @@
 """The parser of the command line: no abbreviation, each option once, and a suggestion for a misspelt one."""
 
 import argparse
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
+
+from patter_trio.errors import did_you_mean
 
 RECORDING_OPTION: Final = "--caller"
 _PROGRAM_SUFFIX: Final = ".py"
@@ -40,9 +41,8 @@ class CommandParser(argparse.ArgumentParser):
         if not options:
             return f"unknown arguments: {' '.join(unknown)}"
         for option in options:
-            close = difflib.get_close_matches(option.partition("=")[0], self._option_string_actions, n=1)
-            if close:
-                return f"unknown option {option} (did you mean {close[0]}?)"
+            if hint := did_you_mean(option.partition("=")[0], self._option_string_actions):
+                return f"unknown option {option}{hint}"
         return f"unknown option {options[0]}"
 
 

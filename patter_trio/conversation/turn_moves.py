@@ -151,7 +151,7 @@ class Conversation:
         policy = self.policy
         # An engine takes a voice for an utterance, so noise that never ends would hold back the
         # answer until it counts as noise.
-        answer_waits = self.reply is not None and self.reply.answers and not self.reply.started
+        answer_waits = self.has_unheard_answer
         return (
             policy.max_wordless_voice
             if policy.needs_words or not answer_waits
@@ -238,9 +238,8 @@ class Conversation:
 
     def yield_floor(self) -> None:
         """Cut the reply because the caller goes on. An answer that was not heard is retracted."""
-        reply = self.live
         # A text of the application's answers nothing, so nothing is unanswered when it is cut.
-        if reply.answers and not reply.started:
+        if self.has_unheard_answer:
             self.unanswered = True
             self.cut("retracted")
         else:
@@ -259,7 +258,7 @@ class Conversation:
         """Cut the live reply, which cannot go on, and apologise once per turn."""
         reply = self.live
         apologise = self.may_apologise
-        unheard = reply.answers and not reply.started
+        unheard = self.has_unheard_answer
         # The apology follows at once, so observers do not see the agent idle in between.
         self.cut("failed", AgentState.THINKING if apologise and unheard else AgentState.IDLE)
         if apologise:

@@ -1,12 +1,11 @@
 """The application's callbacks by name; each can be replaced at any time."""
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from patter_trio.errors import ConfigurationError
+from patter_trio.errors import ConfigurationError, did_you_mean
 from patter_trio.events.payloads import SpeechEventCallback
 from patter_trio.user_code.signatures import name_of, parameters_of, positional, takes_call_control
 
@@ -116,11 +115,9 @@ class SpeechCallbacks:
         """Set an attribute; of a misspelt or misplaced callback, say where it belongs."""
         if name.startswith("on_") and not hasattr(type(self), name):
             if name in SERVE_CALLBACKS:
-                raise AttributeError(f"{name} must be given to serve({name}=...), it is not an attribute of a phone")
+                raise AttributeError(f"{name} is an option of serve: phone.serve(agent, {name}=...)")
             known = [known for known in dir(type(self)) if known.startswith("on_")]
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise AttributeError(f"a callback must be one of {', '.join(known)}, got {name}{hint}")
+            raise AttributeError(f"a callback must be one of {', '.join(known)}, got {name}{did_you_mean(name, known)}")
         super().__setattr__(name, value)
 
     @property

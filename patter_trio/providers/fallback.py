@@ -63,6 +63,7 @@ _failures: Final = trio.lowlevel.RunVar[list[tuple[object, float]]]("patter_trio
 hashable."""
 
 P = TypeVar("P", bound=SpeechToText | LanguageModel | TextToSpeech)
+Spoken = TypeVar("Spoken", bound=SpeechToText | TextToSpeech)
 T = TypeVar("T")
 
 
@@ -214,21 +215,25 @@ class _FallbackProvider(Prewarmable, Generic[P]):
         await self.choice.prewarm()
 
 
-# Recognition ----------------------------------------------------------------------------------------------------------
-@attrs.frozen(kw_only=True)
-class FallbackSTT(_FallbackProvider[SpeechToText], SpeechToText):
-    """STT providers; a session is opened from the first healthy one. Made by :func:`Fallback`."""
-
-    def __attrs_post_init__(self) -> None:
-        first = self.choice.providers[0]
-        # The format of the first: the call converts to that of the session that it gets.
-        _set_names(self, first, accepts=first.accepts)
+class _SpokenFallback(_FallbackProvider[Spoken]):
+    """What fallbacks of STT and TTS providers have in common: they may not know every language."""
 
     def language_problem(self, language: str) -> str:
         """Return why no provider can be used in this language; empty if one can."""
         problems = [provider.language_problem(language) for provider in self.choice.providers]
         # One that can is enough: a call is opened with the others left out.
         return "" if "" in problems else "; ".join(problems)
+
+
+# Recognition ----------------------------------------------------------------------------------------------------------
+@attrs.frozen(kw_only=True)
+class FallbackSTT(_SpokenFallback[SpeechToText], SpeechToText):
+    """STT providers; a session is opened from the first healthy one. Made by :func:`Fallback`."""
+
+    def __attrs_post_init__(self) -> None:
+        first = self.choice.providers[0]
+        # The format of the first: the call converts to that of the session that it gets.
+        _set_names(self, first, accepts=first.accepts)
 
     @asynccontextmanager
     async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
@@ -310,7 +315,7 @@ class FallbackLLM(_FallbackProvider[LanguageModel], LanguageModel):
 
 # Synthesis ------------------------------------------------------------------------------------------------------------
 @attrs.frozen(kw_only=True)
-class FallbackTTS(_FallbackProvider[TextToSpeech], TextToSpeech):
+class FallbackTTS(_SpokenFallback[TextToSpeech], TextToSpeech):
     """TTS providers; the first healthy one speaks. Made by :func:`Fallback`.
 
     A call keeps the session of the TTS provider that was healthy when the call began. If another is needed for a reply,
@@ -320,12 +325,6 @@ class FallbackTTS(_FallbackProvider[TextToSpeech], TextToSpeech):
     def __attrs_post_init__(self) -> None:
         first = self.choice.providers[0]
         _set_names(self, first, emits=first.emits)
-
-    def language_problem(self, language: str) -> str:
-        """Return why no provider can be used in this language; empty if one can."""
-        problems = [provider.language_problem(language) for provider in self.choice.providers]
-        # One that can is enough: a call is opened with the others left out.
-        return "" if "" in problems else "; ".join(problems)
 
     @asynccontextmanager
     async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:

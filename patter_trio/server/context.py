@@ -28,9 +28,8 @@ def checked_public_url(url: str) -> str:
         ConfigurationError: ``url`` is not an http or https URL, or it has a query or fragment.
     """
     checked_url(url, "the public URL", "an http or https URL such as https://agent.example.com", ("http", "https"))
-    parts = urlsplit(url)
-    # Without a host, or with a query, no stream URL could be made from it: Twilio refuses a query (error 31920).
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+    # With a query, no stream URL could be made from it: Twilio refuses one (error 31920).
+    if urlsplit(url).query:
         raise ConfigurationError(f"the public URL must be like https://agent.example.com, got {shown_url(url)!r}")
     return url.rstrip("/")
 

@@ -16,6 +16,7 @@ from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderTimeout
 from patter_trio.net.tasks import run_beside
+from patter_trio.providers.attempts import says_something
 from patter_trio.scripts import gap_between
 from patter_trio.user_code import invoke
 from patter_trio.user_code.pieces import GeneratorTask, PieceTask
@@ -192,6 +193,6 @@ def _begins_sentence(before: str, piece: str) -> bool:
     Tokens of a model may be relayed one by one: ``example``, ``.``, ``com``. A lone mark, and lower case between two
     pieces of one word each, belong to such a word. Tokens of different words come with their space.
     """
-    if before[-1:].isspace() or piece[0].isspace() or piece[0] in _MARKS or not any(map(str.isalnum, before)):
+    if before[-1:].isspace() or piece[0].isspace() or piece[0] in _MARKS or not says_something(before):
         return False
     return not piece[0].islower() or any(" " in text.strip() for text in (before, piece))

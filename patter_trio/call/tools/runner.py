@@ -209,7 +209,7 @@ class ToolRunner:
             wrong = (
                 f"there is no tool called {call.name}; there are: {', '.join(tool.name for tool in tools) or 'none'}"
             )
-        given, misfit = (arguments, wrong) if wrong else prepared(found, arguments)
+        given, misfit = (arguments, wrong) if wrong or found is None else prepared(found, arguments)
         return ToolInvocation(found, call, arguments, given, misfit)
 
     async def has_floor(self, reply: Reply) -> None:

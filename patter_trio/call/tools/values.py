@@ -44,10 +44,8 @@ def arguments_of(text: str) -> tuple[Any, str]:
     return arguments, ""
 
 
-def prepared(tool: Tool | None, arguments: Any) -> tuple[Any, str]:
+def prepared(tool: Tool, arguments: dict[str, Any]) -> tuple[Any, str]:
     """Return what the handler gets for the arguments of an LLM, and an error message for the LLM, empty if they fit."""
-    if tool is None or not isinstance(arguments, dict):
-        return arguments, ""
     try:
         # As keywords, unknown arguments would make the call itself fail.
         fits = fitted(tool.parameters, arguments, closed=tool.form == "keywords")
@@ -65,9 +63,9 @@ def prepared(tool: Tool | None, arguments: Any) -> tuple[Any, str]:
         return arguments, f"there was an error in the arguments of {tool.name}"
 
 
-def unwanted(tool: Tool | None, arguments: Any) -> str:
+def unwanted(tool: Tool, arguments: Any) -> str:
     """Return the error message of the tool's own check for arguments that fit the schema; empty if it accepts them."""
-    if tool is None or tool.check is None:
+    if tool.check is None:
         return ""
     try:
         # The check is the application's code: a bug in it refuses this one call of the tool, and the LLM gets an error.

@@ -1,6 +1,5 @@
 """A simulated caller: it speaks over a simulated carrier and reports what it heard."""
 
-import difflib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import read_wav
+from patter_trio.errors import did_you_mean
 from patter_trio.metrics.results import CallMetrics
 from patter_trio.net.threads import run_in_thread
 from patter_trio.testing.scripted_providers import audible_text, band_limited
@@ -291,8 +291,7 @@ class SimulatedCaller:
     def _named(self, name: str) -> list[Event]:
         # An empty list for a misspelt name would let a test pass that asserts nothing.
         if name not in EVENT_NAMES:
-            close = difflib.get_close_matches(name.removeprefix("on_"), EVENT_NAMES, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
+            hint = did_you_mean(name.removeprefix("on_"), sorted(EVENT_NAMES))
             raise ValueError(f"name must be one of {', '.join(sorted(EVENT_NAMES))}, got {name!r}{hint}")
         return [event for event in self._log.everything if event.name == name]
 

@@ -14,6 +14,7 @@ from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.logs import shown_url
 from patter_trio.net.http import Client, shared_client
 from patter_trio.net.tasks import run_beside
+from patter_trio.providers.attempts import says_something
 from patter_trio.providers.credentials import credential
 from patter_trio.providers.other_names import other_names, warn
 from patter_trio.providers.validators import in_range, is_text, one_of
@@ -262,5 +263,5 @@ class _HttpSession(BackgroundSpeech):
                     await made.send(SpeechChunk(piece, "" if begun else text))
                     begun = True
             # Without a letter or digit there may be nothing to say.
-            if not begun and any(map(str.isalnum, text)):
+            if not begun and says_something(text):
                 raise ProviderError(f"ElevenLabs sent no audio for {len(text)} characters")

@@ -29,6 +29,7 @@ from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeo
 from patter_trio.net.pulse import Pulse
 from patter_trio.net.tasks import hand_over, run_beside
 from patter_trio.net.websocket_client import ConnectionOver, WebSocketClient, open_websocket
+from patter_trio.providers.attempts import says_something
 from patter_trio.tts.elevenlabs._alignment import SpokenText
 from patter_trio.wire import elevenlabs as wire
 
@@ -82,7 +83,7 @@ class _Reply:
         if self.heard:
             return self.text.missing()
         # Without a letter or digit there may be nothing to say.
-        return " ".join(text for text in self.sentences if any(map(str.isalnum, text)))
+        return " ".join(text for text in self.sentences if says_something(text))
 
     def finish(self, failure: ProviderError | None = None) -> None:
         """Tell the reader of the audio that no more comes."""

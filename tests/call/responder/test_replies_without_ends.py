@@ -138,7 +138,7 @@ def noting(given: list[str]) -> Callable[[str], str]:
     return note
 
 
-async def test_words_behind_a_sentence_do_not_wait_for_the_next(call_simulator: CallSimulator) -> None:
+async def test_words_behind_a_sentence_are_spoken_in_time(call_simulator: CallSimulator) -> None:
     """Words that come with the end of a sentence are spoken in time, though nothing follows them for 8 s."""
     given: list[str] = []
 
