@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from patter_trio.conversation.abbreviations import BEFORE_NAMES, BEFORE_NUMBERS, ENDINGS, ORDINALS, SAME_AS
-from patter_trio.scripts import DENSE_CHARACTER_WEIGHT, is_unspaced, weight, whole_units
+from patter_trio.scripts import DENSE_CHARACTER_WEIGHT, is_unspaced, primary_language, weight, whole_units
 
 # Judged: almost half a minute of speech. No sentence that is meant to be understood on a telephone is longer.
 MAX_SENTENCE_WEIGHT: Final = 400
@@ -89,7 +89,7 @@ class SentenceChunker:
         aggressive_first_min_len: int = 40,
         language: str = "en",
     ) -> None:
-        tongue = re.split("[-_]", language.lower())[0]
+        tongue = primary_language(language)
         tongue = SAME_AS.get(tongue, tongue)
         self._before_names = frozenset(BEFORE_NAMES.get(tongue, "").split())
         self._before_numbers = frozenset(BEFORE_NUMBERS.get(tongue, "").split())
@@ -162,9 +162,13 @@ class SentenceChunker:
     def release(self, *, within_clause: bool) -> list[str]:
         """Return the waiting text up to its last clause, although its sentence goes on.
 
+        Finished sentences that were too short to be released alone go first, by themselves.
+
         Args:
             within_clause: without a clause, up to the last word. The newest word is kept: it may go on.
         """
+        if self._begin:
+            return [self._released(self._begin)]
         end = self._clause_end(0, len(self._text)) or (self._word_end() if within_clause else 0)
         return [self._released(end)] if weight(self._text[:end]) >= MIN_RELEASED_WEIGHT else []
 
