@@ -28,6 +28,12 @@ DENSE_CHARACTER_WEIGHT: Final = 3
 """Time to speak a syllabic character, in letters: about 0.18 s, that is 330 characters per minute."""
 
 
+def primary_language(tag: str) -> str:
+    """Return the language of a BCP 47 tag or of a locale's name, in lower case: ``en`` of ``en-GB`` and ``EN_us``."""
+    # A locale's name has an underscore in the place of the hyphen, and people write it just as often.
+    return tag.replace("_", "-").partition("-")[0].lower()
+
+
 def is_unspaced(character: str) -> bool:
     """Return True if the character belongs to a script that puts no space between words."""
     return _UNSPACED.match(character) is not None

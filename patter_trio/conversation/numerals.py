@@ -11,6 +11,8 @@ from typing import Final
 
 import attrs
 
+from patter_trio.scripts import primary_language
+
 MAX_DIGITS: Final = 16
 """Digits of a number that is written out in any way but digit by digit; longer ones are never said as one number."""
 _MAX_CARDINAL: Final = 999_999
@@ -33,7 +35,7 @@ class _Language:
 
 def spelled(digits: str, language: str) -> str:
     """Return a regular expression for a run of digits, without spaces: the digits, or one of their spoken forms."""
-    spoken = _LANGUAGES.get(language.lower().split("-")[0])
+    spoken = _LANGUAGES.get(primary_language(language))
     forms = [digits]
     if spoken is not None and digits.isascii():
         forms.append("".join(_digit(digit, spoken) for digit in digits))
@@ -46,7 +48,7 @@ def spelled(digits: str, language: str) -> str:
 
 def point(language: str) -> str:
     """Return a regular expression for the word that separates the decimals of a number."""
-    spoken = _LANGUAGES.get(language.lower().split("-")[0])
+    spoken = _LANGUAGES.get(primary_language(language))
     return spoken.point if spoken is not None else "point"
 
 

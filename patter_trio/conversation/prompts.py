@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from patter_trio.scripts import primary_language
+
 # Longer ones are whole documents; as a caller's name or a parameter of a call they are an attack.
 MAX_VALUE_CHARACTERS: Final = 500
 """Characters of a value that are put into a prompt or a greeting."""
@@ -24,7 +26,7 @@ _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 
 def phone_preamble(language: str) -> str:
     """Return what a model has to know about a telephone call; ``language`` is a BCP 47 tag."""
-    name = _LANGUAGES.get(re.split("[-_]", language.lower())[0])
+    name = _LANGUAGES.get(primary_language(language))
     spoken = f"in {name} ({language})" if name else f"in the language {language!r}"
     return (
         f"This is a telephone call {spoken}. What you write is spoken to the caller, and what the caller says reaches you "

@@ -4,7 +4,6 @@ A barge-in closes the answer's connection, which makes any server stop generatin
 open a new connection; :meth:`OpenAILLM.connect` does that in advance, at the beginning of a call and after each cut.
 """
 
-import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,7 +18,7 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.logs import shown_url
 from patter_trio.net.http import Client, ConnectionBroke, HttpAnswer, check_url, shared_client
 from patter_trio.net.sse import ServerEvents
-from patter_trio.providers.credentials import not_a_model
+from patter_trio.providers.credentials import credential, not_a_model
 from patter_trio.providers.other_names import other_names
 from patter_trio.providers.validators import in_range, is_text
 from patter_trio.wire.openai_chat import ChatDecoder, reason_of_refusal, request
@@ -134,13 +133,10 @@ class OpenAILLM(LanguageModel):
     def __attrs_post_init__(self) -> None:
         """Ensure that there is a key if one is needed; another server never gets OpenAI's."""
         not_a_model(self.api_key, owner="OpenAILLM", pattern=_MODEL_NAME)
-        if not self.api_key and self.base_url == BASE_URL:
+        if self.base_url == BASE_URL:
             # Read here, not in a converter: only OpenAI may get OpenAI's key, and the URL is known now.
-            object.__setattr__(self, "api_key", os.environ.get(KEY_VARIABLE, ""))
-        if not self.api_key and self.base_url == BASE_URL:
-            raise ConfigurationError(
-                f"OpenAILLM: api_key= must be given, or the environment variable {KEY_VARIABLE} set"
-            )
+            key = credential(self.api_key, owner="OpenAILLM", argument="api_key", variable=KEY_VARIABLE)
+            object.__setattr__(self, "api_key", key)
         # It becomes a header, and httpx's own error would quote it.
         if not self.api_key.isascii() or not self.api_key.isprintable():
             raise ConfigurationError("OpenAILLM: api_key= must have only printable ASCII characters")

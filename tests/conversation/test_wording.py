@@ -139,3 +139,9 @@ def test_long_texts_are_compared_by_length(text: str) -> None:
     """A text of tens of thousands of characters is divided by the number of its words."""
     assert same_words(text, text.upper().strip() + ".")
     assert divided(text, f"{text} more")[1] in ("more", "")
+
+
+@pytest.mark.parametrize("language", ["de", "de-DE", "de_DE", "DE"])
+def test_language_is_known_by_each_spelling(language: str) -> None:
+    """Numbers of a language are compared whether its tag has a region, an underscore or capitals."""
+    assert same_words("um fünfundzwanzig", "um 25", language)

@@ -7,8 +7,7 @@ the cut, discards audio that still arrives.
 
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
 from functools import partial
 from typing import Final, TypeVar
@@ -16,7 +15,7 @@ from typing import Final, TypeVar
 import attrs
 import trio
 
-from patter_trio.abc import SpeechChunk, TextToSpeechSession, Usage
+from patter_trio.abc import TextToSpeechSession, Usage
 from patter_trio.abc._usage import usage_sink
 from patter_trio.audio.formats import RATE_HZ, AudioFormat
 from patter_trio.call.hooks import EmitBlocked, ReplyHooks
@@ -47,6 +46,7 @@ from patter_trio.metrics.internal_events import (
 )
 from patter_trio.providers.attempts import KeptText, ProviderBug, open_speech, open_twice, says_something
 from patter_trio.providers.fallback import FallbackSynthesis
+from patter_trio.scripts import solid
 from patter_trio.user_code import invoke
 from patter_trio.user_code.context import current_call
 
@@ -66,7 +66,6 @@ FIRST_AUDIO_TIMEOUT_S: Final = 6.0
 MAX_SLICE_CHARACTERS: Final = 1024
 """Characters of a text that are filtered and cut into sentences at once; other tasks run before the next."""
 
-Speech = AbstractAsyncContextManager[AsyncIterator[SpeechChunk]]
 Post = Callable[[TokenArrived | AudioArrived | Produced | ReplyFailed], None]
 
 
@@ -109,6 +108,11 @@ MakeHooks = Callable[[EmitBlocked], ReplyHooks]
 """Makes the hooks of one reply; its argument reports that a guardrail blocked a sentence of it."""
 
 _log = logging.getLogger("patter_trio.call")
+
+
+def note_first_attempt(error: ProviderError) -> None:
+    """Log why a first attempt failed."""
+    _log.warning("call %s: %s, and is tried once more", current_call.get(), error)
 
 
 class Reply:
@@ -429,7 +433,11 @@ class Reply:
         text = KeptText(aiter(sentences))
         attempt = partial(open_speech, voice, text, "the TTS")
         # A fallback tries again by itself.
-        speech = attempt(math.inf) if isinstance(voice, FallbackSynthesis) else self._twice(attempt)
+        speech = (
+            attempt(math.inf)
+            if isinstance(voice, FallbackSynthesis)
+            else open_twice(attempt, FIRST_AUDIO_TIMEOUT_S, note_first_attempt)
+        )
         # Closing our end makes the responder's next send fail, should the TTS end before its text does.
         async with sentences, speech as chunks:
             async for chunk in chunks:
@@ -444,22 +452,15 @@ class Reply:
             why = f"the TTS gave no audio for the last {left} of {len(self._handed)} sentences"
             self._record_broken(TtsFailed, ProviderError(why))
 
-    @staticmethod
-    def _twice(attempt: Callable[[float], Speech]) -> Speech:
-        def note(error: ProviderError) -> None:
-            _log.warning("call %s: %s, and is tried once more", current_call.get(), error)
-
-        return open_twice(attempt, FIRST_AUDIO_TIMEOUT_S, note)
-
     def _unspoken(self) -> int:
         """Return how many sentences at the end have no audio, as far as the TTS says which text it has spoken."""
         # By exact text, up to white space: a TTS may also report a spelling of its own, or nothing.
-        spoken = "".join("".join(self._spoken).split())
+        spoken = solid("".join(self._spoken))
         before = ""
         for number, sentence in enumerate(self._handed):
             if spoken and spoken == before:
                 return len(self._handed) - number
-            before += "".join(sentence.split())
+            before += solid(sentence)
         return 0
 
     async def _hand_over(self, sentences: trio.MemorySendChannel[str], sentence: str) -> None:

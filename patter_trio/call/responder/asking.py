@@ -7,8 +7,7 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from patter_trio.abc import LanguageModel, Message, ToolCall
-from patter_trio.call.output.reply import AnswerPhase, AnswerSource, TakePiece
-from patter_trio.errors import ProviderError
+from patter_trio.call.output.reply import AnswerPhase, AnswerSource, TakePiece, note_first_attempt
 from patter_trio.providers.attempts import open_answer, open_twice
 from patter_trio.providers.fallback import FallbackLLM
 from patter_trio.user_code.context import current_call
@@ -53,11 +52,6 @@ def asked(
     if not again or isinstance(answering, FallbackLLM):
         return attempt(float("inf"))
     return open_twice(attempt, FIRST_ATTEMPT_TIMEOUT_S, note_first_attempt)
-
-
-def note_first_attempt(error: ProviderError) -> None:
-    """Log why a first attempt failed."""
-    _log.warning("call %s: %s, and is tried once more", current_call.get(), error)
 
 
 def from_llm(llm: LanguageModel, messages: Sequence[Message]) -> AnswerSource:

@@ -22,6 +22,7 @@ from patter_trio.logs import shown_url
 from patter_trio.net.http import tls_context
 from patter_trio.net.tasks import run_beside
 from patter_trio.providers.credentials import credential, not_a_model
+from patter_trio.providers.languages import is_english
 from patter_trio.providers.other_names import other_names
 from patter_trio.providers.validators import in_range, is_text, socket_base
 from patter_trio.stt.deepgram._session import ListenSession
@@ -149,7 +150,7 @@ class DeepgramSTT(SpeechToText):
             return self._url(NovaCodec.path, mine)
         multilingual = not self.model.endswith("-en")
         # Checked here, because the vendor would transcribe another language as nonsense English.
-        if not multilingual and spoken.split("-")[0].lower() != "en":
+        if not multilingual and not is_english(spoken):
             raise ProviderError(f"the language of {self.model} must be English, got {spoken!r}: use flux-general-multi")
         mine = {
             **audio,

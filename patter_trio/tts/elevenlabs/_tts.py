@@ -18,6 +18,7 @@ from patter_trio.providers.attempts import says_something
 from patter_trio.providers.credentials import credential
 from patter_trio.providers.other_names import other_names, warn
 from patter_trio.providers.validators import in_range, is_text, one_of
+from patter_trio.scripts import primary_language
 from patter_trio.tts.background_speech import BackgroundSpeech
 from patter_trio.tts.elevenlabs._voices import voice_id
 from patter_trio.tts.elevenlabs._websocket import WebSocketSession
@@ -185,7 +186,7 @@ class ElevenLabsTTS(TextToSpeech):
         if self.language is not None:
             return self.language
         # Only the language: the vendor's codes have no region.
-        return "" if self.model.endswith(_WITHOUT_LANGUAGE) else language.partition("-")[0].lower()
+        return "" if self.model.endswith(_WITHOUT_LANGUAGE) else primary_language(language)
 
     @asynccontextmanager
     async def _open_socket(self, language: str) -> AsyncIterator[TextToSpeechSession]:

@@ -28,6 +28,7 @@ import attrs
 
 from patter_trio.abc import ToolDefinition
 from patter_trio.errors import ProviderError
+from patter_trio.scripts import primary_language
 from patter_trio.wire.openai_realtime._reader import REQUEST_KEY
 
 # Mu-law in and out: what the carrier speaks, so that nothing is resampled.
@@ -124,7 +125,7 @@ def session_update(
     }
     if transcription:
         # The vendor takes ISO 639-1 codes, without a region.
-        spoken = language.partition("-")[0].lower()
+        spoken = primary_language(language)
         heard["transcription"] = {"model": transcription, **({"language": spoken} if spoken else {})}
     said: dict[str, Any] = {"format": _AUDIO, "voice": voice}
     if speed is not None:
