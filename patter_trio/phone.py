@@ -27,7 +27,8 @@ from patter_trio.net.tasks import open_side_tasks
 from patter_trio.phone_numbers import is_number
 from patter_trio.pricing import Pricing, merge_pricing
 from patter_trio.server.admission import MAX_LAG_S
-from patter_trio.server.calls import CallServer, check_answerer, open_call_server
+from patter_trio.server.answerer import check_answerer
+from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.context import checked_public_url
 from patter_trio.server.listeners import check_port, listening_address, open_listeners, serve_listeners
 from patter_trio.server.options import Drainable, ServeOptions

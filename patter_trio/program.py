@@ -25,7 +25,7 @@ from patter_trio.events.callback_registry import SERVE_CALLBACKS
 from patter_trio.events.payloads import EDGES
 from patter_trio.phone import Patter
 from patter_trio.providers.credentials import MissingCredentialError
-from patter_trio.server.calls import check_answerer
+from patter_trio.server.answerer import check_answerer
 
 _log: Final = logging.getLogger("patter_trio.cli")
 _asyncio: Final = importlib.import_module("asyncio")  # imported only to refuse it: the package never runs asyncio

@@ -7,10 +7,9 @@ one, opened here, holds the tasks of observers, which may outlive their calls by
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 import attrs
@@ -18,17 +17,14 @@ import trio
 
 from patter_trio.abc import CallInfo, CallStatus
 from patter_trio.abc._usage import usage_sink
-from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.announced import PendingControl
 from patter_trio.call.leg import MediaLeg
-from patter_trio.call.responder.on_message import FunctionHandler, MessageHandler
-from patter_trio.call.responder.on_message_urls import checked_message_url, remote
+from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.session import CallOptions, CallSession
 from patter_trio.call.tools.webhooks import ToolWebhooks
-from patter_trio.errors import ConfigurationError
 from patter_trio.events.call_events import CallEvents
-from patter_trio.events.callback_registry import Callback, check_callback
+from patter_trio.events.callback_registry import Callback
 from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.events.delivery import HandlerTasks
 from patter_trio.events.grace import GracePeriods
@@ -39,41 +35,19 @@ from patter_trio.metrics.internal_events import UsageReported
 from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.public_events import CallOver
 from patter_trio.metrics.summary import summary
-from patter_trio.net.http import origin_of, shared_client
+from patter_trio.net.http import shared_client
 from patter_trio.net.pulse import Pulse
 from patter_trio.server.admission import Admission
+from patter_trio.server.answerer import check_answerer, message_handler_of
 from patter_trio.server.context import ServerContext
 from patter_trio.server.ended import EndedCalls
 from patter_trio.server.options import Seams, ServeOptions
 from patter_trio.server.pending import PendingCall, PendingCalls
+from patter_trio.server.starting import StartingCall
 from patter_trio.tracing.setup import OpenTrace, opened_tracing
-from patter_trio.user_code import invoke
-from patter_trio.user_code.signatures import name_of, takes_call_control
-from patter_trio.user_code.urls import is_exposed, secret_of
-
-if TYPE_CHECKING:
-    from patter_trio.tracing.call_trace import CallTrace
-
-# Judged: an answer of a database or a CRM takes tenths of a second. The function runs from the webhook on, so the time
-# that the carrier needs for its stream, a second or so, comes on top. The caller hears nothing before the end of it.
-ON_CALL_START_TIMEOUT_S: Final = 2.0
-"""Seconds after the start of the media stream within which ``on_call_start`` must return its overrides."""
+from patter_trio.user_code.urls import secret_of
 
 _log = logging.getLogger("patter_trio.call")
-_events = logging.getLogger("patter_trio.events")
-
-
-@attrs.define
-class _StartingCall:
-    """An announced call, and its ``on_call_start``, running or finished."""
-
-    events: CallEvents
-    scope: trio.CancelScope
-    done: trio.Event
-    media: MediaClock
-    trace: "CallTrace | None"
-    call: PendingControl
-    overrides: Mapping[str, Any] | None = None
 
 
 class CallServer:
@@ -117,7 +91,7 @@ class CallServer:
         self._grace: WeakSet[GracePeriods] = WeakSet()
         self._grace_shortened = False
         # Until ``run_call`` or ``_never_connected`` takes it out; exactly one of them does, for each call.
-        self._starting: dict[str, _StartingCall] = {}
+        self._starting: dict[str, StartingCall] = {}
         """The announced calls, each until it is live or given up."""
         self._live: dict[str, CallSession] = {}
         self._ended = EndedCalls()
@@ -197,7 +171,7 @@ class CallServer:
             # Opened at the webhook, so that the trace has the time before the audio, and ``on_call_start`` runs inside
             # it.
             trace = self._tracing(info, self._agent, media, at=trio.current_time(), epoch=events.epoch)
-        starting = self._starting[info.call_id] = _StartingCall(
+        starting = self._starting[info.call_id] = StartingCall(
             events, trio.CancelScope(), trio.Event(), media, trace, PendingControl(info)
         )
         starting.events.exit_by(starting.call.exit)
@@ -205,7 +179,7 @@ class CallServer:
             starting.done.set()
             return
         # In the observers' nursery, not in the webhook's task: that one ends with its answer, long before this does.
-        self._nursery.start_soon(self._ask_start, on_call_start, info, starting)
+        self._nursery.start_soon(starting.ask, on_call_start)
 
     def on_status(self, status: CallStatus) -> None:
         """Give up an announced call, because the carrier says that it is over."""
@@ -239,13 +213,13 @@ class CallServer:
         starting.call.close(outcome)
         self._ended.add(info.call_id, trio.current_time())
         over = starting.events.never_connected(outcome, why, info, cancelled=self._grace_shortened)
-        self._give_up(starting, "never connected", outcome)
+        starting.give_up("never connected", outcome)
         # In the observers' nursery: the end may be noticed by a webhook or by a server that closes.
         self._nursery.start_soon(self._report_end, starting, over)
         # It may be the last call that a drain waits for.
         self._call_over.fire()
 
-    async def _report_end(self, starting: _StartingCall, over: CallOver) -> None:
+    async def _report_end(self, starting: StartingCall, over: CallOver) -> None:
         """Call ``on_call_end`` for a call that never connected, after its ``on_call_start``."""
         events, call_id = starting.events, starting.call.info.call_id
         events.enter()
@@ -259,64 +233,6 @@ class CallServer:
             self._tap(0.0, over.name, payload)
         queue.end(payload, starting.call.conversation_state, cancelled=self._grace_shortened)
         await queue.deliver()
-
-    async def _ask_start(self, on_call_start: Any, info: CallInfo, starting: _StartingCall) -> None:
-        starting.events.enter()
-        if starting.trace is not None:
-            starting.trace.attach()
-        # A scope of its own: only this function is cancelled when the call ends, not the nursery that it runs in.
-        with starting.scope:
-            try:
-                more = (starting.call.control,) if takes_call_control(on_call_start) else ()
-                answer = await invoke.call(on_call_start, info.payload(), *more)
-            # The application's failure costs the caller nothing: the call goes on with the agent as it is.
-            except invoke.ApplicationError as error:
-                _events.warning("call %s: call_start: %s", info.call_id, error, exc_info=error.__cause__)
-            else:
-                if answer is None:
-                    pass
-                elif isinstance(answer, Mapping):
-                    # Copied now, because the application may reuse its dicts for the next call.
-                    starting.overrides = {
-                        key: dict(value) if isinstance(value, Mapping) else value for key, value in answer.items()
-                    }
-                else:
-                    _events.warning(
-                        "call %s: %s must return a dict of overrides or None, got %s",
-                        info.call_id,
-                        name_of(on_call_start),
-                        type(answer).__name__,
-                    )
-        # After the scope, so also if it was cancelled: the call waits for this event, not for a result.
-        starting.done.set()
-
-    async def _settled(self, starting: _StartingCall) -> Agent:
-        """Return the agent for this call: the served one, with the overrides of ``on_call_start``."""
-        call_id = starting.call.info.call_id
-        # From the start of the audio on; the function itself has run since the webhook.
-        with trio.move_on_after(ON_CALL_START_TIMEOUT_S):
-            await starting.done.wait()
-        if not starting.done.is_set():
-            _events.warning(
-                "call %s: on_call_start did not return within %g s of the call's start; the call goes on without overrides",
-                call_id,
-                ON_CALL_START_TIMEOUT_S,
-            )
-            # The answer would come too late: the agent must not change in the middle of its first sentence. The
-            # function itself runs on, because it may do more than return overrides.
-            return self._agent
-        # Overrides that are not valid are complaints, not errors: the rest of them is still used.
-        agent, complaints = self._agent.overridden(starting.overrides or {})
-        try:
-            # The callbacks were checked when the agent was served; inspecting them again would cost each call.
-            _check_one_answers(agent, self._callbacks.own)
-        except ConfigurationError as error:
-            complaints.append(str(error))
-            # An override took away what answers; without this the caller would hear silence.
-            agent = attrs.evolve(agent, llm=self._agent.llm)
-        for complaint in complaints:
-            _events.warning("call %s: call_start: %s", call_id, complaint)
-        return agent
 
     async def run_call(self, leg: MediaLeg) -> None:
         """Run a call from the start of its media stream to its end."""
@@ -344,7 +260,7 @@ class CallServer:
         usage_sink.set(lambda usage: reporter.emit_fact(UsageReported(usage), trio.current_time()))
         options = CallOptions(
             agent=self._agent,
-            settled=partial(self._settled, starting),
+            settled=partial(starting.settled, self._agent, self._callbacks),
             on_message=self._messages,
             transfer_call=partial(self._transfer, info),
             webhooks=self._webhooks,
@@ -363,7 +279,7 @@ class CallServer:
             # no longer listed; its end is announced last, because that may end the server.
             events.close()
             # "failed" stands only if no event has reported the call's end; a trace that has ended keeps its outcome.
-            self._give_up(starting, "call over", "failed")
+            starting.give_up("call over", "failed")
             del self._live[info.call_id]
             del self._options.live[info.call_id]
             self._ended.add(info.call_id, trio.current_time())
@@ -386,12 +302,6 @@ class CallServer:
         """Give up all announced calls, because the server closes and cannot answer them."""
         for call in self.context.pending.expire(math.inf):
             self._never_connected(call.info, "cancelled", "the server was closed")
-
-    def _give_up(self, starting: _StartingCall, reason: str, outcome: str) -> None:
-        """Cancel ``on_call_start``; end the trace of a call whose end no event reports."""
-        starting.scope.cancel(reason=reason)
-        if starting.trace is not None:
-            starting.trace.close(trio.current_time(), outcome, reason)
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Accept no more calls, and wait at most ``timeout`` seconds for the live and announced ones to end.
@@ -424,51 +334,6 @@ class CallServer:
         self._grace_shortened = True
         for grace in tuple(self._grace):
             grace.shorten()
-
-
-def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
-    """Check that exactly one of LLM and ``on_message`` answers the caller, and that the callbacks are functions.
-
-    Raises:
-        ConfigurationError: ``agent`` is not an :class:`Agent`, a callback cannot be called with its event, or an agent without an
-            engine has not exactly one of ``llm=`` and ``on_message=``.
-    """
-    if not isinstance(agent, Agent):
-        raise ConfigurationError(
-            f"agent must be an Agent such as phone.agent(...) returns, got {type(agent).__name__}: {agent!r}"
-        )
-    for name, callback in callbacks.items():
-        if name == "on_message" and isinstance(callback, str):
-            checked_message_url(callback)
-        elif callback is not None:
-            check_callback(name, callback)
-    _check_one_answers(agent, callbacks)
-
-
-def _check_one_answers(agent: Agent, callbacks: Mapping[str, Any]) -> None:
-    if agent.engine is not None:
-        return
-    # An engine has been returned above: it brings its own model.
-    if (agent.llm is None) == (callbacks.get("on_message") is None):
-        found = "neither" if agent.llm is None else "both"
-        raise ConfigurationError(
-            f"an agent must have exactly one of llm= (phone.agent's) and on_message= (serve's); this one has {found}"
-        )
-
-
-def message_handler_of(on_message: Any, secret: str) -> MessageHandler | None:
-    """Return the handler of the messages of all calls, or None if the agent's LLM or engine answers.
-
-    Args:
-        on_message: a function, or a URL that :func:`check_answerer` has checked.
-        secret: the key that signs requests to a URL; empty: ``PATTER_WEBHOOK_SECRET``.
-    """
-    if not isinstance(on_message, str):
-        return None if on_message is None else FunctionHandler(on_message, takes_call_control(on_message))
-    # A warning only: unencrypted is right for a server on the same machine or in a private network.
-    if is_exposed(on_message):
-        _log.warning("on_message: what callers say goes to %s unencrypted; use https or wss", origin_of(on_message))
-    return remote(on_message, secret_of(secret))
 
 
 @asynccontextmanager

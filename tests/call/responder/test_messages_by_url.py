@@ -15,7 +15,8 @@ import trio.testing
 from patter_trio import Agent, ConfigurationError, Patter
 from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.calls import message_handler_of, open_call_server
+from patter_trio.server.answerer import message_handler_of
+from patter_trio.server.calls import open_call_server
 from patter_trio.testing import ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
 from tests.kit.web import Request, Web, _websocket, serving
 

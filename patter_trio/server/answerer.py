@@ -1,0 +1,66 @@
+"""The checks of the answerer, the side that answers callers: an engine, an LLM, or the application's ``on_message``."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from patter_trio.agent.agent import Agent
+from patter_trio.call.responder.on_message import FunctionHandler, MessageHandler
+from patter_trio.call.responder.on_message_urls import checked_message_url, remote
+from patter_trio.errors import ConfigurationError
+from patter_trio.events.callback_registry import check_callback
+from patter_trio.net.http import origin_of
+from patter_trio.user_code.signatures import takes_call_control
+from patter_trio.user_code.urls import is_exposed, secret_of
+
+_log = logging.getLogger("patter_trio.call")
+
+
+def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
+    """Check that exactly one of LLM and ``on_message`` answers the caller, and that the callbacks are functions.
+
+    Raises:
+        ConfigurationError: ``agent`` is not an :class:`Agent`, a callback cannot be called with its event, or an agent
+            without an engine has not exactly one of ``llm=`` and ``on_message=``.
+    """
+    if not isinstance(agent, Agent):
+        raise ConfigurationError(
+            f"agent must be an Agent such as phone.agent(...) returns, got {type(agent).__name__}: {agent!r}"
+        )
+    for name, callback in callbacks.items():
+        if name == "on_message" and isinstance(callback, str):
+            checked_message_url(callback)
+        elif callback is not None:
+            check_callback(name, callback)
+    check_one_answers(agent, callbacks)
+
+
+def check_one_answers(agent: Agent, callbacks: Mapping[str, Any]) -> None:
+    """Check that an agent without an engine has exactly one of LLM and ``on_message``.
+
+    Raises:
+        ConfigurationError: it has neither, or both.
+    """
+    # An engine brings its own model.
+    if agent.engine is not None:
+        return
+    if (agent.llm is None) == (callbacks.get("on_message") is None):
+        found = "neither" if agent.llm is None else "both"
+        raise ConfigurationError(
+            f"an agent must have exactly one of llm= (phone.agent's) and on_message= (serve's); this one has {found}"
+        )
+
+
+def message_handler_of(on_message: Any, secret: str) -> MessageHandler | None:
+    """Return the handler of the messages of all calls, or None if the agent's LLM or engine answers.
+
+    Args:
+        on_message: a function, or a URL that :func:`check_answerer` has checked.
+        secret: the key that signs requests to a URL; empty: ``PATTER_WEBHOOK_SECRET``.
+    """
+    if not isinstance(on_message, str):
+        return None if on_message is None else FunctionHandler(on_message, takes_call_control(on_message))
+    # A warning only: unencrypted is right for a server on the same machine or in a private network.
+    if is_exposed(on_message):
+        _log.warning("on_message: what callers say goes to %s unencrypted; use https or wss", origin_of(on_message))
+    return remote(on_message, secret_of(secret))
