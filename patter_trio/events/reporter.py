@@ -183,14 +183,21 @@ class CallReporter:
             self.emit_event(edge, at)
 
     def fired(self, fired: Fired, at: float) -> None:
-        """Report an edge from an adapter and move the states; the pipeline does not repeat the edge in its turn."""
+        """Report an edge from an adapter and move the states; the pipeline does not repeat the edge in its turn.
+
+        ``user_speech_eos`` leaves the agent as it is: the call answers only what its own turn machine commits, so nothing
+        would end a ``thinking`` that an adapter began.
+        """
         edge = fired.edge
         if isinstance(edge, LlmToken) and self._edges.was_counted(AudioOut.name):
             return  # too late: within a turn, llm_token comes before audio_out
         # The turn machine goes on counting by itself, so the turns of an adapter are added to its numbers.
         self._fired_turns += isinstance(edge, UserSpeechEos)
+        agent = self._edges.agent
         # Before the report: observers read the states that the edge leads to.
         self._edges.move(edge.name)
+        if isinstance(edge, UserSpeechEos):
+            self._edges.set_states(self._edges.user, agent)
         offset = None if self._media.start is None else _ms(at - self._media.start)
         self._edge(complete_edge(edge, self._unix_ms(at), self._edges.turn_idx, offset), at)
 

@@ -1017,7 +1017,7 @@ async def test_silent_vendor_is_replaced(autojump_clock: MockClock, caplog: pyte
         assert trio.current_time() - began == pytest.approx(3.3, abs=0.05)
         assert items_of(vendor.connections[1]) == HISTORY_ITEMS
     [line_of_log] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert line_of_log == "call -: OpenAI is gone, connecting again: OpenAI confirmed nothing within 3 s"
+    assert line_of_log == "call -: OpenAI is gone, trying again: OpenAI confirmed nothing within 3 s"
 
 
 async def test_frozen_vendor_gets_the_utterance_again(autojump_clock: MockClock) -> None:

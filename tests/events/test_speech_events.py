@@ -331,7 +331,7 @@ async def test_fired_user_edges_move_state_and_turn_count(call_simulator: CallSi
         await fire.fire_user_speech_ended(speech_duration_ms=500, call_id=call_id)
         await fire.fire_user_speech_eos(trigger="manual_commit", transcript_so_far="1", call_id=call_id)
         await caller.waits(0.1)
-        assert phone.conversation_state == {"user": "listening", "agent": "thinking"}
+        assert phone.conversation_state == {"user": "listening", "agent": "idle"}
         assert phone.calls[0].turn_idx == 1
         await caller.speaks("And then?", seconds=0.5)
         await caller.hears()
@@ -358,6 +358,23 @@ async def test_fired_user_edges_move_state_and_turn_count(call_simulator: CallSi
     ]
     assert [event["turn_idx"] for event in caller.payloads("agent_speech_started")] == [2]
     assert [event["turn_idx"] for event in caller.payloads("turn_started")] == [1, 2]
+
+
+@pytest.mark.parametrize("trigger", ["manual_commit", "vad_silence", "semantic_turn_detector"])
+async def test_fired_eos_leaves_the_agents_state(call_simulator: CallSimulator, backend: Backend, trigger: str) -> None:
+    """After a fired eos the agent stays idle until the call itself answers the caller, who hears that answer."""
+    phone, seen = Patter(), []
+    phone.on_user_speech_eos = lambda event: seen.append(phone.conversation_state["agent"])
+    async with call_simulator(backend.agent_of("Yes.", first_message="Good evening."), phone=phone) as caller:
+        greeting = await caller.hears()
+        await caller.waits(0.5)
+        await phone.speech_events.fire_user_speech_eos(trigger=trigger, call_id=caller.carrier.call_sid)
+        await caller.waits(10.0)
+        assert phone.conversation_state == {"user": "listening", "agent": "idle"}
+        await caller.speaks("And then?", seconds=0.5)
+        reply = await caller.hears()
+    assert (greeting.text, reply.text) == ("Good evening.", "Yes.")
+    assert seen == ["idle", "thinking"]
 
 
 @pytest.mark.pipeline("on_message answers")

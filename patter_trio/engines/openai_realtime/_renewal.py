@@ -18,16 +18,12 @@ import trio
 from patter_trio.engines.openai_realtime._connection import ConnectionAttempt, ConnectionUse, RealtimeConnection
 from patter_trio.errors import AuthenticationError, ProviderError
 from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, WebSocketClient
-from patter_trio.providers.outage import OUTAGE_TIMEOUT_S, Outage
+from patter_trio.providers.outage import STEADY_AFTER_S, Outage
 from patter_trio.user_code.context import current_call
 
 # Judged. The last minutes of a connection's hour have room for several attempts.
 RENEW_RETRY_S: Final = 30.0
 """Seconds between attempts to renew a connection. The vendor usually ends it only several minutes later."""
-# Judged: as long as an outage may last. By then a vendor that accepts connections and drops them has dropped this one.
-STEADY_AFTER_S: Final = OUTAGE_TIMEOUT_S
-"""Seconds after which a connection counts as working, though nobody asked anything of it."""
-
 _log = logging.getLogger("patter_trio.engines")
 
 
@@ -67,7 +63,7 @@ class ConnectionSequence:
         self._session = session
         self._renew_after = renew_after
         self._used: ConnectionUse | None = None
-        self._outage = Outage()
+        self._outage = Outage("OpenAI", current_call.get(), _log)
 
     def __repr__(self) -> str:
         return f"<ConnectionSequence {'not open' if self._used is None else 'open'}>"
@@ -79,10 +75,7 @@ class ConnectionSequence:
 
     def worked(self) -> None:
         """Count the vendor as working: it has done something that a caller can hear."""
-        if self._outage.began is not None:
-            seconds = trio.current_time() - self._outage.began
-            _log.info("call %s: OpenAI works again after %.1f s", current_call.get(), seconds)
-            self._outage.end()
+        self._outage.worked()
 
     async def run(self, nursery: trio.Nursery, opened: Callable[[], None]) -> None:
         """Hold connections, one after another, in ``nursery``; call ``opened`` once the first one is ready.
@@ -103,7 +96,7 @@ class ConnectionSequence:
             if use.lost is not None:
                 if trio.current_time() - connection.since >= STEADY_AFTER_S:
                     self.worked()
-                pause = self._next_pause(use.lost)
+                pause = self._outage.lost(use.lost)
                 # WARNING: before the next connection is opened: what the call sends meanwhile has to queue behind what
                 # is repeated.
                 self._session.lose(use.lost)
@@ -141,21 +134,6 @@ class ConnectionSequence:
         self._session.keep_messages()
         use.scope.cancel(reason="the connection is renewed")
 
-    def _next_pause(self, lost: ProviderError) -> float:
-        """Return the pause before the next attempt.
-
-        Raises:
-            ProviderError: the vendor was gone for too long.
-        """
-        first = self._outage.began is None
-        pause = self._outage.lost(trio.current_time())
-        if pause is None:
-            raise ProviderError(f"OpenAI did not work for {OUTAGE_TIMEOUT_S:g} s: {lost}") from lost
-        # As a warning once for each outage: the reasons of the further attempts are seldom others.
-        level = logging.WARNING if first else logging.INFO
-        _log.log(level, "call %s: OpenAI is gone, connecting again: %s", current_call.get(), lost)
-        return pause
-
     async def _reopen(self, nursery: trio.Nursery, pause: float) -> RealtimeConnection:
         """Replace a connection, after a pause.
 
@@ -164,13 +142,13 @@ class ConnectionSequence:
         """
         while True:
             await trio.sleep(pause)
-            timeout = self._outage.attempt_timeout(trio.current_time())
+            timeout = self._outage.attempt_timeout()
             try:
                 opened: RealtimeConnection = await nursery.start(self._attempt.hold, timeout)
             # A refused key is refused the next time, too.
             except AuthenticationError:
                 raise
             except ProviderError as error:
-                pause = self._next_pause(error)
+                pause = self._outage.lost(error)
             else:
                 return opened

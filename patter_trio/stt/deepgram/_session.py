@@ -29,16 +29,13 @@ from patter_trio.errors import (
 )
 from patter_trio.net.tasks import ResultStream, hand_over
 from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, ConnectionOver, WebSocketClient, open_websocket
-from patter_trio.providers.outage import OUTAGE_TIMEOUT_S, Outage
+from patter_trio.providers.outage import STEADY_AFTER_S, Outage
 from patter_trio.user_code.context import current_call
 from patter_trio.wire.deepgram import ListenCodec, ReportedError
 
 # Judged: the vendor reports several times a second while it hears a voice, and about once a second while it hears none.
 RESULT_TIMEOUT_S: Final = 3.0
 """Seconds, of voice or after a request for final words, without a result, after which the connection counts as lost."""
-# Judged: as long as an outage may last. By then a vendor that accepts connections and drops them has dropped this one.
-STEADY_AFTER_S: Final = OUTAGE_TIMEOUT_S
-"""Seconds after which a connection counts as working, though it had no words to report."""
 # Judged: a network that blinks is back by then. Until the call begins, another provider can still take it, and waits.
 OPENING_RETRY_S: Final = 2.0
 """Seconds within which the first connection is tried again if the vendor cannot be reached."""
@@ -158,7 +155,7 @@ class ListenSession(SpeechToTextSession):
         self._finalizing = False  # the final words were requested and have not come
         self._flush_due = math.inf
         self._flushing = trio.Event()  # kept, unlike a Pulse: a flush may be asked for while the last one is awaited
-        self._outage = Outage()
+        self._outage = Outage("Deepgram", current_call.get(), _log)
         self._speaking = False
         self._unreported = False  # a voice began after the last result
         self._voiced = 0  # bytes of voice since the last result, over all connections
@@ -251,7 +248,7 @@ class ListenSession(SpeechToTextSession):
             with self._results:
                 while True:
                     await self._pause(await self._connected(timeout), began)
-                    timeout = self._outage.attempt_timeout(trio.current_time())
+                    timeout = self._outage.attempt_timeout()
         # Kept, not raised: the session's users find it at their next call.
         except ProviderError as failure:
             self._failure = failure
@@ -265,25 +262,14 @@ class ListenSession(SpeechToTextSession):
         Raises:
             ProviderError: the vendor was gone for too long, or another connection would not cure it.
         """
-        first, now = self._outage.began is None, trio.current_time()
-        pause = self._outage.lost(now)
         # Before the first connection little is lost yet, and another provider can take the call.
         if not self._opened.is_set() and not (
-            isinstance(loss.reason, PatterConnectionError) and now < began + OPENING_RETRY_S
+            isinstance(loss.reason, PatterConnectionError) and trio.current_time() < began + OPENING_RETRY_S
         ):
             raise loss.reason
         if not loss.curable:
             raise loss.reason
-        if pause is None:
-            raise ProviderError(f"Deepgram did not work for {OUTAGE_TIMEOUT_S:g} s: {loss.reason}") from loss.reason
-        # As a warning once for each outage: the reasons of the further attempts are seldom others.
-        level = logging.WARNING if first else logging.INFO
-        _log.log(
-            level,
-            "call %s: Deepgram is gone, connecting again while the audio is kept: %s",
-            current_call.get(),
-            loss.reason,
-        )
+        pause = self._outage.lost(loss.reason)
         await trio.sleep(pause)
 
     async def _connected(self, connect_timeout: float) -> _Loss:
@@ -322,7 +308,7 @@ class ListenSession(SpeechToTextSession):
             self.seconds += sent if self._codec.billed is None else self._codec.billed
             await self._say_goodbye(socket)
         if trio.current_time() - connection.opened_at >= STEADY_AFTER_S:
-            self._end_outage()
+            self._outage.worked()
         return connection.loss or _Loss(ProviderError("the connection to Deepgram ended"))
 
     async def _resume(self, connection: _Connection) -> None:
@@ -331,7 +317,7 @@ class ListenSession(SpeechToTextSession):
         await self._push(connection, self._chunk)
         self._connection = connection
         if not self._opened.is_set():
-            self._end_outage()  # what was refused before the call began does not count
+            self._outage.worked()  # what was refused before the call began does not count
             self._opened.set()
         # The lost connection took the request for the final words with it.
         # Sent in order behind the audio it is about.
@@ -340,12 +326,6 @@ class ListenSession(SpeechToTextSession):
         # It has the audio that the last one did not answer, and must answer it.
         if self._owes_final or (self._codec.gives_interims and self._voiced >= RESULT_TIMEOUT_S * RATE_HZ):
             connection.expect_result()
-
-    def _end_outage(self) -> None:
-        if self._outage.began is not None:
-            seconds = trio.current_time() - self._outage.began
-            _log.info("call %s: Deepgram works again after %.1f s", current_call.get(), seconds)
-            self._outage.end()
 
     async def _keep_alive(self, connection: _Connection) -> None:
         # A protocol without such a message has infinity here, and the task ends.
@@ -403,7 +383,7 @@ class ListenSession(SpeechToTextSession):
             connection.answered()
         # Words that are final will not be sent again, so the call has gone on; interim ones are no such progress.
         if self._codec.settled > settled:
-            self._end_outage()
+            self._outage.worked()
         for transcript in transcripts:
             # Before the await: _answer_flushes must not add an empty result behind the vendor's own.
             self._finalizing = self._finalizing and not transcript.final

@@ -258,7 +258,10 @@ def _states(record: CallRecord) -> Iterator[str]:
         for who, allowed in _STATES.items():
             if event.state[who] not in allowed:
                 yield f"at {event.at:.3f} the {who}'s state is {event.state[who]!r}, which is not a state"
-        if event.name in _STATE_AT:
+        # An eos from an adapter leaves the agent as it is. Only the call's own one has to tell the silence before it.
+        if event.name in _STATE_AT and not (
+            event.name == "user_speech_eos" and "trailing_silence_ms" not in event.payload
+        ):
             who, allowed = _STATE_AT[event.name]
             if event.state[who] not in allowed:
                 wanted = " or ".join(sorted(allowed))
