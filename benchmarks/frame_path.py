@@ -23,7 +23,8 @@ from benchmarks.sounds import FRAME_BYTES, QUESTION, frames_of, voiced, write_an
 from patter_trio.abc import AudioReceived
 from patter_trio.audio import g711
 from patter_trio.call.input.audio_queue import DropOldestChannel
-from patter_trio.conversation.playback import Mark, Media, Playback, PlayoutQueue
+from patter_trio.conversation.playback import Mark, Media, Playback
+from patter_trio.conversation.playout import PlayoutQueue
 from patter_trio.net.websocket import WebSocket, receive_upgrade
 from patter_trio.vad.silero import SileroVAD
 from patter_trio.wire.twilio import TwilioCodec

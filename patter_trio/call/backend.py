@@ -23,7 +23,7 @@ from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.conversation import actions as do
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Input
-from patter_trio.conversation.playback import HeardSpeech
+from patter_trio.conversation.playout import HeardSpeech
 from patter_trio.errors import CallEnded
 from patter_trio.events.reporter import CallReporter
 from patter_trio.metrics.internal_events import AgentReady, EmitFact

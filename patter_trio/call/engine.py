@@ -48,7 +48,7 @@ from patter_trio.call.tools.loop import ToolLoop
 from patter_trio.call.tools.runner import ToolInvocation, ToolRound
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
-from patter_trio.conversation.playback import HeardSpeech
+from patter_trio.conversation.playout import HeardSpeech
 from patter_trio.errors import ProviderError, leaves
 from patter_trio.metrics.internal_events import AgentReady, AnswerKind, ReplyStarted
 from patter_trio.metrics.metering import parts_of

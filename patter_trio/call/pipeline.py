@@ -18,7 +18,7 @@ from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.responder.responder import Responder
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
-from patter_trio.conversation.playback import HeardSpeech
+from patter_trio.conversation.playout import HeardSpeech
 from patter_trio.errors import ConfigurationError
 from patter_trio.metrics.internal_events import AgentReady, AnswerKind, ReplyStarted, WordsFinal
 from patter_trio.metrics.metering import parts_of

@@ -43,7 +43,8 @@ from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
 from patter_trio.conversation.machine import TurnMachine
-from patter_trio.conversation.playback import HeardSpeech, Media
+from patter_trio.conversation.playback import Media
+from patter_trio.conversation.playout import HeardSpeech
 from patter_trio.errors import CallEnded, PatterError, ProviderError, leaves
 from patter_trio.events.callbacks import CallbackQueue, open_callbacks
 from patter_trio.events.payloads import ConversationStateSnapshot

@@ -1,4 +1,4 @@
-"""The state of the turn machine, and the moves that the rules in ``turn_table`` are made of.
+"""The moves of the turn machine; the rules are made of them.
 
 A conversation is two small machines, caller and agent. They share one live reply, the words that wait for an answer,
 and the texts that wait to be spoken. Each move is synchronous and leaves the state consistent. The terms:
@@ -13,22 +13,18 @@ and the texts that wait to be spoken. Each move is synchronous and leaves the st
 """
 
 import math
-from collections import deque
 
 from patter_trio.conversation import actions
 from patter_trio.conversation.farewells import is_farewell
 from patter_trio.conversation.inputs import TRANSFERRED_REASON, FinalWords, InterimWords, Say
-from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.conversation.turn_state import (
-    PUBLIC_AGENT,
-    PUBLIC_USER,
     AgentState,
     CallerState,
+    ConversationState,
     ReplyState,
     Timer,
-    WordFlow,
 )
-from patter_trio.conversation.utterance import Guess, Message, Utterance, joined
+from patter_trio.conversation.utterance import Guess, Message, joined
 from patter_trio.conversation.wording import divided, same_words
 
 DECIDING_TIMERS = (Timer.ENDPOINT, Timer.FINAL, Timer.HOLD)
@@ -37,170 +33,8 @@ MAX_GUESSES = 32
 """Committed interim words whose final words are awaited; those of older segments count as new words."""
 
 
-class Conversation:
-    """The state of one call's conversation, and the moves in it. The rules decide which move to make."""
-
-    def __init__(self, policy: TurnPolicy, *, detector: bool) -> None:
-        self.policy = policy
-        self.detector = detector
-        self.now: float = -math.inf
-        self.caller: CallerState = CallerState.SILENT
-        self.agent: AgentState = AgentState.INITIALIZING
-        self.timers: dict[Timer, float] = {}
-        self.prompt: list[Timer] = []
-        """Deadlines that were over when they were set. They are due within the same step."""
-        self.out: list[actions.Action] = []
-
-        self.turn: int = 0
-        self.replies: int = 0
-        self.reply: ReplyState | None = None
-        self.queue: deque[Say] = deque()
-        self.ending: str | None = None
-        """The first reason to end the call, or None. Already set while the agent says goodbye."""
-        self.pending_hang_up: str | None = None
-        """A hang-up that was wanted during a transfer. It takes effect if the transfer fails."""
-        self.transfer_accepted: bool = False
-        """True once the carrier has accepted the transfer."""
-        self.flushed: bool = False
-        """True once the STT has delivered its last words, while the carrier's answer to a transfer is still missing."""
-        self.leg_down_reason: str = ""
-        """Why the leg went down."""
-
-        # The caller's present or last voice, from its onset to its end. Silence counts from the end.
-        self.onset: float = -math.inf
-        self.end: float = -math.inf
-        self.by_voice: bool = False
-        """True if ``end`` is the end of a voice; False if it is when the last words came."""
-        self.generation: int = 0
-        self.unfinished: bool = False
-        """True if the turn detector, or the STT, calls the utterance unfinished."""
-        self.is_complete: bool = False
-        """True if the turn detector, or the STT, is sure that the utterance is finished."""
-        self.voice_has_words: bool = False
-        """True if words were recognised during the present voice."""
-        self.ended_early: bool = False
-        """True if the STT provider ended the turn, and with it a voice whose end the VAD has not reported."""
-
-        self.utterance: Utterance = Utterance()
-        self.message: Message | None = None
-        """The newest user message."""
-        self.unanswered: bool = False
-        """True if the newest message's answer was retracted. What the caller says next joins the message."""
-        self.promoted: dict[int, Guess] = {}
-        """Segments whose interim words were committed. Their final words must not be counted twice."""
-        self.flow: WordFlow = WordFlow()
-        self.goodbye_cut: bool = False
-        """True if the caller cut a reply that was to end the call. The caller's words decide whether it still does."""
-        # The last turns for which llm_token and audio_out were reported, and in which the agent apologised.
-        self.token_turn: int = -1
-        self.audio_turn: int = -1
-        self.apology_turn: int = -1
-        self._published = (self.user_state, self.agent_state)
-
-    # What is true --------------------------------------------------------------------------------------------------
-    @property
-    def user_state(self) -> str:
-        """The caller's public state."""
-        return PUBLIC_USER[self.caller]
-
-    @property
-    def agent_state(self) -> str:
-        """The agent's public state. A text that the application wants spoken shows only once it is heard."""
-        waits = self.agent is AgentState.THINKING and self.reply is not None
-        if waits and self.reply is not None and not self.reply.answers and not self.reply.started:
-            return PUBLIC_AGENT[AgentState.IDLE]
-        return PUBLIC_AGENT[self.agent]
-
-    @property
-    def live(self) -> ReplyState:
-        """The live reply, for rules that apply only while there is one."""
-        if self.reply is None:
-            raise AssertionError(f"no reply while {self.agent}")
-        return self.reply
-
-    @property
-    def can_cut(self) -> bool:
-        """True if the caller may interrupt the live reply."""
-        # A goodbye is played to its end (within policy.goodbye).
-        barge_in = self.policy.overlap < math.inf and self.ending is None
-        return barge_in and self.reply is not None and self.reply.interruptible
-
-    @property
-    def has_unheard_say(self) -> bool:
-        """True if the live reply is a text that nobody has heard yet. Such a reply is never thrown away."""
-        return self.reply is not None and self.reply.text is not None and not self.reply.started
-
-    @property
-    def has_unheard_answer(self) -> bool:
-        """True if the live reply answers the newest message, and the caller has heard nothing of it."""
-        return self.reply is not None and self.reply.answers and not self.reply.started
-
-    @property
-    def can_rejoin(self) -> bool:
-        """True if more words still belong to the newest message, because the caller has heard nothing of its answer."""
-        return (self.has_unheard_answer or self.unanswered) and self.ending is None
-
-    @property
-    def has_question(self) -> bool:
-        """True if the caller has said something that waits for an answer."""
-        return bool(self.utterance) or self.can_rejoin
-
-    @property
-    def max_wordless_voice(self) -> float:
-        """Seconds after which a voice without words, or one that holds an answer back, counts as noise."""
-        policy = self.policy
-        # An engine takes a voice for an utterance, so noise that never ends would hold back the
-        # answer until it counts as noise.
-        answer_waits = self.has_unheard_answer
-        return (
-            policy.max_wordless_voice
-            if policy.needs_words or not answer_waits
-            else min(policy.max_wordless_voice, policy.max_wordless_voice_before_answer)
-        )
-
-    @property
-    def agent_has_floor(self) -> bool:
-        """True if an utterance that is over has to wait for the agent."""
-        if self.agent is AgentState.THINKING:
-            # In a gap of a reply that was heard, as few words as would not interrupt speech do not interrupt it either.
-            remark = self.live.started and self.utterance.unjudged_words < self.policy.min_words
-            return remark or self.has_unheard_say or not self.can_cut
-        return self.agent is not AgentState.IDLE
-
-    @property
-    def is_over_agent(self) -> bool:
-        """True if a voice that ends now was too short to interrupt the agent; recognised words are always kept."""
-        return not self.policy.needs_words and self.agent is AgentState.SPEAKING and self.can_cut
-
-    # Events and timers ----------------------------------------------------------------------------------------------
-    def emit(self, action: actions.Action) -> None:
-        """Append an action, after a change of the public states that it belongs to."""
-        # First, so that observers of the action's event read the states that belong to it.
-        self.publish()
-        self.out.append(action)
-
-    def publish(self) -> None:
-        """Append the public states if they have changed."""
-        states = (self.user_state, self.agent_state)
-        if states != self._published:
-            self._published = states
-            self.out.append(actions.StateChanged(self.now, *states))
-
-    def arm(self, timer: Timer, at: float) -> None:
-        """Set a deadline, or move it. A deadline that is over already fires within this step."""
-        self.disarm(timer)
-        if at < math.inf:
-            # A deadline in the past would date the decision before its cause.
-            self.timers[timer] = max(self.now, at)
-        if at <= self.now:
-            self.prompt.append(timer)
-
-    def disarm(self, *timers: Timer) -> None:
-        """Clear deadlines."""
-        for timer in timers:
-            self.timers.pop(timer, None)
-            if timer in self.prompt:
-                self.prompt.remove(timer)
+class Conversation(ConversationState):
+    """A conversation's state, and the moves in it. The rules decide which move to make."""
 
     # Replies -------------------------------------------------------------------------------------------------------
     def start(

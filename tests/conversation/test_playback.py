@@ -13,16 +13,14 @@ from patter_trio.conversation.playback import (
     MARK_GRACE_S,
     MARK_INTERVAL_SAMPLES,
     MAX_UNRETURNED_MARKS,
-    MESSAGE_SAMPLES,
     SEND_AHEAD_S,
     Clear,
     Close,
-    HeardSpeech,
     Mark,
     Media,
     Playback,
-    PlayoutQueue,
 )
+from patter_trio.conversation.playout import MESSAGE_SAMPLES, HeardSpeech, PlayoutQueue
 
 SECOND = b"\x00" * 8000
 

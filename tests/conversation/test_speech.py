@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from patter_trio.abc import SpeechChunk, Word
 from patter_trio.audio.formats import MULAW_8K, PCM16_8K, RATE_HZ, RATES_HZ, AudioFormat, Encoding
-from patter_trio.conversation.playback import PlayoutQueue
+from patter_trio.conversation.playout import PlayoutQueue
 from patter_trio.conversation.speech import SpeechConverter
 
 FORMATS = [AudioFormat(encoding, rate) for encoding in Encoding for rate in RATES_HZ]

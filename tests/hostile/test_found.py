@@ -17,7 +17,8 @@ from patter_trio.audio.g711 import Samples
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.input.voice_activity import VoiceActivityStage
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.conversation.playback import Media, Playback, PlayoutQueue
+from patter_trio.conversation.playback import Media, Playback
+from patter_trio.conversation.playout import PlayoutQueue
 from patter_trio.events.callbacks import MAX_QUEUED_EDGES, MAX_QUEUED_EVENTS, CallbackQueue
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.net.websocket import SocketClosed, receive_upgrade

@@ -23,7 +23,7 @@ from patter_trio.call.output.speech import SpeechFeed
 from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.conversation.inputs import AudioArrived, Produced, ReplyFailed, TokenArrived
 from patter_trio.conversation.pacing import Cut, Pacing
-from patter_trio.conversation.playback import PlayoutQueue
+from patter_trio.conversation.playout import PlayoutQueue
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.conversation.text import TextFilter, is_sayable
 from patter_trio.conversation.written import Gaps

@@ -15,7 +15,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import MULAW_8K, RATE_HZ, AudioFormat
 from patter_trio.call.hooks import ReplyHooks
 from patter_trio.call.output.writer import CarrierWriter
-from patter_trio.conversation.playback import PlayoutQueue
+from patter_trio.conversation.playout import PlayoutQueue
 from patter_trio.conversation.speech import SpeechConverter
 
 # Judged: shorter, and a late event loop would let the caller hear the gap; longer, and speech that comes in bursts

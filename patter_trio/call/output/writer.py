@@ -13,16 +13,8 @@ import trio
 
 from patter_trio.abc import StreamCodec
 from patter_trio.conversation.inputs import Drained, OnWire
-from patter_trio.conversation.playback import (
-    CLOCK_TOLERANCE_S,
-    Clear,
-    Close,
-    HeardSpeech,
-    Mark,
-    Media,
-    Playback,
-    PlayoutQueue,
-)
+from patter_trio.conversation.playback import CLOCK_TOLERANCE_S, Clear, Close, Mark, Media, Playback
+from patter_trio.conversation.playout import HeardSpeech, PlayoutQueue
 from patter_trio.errors import PatterConnectionError
 from patter_trio.net.pulse import Pulse
 from patter_trio.net.websocket import WebSocket

@@ -24,7 +24,7 @@ from patter_trio.abc import (
     VoiceEdge,
 )
 from patter_trio.audio.formats import MULAW_8K, RATE_HZ, AudioFormat
-from patter_trio.conversation.playback import PlayoutQueue
+from patter_trio.conversation.playout import PlayoutQueue
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.errors import ProviderError
 from patter_trio.testing.flat_nursery import open_flat_nursery

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from patter_trio.abc import SpeechChunk
-from patter_trio.conversation.playback import PlayoutQueue
+from patter_trio.conversation.playout import PlayoutQueue
 from patter_trio.tts.elevenlabs._alignment import SpokenText
 from patter_trio.wire.elevenlabs import Character
 
