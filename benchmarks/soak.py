@@ -30,7 +30,7 @@ from benchmarks.soak_line import Line, Server, Tally
 from benchmarks.soak_report import MB, Peak, Record, Rest, lines, plot, verdict
 from benchmarks.soak_script import Dice
 from patter_trio.audio.formats import RATE_HZ
-from patter_trio.call import session
+from patter_trio.call import inbox
 from patter_trio.call.input import transcription, voice_activity
 from patter_trio.call.output import reply
 from patter_trio.call.pipeline import PipelineBackend
@@ -54,7 +54,7 @@ TRACED_EVERY_STRETCHES: Final = 9
 MAX_SHOWN_FINDINGS: Final = 10
 """Maximum number of findings that are shown."""
 BOUNDS: Final = {
-    "inbox": session.MAX_INBOX_INPUTS,
+    "inbox": inbox.MAX_INBOX_INPUTS,
     # The package's own bounds: a queue that holds more than it may is found, whatever the number.
     "frames to the VAD": voice_activity.MAX_WAITING_FRAMES,
     "audio to the STT": transcription.MAX_UNSENT_FRAMES,
@@ -226,7 +226,7 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
     now: dict[str, list[int]] = {name: [0] for name in depths}
     for server in servers:
         for call in server.phone._live.values():
-            now["inbox"].append(call._send.statistics().current_buffer_used)
+            now["inbox"].append(call._inbox.waiting)
             now["frames to the VAD"].append(call._voice_activity._frames.waiting)
             if isinstance(call._backend, PipelineBackend):
                 now["audio to the STT"].append(call._backend._transcription._feed.waiting)

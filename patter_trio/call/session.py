@@ -13,83 +13,51 @@ carry out its actions, so that a barge-in is complete before anything else can h
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, Final
 
 import attrs
 import trio
 
 from patter_trio.abc import CallInfo
-from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.announced import PendingControl
 from patter_trio.call.backend import Backend, CallServices, StartPart
 from patter_trio.call.control import CallControl
 from patter_trio.call.engine import EngineBackend
+from patter_trio.call.failover import Failover
+from patter_trio.call.inbox import Inbox
 from patter_trio.call.input.voice_activity import VoiceActivityStage
 from patter_trio.call.leg import Leg, MediaLeg
 from patter_trio.call.limits import Limits
+from patter_trio.call.options import CallOptions
 from patter_trio.call.output import reply as replies
 from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.call.pipeline import PipelineBackend
-from patter_trio.call.responder.on_message import MessageHandler
-from patter_trio.call.responder.streamed import ON_MESSAGE_TIMEOUT_S
+from patter_trio.call.reply_log import ReplyLog
 from patter_trio.call.tools.runner import ToolRunner
-from patter_trio.call.tools.webhooks import ToolWebhooks
-from patter_trio.call.transfers import TRANSFER_TIMEOUT_S, TransferCall, TransferRequest, Transfers
+from patter_trio.call.transfers import TRANSFER_TIMEOUT_S, TransferRequest, Transfers
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.playback import Media
 from patter_trio.conversation.playout import HeardSpeech
-from patter_trio.errors import CallEnded, PatterError, ProviderError, leaves
+from patter_trio.errors import CallEnded, ProviderError, leaves
 from patter_trio.events.callbacks import CallbackQueue, open_callbacks
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.events.reporter import CallReporter, Fired
-from patter_trio.metrics.internal_events import CallFailed, InternalEvent, ReplyEnded, ReplyHeard, TtsChunk
+from patter_trio.metrics.internal_events import CallFailed, InternalEvent, TtsChunk
 from patter_trio.metrics.public_events import DigitReceived, SpeechEdge
 from patter_trio.metrics.results import CallMetrics
 from patter_trio.net.tasks import split_failure
-from patter_trio.phone_numbers import mask_number
 
-# Judged: a busy call posts some twenty inputs a second (ten of them OnWire), so this is
-# most of a minute without the loop.
-MAX_INBOX_INPUTS: Final = 1024
-"""Inputs that may wait. The loop handles one in microseconds, so a full inbox means that the loop is stuck."""
 # Judged: a TTS that opens in a second or two, and the default error message, which takes about four. docs/design.md
 # names it among the things that outlive the conversation.
-MAX_APPLICATION_INPUTS: Final = 512
-"""Inputs of the application that may wait: half of the inbox, so that the call's own inputs always find room."""
-MAX_WAITING_TEXTS: Final = 256
-"""Texts of the application that may wait to be spoken: half of the inbox's share, so that a hang-up behind them fits."""
 APOLOGY_TIMEOUT_S: Final = 8.0
 """Seconds for the apology after the conversation crashed."""
-# Judged: LLMs are known to need some seconds for a first token; a caller who hears nothing for longer gives up.
-LLM_REPLY_TIMEOUT_S: Final = 15.0
-"""Longest wait for the first audio of an LLM's reply."""
-# Judged: once may be an accident of a vendor; a caller who hears it twice in a row will not try a third time.
-MAX_FAILED_REPLIES: Final = 2
-"""Failed replies in a row after which the caller is handed over to the agent's ``on_failure``."""
-ON_MESSAGE_REPLY_TIMEOUT_S: Final = ON_MESSAGE_TIMEOUT_S + 10.0
-"""Longest wait for the first audio of ``on_message``'s reply: its own deadline, and then 10 s for the TTS."""
 
 _log = logging.getLogger("patter_trio.call")
-
-
-@attrs.frozen
-class CallOptions:
-    """The options that the server gives to each call."""
-
-    agent: Agent
-    """The served agent: its VAD, turn detector and turn policy hold for the whole call."""
-    settled: Callable[[], Awaitable[Agent]]
-    """Waits for the answer of ``on_call_start``, and returns the agent for this call."""
-    on_message: MessageHandler | None
-    transfer_call: TransferCall
-    webhooks: ToolWebhooks
 
 
 class CallSession:
@@ -125,8 +93,7 @@ class CallSession:
         self._reporter = reporter
         self._media = media
         self._server_nursery = server_nursery
-        self._send, self._inbox = trio.open_memory_channel[tuple[inputs.Input | Fired, float, bool]](MAX_INBOX_INPUTS)
-        self._application_inputs = Counter[type]()  # of those in the inbox, how many of each kind
+        self._inbox = Inbox(self.info.call_id)
         self._writer = CarrierWriter(stream.socket, stream.codec, self._post, self._on_sent)
         self._leg = Leg(stream, self._writer, self)
         self._machine: TurnMachine | None = None
@@ -143,15 +110,15 @@ class CallSession:
             remember=options.agent.turn_detector is not None,
         )
         self._reply: replies.Reply | None = None
+        self._replies = ReplyLog(self._backend, self._reporter, self._history)
         # Made here although only the apology enters it: a scope that is cancelled before it is entered ends its block
         # at once, so no apology is made for a caller who has left.
         self._caller_here = trio.CancelScope()
         self._error = ""
         self._answering = False
-        self._failed_replies = 0
-        """Failed replies in a row."""
         self._limits = Limits()
         self._transfers = Transfers(self.info.call_id, options.transfer_call, self._demand, self._post)
+        self._failover = Failover(self.info.call_id, self._transfers)
         # Last, because this carries out the deferred commands, which need every part above.
         pending.connect(self)
 
@@ -199,13 +166,11 @@ class CallSession:
 
         Raises:
             CallEnded: the call is over.
-            PatterError: :data:`MAX_WAITING_TEXTS` texts already wait to be spoken.
+            PatterError: :data:`~patter_trio.call.inbox.MAX_WAITING_TEXTS` texts already wait to be spoken.
         """
         queued = 0 if self._machine is None else self._machine.waiting_texts
-        if queued + self._application_inputs[inputs.Say] >= MAX_WAITING_TEXTS and not self.outcome:
-            raise PatterError(
-                f"at most {MAX_WAITING_TEXTS} texts may wait to be spoken in a call; call {self.info.call_id} has as many"
-            )
+        if not self.outcome:
+            self._inbox.check_room_for_text(queued)
         self._demand(inputs.Say(text, interruptible, interrupt))
 
     def hang_up(self) -> None:
@@ -233,28 +198,13 @@ class CallSession:
     def emit_edge(self, edge: SpeechEdge) -> None:
         """Emit a speech edge in the pipeline's place; for adapters, through ``phone.speech_events``."""
         if not self.outcome:
-            self._post_for_application(Fired(edge))
+            self._inbox.put_for_application(Fired(edge))
 
     # Inputs -----------------------------------------------------------------------------------------------------------
     def _demand(self, event: inputs.Input) -> None:
         if self.outcome:
             raise CallEnded(f"call {self.info.call_id} is over ({self.outcome})")
-        self._post_for_application(event)
-
-    def _post_for_application(self, event: inputs.Input | Fired) -> None:
-        """Put an input of the application's into the inbox.
-
-        Raises:
-            PatterError: too many wait already. The application gives them faster than the call can take them, in a loop
-                without an await.
-        """
-        if self._application_inputs.total() >= MAX_APPLICATION_INPUTS:
-            raise PatterError(
-                f"at most {MAX_APPLICATION_INPUTS} commands may wait in a call; call {self.info.call_id} has as many, "
-                "because the code that gives them never awaits anything"
-            )
-        self._application_inputs[type(event)] += 1
-        self._send.send_nowait((event, trio.current_time(), True))
+        self._inbox.put_for_application(event)
 
     def _post(self, event: inputs.Input) -> None:
         """Put an input into the inbox with its instant; inputs after the call's end are dropped."""
@@ -262,8 +212,7 @@ class CallSession:
             # The end of a turn is often reported before the VAD is sure of the end of the voice.
             event = attrs.evolve(event, quiet_since=self._voice_activity.quiet_since)
         if not self.outcome:
-            # Without waiting: a full inbox raises WouldBlock here, which is a bug and ends the call.
-            self._send.send_nowait((event, trio.current_time(), False))
+            self._inbox.put(event)
 
     def _emit_fact(self, event: InternalEvent) -> None:
         self._reporter.emit_fact(event, trio.current_time())
@@ -331,33 +280,12 @@ class CallSession:
         if self._backend.can_speak:
             # Not interruptible: the call ends with this sentence, and the caller must learn why.
             self._post(inputs.Say(self._agent.error_message, interruptible=False, interrupt=True))
-        if self._hand_over():
+        if not self.outcome and self._failover.hand_over(self._agent):
             # A provider may have failed before all of them were open; the transfer must not wait for the others. Ignored
             # by a call that has begun.
             self._post(inputs.Ready())
         # Behind the apology in the inbox; the machine hangs up once that was played, or if the transfer fails.
         self._post(inputs.HangUp("failed"))
-
-    def _hand_over(self) -> bool:
-        """Request the transfer to a person that the agent names for failures; return False without one."""
-        destination = self._agent.failure_destination
-        if not destination or self.outcome:
-            return False
-        try:
-            # Nothing is said if it fails: the caller has just heard that something went wrong.
-            self._transfers.request(destination, "")
-        # The caller is being connected already.
-        except ProviderError:
-            return False
-        _log.warning("call %s: handing the caller over to %s", self.info.call_id, mask_number(destination))
-        return True
-
-    def _count_failure(self) -> None:
-        """Count a failed reply, and hand the caller over after :data:`MAX_FAILED_REPLIES` in a row."""
-        self._failed_replies += 1
-        # Once, at the number: if the transfer fails, the next failure is only one more.
-        if self._failed_replies == MAX_FAILED_REPLIES:
-            self._hand_over()
 
     async def _talk(self, start: StartPart) -> None:
         """Open the backend for the call's agent, and keep it open until the conversation is cancelled."""
@@ -380,11 +308,11 @@ class CallSession:
     async def _loop(self, nursery: trio.Nursery) -> None:
         agent = self._options.agent
         # The served agent, not that of on_call_start: the loop runs before that callback has returned.
-        limit = LLM_REPLY_TIMEOUT_S if self._options.on_message is None else ON_MESSAGE_REPLY_TIMEOUT_S
-        machine = self._machine = TurnMachine(agent.policy(reply=limit), detector=agent.turn_detector is not None)
+        policy = agent.policy(reply=self._options.reply_timeout)
+        machine = self._machine = TurnMachine(policy, detector=agent.turn_detector is not None)
         # The only await of the loop is the one for the next input, so its actions are carried out without interruption.
         while not machine.ended:
-            event, at = await self._next(machine.deadline)
+            event, at = await self._inbox.next(machine.deadline)
             fired = event if isinstance(event, Fired) else None
             for action in machine.step(None if isinstance(event, Fired) else event, at):
                 self._perform(action, nursery)
@@ -394,24 +322,6 @@ class CallSession:
             # After step(): deadlines that were due before this edge have fired, so the edge has its place in the order.
             if fired is not None and not machine.ended:
                 self._reporter.fired(fired, at)
-
-    async def _next(self, deadline: float) -> tuple[inputs.Input | Fired | None, float]:
-        """Return the next input and its instant, or None if the machine's deadline comes first."""
-        try:
-            # Even after the deadline: inputs carry their own instants, and those from before the deadline count first.
-            return self._taken(self._inbox.receive_nowait())
-        except trio.WouldBlock:
-            # A cancelled receive() takes nothing out of the channel, so an input that races
-            # with the deadline is not lost.
-            with trio.CancelScope(deadline=deadline):
-                return self._taken(await self._inbox.receive())
-            return None, trio.current_time()
-
-    def _taken(self, item: tuple[inputs.Input | Fired, float, bool]) -> tuple[inputs.Input | Fired, float]:
-        """Return an input that was taken out of the inbox, and its instant."""
-        event, at, by_application = item
-        self._application_inputs[type(event)] -= by_application
-        return event, at
 
     def _perform(self, action: do.Action, nursery: trio.Nursery) -> None:
         """Carry out one action. It is a plain function, so that nothing happens between its steps."""
@@ -473,7 +383,7 @@ class CallSession:
         self._reply = self._backend.start(action, nursery)
         self._answering = action.text is None and not action.apology
         if action.apology:
-            self._count_failure()
+            self._failover.reply_failed(self._agent)
 
     def _finish(self, action: do.FinishReply) -> None:
         """Close the live reply, which was played to its end."""
@@ -483,10 +393,10 @@ class CallSession:
         if action.started:
             # Fixed texts and the apology itself say nothing about what answers.
             if self._answering:
-                self._failed_replies = 0
-            self._report_heard(reply, action.at, heard, interrupted=False)
+                self._failover.reply_finished()
+            self._replies.heard(reply, action.at, heard, interrupted=False)
         self._backend.end_reply(reply, heard, "played")
-        self._over(reply, "played")
+        self._replies.over(reply, "played")
         self._tools.played(reply)
 
     def _cut(self, action: do.CutReply) -> None:
@@ -503,23 +413,9 @@ class CallSession:
         self._tools.cut(reply)
         self._backend.end_reply(reply, heard, action.reason)
         if action.started:
-            self._report_heard(reply, action.at, heard, interrupted=True)
+            self._replies.heard(reply, action.at, heard, interrupted=True)
             self._reporter.interruption(action.at, action.turn, heard.seconds, heard.text, action.reason)
-        self._over(reply, action.reason)
-
-    def _over(self, reply: replies.Reply, reason: str) -> None:
-        ended = ReplyEnded(reply.number, reply.turn, reason)
-        self._backend.user_turns.after_user_turn(partial(reply.emit_fact, ended))
-
-    def _report_heard(self, reply: replies.Reply, at: float, heard: HeardSpeech, *, interrupted: bool) -> None:
-        self._reporter.agent_ended(at, reply.turn, heard.seconds, interrupted=interrupted)
-        if heard.text:
-            self._backend.user_turns.after_user_turn(partial(self._enter_heard, at, heard.text, reply))
-
-    def _enter_heard(self, at: float, text: str, reply: replies.Reply) -> None:
-        reply.emit_fact(ReplyHeard(reply.number, reply.turn))
-        self._history.add("assistant", text, self._reporter.unix(at))
-        self._reporter.transcript(at, "assistant", text, self._history.shown())
+        self._replies.over(reply, action.reason)
 
     # The call's life --------------------------------------------------------------------------------------------------
     async def run(self, callback_queue: CallbackQueue) -> None:

@@ -39,7 +39,7 @@ class TurnPolicy:
     """Voice over the agent, from its onset, that interrupts; infinite: no barge-in. (``barge_in_threshold_ms``.)"""
     min_words: int = 0
     """Words that interrupt a reply; 0: voice alone does, after ``overlap``. (``barge_in_min_words``.)"""
-    # Judged; call/session.py sets it by what answers.
+    # Judged; call/options.py sets it by what answers.
     reply: float = 15.0
     """How long a committed reply may take to its first audio, be it a fixed text or an LLM's answer."""
     # Judged, and promised in docs/callbacks.md: three sentences; a model that says goodbye

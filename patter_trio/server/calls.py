@@ -20,8 +20,9 @@ from patter_trio.abc._usage import usage_sink
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.announced import PendingControl
 from patter_trio.call.leg import MediaLeg
+from patter_trio.call.options import CallOptions
 from patter_trio.call.responder.on_message import MessageHandler
-from patter_trio.call.session import CallOptions, CallSession
+from patter_trio.call.session import CallSession
 from patter_trio.call.tools.webhooks import ToolWebhooks
 from patter_trio.events.call_events import CallEvents
 from patter_trio.events.callback_registry import Callback
