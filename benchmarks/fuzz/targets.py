@@ -22,6 +22,7 @@ from patter_trio import Patter
 from patter_trio.abc import (
     AudioReceived,
     CallInfo,
+    CarrierRequest,
     DigitPressed,
     MarkReached,
     StreamEvent,
@@ -38,7 +39,7 @@ from patter_trio.server.connection import serve_connection
 from patter_trio.server.context import ServerContext
 from patter_trio.server.options import Seams
 from patter_trio.server.pending import PendingCalls
-from patter_trio.server.webhooks import WebhookRequest, status_webhook, voice_webhook
+from patter_trio.server.webhooks import WEBHOOK_KINDS, carrier_webhook
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.faults.injections import TEXT_OPCODE, frame
 from patter_trio.testing.twilio import messages as kit
@@ -300,10 +301,13 @@ def webhook(data: bytes) -> None:
     signature = CARRIER.sign(PUBLIC + target, form)
     # 400 even with the right signature: it may cover a form that names no call.
     for given, allowed in ((signature, {200, 204, 400}), ("wrong", {400, 403}), ("", {400, 403})):
-        for handler in (voice_webhook, status_webhook):
+        for kind in WEBHOOK_KINDS:
+            headers = {"x-twilio-signature": given} if given else {}
 
-            async def ask(handler: Any = handler, given: str = given) -> Any:
-                return handler(context, WebhookRequest(target, {"x-twilio-signature": given} if given else {}, body))
+            request = CarrierRequest(kind, PUBLIC + target, headers, body)
+
+            async def ask(request: CarrierRequest = request) -> Any:
+                return carrier_webhook(context, request)
 
             response = _run(ask)
             assert response.status in allowed, response

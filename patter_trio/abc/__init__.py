@@ -14,21 +14,10 @@ Rules for every implementation:
 * A session may report what it will bill with :func:`report_usage`. If it does not, the call estimates the cost.
 """
 
-from patter_trio.abc._carrier import (
-    AudioReceived,
-    CallInfo,
-    CallStatus,
-    Carrier,
-    DigitPressed,
-    Direction,
-    Form,
-    MarkReached,
-    StreamCodec,
-    StreamEvent,
-    StreamStarted,
-    StreamStopped,
-)
+from patter_trio.abc._call_info import CallInfo, Direction
+from patter_trio.abc._carrier import Carrier
 from patter_trio.abc._common import Message, Prewarmable
+from patter_trio.abc._dialling import Dialled, DialRequest, MachineDetection, NumberSetup
 from patter_trio.abc._engine import (
     Engine,
     EngineEvent,
@@ -40,15 +29,46 @@ from patter_trio.abc._engine import (
 )
 from patter_trio.abc._language_model import LanguageModel, ToolCall, ToolDefinition
 from patter_trio.abc._recognition import SpeechToText, SpeechToTextSession, Transcript
+from patter_trio.abc._streams import (
+    AudioReceived,
+    DigitPressed,
+    MarkReached,
+    StreamCodec,
+    StreamEvent,
+    StreamStarted,
+    StreamStopped,
+)
 from patter_trio.abc._synthesis import SpeechChunk, TextToSpeech, TextToSpeechSession, Word
 from patter_trio.abc._usage import Usage, report_usage
 from patter_trio.abc._voice import TurnDetector, VoiceActivity, VoiceActivitySession, VoiceEdge
+from patter_trio.abc._webhooks import (
+    AnsweredBy,
+    CallOffered,
+    CallRinging,
+    CallStatus,
+    CarrierReport,
+    CarrierRequest,
+    CostReported,
+    Form,
+    MachineDetected,
+    RecordingSaved,
+    StreamFailed,
+    WebhookKind,
+)
 
 __all__ = [
+    "AnsweredBy",
     "AudioReceived",
     "CallInfo",
+    "CallOffered",
+    "CallRinging",
     "CallStatus",
     "Carrier",
+    "CarrierReport",
+    "CarrierRequest",
+    "CostReported",
+    "DialRequest",
+    "Dialled",
     "DigitPressed",
     "Direction",
     "Engine",
@@ -60,14 +80,19 @@ __all__ = [
     "EngineWords",
     "Form",
     "LanguageModel",
+    "MachineDetected",
+    "MachineDetection",
     "MarkReached",
     "Message",
+    "NumberSetup",
     "Prewarmable",
+    "RecordingSaved",
     "SpeechChunk",
     "SpeechToText",
     "SpeechToTextSession",
     "StreamCodec",
     "StreamEvent",
+    "StreamFailed",
     "StreamStarted",
     "StreamStopped",
     "TextToSpeech",
@@ -80,6 +105,7 @@ __all__ = [
     "VoiceActivity",
     "VoiceActivitySession",
     "VoiceEdge",
+    "WebhookKind",
     "Word",
     "report_usage",
 ]

@@ -17,13 +17,14 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
+from types import MappingProxyType
 from typing import ClassVar, Final, Literal
 from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
-from patter_trio.abc import CallInfo, CallStatus, Carrier, Form
+from patter_trio.abc import CallInfo, CallOffered, CallStatus, Carrier, CarrierReport, CarrierRequest, Form
 from patter_trio.carriers.twilio_rest import API_URL, TwilioREST, checked_api_url
 from patter_trio.errors import WireError
 from patter_trio.phone_numbers import is_number, shown_id
@@ -44,6 +45,7 @@ _FINAL_STATUS: Final = {
     "busy": "busy",
     "failed": "failed",
 }
+SIGNATURE_HEADER: Final = "x-twilio-signature"
 _log = logging.getLogger("patter_trio.carriers")
 _XML_DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
@@ -77,12 +79,26 @@ class Twilio(Carrier):
 
     name: ClassVar[str] = "twilio"
     protocol: ClassVar[str] = "twilio"
-    signature_header: ClassVar[str] = "X-Twilio-Signature"
     content_type: ClassVar[str] = "text/xml; charset=utf-8"
 
     account_sid: str = attrs.field(default="", converter=_account_sid)
     auth_token: str = attrs.field(default="", repr=False, converter=_auth_token)
     api_url: str = attrs.field(default=API_URL, converter=checked_api_url, kw_only=True)
+
+    def is_signed(self, request: CarrierRequest) -> bool:
+        """Return True if the request has Twilio's signature header, right or wrong."""
+        return SIGNATURE_HEADER in request.headers
+
+    def is_authentic(self, request: CarrierRequest) -> bool:
+        """Return True if Twilio signed this request; see :meth:`check`.
+
+        Raises:
+            WireError: the body is a form that is not valid.
+        """
+        # JSON is checked as it was sent. Twilio signs the hash of the body; a body that was parsed and written again would
+        # have another.
+        params: Form | bytes = request.form if request.is_form else request.body
+        return self.check(request.url, params, request.headers.get(SIGNATURE_HEADER, ""))
 
     def check(self, url: str, params: Form | bytes, signature: str) -> bool:
         """Return True if Twilio signed this request; the comparison takes constant time.
@@ -119,6 +135,16 @@ class Twilio(Carrier):
         # SHA-1, because Twilio signs so. HMAC does not depend on what SHA-1 is weak at.
         digest = hmac.digest(self.auth_token.encode(), text.encode(), "sha1")
         return base64.b64encode(digest).decode()
+
+    def read(self, request: CarrierRequest) -> CarrierReport | None:
+        """Return what a webhook of Twilio reports; None for a status that is not final.
+
+        Raises:
+            WireError: the form is not valid, or announces a call without a valid CallSid.
+        """
+        if request.kind == "voice":
+            return CallOffered(self.offer(request.form), request.query.get("dial", ""))
+        return self.ended(request.form)
 
     def offer(self, params: Form) -> CallInfo:
         """Return the facts about the call that Twilio announces; a number that it does not give is empty.
@@ -187,8 +213,8 @@ class Twilio(Carrier):
         rest = TwilioREST(self.account_sid, self.auth_token, self.api_url)
         await rest.update_call(call.call_id, {"Twiml": self.twiml_dial(call, to)})
 
-    def new_codec(self) -> TwilioCodec:
-        """Return a codec for one media stream."""
+    def new_codec(self, headers: Mapping[str, str] = MappingProxyType({})) -> TwilioCodec:  # noqa: ARG002 (of the interface)
+        """Return a codec for one media stream; Twilio returns the token in the start message, not in ``headers``."""
         return TwilioCodec()
 
 

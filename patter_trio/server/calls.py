@@ -7,7 +7,7 @@ one, opened here, holds the tasks of observers, which may outlive their calls by
 import logging
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from weakref import WeakSet
@@ -15,7 +15,7 @@ from weakref import WeakSet
 import attrs
 import trio
 
-from patter_trio.abc import CallInfo, CallStatus
+from patter_trio.abc import CallInfo, CallStatus, CarrierReport
 from patter_trio.abc._usage import usage_sink
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.announced import PendingControl
@@ -24,6 +24,7 @@ from patter_trio.call.options import CallOptions
 from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.session import CallSession
 from patter_trio.call.tools.webhooks import ToolWebhooks
+from patter_trio.errors import PatterError
 from patter_trio.events.call_events import CallEvents
 from patter_trio.events.callback_registry import Callback
 from patter_trio.events.callbacks import CallbackQueue
@@ -108,7 +109,9 @@ class CallServer:
             refusal=self.refusal,
             on_announced=self.on_announced,
             run_call=self.run_call,
-            on_status=self.on_status,
+            on_report=self.on_report,
+            command=self.command,
+            unix_time=self._unix_time,
             on_refused=self.on_refused,
         )
 
@@ -182,7 +185,26 @@ class CallServer:
         # In the observers' nursery, not in the webhook's task: that one ends with its answer, long before this does.
         self._nursery.start_soon(starting.ask, on_call_start)
 
-    def on_status(self, status: CallStatus) -> None:
+    def _unix_time(self) -> float:
+        return time.time() if self._seams.epoch is None else self._seams.epoch + trio.current_time()
+
+    def command(self, info: CallInfo, request: Callable[[], Awaitable[None]]) -> None:
+        """Send a request about an announced call to the carrier, in the background; if it fails, the call is given up."""
+        self._nursery.start_soon(self._send, info, request)
+
+    async def _send(self, info: CallInfo, request: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await request()
+        except PatterError as error:
+            _log.warning("call %s: %s", info.call_id, error)
+            self.on_report(CallStatus(info.call_id, "failed"))
+
+    def on_report(self, report: CarrierReport) -> None:
+        """Act on what the carrier reports about a call."""
+        if isinstance(report, CallStatus):
+            self._on_status(report)
+
+    def _on_status(self, status: CallStatus) -> None:
         """Give up an announced call, because the carrier says that it is over."""
         call = self.context.pending.give_up(status.call_id)
         if call is not None:

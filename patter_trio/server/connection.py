@@ -23,7 +23,7 @@ from urllib.parse import unquote
 
 import trio
 
-from patter_trio.abc import CallInfo, StreamCodec, StreamStarted
+from patter_trio.abc import CallInfo, CarrierRequest, StreamCodec, StreamStarted
 from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import PatterError, WireError
 from patter_trio.net.tasks import split_failure
@@ -31,7 +31,7 @@ from patter_trio.net.websocket import Allowance, SocketClosed, Upgrade, WebSocke
 from patter_trio.phone_numbers import mask_number, shown_id
 from patter_trio.server.context import ServerContext
 from patter_trio.server.http import serve_http
-from patter_trio.server.webhooks import Application
+from patter_trio.server.webhooks import Application, joined
 from patter_trio.user_code.context import NO_CALL, current_call
 
 MAX_HEAD_BYTES: Final = 16 * 1024
@@ -184,16 +184,22 @@ async def _open_leg(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
         _Refused: the peer did not authenticate; the refusal has been sent.
         WireError, SocketClosed: the peer broke the protocol or left.
     """
-    signatures = upgrade.headers.get_all(context.carrier.signature_header)
-    url = context.websocket_url(upgrade.path)
+    request = CarrierRequest(
+        "stream",
+        context.websocket_url(upgrade.path),
+        joined(upgrade.headers.raw_items()),
+        method="GET",
+        received_at=context.unix_time(),
+    )
+    signed = context.carrier.is_signed(request)
     # WARNING: before the upgrade is accepted. A signature is optional, because not every carrier signs upgrades, but a
-    # wrong one is never overlooked. All of them: a header may occur twice.
-    if not all(context.carrier.check(url, {}, signature) for signature in signatures):
+    # wrong one is never overlooked.
+    if signed and not context.carrier.is_authentic(request):
         with _answering():
             await upgrade.refuse(403, "Forbidden\n")
         raise _Refused(f"media stream with a wrong signature (check that the public URL is {context.shown_public_url})")
-    if signatures:
-        return await _accept_media(context, upgrade)
+    if signed:
+        return await _accept_media(context, upgrade, request)
     try:
         # ``nowait``: to let a socket wait for its turn would be what the bound is against.
         context.unauthenticated.acquire_nowait()
@@ -202,17 +208,17 @@ async def _open_leg(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
             await upgrade.refuse(503, "Service Unavailable\n")
         raise _Refused("too many media streams have not started") from None
     try:
-        return await _accept_media(context, upgrade)
+        return await _accept_media(context, upgrade, request)
     # After the claim, successful or not: an authenticated call must not take up a place for its whole length.
     finally:
         context.unauthenticated.release()
 
 
-async def _accept_media(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
+async def _accept_media(context: ServerContext, upgrade: Upgrade, request: CarrierRequest) -> MediaLeg:
     deadline = trio.current_time() + START_TIMEOUT_S
     with _answering():
         socket = await upgrade.accept(Allowance(MAX_FRAMES_BEFORE_START, MAX_BYTES_BEFORE_START))
-    codec = context.carrier.new_codec()
+    codec = context.carrier.new_codec(request.headers)
     try:
         started = await _started(socket, codec, deadline)
         # WARNING: no await between the claim and the call. A claimed token is used up, so a cancellation in between

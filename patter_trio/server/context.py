@@ -1,13 +1,14 @@
 """The state that all connections of a server share: its carrier, its public URL and its handlers of calls."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import attrs
 import trio
 
-from patter_trio.abc import CallInfo, CallStatus, Carrier
+from patter_trio.abc import CallInfo, Carrier, CarrierReport, WebhookKind
 from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError
 from patter_trio.logs import shown_url
@@ -15,6 +16,8 @@ from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.unproven import UnprovenConnections
 from patter_trio.user_code.urls import checked_url
 
+DIAL_PARAMETER: Final = "dial"
+"""The parameter in the query of our webhooks that holds the reference of a call that we placed."""
 # Judged. At the limit further sockets get 503. Signed ones are not counted, so a carrier that signs its upgrades cannot
 # be locked out.
 MAX_UNAUTHENTICATED_SOCKETS: Final = 100
@@ -44,7 +47,9 @@ class ServerContext:
     * ``refusal(call_id)`` returns the reason to refuse a call, whose caller then hears busy; empty: it is accepted.
     * ``on_announced(call)`` is called once per announced call, before the webhook is answered; it must not raise.
     * ``run_call(leg)`` runs the whole call; the connection closes the stream afterwards.
-    * ``on_status(status)`` is called for each call that the carrier reports as over; it must not raise.
+    * ``on_report(report)`` is called for whatever else the carrier reports; it must not raise.
+    * ``command(info, request)`` sends a request about a call to the carrier, in the background; it must not raise.
+    * ``unix_time()`` returns the time in seconds, for signatures that are valid only for a while.
     * ``on_refused(info, why)`` is called for each call that hears busy; it must not raise.
     """
 
@@ -54,8 +59,10 @@ class ServerContext:
     refusal: Callable[[str], str]
     on_announced: Callable[[PendingCall], None]
     run_call: Callable[[MediaLeg], Awaitable[None]]
-    on_status: Callable[[CallStatus], None] = lambda _: None
+    on_report: Callable[[CarrierReport], None] = lambda _: None
     on_refused: Callable[[CallInfo, str], None] = lambda _, __: None
+    command: Callable[[CallInfo, Callable[[], Awaitable[None]]], None] = lambda _, __: None
+    unix_time: Callable[[], float] = time.time
     unauthenticated: trio.Semaphore = attrs.field(
         factory=lambda: trio.Semaphore(MAX_UNAUTHENTICATED_SOCKETS), repr=False
     )
@@ -66,6 +73,11 @@ class ServerContext:
         """The public URL for logs: without the user and password that a carrier may send along."""
         scheme, _, rest = self.public_url.partition("://")
         return f"{scheme}://{rest.rpartition('@')[2]}"
+
+    def webhook_url(self, kind: WebhookKind, dial: str = "") -> str:
+        """Return the URL of one of our webhooks; with ``dial``, for the call that we placed with that reference."""
+        query = f"?{urlencode({DIAL_PARAMETER: dial})}" if dial else ""
+        return self.public_url + self.carrier.path_of(kind) + query
 
     def stream_url(self, call_id: str) -> str:
         """Return the URL at which the carrier must open the media stream of a call."""

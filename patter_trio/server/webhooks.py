@@ -2,19 +2,19 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs, parse_qsl
 
 import attrs
 import trio
 
-from patter_trio.abc import Carrier, Form
+from patter_trio.abc import CallInfo, CallOffered, Carrier, CarrierRequest, WebhookKind
 from patter_trio.conversation.prompts import cleaned
 from patter_trio.errors import WireError
 from patter_trio.phone_numbers import mask_number, shown_id
-from patter_trio.server.context import ServerContext
+from patter_trio.server.context import DIAL_PARAMETER, ServerContext
 from patter_trio.server.pending import TooManyPending
 
 if TYPE_CHECKING:
@@ -26,26 +26,10 @@ MAX_BODY_BYTES: Final = 64 * 1024
 # Judged: 64 KiB in segments of 256 bytes. A carrier sends its 1 kB in one piece, or a few.
 MAX_BODY_PIECES: Final = 256
 """Largest accepted number of chunks, or reads, of a body: each costs the event loop the same, whatever its size."""
-# Judged: Twilio sends about thirty. Parsing comes before the check of the signature, which covers the parsed fields.
-MAX_FORM_FIELDS: Final = 500
-"""Largest accepted number of fields in a form; it bounds the work of parsing an unsigned request."""
-_FORM: Final = "application/x-www-form-urlencoded"
+WEBHOOK_KINDS: Final[tuple[WebhookKind, ...]] = ("voice", "status", "recording", "amd")
+"""What webhooks are about. A carrier may send all of them to one route: what it reports decides."""
 
 logger: Final = logging.getLogger("patter_trio.server")
-
-
-@attrs.frozen
-class WebhookRequest:
-    """A whole request. ``target`` is the path and query as received; the names in ``headers`` are in lower case."""
-
-    target: str
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def query(self) -> str:
-        """The part of the target after the question mark."""
-        return self.target.partition("?")[2]
 
 
 @attrs.frozen
@@ -58,15 +42,15 @@ class WebhookResponse:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-Handler = Callable[[ServerContext, WebhookRequest], WebhookResponse]
+Handler = Callable[[ServerContext, CarrierRequest], WebhookResponse]
 
 
-def health(_: ServerContext, __: WebhookRequest) -> WebhookResponse:
+def health(_: ServerContext, __: CarrierRequest) -> WebhookResponse:
     """Report that the server is running, and nothing more, because the route is open to everyone."""
     return WebhookResponse(200, json.dumps({"status": "ok"}), "application/json")
 
 
-def ready(context: ServerContext, _: WebhookRequest) -> WebhookResponse:
+def ready(context: ServerContext, _: CarrierRequest) -> WebhookResponse:
     """Report whether the server would accept a new call: 200, or 503 while it drains or is full.
 
     A load balancer asks here where to send calls; an orchestrator asks ``/health`` whether to restart the process.
@@ -80,80 +64,66 @@ def ready(context: ServerContext, _: WebhookRequest) -> WebhookResponse:
     )
 
 
-def voice_webhook(context: ServerContext, request: WebhookRequest) -> WebhookResponse:
-    """Accept or refuse an announced call; answer with the URL for its media stream, or with busy."""
-    form = _signed_form(context, request)
-    if isinstance(form, WebhookResponse):
-        return form
+def carrier_webhook(context: ServerContext, request: CarrierRequest) -> WebhookResponse:
+    """Handle a webhook of the carrier: check that it is the carrier's, and act on what it reports."""
+    carrier = context.carrier
     try:
-        info = context.carrier.offer(form)
+        # First: a form that is not valid has no fields for a signature to cover.
+        _ = request.form
+        if not carrier.is_signed(request):
+            return _refused(403, "the request must have a signature")
+        if not carrier.is_authentic(request):
+            return _refused(403, f"the signature must match (check that the public URL is {context.shown_public_url})")
+        report = carrier.read(request)
     except WireError as error:
         return _refused(400, str(error))
+    if isinstance(report, CallOffered):
+        return _offered(context, request, report)
+    if report is not None:
+        context.on_report(report)
+    return WebhookResponse(204)
+
+
+def _offered(context: ServerContext, request: CarrierRequest, offered: CallOffered) -> WebhookResponse:
+    """Accept or refuse an announced call; answer with the URL for its media stream, or with busy."""
+    carrier = context.carrier
     # The query is ours: the application wrote it into the webhook's URL at the carrier, and the signature covers it.
     # The values may stem from the caller all the same, and end in prompts.
-    custom = {cleaned(name): cleaned(value) for name, value in parse_qsl(request.query, keep_blank_values=True)}
-    info = attrs.evolve(info, custom_params=custom, provider=context.carrier.name)
+    given = {**offered.info.custom_params, **request.query}
+    if offered.dial:
+        # Ours, and secret.
+        given.pop(DIAL_PARAMETER, None)
+    custom = {cleaned(name): cleaned(value) for name, value in given.items()}
+    info = attrs.evolve(offered.info, custom_params=custom, provider=carrier.name)
     # Carriers repeat a webhook whose answer was lost. The call has been accepted, so it must not be judged again, and
     # ``on_call_start`` must not run twice.
     again = info.call_id in context.pending
-    # Status 200 in both cases: any other would make the carrier try again, or say an error message to the caller.
-    busy = WebhookResponse(200, context.carrier.reject(), context.carrier.content_type)
     refusal = "" if again else context.refusal(info.call_id)
     if refusal:
-        logger.warning("call %s: hears busy, from %s: %s", shown_id(info.call_id), mask_number(info.caller), refusal)
-        context.on_refused(info, refusal)
-        return busy
+        return _busy(context, info, refusal)
     try:
         call = context.pending.announce(info, trio.current_time())
     # A second bound, of memory, for servers without ``max_calls``.
     except TooManyPending as error:
-        logger.warning("call %s: hears busy, from %s: %s", shown_id(info.call_id), mask_number(info.caller), error)
-        context.on_refused(info, str(error))
-        return busy
+        return _busy(context, info, str(error))
     if not again:
         logger.info("call %s: announced, from %s", shown_id(info.call_id), mask_number(info.caller))
         # Before the answer: the carrier may open the stream as soon as it has it.
         context.on_announced(call)
-    answer = context.carrier.connect(context.stream_url(info.call_id), {"token": call.token})
-    return WebhookResponse(200, answer, context.carrier.content_type)
+    url, parameters = context.stream_url(info.call_id), {"token": call.token}
+    if carrier.acts_on_request:
+        context.command(info, partial(carrier.pick_up, info, url, parameters))
+    answer = carrier.connect(url, parameters)
+    return WebhookResponse(200, answer, carrier.content_type)
 
 
-def status_webhook(context: ServerContext, request: WebhookRequest) -> WebhookResponse:
-    """Acknowledge a change of a call's status, and give up an announced call that is over."""
-    form = _signed_form(context, request)
-    if isinstance(form, WebhookResponse):
-        return form
-    ended = context.carrier.ended(form)
-    if ended is not None:
-        context.on_status(ended)
-    return WebhookResponse(204)
-
-
-def _signed_form(context: ServerContext, request: WebhookRequest) -> Form | WebhookResponse:
-    """Return the form of a request that the carrier has signed, or the response that refuses the request."""
-    content_type = request.headers.get("content-type", _FORM).partition(";")[0].strip().lower()
-    try:
-        form = parse_qs(
-            request.body.decode() if content_type == _FORM else "",
-            keep_blank_values=True,
-            # Strict: a replacement character would change the value, and with it what the signature covers.
-            errors="strict",
-            max_num_fields=MAX_FORM_FIELDS,
-        )
-    # ``ValueError`` is all that parsing raises: bad UTF-8, bad escapes, too many fields.
-    except ValueError:
-        return _refused(400, "the form must be valid")
-    signature = request.headers.get(context.carrier.signature_header.lower(), "")
-    if not signature:
-        return _refused(403, "the request must have a signature")
-    # WARNING: JSON is checked as it was sent. Twilio signs the hash of the body; a body that was parsed and written
-    # again would have another.
-    params = form if content_type == _FORM else request.body
-    # The public URL, never the ``Host`` header, which the client chooses: the carrier has signed the URL that it
-    # called.
-    if not context.carrier.check(context.public_url + request.target, params, signature):
-        return _refused(403, f"the signature must match (check that the public URL is {context.shown_public_url})")
-    return form
+def _busy(context: ServerContext, info: CallInfo, why: str) -> WebhookResponse:
+    logger.warning("call %s: hears busy, from %s: %s", shown_id(info.call_id), mask_number(info.caller), why)
+    context.on_refused(info, why)
+    if context.carrier.acts_on_request:
+        context.command(info, partial(context.carrier.decline, info))
+    # Status 200: any other would make the carrier try again, or say an error message to the caller.
+    return WebhookResponse(200, context.carrier.reject(), context.carrier.content_type)
 
 
 def _refused(code: int, why: str) -> WebhookResponse:
@@ -170,9 +140,17 @@ def routes_of(carrier: Carrier) -> dict[str, dict[str, Handler]]:
     return {
         "/health": {"GET": health},
         "/ready": {"GET": ready},
-        carrier.voice_path: {"POST": voice_webhook},
-        carrier.status_path: {"POST": status_webhook},
+        **{carrier.path_of(kind): {"POST": carrier_webhook} for kind in WEBHOOK_KINDS},
     }
+
+
+def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return headers by their names in lower case; one that occurs twice has its values joined (RFC 9110, section 5.3)."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        key = name.lower()
+        found[key] = f"{found[key]}, {value}" if key in found else value
+    return found
 
 
 class Application:
@@ -181,6 +159,7 @@ class Application:
     def __init__(self, context: ServerContext) -> None:
         self._context = context
         self._routes = routes_of(context.carrier)
+        self._kinds = {context.carrier.path_of(kind): kind for kind in WEBHOOK_KINDS}
 
     async def __call__(self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable") -> None:
         """Answer one request; send nothing if the client leaves before its request is complete."""
@@ -226,7 +205,8 @@ class Application:
         self, path: str, scope: Mapping[str, Any], receive: "ASGIReceiveCallable"
     ) -> WebhookResponse | None:
         # A slash at the end is easily typed into a carrier's console; what was signed still has it.
-        methods = self._routes.get(path) or self._routes.get(path.rstrip("/"))
+        route = path if path in self._routes else path.rstrip("/")
+        methods = self._routes.get(route)
         if methods is None:
             return self._no_route(path)
         handler = methods.get(scope["method"])
@@ -244,7 +224,7 @@ class Application:
         if scope["http_version"] not in ("1.0", "1.1"):
             return _plain(505)
         # Latin-1 maps each byte to one character, so nothing in a header can fail to decode.
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = joined((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
         body, pieces = bytearray(), 0
         more = True
         while more:
@@ -262,4 +242,12 @@ class Application:
         query = scope["query_string"].decode("ascii")
         # The target as it was received, not rebuilt from its parts: it is part of what was signed.
         target = f"{path}?{query}" if query else path
-        return handler(self._context, WebhookRequest(target, headers, bytes(body)))
+        request = CarrierRequest(
+            self._kinds.get(route, "voice"),
+            self._context.public_url + target,
+            headers,
+            bytes(body),
+            method=scope["method"],
+            received_at=self._context.unix_time(),
+        )
+        return handler(self._context, request)

@@ -11,8 +11,10 @@ import trio
 import trio.testing
 
 from patter_trio import CallControl, Patter, PatterEventType
+from patter_trio.abc import CarrierRequest
+from patter_trio.carriers.twilio import SIGNATURE_HEADER
 from patter_trio.server.ended import MAX_REMEMBERED_IDS, REMEMBERED_S, EndedCalls
-from patter_trio.server.webhooks import WebhookRequest, status_webhook
+from patter_trio.server.webhooks import carrier_webhook
 from patter_trio.testing import CallRefused
 from tests.kit.call import agent_of
 from tests.kit.running_server import CARRIER, PUBLIC, RunningServer, running_server
@@ -30,9 +32,10 @@ def report(here: RunningServer, status: str, number: int = 1) -> None:
     """Report a call's status as the carrier does."""
     form = {"CallSid": f"CA{number:032d}", "AccountSid": "AC1", "CallStatus": status}
     signature = CARRIER.sign(f"{PUBLIC}{CARRIER.status_path}", form)
-    headers = {CARRIER.signature_header.lower(): signature}
-    request = WebhookRequest(CARRIER.status_path, headers, urlencode(form).encode())
-    assert status_webhook(here.call_server.context, request).status == 204
+    request = CarrierRequest(
+        "status", f"{PUBLIC}{CARRIER.status_path}", {SIGNATURE_HEADER: signature}, urlencode(form).encode()
+    )
+    assert carrier_webhook(here.call_server.context, request).status == 204
 
 
 class Reports:

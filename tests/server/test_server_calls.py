@@ -9,10 +9,10 @@ import trio
 import trio.testing
 
 from patter_trio import CallControl, CallEnded, ConfigurationError, Patter
-from patter_trio.abc import CallInfo
+from patter_trio.abc import CallInfo, CarrierRequest
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.server.calls import open_call_server
-from patter_trio.server.webhooks import WebhookRequest, ready
+from patter_trio.server.webhooks import ready
 from patter_trio.testing import CallRefused, SimulatedTwilio
 from tests.kit.call import agent_of
 from tests.kit.running_server import PUBLIC, RunningServer, running_server
@@ -63,7 +63,7 @@ async def test_readiness_follows_drain_and_limit(autojump_clock: trio.testing.Mo
 
 def readiness(here: RunningServer) -> tuple[int, str]:
     """Return the status of GET /ready and what its body says."""
-    answer = ready(here.call_server.context, WebhookRequest("/ready", {}, b""))
+    answer = ready(here.call_server.context, CarrierRequest("voice", "/ready"))
     return answer.status, json.loads(answer.body)["status"]
 
 
