@@ -56,7 +56,15 @@ class AuthenticationError(ProviderError):
 
 
 class RateLimitError(ProviderError):
-    """A request that the provider refused because there were too many."""
+    """A request that the provider refused because there were too many.
+
+    Attributes:
+        retry_after: seconds that the provider asks to wait; None: it does not say.
+    """
+
+    def __init__(self, *args: object, retry_after: float | None = None) -> None:
+        super().__init__(*args)
+        self.retry_after: float | None = retry_after
 
 
 class ProviderTimeout(ProviderError):

@@ -189,7 +189,7 @@ class OpenAILLM(LanguageModel):
             head_timeout=self.first_token,
             piece_timeout=self.between,
             max_bytes=MAX_ANSWER_BYTES,
-            explain=reason_of_refusal,
+            explain=lambda _, body: reason_of_refusal(body),
         )
         async with AsyncExitStack() as stack:
             try:

@@ -43,6 +43,7 @@ from patter_trio.errors import (
 )
 from patter_trio.logs import mask_logs
 from patter_trio.net.address_guard import Guard
+from patter_trio.net.retry_after import seconds_of
 from patter_trio.net.run_local import run_local
 
 if TYPE_CHECKING:
@@ -71,8 +72,9 @@ _STATUS_ERRORS: Final[Mapping[int, type[ProviderError]]] = {
 }
 
 
-Explain = Callable[[bytes], str]
-"""Function that extracts a vendor's reason from the body of an error, as far as it may be shown; empty: no reason."""
+Explain = Callable[[int, bytes], str]
+"""Function that extracts a vendor's reason from the status and body of an error, as far as it may be shown; empty: no
+reason."""
 
 
 class Unreachable(ProviderError, PatterConnectionError):
@@ -296,7 +298,7 @@ class Client:
 
         Raises:
             AuthenticationError: status 401 or 403.
-            RateLimitError: status 429.
+            RateLimitError: status 429, with the seconds that ``Retry-After`` asks to wait.
             ProviderTimeout: the answer did not come in time.
             Unreachable: the server could not be reached.
             AddressRefused: the client's guard does not let requests go there.
@@ -395,8 +397,11 @@ async def _check_status(who: str, response: "httpx.Response", explain: Explain |
         kind = status_error(status)
         # Nothing is quoted about refused credentials: vendors repeat them.
         if explain is not None and kind is not AuthenticationError:
-            why = explain(await _explanation(who, response))
+            why = explain(status, await _explanation(who, response))
             said = f"{said}: {why}" if why else said
+        if kind is RateLimitError:
+            headers = response.headers
+            raise RateLimitError(said, retry_after=seconds_of(headers.get("retry-after", ""), headers.get("date", "")))
         raise kind(said)
 
 

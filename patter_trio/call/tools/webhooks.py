@@ -21,7 +21,6 @@ import math
 import random
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -43,6 +42,7 @@ from patter_trio.net.http import (
     shared_client,
     tls_context,
 )
+from patter_trio.net.retry_after import seconds_of
 from patter_trio.net.run_local import run_local
 from patter_trio.user_code.invoke import ApplicationError
 from patter_trio.user_code.urls import JSON_CONTENT_TYPE, NO_CONTENT_STATUS, encoded, is_exposed, signed
@@ -237,21 +237,6 @@ def _refusal_of(answer: HttpAnswer, who: str) -> WebhookFailed | None:
     if after is not None and after > MAX_RETRY_AFTER_S:
         return WebhookFailed(f"its server {said}, and is not to be asked again soon", logged)
     return WebhookFailed(f"its server {said}", logged, again=True, after=after)
-
-
-def seconds_of(retry_after: str, date: str) -> float | None:
-    """Return the seconds that ``Retry-After`` asks to wait (RFC 9110, section 10.2.3); None if it does not say.
-
-    A point in time counts from the answer's own ``Date``, so that our clock need not agree with the server's.
-    """
-    text = retry_after.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])  # nine digits are 31 years, far beyond MAX_RETRY_AFTER_S
-    try:
-        return max(0.0, (parsedate_to_datetime(text) - parsedate_to_datetime(date)).total_seconds())
-    except (TypeError, ValueError, OverflowError):
-        # All that the parser raises for texts that are not a date. A header that cannot be read counts as absent.
-        return None
 
 
 async def _result_of(answer: HttpAnswer) -> Any:

@@ -456,7 +456,10 @@ class _Speech(AsyncIterator[SpeechChunk]):
 
 
 def _error_of(fault: wire.Fault, message: str) -> ProviderError:
-    kinds = {wire.Fault.CREDENTIALS: AuthenticationError, wire.Fault.TOO_MUCH: RateLimitError}
+    kinds: dict[wire.Fault, type[ProviderError]] = {
+        wire.Fault.CREDENTIALS: AuthenticationError,
+        wire.Fault.TOO_MUCH: RateLimitError,
+    }
     return kinds.get(fault, ProviderError)(f"ElevenLabs: {message}")
 
 

@@ -21,7 +21,6 @@ from patter_trio.call.tools.webhooks import (
     MAX_NESTING_LEVELS,
     ToolWebhooks,
     WebhookFailed,
-    seconds_of,
 )
 from patter_trio.net.address_guard import Guard
 from patter_trio.net.circuit import MAX_FAILURES, OPEN_CIRCUIT_S
@@ -394,26 +393,6 @@ async def test_closed_idle_connection_costs_one_retry(
     async with serving(answer) as web, shared_client(hooks.guard):
         assert [await call(web.url, hooks), await call(web.url, hooks)] == ["room 12", "room 12"]
     assert [request.connection for request in web.requests] == [1, 1, 2]
-
-
-@pytest.mark.parametrize(
-    ("retry_after", "date", "seconds"),
-    [
-        ("", "", None),
-        (" 7 ", "", 7.0),
-        ("-7", "", None),
-        ("1.5", "", None),
-        ("٣", "", None),
-        ("Wed, 25 Nov 2026 10:00:05 GMT", "", None),
-        ("Wed, 25 Nov 2026 10:00:05 GMT", "Wed, 25 Nov 2026 10:00:00 GMT", 5.0),
-        ("Wed, 25 Nov 2026 10:00:00 GMT", "Wed, 25 Nov 2026 10:00:05 GMT", 0.0),
-        ("Wed, 25 Nov 2026 10:00:05", "Wed, 25 Nov 2026 10:00:00 GMT", None),
-        ("Wed, 99 Nov 2026 10:00:05 GMT", "Wed, 25 Nov 2026 10:00:00 GMT", None),
-    ],
-)
-def test_retry_after_takes_seconds_or_server_date(retry_after: str, date: str, seconds: float | None) -> None:
-    """Retry-After is read as seconds, or as a date relative to the server's own Date header."""
-    assert seconds_of(retry_after, date) == seconds
 
 
 # The circuit ----------------------------------------------------------------------------------------------------------
