@@ -203,7 +203,7 @@ def test_only_a_json_object_is_one(body: Any) -> None:
 
 
 def test_wrong_address_error_names_carrier() -> None:
-    """An address that is none raises an error that names the carrier and its usual address."""
+    """An address that is not an http URL raises an error that names the carrier and its usual address."""
     with pytest.raises(ConfigurationError, match=r"Telnyx's api_url must be like https://api\.telnyx\.com, got"):
         checked_api_url("ftp://x", owner="Telnyx", usual="https://api.telnyx.com")
     assert checked_api_url("http://127.0.0.1:8/", owner="Telnyx", usual="x") == "http://127.0.0.1:8"
