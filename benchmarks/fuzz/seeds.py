@@ -27,6 +27,14 @@ _STOP: Final = b'{"event":"stop","streamSid":"MZ1","stop":{}}'
 # 1,200 bytes of the loudest code, 0.15 s: enough for the VAD to hear a voice.
 _VOICE: Final = _MEDIA % (1, b"inbound", b"AAAA" * 400)
 _HUSH: Final = _MEDIA % (1, b"inbound", b"////" * 400)
+_TELNYX_START: Final = (
+    b'{"event":"start","sequence_number":"1","stream_id":"S1","start":{"user_id":"U","call_control_id":"v3:C",'
+    b'"client_state":"cGF0dGVyOnRva2VuPXQ=","custom_parameters":{"token":"t"},'
+    b'"media_format":{"encoding":"PCMU","sample_rate":8000,"channels":1}}}'
+)
+_TELNYX_MEDIA: Final = (
+    b'{"event":"media","stream_id":"S1","media":{"track":"%s","chunk":"%d","timestamp":"5","payload":"//8="}}'
+)
 _UPGRADE: Final = (
     b" HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13"
@@ -99,6 +107,21 @@ SEEDS: Final[dict[str, list[bytes]]] = {
         b'{"event":"clear","streamSid":"MZ1"}',
         b'<Response><Connect><Stream url="wss://a/b"><Parameter name="n" value="v"/></Stream></Connect></Response>',
         b'<Response><Reject reason="busy"/></Response>',
+    ],
+    "telnyx": [
+        b"\n".join([b'{"event":"connected","connected":{"x-telnyx-streaming-auth-token":"t"}}', _TELNYX_START, last])
+        for last in (
+            b'{"event":"mark","stream_id":"S1","mark":{"name":"r1.1"}}',
+            b'{"event":"dtmf","stream_id":"S1","dtmf":{"digit":"5"}}',
+            b'{"event":"error","stream_id":"S1","payload":{"code":100005,"title":"rate_limit_reached","detail":"x"}}',
+            b'{"event":"stop","stream_id":"S1","stop":{"call_control_id":"v3:C"}}',
+            b'{"event":"new"}',
+        )
+    ]
+    + [
+        b"\n".join([_TELNYX_START, *(_TELNYX_MEDIA % (track, chunk) for chunk in chunks)])
+        for track in (b"inbound", b"outbound")
+        for chunks in ((1, 2), (1, 3, 2), (1, 3, 4, 5, 6), (1, 9), (9, 1, 2, 3, 4))
     ],
     "wav": [_wav(bits, 8000, channels) for bits in (8, 16, 24, 32) for channels in (1, 2)]
     + [_wav(16, rate, 1) for rate in (7999, 11025, 16000, 44100, 48000)]

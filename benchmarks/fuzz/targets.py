@@ -18,6 +18,7 @@ import trio
 import trio.testing
 
 from benchmarks.fuzz import vendors
+from benchmarks.fuzz.telnyx import telnyx
 from patter_trio import Patter
 from patter_trio.abc import (
     AudioReceived,
@@ -402,6 +403,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     target.__name__: target
     for target in (
         *(codec, kit_codec, wav, mulaw, websocket, upgrade, connection, webhook, call),
+        telnyx,
         *(vendors.deepgram, vendors.elevenlabs, vendors.chat, vendors.realtime),
     )
 }

@@ -1,0 +1,69 @@
+"""The fuzzed protocol of Telnyx's media streams: messages are decoded as the json module decodes them, or refused."""
+
+import base64
+import json
+from typing import Final
+
+from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamEvent, StreamStarted, StreamStopped
+from patter_trio.errors import WireError
+from patter_trio.wire.telnyx import DIGITS, MAX_HELD_FRAMES, TelnyxCodec
+
+# A closed list: a message that is quoted in a reason would end up in a log.
+REASONS: Final = frozenset(
+    {
+        "a message must be text, got binary data",
+        "the start message must come before other events",
+        "the stream_id must be that of the start message",
+        "a digit must be 0 to 9, A to D, star or hash",
+        "the start message must come once, got a second one",
+        "the start message must have a stream_id",
+        "the start message must have a call_control_id",
+        "the media format must be mu-law (PCMU), 8000 Hz, one channel",
+        "each field must be there and have its type",
+        "a message must be valid JSON",
+        "a payload must have audio, got an empty one",
+    }
+)
+"""All reasons with which the codec may refuse a message; none quotes the message."""
+
+
+def _received(reading: TelnyxCodec, message: str) -> tuple[StreamEvent | None, str]:
+    try:
+        return reading.receive(message), ""
+    except WireError as error:
+        return None, str(error)
+
+
+def telnyx(data: bytes) -> None:
+    """Check Telnyx's messages, one a line; audio may be held back, but never for more than three frames."""
+    reading, held = TelnyxCodec(), 0
+    for line in data.split(b"\n"):
+        # Surrogates on request: the codec takes any string, also one that no UTF-8 decodes to.
+        message = line.decode("utf-8", "surrogateescape" if line[:1] == b"!" else "replace")
+        event, refused = _received(reading, message)
+        assert not refused or refused in REASONS, refused
+        if refused:
+            continue
+        whole = json.loads(message)
+        match event:
+            case AudioReceived():
+                # In any case the end of it, or what was held before it is.
+                payload = base64.b64decode(whole["media"]["payload"])
+                assert payload in event.audio
+                held = 0
+                assert reading.receive(reading.audio(event.audio)) == event
+            case MarkReached():
+                assert event.name == whole["mark"]["name"]
+                assert json.loads(reading.mark(event.name))["mark"]["name"] == event.name
+            case DigitPressed():
+                assert event.digit in DIGITS
+            case StreamStarted():
+                assert event.call_id == whole["start"]["call_control_id"]
+                assert all(isinstance(value, str) for value in event.parameters.values())
+            case StreamStopped():
+                assert whole["event"] == "stop"
+            case None:
+                assert isinstance(whole["event"], str)
+                # Held or late; both are bounded, and a frame in order ends them.
+                held += whole["event"] == "media" and whole["media"].get("track", "inbound") == "inbound"
+                assert held <= 2 * MAX_HELD_FRAMES, "audio: held back for ever"
