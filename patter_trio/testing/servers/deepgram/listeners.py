@@ -1,234 +1,29 @@
-"""A scripted server of Deepgram's speech-to-text protocols that hears what a simulated caller says.
-
-::
-
-    async with serve_deepgram(FakeDeepgram(final_delay=0.1)) as vendor:
-        stt = DeepgramSTT(api_key="key", base_url=vendor.url)
-
-It listens on loopback, which works on an autojump clock as well. Words come with the audio (see
-:mod:`patter_trio.testing.scripted_providers.audible_text`), so that its answers are exact. It keeps to the vendor's rules: it
-refuses the socket for a wrong key, an empty audio message ends the stream, a Nova socket without a message for 10 s is
-closed, and so is a Flux socket that gets a message of an unknown type.
-"""
+"""The two protocols of the fake Deepgram server, Nova and Flux; a part of :mod:`.deepgram`."""
 
 import json
 import math
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
 
 import attrs
 import trio
 
 from patter_trio.audio.formats import RATE_HZ
-from patter_trio.errors import WireError
-from patter_trio.net.websocket import SocketClosed, Upgrade, WebSocket, receive_upgrade
+from patter_trio.net.websocket import SocketClosed, WebSocket
 from patter_trio.testing.scripted_providers.audible_text import Decoder, Kind, Sound
-from patter_trio.testing.servers.loopback import on_loopback, read_head
+from patter_trio.testing.servers.deepgram.script import DeepgramServerConnection, FakeDeepgram
 
-# Theory of operation. A connection has two tasks. The listener reads the socket and nothing else: results depend on the
-# position in the audio, so a read that waited for a send would move their instants. Whatever is to be sent goes through
-# one channel, with the instant at which it is due, and the writer sends it in that order. So results are exact on a
-# mock clock, and none overtakes an earlier one.
-#
 # The messages have the shape that deepgram-sdk 7.17 declares (``listen.v1.types``, ``listen.v2.types``), with the
 # fields that our codec ignores, because tests let the SDK parse them, too.
 
 # The vendor closes with NET-0001 after 10 s without audio or ``KeepAlive``; it recommends one every 3 to 5 s.
 IDLE_TIMEOUT_S: Final = 10.0
 """Seconds without a message after which Nova closes the socket."""
-# Far more than the results of one call: a full channel means a writer that hangs, and the test shall fail at once.
-MAX_WAITING_MESSAGES: Final = 4096
-"""Maximum number of messages that wait to be sent; one more raises ``trio.WouldBlock`` in the test."""
 # Judged: the vendor reports silence, too, about once a second.
 EMPTY_RESULT_EVERY_S: Final = 1.0
 """Seconds of audio between two interim results without words."""
-# By hand, because ``Upgrade.refuse`` cannot add a header, and the vendor gives the reason of a refusal in ``dg-error``.
-_REFUSAL: Final = b"HTTP/1.1 %d Refused\r\ndg-error: %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 # The types of the client's messages. The two protocols differ: Flux has neither ``KeepAlive`` nor ``Finalize``.
 _NOVA_SAYS: Final = {"KeepAlive", "Finalize", "CloseStream", "Configure"}
 _FLUX_SAYS: Final = {"ForceEndTurn", "CloseStream", "Configure"}
-
-
-@attrs.frozen(kw_only=True)
-class FakeDeepgram:
-    """The behaviour of the server.
-
-    Args:
-        key: the only key that is accepted.
-        accepting: seconds until a handshake is answered.
-        status: HTTP status with which handshakes are refused; 0 accepts them.
-        reason: the text of a refusal, in the header ``dg-error``.
-        interim_every: seconds of audio between two interim results; they come only if there are words.
-        final_delay: seconds from a ``Finalize`` request to its answer.
-        settles_every: seconds of audio after which Nova sends final words unasked: those that ended a second ago.
-        answers_finalize: if False, ``Finalize`` requests are ignored.
-        end_of_turn: Flux: seconds of silence after which a turn is over.
-        eager_end_of_turn: Flux: seconds of silence after which a turn is probably over, if the client asked for that.
-        hallucinates: a word that appears only in interim results, at their end.
-        lose_after: seconds of audio after which the first, second ... connection is lost.
-        mute_after: seconds of audio after which the first, second ... connection stays open and says nothing more, as
-            one to a server that hangs.
-        garbage: raw messages that are sent as soon as a connection is open.
-    """
-
-    key: str = "key"
-    accepting: float = 0.0
-    status: int = 0
-    reason: str = "refused, as scripted"
-    interim_every: float = 0.2
-    final_delay: float = 0.1
-    settles_every: float | None = None
-    answers_finalize: bool = True
-    # Before the 0.5 s of silence after which the agent's own endpointing would decide, so
-    # that a test sees the vendor's.
-    end_of_turn: float = 0.3
-    eager_end_of_turn: float = 0.15
-    hallucinates: str = ""
-    lose_after: tuple[float, ...] = ()
-    mute_after: tuple[float, ...] = ()
-    garbage: tuple[str | bytes, ...] = ()
-
-
-@attrs.define(eq=False)
-class DeepgramServerConnection:
-    """One connection, as the server saw it; times are those of trio's clock."""
-
-    number: int
-    path: str
-    query: dict[str, list[str]]
-    headers: Mapping[str, str] = attrs.field(repr=False)
-    opened_at: float
-    audio: bytearray = attrs.field(factory=bytearray, repr=False)
-    sizes: list[int] = attrs.field(factory=list, repr=False)
-    """The sizes of the audio messages."""
-    said: list[tuple[float, dict[str, Any]]] = attrs.field(factory=list)
-    """The text messages of the client, with their times."""
-    ended_at: float = math.inf
-    code: int = 0
-    mute: bool = False
-    """True while the server says nothing, whatever it hears."""
-    ended: trio.Event = attrs.field(factory=trio.Event, repr=False)
-    _say: trio.MemorySendChannel[tuple[float, str | bytes]] | None = attrs.field(default=None, repr=False)
-    _stream: trio.abc.Stream | None = attrs.field(default=None, repr=False)
-    # The instant of the newest message that waits: a later one with a shorter delay must not overtake it.
-    _last: float = -math.inf
-
-    def types(self) -> list[str]:
-        """Return the types of the client's text messages."""
-        return [str(message.get("type")) for _, message in self.said]
-
-    def say(self, message: Mapping[str, Any] | str | bytes, delay: float = 0.0) -> None:
-        """Send a message ``delay`` seconds from now, never before an earlier one."""
-        if self._say is None:
-            raise RuntimeError("the connection must be open to send on it")
-        if self.mute:
-            return
-        self._last = max(self._last, trio.current_time() + delay)
-        text = message if isinstance(message, str | bytes) else json.dumps(message)
-        # The connection has ended meanwhile; the vendor's results would be lost on the wire just the same.
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            self._say.send_nowait((self._last, text))
-
-    def close(self, code: int) -> None:
-        """Close the connection with this close code, after earlier messages."""
-        # Through the same channel, so that the close frame comes after the results that were due before it.
-        self.say(b"close %d" % code)
-
-    async def lose(self) -> None:
-        """Break the connection, whatever it is doing."""
-        if self._stream is not None:
-            await trio.aclose_forcefully(self._stream)
-
-
-class DeepgramServer:
-    """The server; ``script`` may be replaced at any time and applies to later connections."""
-
-    def __init__(self, script: FakeDeepgram, url: str = "ws://deepgram.test") -> None:
-        self.script = script
-        self.url = url
-        self.connections: list[DeepgramServerConnection] = []
-        self.refused: int = 0
-
-    def __repr__(self) -> str:
-        return f"<DeepgramServer {self.url}, {len(self.connections)} connections>"
-
-    async def serve(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection, over any stream, until its end."""
-        try:
-            if head := await read_head(stream):
-                await self._converse(await receive_upgrade(stream, head), stream)
-        except (SocketClosed, WireError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the client left, or does not speak the protocol
-        finally:
-            await trio.aclose_forcefully(stream)
-
-    async def _converse(self, upgrade: Upgrade, stream: trio.abc.Stream) -> None:
-        script = self.script
-        # Before a refusal, too: a slow vendor is slow to refuse.
-        await trio.sleep(script.accepting)
-        parts = urlsplit(upgrade.path)
-        query = parse_qs(parts.query)
-        status = script.status or self._refusal(upgrade, parts.path, query)
-        if status:
-            self.refused += 1
-            await stream.send_all(_REFUSAL % (status, script.reason.encode()))
-            return
-        socket = await upgrade.accept()
-        # Only after the handshake's await, and appended before the next one: two clients never get the same number.
-        number = len(self.connections)
-        connection = DeepgramServerConnection(
-            number, parts.path, query, dict(upgrade.headers.items()), trio.current_time()
-        )
-        connection._stream = stream  # noqa: SLF001 (ours)
-        self.connections.append(connection)
-        connection._say, waiting = trio.open_memory_channel[tuple[float, str | bytes]](MAX_WAITING_MESSAGES)  # noqa: SLF001 (ours)
-        listener = _Nova(connection, script) if parts.path == "/v1/listen" else _Flux(connection, script)
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_write, socket, waiting)
-                # In the nursery's own task: its end is the connection's, and takes along a
-                # writer that waits for a later instant.
-                await listener.listen(socket)
-                nursery.cancel_scope.cancel(reason="the client has left")
-        # Either task, or both at once, may find the connection broken. Any other error is
-        # a bug of the fake: the test fails.
-        except* (SocketClosed, trio.ClosedResourceError, trio.BrokenResourceError):
-            pass
-        finally:
-            # Also when the server is cancelled: a test that waits for ``ended`` must not wait for ever.
-            connection.ended_at = trio.current_time()
-            connection.ended.set()
-
-    def _refusal(self, upgrade: Upgrade, path: str, query: dict[str, list[str]]) -> int:
-        if upgrade.headers.get("Authorization") not in (f"Token {self.script.key}", f"Bearer {self.script.key}"):
-            return 401
-        if path not in ("/v1/listen", "/v2/listen"):
-            return 404
-        # The vendor takes other encodings, too. The simulated voice would be silence in
-        # them, so the fake says no at once.
-        audio = (query.get("encoding"), query.get("sample_rate"))
-        flux = query.get("model", [""])[0].startswith("flux")
-        return 0 if audio == (["mulaw"], ["8000"]) and flux == (path == "/v2/listen") else 400
-
-
-@asynccontextmanager
-async def serve_deepgram(script: FakeDeepgram | None = None) -> AsyncIterator[DeepgramServer]:
-    """Serve on loopback while the block runs; its end breaks all open connections."""
-    server = DeepgramServer(script or FakeDeepgram())
-    async with on_loopback(server.serve) as port:
-        server.url = f"ws://127.0.0.1:{port}"
-        yield server
-
-
-async def _write(socket: WebSocket, waiting: trio.MemoryReceiveChannel[tuple[float, str | bytes]]) -> None:
-    async for due, message in waiting:
-        await trio.sleep_until(due)
-        if isinstance(message, bytes) and message.startswith(b"close "):
-            await socket.aclose(int(message[6:]))
-            return
-        await socket.send(message)
 
 
 @attrs.frozen
@@ -284,11 +79,11 @@ class _Listener:
                     break
         # From the idle limit: nothing else in the block has a deadline.
         except trio.TooSlowError:
-            self.connection.code = 1011
+            self.connection.record_code(1011)
             await socket.aclose(1011, "NET-0001")
         # Raised on, because the writer has to end, too; the code is what a test asks for.
         except SocketClosed as closed:
-            self.connection.code = closed.code
+            self.connection.record_code(closed.code)
             raise
 
     async def _take(self, message: str | bytes) -> bool:
@@ -310,13 +105,14 @@ class _Listener:
         return True
 
     def _hear(self, audio: bytes) -> None:
-        self.connection.audio += audio
+        self.connection.audio.extend(audio)
         self.connection.sizes.append(len(audio))
         for sound in self._decoder.feed(audio):
             self._note(sound)
         self.heard += len(audio) / RATE_HZ
         # The tolerance is for the sum of many frames of 0.02 s, which binary fractions do not represent exactly.
-        self.connection.mute = self.connection.mute or self.heard > self._mute_at + 1e-9
+        if self.heard > self._mute_at + 1e-9:
+            self.connection.fall_silent()
         every = self.script.interim_every if self.words else EMPTY_RESULT_EVERY_S
         if self._interims and self.heard - self._interim_at >= every - 1e-9:
             self._interim_at = self.heard
@@ -358,7 +154,9 @@ class _Listener:
         """Send the remaining results at the end."""
 
 
-class _Nova(_Listener):
+class NovaListener(_Listener):
+    """A listener that answers in the protocol of the Nova models, ``/v1/listen``."""
+
     idle = IDLE_TIMEOUT_S
 
     def greet(self) -> None:
@@ -439,7 +237,9 @@ class _Nova(_Listener):
             self._begin = until
 
 
-class _Flux(_Listener):
+class FluxListener(_Listener):
+    """A listener that answers in the protocol of the Flux models, ``/v2/listen``."""
+
     def greet(self) -> None:
         self._sequence = 0
         self._turn = 0
