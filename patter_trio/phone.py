@@ -309,9 +309,9 @@ class Patter(SpeechCallbacks):
         """
         # Python delivers signals to the main thread alone.
         handled = drain_timeout is not None and threading.current_thread() is threading.main_thread()
-        # WARNING: the order matters. Outermost the signals: one that comes while the last callbacks run must not end the
-        # process. The innermost nursery ends connections and with them the calls; then the call server waits for the
-        # last callbacks.
+        # WARNING: the order matters. Outermost the signals: one that comes while the last callbacks run must not end
+        # the process. The innermost nursery ends connections and with them the calls; then the call server waits for
+        # the last callbacks.
         with ExitStack() as stack:
             stop = stack.enter_context(stop_signals()) if handled else None
             async with (

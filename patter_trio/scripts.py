@@ -1,7 +1,7 @@
 """Words and gaps of texts, in scripts with and without spaces between words.
 
-Chinese, Japanese, Thai, Lao, Khmer and Burmese write the words of a sentence without spaces. There, the smallest part of
-a text that can be heard is a character together with the signs that belong to it, and two texts are joined without a
+Chinese, Japanese, Thai, Lao, Khmer and Burmese write the words of a sentence without spaces. There, the smallest part
+of a text that can be heard is a character together with the signs that belong to it, and two texts are joined without a
 space. Korean and Vietnamese put spaces between words, like English.
 """
 

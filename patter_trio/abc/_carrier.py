@@ -79,7 +79,8 @@ class Carrier(ABC):
     def connect(self, url: str, parameters: Mapping[str, str]) -> str:
         """Return the answer to :class:`~patter_trio.abc.CallOffered` that makes the carrier stream the call to ``url``.
 
-        The stream's start brings back ``parameters``, among them the ``token``. Empty for a carrier that :meth:`pick_up` instructs.
+        The stream's start brings back ``parameters``, among them the ``token``. Empty for a carrier that
+        :meth:`pick_up` instructs.
         """
 
     @abstractmethod

@@ -57,8 +57,9 @@ class LanguageModel(Prewarmable, ABC):
     ) -> AbstractAsyncContextManager[AsyncIterator[str | ToolCall]]:
         """Open the streamed answer to a conversation. Iterating yields text as the model generates it.
 
-        ``tools`` are given only if there are any. A tool call is yielded whole. After the end, the caller of ``stream`` runs the tools, adds their results to the
-        messages, and calls ``stream`` again. Leaving the context, by its end or by cancellation, stops the generation.
+        ``tools`` are given only if there are any. A tool call is yielded whole. After the end, the caller of ``stream``
+        runs the tools, adds their results to the messages, and calls ``stream`` again. Leaving the context, by its end
+        or by cancellation, stops the generation.
 
         Raises:
             AnswerCut: the vendor ended the answer early; raised behind its text, whose whole sentences are spoken.

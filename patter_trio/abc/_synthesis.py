@@ -57,8 +57,8 @@ class TextToSpeechSession(ABC):
 class TextToSpeech(Prewarmable, ABC):
     """A text-to-speech provider (TTS).
 
-    ``emits`` is the format of its audio: mu-law or 16-bit PCM, at one of :data:`patter_trio.audio.formats.RATES_HZ`. The
-    call converts, and keeps texts and words at their positions in the audio. Mu-law at 8 kHz passes unchanged.
+    ``emits`` is the format of its audio: mu-law or 16-bit PCM, at one of :data:`patter_trio.audio.formats.RATES_HZ`.
+    The call converts, and keeps texts and words at their positions in the audio. Mu-law at 8 kHz passes unchanged.
     """
 
     provider: str

@@ -40,8 +40,8 @@ class VoiceActivitySession(ABC):
     def quiet_since(self) -> int | None:
         """The sample since which there is silence in a voice whose end is not certain yet.
 
-        The voice ends there if the silence lasts. A vendor that ends turns may do so before the detector is sure of that
-        end. None while there is no such silence, and if the detector does not say.
+        The voice ends there if the silence lasts. A vendor that ends turns may do so before the detector is sure of
+        that end. None while there is no such silence, and if the detector does not say.
         """
         return None
 

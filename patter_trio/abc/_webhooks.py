@@ -86,8 +86,8 @@ class CarrierRequest:
 
 
 # What a carrier reports. ---------------------------------------------------------------------------------------------
-# ``dial`` is our own reference of a call that we placed (DialRequest.reference): a webhook may overtake the answer to the
-# request that placed the call, and then the carrier's id is not known yet.
+# ``dial`` is our own reference of a call that we placed (DialRequest.reference): a webhook may overtake the answer to
+# the request that placed the call, and then the carrier's id is not known yet.
 
 
 @attrs.frozen

@@ -171,15 +171,15 @@ class Agent:
         first_message: spoken as soon as the call is connected; empty: the caller speaks first.
         tools: the functions that the LLM may call: functions, :class:`~patter_trio.Tool`, or dicts of its arguments;
             see ``docs/tools.md``.
-        variables: values for ``{name}`` in ``system_prompt`` and ``first_message``, by name; None: nothing is replaced. A
-            value loses control characters, and what is longer than 500 characters.
+        variables: values for ``{name}`` in ``system_prompt`` and ``first_message``, by name; None: nothing is replaced.
+            A value loses control characters, and what is longer than 500 characters.
         phone_preamble: tell the model, before ``system_prompt``, that this is a telephone call in ``language``, whose
             words are spoken; False: the model gets ``system_prompt`` alone.
         hooks: functions between the stages; see ``docs/hooks.md``.
         text_transforms: functions applied in order to each sentence before it is spoken; None:
             :func:`~patter_trio.filter_for_tts`, which removes Markdown, HTML and emoji; empty: the text is spoken as it
-            is. Wherever that filter is in the list, it is applied to the text as it is generated, before that is cut into
-            sentences.
+            is. Wherever that filter is in the list, it is applied to the text as it is generated, before that is cut
+            into sentences.
         guardrails: checks that block sentences, as :class:`~patter_trio.Guardrail` or dicts of its arguments; if
             several block a sentence, the first one's replacement is spoken.
         barge_in_threshold_ms: milliseconds from the onset of the caller's voice over the agent until the reply is cut;
@@ -191,8 +191,8 @@ class Agent:
         silence_timeout: seconds without speech from either side after which the agent hangs up; None: never.
         max_call_duration: seconds after which the agent hangs up, once it has finished what it is saying; None: never.
         on_failure: connects the caller with a person when the call cannot go on: ``transfer_call({"desk":
-            "+15550100003"})``. ``error_message`` is spoken first. This happens if a provider is lost for good, and after
-            two failed replies in a row; None: the call ends, or goes on.
+            "+15550100003"})``. ``error_message`` is spoken first. This happens if a provider is lost for good, and
+            after two failed replies in a row; None: the call ends, or goes on.
         error_message: spoken when a reply fails; None: an apology in English that asks the caller to say it again.
 
     Raises:

@@ -241,8 +241,8 @@ def _is_hidden_by_default() -> bool:
     behind_main = False
     for action, message, category, module, _ in warnings.filters:
         if message is None and issubclass(PatterDeprecationWarning, category):
-            # The first filter for any module decides. Python's own stands behind the one for ``__main__``; the same filter
-            # that a program sets itself stands before it.
+            # The first filter for any module decides. Python's own stands behind the one for ``__main__``; the same
+            # filter that a program sets itself stands before it.
             if module is None:
                 return behind_main and (action, category) == ("ignore", DeprecationWarning)
             behind_main = behind_main or module == "__main__"

@@ -11,8 +11,8 @@
         '''
 
 The JSON Schema of the arguments comes from the type hints, and their descriptions from the docstring (Google style). A
-handler is sync (it runs in a worker thread), async, or an async generator that yields ``{"progress": text}``, which is spoken while the tool runs,
-and ``{"result": anything}``. It has one of three signatures:
+handler is sync (it runs in a worker thread), async, or an async generator that yields ``{"progress": text}``, which is
+spoken while the tool runs, and ``{"result": anything}``. It has one of three signatures:
 
 * plain parameters, as above; one named ``call_context`` receives the call and is not part of the schema;
 * ``(arguments)``, a dict;

@@ -2,8 +2,8 @@
 
 The session receives the caller's audio and the turn machine's decisions about it in one order: commit when an utterance
 is over, discard when it did not count. The engine answers on request, faster than real time. After a cut, the backend
-tells it how much of the answer the caller heard, so that its conversation has no words that were never heard. Results of
-tools enter its conversation before the next request.
+tells it how much of the answer the caller heard, so that its conversation has no words that were never heard. Results
+of tools enter its conversation before the next request.
 """
 
 import logging

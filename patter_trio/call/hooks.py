@@ -1,8 +1,8 @@
 """Runs the hooks of one call, each within its deadline, so that a faulty hook cannot harm the call.
 
-If a hook raises, returns the wrong type or does not return, one log line says so, and its input passes unchanged; only a
-guardrail that fails blocks. A hook runs in the task through which its data passes, so that a slow hook delays that data
-and nothing else. Where no hook is set, nothing is decoded or awaited.
+If a hook raises, returns the wrong type or does not return, one log line says so, and its input passes unchanged; only
+a guardrail that fails blocks. A hook runs in the task through which its data passes, so that a slow hook delays that
+data and nothing else. Where no hook is set, nothing is decoded or awaited.
 """
 
 import copy

@@ -105,7 +105,8 @@ class Leg:
                     case AudioReceived():
                         self._listener.on_audio(event.audio)
                     case MarkReached():
-                        # Directly to the writer, which keeps the ledger: the turn machine gets only what follows from it.
+                        # Directly to the writer, which keeps the ledger: the turn machine gets only what follows from
+                        # it.
                         self._writer.reached(event.name, trio.current_time())
                     case DigitPressed():
                         self._listener.on_digit(event.digit)

@@ -281,8 +281,8 @@ class CallSession:
             # Not interruptible: the call ends with this sentence, and the caller must learn why.
             self._post(inputs.Say(self._agent.error_message, interruptible=False, interrupt=True))
         if not self.outcome and self._failover.hand_over(self._agent):
-            # A provider may have failed before all of them were open; the transfer must not wait for the others. Ignored
-            # by a call that has begun.
+            # A provider may have failed before all of them were open; the transfer must not wait for the others.
+            # Ignored by a call that has begun.
             self._post(inputs.Ready())
         # Behind the apology in the inbox; the machine hangs up once that was played, or if the transfer fails.
         self._post(inputs.HangUp("failed"))

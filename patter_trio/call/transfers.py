@@ -1,7 +1,7 @@
 """Transfers of a call to another number: requested by the application, made after the speech before was played.
 
-The turn machine decides when, as for a hang-up. A task of the call asks the carrier, so that cancelling the application's
-task, which may wait for the result, does not cancel a request that is already on its way.
+The turn machine decides when, as for a hang-up. A task of the call asks the carrier, so that cancelling the
+application's task, which may wait for the result, does not cancel a request that is already on its way.
 """
 
 import logging

@@ -33,11 +33,12 @@ from patter_trio.wire.twilio import TwilioCodec
 
 # The ports that a URL may leave out.
 _STANDARD_PORT: Final = {"https": 443, "wss": 443, "http": 80, "ws": 80}
-# Twilio's own form (https://www.twilio.com/docs/glossary/what-is-a-sid). Names and values are joined without a separator
-# before they are signed: without a form, a signature would also cover an id that swallows the field behind it.
+# Twilio's own form (https://www.twilio.com/docs/glossary/what-is-a-sid). Names and values are joined without a
+# separator before they are signed: without a form, a signature would also cover an id that swallows the field behind
+# it.
 _CALL_SID: Final = re.compile("CA[0-9a-fA-F]{32}")
-# https://www.twilio.com/docs/voice/api/call-resource#call-status-values; all others are not final. For us: "completed" of a
-# call whose stream never came means that its caller hung up first.
+# https://www.twilio.com/docs/voice/api/call-resource#call-status-values; all others are not final. For us: "completed"
+# of a call whose stream never came means that its caller hung up first.
 _FINAL_STATUS: Final = {
     "completed": "caller_hung_up",
     "canceled": "cancelled",
@@ -95,8 +96,8 @@ class Twilio(Carrier):
         Raises:
             WireError: the body is a form that is not valid.
         """
-        # JSON is checked as it was sent. Twilio signs the hash of the body; a body that was parsed and written again would
-        # have another.
+        # JSON is checked as it was sent. Twilio signs the hash of the body; a body that was parsed and written again
+        # would have another.
         params: Form | bytes = request.form if request.is_form else request.body
         return self.check(request.url, params, request.headers.get(SIGNATURE_HEADER, ""))
 
@@ -104,7 +105,8 @@ class Twilio(Carrier):
         """Return True if Twilio signed this request; the comparison takes constant time.
 
         Twilio may have signed the URL with or without its port, without the user in front of the host, and a
-        WebSocket's URL with a slash at its end, so all variants are tried. A body that is not a form is covered by its hash in the URL's query.
+        WebSocket's URL with a slash at its end, so all variants are tried. A body that is not a form is covered by its
+        hash in the URL's query.
         """
         if not self._covers_body(url, params):
             return False
@@ -227,7 +229,8 @@ def _variants(url: str) -> Iterator[str]:
     parts = urlsplit(url)
     standard = _STANDARD_PORT.get(parts.scheme)
     # Twilio's own library tries the URL as it is, without its port, whatever the port, and with the standard port
-    # where the URL has no port (twilio.request_validator). It drops the user: https://www.twilio.com/docs/usage/security.
+    # where the URL has no port (twilio.request_validator). It drops the user:
+    # https://www.twilio.com/docs/usage/security.
     users = ("", parts.netloc.rpartition("@")[0] + "@") if "@" in parts.netloc else ("",)
     host = parts.netloc.rpartition("@")[2]
     hosts = [host]

@@ -1,8 +1,8 @@
 """Farewells: what callers say over the goodbye of an agent without wanting to go on. Pure.
 
-An utterance is a farewell if it consists of nothing but the phrases below, and at least one of them is a farewell, thanks
-or an acknowledgement; the others are what people add to it. The phrases of all languages count in every call, because
-callers borrow them from each other.
+An utterance is a farewell if it consists of nothing but the phrases below, and at least one of them is a farewell,
+thanks or an acknowledgement; the others are what people add to it. The phrases of all languages count in every call,
+because callers borrow them from each other.
 """
 
 # ruff: noqa: RUF001 (other scripts have their own letters and punctuation)

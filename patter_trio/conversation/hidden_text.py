@@ -79,9 +79,9 @@ class HiddenTextFilter:
     """Removes reasoning, tool calls and special tokens from a streamed text.
 
     Hidden are ``<think>`` and its kin, ``<tool_call>``, ``<function=...>``, ``[TOOL_CALLS]``, the sections of special
-    tokens, and JSON with the name and the arguments of a call, alone or in a block of code. A hidden text without an end
-    goes on to the end of the answer; of an end without a begin only the tag is removed, since the text before it has
-    been spoken.
+    tokens, and JSON with the name and the arguments of a call, alone or in a block of code. A hidden text without an
+    end goes on to the end of the answer; of an end without a begin only the tag is removed, since the text before it
+    has been spoken.
     """
 
     def __init__(self) -> None:

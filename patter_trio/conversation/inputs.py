@@ -51,8 +51,8 @@ class InterimWords:
 class FinalWords:
     """The final words of a segment; empty if the STT found none.
 
-    ``finished``: see ``abc.Transcript``. ``quiet_since``: since when the VAD has heard no voice, although the silence is
-    still too short to end one; None if it hears one, or does not say.
+    ``finished``: see ``abc.Transcript``. ``quiet_since``: since when the VAD has heard no voice, although the silence
+    is still too short to end one; None if it hears one, or does not say.
     """
 
     text: str

@@ -270,8 +270,8 @@ def filter_inline(text: str) -> str:
 def filter_markdown(text: str) -> str:
     """Return the text without Markdown and HTML: headings, lists, quotes, tables, emphasis, code, links, tags.
 
-    A link keeps its text, and a table keeps its cells, with commas between them. Numbers of lists stay, because they are
-    useful when they are heard. White space at either end stays.
+    A link keeps its text, and a table keeps its cells, with commas between them. Numbers of lists stay, because they
+    are useful when they are heard. White space at either end stays.
     """
     whole = MarkdownFilter()
     return whole.push(text) + whole.flush()

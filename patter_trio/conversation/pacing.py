@@ -1,8 +1,8 @@
 """Limits to how long text waits for the end of its sentence. Pure, with time as an argument.
 
-A sentence that is spoken as a whole sounds best, so the TTS is given whole sentences while the caller can wait for them:
-until about a second after the first token, and later until what was given before has almost been spoken. Then a clause
-has to do, and after that the words so far.
+A sentence that is spoken as a whole sounds best, so the TTS is given whole sentences while the caller can wait for
+them: until about a second after the first token, and later until what was given before has almost been spoken. Then a
+clause has to do, and after that the words so far.
 """
 
 import math
@@ -11,7 +11,8 @@ from typing import Final
 
 from patter_trio.scripts import weight
 
-# Judged: with a TTS that takes 0.3 s, the caller hears something 1.3 s after the first token, which is not yet a silence.
+# Judged: with a TTS that takes 0.3 s, the caller hears something 1.3 s after the first token, which is not yet a
+# silence.
 CLAUSE_WAIT_S: Final = 1.0
 """Seconds for which text waits for the end of its sentence; then it is spoken up to its last clause."""
 WORD_WAIT_S: Final = 1.5

@@ -210,8 +210,8 @@ class Playback:
     def _mark_is_missing(self) -> bool:
         """Return True if the carrier has not returned a mark, although later messages of it have come.
 
-        Its messages come in order, so the mark is not on its way. Either the carrier returns none, or it has not got the
-        audio yet; after a gap in its messages that is likely, and it has some time.
+        Its messages come in order, so the mark is not on its way. Either the carrier returns none, or it has not got
+        the audio yet; after a gap in its messages that is likely, and it has some time.
         """
         if not self._marks or self._marks[0].early:
             return False

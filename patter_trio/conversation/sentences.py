@@ -64,9 +64,9 @@ _SMALL_NUMBER = re.compile(r"\d{1,2}")
 _LIST_NUMBER = re.compile(r"\s*\d{1,3}\s*")
 
 
-# Each token of each answer passes here, so the cost must not grow with the length of the answer, whatever is in it. What
-# was released is forgotten; where the search has been is kept in _looked; a text is taken in slices, and each mark looks
-# at a bounded number of characters around it.
+# Each token of each answer passes here, so the cost must not grow with the length of the answer, whatever is in it.
+# What was released is forgotten; where the search has been is kept in _looked; a text is taken in slices, and each mark
+# looks at a bounded number of characters around it.
 class SentenceChunker:
     """Cuts streamed text into sentences.
 
@@ -75,8 +75,8 @@ class SentenceChunker:
     ``aggressive_first_flush`` the first piece may also end at a comma, semicolon, colon or dash, from
     ``aggressive_first_min_len`` characters on. ``language`` (a BCP 47 tag) selects the abbreviations.
 
-    A sentence of more than 400 letters (130 characters of Chinese or Japanese) is cut at its last clause or word. Runs of
-    white space become one space. Apart from white space, the text is never changed.
+    A sentence of more than 400 letters (130 characters of Chinese or Japanese) is cut at its last clause or word. Runs
+    of white space become one space. Apart from white space, the text is never changed.
     """
 
     def __init__(
@@ -282,8 +282,9 @@ class SentenceChunker:
         """Return the sentences so far that are finished, however short, because no more text comes for a moment.
 
         Args:
-            long: any text, unless it is only a word or two: after a long pause, the last word does not go on. Not behind
-                an abbreviation or a number with its full stop, which belong to what follows, however late it comes.
+            long: any text, unless it is only a word or two: after a long pause, the last word does not go on. Not
+                behind an abbreviation or a number with its full stop, which belong to what follows, however late it
+                comes.
         """
         goes_on = self._text.rstrip().endswith(tuple(_DOTS))
         enough = long and not goes_on and weight(self._text) >= MIN_RELEASED_WEIGHT

@@ -1,7 +1,8 @@
 """One reply's speech in another format: the audio is converted, texts and words stay at their samples.
 
 A resampler holds back the newest part of what it took. If a sentence's text went ahead of its audio, a barge-in would
-believe words to be heard that were not; so each text and each word waits until the sample that it begins with comes out.
+believe words to be heard that were not; so each text and each word waits until the sample that it begins with comes
+out.
 """
 
 from collections import deque

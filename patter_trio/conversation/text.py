@@ -209,8 +209,8 @@ class _OneLine:
 def filter_for_tts(text: str) -> str:
     """Return the text as one line to be spoken: no Markdown, no HTML, no emoji, no invisible characters.
 
-    A line that ends without punctuation gets a full stop, because its end means a pause. Reasoning (``<think>``) and tool
-    calls that a model has written into its text are removed.
+    A line that ends without punctuation gets a full stop, because its end means a pause. Reasoning (``<think>``) and
+    tool calls that a model has written into its text are removed.
 
     This filter is the default of ``phone.agent(text_transforms=None)``, where it is applied to the text as it is
     generated. In a list of ``text_transforms`` it does the same.

@@ -3,8 +3,9 @@
 Two classes of events share one queue. Speech edges are lossy: they are worth little later, so at most
 :data:`MAX_QUEUED_EDGES` of them wait, and the oldest is dropped. All other events (transcripts, the end) are kept.
 
-After the call, each class has a time limit (``events/grace.py``). The task is shielded, so that a cancelled server still
-reports the ends of its calls. The shield's deadline is set when the call is over, which :func:`open_callbacks` ensures.
+After the call, each class has a time limit (``events/grace.py``). The task is shielded, so that a cancelled server
+still reports the ends of its calls. The shield's deadline is set when the call is over, which :func:`open_callbacks`
+ensures.
 """
 
 import logging

@@ -2,8 +2,8 @@
 
 A handler has one task for each server, in the nursery of that server's observers, and a queue of at most
 :data:`MAX_QUEUED_EVENTS` events; when it is full, the oldest is dropped. The task runs for as long as the handler is
-subscribed and the server is open. The handler runs in the context of the event's call, and within that call's time limits
-(``events/grace.py``).
+subscribed and the server is open. The handler runs in the context of the event's call, and within that call's time
+limits (``events/grace.py``).
 """
 
 import logging

@@ -1,8 +1,8 @@
 """The time limits for the application's observers after the end of a call.
 
 Speech edges and other lossy events have :data:`BACKLOG_GRACE_S` seconds. Kept events have :data:`LAST_EVENTS_GRACE_S`
-more, or :data:`CANCELLED_GRACE_S` if the server itself is being cancelled. The second half of that time is for the call's
-end alone, so that no other event can take its time.
+more, or :data:`CANCELLED_GRACE_S` if the server itself is being cancelled. The second half of that time is for the
+call's end alone, so that no other event can take its time.
 """
 
 import math

@@ -1,6 +1,7 @@
 """The types of events on the event bus, each with its payload and the class of events that it publishes.
 
-The payloads' shapes are in ``events/payloads.py``. A type that means the same as a callback carries the callback's payload.
+The payloads' shapes are in ``events/payloads.py``. A type that means the same as a callback carries the callback's
+payload.
 """
 
 from collections.abc import Mapping

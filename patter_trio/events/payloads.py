@@ -1,7 +1,8 @@
 """The payloads of callbacks and of the event bus, as TypedDicts, and the public states.
 
 Every payload carries ``call_id``. ``timestamp_ms`` is Unix time in milliseconds, ``audio_offset_ms`` milliseconds since
-the call's first media frame. A key that does not apply is absent, never None. ``events/rendering.py`` makes the payloads.
+the call's first media frame. A key that does not apply is absent, never None. ``events/rendering.py`` makes the
+payloads.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

@@ -2,8 +2,8 @@
 
 Everything passes through here: **public events** (``metrics/public_events.py``), for the application's callbacks, and
 **internal events** (``metrics/internal_events.py``), for metrics and tracing. The trace and the meter get both, at once;
-so does the event bus, which publishes the classes of ``events/kinds.PUBLISHED``. An event becomes a payload, a dict, only
-for the application (``events/rendering.py``) and for the test kit's tap.
+so does the event bus, which publishes the classes of ``events/kinds.PUBLISHED``. An event becomes a payload, a dict,
+only for the application (``events/rendering.py``) and for the test kit's tap.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -185,8 +185,8 @@ class CallReporter:
     def fired(self, fired: Fired, at: float) -> None:
         """Report an edge from an adapter and move the states; the pipeline does not repeat the edge in its turn.
 
-        ``user_speech_eos`` leaves the agent as it is: the call answers only what its own turn machine commits, so nothing
-        would end a ``thinking`` that an adapter began.
+        ``user_speech_eos`` leaves the agent as it is: the call answers only what its own turn machine commits, so
+        nothing would end a ``thinking`` that an adapter began.
         """
         edge = fired.edge
         if isinstance(edge, LlmToken) and self._edges.was_counted(AudioOut.name):

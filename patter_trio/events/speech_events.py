@@ -1,7 +1,7 @@
 """The seven speech edges for adapters, which fire an edge that the pipeline cannot know.
 
-A :class:`SpeechEvents` works by itself: it keeps the states and the turn, and calls its callbacks. The one of a phone is
-``phone.speech_events``: an edge that is fired on it in a task of a call is reported in that call, in order, to the
+A :class:`SpeechEvents` works by itself: it keeps the states and the turn, and calls its callbacks. The one of a phone
+is ``phone.speech_events``: an edge that is fired on it in a task of a call is reported in that call, in order, to the
 phone's callbacks, and the pipeline does not report it a second time.
 """
 
@@ -60,7 +60,8 @@ class SpeechEvents(SpeechCallbacks):
     Each ``fire_*`` moves the states, calls the callback of that edge, if it is set, and returns when the callback has
     returned. Exceptions of a callback are logged. ``fire_llm_first_token`` and ``fire_audio_out`` do so once in a turn;
     ``fire_user_speech_eos`` begins the next turn. Arguments that are left out are absent from the payload, except for
-    ``timestamp_ms`` (Unix time in milliseconds), which is now, and ``call_id``, which is that of the task's call, if any.
+    ``timestamp_ms`` (Unix time in milliseconds), which is now, and ``call_id``, which is that of the task's call, if
+    any.
     """
 
     # With the base's, an unknown name is an error: a callback that is misspelt would never be called.

@@ -12,8 +12,8 @@ TurnEndReason = Literal["completed", "interrupted", "continued", "failed", "call
 """Why a turn ended.
 
 ``completed``: its reply was played, or there was nothing to say. ``interrupted``: the caller or ``say`` cut the reply.
-``continued``: the caller went on before the reply was heard; the next turn answers both. ``failed``: the reply failed, and
-so did the apology. ``call_ended``: the call ended.
+``continued``: the caller went on before the reply was heard; the next turn answers both. ``failed``: the reply failed,
+and so did the apology. ``call_ended``: the call ended.
 """
 
 _END_REASONS: Final[Mapping[str, TurnEndReason]] = {
@@ -46,9 +46,9 @@ class TurnEnded:
 class Turns:
     """The turns of one call, one open at a time.
 
-    A turn begins with the end of an utterance; turn 0 begins with the first reply without an utterance before it. A turn
-    ends with its reply, or, if the reply failed, with the apology after it. A text that ``say`` adds to a turn that is
-    over does not open it again.
+    A turn begins with the end of an utterance; turn 0 begins with the first reply without an utterance before it. A
+    turn ends with its reply, or, if the reply failed, with the apology after it. A text that ``say`` adds to a turn
+    that is over does not open it again.
     """
 
     def __init__(self) -> None:

@@ -80,8 +80,8 @@ class ChatContext:
     def truncate(self, max_messages: int) -> None:
         """Keep the newest messages, ``max_messages`` at most, the system prompt among them if there is one.
 
-        The system prompt stays even with 0, and a negative number keeps all. A tool's result is dropped if its call was:
-        vendors refuse such a result.
+        The system prompt stays even with 0, and a negative number keeps all. A tool's result is dropped if its call
+        was: vendors refuse such a result.
         """
         if max_messages < 0 or len(self._messages) <= max_messages:
             return
@@ -106,8 +106,9 @@ class ChatContext:
     def to_anthropic(self) -> dict[str, Any]:
         """Return ``system`` and ``messages`` in Anthropic's format.
 
-        All instructions become the system prompt, which is None without any. A tool's result becomes a message of the user, because its call is
-        not stored here. Adjacent messages of the same role are joined, because the vendor requires alternating roles.
+        All instructions become the system prompt, which is None without any. A tool's result becomes a message of the
+        user, because its call is not stored here. Adjacent messages of the same role are joined, because the vendor
+        requires alternating roles.
         """
         messages: list[dict[str, Any]] = []
         for message in self._messages:

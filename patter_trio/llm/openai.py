@@ -101,9 +101,9 @@ class OpenAILLM(LanguageModel):
         reasoning_effort: such as ``"none"`` or ``"low"``; the caller hears silence while the model reasons.
         parallel_tool_calls: whether several tools may be called at once; None: the vendor's default.
         include_usage: request the number of billed tokens; a few servers refuse the option.
-        opening: text of the user's message that precedes the agent's greeting in requests, because the templates of many
-            open models refuse a conversation that the assistant begins; empty: none. Default: none for OpenAI, which
-            needs none, and "(The call begins.)" for other servers.
+        opening: text of the user's message that precedes the agent's greeting in requests, because the templates of
+            many open models refuse a conversation that the assistant begins; empty: none. Default: none for OpenAI,
+            which needs none, and "(The call begins.)" for other servers.
         extra: more keys of the request's body, for options of a particular server.
         first_token: seconds until the answer begins.
         between: seconds for each next piece of it.

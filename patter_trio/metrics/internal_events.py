@@ -1,7 +1,7 @@
 """Internal events of a call: what happened, for everyone who observes a call from inside, one frozen class for each.
 
-The call builds events and hands them to its :class:`~patter_trio.events.reporter.CallReporter`. The meter, the trace and
-the event bus choose what they need by class, so that a misspelt field fails in the type checker, not in a call. An
+The call builds events and hands them to its :class:`~patter_trio.events.reporter.CallReporter`. The meter, the trace
+and the event bus choose what they need by class, so that a misspelt field fails in the type checker, not in a call. An
 internal event has no callback, but some appear on the event bus, too. Together with those of ``public_events.py`` they
 are everything that observers get of a call.
 

@@ -5,8 +5,8 @@ The meter has no clock: it gets what a :class:`~patter_trio.events.reporter.Call
 * A turn begins with ``user_speech_eos``; turn 0 begins with the agent's first speech before any of them.
 * It ends when its answer ends: played, without audio, or cut. A text from ``say`` costs money and belongs to no turn.
 * An answer that is cancelled before the caller hears it (``retracted``) does not end the turn. If a new
-  ``user_speech_eos`` follows, because the caller continued the same message, the turn ends then, as interrupted, and the
-  new turn is about the whole message.
+  ``user_speech_eos`` follows, because the caller continued the same message, the turn ends then, as interrupted, and
+  the new turn is about the whole message.
 * An answer that fails is followed by the apology, and the turn ends with that.
 * In a pipeline, a turn without ``on_transcript`` (it was vetoed) does not count.
 * A turn that is open at the end of the call ends then, as interrupted.

@@ -1,8 +1,8 @@
 """Attempts to get something from a provider: an answer with words, speech with sound, in time.
 
-An LLM may answer with nothing and a TTS provider may speak without sound, although neither reports an error. To a caller
-that is a dead line. Here it is a failure, :class:`NothingCame`, and so is a provider that hangs. Both are tried once
-more; a :func:`~patter_trio.providers.fallback.Fallback` then asks its next provider.
+An LLM may answer with nothing and a TTS provider may speak without sound, although neither reports an error. To a
+caller that is a dead line. Here it is a failure, :class:`NothingCame`, and so is a provider that hangs. Both are tried
+once more; a :func:`~patter_trio.providers.fallback.Fallback` then asks its next provider.
 """
 
 import math

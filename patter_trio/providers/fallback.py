@@ -291,7 +291,8 @@ class FallbackLLM(_FallbackProvider[LanguageModel], LanguageModel):
         async def attempt(llm: LanguageModel) -> AsyncIterator[AsyncIterator[Any]]:
             # The answer counts as begun with its first word or tool call. Until then the next LLM can still take over
             # unheard.
-            # The options are passed on only if there are any, so that a model without tools need not know the parameter.
+            # The options are passed on only if there are any, so that a model without tools need not know the
+            # parameter.
             stream = partial(llm.stream, messages, **options)
             async with open_answer(stream, provider_name(llm), self.choice.patience) as answer:
                 yield _Watched(answer, lambda: self.choice.watched(llm))

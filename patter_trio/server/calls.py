@@ -223,8 +223,8 @@ class CallServer:
             self._events_of(info.call_id).never_connected("busy", why, info)
 
     def _events_of(self, call_id: str) -> CallEvents:
-        # One epoch for a call, so that its timestamps agree although the machine's clock is set meanwhile; and a new one for
-        # the next call, which has the right time again.
+        # One epoch for a call, so that its timestamps agree although the machine's clock is set meanwhile; and a new
+        # one for the next call, which has the right time again.
         epoch = time.time() - trio.current_time() if self._seams.epoch is None else self._seams.epoch
         events = CallEvents(call_id, self._options.subscribers, self._deliveries, epoch=epoch, tap=self._bus_tap)
         # Held by the server too, because a cancelled server shortens the time of all calls, live or over.

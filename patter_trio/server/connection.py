@@ -72,8 +72,8 @@ async def serve_connection(context: ServerContext, stream: trio.abc.Stream) -> N
     """Serve one connection, over any stream, and close it. Raise only :class:`trio.Cancelled`."""
     try:
         await _serve(context, stream)
-    # WARNING: the border. Split, because a call is a nursery and its bug arrives as a group, perhaps with a cancellation
-    # in it, which alone may go further: anything else would end the whole server.
+    # WARNING: the border. Split, because a call is a nursery and its bug arrives as a group, perhaps with a
+    # cancellation in it, which alone may go further: anything else would end the whole server.
     except BaseException as error:
         passing, bug = split_failure(error)
         if bug is not None:

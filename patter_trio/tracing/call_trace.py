@@ -10,13 +10,13 @@
     ├── patter.tts                  first sentence - all of the reply is synthesised
     └── patter.bargein              voice over the agent - the agent is silent
 
-A :class:`CallTrace` is an observer (``events/reporter.py``): it never waits, and isolates exceptions of the tracer. Words
-of the call are never recorded: no attribute here, or in ``attributes.py``, is made from an event's text. An error is
-recorded by its class, because a message may quote words of the call.
+A :class:`CallTrace` is an observer (``events/reporter.py``): it never waits, and isolates exceptions of the tracer.
+Words of the call are never recorded: no attribute here, or in ``attributes.py``, is made from an event's text. An error
+is recorded by its class, because a message may quote words of the call.
 
-A span whose begin is recognised only at its end is made then, with instants of the past: a sound may be an utterance, but
-that is known only when it has words. This module imports opentelemetry; only ``setup.py`` imports this module, and only
-if tracing is enabled.
+A span whose begin is recognised only at its end is made then, with instants of the past: a sound may be an utterance,
+but that is known only when it has words. This module imports opentelemetry; only ``setup.py`` imports this module, and
+only if tracing is enabled.
 """
 
 import logging

@@ -1,8 +1,8 @@
 """The tracer provider for an application that has none. Imports the SDK of opentelemetry.
 
-A program can set its global provider only once, so ours stays set, and only the destination of its spans changes. Threads
-of the SDK (``BatchSpanProcessor``) export them; they share only a bounded queue with the event loop. They do not belong
-to trio, so trio's virtual clock in tests does not see them.
+A program can set its global provider only once, so ours stays set, and only the destination of its spans changes.
+Threads of the SDK (``BatchSpanProcessor``) export them; they share only a bounded queue with the event loop. They do
+not belong to trio, so trio's virtual clock in tests does not see them.
 """
 
 import atexit

@@ -1,7 +1,8 @@
 """The switch for tracing, and the setup of its export.
 
-Unless ``PATTER_OTEL_ENABLED=1``, nothing of opentelemetry is imported, and no call has an observer for it. If tracing is
-enabled, the application's tracer provider is used as it is; :func:`init_tracing` can set one up for an application without one.
+Unless ``PATTER_OTEL_ENABLED=1``, nothing of opentelemetry is imported, and no call has an observer for it. If tracing
+is enabled, the application's tracer provider is used as it is; :func:`init_tracing` can set one up for an application
+without one.
 """
 
 import logging
@@ -97,8 +98,8 @@ def init_tracing(
         resource_attributes: further attributes of the resource, such as ``{"deployment.environment": "test"}``.
         endpoint: URL of an OTLP collector that speaks HTTP, such as ``http://localhost:4318``; without a path it gets
             ``/v1/traces``. Empty: ``OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`` or ``OTEL_EXPORTER_OTLP_ENDPOINT``.
-        exporter: an exporter to use instead of an endpoint. Without either, ``OTEL_TRACES_EXPORTER`` names it, by default
-            ``otlp``.
+        exporter: an exporter to use instead of an endpoint. Without either, ``OTEL_TRACES_EXPORTER`` names it, by
+            default ``otlp``.
 
     Returns:
         True if calls are traced. If they are not although the variable is set, a warning says what is missing.

@@ -156,7 +156,8 @@ def _watched(function: Callable[..., Any], result: Awaitable[Any]) -> Generator[
     """
     steps = result.__await__()
     if not hasattr(steps, "send"):
-        # An awaitable may return a plain iterator, which cannot take an exception: ``yield from`` treats it as await does.
+        # An awaitable may return a plain iterator, which cannot take an exception: ``yield from`` treats it as await
+        # does.
         return (yield from steps)
     step, value, reported = steps.send, None, False  # the first step: a coroutine that has not started takes only None
     while True:

@@ -2,8 +2,8 @@
 
 The decoder tolerates differences between servers: chunks without ``choices`` or with more keys; usage in its own chunk,
 in every chunk or under ``x_groq``; calls without ``index`` or ``id``; arguments as an object instead of text. It leaves
-out text that is not meant to be spoken (``reasoning``, ``reasoning_content``), but keeps it for the model that wrote it:
-some models refuse the results of their tool calls without the reasoning before the call. A refusal is part of the
+out text that is not meant to be spoken (``reasoning``, ``reasoning_content``), but keeps it for the model that wrote
+it: some models refuse the results of their tool calls without the reasoning before the call. A refusal is part of the
 model's answer, and is spoken.
 """
 
@@ -112,8 +112,9 @@ def messages_out(messages: Sequence[Message], origin: str = "") -> list[dict[str
 def alternating(messages: Sequence[dict[str, Any]], opening: str = "") -> list[dict[str, Any]]:
     """Return messages in which user and assistant take turns, as the templates of many models demand.
 
-    A greeting, a reply that was cut before its first word, or two texts in a row break the order. Neighbours of one role
-    become one message. If the assistant begins, ``opening`` is put before it as a message of the user, unless it is empty.
+    A greeting, a reply that was cut before its first word, or two texts in a row break the order. Neighbours of one
+    role become one message. If the assistant begins, ``opening`` is put before it as a message of the user, unless it
+    is empty.
     """
     joined: list[dict[str, Any]] = []
     for message in messages:

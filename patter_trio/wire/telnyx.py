@@ -256,8 +256,8 @@ class TelnyxCodec(StreamCodec):
     def receive(self, message: str | bytes) -> StreamEvent | None:
         """Return the event in a message of Telnyx; None for a valid message without one.
 
-        Audio that was out of order comes together, in one event. The last :data:`MAX_HELD_FRAMES` frames of a stream are
-        lost if one before them is.
+        Audio that was out of order comes together, in one event. The last :data:`MAX_HELD_FRAMES` frames of a stream
+        are lost if one before them is.
 
         Raises:
             WireError: the protocol does not allow the message; the reason never quotes it.
@@ -328,8 +328,8 @@ class TelnyxCodec(StreamCodec):
 
     def _report(self, error: _ErrorBody) -> None:
         code = str(error.code)
-        # Once for each code: a stream with a mistake in it has it fifty times a second. Few codes are documented, and no
-        # more than that many are kept.
+        # Once for each code: a stream with a mistake in it has it fifty times a second. Few codes are documented, and
+        # no more than that many are kept.
         if code in self._reported or len(self._reported) >= MAX_ERROR_CODES:
             return
         self._reported.add(code)

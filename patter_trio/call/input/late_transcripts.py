@@ -2,8 +2,8 @@
 
 An utterance is committed, and answered, when its voice is over. The engine transcribes it later, sometimes after its
 answer. Observers still get ``on_transcript`` of the caller before that of the agent: whatever belongs behind an
-utterance's words waits until they are there, for at most :data:`TRANSCRIPT_WAIT_S`, or until the next utterance is over.
-Words that arrive even later are still reported, and enter the history at their position.
+utterance's words waits until they are there, for at most :data:`TRANSCRIPT_WAIT_S`, or until the next utterance is
+over. Words that arrive even later are still reported, and enter the history at their position.
 """
 
 from collections.abc import Callable

@@ -125,7 +125,8 @@ class TranscriptionStage:
                         await session.voice(item)
                     case Flush() as request:
                         await outgoing.push()  # first, because the last word may be in what the resampler holds back
-                        # Only from here on: a final transcript that came while audio was still being sent answers nothing.
+                        # Only from here on: a final transcript that came while audio was still being sent answers
+                        # nothing.
                         self._flushing = self._flushing or request.last
                         self._unanswered += 1
                         await session.flush()

@@ -1,7 +1,7 @@
 """The voice activity stage: finds where voices begin and end in the caller's audio.
 
-The reader puts frames into a queue without waiting. Each frame passes the VAD and goes on to the STT or engine, followed
-by the edges that it completes, so that a gated STT gets both in the order of the audio.
+The reader puts frames into a queue without waiting. Each frame passes the VAD and goes on to the STT or engine,
+followed by the edges that it completes, so that a gated STT gets both in the order of the audio.
 """
 
 import logging

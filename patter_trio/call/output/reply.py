@@ -1,8 +1,8 @@
 """One reply of the agent: generated, cut into sentences, and spoken into its playout queue, in one cancel scope.
 
 ``_think`` and ``_speak`` are two tasks joined by a channel of sentences, so that the caller hears the first sentence
-while the second one is still being generated. Cancelling the scope stops both at any await; the playout queue, closed by
-the cut, discards audio that still arrives.
+while the second one is still being generated. Cancelling the scope stops both at any await; the playout queue, closed
+by the cut, discards audio that still arrives.
 """
 
 import logging
@@ -124,7 +124,8 @@ class Reply:
         emit_fact: emits internal events.
         language: the agent's language, for splitting sentences.
         make_hooks: makes the hooks for the reply's text and audio.
-        prepare: runs hooks within the reply's scope and returns the answer source, instead of that given to :meth:`run`.
+        prepare: runs hooks within the reply's scope and returns the answer source, instead of that given to
+            :meth:`run`.
         text_filter: filters the text before it is cut into sentences; None: it is spoken as it is.
     """
 

@@ -1,8 +1,8 @@
 """The way from a TTS's or an engine's speech to a reply's playout queue: conversion, hooks, mu-law.
 
 mu-law at 8 kHz passes unconverted. For any other format, each reply has its own converter. The resampler holds back
-160 ms at most. That audio is pushed out when the reply ends, and also before the carrier runs out of audio: while a tool
-runs, or the application writes its next sentence, the caller must not wait seconds for the end of a word.
+160 ms at most. That audio is pushed out when the reply ends, and also before the carrier runs out of audio: while a
+tool runs, or the application writes its next sentence, the caller must not wait seconds for the end of a word.
 """
 
 from collections.abc import Callable

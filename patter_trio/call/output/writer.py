@@ -129,8 +129,8 @@ class CarrierWriter:
         playout = self._playout
         if playout is None or not playout.sent_samples or not self.playback.drained:
             return
-        # Once for each amount sent, because a playout queue may run empty, get more audio, and run empty again; and once
-        # more at the end of a reply whose last audio was played before anybody knew that it was the last.
+        # Once for each amount sent, because a playout queue may run empty, get more audio, and run empty again; and
+        # once more at the end of a reply whose last audio was played before anybody knew that it was the last.
         state = (playout.reply, playout.sent_samples, playout.produced)
         if state != self._drained_posted:
             self._drained_posted = state

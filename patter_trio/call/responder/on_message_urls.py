@@ -224,8 +224,8 @@ class _SocketCallHandler(CallMessageHandler):
                 self._wanted = trio.Event()
             self._client = None
             self._changed.fire()
-            # After an abandoned answer the next one is likely soon: connect at once. After the server's end or a failure,
-            # connect only when a message needs it, so that a server that is down is not asked again and again.
+            # After an abandoned answer the next one is likely soon: connect at once. After the server's end or a
+            # failure, connect only when a message needs it, so that a server that is down is not asked again and again.
             if not abandoned:
                 await self._wanted.wait()
 

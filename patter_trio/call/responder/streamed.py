@@ -116,8 +116,8 @@ Limit = Callable[[float], AbstractContextManager[None]]
 async def _beside(task: PieceTask, limit: Limit = lambda _: nullcontext()) -> AsyncIterator[AsyncIterator[Any]]:
     """Run a task beside the block, and yield an iterator over its pieces.
 
-    Among the pieces is ``AnswerPhase.PAUSED`` wherever none came for :data:`PAUSE_S` seconds, and again after each further
-    :data:`LONG_PAUSE_S` seconds.
+    Among the pieces is ``AnswerPhase.PAUSED`` wherever none came for :data:`PAUSE_S` seconds, and again after each
+    further :data:`LONG_PAUSE_S` seconds.
     """
     # Cancelled when the block ends: the reply is over, and a generator has to leave what it holds open.
     async with run_beside(task.run):

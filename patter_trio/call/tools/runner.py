@@ -1,8 +1,8 @@
 """Runs the tools of one call: replies start them, the call's nursery runs them, the conversation keeps their results.
 
-A reply only waits for the results of its tools, so a barge-in need not end them: each tool has a policy for that. The LLM
-gets the results that exist by then, and later ones, with the next request. It never gets a tool call without a result:
-for a tool that is still running, the result says so.
+A reply only waits for the results of its tools, so a barge-in need not end them: each tool has a policy for that. The
+LLM gets the results that exist by then, and later ones, with the next request. It never gets a tool call without a
+result: for a tool that is still running, the result says so.
 
 A tool starts only while the reply that calls it is alive and has the floor, and so not while the caller speaks, who may
 be continuing the question. A reply that is retracted has therefore called no tool.
@@ -183,8 +183,8 @@ class ToolRunner:
     # Starting ---------------------------------------------------------------------------------------------------------
     def new_invocations(self, tools: Sequence[Tool], calls: Sequence[ToolCall]) -> list[ToolInvocation]:
         """Return invocations for the tool calls of one answer; none has started."""
-        # Ids pair calls with results in the messages, so a missing or repeated one is replaced, by one that no other call
-        # of the answer has either: an LLM may make ids of this form itself.
+        # Ids pair calls with results in the messages, so a missing or repeated one is replaced, by one that no other
+        # call of the answer has either: an LLM may make ids of this form itself.
         used, taken = set(self._ids), self._ids | {call.id for call in calls}
         invocations = []
         for call in calls:
@@ -344,8 +344,8 @@ class ToolRunner:
         if tool is None or invocation.wrong:
             return invocation.wrong
         try:
-            # Ends an async handler, and the wait for a plain one in a thread. A plain one on the event loop blocks it, and
-            # invoke reports that.
+            # Ends an async handler, and the wait for a plain one in a thread. A plain one on the event loop blocks it,
+            # and invoke reports that.
             with trio.fail_after(tool.timeout_s):
                 invocation.result = await self._result(tool, invocation, progress)
                 with invoke.isolate(f"the result of {tool.name}", "give less"):

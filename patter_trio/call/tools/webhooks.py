@@ -7,8 +7,8 @@ Three ways in which such a server fails, and the remedy for each:
   but could not answer does not do it twice. Any other status is a final answer.
 * **It fails for good**: each server has a circuit breaker (``net/circuit.py``), so that a caller does not wait for a
   server that has just failed for others. The circuits belong to the run of trio, like the connections: a server that is
-  down is down for all phones of the process, and the times are on trio's clock. Each origin has its own circuit, because
-  servers on different ports are independent.
+  down is down for all phones of the process, and the times are on trio's clock. Each origin has its own circuit,
+  because servers on different ports are independent.
 * **It is not the intended server**: connections go through ``net/guarded.py``.
 
 The LLM gets the failure in words that a caller may hear; the log also has the origin. Neither has the rest of the URL.
@@ -167,8 +167,8 @@ async def _once(http: Client, url: str, body: bytes, headers: Mapping[str, str],
     try:
         return await _asked(http, url, body, headers, permit)
     finally:
-        # A permit without a result here means cancellation: at the tool's deadline the server was too slow, which is its
-        # failure; otherwise the answer is no longer wanted, which says nothing about the server.
+        # A permit without a result here means cancellation: at the tool's deadline the server was too slow, which is
+        # its failure; otherwise the answer is no longer wanted, which says nothing about the server.
         if trio.current_time() >= deadline:
             permit.failed(trio.current_time())
         permit.given_up()

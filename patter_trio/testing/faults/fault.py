@@ -29,9 +29,9 @@ class Fault:
     ``outcome``: the outcome of the call that is under way; empty if the call continues. ``within``: seconds from the
     injection to the end of the call. ``why``: a regular expression for the one line at WARNING that the log has about
     the fault; empty if there is no such line, because nothing needs attention. ``harmless``: the conversation is the
-    same as without the fault, to the letter and to the millisecond. ``hears``: what the caller hears from then on; after
-    a fault that ends the call, nothing. ``deaf``: the fault keeps from the agent what the caller says, so that questions
-    may stay unanswered.
+    same as without the fault, to the letter and to the millisecond. ``hears``: what the caller hears from then on;
+    after a fault that ends the call, nothing. ``deaf``: the fault keeps from the agent what the caller says, so that
+    questions may stay unanswered.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """A simulated voice that survives resampling, for providers at other rates than 8 kHz.
 
-The voice of :mod:`patter_trio.testing.scripted_providers.audible_text` is exact to the bit, uses the band up to 4 kHz, and is
-destroyed by any filter. This voice carries the same frames of 20 ms in pulses below 3 kHz, which pass the resamplers of
-a call unchanged:
+The voice of :mod:`patter_trio.testing.scripted_providers.audible_text` is exact to the bit, uses the band up to 4 kHz,
+and is destroyed by any filter. This voice carries the same frames of 20 ms in pulses below 3 kHz, which pass the
+resamplers of a call unchanged:
 
 * A frame has 70 pulses of raised-cosine shape, 0.25 ms apart; none reaches into the next frame. At the centre of each
   pulse all others are zero, so its height can be read there: one of 16, a nibble.

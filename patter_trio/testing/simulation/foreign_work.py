@@ -1,8 +1,8 @@
 """The mock clock waits for work that takes real time: threads, and connections to peers outside of the test.
 
 A clock that jumps as soon as no task can run would jump while a thread works or while another process prepares an
-answer, and every deadline with it. While a task waits for either, the clock is held; each byte and each thread that ends
-shows that the work goes on. If nothing comes for :data:`MAX_WAIT_S` seconds of real time, the test fails, and the
+answer, and every deadline with it. While a task waits for either, the clock is held; each byte and each thread that
+ends shows that the work goes on. If nothing comes for :data:`MAX_WAIT_S` seconds of real time, the test fails, and the
 message names the task and what it waits for.
 """
 
@@ -22,10 +22,10 @@ import trio.testing
 
 from patter_trio.net.run_local import run_local
 
-# Theory of operation. trio tells an instrument when it is about to wait for the network, too late to keep the clock from
-# jumping in this round: it has decided already that it will. So the instrument does two things: it makes the clock jump
-# only after MAX_WAIT_S of idleness, from the next round on, and it wakes the loop, so that this round is not idle. All
-# of it is public: the threshold of MockClock, the hooks of an instrument, and a token's run_sync_soon.
+# Theory of operation. trio tells an instrument when it is about to wait for the network, too late to keep the clock
+# from jumping in this round: it has decided already that it will. So the instrument does two things: it makes the clock
+# jump only after MAX_WAIT_S of idleness, from the next round on, and it wakes the loop, so that this round is not idle.
+# All of it is public: the threshold of MockClock, the hooks of an instrument, and a token's run_sync_soon.
 
 # Settled with the kit's contract: a slow answer of a local server is there by then.
 MAX_WAIT_S: Final = 2.0

@@ -41,8 +41,8 @@ class _Bar:
 def timeline(said: Sequence[Said], heard: Sequence[Heard], events: Sequence[Event], until: float) -> str:
     """Return the picture of a call up to ``until``.
 
-    Rows in which nobody speaks are folded into one line. A bar ``[words====]`` is as long as its sound; an ``X`` in place of the closing bracket marks an interruption. Text
-    that does not fit into a bar is in the list of events.
+    Rows in which nobody speaks are folded into one line. A bar ``[words====]`` is as long as its sound; an ``X`` in
+    place of the closing bracket marks an interruption. Text that does not fit into a bar is in the list of events.
     """
     caller = [_Bar(_label(one), one.started, min(one.ended, until)) for one in said if one.started < until]
     agent = [_Bar(one.text or "...", one.started, one.ended, one.interrupted) for one in heard]
@@ -54,7 +54,8 @@ def timeline(said: Sequence[Said], heard: Sequence[Heard], events: Sequence[Even
         first = number * ROW_S
         if first >= until and number:
             break
-        # Of minutes without a sound, one line says as much as a row each. The first row is always drawn: it has the axis.
+        # Of minutes without a sound, one line says as much as a row each. The first row is always drawn: it has the
+        # axis.
         if number and not any(bar.started < first + ROW_S and bar.ended > first for bar in (*caller, *agent)):
             silent_from = first if silent_from is None else silent_from
             continue

@@ -5,12 +5,12 @@ playback ledger needs to know with which chunk each sentence begins, and when ea
 
 Words are counted: the n-th spoken word is the n-th word of the text, even if its spelling has changed. A word ends when
 it is complete, or at the next white space. In scripts without spaces each character counts as a word, and ends when as
-many characters have come as it has. If a sentence begins in a chunk after the end of another one, the chunk is cut in two
-there.
+many characters have come as it has. If a sentence begins in a chunk after the end of another one, the chunk is cut in
+two there.
 
 A chunk may begin with the characters of the one before, given again (the vendor does that with pronunciation
-dictionaries). They are not counted twice: where the characters do not go on with the text, but do so after a repetition,
-the repetition is left out.
+dictionaries). They are not counted twice: where the characters do not go on with the text, but do so after a
+repetition, the repetition is left out.
 
 Invalid times must cost neither audio nor order: a character whose start is before that of the previous one, outside its
 chunk or not a number starts with the previous one; a length that is not a positive number counts as zero.

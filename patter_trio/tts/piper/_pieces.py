@@ -1,8 +1,8 @@
 """Division of a reply for a TTS model that makes whole pieces at once, and estimated times of its words. Pure.
 
 Such a model is silent until the first piece is done, so the first one should be short: a clause of the sentence,
-spoken as one. Later pieces are synthesised while the previous one is played, and may be whole sentences. Memory and time
-of the model grow with the square of the piece, so no piece exceeds :data:`MAX_PIECE_CHARACTERS` as it is spoken.
+spoken as one. Later pieces are synthesised while the previous one is played, and may be whole sentences. Memory and
+time of the model grow with the square of the piece, so no piece exceeds :data:`MAX_PIECE_CHARACTERS` as it is spoken.
 """
 
 import re
