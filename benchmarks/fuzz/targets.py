@@ -42,9 +42,10 @@ from patter_trio.server.options import Seams
 from patter_trio.server.pending import PendingCalls
 from patter_trio.server.webhooks import WEBHOOK_KINDS, carrier_webhook
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing.carriers import twilio_messages as kit
+from patter_trio.testing.carriers.faulty_stream import FaultyStream
+from patter_trio.testing.carriers.protocol import BadAnswer, BadMessage
 from patter_trio.testing.faults.injections import TEXT_OPCODE, frame
-from patter_trio.testing.twilio import messages as kit
-from patter_trio.testing.twilio.faulty_stream import FaultyStream
 from patter_trio.wire.twilio import DIGITS, TwilioCodec
 
 # "It does not crash" would be too little to ask: a decoder that returns rubbish does not crash. So each target has a
@@ -157,9 +158,9 @@ def _sent(reading: TwilioCodec, event: object) -> None:
 def kit_codec(data: bytes) -> None:
     """Check the simulated carrier's decoding of a server's messages, and of its TwiML."""
     text = data.decode("utf-8", "replace")
-    with suppress(kit.BadMessage):
+    with suppress(BadMessage):
         kit.read_message(text, "MZ1")
-    with suppress(kit.BadAnswer):
+    with suppress(BadAnswer):
         kit.read_twiml(data)
 
 

@@ -17,9 +17,11 @@ from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import PatterError
 from patter_trio.events.kinds import PatterEventType
 from patter_trio.phone import Patter
+from patter_trio.testing.carriers.protocol import CallRefused
+from patter_trio.testing.carriers.twilio import SimulatedTwilio
+from patter_trio.testing.carriers.webhook_post import Connect
 from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_for
 from patter_trio.testing.simulation.record import EventLog, State
-from patter_trio.testing.twilio.carrier import CallRefused, Connect, SimulatedTwilio
 
 # Judged: a greeting by a remote voice needs a second, embedded models on a busy machine several.
 GREETING_TIMEOUT_S: Final = 20.0

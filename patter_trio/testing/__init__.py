@@ -10,6 +10,8 @@ from patter_trio._lazy import lazy_exports
 from patter_trio.testing.faults.proxy import disturbed
 
 if TYPE_CHECKING:
+    from patter_trio.testing.carriers.protocol import CallRefused
+    from patter_trio.testing.carriers.twilio import SimulatedTwilio
     from patter_trio.testing.conformance import (
         ENGINE_CHECKS,
         LLM_CHECKS,
@@ -33,13 +35,13 @@ if TYPE_CHECKING:
     from patter_trio.testing.simulation.caller import NotAsExpected, SimulatedCaller
     from patter_trio.testing.simulation.record import Heard
     from patter_trio.testing.simulation.scenario import Scenario, ScenarioError, Step
-    from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "patter_trio.testing.simulation.caller": ("NotAsExpected", "SimulatedCaller"),
-            "patter_trio.testing.twilio.carrier": ("CallRefused", "SimulatedTwilio"),
+            "patter_trio.testing.carriers.protocol": ("CallRefused",),
+            "patter_trio.testing.carriers.twilio": ("SimulatedTwilio",),
             "patter_trio.testing.conformance": (
                 "ENGINE_CHECKS",
                 "LLM_CHECKS",

@@ -203,11 +203,11 @@ async def test_calls_beyond_max_calls_hear_busy(bounded: None) -> None:
     async with trio.open_nursery() as nursery:
         address = await nursery.start(partial(phone.serve, agent_of(), port=0, max_calls=1))
         first = caller_of(address, 1)
-        announced = await first._ask()  # announced, and its stream not yet there
+        announced = await first.announce()  # announced, and its stream not yet there
         with pytest.raises(CallRefused) as raised:
             await caller_of(address, 2).run()
         assert raised.value.outcome == "busy"
-        await first._ask()  # a webhook that is tried again is not a second call
+        await first.announce()  # a webhook that is tried again is not a second call
         assert announced.url.startswith(f"ws://{address[0]}:{address[1]}/ws/twilio/stream/CA")
         await nursery.start(first.run)
         with pytest.raises(CallRefused):

@@ -228,13 +228,13 @@ async def test_say_from_every_callback_and_after_the_end(call_simulator: CallSim
         kept = phone.calls
         kept[0].data["customer"] = 7
         assert phone.calls[0].data == {"customer": 7}
-        assert repr(kept[0]) == f"<CallControl {c.carrier.call_sid}>"
-        assert repr(phone._live[c.carrier.call_sid]).startswith(
-            f"<CallSession {c.carrier.call_sid} inbound, <TurnMachine turn 0,"
+        assert repr(kept[0]) == f"<CallControl {c.carrier.call_id}>"
+        assert repr(phone._live[c.carrier.call_id]).startswith(
+            f"<CallSession {c.carrier.call_id} inbound, <TurnMachine turn 0,"
         )
         await c.speaks("Hello", seconds=0.5)
         assert [(await c.hears()).text for _ in range(2)] == ["Sure.", "Is that all?"]
-    assert late == [f"call {c.carrier.call_sid} is over (caller_hung_up)"]
+    assert late == [f"call {c.carrier.call_id} is over (caller_hung_up)"]
 
 
 async def test_hang_up_from_a_callback_cuts_nothing(call_simulator: CallSimulator, backend: Backend) -> None:
@@ -284,14 +284,14 @@ async def test_twenty_concurrent_calls_share_no_words_or_state(
     async def call(number: int) -> None:
         await trio.sleep(0.05 * number)
         async with call_simulator(agent, phone=phone, on_call_end=on_call_end, on_call_start=on_call_start) as caller:
-            name = caller.carrier.call_sid
+            name = caller.carrier.call_id
             assert (await caller.hears()).text == f"Line {name[-2:]}."
             for turn in range(2):
                 await caller.speaks(f"number {name[-2:]} turn {turn}", seconds=1.2)
                 await caller.waits(0.8 + 0.02 * number)
                 if number % 2:
                     await caller.speaks(f"stop {name[-2:]}", seconds=0.7)
-                assert caller.carrier.call_sid in [live.call_id for live in phone.calls]
+                assert caller.carrier.call_id in [live.call_id for live in phone.calls]
                 await caller.hears()
             said[name] = [one.text for one in caller.said]
             assert phone.conversation_state == phone.calls[-1].conversation_state

@@ -118,7 +118,7 @@ async def test_every_form_may_take_it(call_simulator: CallSimulator, on_message:
     """on_message may take the call control in every form: function, coroutine, generator, method, object or thread."""
     async with call_simulator(agent_of(**NO_LLM), on_message=on_message) as caller:
         await caller.speaks("hello", seconds=0.5)
-        assert (await caller.hears()).text == f"hello in {caller.carrier.call_sid}"
+        assert (await caller.hears()).text == f"hello in {caller.carrier.call_id}"
 
 
 async def test_responder_signature_is_read_once_at_serve(call_simulator: CallSimulator) -> None:
@@ -172,7 +172,7 @@ async def test_it_knows_its_call(call_simulator: CallSimulator) -> None:
             await caller.hears()
         assert phone.calls[0].data == {"asked": 2}
     assert seen[1] == {
-        "who": (caller.carrier.call_sid, "+15550100001", "+15550100002", "inbound", "twilio"),
+        "who": (caller.carrier.call_id, "+15550100001", "+15550100002", "inbound", "twilio"),
         "params": {},
         "state": {"user": "listening", "agent": "thinking"},
         "ended": (False, ""),
@@ -198,10 +198,10 @@ async def test_concurrent_calls_have_separate_control_and_data(call_simulator: C
         await one.speaks("First", seconds=0.5, wait=False)
         await other.speaks("Second", seconds=0.5)
         for caller in (one, other):
-            assert (await caller.heard(0)).text == f"1 in {caller.carrier.call_sid}"
+            assert (await caller.heard(0)).text == f"1 in {caller.carrier.call_id}"
         assert {call.call_id: call.data for call in phone.calls} == {
-            one.carrier.call_sid: {"said": ["First"]},
-            other.carrier.call_sid: {"said": ["Second"]},
+            one.carrier.call_id: {"said": ["First"]},
+            other.carrier.call_id: {"said": ["Second"]},
         }
 
 

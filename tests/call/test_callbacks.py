@@ -147,7 +147,7 @@ async def test_on_dtmf_reports_each_key_with_its_call(call_simulator: CallSimula
     async with call_simulator(backend.agent_of(), on_dtmf=on_dtmf) as caller:
         await caller.presses("0123456789*#ABCD")
         await caller.waits(0.1)
-        assert pressed == [{"call_id": caller.carrier.call_sid, "digit": digit} for digit in "0123456789*#ABCD"]
+        assert pressed == [{"call_id": caller.carrier.call_id, "digit": digit} for digit in "0123456789*#ABCD"]
 
 
 async def test_live_call_handles_carry_application_data(call_simulator: CallSimulator, backend: Backend) -> None:
@@ -169,7 +169,7 @@ async def test_live_call_handles_carry_application_data(call_simulator: CallSimu
     ) as caller:
         await caller.waits(0.1)
         [kept] = phone.calls
-        assert (kept.call_id, kept.caller, kept.callee) == (caller.carrier.call_sid, "+15550100001", "+15550100002")
+        assert (kept.call_id, kept.caller, kept.callee) == (caller.carrier.call_id, "+15550100001", "+15550100002")
         assert kept.data == {}
         await talk(caller)
     assert phone.calls == ()
@@ -305,7 +305,7 @@ async def test_misbehaving_callback_moves_no_audio(
     if misbehaves in (raises, raises_later, lets_a_group_out):
         assert all(record.levelno == logging.WARNING and record.exc_info for record in lines)
         assert len(lines) == (5 if name == "on_transcript" else 1)
-        assert all(caller.carrier.call_sid in line.message and misbehaves.__name__ in line.message for line in lines)
+        assert all(caller.carrier.call_id in line.message and misbehaves.__name__ in line.message for line in lines)
     elif misbehaves is never_returns or (misbehaves is is_slow and name == "on_transcript"):
         assert lines
         assert all("time limit was over" in line.message for line in lines)
@@ -416,7 +416,7 @@ async def test_concurrent_calls_share_providers_without_mixing(call_simulator: C
             ("assistant", f"You said: second of {number}."),
         ]
         assert (audio_of(caller), caller.dialogue) == alone[number]
-        assert {event["call_id"] for _, _, event in caller.events} == {caller.carrier.call_sid}
+        assert {event["call_id"] for _, _, event in caller.events} == {caller.carrier.call_id}
 
 
 @pytest.mark.parametrize("answer", ["Yes.", "No."])

@@ -13,7 +13,7 @@ from patter_trio import Patter, Twilio
 from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from patter_trio.testing.twilio.carrier import SimulatedTwilio
+from patter_trio.testing.carriers.twilio import SimulatedTwilio
 from tests.kit.call import Backend
 
 pytestmark = pytest.mark.both_backends

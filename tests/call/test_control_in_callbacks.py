@@ -43,7 +43,7 @@ async def test_every_callback_can_receive_call_control(call_simulator: CallSimul
         await caller.presses("1")
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
-    assert got == {name: {caller.carrier.call_sid} for name in (*CALLBACKS, *(f"on_{edge}" for edge in EDGES))}
+    assert got == {name: {caller.carrier.call_id} for name in (*CALLBACKS, *(f"on_{edge}" for edge in EDGES))}
 
 
 async def test_callback_without_second_parameter_gets_only_event(call_simulator: CallSimulator) -> None:

@@ -114,7 +114,7 @@ async def test_observers_see_public_events_in_order(call_simulator: Any, witness
         await caller.heard(0)
     reported = [(name, payload) for _, name, payload in reported_events(caller) if name != "call_start"]
     seen = [event for event in witness.seen if isinstance(event, PublicEvent)]
-    assert [(event.name, callback_payload(event, caller.carrier.call_sid)) for event in seen] == reported
+    assert [(event.name, callback_payload(event, caller.carrier.call_id)) for event in seen] == reported
 
 
 async def test_ready_and_edge_events_precede_reply_events(

@@ -84,7 +84,7 @@ async def test_hook_context_has_call_and_current_history(call_simulator: CallSim
         await caller.speaks("Your hours?", seconds=1.0)
         await caller.hears()
         calls = {(ctx.call_id, ctx.caller, ctx.callee) for ctx in seen.values()}
-        assert calls == {(caller.carrier.call_sid, "+15550100001", "+15550100002")}
+        assert calls == {(caller.carrier.call_id, "+15550100001", "+15550100002")}
         assert [(entry["role"], entry["text"]) for entry in seen["before_llm"].history] == [
             ("assistant", "Hello."),
             ("user", "Your hours?"),
@@ -667,5 +667,5 @@ async def test_concurrent_calls_share_only_their_hooks(call_simulator: CallSimul
         await two.speaks("Your prices?", seconds=1.0)
         await one.heard(0)
         await two.heard(0)
-        assert seen == {(one.carrier.call_sid, "Your hours?"), (two.carrier.call_sid, "Your prices?")}
+        assert seen == {(one.carrier.call_id, "Your hours?"), (two.carrier.call_id, "Your prices?")}
     assert (transcripts_of(one, "user"), transcripts_of(two, "user")) == (["Your hours?"], ["Your prices?"])

@@ -35,7 +35,7 @@ async def test_on_call_start_reports_the_caller(call_simulator: CallSimulator, b
         await caller.waits(0.1)
     assert starts == [
         {
-            "call_id": caller.carrier.call_sid,
+            "call_id": caller.carrier.call_id,
             "caller": "+15550100001",
             "callee": "+15550100002",
             "direction": "inbound",
@@ -218,7 +218,7 @@ async def test_the_end_has_exactly_its_keys(call_simulator: CallSimulator, backe
     assert isinstance(ends[0]["metrics"], CallMetrics)
     assert ends == [
         {
-            "call_id": caller.carrier.call_sid,
+            "call_id": caller.carrier.call_id,
             "caller": "+15550100001",
             "callee": "+15550100002",
             "direction": "inbound",

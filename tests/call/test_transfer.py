@@ -45,7 +45,7 @@ async def test_transfer_waits_for_accompanying_reply_playout(
     assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
     assert [end["outcome"] for end in ends] == ["transferred"]
     assert "error" not in ends[0]
-    assert f"call {caller.carrier.call_sid}: transferred to +1555***0003" in caplog.text
+    assert f"call {caller.carrier.call_id}: transferred to +1555***0003" in caplog.text
 
 
 async def test_nobody_interrupts_the_words_before_it(call_simulator: CallSimulator) -> None:
@@ -209,7 +209,7 @@ async def test_hang_up_before_carrier_obeys_is_no_transfer(call_simulator: CallS
         await caller.hangs_up()
     assert (caller.transferred_to, caller.outcome) == ("", "caller_hung_up")
     assert [end["outcome"] for end in ends] == ["caller_hung_up"]
-    assert orders == [f"call {caller.carrier.call_sid} is over: caller_hung_up"]
+    assert orders == [f"call {caller.carrier.call_id} is over: caller_hung_up"]
 
 
 async def test_hang_up_during_last_words_is_no_transfer(call_simulator: CallSimulator) -> None:

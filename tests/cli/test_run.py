@@ -19,7 +19,8 @@ from patter_trio import Patter
 from patter_trio.cli import INTERRUPT_EXIT_STATUS, USAGE_EXIT_STATUS, main
 from patter_trio.cli.run import _announce, _serve
 from patter_trio.program import Program, load
-from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
+from patter_trio.testing.carriers.protocol import CallRefused
+from patter_trio.testing.carriers.twilio import SimulatedTwilio
 from tests.kit.cli import write_agent
 
 TWILIO = "carrier=Twilio(account_sid='AC1', auth_token='secret')"
@@ -191,7 +192,7 @@ async def test_ctrl_c_hangs_up_with_on_call_end(capsys: pytest.CaptureFixture[st
             os.kill(os.getpid(), signal.SIGINT)
     assert capsys.readouterr().err == "\nStopping: 1 live call is being ended.\n"
     assert carrier.ended == "agent_hung_up"
-    assert [(end["call_id"], end["outcome"]) for end in reported()] == [(carrier.call_sid, "cancelled")]
+    assert [(end["call_id"], end["outcome"]) for end in reported()] == [(carrier.call_id, "cancelled")]
 
 
 async def test_ctrl_c_while_models_are_loaded_stops_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,7 +247,7 @@ async def test_sigterm_drains_calls_and_refuses_new_ones(
             assert carrier.ended is None
             carrier.hang_up()
     assert "SIGTERM: draining; live calls: 1, with 30 s to end" in caplog.text
-    assert [(end["call_id"], end["outcome"]) for end in reported()] == [(carrier.call_sid, "caller_hung_up")]
+    assert [(end["call_id"], end["outcome"]) for end in reported()] == [(carrier.call_id, "caller_hung_up")]
 
 
 # For real -------------------------------------------------------------------------------------------------------------

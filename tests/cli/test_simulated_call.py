@@ -16,7 +16,7 @@ from patter_trio.cli.caller import DEFAULT_LINES, Keys, Line, SimulatedCall, syn
 from patter_trio.cli.report import latency_table, write_call
 from patter_trio.cli.simulate import _report
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
-from patter_trio.testing.twilio.carrier import CallRefused
+from patter_trio.testing.carriers.protocol import CallRefused
 from tests.kit.cli import Seen, ready_call, sound
 
 

@@ -48,7 +48,7 @@ async def test_turn_edges_have_exact_keys_and_times(call_simulator: CallSimulato
         await caller.at(1.0)
         await caller.speaks("Is a table free?", seconds=1.0)
         await caller.hears()
-        call_id = caller.carrier.call_sid
+        call_id = caller.carrier.call_id
         payloads = {name: caller.payloads(name) for name in EDGES}
     assert stamps(caller) == {
         "user_speech_started": 1060,
@@ -287,7 +287,7 @@ async def test_keys_are_reported_as_they_are_pressed(call_simulator: CallSimulat
     async with call_simulator(backend.agent_of(), on_dtmf=pressed.append) as caller:
         await caller.presses("1#")
         await caller.waits(0.1)
-        assert pressed == [{"call_id": caller.carrier.call_sid, "digit": digit} for digit in "1#"]
+        assert pressed == [{"call_id": caller.carrier.call_id, "digit": digit} for digit in "1#"]
 
 
 async def test_interim_results_reach_no_transcript_callback(call_simulator: CallSimulator, backend: Backend) -> None:

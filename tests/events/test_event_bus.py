@@ -122,7 +122,7 @@ async def test_payload_keys_match_their_types(call_simulator: CallSimulator, bac
     for kind, payload in seen:
         shape: Any = PAYLOADS[kind]
         assert shape.__required_keys__ <= payload.keys() <= shape.__required_keys__ | shape.__optional_keys__, kind
-        assert payload["call_id"] == caller.carrier.call_sid
+        assert payload["call_id"] == caller.carrier.call_id
         assert None not in [value for key, value in payload.items() if key != "metrics"]
 
 
@@ -278,7 +278,7 @@ async def test_interruption_reports_heard_text_and_duration(call_simulator: Call
         cut, zero = caller.payloads("agent_speech_ended")[0], round((EPOCH_UNIX_S + caller.carrier.media_start) * 1000)
     [(_, event)] = seen
     assert event == {
-        "call_id": caller.carrier.call_sid,
+        "call_id": caller.carrier.call_id,
         "timestamp_ms": zero + 4250,
         "turn_idx": 1,
         "text": caller.history[1]["text"],
@@ -414,7 +414,7 @@ async def test_handler_from_a_callback_serves_its_call_only(call_simulator: Call
     async with call_simulator(agent, phone=phone, on_call_start=first_only) as three:
         await three.speaks("I am three", seconds=0.5)
         await three.hears()
-    assert seen == [one.carrier.call_sid, (one.carrier.call_sid, "I am one"), (one.carrier.call_sid, "Nine.")]
+    assert seen == [one.carrier.call_id, (one.carrier.call_id, "I am one"), (one.carrier.call_id, "Nine.")]
     assert phone.events._everywhere == {}
 
 
@@ -433,7 +433,7 @@ async def test_scope_all_subscribes_to_every_call(call_simulator: CallSimulator,
     for _ in range(2):
         async with call_simulator(backend.agent_of(), phone=phone, on_call_start=once) as caller:
             await caller.waits(0.1)
-        calls.append(caller.carrier.call_sid)
+        calls.append(caller.carrier.call_id)
     assert seen == calls
 
 
@@ -458,7 +458,7 @@ async def test_several_servers_of_a_phone_share_its_bus(call_simulator: CallSimu
         call_simulator(backend.agent_of(), phone=phone) as two,
     ):
         await one.waits(0.5)
-    assert [payload["call_id"] for _, payload in seen] == [one.carrier.call_sid, two.carrier.call_sid]
+    assert [payload["call_id"] for _, payload in seen] == [one.carrier.call_id, two.carrier.call_id]
 
 
 async def test_handler_sees_call_and_state_of_event(call_simulator: CallSimulator, backend: Backend) -> None:
@@ -502,7 +502,7 @@ async def test_handler_from_on_message_serves_its_call_only(call_simulator: Call
             await ask(caller)
             await caller.hears()
         if handler is on_message:
-            first = caller.carrier.call_sid
+            first = caller.carrier.call_id
     assert seen == [(first, 1)]
 
 
@@ -531,7 +531,7 @@ async def test_another_phones_call_is_no_scope_here(call_simulator: CallSimulato
         await caller.waits(0.1)
     async with call_simulator(backend.agent_of(), phone=other) as caller:
         await caller.waits(0.1)
-    assert [event["call_id"] for event in seen] == [caller.carrier.call_sid]
+    assert [event["call_id"] for event in seen] == [caller.carrier.call_id]
 
 
 # Handlers -------------------------------------------------------------------------------------------------------------
@@ -792,7 +792,7 @@ async def test_hanging_handler_still_serves_the_next_call(call_simulator: CallSi
         async with call_simulator(backend.agent_of("Yes."), phone=phone) as caller:
             await ask(caller)
             await caller.hears()
-        calls.append(caller.carrier.call_sid)
+        calls.append(caller.carrier.call_id)
     assert seen == calls
 
 
@@ -1000,7 +1000,7 @@ async def test_unconnected_call_publishes_its_end_and_outcome(
         "on_call_end": ends.append,
     }
     async with served(phone, callbacks=callbacks) as connect:
-        await simulated(connect)._ask()
+        await simulated(connect).announce()
         await trio.sleep(61.0)
     expected = {
         "call_id": f"CA{1:032d}",
@@ -1028,7 +1028,7 @@ async def test_refused_call_publishes_busy(autojump_clock: trio.testing.MockCloc
         await nursery.start(first.run)
         for number in (2, 1):  # the live one, announced again, hears busy and goes on
             with pytest.raises(CallRefused):
-                await simulated(connect, number)._ask()
+                await simulated(connect, number).announce()
         await trio.sleep(0.1)
         assert [(event["call_id"], event["outcome"]) for _, event in seen] == [(f"CA{2:032d}", "busy")]
         assert seen[0][1]["error"]
@@ -1045,7 +1045,7 @@ async def test_announced_call_at_close_publishes_cancelled(
     phone.events.on(T.CALL_ENDED, never_returns)
     with trio.CancelScope() as server:
         async with served(phone) as connect:
-            await simulated(connect)._ask()
+            await simulated(connect).announce()
             await trio.sleep(1.0)
             server.cancel()
     assert [event["outcome"] for _, event in seen] == ["cancelled"]

@@ -118,5 +118,5 @@ async def test_the_event_bus_example(call_simulator: CallSimulator) -> None:
         await caller.speaks("What are your hours?", seconds=1.5)
         await caller.hears()
     assert partials[0] == "partial: What"
-    assert {call_id for call_id, _ in chunks} == {caller.carrier.call_sid}
+    assert {call_id for call_id, _ in chunks} == {caller.carrier.call_id}
     assert "".join(text for _, text in chunks) == "At nine."

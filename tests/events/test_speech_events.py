@@ -292,7 +292,7 @@ async def test_adapter_fired_first_token_replaces_the_pipelines(
     assert tokens == caller.payloads("llm_token")
     assert tokens == [
         {
-            "call_id": caller.carrier.call_sid,
+            "call_id": caller.carrier.call_id,
             "timestamp_ms": said["timestamp_ms"] + 100,
             "turn_idx": turn,
             "llm_provider": "adapter",
@@ -324,7 +324,7 @@ async def test_fired_user_edges_move_state_and_turn_count(call_simulator: CallSi
     phone = Patter()
     async with call_simulator(backend.agent_of("Yes."), phone=phone) as caller:
         await caller.at(1.0)
-        fire, call_id = phone.speech_events, caller.carrier.call_sid
+        fire, call_id = phone.speech_events, caller.carrier.call_id
         await fire.fire_user_speech_started(vad_confidence=0.7, call_id=call_id)
         await caller.waits(0.5)
         assert phone.conversation_state == {"user": "speaking", "agent": "idle"}
@@ -368,7 +368,7 @@ async def test_fired_eos_leaves_the_agents_state(call_simulator: CallSimulator, 
     async with call_simulator(backend.agent_of("Yes.", first_message="Good evening."), phone=phone) as caller:
         greeting = await caller.hears()
         await caller.waits(0.5)
-        await phone.speech_events.fire_user_speech_eos(trigger=trigger, call_id=caller.carrier.call_sid)
+        await phone.speech_events.fire_user_speech_eos(trigger=trigger, call_id=caller.carrier.call_id)
         await caller.waits(10.0)
         assert phone.conversation_state == {"user": "listening", "agent": "idle"}
         await caller.speaks("And then?", seconds=0.5)
@@ -400,7 +400,7 @@ async def test_fire_targets_the_current_or_named_call(
         await one.speaks("c", seconds=0.5)
         await one.hears()
         assert phone.speech_events.turn_idx == 0  # outside of any call
-        await phone.speech_events.fire_audio_out(tts_provider="named", call_id=two.carrier.call_sid)
+        await phone.speech_events.fire_audio_out(tts_provider="named", call_id=two.carrier.call_id)
         await one.waits(0.1)
     assert turns == {"a": 1, "b": 1, "c": 2}
     assert [event["llm_provider"] for event in one.payloads("llm_token")] == ["a", "c"]

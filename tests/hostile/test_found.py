@@ -26,9 +26,10 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing.carriers.protocol import BadAnswer, BadMessage
+from patter_trio.testing.carriers.twilio_messages import read_message, read_twiml
 from patter_trio.testing.faults import FAULTS
 from patter_trio.testing.faults.injections import TEXT_OPCODE, faulty_stream_of, frame
-from patter_trio.testing.twilio.messages import BadAnswer, BadMessage, read_message, read_twiml
 from tests.kit.shared_server import GOODBYE
 
 CARRIER = Twilio("AC1", "hush")

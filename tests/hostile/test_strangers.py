@@ -12,8 +12,8 @@ import trio.testing
 
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES
 from patter_trio.server.connection import serve_connection
+from patter_trio.testing.carriers.faulty_stream import FaultyStream
 from patter_trio.testing.faults.injections import BINARY_OPCODE, CONTINUATION_OPCODE, PING_OPCODE, TEXT_OPCODE, frame
-from patter_trio.testing.twilio.faulty_stream import FaultyStream
 from tests.kit.shared_server import ALL_OVER, HEALTHY, SharedServer, events_of, in_virtual_time
 
 FORM = b"CallSid=CA7&From=%2B15550100001&To=%2B15550100002"

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from patter_trio.net.websocket import SocketClosed, WebSocket, receive_upgrade
-from patter_trio.testing.twilio.carrier import SimulatedTwilio
+from patter_trio.testing.carriers.twilio import SimulatedTwilio
 
 # Nothing of the package's server: the carrier is tested against the protocol alone, so that a mistake which carrier and
 # server have in common is still found. Only the WebSocket underneath is ours.

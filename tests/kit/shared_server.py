@@ -18,6 +18,8 @@ from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
 from patter_trio.testing import NotAsExpected, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing.carriers.protocol import CallRefused
+from patter_trio.testing.carriers.twilio import SimulatedTwilio
 from patter_trio.testing.faults import Fault
 from patter_trio.testing.faults.injections import FaultInjection
 from patter_trio.testing.scripted_providers.audible_text import Kind
@@ -26,7 +28,6 @@ from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.invariants import CallRecord, violations
 from patter_trio.testing.simulation.record import EventLog, State
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, PUBLIC_URL
-from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
 
 CARRIER = Twilio("AC" + "5" * 32, "simulated")
 T = TypeVar("T")
@@ -114,7 +115,7 @@ class ServedCall:
 
     @property
     def call_id(self) -> str:
-        return self.carrier.call_sid
+        return self.carrier.call_id
 
     @property
     def ended_at(self) -> float:
@@ -339,8 +340,8 @@ async def sweep(fault: Fault, operations: Sequence[int]) -> tuple[ServedCall, di
 
     def hit(carrier: SimulatedTwilio) -> None:
         # Before ``call_start`` there is no call that could be ended by the fault.
-        started = bool(server.lines[carrier.call_sid].seen())
-        hits[carrier.call_sid] = trio.current_time() - carrier.media_start if started else math.nan
+        started = bool(server.lines[carrier.call_id].seen())
+        hits[carrier.call_id] = trio.current_time() - carrier.media_start if started else math.nan
         fault.injection(carrier)
 
     async with server.open() as nursery:

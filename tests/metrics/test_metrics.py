@@ -574,7 +574,7 @@ async def test_the_call_says_who_took_part_in_it(call_simulator: CallSimulator, 
         await caller.speaks("Hello", seconds=0.5)
         await caller.hears()
     metrics = metrics_of(caller)
-    assert metrics.call_id == caller.carrier.call_sid
+    assert metrics.call_id == caller.carrier.call_id
     pipeline = backend.is_pipeline
     assert (metrics.stt_provider, metrics.stt_model) == (("scripted", "ear") if pipeline else ("", ""))
     assert (metrics.llm_provider, metrics.llm_model) == ("scripted", "small-llm")
@@ -706,7 +706,7 @@ async def test_meter_failure_is_logged_once_and_contained(
     assert (upset.metrics, upset.outcome) == (None, "caller_hung_up")
     (record,) = [record for record in caplog.records if record.name == "patter_trio.telemetry"]
     assert (record.levelno, record.exc_info is not None) == (logging.ERROR, True)
-    assert record.message == f"call {upset.carrier.call_sid}: measuring stopped because of a bug: a bug of the meter"
+    assert record.message == f"call {upset.carrier.call_id}: measuring stopped because of a bug: a bug of the meter"
 
 
 def test_metrics_of_long_call_take_bounded_time() -> None:

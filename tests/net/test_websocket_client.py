@@ -19,7 +19,7 @@ from patter_trio.net.websocket_client import (
     WebSocketClient,
     open_websocket,
 )
-from patter_trio.testing.twilio.faulty_stream import FaultyStream
+from patter_trio.testing.carriers.faulty_stream import FaultyStream
 from tests.kit.web import serving
 
 URL = "ws://agent.test/chat?key=hush"

@@ -70,7 +70,7 @@ async def test_expired_call_has_one_end(autojump_clock: trio.testing.MockClock) 
     """A call whose stream never comes has one on_call_end, a minute after its announcement."""
     reports = Reports()
     async with reports.serving() as here:
-        await here.caller(1)._ask()
+        await here.caller(1).announce()
         await trio.sleep(100.0)
     assert reports.heard == [("start", "1", 0.0), ("started", "1", 1.0), ("end", "1", 60.0)]
     [end] = reports.payloads
@@ -84,11 +84,11 @@ async def test_status_webhook_gives_up_announced_call(autojump_clock: trio.testi
     reports, phone, seen = Reports(), Patter(), []
     phone.events.on(PatterEventType.CALL_ENDED, seen.append)
     async with reports.serving(phone=phone, max_calls=1) as here:
-        await here.caller(1)._ask()
+        await here.caller(1).announce()
         await trio.sleep(0.5)
         report(here, status)
         await trio.sleep(0.0)
-        await here.caller(2)._ask()  # its place is free
+        await here.caller(2).announce()  # its place is free
         await trio.testing.wait_all_tasks_blocked()
     assert reports.heard[:4] == [("start", "1", 0.0), ("started", "1", 0.5), ("end", "1", 0.5), ("start", "2", 0.5)]
     assert reports.payloads[0]["outcome"] == FINAL[status]
@@ -101,7 +101,7 @@ async def test_other_statuses_change_nothing(autojump_clock: trio.testing.MockCl
     reports = Reports()
     async with reports.serving() as here:
         caller = here.caller(1)
-        await caller._ask()
+        await caller.announce()
         report(here, status)
         await here.nursery.start(caller.run)
         caller.hang_up()
@@ -128,7 +128,7 @@ async def test_closing_server_reports_announced_calls(autojump_clock: trio.testi
     """A server that is cancelled reports the end of a call that was only announced."""
     reports = Reports()
     async with reports.serving() as here:
-        await here.caller(1)._ask()
+        await here.caller(1).announce()
         await trio.sleep(0.5)
         here.nursery.cancel_scope.cancel()
     assert [what for what, _, _ in reports.heard] == ["start", "started", "end"]
@@ -138,7 +138,7 @@ async def test_closing_server_reports_announced_calls(autojump_clock: trio.testi
 async def test_given_up_call_holds_no_drain(autojump_clock: trio.testing.MockClock) -> None:
     """A drain ends as soon as the carrier says that the last announced call is over."""
     async with running_server() as here, trio.open_nursery() as nursery:
-        await here.caller(1)._ask()
+        await here.caller(1).announce()
         nursery.start_soon(here.call_server.drain, 100.0)
         await trio.sleep(1.0)
         report(here, "completed")
@@ -149,7 +149,7 @@ async def test_given_up_call_holds_no_drain(autojump_clock: trio.testing.MockClo
 async def test_overdue_call_holds_no_drain(autojump_clock: trio.testing.MockClock) -> None:
     """A drain does not wait for a call that was announced more than 10 s ago."""
     async with running_server() as here:
-        await here.caller(1)._ask()
+        await here.caller(1).announce()
         await trio.sleep(10.0)
         await here.call_server.drain(100.0)
         assert trio.current_time() == pytest.approx(10.0)
@@ -159,7 +159,7 @@ async def test_callers_who_leave_take_no_place(autojump_clock: trio.testing.Mock
     """Thirty callers who hang up while they are announced do not make a fresh server busy."""
     async with running_server() as here:
         for number in range(1, 31):
-            await here.caller(number)._ask()
+            await here.caller(number).announce()
             report(here, "completed", number)
         caller = here.caller(31)
         await here.nursery.start(caller.run)
@@ -170,11 +170,11 @@ async def test_silent_rings_take_no_trust(autojump_clock: trio.testing.MockClock
     """Twenty announced calls that never connect keep a server with max_lag busy for 10 s, not for a minute."""
     async with running_server(max_lag=0.1) as here:
         for number in range(1, 21):
-            await here.caller(number)._ask()
+            await here.caller(number).announce()
         with pytest.raises(CallRefused):
-            await here.caller(21)._ask()
+            await here.caller(21).announce()
         await trio.sleep(10.0)
-        await here.caller(22)._ask()
+        await here.caller(22).announce()
 
 
 @pytest.mark.parametrize("connected", [True, False])
@@ -191,25 +191,25 @@ async def test_ended_call_is_not_taken_again(
             await here.nursery.start(caller.run)
             caller.hang_up()
         else:
-            await caller._ask()
+            await caller.announce()
         await trio.sleep(70.0)
         told = len(reports.heard)
         for _ in range(2):
             with pytest.raises(CallRefused, match="busy"):
-                await here.caller(1)._ask()
+                await here.caller(1).announce()
             await trio.sleep(REMEMBERED_S / 2 - 100.0)
         assert "the call is over already" in caplog.text
         assert len(reports.heard) == told
         assert len(seen) == 1
         await trio.sleep(200.0)
-        await here.caller(1)._ask()
+        await here.caller(1).announce()
 
 
 async def test_refused_call_is_not_taken_later(autojump_clock: trio.testing.MockClock) -> None:
     """A call that has heard busy is over, too: its webhook opens no call later."""
     async with running_server(max_calls=0) as here:
         with pytest.raises(CallRefused):
-            await here.caller(1)._ask()
+            await here.caller(1).announce()
         assert here.call_server.refusal(f"CA{1:032d}") == "the call is over already"
 
 
@@ -218,7 +218,7 @@ async def test_status_before_announcement_ends_the_call(autojump_clock: trio.tes
     async with running_server() as here:
         report(here, "completed")
         with pytest.raises(CallRefused):
-            await here.caller(1)._ask()
+            await here.caller(1).announce()
 
 
 def test_ids_are_remembered_for_a_day() -> None:

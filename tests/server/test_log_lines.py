@@ -23,9 +23,9 @@ from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.context import ServerContext
 from patter_trio.testing import CallRefused, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedTwilio
+from patter_trio.testing.carriers.protocol import StreamOrder
 from patter_trio.testing.faults import FAULTS
 from patter_trio.testing.simulation.simulator import simulate_call
-from patter_trio.testing.twilio.messages import StreamTwiml
 from tests.kit.depth import chosen
 
 CALLER, CALLEE = "+15550100001", "+15550100002"
@@ -113,40 +113,47 @@ async def call_server(**options: Any) -> Any:
         nursery.cancel_scope.cancel()
 
 
-def caller_of(opened: CallServer, nursery: trio.Nursery, context: ServerContext | None = None) -> SimulatedTwilio:
+def caller_of(
+    opened: CallServer,
+    nursery: trio.Nursery,
+    context: ServerContext | None = None,
+    *,
+    kind: type[SimulatedTwilio] = SimulatedTwilio,
+) -> SimulatedTwilio:
     async def connect() -> trio.abc.Stream:
         ours, theirs = trio.testing.memory_stream_pair()
         nursery.start_soon(serve_connection, context or opened.context, theirs)
         await trio.lowlevel.checkpoint()
         return ours
 
-    return SimulatedTwilio(connect, PUBLIC, account_sid="AC1", auth_token="hush", call_sid=SID)
+    return kind(connect, PUBLIC, account_sid="AC1", auth_token="hush", call_sid=SID)
 
 
 async def busy() -> None:
     async with call_server(max_calls=0) as (opened, nursery):
         with pytest.raises(CallRefused):
-            await caller_of(opened, nursery)._ask()
+            await caller_of(opened, nursery).announce()
 
 
 async def never_connected() -> None:
     async with call_server(callbacks={"on_call_start": never}) as (opened, nursery):
-        await caller_of(opened, nursery)._ask()
-        await caller_of(opened, nursery)._ask()
+        await caller_of(opened, nursery).announce()
+        await caller_of(opened, nursery).announce()
         await trio.sleep(100)
 
 
 async def wrong_token() -> None:
     async with call_server() as (opened, nursery):
-        carrier = caller_of(opened, nursery)
-        stream = await carrier._ask()
-        carrier._ask = partial(stolen, stream)  # type: ignore[method-assign]
-        await nursery.start(carrier.run)
+        await nursery.start(caller_of(opened, nursery, kind=Thief).run)
         await trio.sleep(1.0)
 
 
-async def stolen(stream: StreamTwiml) -> StreamTwiml:
-    return attrs.evolve(stream, parameters={**stream.parameters, "token": "stolen"})
+class Thief(SimulatedTwilio):
+    """A caller whose media stream presents the token of another call."""
+
+    async def announce(self) -> StreamOrder:
+        order = await super().announce()
+        return attrs.evolve(order, parameters={**order.parameters, "token": "stolen"})
 
 
 async def cancelled() -> None:

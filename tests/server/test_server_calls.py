@@ -37,25 +37,25 @@ async def test_unconnected_call_is_forgotten_after_a_minute(
             cancelled.append(trio.current_time())
 
     async with running_server(max_calls=1, on_call_start=on_call_start) as here:
-        await here.caller(1)._ask()
+        await here.caller(1).announce()
         with pytest.raises(CallRefused, match="busy"):
-            await here.caller(2)._ask()
+            await here.caller(2).announce()
         await trio.sleep(59.9)
         assert cancelled == []
         await trio.sleep(0.2)
         assert cancelled == [60.0]
         assert caplog.text.count(f"call CA{1:032d}: its media stream never connected") == 1
-        await here.caller(3)._ask()  # and its place is free again
+        await here.caller(3).announce()  # and its place is free again
 
 
 async def test_readiness_follows_drain_and_limit(autojump_clock: trio.testing.MockClock) -> None:
     """/ready names the reason when one announced call fills the server, and when the server drains."""
     async with running_server(max_calls=1) as here:
         assert readiness(here) == (200, "ready")
-        await here.caller(1)._ask()
+        await here.caller(1).announce()
         assert readiness(here) == (503, "0 live and 1 announced calls reach the limit of 1")
     async with running_server() as here, trio.open_nursery() as nursery:
-        await here.caller(1)._ask()
+        await here.caller(1).announce()
         nursery.start_soon(here.call_server.drain, 5.0)
         await trio.sleep(1.0)
         assert readiness(here) == (503, "the server is draining")
@@ -77,7 +77,7 @@ async def test_control_of_unconnected_call_reports_its_end(
         kept.append(call)
 
     async with running_server(on_call_start=on_call_start) as here:
-        await here.caller(1)._ask()
+        await here.caller(1).announce()
         await trio.sleep(59.9)
         assert (kept[0].ended, kept[0].outcome) == (False, "")
         await trio.sleep(0.2)
@@ -119,7 +119,7 @@ async def test_server_close_ignores_announced_calls(
 ) -> None:
     """Closing the server does not wait for a call that is only announced."""
     async with running_server(on_call_start=hangs) as here:
-        await here.caller()._ask()
+        await here.caller().announce()
     assert trio.current_time() < 1.0
 
 
@@ -133,7 +133,7 @@ async def test_reannounced_live_call_hears_busy(
         await here.nursery.start(first.run)
         await trio.sleep(1.0)
         with pytest.raises(CallRefused, match="busy"):
-            await here.caller(1)._ask()
+            await here.caller(1).announce()
         await trio.sleep(1.0)
         assert (len(phone.calls), len(here.call_server.context.pending)) == (1, 0)
         first.hang_up()
@@ -149,7 +149,7 @@ async def test_draining_waits_for_announced_calls(
     """Draining waits for a call that is announced and not yet connected, for the 10 s in which it should connect."""
     async with running_server() as here:
         caller = here.caller(1)
-        stream = await caller._ask()
+        stream = await caller.announce()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(here.call_server.drain, 100.0)
             await trio.sleep(5.0)
@@ -176,7 +176,7 @@ async def test_draining_waits_for_last_call_or_grace(
             await trio.sleep(1.0)
             assert repr(here.call_server) == "<CallServer 2 calls, draining>"
             with pytest.raises(CallRefused, match="busy"):
-                await here.caller(3)._ask()
+                await here.caller(3).announce()
             callers[0].hang_up()
             nursery.start_soon(_later, hang_up_after - 1.0, callers[1].hang_up)
             await here.call_server.closed.wait()

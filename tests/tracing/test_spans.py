@@ -57,7 +57,7 @@ async def test_call_span_lasts_from_announcement_to_end(
     assert attributes["patter.cost.total"] == pytest.approx(caller.metrics.cost.total)
     assert attributes["patter.latency.avg.total_ms"] == caller.metrics.latency_avg.total_ms
     assert {name: value for name, value in attributes.items() if name not in measured} == {
-        "patter.call.id": caller.carrier.call_sid,
+        "patter.call.id": caller.carrier.call_id,
         "patter.call.direction": "inbound",
         "patter.call.caller": "+1555***0001",
         "patter.call.callee": "+1555***0002",
@@ -141,7 +141,7 @@ async def test_llm_span_follows_genai_conventions(
         "gen_ai.provider.name": "scripted",
         "gen_ai.request.model": "scripted",
         "gen_ai.request.stream": True,
-        "gen_ai.conversation.id": caller.carrier.call_sid,
+        "gen_ai.conversation.id": caller.carrier.call_id,
         "gen_ai.response.time_to_first_chunk": 0.1,
         "patter.turn.idx": 1,
     }
@@ -468,7 +468,7 @@ async def test_concurrent_calls_have_separate_traces(
         nursery.start_soon(two.hears)
         await one.hears()
     calls = {span.context.trace_id: (span.attributes or {})["patter.call.id"] for span in traced.all("patter.call")}
-    assert sorted(calls.values()) == sorted([one.carrier.call_sid, two.carrier.call_sid])
+    assert sorted(calls.values()) == sorted([one.carrier.call_id, two.carrier.call_id])
     for span in traced.all("note"):
         assert traced.parent(span) == "patter.call"
         assert calls[span.context.trace_id] == (span.attributes or {})["call"]
@@ -611,11 +611,11 @@ async def test_unconnected_call_has_one_span_when_reannounced(
             for number in (1, 2)
         )
         await trio.sleep(1.0)
-        await first._ask()
+        await first.announce()
         await trio.sleep(1.0)
-        await first._ask()
+        await first.announce()
         await trio.sleep(90.0)
-        await second._ask()
+        await second.announce()
     late, closed = traced.all("patter.call")
     assert (seconds(late.start_time), seconds(late.end_time)) == (1.0, 62.0)
     assert (late.status.status_code, (late.attributes or {})["error.type"]) == (StatusCode.ERROR, "never connected")

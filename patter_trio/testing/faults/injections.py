@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from patter_trio.audio import g711
-from patter_trio.testing.twilio.carrier import Alter, SimulatedTwilio
-from patter_trio.testing.twilio.faulty_stream import FaultyStream
+from patter_trio.testing.carriers.faulty_stream import FaultyStream
+from patter_trio.testing.carriers.line import Alter, SimulatedCarrier
 
-FaultInjection = Callable[[SimulatedTwilio], None]
+FaultInjection = Callable[[SimulatedCarrier], None]
 
 # Frames are made by hand, because the library that the server uses would refuse to make most of them.
-# Faults in messages pass through ``SimulatedTwilio.alter_messages``, at the writer, so that sequence numbers
+# Faults in messages pass through ``SimulatedCarrier.alter_messages``, at the writer, so that sequence numbers
 # and instants are those of a sound call.
 
 TEXT_OPCODE: Final = 0x1
@@ -46,7 +46,7 @@ def frame(opcode: int, data: bytes = b"", *, final: bool = True, reserved: int =
     return first + size + (bytes(4) if masked else b"") + data
 
 
-def faulty_stream_of(carrier: SimulatedTwilio) -> FaultyStream:
+def faulty_stream_of(carrier: SimulatedCarrier) -> FaultyStream:
     """Return the media connection of a simulated call, for faults below the messages.
 
     Raises:
@@ -73,7 +73,7 @@ def raw_bytes(data: bytes) -> FaultInjection:
 def raw_bytes_and_end(data: bytes) -> FaultInjection:
     """Make the server read these bytes next, and then the end of the connection."""
 
-    def injection(carrier: SimulatedTwilio) -> None:
+    def injection(carrier: SimulatedCarrier) -> None:
         faulty_stream_of(carrier).inject(data)
         # After the bytes: the stream gives what was injected first.
         faulty_stream_of(carrier).end()
@@ -81,7 +81,7 @@ def raw_bytes_and_end(data: bytes) -> FaultInjection:
     return injection
 
 
-def flood_unread(carrier: SimulatedTwilio) -> None:
+def flood_unread(carrier: SimulatedCarrier) -> None:
     """Send a thousand pings at once, and stop reading."""
     # First: the answer to the first ping must find the peer deaf.
     faulty_stream_of(carrier).stop_reading()
@@ -92,12 +92,12 @@ def flood_unread(carrier: SimulatedTwilio) -> None:
 def messages(*messages: dict[str, object] | str, times: int = 1) -> FaultInjection:
     """Send these messages ``times`` times; ``SID`` stands for the stream's id."""
 
-    def injection(carrier: SimulatedTwilio) -> None:
+    def injection(carrier: SimulatedCarrier) -> None:
         for _ in range(times):
             for message in messages:
                 text = message if isinstance(message, str) else json.dumps(message)
                 # Through the network, with its delay, in order with the carrier's own messages.
-                carrier.send(text.replace("SID", carrier.stream_sid))
+                carrier.send(text.replace("SID", carrier.stream_id))
 
     return injection
 
@@ -105,7 +105,7 @@ def messages(*messages: dict[str, object] | str, times: int = 1) -> FaultInjecti
 def altering(make: Callable[[], Alter]) -> FaultInjection:
     """Pass every message from now on through a function that is made anew for each call."""
 
-    def injection(carrier: SimulatedTwilio) -> None:
+    def injection(carrier: SimulatedCarrier) -> None:
         # Made anew, because the functions count and hold: two calls must not share them.
         carrier.alter_messages(make())
 
@@ -156,7 +156,7 @@ def swapped(event: str = "") -> FaultInjection:
 def framed(cut: Callable[[bytes], Iterator[bytes]]) -> FaultInjection:
     """Send each message as hand-made frames."""
 
-    def make(carrier: SimulatedTwilio) -> Alter:
+    def make(carrier: SimulatedCarrier) -> Alter:
         def altered(message: str) -> Sequence[str]:
             # Below the socket, which would frame the message itself; nothing remains for the writer to send.
             faulty_stream_of(carrier).inject(b"".join(cut(message.encode())))
@@ -164,7 +164,7 @@ def framed(cut: Callable[[bytes], Iterator[bytes]]) -> FaultInjection:
 
         return altered
 
-    def injection(carrier: SimulatedTwilio) -> None:
+    def injection(carrier: SimulatedCarrier) -> None:
         carrier.alter_messages(make(carrier))
 
     return injection
@@ -191,7 +191,7 @@ def mark_name(change: Callable[[str], str]) -> Alter:
     return altered
 
 
-def early_marks(carrier: SimulatedTwilio) -> None:
+def early_marks(carrier: SimulatedCarrier) -> None:
     """Report marks from now on when they arrive instead of when they are played."""
     carrier.return_marks_early()
 

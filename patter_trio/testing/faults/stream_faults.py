@@ -3,6 +3,7 @@
 from typing import Final
 
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES
+from patter_trio.testing.carriers.faulty_stream import FaultyStream
 from patter_trio.testing.faults.fault import IGNORED, Fault, Hears
 from patter_trio.testing.faults.injections import (
     BINARY_OPCODE,
@@ -20,7 +21,6 @@ from patter_trio.testing.faults.injections import (
     raw_bytes,
     raw_bytes_and_end,
 )
-from patter_trio.testing.twilio.faulty_stream import FaultyStream
 
 # Without a close frame, RFC 6455 has code 1006 for the end.
 _LOST: Final = r"the carrier's stream was lost: websocket closed \(1006, connection lost\)"

@@ -16,6 +16,7 @@ from patter_trio.audio.wav import read_wav
 from patter_trio.errors import did_you_mean
 from patter_trio.metrics.results import CallMetrics
 from patter_trio.net.threads import run_in_thread
+from patter_trio.testing.carriers.line import SimulatedCarrier
 from patter_trio.testing.scripted_providers import audible_text, band_limited
 from patter_trio.testing.scripted_providers.audible_text import Kind
 from patter_trio.testing.scripted_providers.engine import ScriptedEngine
@@ -33,7 +34,6 @@ from patter_trio.testing.simulation.record import (
     heard_utterances,
 )
 from patter_trio.testing.simulation.scenario import Scenario
-from patter_trio.testing.twilio.carrier import SimulatedTwilio
 
 # Theory of operation. The caller's methods are awaited by the test, one after another; the caller has no task of its
 # own. What it says is scheduled with the carrier as audio and takes its time there. What it hears is not listened to
@@ -77,7 +77,7 @@ class SimulatedCaller:
 
     def __init__(
         self,
-        carrier: SimulatedTwilio,
+        carrier: SimulatedCarrier,
         log: EventLog,
         state: Callable[[], State | None],
         *,

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import attrs
 
+from patter_trio.testing.carriers.observed import Arrival, ProtocolFault
 from patter_trio.testing.scripted_providers.audible_text import Kind, Sound
 from patter_trio.testing.scripted_providers.band_limited import sounds_in
 from patter_trio.testing.simulation.record import TOLERANCE_S, Event
-from patter_trio.testing.twilio.observed import Arrival, ProtocolFault
 
 # What is true of every call, whatever its script, is checked for every call: a test about one thing thereby tests all
 # others. A check reads only the record, and knows nothing of the code that made it. The promises are those of

@@ -14,9 +14,9 @@ from patter_trio.events.kinds import PatterEventType
 from patter_trio.events.payloads import EDGES
 from patter_trio.net.pulse import Pulse
 from patter_trio.scripts import gap_between
+from patter_trio.testing.carriers.playback import Stretch
 from patter_trio.testing.scripted_providers.audible_text import Kind
 from patter_trio.testing.scripted_providers.band_limited import sounds_in
-from patter_trio.testing.twilio.playback import Stretch
 
 State = Mapping[str, str]
 EVENT_NAMES: Final = frozenset(

@@ -19,6 +19,8 @@ from patter_trio.phone import Patter
 from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
+from patter_trio.testing.carriers.protocol import CallRefused
+from patter_trio.testing.carriers.twilio import SimulatedTwilio
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.scripted_providers.agents import PROVIDERS
 from patter_trio.testing.simulation.caller import (
@@ -30,7 +32,6 @@ from patter_trio.testing.simulation.caller import (
 from patter_trio.testing.simulation.foreign_work import foreign_work_awaited
 from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations
 from patter_trio.testing.simulation.record import TOLERANCE_S, EventLog, State
-from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
 
 # Theory of operation. Three nurseries, in the order in which they must end. The line holds the carrier. Inside
 # it, the server and its connections run in a scope of their own. At the end of the block the caller hangs up,
@@ -172,7 +173,7 @@ class _Simulation:
 
     def _state(self) -> State | None:
         # Looked up anew each time: the phone has it only between the start and the end of the call.
-        call = next((call for call in self._phone.calls if call.call_id == self.carrier.call_sid), None)
+        call = next((call for call in self._phone.calls if call.call_id == self.carrier.call_id), None)
         if call is None:
             return None
         state = call.conversation_state
@@ -180,7 +181,7 @@ class _Simulation:
 
     def _bus_tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
         # The bus is the server's; a phone may serve several simulated calls at once.
-        if payload["call_id"] == self.carrier.call_sid:
+        if payload["call_id"] == self.carrier.call_id:
             self.log.bus_tap(at, name, payload)
 
     async def _transfer(self, _: CallInfo, to: str) -> None:

@@ -55,7 +55,7 @@ async def test_message_event_is_posted_as_signed_json(
         await caller.hears()
         assert await ask(caller) == "We are."
         [token] = caller.payloads("llm_token")
-        call_id = caller.carrier.call_sid
+        call_id = caller.carrier.call_id
     [request] = web.requests
     assert (request.method, request.target, request.headers["content-type"]) == (
         "POST",
@@ -246,7 +246,7 @@ async def test_webhook_failure_reports_one_failed_reply(
     assert "error" not in caller.payloads("call_end")[0]
     [line] = warnings(caplog)
     assert why in line
-    assert caller.carrier.call_sid in line
+    assert caller.carrier.call_id in line
     assert "hush" not in line
 
 
@@ -360,7 +360,7 @@ async def test_one_websocket_per_call_carries_events_and_pieces(
         assert (web.connections, len(web.left)) == (1, 1)
     assert asked == ["one", "two"]
     assert upgrades[0].path == "/chat"
-    assert upgrades[0].headers["X-Patter-Call-Id"] == caller.carrier.call_sid
+    assert upgrades[0].headers["X-Patter-Call-Id"] == caller.carrier.call_id
     assert "X-Patter-Signature" not in upgrades[0].headers
 
 
@@ -374,7 +374,7 @@ async def test_websocket_handshake_is_signed_with_call_id_hmac(
         call_simulator(agent_of(), on_message=web.url) as caller,
     ):
         await ask(caller)
-    expected = hmac.new(b"hush", caller.carrier.call_sid.encode(), hashlib.sha256).hexdigest()
+    expected = hmac.new(b"hush", caller.carrier.call_id.encode(), hashlib.sha256).hexdigest()
     assert upgrades[0].headers["X-Patter-Signature"] == expected
 
 

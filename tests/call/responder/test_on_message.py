@@ -280,7 +280,7 @@ async def test_barge_in_closes_generator_in_its_call(call_simulator: CallSimulat
         assert (await caller.heard(0)).interrupted
         began_at = caller.carrier.media_start - began
         await caller.hangs_up()
-    call_id = caller.carrier.call_sid
+    call_id = caller.carrier.call_id
     assert closed == [(call_id, call_id, pytest.approx(began_at + 2.25))]
 
 

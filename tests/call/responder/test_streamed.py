@@ -274,7 +274,7 @@ async def test_context_of_the_call_holds_in_generator(call_simulator: CallSimula
             yield piece
 
     caller = await asks(call_simulator, on_message)
-    assert seen == [caller.carrier.call_sid] * 2
+    assert seen == [caller.carrier.call_id] * 2
 
 
 # The first sentence ---------------------------------------------------------------------------------------------------

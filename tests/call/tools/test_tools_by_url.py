@@ -69,7 +69,7 @@ async def test_webhook_tool_posts_request_and_reports_result(
         async with call_simulator(agent, phone=phone(), on_call_end=ends.append) as caller:
             await asks(caller)
             assert (await caller.heard(0)).text == "Let me see. In room 12."
-            call_id = caller.carrier.call_sid
+            call_id = caller.carrier.call_id
     [request] = web.requests
     body = json.loads(request.body)
     key = body.pop("idempotency_key")

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from patter_trio import CallMetrics, CostBreakdown, TurnMetrics
+from patter_trio.testing.carriers.observed import Arrival, ProtocolFault
 from patter_trio.testing.scripted_providers.audible_text import encode
 from patter_trio.testing.simulation.invariants import CHECKS, CallRecord, violations
 from patter_trio.testing.simulation.record import Event
-from patter_trio.testing.twilio.observed import Arrival, ProtocolFault
 
 IDLE = {"user": "listening", "agent": "idle"}
 SPEAKING = {"user": "speaking", "agent": "idle"}

@@ -3,10 +3,10 @@
 import numpy as np
 
 from patter_trio.audio import g711
+from patter_trio.testing.carriers.playback import Stretch
 from patter_trio.testing.scripted_providers.audible_text import Kind, encode
 from patter_trio.testing.simulation.record import Event, Heard, Said, heard_utterances
 from patter_trio.testing.simulation.timeline import timeline
-from patter_trio.testing.twilio.playback import Stretch
 
 TONE = g711.encode((9000 * np.sin(np.arange(8000) / 5 + 1)).astype(np.int16))
 

@@ -18,8 +18,8 @@ from patter_trio.testing import (
     ScriptedTTS,
     ScriptedVAD,
 )
+from patter_trio.testing.carriers.observed import ProtocolFault
 from patter_trio.testing.simulation.simulator import CallInvariantError, simulate_call
-from patter_trio.testing.twilio.observed import ProtocolFault
 
 phone = Patter()
 

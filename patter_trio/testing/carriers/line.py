@@ -1,37 +1,44 @@
-"""A simulated Twilio: it calls the server with real bytes over any stream, and plays to the caller what it receives.
+"""A simulated line: it calls the server with real bytes over any stream, and plays to the caller what it receives.
 
 On memory streams and a mock clock a call takes no real time and every instant is exact; on sockets and the real clock
-the call runs in real time. This module knows nothing of the server but its address and the account's credentials.
+the call runs in real time. This module knows nothing of the server but its address, and nothing of the carrier but its
+:class:`~patter_trio.testing.carriers.protocol.CarrierProtocol`.
 
 Call time is seconds since the media began: the caller's sample 0 was spoken at 0, and frame k, which holds [k * 0.02,
 (k + 1) * 0.02), is sent when it is complete, at (k + 1) * 0.02.
 """
 
-import base64
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
-from urllib.parse import urlencode
 
-import h11
-import msgspec
 import trio
 
 from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_S, FRAME_SAMPLES, RATE_HZ
 from patter_trio.audio.g711 import Samples
-from patter_trio.errors import CallEnded, PatterConnectionError, WireError
+from patter_trio.errors import CallEnded, WireError
 from patter_trio.net.pulse import Pulse
 from patter_trio.net.websocket import SocketClosed, WebSocket, connect
+from patter_trio.testing.carriers.faulty_stream import FaultyStream
+from patter_trio.testing.carriers.observed import Arrival, ProtocolFault
+from patter_trio.testing.carriers.playback import CallerAudio, PhonePlayback, Stretch, whole
+from patter_trio.testing.carriers.protocol import (
+    WEBHOOK_TIMEOUT_S,
+    BadMessage,
+    CallRefused,
+    CarrierProtocol,
+    Clear,
+    Mark,
+    Play,
+    StreamOrder,
+    Tones,
+    Webhook,
+    WebhookAnswer,
+)
+from patter_trio.testing.carriers.webhook_post import Connect, asked
 from patter_trio.testing.flat_nursery import open_flat_nursery
-from patter_trio.testing.twilio import messages
-from patter_trio.testing.twilio.faulty_stream import FaultyStream
-from patter_trio.testing.twilio.observed import Arrival, ProtocolFault
-from patter_trio.testing.twilio.playback import CallerAudio, PhonePlayback, Stretch, whole
-from patter_trio.testing.twilio.webhook_post import post_form
 
-Connect = Callable[[], Awaitable[trio.abc.Stream]]
 Alter = Callable[[str], Sequence[str | bytes]]
 """A function that returns what is sent instead of a message: one message, several, or none."""
 
@@ -47,37 +54,24 @@ Alter = Callable[[str], Sequence[str | bytes]]
 # 50 frames a second: a server that lets more wait does not read at all, and the call is dropped with a fault.
 MAX_MESSAGES_IN_FLIGHT: Final = 8192
 """Maximum number of messages in flight in each direction: more than two minutes of the caller's audio."""
+_SUCCESS: Final = range(200, 300)
 # The bound that the server has to keep, too: a second after the hang-up, nothing of the call is left.
 CLOSE_TIMEOUT_S: Final = 1.0
 """Seconds that the last messages may take after the end of the call."""
-# From these on the server knows of the call, and has to report its end.
-OPENING_MESSAGES: Final = 2
-"""Messages that open a stream: connected, start."""
+# Judged: the request that ends a call takes a third of a second.
+HANG_UP_TIMEOUT_S: Final = 5.0
+"""Seconds after the end of the media for the request that ends the call, at a carrier that needs one."""
 
 Ended = Literal["caller_hung_up", "agent_hung_up", "transferred", "dropped"]
 
 
-class CallRefused(PatterConnectionError):
-    """The call was not set up; ``outcome`` is what the caller experiences."""
-
-    def __init__(self, outcome: str, message: str) -> None:
-        super().__init__(message)
-        self.outcome = outcome
-
-
-class SimulatedTwilio:
-    """One call through a simulated Twilio.
+class SimulatedCarrier:
+    """One call through a simulated carrier.
 
     Args:
         connect: opens a connection to the agent's server.
         public_url: the address under which the carrier knows the server, without a path.
-        account_sid: the account, as in the carrier object of the program under test.
-        auth_token: the account's secret, with which requests are signed.
-        caller: the number of the caller.
-        callee: the number that is called.
-        call_sid: Twilio's id of the call.
-        direction: "inbound" for a call to the agent's number, "outbound" for one that the agent's account placed.
-        custom_params: parameters of the call, in the query of the webhook's URL, as an account configures it.
+        protocol: the carrier's webhooks and messages, for this call.
         up_delay: seconds that the network takes towards the server.
         down_delay: seconds that the network takes from the server.
         echo_marks: if False, marks never come back.
@@ -87,35 +81,19 @@ class SimulatedTwilio:
         self,
         connect: Connect,
         public_url: str,
+        protocol: CarrierProtocol,
         *,
-        account_sid: str,
-        auth_token: str,
-        caller: str = "+15550100001",
-        callee: str = "+15550100002",
-        call_sid: str = "CA00000000000000000000000000000001",
-        direction: Literal["inbound", "outbound"] = "inbound",
-        custom_params: Mapping[str, str] = MappingProxyType({}),
         up_delay: float = 0.0,
         down_delay: float = 0.0,
         echo_marks: bool = True,
     ) -> None:
         self._connect = connect
-        self._public_url = public_url.rstrip("/")
-        self._query = f"?{urlencode(custom_params)}" if custom_params else ""
-        self._account_sid = account_sid
-        self._auth_token = auth_token
-        self._form = {
-            "CallSid": call_sid,
-            "AccountSid": account_sid,
-            "From": caller,
-            "To": callee,
-            "CallStatus": "ringing",
-            # Twilio's name for a call that its REST API placed (twilio.com/docs/voice/twiml#request-parameters).
-            "Direction": "outbound-api" if direction == "outbound" else direction,
-            "ApiVersion": "2010-04-01",
-        }
-        self.call_sid = call_sid
-        self.stream_sid: str = "MZ" + call_sid[2:]
+        self.public_url: str = public_url.rstrip("/")
+        self.protocol = protocol
+        self.call_id: str = protocol.call_id
+        """The carrier's id of the call."""
+        self.stream_id: str = protocol.stream_id
+        """The carrier's id of the media stream."""
         self.up_delay = up_delay
         self.down_delay = down_delay
         self.echo_marks = echo_marks
@@ -129,14 +107,17 @@ class SimulatedTwilio:
         """Seconds from then until the carrier confirms the transfer."""
         self.transfer_error: Exception | None = None
         """The error that the carrier raises instead of transferring the call."""
+        self.tones: str = ""
+        """The DTMF digits that the agent's server has had sent to the caller."""
         self.faulty_stream: FaultyStream | None = None
         """The server's end of the media connection, for faults below the messages; None on real sockets."""
-        # One sequence over all messages of a stream, as documented: a gap in it shows that one is missing.
-        self._sequence = 0
+        self._media_is_connected = False
+        self._stream_is_closed = False
         self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](MAX_MESSAGES_IN_FLIGHT)
         self._sends_again = self._reads_again = -math.inf
         self._scope = trio.CancelScope()
         self._news = Pulse()  # fires when the time of the next mark may have changed
+        self._pressed, self._presses = trio.open_memory_channel[Webhook](MAX_MESSAGES_IN_FLIGHT)
         self.caller_audio: CallerAudio = CallerAudio()
         self.playback: PhonePlayback = PhonePlayback()
         self.arrivals: list[Arrival] = []
@@ -157,7 +138,7 @@ class SimulatedTwilio:
         """An event that is set when the socket is closed and no task of this call runs here any more."""
 
     def __repr__(self) -> str:
-        return f"<SimulatedTwilio {self.call_sid} {self.ended or 'up'}>"
+        return f"<{type(self).__name__} {self.call_id} {self.ended or 'up'}>"
 
     @property
     def now(self) -> float:
@@ -171,7 +152,11 @@ class SimulatedTwilio:
 
     def press(self, digit: str) -> None:
         """Press a key."""
-        self._post(messages.Dtmf(**self._ids(), dtmf=messages.Digit(digit=digit)))
+        self._queue(self.protocol.key(digit))
+        report = self.protocol.key_report(digit)
+        if report is not None:
+            # The bound is that of the messages: a caller presses no more keys than the stream carries.
+            self._pressed.send_nowait(report)
 
     def send(self, message: str) -> None:
         """Send any message to the agent's server, with the network's delay."""
@@ -182,11 +167,26 @@ class SimulatedTwilio:
         if self.ended is None:
             self._leave("caller_hung_up")
 
+    def agent_hangs_up(self) -> None:
+        """End the call, as the agent's server requested.
+
+        Raises:
+            CallEnded: the call is over.
+        """
+        self._must_be_up()
+        self._leave("agent_hung_up")
+
     def _leave(self, how: Ended) -> None:
-        """End the stream as Twilio does when the call leaves it."""
+        """End the stream as the carrier does when the call leaves it."""
         self._end(how)
+        # The agent's server has closed it already.
+        if self._stream_is_closed:
+            self._scope.cancel()
+            return
+        stop = self.protocol.stopped()
         # Behind whatever the network still carries, and the end of the connection behind that.
-        self._post(messages.Stop(**self._ids(), stop=messages.StopBody(self._account_sid, self.call_sid)))
+        if stop is not None:
+            self._queue(stop)
         self._queue(None)
 
     async def transfer(self, to: str) -> None:
@@ -199,12 +199,15 @@ class SimulatedTwilio:
         await trio.sleep(self.transfer_delay)
         if self.transfer_error is not None:
             raise self.transfer_error
-        if self.ended is not None:
-            raise CallEnded(f"call {self.call_sid} is over: {self.ended}")
+        self._must_be_up()
         self.transferred_to = to
         self._leave("transferred")
         # After the stream's end: the carrier's report may come when the call is over for the server.
         await trio.sleep(self.transfer_answer)
+
+    def _must_be_up(self) -> None:
+        if self.ended is not None:
+            raise CallEnded(f"call {self.call_id} is over: {self.ended}")
 
     def drop(self) -> None:
         """Cut the connection without a close, as a broken network does."""
@@ -231,10 +234,12 @@ class SimulatedTwilio:
     def make_faulty(self, stream: trio.abc.HalfCloseableStream) -> FaultyStream:
         """Wrap the server's end of a connection, for faults below the messages.
 
-        A call has two connections, and the media connection is the second: ``faulty_stream`` is the last one wrapped.
+        The media connection comes after that of the webhook: ``faulty_stream`` is the last one wrapped until then.
         """
-        self.faulty_stream = FaultyStream(stream)
-        return self.faulty_stream
+        faulty = FaultyStream(stream)
+        if not self._media_is_connected:
+            self.faulty_stream = faulty
+        return faulty
 
     # Observations -----------------------------------------------------------------------------------------------------
     def played(self) -> list[Stretch]:
@@ -251,15 +256,16 @@ class SimulatedTwilio:
         """Place the call and run it to its end; report started when the media begins.
 
         Raises:
-            CallRefused: the server did not accept the call, or answered in a way that Twilio does not understand.
+            CallRefused: the server did not accept the call, or answered in a way that the carrier does not understand.
         """
         try:
-            stream = await self._ask()
+            order = await self.announce()
             connection = await self._connect()
+            self._media_is_connected = True
             try:
-                socket = await self._open(connection, stream)
+                socket = await self._open(connection, order)
                 # Returns when the scope is cancelled: by either side, or by a broken line.
-                await self._carry(socket, stream, task_status)
+                await self._carry(socket, order, task_status)
                 # When the last message was sent: from here on the server can know. Measured
                 # before the close, which waits for the peer.
                 self.end_known_at = self.now
@@ -269,74 +275,67 @@ class SimulatedTwilio:
             finally:
                 # Forced: a peer that does not read must not hold up the end.
                 await trio.aclose_forcefully(connection)
+            for report in self.protocol.ended_reports(str(self.ended)):
+                await self._report(report)
         finally:
             # Also when the call was refused: a test that waits for the end must not wait for ever.
             self.over.set()
 
-    async def _ask(self) -> messages.StreamTwiml:
-        """Ask the voice webhook how to handle the call."""
-        url = f"{self._public_url}/webhooks/twilio/voice{self._query}"
-        signature = messages.sign(self._auth_token, url, self._form)
-        headers = {"X-Twilio-Signature": signature, "User-Agent": "TwilioProxy/1.1", "Accept": "*/*"}
-        with trio.move_on_after(messages.WEBHOOK_TIMEOUT_S) as deadline:
-            connection = await self._connect()
-            try:
-                answer = await post_form(connection, url, self._form, headers)
-            # Whatever the reason, the caller hears Twilio's "application error".
-            except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
-                raise CallRefused("failed", f"the voice webhook did not answer: {error}") from error
-            finally:
-                await trio.aclose_forcefully(connection)
-        if deadline.cancelled_caught:
-            raise CallRefused("failed", f"the voice webhook did not answer within {messages.WEBHOOK_TIMEOUT_S:g} s")
-        if answer.status != 200:  # noqa: PLR2004 (HTTP's OK)
-            raise CallRefused("failed", f"the voice webhook answered {answer.status}: {_shown(answer.body)}")
-        # With any other type, Twilio would play or read the body to the caller.
-        if not answer.content_type.startswith(("text/xml", "application/xml")):
-            raise CallRefused(
-                "failed", f"the voice webhook must answer with TwiML (text/xml), got {answer.content_type!r}"
-            )
-        try:
-            twiml = messages.read_twiml(answer.body)
-        except messages.BadAnswer as error:
-            raise CallRefused("failed", str(error)) from error
-        if isinstance(twiml, messages.RejectTwiml):
-            raise CallRefused(twiml.outcome, f"the server refused the call: {twiml.outcome}")
-        # Plain ws only where the whole server is plain, as on loopback.
-        if twiml.url.startswith("ws:") and self._public_url.startswith("https:"):
-            raise CallRefused("failed", f"31922: <Stream url> must be a wss:// address, got {twiml.url!r}")
-        return twiml
+    async def announce(self) -> StreamOrder:
+        """Announce the call, and return what the agent's server wants for it; :meth:`run` goes on from there.
 
-    async def _open(self, connection: trio.abc.Stream, stream: messages.StreamTwiml) -> WebSocket:
-        signature = messages.sign(self._auth_token, stream.url)
+        Raises:
+            CallRefused: the server did not accept the call, or answered in a way that the carrier does not understand.
+        """
+        return await self.protocol.ask(self)
+
+    async def post(self, webhook: Webhook) -> WebhookAnswer:
+        """Send a webhook to the agent's server; see :func:`~patter_trio.testing.carriers.webhook_post.asked`."""
+        return await asked(self._connect, webhook)
+
+    async def _report_all(self) -> None:
+        for report in self.protocol.opened_reports():
+            await self._report(report)
+        async for report in self._presses:
+            await self._report(report)
+
+    async def _report(self, webhook: Webhook) -> None:
+        """Send a webhook that asks nothing; a refusal is a fault of the agent's server."""
         try:
-            with trio.fail_after(messages.WEBHOOK_TIMEOUT_S):
-                return await connect(connection, stream.url, {"X-Twilio-Signature": signature})
+            answer = await self.post(webhook)
+        # The server may have closed: what becomes of the report is for the carrier's own log.
+        except CallRefused:
+            return
+        if answer.status not in _SUCCESS:
+            self.faults.append(ProtocolFault(self.now, f"a webhook was answered with {answer.status}"))
+
+    async def _open(self, connection: trio.abc.Stream, order: StreamOrder) -> WebSocket:
+        try:
+            with trio.fail_after(WEBHOOK_TIMEOUT_S):
+                return await connect(connection, order.url, dict(self.protocol.upgrade_headers(order)))
         # 31920 is Twilio's code for a handshake that was not answered with 101.
         except (WireError, SocketClosed, trio.TooSlowError) as error:
             raise CallRefused("failed", f"31920: the media socket was refused: {error}") from error
 
-    async def _carry(self, socket: WebSocket, stream: messages.StreamTwiml, task_status: trio.TaskStatus[None]) -> None:
+    async def _carry(self, socket: WebSocket, order: StreamOrder, task_status: trio.TaskStatus[None]) -> None:
         # An empty message makes the writer send the answers to pings, in their place among the others.
         socket.share_sending(lambda: self._queue(""))
         # Before the first message: call time is that of the caller, whose audio begins with the stream.
         self.media_start = trio.current_time()
-        self._post(messages.Connected())
-        body = messages.StartBody(
-            stream_sid=self.stream_sid,
-            account_sid=self._account_sid,
-            call_sid=self.call_sid,
-            custom_parameters=dict(stream.parameters),
-        )
-        self._post(messages.Start(**self._ids(), start=body))
+        for message in self.protocol.opening(order):
+            self._queue(message)
         with self._scope:
             async with open_flat_nursery() as nursery:
                 nursery.start_soon(self._write, socket)
                 nursery.start_soon(self._read, socket)
                 nursery.start_soon(self._speak)
                 nursery.start_soon(self._echo)
+                nursery.start_soon(self._report_all)
                 # Inside the nursery: the starter's task may act as soon as the tasks exist, at call time 0.
                 task_status.started()
+        if self.ended is None:
+            self.faults.append(ProtocolFault(self.now, "the media stream was closed, and nobody ended the call"))
+            self._end("agent_hung_up")
 
     async def _write(self, socket: WebSocket) -> None:
         """Send the posted messages, each when the network has carried it; the only task that writes to the socket."""
@@ -354,7 +353,7 @@ class SimulatedTwilio:
                     for one in self._alter(message):
                         await socket.send(one)
                     sent += 1
-                    if sent == OPENING_MESSAGES:
+                    if sent == self.protocol.opening_messages:
                         self.reached_at = self.now
                 else:
                     await socket.flush()
@@ -391,43 +390,65 @@ class SimulatedTwilio:
     def _take(self, message: str | bytes | None) -> None:
         """Handle a message of the server, or None when it has closed the socket.
 
-        That ends the call, because the TwiML has no verb after <Connect>.
+        Where the answer to the webhook decides, that ends the call: nothing follows the stream in it.
         """
         now = self.now
         # The buffer was emptied with the call: what still comes is not heard.
         if self.ended is not None:
+            # Nothing can be delivered any more, and the request that ended the call is answered.
+            if message is None and not self.protocol.closing_ends_call:
+                self._scope.cancel()
             return
         if message is None:
-            self._end("agent_hung_up")
-            self._scope.cancel()
+            self._closed()
             return
         # Marks that are due now come before what this message causes: at equal instants,
         # a mark was played before a clear.
         self._return_marks(self.playback.reached(now))
         try:
-            decoded, audio = messages.read_message(message, self.stream_sid)
-        except messages.BadMessage as error:
+            decoded = self.protocol.read(message)
+        except BadMessage as error:
             # Recorded and ignored, as Twilio does with a warning. The check after the call fails the test.
             self.faults.append(ProtocolFault(now, str(error)))
             return
         match decoded:
-            case messages.Play():
+            case Play(audio):
                 self.arrivals.append(Arrival(now, audio=audio))
                 self.playback.media(audio, now)
-            case messages.Mark(mark=mark):
-                self.arrivals.append(Arrival(now, mark=mark.name))
+            case Mark(name):
+                self.arrivals.append(Arrival(now, mark=name))
                 if self._marks_are_early:
-                    self._return_marks([mark.name])
+                    self._return_marks([name])
                 else:
-                    self.playback.mark(mark.name, now)
-            case messages.Clear():
+                    self.playback.mark(name, now)
+            case Clear():
                 self.arrivals.append(Arrival(now))
-                # All waiting marks come back after a clear, as documented. That they were
-                # not played, the server has to know.
-                self._return_marks(self.playback.clear(now))
+                self._clear(now)
+            case Tones(digits):
+                self.tones += digits
         # A mark on an empty buffer is due at once.
         self._return_marks(self.playback.reached(now))
         self._news.fire()
+
+    def _closed(self) -> None:
+        """Note that the agent's server has closed the media stream."""
+        if self.protocol.closing_ends_call:
+            self._end("agent_hung_up")
+            self._scope.cancel()
+            return
+        # The call stays up in silence, until a request ends it or the caller gives up.
+        self._stream_is_closed = True
+        self.playback.clear(self.now)
+        self._scope.deadline = trio.current_time() + HANG_UP_TIMEOUT_S
+
+    def _clear(self, now: float) -> None:
+        waiting = self.playback.clear(now)
+        # That they were not played, the server has to know.
+        if self.protocol.cleared_marks_return:
+            self._return_marks(waiting)
+        confirmation = self.protocol.cleared()
+        if confirmation is not None:
+            self._queue(confirmation)
 
     async def _speak(self) -> None:
         """Send the caller's audio, frame by frame."""
@@ -438,12 +459,7 @@ class SimulatedTwilio:
             await trio.sleep_until(self.media_start + frame * FRAME_S)
             if self.ended is not None:
                 return
-            body = messages.MediaBody(
-                chunk=str(frame),
-                timestamp=str(round((frame - 1) * FRAME_S * 1000)),
-                payload=base64.b64encode(self.caller_audio.take(FRAME_SAMPLES)).decode(),
-            )
-            self._post(messages.Media(**self._ids(), media=body))
+            self._queue(self.protocol.media(frame, self.caller_audio.take(FRAME_SAMPLES)))
 
     async def _echo(self) -> None:
         """Return each mark when it was played."""
@@ -456,17 +472,13 @@ class SimulatedTwilio:
     def _return_marks(self, names: list[str]) -> None:
         if self.echo_marks and self.ended is None:
             for name in names:
-                self._post(messages.MarkPlayed(**self._ids(), mark=messages.Name(name)))
-
-    def _ids(self) -> dict[str, str]:
-        self._sequence += 1
-        return {"sequence_number": str(self._sequence), "stream_sid": self.stream_sid}
-
-    def _post(self, message: messages.ToAgent) -> None:
-        self._queue(msgspec.json.encode(message).decode())
+                self._queue(self.protocol.played(name))
 
     def _queue(self, message: str | None) -> None:
         """Hand a message to the network; "" sends what the socket itself has pending, None ends the connection."""
+        # The agent's server takes nothing any more.
+        if self._stream_is_closed:
+            return
         try:
             self._outbox.send_nowait((trio.current_time() + self.up_delay, message))
         # More than two minutes of audio wait: the server has stopped reading.
@@ -486,7 +498,3 @@ class SimulatedTwilio:
 
 def _unaltered(message: str) -> Sequence[str | bytes]:
     return (message,)
-
-
-def _shown(body: bytes) -> str:
-    return body[:200].decode(errors="replace")

@@ -1,44 +1,53 @@
 """One HTTP request over one stream, as a carrier sends its webhooks."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
-import attrs
 import h11
 import trio
 
+from patter_trio.testing.carriers.protocol import WEBHOOK_TIMEOUT_S, CallRefused, Webhook, WebhookAnswer
+
+Connect = Callable[[], Awaitable[trio.abc.Stream]]
+"""Opens a connection to the agent's server."""
 READ_BYTES: Final = 65536
 # Read no further: a server that answers without end must not fill the test's memory.
 MAX_ANSWER_BYTES: Final = 65536
 """Maximum size of an answer: Twilio accepts 64 kB of TwiML."""
 
 
-@attrs.frozen
-class WebhookAnswer:
-    """An HTTP response, read to its end."""
+async def asked(connect: Connect, webhook: Webhook) -> WebhookAnswer:
+    """Send a webhook over a connection of its own, and return the answer, whatever it is.
 
-    status: int
-    content_type: str
-    body: bytes
+    Raises:
+        CallRefused: there was no answer in time.
+    """
+    with trio.move_on_after(WEBHOOK_TIMEOUT_S):
+        connection = await connect()
+        try:
+            return await post(connection, webhook.url, webhook.body, webhook.headers)
+        # Whatever the reason, the caller hears that something went wrong.
+        except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
+            raise CallRefused("failed", f"the voice webhook did not answer: {error}") from error
+        finally:
+            await trio.aclose_forcefully(connection)
+    raise CallRefused("failed", f"the voice webhook did not answer within {WEBHOOK_TIMEOUT_S:g} s")
 
 
-async def post_form(
-    stream: trio.abc.Stream, url: str, form: Mapping[str, str], headers: Mapping[str, str]
-) -> WebhookAnswer:
-    """POST a form and return the answer.
+async def post(stream: trio.abc.Stream, url: str, body: bytes, headers: Mapping[str, str]) -> WebhookAnswer:
+    """POST a body and return the answer; ``headers`` name its type.
 
     Raises:
         h11.RemoteProtocolError: the answer is not HTTP, is too long, or ended before it was complete.
         trio.BrokenResourceError: the connection broke.
     """
-    split, body = urlsplit(url), urlencode(form).encode()
+    split = urlsplit(url)
     target = (split.path or "/") + (f"?{split.query}" if split.query else "")
     fields = {
         "Host": split.netloc,
         # One request for each connection, as from a carrier whose next webhook may come from another of its machines.
         "Connection": "close",
-        "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
         "Content-Length": str(len(body)),
         **headers,
     }

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.testing.twilio.playback import CallerAudio, PhonePlayback, Stretch, whole
+from patter_trio.testing.carriers.playback import CallerAudio, PhonePlayback, Stretch, whole
 
 SILENCE_BYTE = 0xFF
 STEPS = st.lists(

@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair
 
-from patter_trio.testing.twilio.faulty_stream import FaultyStream
+from patter_trio.testing.carriers.faulty_stream import FaultyStream
 
 
 async def test_closing_ends_a_send_that_waits(autojump_clock: MockClock) -> None:

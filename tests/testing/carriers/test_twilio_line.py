@@ -13,9 +13,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from patter_trio.testing.carriers.protocol import CallRefused
+from patter_trio.testing.carriers.twilio import SimulatedTwilio
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.scripted_providers.audible_text import encode
-from patter_trio.testing.twilio.carrier import CallRefused, SimulatedTwilio
 from tests.kit.fake_agent import SID, STREAM_SID, TOKEN, TWIML, FakeAgent, carrier_for
 
 
@@ -205,7 +206,7 @@ async def test_hang_up_says_stop_and_closes(autojump_clock: MockClock) -> None:
         carrier.press("5")
     assert [(at, message["event"]) for at, message in agent.got[-3:]] == [(1.0, "dtmf"), (1.0, "stop"), (1.0, "closed")]
     assert agent.events("dtmf")[0][1]["dtmf"] == {"track": "inbound_track", "digit": "5"}
-    assert agent.events("stop")[0][1]["stop"] == {"accountSid": SID, "callSid": carrier.call_sid}
+    assert agent.events("stop")[0][1]["stop"] == {"accountSid": SID, "callSid": carrier.call_id}
     assert (carrier.ended, carrier.ended_at) == ("caller_hung_up", 1.0)
 
 

@@ -15,9 +15,8 @@ from xml.etree import ElementTree as ET
 import attrs
 import msgspec
 
-# Twilio's limit; then it tries the fallback URL, or reads an error to the caller.
-WEBHOOK_TIMEOUT_S: Final = 15.0
-"""Seconds that Twilio waits for the answer of a webhook."""
+from patter_trio.testing.carriers.protocol import BadAnswer, BadMessage
+
 # As documented; the package's one-time token has to fit.
 MAX_PARAMETER_CHARACTERS: Final = 500
 """Maximum length of a <Parameter>'s name and value together."""
@@ -45,10 +44,6 @@ class RejectTwiml:
     """A parsed ``<Reject>`` or ``<Hangup>``: the caller hears busy, or the call ends."""
 
     outcome: Literal["busy", "rejected", "completed"]
-
-
-class BadAnswer(Exception):
-    """An answer for which Twilio would read an "application error" to the caller; the message gives the reason."""
 
 
 def read_twiml(body: bytes) -> StreamTwiml | RejectTwiml:
@@ -240,10 +235,6 @@ class Clear(_In, frozen=True, tag="clear"):
 FromAgent = Play | Mark | Clear
 
 _decode = msgspec.json.Decoder(FromAgent).decode
-
-
-class BadMessage(Exception):
-    """A message that Twilio would ignore with a warning; the text gives the reason."""
 
 
 def read_message(message: str | bytes, stream_sid: str) -> tuple[FromAgent, bytes]:

@@ -1,0 +1,232 @@
+"""The interface between a simulated line and one carrier's protocol: how a call is announced, and its messages."""
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import ClassVar, Final, Literal, Protocol
+from urllib.parse import urlsplit
+
+import attrs
+
+from patter_trio.errors import PatterConnectionError
+
+Direction = Literal["inbound", "outbound"]
+# Twilio's limit (twilio.com/docs/usage/webhooks/webhooks-connection-overrides); the other two try again much sooner.
+WEBHOOK_TIMEOUT_S: Final = 15.0
+"""Seconds that a carrier waits for the answer of a webhook, and for its media socket."""
+
+
+class CallRefused(PatterConnectionError):
+    """The call was not set up; ``outcome`` is what the caller experiences."""
+
+    def __init__(self, outcome: str, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class BadMessage(Exception):
+    """A message of the agent's server that the carrier would not accept; the text gives the reason."""
+
+
+class BadAnswer(Exception):
+    """An answer to a webhook, or a request, that the carrier cannot follow; the message gives the reason."""
+
+
+@attrs.frozen
+class CallFacts:
+    """The facts about one call; ``custom_params`` are in the query of the webhook's URL, as an account configures it."""
+
+    call_id: str
+    caller: str = "+15550100001"
+    callee: str = "+15550100002"
+    direction: Direction = "inbound"
+    custom_params: Mapping[str, str] = MappingProxyType({})
+
+
+@attrs.frozen
+class Webhook:
+    """A request to the agent's server, which the carrier has signed."""
+
+    url: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@attrs.frozen
+class WebhookAnswer:
+    """An HTTP response, read to its end."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+@attrs.frozen
+class StreamOrder:
+    """The answer of the agent's server that takes the call: the address for the media, and values that come back with them."""
+
+    url: str
+    parameters: Mapping[str, str] = MappingProxyType({})
+
+
+# Commands of the agent's server, whatever the carrier calls them. ---------------------------------------------------
+@attrs.frozen
+class Play:
+    """A message with mu-law audio for the caller."""
+
+    audio: bytes
+
+
+@attrs.frozen
+class Mark:
+    """A message that asks for a report when the audio before it has been played."""
+
+    name: str
+
+
+@attrs.frozen
+class Clear:
+    """A message that empties the buffer."""
+
+
+@attrs.frozen
+class Tones:
+    """A message that sends DTMF digits to the caller."""
+
+    digits: str
+
+
+FromAgent = Play | Mark | Clear | Tones
+
+
+class Line(Protocol):
+    """The line of one call, as a protocol uses it; see :class:`~patter_trio.testing.carriers.line.SimulatedCarrier`."""
+
+    public_url: str
+
+    async def post(self, webhook: Webhook) -> WebhookAnswer:
+        """Send a webhook, and return the answer."""
+
+    async def transfer(self, to: str) -> None:
+        """Transfer the caller."""
+
+    def agent_hangs_up(self) -> None:
+        """End the call, as the agent's server requested."""
+
+
+class CarrierProtocol(ABC):
+    """One carrier's protocol for one call: it makes and reads messages, and has neither clock nor I/O.
+
+    Args:
+        facts: who calls whom.
+        stream_id: the carrier's id of the media stream.
+    """
+
+    # Class variables: facts about a protocol (protocols.md of a carrier), not about a call.
+    opening_messages: ClassVar[int]
+    """Number of messages that open a stream; from the last one on, the server knows of the call."""
+    cleared_marks_return: ClassVar[bool] = True
+    """True if the marks that wait when the buffer is emptied come back."""
+    closing_ends_call: ClassVar[bool] = True
+    """True if the call ends when the agent's server closes its media stream."""
+
+    def __init__(self, facts: CallFacts, stream_id: str) -> None:
+        self.facts = facts
+        self.call_id = facts.call_id
+        self.stream_id = stream_id
+
+    # The setup of a call ----------------------------------------------------------------------------------------------
+    @abstractmethod
+    async def ask(self, line: Line) -> StreamOrder:
+        """Ask the agent's server how to handle the call.
+
+        Raises:
+            CallRefused: it refuses, or answers in a way that this carrier does not understand.
+        """
+
+    @abstractmethod
+    def upgrade_headers(self, order: StreamOrder) -> Mapping[str, str]:
+        """Return the headers of the media stream's upgrade."""
+
+    # Messages to the agent's server -----------------------------------------------------------------------------------
+    @abstractmethod
+    def opening(self, order: StreamOrder) -> Sequence[str]:
+        """Return the messages that open the stream."""
+
+    @abstractmethod
+    def media(self, frame: int, audio: bytes) -> str:
+        """Return a message with 20 ms of the caller's audio; the first frame is 1."""
+
+    @abstractmethod
+    def key(self, digit: str) -> str:
+        """Return the message that the caller pressed a key."""
+
+    @abstractmethod
+    def played(self, mark: str) -> str:
+        """Return the message that a mark was reached."""
+
+    def cleared(self) -> str | None:
+        """Return the message that the buffer was emptied; None: this carrier has none."""
+        return None
+
+    @abstractmethod
+    def stopped(self) -> str | None:
+        """Return the message that the stream is over; None: this carrier only closes the socket."""
+
+    # Messages from it -------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def read(self, message: str | bytes) -> FromAgent:
+        """Return a decoded message of the agent's server.
+
+        Raises:
+            BadMessage: this carrier would not accept the message.
+        """
+
+    # Beside the stream ------------------------------------------------------------------------------------------------
+    def key_report(self, digit: str) -> Webhook | None:  # noqa: ARG002 (for carriers that report it)
+        """Return the webhook that reports a key; None: only the stream does."""
+        return None
+
+    def opened_reports(self) -> Sequence[Webhook]:
+        """Return the webhooks that follow the start of the stream."""
+        return ()
+
+    def ended_reports(self, how: str) -> Sequence[Webhook]:  # noqa: ARG002 (for carriers that report it)
+        """Return the webhooks that follow the end of the call."""
+        return ()
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """Turn an answer that the carrier cannot follow into a call that fails."""
+    try:
+        yield
+    except BadAnswer as error:
+        raise CallRefused("failed", str(error)) from error
+
+
+def checked_stream_url(given: str, *, prefix: str = "", public_url: str, may_have_query: bool = False) -> str:
+    """Return the address for the media that an answer names.
+
+    Args:
+        given: the address.
+        prefix: the carrier's code for a wrong address, before each message.
+        public_url: the server's address; only a plain one may have a plain media stream.
+        may_have_query: if False, a query is refused.
+
+    Raises:
+        BadAnswer: the address does not lead to a media stream.
+    """
+    try:
+        url = urlsplit(given)
+    # urlsplit raises for brackets that do not match; found by fuzzing.
+    except ValueError as error:
+        raise BadAnswer(f"{prefix}the stream's address must be a URL, got {given!r}") from error
+    # Plain ws only where the whole server is plain, as on loopback.
+    plain_is_wrong = url.scheme == "ws" and public_url.startswith("https:")
+    if url.scheme not in ("wss", "ws") or not url.netloc or plain_is_wrong:
+        raise BadAnswer(f"{prefix}the stream's address must be wss://, got {given!r}")
+    if url.query and not may_have_query:
+        raise BadAnswer(f"{prefix}the stream's address must not have a query, got {given!r}")
+    return url.geturl()

@@ -1,0 +1,212 @@
+"""A simulated Twilio: its webhook, its signature and its messages on a simulated line."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import ClassVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from patter_trio.testing.carriers import twilio_messages as messages
+from patter_trio.testing.carriers.line import SimulatedCarrier
+from patter_trio.testing.carriers.protocol import (
+    CallFacts,
+    CallRefused,
+    CarrierProtocol,
+    Clear,
+    Direction,
+    FromAgent,
+    Line,
+    Mark,
+    Play,
+    StreamOrder,
+    Webhook,
+    WebhookAnswer,
+    refusing,
+)
+from patter_trio.testing.carriers.webhook_post import Connect
+
+
+class TwilioProtocol(CarrierProtocol):
+    """Twilio's side of one call.
+
+    Args:
+        facts: who calls whom.
+        account_sid: the account, as in the carrier object of the program under test.
+        auth_token: the account's secret, with which requests are signed.
+    """
+
+    opening_messages: ClassVar[int] = 2  # connected, start
+
+    def __init__(self, facts: CallFacts, account_sid: str, auth_token: str) -> None:
+        super().__init__(facts, "MZ" + facts.call_id[2:])
+        self._account_sid = account_sid
+        self._auth_token = auth_token
+        # One sequence over all messages of a stream, as documented: a gap in it shows that one is missing.
+        self._sequence = 0
+
+    async def ask(self, line: Line) -> StreamOrder:
+        """Ask the voice webhook how to handle the call.
+
+        Raises:
+            CallRefused: it refuses, or does not answer in TwiML.
+        """
+        answer = await line.post(self._announcement(line.public_url))
+        _check(answer)
+        with refusing():
+            twiml = messages.read_twiml(answer.body)
+        if isinstance(twiml, messages.RejectTwiml):
+            raise CallRefused(twiml.outcome, f"the server refused the call: {twiml.outcome}")
+        # Plain ws only where the whole server is plain, as on loopback.
+        if twiml.url.startswith("ws:") and line.public_url.startswith("https:"):
+            raise CallRefused("failed", f"31922: <Stream url> must be a wss:// address, got {twiml.url!r}")
+        return StreamOrder(twiml.url, twiml.parameters)
+
+    def _announcement(self, public_url: str) -> Webhook:
+        facts = self.facts
+        query = f"?{urlencode(facts.custom_params)}" if facts.custom_params else ""
+        url = f"{public_url}/webhooks/twilio/voice{query}"
+        form = {
+            "CallSid": self.call_id,
+            "AccountSid": self._account_sid,
+            "From": facts.caller,
+            "To": facts.callee,
+            "CallStatus": "ringing",
+            # Twilio's name for a call that its REST API placed (twilio.com/docs/voice/twiml#request-parameters).
+            "Direction": "outbound-api" if facts.direction == "outbound" else facts.direction,
+            "ApiVersion": "2010-04-01",
+        }
+        return Webhook(
+            url,
+            urlencode(form).encode(),
+            {
+                "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
+                "X-Twilio-Signature": messages.sign(self._auth_token, url, form),
+                "User-Agent": "TwilioProxy/1.1",
+                "Accept": "*/*",
+            },
+        )
+
+    def upgrade_headers(self, order: StreamOrder) -> Mapping[str, str]:
+        """Return the signature of the upgrade, which covers its URL."""
+        return {"X-Twilio-Signature": messages.sign(self._auth_token, order.url)}
+
+    def opening(self, order: StreamOrder) -> Sequence[str]:
+        """Return connected and start."""
+        body = messages.StartBody(
+            stream_sid=self.stream_id,
+            account_sid=self._account_sid,
+            call_sid=self.call_id,
+            custom_parameters=dict(order.parameters),
+        )
+        return _text(messages.Connected()), _text(messages.Start(**self._ids(), start=body))
+
+    def media(self, frame: int, audio: bytes) -> str:
+        """Return a media message."""
+        body = messages.MediaBody(
+            chunk=str(frame), timestamp=str((frame - 1) * 20), payload=base64.b64encode(audio).decode()
+        )
+        return _text(messages.Media(**self._ids(), media=body))
+
+    def key(self, digit: str) -> str:
+        """Return a dtmf message."""
+        return _text(messages.Dtmf(**self._ids(), dtmf=messages.Digit(digit=digit)))
+
+    def played(self, mark: str) -> str:
+        """Return a mark message."""
+        return _text(messages.MarkPlayed(**self._ids(), mark=messages.Name(mark)))
+
+    def stopped(self) -> str:
+        """Return a stop message."""
+        return _text(messages.Stop(**self._ids(), stop=messages.StopBody(self._account_sid, self.call_id)))
+
+    def read(self, message: str | bytes) -> FromAgent:
+        """Return a decoded message of the agent's server.
+
+        Raises:
+            BadMessage: Twilio would not accept the message.
+        """
+        decoded, audio = messages.read_message(message, self.stream_id)
+        match decoded:
+            case messages.Play():
+                return Play(audio)
+            case messages.Mark(mark=mark):
+                return Mark(mark.name)
+            case messages.Clear():
+                return Clear()
+
+    def _ids(self) -> dict[str, str]:
+        self._sequence += 1
+        return {"sequence_number": str(self._sequence), "stream_sid": self.stream_id}
+
+
+class SimulatedTwilio(SimulatedCarrier):
+    """One call through a simulated Twilio.
+
+    Args:
+        connect: opens a connection to the agent's server.
+        public_url: the address under which the carrier knows the server, without a path.
+        account_sid: the account, as in the carrier object of the program under test.
+        auth_token: the account's secret, with which requests are signed.
+        caller: the number of the caller.
+        callee: the number that is called.
+        call_sid: Twilio's id of the call.
+        direction: "inbound" for a call to the agent's number, "outbound" for one that the agent's account placed.
+        custom_params: parameters of the call, in the query of the webhook's URL, as an account configures it.
+        up_delay: seconds that the network takes towards the server.
+        down_delay: seconds that the network takes from the server.
+        echo_marks: if False, marks never come back.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        public_url: str,
+        *,
+        account_sid: str,
+        auth_token: str,
+        caller: str = "+15550100001",
+        callee: str = "+15550100002",
+        call_sid: str = "CA00000000000000000000000000000001",
+        direction: Direction = "inbound",
+        custom_params: Mapping[str, str] = MappingProxyType({}),
+        up_delay: float = 0.0,
+        down_delay: float = 0.0,
+        echo_marks: bool = True,
+    ) -> None:
+        facts = CallFacts(call_sid, caller, callee, direction, custom_params)
+        super().__init__(
+            connect,
+            public_url,
+            TwilioProtocol(facts, account_sid, auth_token),
+            up_delay=up_delay,
+            down_delay=down_delay,
+            echo_marks=echo_marks,
+        )
+
+    @property
+    def call_sid(self) -> str:
+        """Twilio's id of the call."""
+        return self.call_id
+
+    @property
+    def stream_sid(self) -> str:
+        """Twilio's id of the media stream."""
+        return self.stream_id
+
+
+def _check(answer: WebhookAnswer) -> None:
+    if answer.status != 200:  # noqa: PLR2004 (HTTP's OK)
+        raise CallRefused("failed", f"the voice webhook answered {answer.status}: {_shown(answer.body)}")
+    # With any other type, Twilio would play or read the body to the caller.
+    if not answer.content_type.startswith(("text/xml", "application/xml")):
+        raise CallRefused("failed", f"the voice webhook must answer with TwiML (text/xml), got {answer.content_type!r}")
+
+
+def _text(message: messages.ToAgent) -> str:
+    return msgspec.json.encode(message).decode()
+
+
+def _shown(body: bytes) -> str:
+    return body[:200].decode(errors="replace")

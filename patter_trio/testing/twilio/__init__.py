@@ -1,1 +1,0 @@
-"""A simulated Twilio: its messages, its webhooks and its media streams."""
