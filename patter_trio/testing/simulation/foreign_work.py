@@ -65,6 +65,12 @@ class _Instrument(trio.abc.Instrument):
         self._idle_since = 0.0
         # By the two addresses of a connection: whether its other end belongs to this run does not change.
         self._foreign: dict[tuple[object, object], bool] = {}
+        # A task that has not run since waits where it did: only those that ran are looked at again.
+        self._waits: dict[trio.lowlevel.Task, list[FrameType]] = {}
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Forget where a task waited; after its last step it does not come back."""
+        self._waits.pop(task, None)
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 (trio passes it)
         """Hold the clock, or let it go, before it would jump."""
@@ -90,6 +96,8 @@ class _Instrument(trio.abc.Instrument):
         """Let the clock jump as it did before, unless another holds it."""
         if self._threshold == MAX_WAIT_S:
             self._set(self._usual)
+        # What runs from here on is not seen.
+        self._waits.clear()
 
     @property
     def _threshold(self) -> float:
@@ -119,15 +127,24 @@ class _Instrument(trio.abc.Instrument):
             return
         found = 0
         for task in _tasks(trio.lowlevel.current_root_task()):
-            for frame in _frames(task.coro):
+            for frame in self._waits_of(task):
                 if frame.f_code.co_name == _IN_THREAD:
                     found += 1
                     yield f"the task {task.name} waits for {_function_in(frame)} in a thread"
-                elif frame.f_code.co_name in _IN_SOCKET and (peer := self._peer(frame.f_locals.get("fd"))):
+                elif peer := self._peer(frame.f_locals.get("fd")):
                     yield f"the task {task.name} waits for {peer}"
         # In a coroutine that something unknown drives: the clock is held all the same.
         if threads > found:
             yield "a task waits for a thread"
+
+    def _waits_of(self, task: trio.lowlevel.Task) -> list[FrameType]:
+        """Return the frames in which a task waits for a thread or a socket."""
+        known = self._waits.get(task)
+        if known is None:
+            wanted = (_IN_THREAD, *_IN_SOCKET)
+            known = [frame for frame in _frames(task.coro) if frame.f_code.co_name in wanted]
+            self._waits[task] = known
+        return known
 
     def _peer(self, descriptor: Any) -> str:
         """Return the address at the other end of a socket; empty for a listener, or if that end belongs to this run."""
@@ -152,7 +169,9 @@ class _Instrument(trio.abc.Instrument):
             return False  # a pair of sockets without names: both ends are in this process
         known = self._foreign.get((here, there))
         if known is None:
-            known = self._foreign[here, there] = there not in _addresses_of_trio()
+            # Where a task of this run has waited at the other end, there is nothing to look for.
+            known = (there, here) not in self._foreign and there not in _addresses_of_trio()
+            self._foreign[here, there] = known
         return known
 
 
@@ -162,12 +181,19 @@ def _addresses_of_trio() -> set[object]:
     Another library's sockets are not among them: a server in a thread of the test takes real time.
     """
     found: set[object] = set()
-    for thing in gc.get_objects():
+    # An instance refers to its class: the collector finds them faster than a loop over all objects would.
+    for thing in gc.get_referrers(*_classes_of(trio.socket.SocketType)):
         # By type and not by isinstance, which asks proxies for their class.
         if issubclass(type(thing), trio.socket.SocketType):
             with suppress(OSError):
                 found.add(thing.getsockname())
     return found
+
+
+def _classes_of(base: type) -> list[type]:
+    """Return a class and the classes derived from it."""
+    derived: list[type] = base.__subclasses__()
+    return [base, *(one for each in derived for one in _classes_of(each))]
 
 
 def _tasks(root: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
