@@ -28,7 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--after-quick",
         action="store_true",
-        help="with --deep: leave out what a run without it does in the same way and coverage does not measure",
+        help="with --deep, for coverage after a quick run: of what that run did in the same way, do only the first "
+        "case of each test, and nothing that coverage does not measure",
     )
 
 
@@ -51,11 +52,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what is marked ``deep``, unless asked for; after a quick run, what would be the same once more."""
     if config.option.deep and not config.option.after_quick:
         return
-    leave_out = _is_repetition if config.option.deep else _is_deep
-    left_out = [item for item in items if leave_out(item)]
+    left_out = _repetitions(items) if config.option.deep else [item for item in items if _is_deep(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not leave_out(item)]
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
 
 
 def _is_deep(item: pytest.Item) -> bool:
@@ -72,10 +73,21 @@ def _is_unmeasured(item: pytest.Item) -> bool:
     return marked or _is_random(item) or params.get("backend") is ENGINE
 
 
-def _is_repetition(item: pytest.Item) -> bool:
+def _goes_deeper(item: pytest.Item) -> bool:
     # A test with ``deep`` among its fixtures goes further in a deep run than in a quick one.
-    deeper = _is_deep(item) or _is_random(item) or {"deep", "stride"} & set(getattr(item, "fixturenames", ()))
-    return _is_unmeasured(item) and not deeper
+    return _is_deep(item) or _is_random(item) or bool({"deep", "stride"} & set(getattr(item, "fixturenames", ())))
+
+
+def _repetitions(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return what a quick run did in the same way, except for the first case of each test that coverage measures."""
+    again = [item for item in items if not _goes_deeper(item)]
+    measured: dict[str, pytest.Item] = {}
+    for item in again:
+        if not _is_unmeasured(item):
+            # One case reaches nearly all lines that the others reach; the quick run has tried them all.
+            measured.setdefault(item.nodeid.partition("[")[0], item)
+    kept = set(measured.values())
+    return [item for item in again if item not in kept]
 
 
 @pytest.fixture(scope="session")
