@@ -15,6 +15,7 @@ from patter_trio.abc import Message, ToolDefinition
 from patter_trio.errors import ProviderError
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from tests.kit.depth import few
 
 PARTS = ("We open ", "at nine.")
 
@@ -239,9 +240,9 @@ class Odd:
         raise self.error
 
 
-@pytest.mark.parametrize("pause", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("pause", few([0.0, 0.1, 1.0], 2))
 @pytest.mark.parametrize(
-    "error", [KeyError("x"), ProviderError("gone"), asyncio.CancelledError(), GeneratorExit()], ids=repr
+    "error", few([KeyError("x"), ProviderError("gone"), asyncio.CancelledError(), GeneratorExit()], 2), ids=repr
 )
 async def test_failure_follows_the_pieces_before_it(
     call_simulator: CallSimulator, error: BaseException, pause: float

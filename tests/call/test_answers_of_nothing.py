@@ -13,6 +13,7 @@ from patter_trio.errors import AnswerCut
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedTTS, tool_call
 from tests.kit.call import SORRY, Backend, agent_of, transcripts_of
+from tests.kit.depth import few
 
 pytestmark = pytest.mark.both_backends
 
@@ -134,7 +135,7 @@ async def test_ten_rounds_of_tools_end_with_words(
 
 
 @pytest.mark.pipeline("on_message answers in place of an LLM")
-@pytest.mark.parametrize("nothing", [None, *NOTHING])
+@pytest.mark.parametrize("nothing", few([None, *NOTHING], 2))
 async def test_on_message_may_say_nothing(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, nothing: str | None
 ) -> None:
@@ -333,7 +334,7 @@ class Own(LanguageModel):
 
 
 @pytest.mark.parametrize(
-    "error", [KeyError("choices"), ValueError("no"), ExceptionGroup("", [OSError("gone")])], ids=repr
+    "error", few([KeyError("choices"), ValueError("no"), ExceptionGroup("", [OSError("gone")])], 1), ids=repr
 )
 @pytest.mark.parametrize(
     ("place", "heard"),

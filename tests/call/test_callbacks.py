@@ -15,6 +15,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedV
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from patter_trio.user_code import invoke
 from tests.kit.call import SORRY, At, Backend, agent_of, break_down, sound_of_agent, transcripts_of
+from tests.kit.depth import few
 
 pytestmark = pytest.mark.both_backends
 
@@ -313,7 +314,7 @@ async def test_misbehaving_callback_moves_no_audio(
         assert lines == []
 
 
-@pytest.mark.parametrize("misbehaves", [raises, raises_later, returns_a_wrong_type, mutates_its_payload])
+@pytest.mark.parametrize("misbehaves", few([raises, raises_later, returns_a_wrong_type, mutates_its_payload], 2))
 async def test_misbehaving_on_call_start_leaves_the_agent(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, misbehaves: Any, backend: Backend
 ) -> None:
@@ -357,7 +358,7 @@ def on_message_breaks(event: dict[str, Any]) -> str:
 
 
 @pytest.mark.pipeline("on_message answers")
-@pytest.mark.parametrize("misbehaves", [on_message_hangs, on_message_floods, on_message_breaks])
+@pytest.mark.parametrize("misbehaves", few([on_message_hangs, on_message_floods, on_message_breaks], 1))
 async def test_misbehaving_on_message_moves_no_other_audio(
     call_simulator: CallSimulator, misbehaves: Any, backend: Backend
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from patter_trio.pytest_plugin import CallSimulator
 from tests.kit.call import SORRY, At, break_down, faulty_agent, hangs_up_in_time, sound_of_agent
+from tests.kit.depth import few
 
 PLACES = (
     "vad.open", "vad.feed",
@@ -34,7 +35,7 @@ IN_REPLIES = {place for place in PLACES if place.startswith(("llm.", "tts.")) an
 """Places at which a provider works for one reply."""
 
 
-@pytest.mark.parametrize("place", sorted(IN_REPLIES))
+@pytest.mark.parametrize("place", few(sorted(IN_REPLIES), 3))
 async def test_provider_bug_in_reply_fails_that_reply(
     call_simulator: CallSimulator, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -22,6 +22,7 @@ from tests.kit.call import (
     sound_of_agent,
     transcripts_of,
 )
+from tests.kit.depth import few
 
 pytestmark = pytest.mark.engine
 
@@ -279,7 +280,7 @@ async def test_engine_open_failure_apologises_through_available_tts(call_simulat
     assert [heard.text for heard in caller.utterances] == ([SORRY] if tts else [])
 
 
-@pytest.mark.parametrize("tts", [None, ScriptedTTS()])
+@pytest.mark.parametrize("tts", few([None, ScriptedTTS()], 1))
 @pytest.mark.parametrize(("fail_at", "heard"), [(4.0, 1), (10.0, 1)])
 async def test_lost_engine_fails_call_within_time_limit(
     call_simulator: CallSimulator, fail_at: float, heard: int, tts: Any
@@ -357,7 +358,7 @@ async def test_engine_bug_apologises_and_ends_its_call(call_simulator: CallSimul
     assert sound_of_agent(caller).endswith(SORRY) is not place.startswith("tts")
 
 
-@pytest.mark.parametrize("place", [place for place in PLACES if place[:3] != "vad" and place != "tts.open"])
+@pytest.mark.parametrize("place", few([place for place in PLACES if place[:3] != "vad" and place != "tts.open"], 2))
 async def test_engine_bug_in_reply_fails_that_reply(
     call_simulator: CallSimulator, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:

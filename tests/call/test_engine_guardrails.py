@@ -19,6 +19,7 @@ from patter_trio.testing.scripted_providers import audible_text
 from patter_trio.testing.servers.openai_realtime import RealtimeReply
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import SORRY, sound_of_agent
+from tests.kit.depth import few
 from tests.kit.realtime import engine_of, serve
 
 pytestmark = pytest.mark.engine
@@ -43,14 +44,17 @@ async def asks(caller: SimulatedCaller, text: str = "Who is better?") -> None:
 # What is heard --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("answer", "heard"),
-    [
-        ("Initech is better.", "Let us talk about our tables."),
-        # The whole text is there before any of its audio: what is not checked as a whole is not spoken.
-        ("We are good. But Initech is better. Ask them.", "Let us talk about our tables."),
-        ("We are good. We have tables.", "We are good. We have tables."),
-        ("Ask Mr. Initech about it.", "Let us talk about our tables."),
-        ("no end of a sentence, and initech in it", "Let us talk about our tables."),
-    ],
+    few(
+        [
+            ("Initech is better.", "Let us talk about our tables."),
+            # The whole text is there before any of its audio: what is not checked as a whole is not spoken.
+            ("We are good. But Initech is better. Ask them.", "Let us talk about our tables."),
+            ("We are good. We have tables.", "We are good. We have tables."),
+            ("Ask Mr. Initech about it.", "Let us talk about our tables."),
+            ("no end of a sentence, and initech in it", "Let us talk about our tables."),
+        ],
+        2,
+    ),
 )
 @pytest.mark.parametrize("pace", [{}, {"duration": 1.5, "first_token": 0.2}])
 async def test_engine_sentence_is_blocked_before_it_sounds(

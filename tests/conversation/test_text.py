@@ -12,6 +12,7 @@ from patter_trio import filter_emoji, filter_for_tts, filter_markdown
 from patter_trio.conversation.markdown import MarkdownFilter
 from patter_trio.conversation.text import SpeechFilter
 from tests.kit.counted_work import calls_of
+from tests.kit.depth import few
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,30 @@ def test_what_was_filtered_has_nothing_left_to_filter(text: str) -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["*", "_", "`", "[", "](", "![", "😀 ", "\\", "> ", "- ", "|", "[a](", "<http:", "# ", " ", "#", "~", "[a", "` "],
+    few(
+        [
+            "*",
+            "_",
+            "`",
+            "[",
+            "](",
+            "![",
+            "😀 ",
+            "\\",
+            "> ",
+            "- ",
+            "|",
+            "[a](",
+            "<http:",
+            "# ",
+            " ",
+            "#",
+            "~",
+            "[a",
+            "` ",
+        ],
+        5,
+    ),
 )
 def test_no_text_takes_long(unit: str) -> None:
     """The filters take linear time for 200,000 characters of marks; quadratic time would exceed the suite's limit."""
@@ -237,7 +261,8 @@ def test_plain_text_passes_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", [*PARTS, "a.", "[(", "* ", "**a", "`a", "<a", "[a]", '{"name":', "<think>a</think>", ":- |", "a\n", "1 "]
+    "unit",
+    few([*PARTS, "a.", "[(", "* ", "**a", "`a", "<a", "[a]", '{"name":', "<think>a</think>", ":- |", "a\n", "1 "], 12),
 )
 def test_filters_take_time_in_proportion(unit: str) -> None:
     """Twice the text takes at most 2.5 times the function calls, in tokens of four characters."""

@@ -14,6 +14,7 @@ from patter_trio.abc import ToolCall
 from patter_trio.testing import ScriptedTTS, ScriptedVAD
 from patter_trio.testing.servers.openai_realtime import Asked, RealtimeReply, RealtimeServerConnection
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD
+from tests.kit.depth import few
 from tests.kit.realtime import KEY, SORRY, Simulator, agent_of, items_of, serve, shown
 
 BARGE_IN = 0.05
@@ -207,7 +208,7 @@ async def test_a_cough_is_forgotten(call_simulator: Simulator) -> None:
         assert caller.dialogue == [("user", "What are your hours?"), ("assistant", HOURS.text)]
 
 
-@pytest.mark.parametrize("delay", [0.0, 2.0, 8.0])
+@pytest.mark.parametrize("delay", few([0.0, 2.0, 8.0], 1))
 async def test_words_that_come_late_stand_before_the_answer(call_simulator: Simulator, delay: float) -> None:
     """The caller's words stand before the answer even if the vendor sends them 8 s late."""
     async with serve(replies=[YES], transcript_delay=delay) as vendor:
@@ -230,11 +231,14 @@ async def test_failed_transcription_delays_no_answer(call_simulator: Simulator) 
 
 @pytest.mark.parametrize(
     ("detection", "text", "trigger"),
-    [
-        ("server_vad", "Is there a room", "vad_silence"),
-        ("semantic_vad", "Is there a room?", "semantic_turn_detector"),
-        (None, "Is there a room?", "vad_silence"),
-    ],
+    few(
+        [
+            ("server_vad", "Is there a room", "vad_silence"),
+            ("semantic_vad", "Is there a room?", "semantic_turn_detector"),
+            (None, "Is there a room?", "vad_silence"),
+        ],
+        2,
+    ),
 )
 async def test_turn_end_trigger_is_reported_once(
     call_simulator: Simulator, detection: str | None, text: str, trigger: str
@@ -271,13 +275,16 @@ async def test_vendor_silence_setting_is_respected(call_simulator: Simulator) ->
 
 @pytest.mark.parametrize(
     ("detection", "patience"),
-    [
-        ("server_vad", 2.0),
-        (ServerVAD(silence=3.0), 4.5),
-        ("semantic_vad", 6.0),
-        (SemanticVAD(eagerness="low"), 10.0),
-        (SemanticVAD(eagerness="high"), 4.0),
-    ],
+    few(
+        [
+            ("server_vad", 2.0),
+            (ServerVAD(silence=3.0), 4.5),
+            ("semantic_vad", 6.0),
+            (SemanticVAD(eagerness="low"), 10.0),
+            (SemanticVAD(eagerness="high"), 4.0),
+        ],
+        1,
+    ),
 )
 async def test_turn_ends_without_the_vendors_word(
     call_simulator: Simulator, detection: object, patience: float
@@ -471,11 +478,14 @@ async def test_end_call_follows_the_spoken_goodbye(call_simulator: Simulator) ->
 # Failures -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "bad",
-    [
-        attrs.evolve(YES, first_audio=60.0),
-        RealtimeReply(text="", error=("server_error", "server_error", "Sorry.")),
-        RealtimeReply(text="", status="incomplete", reason="content_filter"),
-    ],
+    few(
+        [
+            attrs.evolve(YES, first_audio=60.0),
+            RealtimeReply(text="", error=("server_error", "server_error", "Sorry.")),
+            RealtimeReply(text="", status="incomplete", reason="content_filter"),
+        ],
+        1,
+    ),
 )
 async def test_failed_answer_gets_apology_and_call_recovers(call_simulator: Simulator, bad: RealtimeReply) -> None:
     """The agent apologises for an answer that fails, or does not begin in two attempts, and the next answer succeeds."""
@@ -580,7 +590,7 @@ async def test_a_connection_lost_twice_is_not_heard(call_simulator: Simulator) -
         assert caller.outcome == "caller_hung_up"
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.0, 6.0])
+@pytest.mark.parametrize("seconds", few([0.3, 1.0, 6.0], 1))
 async def test_engine_answers_after_an_outage(
     call_simulator: Simulator, seconds: float, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -655,14 +665,17 @@ async def test_a_long_call_renews_its_connection_between_turns(call_simulator: S
 
 @pytest.mark.parametrize(
     "script",
-    [
-        {"status": 401},
-        {"status": 429},
-        {"half_open": True},
-        {"mute": True},
-        {"opens_with": ("server_error", "server_error", "Sorry.")},
-        {"garbage": ("}{",) * 120},
-    ],
+    few(
+        [
+            {"status": 401},
+            {"status": 429},
+            {"half_open": True},
+            {"mute": True},
+            {"opens_with": ("server_error", "server_error", "Sorry.")},
+            {"garbage": ("}{",) * 120},
+        ],
+        2,
+    ),
 )
 async def test_missing_session_fails_the_call(
     call_simulator: Simulator, caplog: pytest.LogCaptureFixture, script: dict[str, Any]

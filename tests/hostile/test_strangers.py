@@ -14,6 +14,7 @@ from patter_trio.net.websocket import MAX_MESSAGE_BYTES
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing.carriers.faulty_stream import FaultyStream
 from patter_trio.testing.faults.injections import BINARY_OPCODE, CONTINUATION_OPCODE, PING_OPCODE, TEXT_OPCODE, frame
+from tests.kit.depth import few
 from tests.kit.shared_server import ALL_OVER, HEALTHY, SharedServer, events_of, in_virtual_time
 
 FORM = b"CallSid=CA7&From=%2B15550100001&To=%2B15550100002"
@@ -137,7 +138,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", few(WAYS, 3))
 def test_unauthenticated_peer_times_out_and_disturbs_nobody(way: str, caplog: pytest.LogCaptureFixture) -> None:
     """An unauthenticated peer that stops at any moment times out and disturbs no call."""
     injection, within = WAYS[way]

@@ -34,6 +34,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedV
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
 from tests.kit.call import SORRY, At, Backend, agent_of, break_down, edges, give_up
+from tests.kit.depth import few
 
 pytestmark = pytest.mark.both_backends
 
@@ -628,7 +629,7 @@ def spoils(event: dict[str, Any]) -> str:
     return "nobody waits for this"
 
 
-@pytest.mark.parametrize("on_metrics", [raises, never_returns, is_slow, spoils])
+@pytest.mark.parametrize("on_metrics", few([raises, never_returns, is_slow, spoils], 2))
 async def test_misbehaving_on_metrics_disturbs_nothing(
     on_metrics: Any, call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
 ) -> None:
@@ -685,7 +686,7 @@ async def test_on_metrics_must_be_a_function(call_simulator: CallSimulator, back
             pass
 
 
-@pytest.mark.parametrize("method", ["on_event", "finish", "call", "cost"])
+@pytest.mark.parametrize("method", few(["on_event", "finish", "call", "cost"], 1))
 async def test_meter_failure_is_logged_once_and_contained(
     method: str,
     call_simulator: CallSimulator,

@@ -18,6 +18,7 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.answerer import message_handler_of
 from patter_trio.server.calls import open_call_server
 from patter_trio.testing import ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller
+from tests.kit.depth import few
 from tests.kit.web import Request, Web, _websocket, serving
 
 SORRY = "Sorry, again please."
@@ -132,14 +133,17 @@ def answering(body: bytes, content_type: str = "application/json", status: int =
 
 @pytest.mark.parametrize(
     ("server", "said"),
-    [
-        (answering(b"We are.", "text/plain; charset=utf-8"), "We are."),
-        (answering(b"We are.", ""), "We are."),
-        (answering(b"We are.", "text/html; charset=utf-8"), "We are."),
-        (answering(b"\n We are, at 7 < 8.", "text/html"), "We are, at 7 < 8."),
-        (answering(b'{"text": "We are.", "more": 1}', "application/json; charset=utf-8"), "We are."),
-        (answering(b'"We are."'), "We are."),
-    ],
+    few(
+        [
+            (answering(b"We are.", "text/plain; charset=utf-8"), "We are."),
+            (answering(b"We are.", ""), "We are."),
+            (answering(b"We are.", "text/html; charset=utf-8"), "We are."),
+            (answering(b"\n We are, at 7 < 8.", "text/html"), "We are, at 7 < 8."),
+            (answering(b'{"text": "We are.", "more": 1}', "application/json; charset=utf-8"), "We are."),
+            (answering(b'"We are."'), "We are."),
+        ],
+        2,
+    ),
 )
 async def test_it_may_answer_with_plain_text_or_json(call_simulator: CallSimulator, server: Any, said: str) -> None:
     """The server may answer with plain text, with a JSON string or with a JSON object that has a text."""
@@ -149,14 +153,17 @@ async def test_it_may_answer_with_plain_text_or_json(call_simulator: CallSimulat
 
 @pytest.mark.parametrize(
     "server",
-    [
-        answering(b"", "", 204),
-        answering(b"", "text/plain"),
-        answering(b"", "application/json"),
-        answering(b'{"text": null}'),
-        answering(b"null"),
-        answering(b'{"text": ""}'),
-    ],
+    few(
+        [
+            answering(b"", "", 204),
+            answering(b"", "text/plain"),
+            answering(b"", "application/json"),
+            answering(b'{"text": null}'),
+            answering(b"null"),
+            answering(b'{"text": ""}'),
+        ],
+        2,
+    ),
 )
 async def test_no_content_response_leaves_agent_idle(call_simulator: CallSimulator, server: Any) -> None:
     """A response without content means silence, and the agent returns to idle."""
@@ -227,7 +234,7 @@ WRONG: list[tuple[Any, str, float]] = [
 ]
 
 
-@pytest.mark.parametrize(("server", "why", "after"), WRONG, ids=[why for _, why, _ in WRONG])
+@pytest.mark.parametrize(("server", "why", "after"), few(WRONG, 3), ids=[why for _, why, _ in WRONG])
 async def test_webhook_failure_reports_one_failed_reply(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, server: Any, why: str, after: float
 ) -> None:
@@ -472,14 +479,17 @@ async def stops(socket: WebSocket, event: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "why", "after"),
-    [
-        (sends_bytes, "sent a binary message", 0),
-        (sends_a_number, 'must send {"text": "..."}', 0),
-        (sends_half_a_character, 'must send {"text": "..."}', 0),
-        (floods, "is longer than 65536 bytes", 0),
-        (crashes, "ended: websocket closed (1011", 0),
-        (stops, "did not answer within 30 s", 30),
-    ],
+    few(
+        [
+            (sends_bytes, "sent a binary message", 0),
+            (sends_a_number, 'must send {"text": "..."}', 0),
+            (sends_half_a_character, 'must send {"text": "..."}', 0),
+            (floods, "is longer than 65536 bytes", 0),
+            (crashes, "ended: websocket closed (1011", 0),
+            (stops, "did not answer within 30 s", 30),
+        ],
+        2,
+    ),
 )
 async def test_websocket_error_fails_reply_and_reconnects(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, wrong: Talk, why: str, after: float
@@ -650,8 +660,8 @@ async def half_a_body(stream: trio.SocketStream) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])
-@pytest.mark.parametrize("server", [no_handshake, reads_nothing, half_a_head, half_a_body])
-@pytest.mark.parametrize("hang_up_at", [0.0, 1.0, 1.5, 6.5])
+@pytest.mark.parametrize("server", few([no_handshake, reads_nothing, half_a_head, half_a_body], 2))
+@pytest.mark.parametrize("hang_up_at", few([0.0, 1.0, 1.5, 6.5], 1))
 async def test_hang_up_at_any_message_stage_leaves_nothing(
     call_simulator: CallSimulator, scheme: str, server: Any, hang_up_at: float
 ) -> None:

@@ -14,6 +14,7 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
 from patter_trio.user_code.context import current_call
 from tests.kit.call import SORRY, agent_of, edges, hangs_up_in_time, transcripts_of
+from tests.kit.depth import few
 
 pytestmark = pytest.mark.pipeline("on_message answers in place of an LLM")
 
@@ -164,21 +165,24 @@ async def returns_a_generator(event: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize(
     ("on_message", "why"),
-    [
-        (fails, "fails raised ValueError: no such room"),
-        (fails_before_the_first, "fails_before_the_first raised ValueError: no such room"),
-        (gives_a_number, "gives_a_number must give text or None, not int"),
-        (yields_a_number, "yields_a_number must give text or None, not int"),
-        (gives_half_a_character, "gives_half_a_character must give text that can be encoded in UTF-8"),
-        (yields_half_a_character, "yields_half_a_character must give text that can be encoded in UTF-8"),
-        (
-            sleeps_by_asyncio,
-            "sleeps_by_asyncio raised RuntimeError: no running event loop; this runs on trio, not asyncio: use trio.sleep",
-        ),
-        (starts_a_task, "starts_a_task raised RuntimeError: no running event loop; this runs on trio, not asyncio"),
-        (says_event_loop, "says_event_loop raised RuntimeError: the event loop of our turbine is open\n"),
-        (returns_a_generator, "returns_a_generator must give text or None, not async_generator"),
-    ],
+    few(
+        [
+            (fails, "fails raised ValueError: no such room"),
+            (fails_before_the_first, "fails_before_the_first raised ValueError: no such room"),
+            (gives_a_number, "gives_a_number must give text or None, not int"),
+            (yields_a_number, "yields_a_number must give text or None, not int"),
+            (gives_half_a_character, "gives_half_a_character must give text that can be encoded in UTF-8"),
+            (yields_half_a_character, "yields_half_a_character must give text that can be encoded in UTF-8"),
+            (
+                sleeps_by_asyncio,
+                "sleeps_by_asyncio raised RuntimeError: no running event loop; this runs on trio, not asyncio: use trio.sleep",
+            ),
+            (starts_a_task, "starts_a_task raised RuntimeError: no running event loop; this runs on trio, not asyncio"),
+            (says_event_loop, "says_event_loop raised RuntimeError: the event loop of our turbine is open\n"),
+            (returns_a_generator, "returns_a_generator must give text or None, not async_generator"),
+        ],
+        3,
+    ),
 )
 async def test_on_message_failure_apologises_once_and_continues(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, on_message: Any, why: str

@@ -14,6 +14,7 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS, tool_call
 from patter_trio.testing.servers.openai import ChatReply, ChatRequest, OpenAIServer, serve_openai
 from tests.kit.call import SORRY, agent_of, transcripts_of
+from tests.kit.depth import few
 
 
 def agent_for(server: OpenAIServer, **options: Any) -> Any:
@@ -130,19 +131,22 @@ NINE = re.compile("[a-zA-Z0-9]{9}")
 
 @pytest.mark.parametrize(
     ("first", "is_right"),
-    [
-        (streamed(calling("{}", **SIGNED)), beside_calls(lambda m: SIGNED.items() <= m["tool_calls"][0].items())),
-        (
-            streamed({"reasoning_content": "look "}, {"reasoning_content": "it up"}, calling("{}")),
-            beside_calls(lambda m: m.get("reasoning_content") == "look it up"),
-        ),
-        (streamed(calling("{}")), lambda messages: all(m.get("content", "") is not None for m in messages)),
-        (
-            streamed(calling("{}")),
-            lambda messages: not any(m.get("tool_calls") for m in messages) or "call_9aXk2LmQ0pRs" in str(messages),
-        ),
-        (streamed(calling("{}", "")), beside_calls(lambda m: bool(NINE.fullmatch(m["tool_calls"][0]["id"])))),
-    ],
+    few(
+        [
+            (streamed(calling("{}", **SIGNED)), beside_calls(lambda m: SIGNED.items() <= m["tool_calls"][0].items())),
+            (
+                streamed({"reasoning_content": "look "}, {"reasoning_content": "it up"}, calling("{}")),
+                beside_calls(lambda m: m.get("reasoning_content") == "look it up"),
+            ),
+            (streamed(calling("{}")), lambda messages: all(m.get("content", "") is not None for m in messages)),
+            (
+                streamed(calling("{}")),
+                lambda messages: not any(m.get("tool_calls") for m in messages) or "call_9aXk2LmQ0pRs" in str(messages),
+            ),
+            (streamed(calling("{}", "")), beside_calls(lambda m: bool(NINE.fullmatch(m["tool_calls"][0]["id"])))),
+        ],
+        2,
+    ),
     ids=["signature", "reasoning", "no null", "own id", "nine letters"],
 )
 async def test_strict_server_answers_after_a_tool(
@@ -181,7 +185,7 @@ async def test_fallback_model_gets_no_foreign_keys(call_simulator: CallSimulator
             assert (await caller.heard(0)).text == "We open at nine."
 
 
-@pytest.mark.parametrize("odd", ["", " ", "null", "{}", "[]", '""', '"{}"', "\n"])
+@pytest.mark.parametrize("odd", few(["", " ", "null", "{}", "[]", '""', '"{}"', "\n"], 2))
 async def test_end_call_takes_any_empty_arguments(call_simulator: CallSimulator, odd: str) -> None:
     """end_call without arguments ends the call, in whatever way the model writes nothing."""
     end = {"index": 0, "id": "a", "function": {"name": "end_call", "arguments": odd}}
@@ -221,13 +225,16 @@ async def test_zeros_of_usage_are_not_free(call_simulator: CallSimulator, report
 
 @pytest.mark.parametrize(
     "reply",
-    [
-        ChatReply(status=401, error="no"),
-        ChatReply(status=429, error="slow down"),
-        ChatReply(status=500),
-        ChatReply(raw=b"data: {nonsense\n\n"),
-        ChatReply("One two", break_after=0),
-    ],
+    few(
+        [
+            ChatReply(status=401, error="no"),
+            ChatReply(status=429, error="slow down"),
+            ChatReply(status=500),
+            ChatReply(raw=b"data: {nonsense\n\n"),
+            ChatReply("One two", break_after=0),
+        ],
+        2,
+    ),
 )
 async def test_llm_failure_apologises_and_call_continues(call_simulator: CallSimulator, reply: ChatReply) -> None:
     """After an LLM failure the agent apologises, and the call goes on."""
@@ -245,13 +252,16 @@ async def test_llm_failure_apologises_and_call_continues(call_simulator: CallSim
 
 @pytest.mark.parametrize(
     "reply",
-    [
-        ChatReply("One two", hang_after=1),  # its first chunk has no text
-        ChatReply(""),
-        ChatReply("\n\n"),
-        ChatReply("..."),
-        streamed({"reasoning_content": "The caller greets."}),
-    ],
+    few(
+        [
+            ChatReply("One two", hang_after=1),  # its first chunk has no text
+            ChatReply(""),
+            ChatReply("\n\n"),
+            ChatReply("..."),
+            streamed({"reasoning_content": "The caller greets."}),
+        ],
+        2,
+    ),
 )
 async def test_answer_of_nothing_is_asked_for_again(call_simulator: CallSimulator, reply: ChatReply) -> None:
     """A server that hangs, or answers without a word or only with reasoning, is asked once more."""

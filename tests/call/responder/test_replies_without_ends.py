@@ -15,6 +15,7 @@ from patter_trio.abc import LanguageModel, Message
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedTTS, tool_call
 from tests.kit.call import agent_of
+from tests.kit.depth import few
 
 pytestmark = pytest.mark.pipeline("an engine speaks its own text")
 
@@ -57,7 +58,7 @@ def pieces_of(language: str) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
-@pytest.mark.parametrize("language", TEXTS)
+@pytest.mark.parametrize("language", few(TEXTS, 3))
 @pytest.mark.parametrize("by", ["llm", "on_message"])
 async def test_reply_without_ends_is_heard_soon(call_simulator: CallSimulator, language: str, by: str) -> None:
     """The first sound comes 1 to 2 s after the first token, and every word is heard and remembered."""
@@ -82,7 +83,7 @@ async def test_reply_without_ends_is_heard_soon(call_simulator: CallSimulator, l
     assert "".join(caller.transcript[-1]["text"].split()) == words
 
 
-@pytest.mark.parametrize("language", ["en", "th", "ja"])
+@pytest.mark.parametrize("language", few(["en", "th", "ja"], 1))
 async def test_reply_without_ends_has_no_gaps(call_simulator: CallSimulator, language: str) -> None:
     """While the model keeps up with the voice, the caller hears no gap between the pieces."""
     tts = ScriptedTTS(per_character=0.2 if language == "ja" else 0.066, first_audio=0.3)

@@ -20,6 +20,7 @@ from patter_trio.testing import ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.user_code.context import current_call
 from tests.kit.call import SORRY, agent_of, transcripts_of
+from tests.kit.depth import few
 
 pytestmark = pytest.mark.pipeline("on_message answers in place of an LLM")
 
@@ -130,7 +131,7 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("on_message", SHAPES)
+@pytest.mark.parametrize("on_message", few(SHAPES, 3))
 async def test_generator_may_hold_anything_open(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, on_message: Any
 ) -> None:
@@ -141,7 +142,7 @@ async def test_generator_may_hold_anything_open(
     assert not caplog.records
 
 
-@pytest.mark.parametrize("on_message", SHAPES)
+@pytest.mark.parametrize("on_message", few(SHAPES, 3))
 async def test_barge_in_unwinds_what_generator_holds(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, on_message: Any
 ) -> None:
@@ -295,21 +296,24 @@ LATER = "You have two appointments."
 
 @pytest.mark.parametrize(
     ("first", "spoken"),
-    [
-        ("One moment, please.", "One moment, please."),
-        ("One moment, please. ", "One moment, please."),
-        ("One moment, please.\n", "One moment, please."),
-        ("One moment, please.\n\n", "One moment, please."),
-        ("One moment, please\n", "One moment, please"),
-        ("One moment, please\n\n", "One moment, please"),
-        ("one moment!", "one moment!"),
-        ("Let me see…", "Let me see…"),
-        ('She said "Yes."', 'She said "Yes."'),
-        ("Einen Moment bitte?", "Einen Moment bitte?"),
-        ("少々お待ちください。", "少々お待ちください。"),
-        ("कृपया रुकिए।", "कृपया रुकिए।"),
-        ("انتظر لحظة؟", "انتظر لحظة؟"),
-    ],
+    few(
+        [
+            ("One moment, please.", "One moment, please."),
+            ("One moment, please. ", "One moment, please."),
+            ("One moment, please.\n", "One moment, please."),
+            ("One moment, please.\n\n", "One moment, please."),
+            ("One moment, please\n", "One moment, please"),
+            ("One moment, please\n\n", "One moment, please"),
+            ("one moment!", "one moment!"),
+            ("Let me see…", "Let me see…"),
+            ('She said "Yes."', 'She said "Yes."'),
+            ("Einen Moment bitte?", "Einen Moment bitte?"),
+            ("少々お待ちください。", "少々お待ちください。"),
+            ("कृपया रुकिए।", "कृपया रुकिए।"),
+            ("انتظر لحظة؟", "انتظر لحظة؟"),
+        ],
+        3,
+    ),
 )
 async def test_first_sentence_does_not_wait_for_work(call_simulator: CallSimulator, first: str, spoken: str) -> None:
     """What ends a sentence is heard 0.2 s after it was given, while the generator works for 3 s, and is not glued."""
@@ -333,12 +337,15 @@ async def test_several_sentences_do_not_wait_for_work(call_simulator: CallSimula
 
 @pytest.mark.parametrize(
     ("first", "rest", "whole"),
-    [
-        ("It costs 3.", "50 euros.", "It costs 3.50 euros."),
-        ("Ask for Dr.", " Miller.", "Ask for Dr. Miller."),
-        ("It is in room no.", " 5.", "It is in room no. 5."),
-        ("J.", " Miller is here.", "J. Miller is here."),
-    ],
+    few(
+        [
+            ("It costs 3.", "50 euros.", "It costs 3.50 euros."),
+            ("Ask for Dr.", " Miller.", "Ask for Dr. Miller."),
+            ("It is in room no.", " 5.", "It is in room no. 5."),
+            ("J.", " Miller is here.", "J. Miller is here."),
+        ],
+        2,
+    ),
 )
 async def test_pause_within_sentence_is_no_end(
     call_simulator: CallSimulator, first: str, rest: str, whole: str
@@ -356,14 +363,17 @@ def at_once(*pieces: str) -> OnMessage:
 
 @pytest.mark.parametrize(
     ("pieces", "whole"),
-    [
-        (("One moment, please.", "You have two."), "One moment, please. You have two."),
-        (("one moment, please.", "you have two."), "one moment, please. you have two."),
-        (("Yes.", "No.", "Perhaps!"), "Yes. No. Perhaps!"),
-        (('He said "Yes."', '"No." said she.'), 'He said "Yes." "No." said she.'),
-        (("Is it?", "12 of them."), "Is it? 12 of them."),
-        (("One moment.\n", "You have two."), "One moment. You have two."),
-    ],
+    few(
+        [
+            (("One moment, please.", "You have two."), "One moment, please. You have two."),
+            (("one moment, please.", "you have two."), "one moment, please. you have two."),
+            (("Yes.", "No.", "Perhaps!"), "Yes. No. Perhaps!"),
+            (('He said "Yes."', '"No." said she.'), 'He said "Yes." "No." said she.'),
+            (("Is it?", "12 of them."), "Is it? 12 of them."),
+            (("One moment.\n", "You have two."), "One moment. You have two."),
+        ],
+        2,
+    ),
 )
 async def test_pieces_that_are_sentences_stay_apart(
     call_simulator: CallSimulator, pieces: tuple[str, ...], whole: str

@@ -14,6 +14,7 @@ from patter_trio import Agent, DeepgramSTT, Patter
 from patter_trio.testing import ScriptedLLM, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.servers.deepgram import DeepgramServer, FakeDeepgram, serve_deepgram
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from tests.kit.depth import few
 
 Simulator = Callable[..., AbstractAsyncContextManager[SimulatedCaller]]
 NOVA = "nova-3"
@@ -135,7 +136,7 @@ async def test_revoked_eager_end_keeps_one_turn(call_simulator: Simulator) -> No
 
 
 @pytest.mark.parametrize("model", [NOVA, FLUX])
-@pytest.mark.parametrize("lost_at", [1.3, 1.7, 2.1, 2.3])
+@pytest.mark.parametrize("lost_at", few([1.3, 1.7, 2.1, 2.3], 1))
 async def test_deepgram_reconnect_mid_sentence_keeps_words_once(
     call_simulator: Simulator, model: str, lost_at: float
 ) -> None:
@@ -154,7 +155,7 @@ async def test_deepgram_reconnect_mid_sentence_keeps_words_once(
         assert len(vendor.connections) == 2
 
 
-@pytest.mark.parametrize("model", [NOVA, FLUX])
+@pytest.mark.parametrize("model", few([NOVA, FLUX], 1))
 async def test_second_deepgram_loss_is_not_heard(call_simulator: Simulator, model: str) -> None:
     """The caller hears nothing of two connection losses within one sentence."""
     async with serve_deepgram(FakeDeepgram(lose_after=(1.5, 1.0))) as vendor:
@@ -168,7 +169,7 @@ async def test_second_deepgram_loss_is_not_heard(call_simulator: Simulator, mode
 
 
 @pytest.mark.parametrize("model", [NOVA, FLUX])
-@pytest.mark.parametrize("seconds", [0.3, 1.0, 8.0])
+@pytest.mark.parametrize("seconds", few([0.3, 1.0, 8.0], 1))
 async def test_caller_is_answered_after_deepgram_outage(
     call_simulator: Simulator, model: str, seconds: float, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -193,7 +194,7 @@ async def test_caller_is_answered_after_deepgram_outage(
     assert "Deepgram is gone, trying again" in warnings[0]
 
 
-@pytest.mark.parametrize("model", [NOVA, FLUX])
+@pytest.mark.parametrize("model", few([NOVA, FLUX], 1))
 async def test_mute_deepgram_is_replaced_in_a_call(call_simulator: Simulator, model: str) -> None:
     """A caller who repeats the question to a Deepgram that hangs gets the answer."""
     async with serve_deepgram(FakeDeepgram(mute_after=(0.5,))) as vendor:
@@ -209,7 +210,7 @@ async def test_mute_deepgram_is_replaced_in_a_call(call_simulator: Simulator, mo
         assert caller.dialogue[-1][0] == "assistant"
 
 
-@pytest.mark.parametrize("hangs", [{"status": 503}, {"accepting": 60.0}, {"mute_after": (0.0,) * 50}])
+@pytest.mark.parametrize("hangs", few([{"status": 503}, {"accepting": 60.0}, {"mute_after": (0.0,) * 50}], 1))
 async def test_deepgram_gone_for_good_plays_apology(call_simulator: Simulator, hangs: dict[str, Any]) -> None:
     """A Deepgram that refuses, hangs or stays mute for 10 s ends the call with an apology and its reason."""
     ends: list[dict[str, Any]] = []
