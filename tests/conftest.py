@@ -2,6 +2,7 @@
 
 import random
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,14 +23,18 @@ settings.register_profile("default", derandomize=True, max_examples=40, **_ANY_P
 settings.register_profile("deep", derandomize=False, max_examples=400, print_blob=True, **_ANY_PACE)
 settings.load_profile("default")
 
+# Judged: calls take most of the time, and two cases of a test reach nearly all lines that its others reach.
+MEASURED_CASES = 2
+"""Cases of a test with whole calls that a deep run repeats after a quick one."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--deep", action="store_true", help="run everything, with random examples in greater number")
     parser.addoption(
         "--after-quick",
         action="store_true",
-        help="with --deep, for coverage after a quick run: of what that run did in the same way, do only the first "
-        "case of each test, and nothing that coverage does not measure",
+        help="with --deep, for coverage after a quick run: of what that run did in the same way, do nothing that "
+        "coverage does not measure, and of each test with whole calls only the first two cases",
     )
 
 
@@ -73,21 +78,28 @@ def _is_unmeasured(item: pytest.Item) -> bool:
     return marked or _is_random(item) or params.get("backend") is ENGINE
 
 
+def _is_call(item: pytest.Item) -> bool:
+    return "call_simulator" in getattr(item, "fixturenames", ())
+
+
 def _goes_deeper(item: pytest.Item) -> bool:
     # A test with ``deep`` among its fixtures goes further in a deep run than in a quick one.
     return _is_deep(item) or _is_random(item) or bool({"deep", "stride"} & set(getattr(item, "fixturenames", ())))
 
 
 def _repetitions(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Return what a quick run did in the same way, except for the first case of each test that coverage measures."""
-    again = [item for item in items if not _goes_deeper(item)]
-    measured: dict[str, pytest.Item] = {}
-    for item in again:
-        if not _is_unmeasured(item):
-            # One case reaches nearly all lines that the others reach; the quick run has tried them all.
-            measured.setdefault(item.nodeid.partition("[")[0], item)
-    kept = set(measured.values())
-    return [item for item in again if item not in kept]
+    """Return what a quick run did in the same way, except for what coverage measures."""
+    cases: Counter[str] = Counter()
+    left_out = []
+    for item in items:
+        if _goes_deeper(item):
+            continue
+        test = item.nodeid.partition("[")[0]
+        if _is_unmeasured(item) or (_is_call(item) and cases[test] == MEASURED_CASES):
+            left_out.append(item)
+        else:
+            cases[test] += 1
+    return left_out
 
 
 @pytest.fixture(scope="session")

@@ -284,6 +284,7 @@ def test_no_sentence_exceeds_the_limit(unit: str) -> None:
 
 @pytest.mark.parametrize("unit", few(ENDLESS, 4))
 @pytest.mark.parametrize("cut_at", [1, 4, 1_000_000])
+@pytest.mark.no_coverage
 def test_work_grows_with_the_text(unit: str, cut_at: int) -> None:
     """Twice the text takes at most 2.5 times the function calls, in tokens and as a whole."""
     work = [calls_of(SentenceChunker(), unit * (size // len(unit)), cut_at) for size in (4_000, 8_000)]

@@ -180,6 +180,7 @@ def test_what_was_filtered_has_nothing_left_to_filter(text: str) -> None:
         5,
     ),
 )
+@pytest.mark.no_coverage
 def test_no_text_takes_long(unit: str) -> None:
     """The filters take linear time for 200,000 characters of marks; quadratic time would exceed the suite's limit."""
     text = "# " + unit * (200_000 // len(unit)) + "x"
@@ -264,6 +265,7 @@ def test_plain_text_passes_at_once() -> None:
     "unit",
     few([*PARTS, "a.", "[(", "* ", "**a", "`a", "<a", "[a]", '{"name":', "<think>a</think>", ":- |", "a\n", "1 "], 12),
 )
+@pytest.mark.no_coverage
 def test_filters_take_time_in_proportion(unit: str) -> None:
     """Twice the text takes at most 2.5 times the function calls, in tokens of four characters."""
     work = [calls_of(SpeechFilter(), unit * (size // len(unit)), 4) for size in (4_000, 8_000)]
