@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         PatterError,
         ProviderError,
         ProviderTimeout,
+        ProvisionError,
         RateLimitError,
         WireError,
     )
@@ -97,6 +98,7 @@ else:
                 "PatterError",
                 "ProviderError",
                 "ProviderTimeout",
+                "ProvisionError",
                 "RateLimitError",
                 "WireError",
             ),
@@ -189,6 +191,7 @@ __all__ = [
     "PiperTTS",
     "ProviderError",
     "ProviderTimeout",
+    "ProvisionError",
     "RateLimitError",
     "SentenceChunker",
     "SileroVAD",

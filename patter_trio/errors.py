@@ -10,6 +10,7 @@
     ├── ProviderError                          a vendor or model failed; the call goes on as its policy says
     │   ├── AuthenticationError                the credentials are wrong
     │   ├── RateLimitError                     wait, or use another provider
+    │   ├── ProvisionError                     set up the account or number at the carrier
     │   ├── ProviderTimeout                    the provider did not answer in time
     │   └── AnswerCut                          the answer ended before it was complete
     └── WireError                              a peer sent what its protocol does not allow
@@ -65,6 +66,10 @@ class RateLimitError(ProviderError):
     def __init__(self, *args: object, retry_after: float | None = None) -> None:
         super().__init__(*args)
         self.retry_after: float | None = retry_after
+
+
+class ProvisionError(ProviderError):
+    """A number or account that is not set up as it must be; the message says what the carrier has."""
 
 
 class ProviderTimeout(ProviderError):

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import attrs
 
-from patter_trio.abc import CallInfo, Carrier
+from patter_trio.abc import Carrier
 from patter_trio.carriers.twilio import Twilio
 
 
@@ -20,11 +20,12 @@ class LocalCarrier(Twilio):
     # From the system's source of randomness: another process on this machine must not be able to sign.
     auth_token: str = attrs.field(factory=lambda: secrets.token_hex(16), repr=False)
 
-    async def transfer(self, call: CallInfo, to: str) -> None:
-        """Refuse to transfer: this machine can call nobody else. The simulator can, and does not use this method.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        # The base class's refusal, because this class inherits Twilio's transfer.
-        await Carrier.transfer(self, call, to)
+    # The base class's refusals, because this class inherits what Twilio does on request: this machine can call nobody.
+    # The simulator can, and does not use these methods.
+    transfer = Carrier.transfer
+    hang_up = Carrier.hang_up
+    dial = Carrier.dial
+    start_recording = Carrier.start_recording
+    cost = Carrier.cost
+    number_setup = Carrier.number_setup
+    point_number = Carrier.point_number

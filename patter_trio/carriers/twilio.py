@@ -6,15 +6,14 @@
 
 A stream's URL must not have a query; values that must come back go into ``<Parameter>``. Nothing follows ``<Connect>``,
 so that closing the stream ends the call: when our server closes the stream, Twilio goes on with the verb behind
-``<Connect>``, and hangs up without one. So a hang-up needs no request. A transfer does: it gives the call other TwiML,
-which ends the stream (``carriers/twilio_rest.py``).
+``<Connect>``, and hangs up without one. So a hang-up of a connected call needs no request. A transfer does: it gives
+the call other TwiML, which ends the stream (``carriers/twilio_rest.py``).
 """
 
 import base64
 import hashlib
 import hmac
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from types import MappingProxyType
@@ -24,28 +23,24 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
-from patter_trio.abc import CallInfo, CallOffered, CallStatus, Carrier, CarrierReport, CarrierRequest, Form
+from patter_trio.abc import (
+    CallInfo,
+    Carrier,
+    CarrierReport,
+    CarrierRequest,
+    Dialled,
+    DialRequest,
+    Form,
+    NumberSetup,
+)
+from patter_trio.carriers.twilio_reports import read_report
 from patter_trio.carriers.twilio_rest import API_URL, TwilioREST, checked_api_url
-from patter_trio.errors import WireError
-from patter_trio.phone_numbers import is_number, shown_id
+from patter_trio.phone_numbers import is_number
 from patter_trio.providers.credentials import credential
 from patter_trio.wire.twilio import TwilioCodec
 
 # The ports that a URL may leave out.
 _STANDARD_PORT: Final = {"https": 443, "wss": 443, "http": 80, "ws": 80}
-# Twilio's own form (https://www.twilio.com/docs/glossary/what-is-a-sid). Names and values are joined without a
-# separator before they are signed: without a form, a signature would also cover an id that swallows the field behind
-# it.
-_CALL_SID: Final = re.compile("CA[0-9a-fA-F]{32}")
-# https://www.twilio.com/docs/voice/api/call-resource#call-status-values; all others are not final. For us: "completed"
-# of a call whose stream never came means that its caller hung up first.
-_FINAL_STATUS: Final = {
-    "completed": "caller_hung_up",
-    "canceled": "cancelled",
-    "no-answer": "no_answer",
-    "busy": "busy",
-    "failed": "failed",
-}
 SIGNATURE_HEADER: Final = "x-twilio-signature"
 _log = logging.getLogger("patter_trio.carriers")
 _XML_DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -139,57 +134,37 @@ class Twilio(Carrier):
         return base64.b64encode(digest).decode()
 
     def read(self, request: CarrierRequest) -> CarrierReport | None:
-        """Return what a webhook of Twilio reports; None for a status that is not final.
+        """Return what a webhook of Twilio reports; None for news that change nothing.
 
         Raises:
-            WireError: the form is not valid, or announces a call without a valid CallSid.
+            WireError: the form is not valid, or has no valid CallSid.
         """
-        if request.kind == "voice":
-            return CallOffered(self.offer(request.form), request.query.get("dial", ""))
-        return self.ended(request.form)
-
-    def offer(self, params: Form) -> CallInfo:
-        """Return the facts about the call that Twilio announces; a number that it does not give is empty.
-
-        Raises:
-            WireError: CallSid is missing, or is not an id of Twilio's form.
-        """
-        # The first value of a field: a second one is not Twilio's.
-        fields = {name: _values(params.get(name, ""))[0] for name in ("CallSid", "From", "To")}
-        # Only the id is indispensable. A caller may withhold the number, and then ``From`` is empty, or not there.
-        if not fields["CallSid"]:
-            raise WireError("the form must have CallSid")
-        if not _CALL_SID.fullmatch(fields["CallSid"]):
-            raise WireError(f"CallSid must be CA and 32 hexadecimal digits, got {shown_id(fields['CallSid'])}")
-        # ``outbound-api`` and ``outbound-dial`` (https://www.twilio.com/docs/voice/twiml#request-parameters).
-        outbound = _values(params.get("Direction", ""))[0].startswith("outbound")
-        return CallInfo(fields["CallSid"], fields["From"], fields["To"], "outbound" if outbound else "inbound")
-
-    def ended(self, params: Form) -> CallStatus | None:
-        """Return the call that Twilio reports as over; None for a status that is not final."""
-        call_id, status = (_values(params.get(name, ""))[0] for name in ("CallSid", "CallStatus"))
-        outcome = _FINAL_STATUS.get(status)
-        return None if outcome is None or not _CALL_SID.fullmatch(call_id) else CallStatus(call_id, outcome)
+        return read_report(request, request.query.get("dial", ""))
 
     def connect(self, url: str, parameters: Mapping[str, str]) -> str:
-        """Return :meth:`twiml_stream`."""
-        return self.twiml_stream(url, parameters)
+        """Return :meth:`twiml_stream`; Twilio reports a stream that fails to the webhook for the call's status."""
+        # Derived: the stream's URL is that of the server, with our own path behind it.
+        server, found, _ = url.partition(self.media_prefix)
+        status = "http" + server.removeprefix("ws") + self.status_path if found else ""
+        return self.twiml_stream(url, parameters, status_callback=status)
 
     def reject(self) -> str:
         """Return :meth:`twiml_reject`."""
         return self.twiml_reject()
 
-    def twiml_stream(self, url: str, parameters: Mapping[str, str]) -> str:
+    def twiml_stream(self, url: str, parameters: Mapping[str, str], *, status_callback: str = "") -> str:
         """Return TwiML that streams the call's audio both ways.
 
-        The parameters come back at the stream's start.
+        The parameters come back at the stream's start. Twilio reports the stream's failure to ``status_callback``.
         """
         # Quoted: a value with a quotation mark would end the attribute.
         inner = "".join(
             f"<Parameter name={quoteattr(name)} value={quoteattr(value)}/>" for name, value in parameters.items()
         )
+        callback = f" statusCallback={quoteattr(status_callback)}" if status_callback else ""
         return (
-            f"{_XML_DECLARATION}<Response><Connect><Stream url={quoteattr(url)}>{inner}</Stream></Connect></Response>"
+            f"{_XML_DECLARATION}<Response><Connect><Stream url={quoteattr(url)}{callback}>{inner}</Stream></Connect>"
+            f"</Response>"
         )
 
     def twiml_reject(self, reason: Literal["busy", "rejected"] = "busy") -> str:
@@ -212,10 +187,45 @@ class Twilio(Carrier):
 
     async def transfer(self, call: CallInfo, to: str) -> None:
         """Make the live call continue with :meth:`twiml_dial`; errors are those of :meth:`TwilioREST.update_call`."""
-        rest = TwilioREST(self.account_sid, self.auth_token, self.api_url)
-        await rest.update_call(call.call_id, {"Twiml": self.twiml_dial(call, to)})
+        await self._rest.update_call(call.call_id, {"Twiml": self.twiml_dial(call, to)})
 
-    def new_codec(self, headers: Mapping[str, str] = MappingProxyType({})) -> TwilioCodec:  # noqa: ARG002 (of the interface)
+    async def hang_up(self, call_id: str, request_id: str = "") -> None:  # noqa: ARG002 (all calls have ids)
+        """End a call in any state; ``canceled``, Twilio's other word, ends one only before it is answered."""
+        await self._rest.update_call(call_id, {"Status": "completed"})
+
+    async def dial(self, request: DialRequest) -> Dialled:
+        """Place a call; see :meth:`TwilioREST.dial`."""
+        return await self._rest.dial(request)
+
+    async def start_recording(self, call: CallInfo, callback_url: str) -> str:
+        """Record both sides of a live call, in two channels; return the recording's id."""
+        return await self._rest.start_recording(call.call_id, callback_url)
+
+    async def cost(self, call_id: str) -> float | None:
+        """Return the price of a call that is over, in US dollars; None: Twilio has not settled it yet."""
+        return await self._rest.cost(call_id)
+
+    async def number_setup(self, number: str) -> NumberSetup:
+        """Return where a number of the account sends its calls.
+
+        Raises:
+            ProvisionError: the account does not have the number.
+        """
+        return await self._rest.number_setup(number)
+
+    async def point_number(self, number: str, voice_url: str, status_url: str) -> NumberSetup:
+        """Make a number send its calls to these webhooks; return the new setup.
+
+        Raises:
+            ProvisionError: the account does not have the number, or it belongs to a SIP trunk.
+        """
+        return await self._rest.point_number(number, voice_url, status_url)
+
+    @property
+    def _rest(self) -> TwilioREST:
+        return TwilioREST(self.account_sid, self.auth_token, self.api_url)
+
+    def new_codec(self, headers: Mapping[str, str] = MappingProxyType({})) -> TwilioCodec:  # noqa: ARG002 (for others)
         """Return a codec for one media stream; Twilio returns the token in the start message, not in ``headers``."""
         return TwilioCodec()
 

@@ -1,6 +1,8 @@
 """on_call_start, which may change the agent for its call, and on_call_end, which comes once, whatever ended it."""
 
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -384,7 +386,7 @@ class _Codec(TwilioCodec):
 
 
 class _Carrier(Twilio):
-    def new_codec(self) -> TwilioCodec:
+    def new_codec(self, headers: Mapping[str, str] = MappingProxyType({})) -> TwilioCodec:
         return _Codec()
 
 

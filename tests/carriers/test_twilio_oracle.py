@@ -1,12 +1,17 @@
 """What we ask of Twilio's REST interface, and the TwiML for it, judged by Twilio's own package."""
 
+from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
+from urllib.parse import parse_qsl
 from xml.etree import ElementTree as ET
 
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from patter_trio.abc import CallInfo
+from patter_trio.abc import CallInfo, DialRequest
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.carriers.twilio_rest import API_URL, TwilioREST
 from patter_trio.testing.servers.twilio_rest import RESTFault, RESTRequest, TwilioRESTServer, serve_twilio_rest
@@ -48,13 +53,120 @@ class Through(HttpClient):
         return Response(answer.status_code, answer.text)
 
 
-async def theirs(server: TwilioRESTServer, **fields: str) -> tuple[RESTRequest, requests.PreparedRequest]:
-    """Have Twilio's package update the call; return what the server got, and what was prepared."""
+async def asks(server: TwilioRESTServer, use: Callable[[Client], Any]) -> tuple[RESTRequest, requests.PreparedRequest]:
+    """Have Twilio's package ask the server for something; return what the server got, and what was prepared."""
     through = Through(server.api_url)
     client = Client(SID, TOKEN, http_client=through)
     with trio.fail_after(10):
-        await trio.to_thread.run_sync(lambda: client.calls(CALL).update(**fields))
+        await trio.to_thread.run_sync(use, client)
     return server.requests[-1], through.prepared[-1]
+
+
+async def theirs(server: TwilioRESTServer, **fields: str) -> tuple[RESTRequest, requests.PreparedRequest]:
+    """Have Twilio's package update the call; return what the server got, and what was prepared."""
+    return await asks(server, lambda client: client.calls(CALL).update(**fields))
+
+
+def is_the_same(ours: RESTRequest, theirs: RESTRequest) -> None:
+    """Assert that two requests ask for the same: the order of a form's fields is free, that of a repeated one is not."""
+    assert (ours.method, ours.target) == (theirs.method, theirs.target)
+    mine, other = parse_qsl(ours.body, keep_blank_values=True), parse_qsl(theirs.body, keep_blank_values=True)
+    assert sorted(mine, key=itemgetter(0)) == sorted(other, key=itemgetter(0))
+    assert ours.headers["authorization"] == theirs.headers["authorization"]
+    if ours.body:
+        assert ours.headers["content-type"] == theirs.headers["content-type"]
+
+
+NUMBERS = st.from_regex(r"\+[1-9][0-9]{6,14}", fullmatch=True)
+URLS = st.text(st.characters(codec="ascii", exclude_categories=("C", "Z")), min_size=1, max_size=40).map(
+    lambda path: f"https://agent.example/{path}"
+)
+DIALS = st.builds(
+    DialRequest,
+    to=NUMBERS,
+    from_number=NUMBERS,
+    reference=st.just("ours"),
+    voice_url=URLS,
+    status_url=URLS,
+    amd_url=URLS,
+    machine_detection=st.sampled_from(["", "answer", "greeting_end"]),
+    ring_timeout=st.integers(1, 600),
+    time_limit=st.none() | st.integers(1, 86400),
+)
+
+
+# A real server and a thread for each example: fewer examples.
+@settings(max_examples=25, deadline=None)
+@given(request=DIALS)
+async def test_dial_body_equals_twilios_package(request: DialRequest) -> None:
+    """The request that places a call has the body that Twilio's own package sends for it, whatever is asked."""
+    more: dict[str, Any] = {} if request.time_limit is None else {"time_limit": request.time_limit}
+    if request.machine_detection:
+        more |= {
+            "machine_detection": {"answer": "Enable", "greeting_end": "DetectMessageEnd"}[request.machine_detection],
+            "async_amd": "true",
+            "async_amd_status_callback": request.amd_url,
+        }
+    async with serve_twilio_rest(SID, TOKEN) as server:
+        asked, _ = await asks(
+            server,
+            lambda client: client.calls.create(
+                to=request.to,
+                from_=request.from_number,
+                url=request.voice_url,
+                status_callback=request.status_url,
+                status_callback_event=["initiated", "ringing", "answered", "completed"],
+                timeout=request.ring_timeout,
+                **more,
+            ),
+        )
+        dialled = await TwilioREST(SID, TOKEN, server.api_url).dial(request)
+        is_the_same(server.requests[-1], asked)
+    assert list(server.calls) == ["CA" + f"{1:032x}", dialled.call_id]
+
+
+NUMBER = {"sid": "PN" + "3" * 32, "phone_number": DESK, "voice_url": "https://old.example", "status_callback": None}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        pytest.param(
+            lambda rest: rest.start_recording(CALL, "https://agent.example/r?dial=x"),
+            lambda client: client.calls(CALL).recordings.create(
+                recording_status_callback="https://agent.example/r?dial=x", recording_channels="dual"
+            ),
+            id="recording",
+        ),
+        pytest.param(lambda rest: rest.cost(CALL), lambda client: client.calls(CALL).fetch(), id="price"),
+        pytest.param(
+            lambda rest: rest.number_setup(DESK),
+            lambda client: client.request(
+                "GET", f"{API_URL}/2010-04-01/Accounts/{SID}/IncomingPhoneNumbers.json", params={"PhoneNumber": DESK}
+            ),
+            id="number",
+        ),
+        pytest.param(
+            lambda rest: rest.point_number(DESK, "https://agent.example/v", "https://agent.example/s"),
+            lambda client: client.incoming_phone_numbers(NUMBER["sid"]).update(
+                voice_url="https://agent.example/v",
+                voice_method="POST",
+                status_callback="https://agent.example/s",
+                status_callback_method="POST",
+            ),
+            id="point",
+        ),
+    ],
+)
+async def test_other_requests_equal_twilios_package(
+    ours: Callable[[TwilioREST], Any], theirs: Callable[[Client], Any]
+) -> None:
+    """Our requests for recordings, prices and numbers are those that Twilio's own package sends."""
+    async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
+        server.numbers[DESK] = dict(NUMBER)
+        asked, _ = await asks(server, theirs)
+        await ours(TwilioREST(SID, TOKEN, server.api_url))
+        is_the_same(server.requests[-1], asked)
 
 
 @pytest.mark.parametrize(

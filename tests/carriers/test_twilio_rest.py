@@ -9,7 +9,8 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.abc import CallInfo
+from patter_trio.abc import CallInfo, DialRequest, NumberSetup
+from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.carriers.twilio_rest import TwilioREST
 from patter_trio.errors import (
@@ -18,6 +19,7 @@ from patter_trio.errors import (
     ConfigurationError,
     ProviderError,
     ProviderTimeout,
+    ProvisionError,
     RateLimitError,
 )
 from patter_trio.phone_numbers import checked_destination, is_number
@@ -115,6 +117,137 @@ async def test_what_an_answer_means(fault: RESTFault, error: type[Exception], sa
     assert said in str(raised.value)
     assert len(str(raised.value)) < 500
     assert len(server.requests) == 1
+
+
+async def test_too_many_requests_say_when_again() -> None:
+    """A refusal for too many requests has the seconds that Twilio asks to wait."""
+    async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
+        server.fault = RESTFault(429, 20429, "Too Many Requests", retry_after="3")
+        with pytest.raises(RateLimitError) as raised:
+            await account(server).update_call(CALL, {"Status": "completed"})
+    assert raised.value.retry_after == 3.0
+
+
+# Calls that we place ------------------------------------------------------------------------------------------------
+DIAL = DialRequest(
+    to=DESK, from_number="+15550100002", reference="ours", voice_url="https://a.example/v?dial=ours",
+    status_url="https://a.example/s?dial=ours", amd_url="https://a.example/a?dial=ours",
+)  # fmt: skip
+
+
+async def test_a_dialled_call_rings_until_hung_up() -> None:
+    """A dial returns the id that Twilio gives, and a hang-up ends the call before its answer; a second one raises."""
+    async with serve_twilio_rest(SID, TOKEN) as server:
+        carrier = Twilio(SID, TOKEN, api_url=server.api_url)
+        dialled = await carrier.dial(DIAL)
+        assert server.calls[dialled.call_id].status == "queued"
+        assert dialled.request_id == ""
+        await carrier.hang_up(dialled.call_id)
+        assert server.calls[dialled.call_id].status == "completed"
+        with pytest.raises(CallEnded):
+            await carrier.hang_up(dialled.call_id)
+    assert "MachineDetection" not in server.requests[0].fields
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        pytest.param(RESTFault(400, 21211, "Invalid 'To'"), ProviderError, id="refused"),
+        pytest.param(RESTFault(404, 20404, "no such account"), ProviderError, id="not-found"),
+        pytest.param(RESTFault(raw=b""), ProviderTimeout, id="cut"),
+        pytest.param(RESTFault(raw=b"", after=True), ProviderTimeout, id="cut-after"),
+        pytest.param(RESTFault(201, 0, "no sid"), ProviderTimeout, id="without-id"),
+        pytest.param(RESTFault(raw=b"HTTP/1.1 201 X\r\nContent-Length: 2\r\n\r\nOK"), ProviderTimeout, id="no-json"),
+    ],
+)
+async def test_a_failed_dial_is_sent_once(fault: RESTFault, error: type[Exception]) -> None:
+    """A dial that fails is sent once, and raises ProviderTimeout where the phone may ring all the same."""
+    async with serve_twilio_rest(SID, TOKEN) as server:
+        server.fault = fault
+        with pytest.raises(ProviderError) as raised:
+            await Twilio(SID, TOKEN, api_url=server.api_url).dial(DIAL)
+    assert type(raised.value) is error
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("price", "unit", "cost"),
+    [
+        ("-0.00850", "USD", 0.0085),
+        ("0", "USD", 0.0),
+        (None, "USD", None),
+        ("-0.1", "EUR", None),
+        ("free", "USD", None),
+        ("nan", "USD", None),
+    ],
+)
+async def test_cost_is_the_price_without_sign(price: str | None, unit: str, cost: float | None) -> None:
+    """The cost of a call is Twilio's price without its sign, in US dollars; without a price it is None."""
+    async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
+        server.calls[CALL].price, server.calls[CALL].price_unit = price, unit
+        assert await Twilio(SID, TOKEN, api_url=server.api_url).cost(CALL) == cost
+
+
+async def test_recording_needs_a_live_call() -> None:
+    """A recording of a live call has an id and both sides; one of a call that is over raises CallEnded."""
+    async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
+        carrier = Twilio(SID, TOKEN, api_url=server.api_url)
+        assert await carrier.start_recording(INBOUND, "https://a.example/r") == server.calls[CALL].recordings[0]
+        assert server.requests[0].fields["RecordingChannels"] == "dual"
+        server.calls[CALL].status = "completed"
+        with pytest.raises(CallEnded):
+            await carrier.start_recording(INBOUND, "https://a.example/r")
+
+
+NUMBER_SID = "PN" + "1" * 32
+
+
+def number(**fields: str | None) -> dict[str, str | None]:
+    return {"sid": NUMBER_SID, "phone_number": DESK, "voice_url": "https://old.example/v", **fields}
+
+
+async def test_a_number_is_shown_and_pointed() -> None:
+    """A number shows where its calls go; pointed here, they go to our webhooks, and no longer to an application."""
+    async with serve_twilio_rest(SID, TOKEN) as server:
+        carrier = Twilio(SID, TOKEN, api_url=server.api_url)
+        # Twilio also finds the longer number, which contains the one in question.
+        server.numbers[DESK + "9"] = number(sid="PN" + "2" * 32, phone_number=DESK + "9", voice_url="")
+        server.numbers[DESK] = number(voice_application_sid="AP1")
+        before = await carrier.number_setup(DESK)
+        after = await carrier.point_number(DESK, "https://a.example/v", "https://a.example/s")
+        assert await carrier.number_setup(DESK) == after
+    assert before == NumberSetup(DESK, "https://old.example/v", "", "application AP1")
+    assert after == NumberSetup(DESK, "https://a.example/v", "https://a.example/s")
+    assert server.numbers[DESK]["voice_method"] == "POST"
+
+
+async def test_a_number_elsewhere_is_left_alone() -> None:
+    """A number of another account, or of a SIP trunk, raises ProvisionError and is not changed."""
+    async with serve_twilio_rest(SID, TOKEN) as server:
+        carrier = Twilio(SID, TOKEN, api_url=server.api_url)
+        with pytest.raises(ProvisionError, match="it does not"):
+            await carrier.number_setup(DESK)
+        server.numbers[DESK] = number(trunk_sid="TK1")
+        assert (await carrier.number_setup(DESK)).detail == "SIP trunk TK1"
+        with pytest.raises(ProvisionError, match="belongs to the SIP trunk TK1"):
+            await carrier.point_number(DESK, "https://a.example/v", "https://a.example/s")
+    assert {request.method for request in server.requests} == {"GET"}
+
+
+async def test_local_carrier_does_nothing_on_request() -> None:
+    """The carrier of this machine refuses all that Twilio does on request, and sends nothing."""
+    local = LocalCarrier()
+    for refused in (
+        local.dial(DIAL),
+        local.hang_up(CALL),
+        local.transfer(INBOUND, DESK),
+        local.start_recording(INBOUND, ""),
+        local.number_setup(DESK),
+        local.point_number(DESK, "", ""),
+    ):
+        with pytest.raises(ConfigurationError, match="LocalCarrier cannot"):
+            await refused
+    assert await local.cost(CALL) is None
 
 
 async def test_nobody_at_the_address_is_a_failure() -> None:

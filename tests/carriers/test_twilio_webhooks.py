@@ -8,13 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.abc import CallInfo, CallStatus
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.errors import ConfigurationError, WireError
+from patter_trio.errors import ConfigurationError
 
 TWILIO = Twilio("AC1", "12345")
-SID = "CA0123456789abcdefABCDEF0123456789"
 CALL = {
     "CallSid": "CA1234567890ABCDE",
     "Caller": "+14158675309",
@@ -124,77 +122,20 @@ def test_stream_twiml_escapes_url_and_parameters() -> None:
     assert {p.attrib["name"]: p.attrib["value"] for p in stream} == nasty
 
 
+def test_connect_asks_for_failures_of_streams() -> None:
+    """The answer to an offered call names our status webhook for the failures of its stream, behind the same server."""
+    xml = TWILIO.connect("wss://user@agent.example/base/ws/twilio/stream/CA1", {})
+    stream = ET.fromstring(xml.encode())[0][0]  # noqa: S314 (it is ours)
+    assert stream.attrib["statusCallback"] == "https://user@agent.example/base/webhooks/twilio/status"
+    assert (
+        TWILIO.connect("ws://a.example/ws/twilio/stream/CA1", {}).count("http://a.example/webhooks/twilio/status") == 1
+    )
+
+
 def test_reject_twiml_says_busy() -> None:
     """The TwiML that refuses a call is one Reject with the reason busy."""
     response = ET.fromstring(TWILIO.twiml_reject().encode())  # noqa: S314 (our own XML)
     assert [(child.tag, child.attrib) for child in response] == [("Reject", {"reason": "busy"})]
-
-
-@pytest.mark.parametrize(
-    ("said", "direction"),
-    [("inbound", "inbound"), ("outbound-api", "outbound"), ("outbound-dial", "outbound"), (None, "inbound")],
-)
-def test_offer_has_numbers_and_direction(said: str | None, direction: str) -> None:
-    """A call offer has both numbers and the direction that Twilio reports."""
-    form = CALL | {"CallSid": SID} | ({"Direction": said} if said else {})
-    assert TWILIO.offer(form) == CallInfo(SID, "+14158675309", "+18005551212", direction)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("form", [{}, {"CallSid": ""}, {"From": "+15550100001", "To": "+15550100002"}])
-def test_an_offer_without_its_id_is_refused(form: dict[str, str]) -> None:
-    """A call offer without CallSid raises a WireError that names it."""
-    with pytest.raises(WireError, match="must have CallSid"):
-        TWILIO.offer(form)
-
-
-@pytest.mark.parametrize(
-    "call_id",
-    [
-        "CA1",
-        SID[:-1],
-        f"{SID}0",
-        f"{SID}CallStatusringing",  # the signature of another call's webhook covers it
-        SID.replace("CA", "AC"),
-        SID.replace("CA", "ca"),
-        SID.replace("0", "g"),
-        SID.replace("0", "\N{FULLWIDTH DIGIT ZERO}"),
-        f"{SID}\n",
-        f" {SID}",
-    ],
-)
-def test_ids_have_the_form_of_twilio(call_id: str) -> None:
-    """An offer whose CallSid is not CA and 32 hexadecimal digits is refused; the error shows the id escaped."""
-    with pytest.raises(WireError, match="CallSid must be CA and 32 hexadecimal digits") as raised:
-        TWILIO.offer(CALL | {"CallSid": call_id})
-    assert "\n" not in str(raised.value)
-    assert TWILIO.ended({"CallSid": call_id, "CallStatus": "completed"}) is None
-
-
-@pytest.mark.parametrize(
-    ("status", "outcome"),
-    [
-        ("completed", "caller_hung_up"),
-        ("canceled", "cancelled"),
-        ("no-answer", "no_answer"),
-        ("busy", "busy"),
-        ("failed", "failed"),
-        ("queued", None),
-        ("ringing", None),
-        ("in-progress", None),
-        ("", None),
-        ("invented", None),
-    ],
-)
-def test_final_statuses_end_a_call(status: str, outcome: str | None) -> None:
-    """Each final status has an outcome of ours; any other status ends nothing."""
-    ended = TWILIO.ended({"CallSid": SID, "CallStatus": status})
-    assert ended == (None if outcome is None else CallStatus(SID, outcome))
-    assert TWILIO.ended({"CallStatus": status}) is None
-
-
-def test_withheld_numbers_are_empty() -> None:
-    """A call offer without From or To has empty numbers."""
-    assert TWILIO.offer({"CallSid": SID, "From": ""}) == CallInfo(SID, "", "", "inbound")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 from patter_trio import Patter
+from patter_trio.abc import CallInfo
 from patter_trio.server import calls as call_servers
 from patter_trio.server.admission import (
     ALWAYS_ADMITTED_CALLS,
@@ -300,7 +301,7 @@ async def test_announced_calls_occupy_room_until_they_expire(autojump_clock: obj
     ) as call_server:
         for number in range(2):
             assert call_server.refusal(f"CA{9:032d}") == ""
-            offer = CARRIER.offer({"CallSid": f"CA{number:032d}", "From": "+15550100001", "To": "+15550100002"})
+            offer = CallInfo(f"CA{number:032d}", "+15550100001", "+15550100002", "inbound")
             announced = partial(call_server.context.pending.announce, offer)
             call_server.on_announced(announced(now=trio.current_time()))
         assert call_server.refusal(f"CA{9:032d}") == "0 live and 2 announced calls reach the limit of 2"

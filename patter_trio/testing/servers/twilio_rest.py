@@ -6,15 +6,18 @@
         carrier = Twilio("AC1", "secret", api_url=server.api_url)
 
 It keeps a status for each call, checks credentials, parses the TwiML it gets, and refuses as the vendor does: with a
-code, a message and a status in JSON. Written from twilio.com/docs/voice/api/call-resource and .../docs/api/errors.
+code, a message and a status in JSON. A call that is placed stays queued: nobody answers it. Numbers of the account are in
+``numbers``. Written from twilio.com/docs/voice/api/call-resource, .../voice/api/recording,
+.../phone-numbers/api/incomingphonenumber-resource and .../docs/api/errors.
 """
 
 import base64
 import json
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree as ET
 
 import attrs
@@ -24,6 +27,13 @@ import trio
 from patter_trio.testing.servers.loopback import on_loopback, read_request
 
 _FORM: Final = "application/x-www-form-urlencoded"
+# Stricter than the vendor, which ignores what it does not know: a misspelt field would change nothing.
+_DIAL_FIELDS: Final = frozenset(
+    {
+        *("To", "From", "Url", "StatusCallback", "StatusCallbackEvent", "Timeout", "TimeLimit"),
+        *("MachineDetection", "AsyncAmd", "AsyncAmdStatusCallback"),
+    }
+)
 # In any other status the call is over, and an update is refused with 21220.
 LIVE_STATUSES: Final = frozenset({"queued", "ringing", "in-progress"})
 
@@ -41,10 +51,16 @@ class RESTRequest:
 
 @attrs.define
 class RESTCall:
-    """A call as Twilio has it; ``twiml`` is its new TwiML, ``changed`` is set when the call is changed."""
+    """A call as Twilio has it; ``twiml`` is its new TwiML, ``changed`` is set when the call is changed.
+
+    ``price`` is what Twilio charges, as it writes it: "-0.00850"; None: not settled yet.
+    """
 
     status: str = "in-progress"
     twiml: str = ""
+    price: str | None = None
+    price_unit: str = "USD"
+    recordings: list[str] = attrs.field(factory=list)
     changed: trio.Event = attrs.field(factory=trio.Event, repr=False)
 
 
@@ -59,6 +75,7 @@ class RESTFault:
         raw: a raw answer that is sent instead; if empty, the connection is ended.
         hang: do not answer at all.
         after: carry out the request first.
+        retry_after: the header ``Retry-After`` of the answer; empty: none.
     """
 
     status: int = 500
@@ -67,16 +84,21 @@ class RESTFault:
     raw: bytes | None = None
     hang: bool = False
     after: bool = False
+    retry_after: str = ""
 
 
 class TwilioRESTServer:
-    """The server: ``calls`` by SID, ``requests`` received, and ``left``, when clients left without an answer."""
+    """The server: ``calls`` by SID, ``requests`` received, and ``left``, when clients left without an answer.
+
+    ``numbers`` has each number of the account with its fields as Twilio names them in JSON.
+    """
 
     def __init__(self, account_sid: str, auth_token: str, calls: Iterable[str]) -> None:
         self._account_sid = account_sid
         self._authorization = "Basic " + base64.b64encode(f"{account_sid}:{auth_token}".encode()).decode()
         self.api_url: str = ""
         self.calls: dict[str, RESTCall] = {sid: RESTCall() for sid in calls}
+        self.numbers: dict[str, dict[str, str | None]] = {}
         self.requests: list[RESTRequest] = []
         self.left: list[float] = []
         self.connections: int = 0
@@ -118,6 +140,8 @@ class TwilioRESTServer:
         status, body = self._answer(request)
         content = json.dumps(body).encode()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
+        if self.fault is not None and self.fault.retry_after:
+            headers.append(("Retry-After", self.fault.retry_after))
         # Through h11, unlike in the other fakes: it then knows when the next request may begin on the same connection.
         head = h11.Response(status_code=status, headers=headers, reason=b"Reason")
         parts = [http.send(head), http.send(h11.Data(data=content)), http.send(h11.EndOfMessage())]
@@ -136,15 +160,78 @@ class TwilioRESTServer:
         # Who asks, about which call, how, and only then what: the first thing that is wrong is the one reported.
         if request.headers.get("authorization") != self._authorization:
             return _refusal(401, 20003, "Authentication Error - invalid username")
-        prefix, suffix = f"/2010-04-01/Accounts/{self._account_sid}/Calls/", ".json"
-        sid = unquote(request.target.removeprefix(prefix).removesuffix(suffix))
-        if not request.target.startswith(prefix) or not request.target.endswith(suffix) or sid not in self.calls:
-            return _refusal(404, 20404, f"The requested resource {request.target} was not found")
-        if request.method != "POST":
-            return _refusal(405, 20004, "Method not allowed")
-        if request.headers.get("content-type", "").partition(";")[0] != _FORM:
+        target = urlsplit(request.target)
+        prefix, suffix = f"/2010-04-01/Accounts/{self._account_sid}/", ".json"
+        path = target.path.removeprefix(prefix).removesuffix(suffix)
+        if not target.path.startswith(prefix) or not target.path.endswith(suffix):
+            return _missing(request)
+        if request.body and request.headers.get("content-type", "").partition(";")[0] != _FORM:
             return _refusal(415, 20415, "Unsupported media type")
-        return self._update(self.calls[sid], sid, request.fields)
+        match [request.method, *path.split("/")]:
+            case ["POST", "Calls"]:
+                return self._dial(request)
+            case ["POST", "Calls", sid] if unquote(sid) in self.calls:
+                return self._update(self.calls[unquote(sid)], unquote(sid), request.fields)
+            case ["GET", "Calls", sid] if unquote(sid) in self.calls:
+                return 200, self._call(unquote(sid))
+            case ["POST", "Calls", sid, "Recordings"] if unquote(sid) in self.calls:
+                return self._record(self.calls[unquote(sid)], unquote(sid), request.fields)
+            case ["GET", "IncomingPhoneNumbers"]:
+                wanted = parse_qs(target.query).get("PhoneNumber", [""])[0]
+                # Twilio finds every number that contains the text.
+                found = [fields for number, fields in self.numbers.items() if wanted in number]
+                return 200, {"incoming_phone_numbers": found, "page": 0}
+            case ["POST", "IncomingPhoneNumbers", sid]:
+                return self._point(unquote(sid), request)
+            case [_, "Calls", sid] if unquote(sid) in self.calls:
+                return _refusal(405, 20004, "Method not allowed")
+        return _missing(request)
+
+    def _dial(self, request: RESTRequest) -> tuple[int, dict[str, Any]]:
+        fields = request.fields
+        unknown = sorted(fields.keys() - _DIAL_FIELDS)
+        if unknown:
+            return _refusal(400, 20001, f"Unknown parameters: {', '.join(unknown)}")
+        # 21205, 21211 and 21212 are the vendor's codes for a URL and for numbers that are not valid.
+        for name, code, prefix in (("To", 21211, "+"), ("From", 21212, "+"), ("Url", 21205, "http")):
+            if not fields.get(name, "").startswith(prefix):
+                return _refusal(400, code, f"{name} is not valid: {fields.get(name)}")
+        sid = f"CA{len(self.calls) + 1:032x}"
+        self.calls[sid] = RESTCall("queued")
+        return 201, self._call(sid) | {"to": fields["To"], "from": fields["From"], "direction": "outbound-api"}
+
+    def _call(self, sid: str) -> dict[str, Any]:
+        call = self.calls[sid]
+        return {
+            "sid": sid,
+            "account_sid": self._account_sid,
+            "status": call.status,
+            "direction": "inbound",
+            "price": call.price,
+            "price_unit": call.price_unit,
+        }
+
+    def _record(self, call: RESTCall, sid: str, fields: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+        if call.status != "in-progress":
+            return _refusal(400, 21220, "Requested resource is not eligible for recording")
+        recording = f"RE{len(call.recordings) + 1:032x}"
+        call.recordings.append(recording)
+        return 201, {
+            "sid": recording,
+            "call_sid": sid,
+            "account_sid": self._account_sid,
+            "status": "in-progress",
+            "channels": 2 if fields.get("RecordingChannels") == "dual" else 1,
+        }
+
+    def _point(self, sid: str, request: RESTRequest) -> tuple[int, dict[str, Any]]:
+        for fields in self.numbers.values():
+            if fields["sid"] == sid:
+                # Twilio's fields in a form are those in JSON, in camel case; an empty value unsets one.
+                names = {name: re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() for name in request.fields}
+                fields.update({names[name]: value or None for name, value in request.fields.items()})
+                return 200, dict(fields)
+        return _missing(request)
 
     def _update(self, call: RESTCall, sid: str, fields: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
         if call.status not in LIVE_STATUSES:
@@ -169,7 +256,7 @@ class TwilioRESTServer:
         else:
             return _refusal(400, 21218, "Invalid status or URL")
         call.changed.set()
-        return 200, {"sid": sid, "account_sid": self._account_sid, "status": call.status, "direction": "inbound"}
+        return 200, self._call(sid)
 
 
 @asynccontextmanager
@@ -187,6 +274,10 @@ async def serve_twilio_rest(
     async with on_loopback(server.handle) as port:
         server.api_url = f"http://127.0.0.1:{port}"
         yield server
+
+
+def _missing(request: RESTRequest) -> tuple[int, dict[str, Any]]:
+    return _refusal(404, 20404, f"The requested resource {request.target} was not found")
 
 
 def _refusal(status: int, code: int, message: str) -> tuple[int, dict[str, Any]]:
