@@ -237,7 +237,7 @@ def call_of(name: str, function: Callable[..., Any]) -> str:
         default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
         shown.append(f"{parameter.name}{default}")
     taken = "..." if len(parameters) > MAX_SHOWN_PARAMETERS else ", ".join(shown)
-    return f"{'await ' if inspect.iscoroutinefunction(function) else ''}{name}({taken})"
+    return f"{'await ' if inspect.iscoroutinefunction(inspect.unwrap(function)) else ''}{name}({taken})"
 
 
 def members(of: type) -> str:

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from functools import partial
+from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import trio
@@ -19,13 +19,14 @@ from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.events.bus import EventBus, subscribers_of
 from patter_trio.events.callback_registry import Callback, CallbackRegistry, SpeechCallbacks
-from patter_trio.events.payloads import ConversationStateSnapshot, seen_state
+from patter_trio.events.payloads import EDGES, ConversationStateSnapshot, seen_state
 from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
 from patter_trio.logs import shown_value
 from patter_trio.net.address_guard import Guard
 from patter_trio.net.tasks import open_side_tasks
 from patter_trio.phone_numbers import is_number
 from patter_trio.pricing import Pricing, merge_pricing
+from patter_trio.providers.other_names import check_keywords, keywords_of
 from patter_trio.server.admission import MAX_LAG_S
 from patter_trio.server.answerer import check_answerer
 from patter_trio.server.calls import CallServer, open_call_server
@@ -66,6 +67,30 @@ def _with_parameters_of(
         return method
 
     return decorate
+
+
+def _with_hints(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a method of ``Patter`` say where an unknown option belongs, or which one was probably meant."""
+    known = keywords_of(function)
+    owner = function.__qualname__.removesuffix(".__init__")
+
+    # Not ``async`` for ``serve``: an unknown option is an error of the call, as Python's own is, and not of its await.
+    @wraps(function)
+    def checked(*arguments: _P.args, **options: _P.kwargs) -> _R:
+        if options.keys() - known:
+            check_keywords(owner, options, known, _places())
+        return function(*arguments, **options)
+
+    return checked
+
+
+def _places() -> dict[str, str]:
+    """Return where each option of a phone, its agents and its servers belongs."""
+    owners = {"Patter(...)": Patter, "phone.serve(...)": Patter.serve, "phone.agent(...)": Agent}
+    return {
+        **{f"on_{edge}": f"the phone: phone.on_{edge} = ..." for edge in EDGES},
+        **{name: place for place, owner in owners.items() for name in keywords_of(owner)},
+    }
 
 
 def _check_scheduler() -> None:
@@ -131,6 +156,7 @@ class Patter(SpeechCallbacks):
         "webhook_url",
     )
 
+    @_with_hints
     def __init__(
         self,
         carrier: Carrier | None = None,
@@ -185,6 +211,7 @@ class Patter(SpeechCallbacks):
         """Make an agent, like :class:`~patter_trio.Agent`."""
         return Agent(*arguments, **options)
 
+    @_with_hints
     async def serve(
         self,
         agent: Agent,

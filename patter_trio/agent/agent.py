@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -22,6 +22,41 @@ from patter_trio.defaults import default_stt, default_tts, default_vad
 from patter_trio.errors import ConfigurationError
 from patter_trio.logs import shown_value
 from patter_trio.providers.other_names import other_names
+
+ELSEWHERE: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        (
+            "drain_timeout",
+            "handle_signals",
+            "host",
+            "max_calls",
+            "max_lag",
+            "on_call_end",
+            "on_call_start",
+            "on_dtmf",
+            "on_message",
+            "on_message_secret",
+            "on_metrics",
+            "on_transcript",
+            "port",
+        ),
+        "phone.serve(...)",
+    ),
+    **dict.fromkeys(("allow_private_hosts", "carrier", "phone_number", "pricing", "webhook_url"), "Patter(...)"),
+    **{
+        f"on_{edge}": f"the phone: phone.on_{edge} = ..."
+        for edge in (
+            "agent_speech_ended",
+            "agent_speech_started",
+            "audio_out",
+            "llm_token",
+            "user_speech_ended",
+            "user_speech_eos",
+            "user_speech_started",
+        )
+    },
+}
+"""Where options belong that are given to an agent by mistake."""
 
 # Listed, not "all but": a new option must be thought about before it can change while audio flows.
 OVERRIDABLE = frozenset(
@@ -149,6 +184,7 @@ _optional = attrs.validators.optional
         "tool_call_preambles": "system_prompt= can ask the model to say what it is about to do",
         "realtime_gate_response_on_transcript": "an engine never waits for the transcript",
     },
+    elsewhere=ELSEWHERE,
 )
 @attrs.frozen
 class Agent:

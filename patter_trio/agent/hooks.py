@@ -25,6 +25,7 @@ from typing import Any, Final
 import attrs
 
 from patter_trio.errors import ConfigurationError
+from patter_trio.providers.other_names import other_names, warn
 from patter_trio.user_code.signatures import parameters_of
 
 
@@ -172,6 +173,7 @@ def _wanted(parameters: list[inspect.Parameter], values: tuple[str, ...]) -> tup
     return positional, keywords
 
 
+@other_names()
 @attrs.frozen(kw_only=True)
 class PipelineHooks:
     """Functions that see, change or drop what passes between the stages; sync or async, each with or without ``ctx``.
@@ -224,11 +226,7 @@ def _warn_of_legacy_form() -> None:
         if _is_hidden_by_default():
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("default", PatterDeprecationWarning)
-        warnings.warn(
-            'after_llm=function is deprecated; write after_llm={"on_response": function}',
-            PatterDeprecationWarning,
-            stacklevel=5,  # the line that makes the PipelineHooks
-        )
+        warn('after_llm=function is deprecated; write after_llm={"on_response": function}', PatterDeprecationWarning)
 
 
 def _is_hidden_by_default() -> bool:

@@ -37,6 +37,7 @@ from patter_trio.carriers.twilio_reports import read_report
 from patter_trio.carriers.twilio_rest import API_URL, TwilioREST, checked_api_url
 from patter_trio.phone_numbers import is_number
 from patter_trio.providers.credentials import credential
+from patter_trio.providers.other_names import other_names
 from patter_trio.wire.twilio import TwilioCodec
 
 # The ports that a URL may leave out.
@@ -60,6 +61,7 @@ def _auth_token(given: str) -> str:
     return credential(given, owner="Twilio", argument="auth_token", variable="TWILIO_AUTH_TOKEN")
 
 
+@other_names()
 @attrs.frozen
 class Twilio(Carrier):
     """A Twilio account; missing credentials are taken from the environment.

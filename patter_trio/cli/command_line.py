@@ -35,6 +35,14 @@ class CommandParser(argparse.ArgumentParser):
             self.error(self._complaint(unknown))
         return parsed, unknown
 
+    # argparse's own hook: its message about a wrong word lists the valid ones, and the hint comes behind.
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            hint = did_you_mean(str(value), map(str, action.choices or ()))
+            raise argparse.ArgumentError(action, f"{error.message}{hint}") from None
+
     def _complaint(self, unknown: Sequence[str]) -> str:
         # The options alone, if there are any: the words beside them are most likely their values.
         options = [word for word in unknown if word.startswith("-")]
@@ -128,5 +136,5 @@ class AddKeys(_AddSteps):
 
     def step(self, value: Any) -> Step:
         """Return the step that presses these keys."""
-        # In capitals, as the letters of a telephone's keys are written.
-        return Step(keys=value.upper())
+        # As typed: a complaint about a key shows what stands on the command line.
+        return Step(keys=value)

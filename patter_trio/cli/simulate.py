@@ -162,7 +162,7 @@ def _check_steps(steps: Sequence[Step], interrupt_at: float | None) -> None:
     for step in steps:
         if step.recording is None and not step.keys and not re.search(r"\w", step.text):
             raise ConfigurationError(f"--say and --press must have a text and keys, got {step.text!r}")
-        if wrong := sorted(set(step.keys) - KEYS):
+        if wrong := [key for key in step.keys if key.upper() not in KEYS]:
             raise ConfigurationError(f"--press must be keys of a telephone (0-9, *, #, A-D), got {wrong[0]!r}")
     # Without any, the three default questions are spoken.
     if interrupt_at is not None and len(steps) == 1:
@@ -208,7 +208,8 @@ async def _lines(steps: Sequence[Step | Line]) -> tuple[Line, ...]:
     texts = [step.text for step in steps if isinstance(step, Step) and step.text]
     spoken_lines = iter(await synthesised(texts) if texts else ())
     return tuple(
-        step if not isinstance(step, Step) else Keys(step.keys) if step.keys else next(spoken_lines) for step in steps
+        step if not isinstance(step, Step) else Keys(step.keys.upper()) if step.keys else next(spoken_lines)
+        for step in steps
     )
 
 

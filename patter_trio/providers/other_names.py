@@ -4,11 +4,14 @@ The published names are those of getpatter 0.6 and 0.7 (https://pypi.org/project
 here is passed on by our name; one without is accepted with one warning, because a program that was moved must run.
 """
 
+import inspect
 import sys
 import warnings
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Final, TypeVar
+
+from patter_trio.errors import did_you_mean
 
 _PACKAGE: Final = __name__.partition(".")[0] + "."
 Class = TypeVar("Class", bound=type)
@@ -17,24 +20,31 @@ Means = str | Callable[[Any], Mapping[str, Any]]
 
 
 def other_names(
-    *, means: Mapping[str, Means] | None = None, no_effect: Mapping[str, str] | None = None
+    *,
+    means: Mapping[str, Means] | None = None,
+    no_effect: Mapping[str, str] | None = None,
+    elsewhere: Mapping[str, str] | None = None,
 ) -> Callable[[Class], Class]:
     """Return a decorator for a class that accepts options by other names, too.
 
     Args:
         means: what each other name stands for. A value of None, getpatter's default, leaves our default.
         no_effect: why each further option changes nothing here.
+        elsewhere: where each option belongs that is not one of this class.
     """
-    translated, ignored = dict(means or {}), dict(no_effect or {})
+    translated, ignored, foreign = dict(means or {}), dict(no_effect or {}), dict(elsewhere or {})
 
     def decorate(cls: Class) -> Class:
         own: Callable[..., None] = cls.__dict__["__init__"]
+        known = keywords_of(own)
 
         # The signature stays that of the class: help() and the reference show our names only.
         @wraps(own)
         def init(self: Any, *arguments: Any, **options: Any) -> None:
             if translated.keys() & options.keys() or ignored.keys() & options.keys():
                 options = _translated(cls.__name__, options, translated, ignored)
+            if options.keys() - known:
+                check_keywords(cls.__name__, options, known, foreign)
             own(self, *arguments, **options)
 
         # ``setattr``, because a type checker knows that a class of attrs has another ``__init__``.
@@ -44,12 +54,38 @@ def other_names(
     return decorate
 
 
-def warn(message: str) -> None:
+def keywords_of(function: Callable[..., Any]) -> frozenset[str]:
+    """Return the names of the parameters that a function takes by keyword."""
+    return frozenset(inspect.signature(function).parameters) - {"self"}
+
+
+def check_keywords(owner: str, options: Mapping[str, Any], known: frozenset[str], elsewhere: Mapping[str, str]) -> None:
+    """Check that ``known`` has the names of all options.
+
+    Args:
+        owner: name of the class or function that gets the options.
+        options: the options.
+        known: the names that it takes.
+        elsewhere: where each option belongs that another class or function takes.
+
+    Raises:
+        TypeError: an option is unknown; the message says where it belongs, or which name was probably meant.
+    """
+    for name in options:
+        if name in known:
+            continue
+        # Python's own words, which programs and their authors know; its hint exists for names in code only.
+        hint = f": it belongs to {elsewhere[name]}" if name in elsewhere else did_you_mean(name, sorted(known))
+        raise TypeError(f"{owner}() got an unexpected keyword argument {name!r}{hint}")
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the line of the program that calls into this package, however deep below it the reason is found."""
+    # A frame without a module's name is an ``__init__`` that attrs has made.
     frame, level = sys._getframe(), 1  # noqa: SLF001 (warnings has skip_file_prefixes from Python 3.12 on only)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_globals.get("__name__", _PACKAGE).startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, UserWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def _translated(

@@ -20,6 +20,7 @@ from patter_trio.audio.logmel import RATE_HZ as MODEL_RATE
 from patter_trio.audio.logmel import log_mel
 from patter_trio.audio.resample import to_floats
 from patter_trio.net.threads import run_in_thread
+from patter_trio.providers.other_names import other_names
 from patter_trio.providers.weights import LoadOnce, OnnxModel, Weights, model_errors, onnx_model
 
 # What the model was trained on; it takes exactly this length.
@@ -42,6 +43,7 @@ def smart_turn_model(path: Path | None) -> OnnxModel:
     return onnx_model(_WEIGHTS.find(path))
 
 
+@other_names()
 @attrs.frozen(kw_only=True)
 class SmartTurn(TurnDetector):
     """Smart Turn on this machine's CPU.

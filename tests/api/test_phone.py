@@ -1,14 +1,16 @@
 """The phone: what it takes, what it refuses and how, where it listens, and how it stops."""
 
 import asyncio
+import inspect
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -17,6 +19,8 @@ import trio
 import trio.testing
 
 from patter_trio import ConfigurationError, Patter, Twilio
+from patter_trio.agent.agent import ELSEWHERE
+from patter_trio.events.payloads import EDGES
 from patter_trio.testing import CallRefused, ScriptedTTS, SimulatedTwilio
 from tests.kit.call import agent_of
 
@@ -39,22 +43,72 @@ def caller_of(address: tuple[str, int], number: int = 1, public: str = "") -> Si
 
 
 # What is refused --------------------------------------------------------------------------------------------------------
-def test_an_unknown_keyword_is_a_type_error() -> None:
-    """An unknown keyword of Patter raises a TypeError that names the keyword."""
-    with pytest.raises(TypeError, match="webhok"):
-        Patter(webhok="x")  # type: ignore[call-arg]
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (
+            lambda phone: Patter(webhok_url="x"),
+            r"Patter() got an unexpected keyword argument 'webhok_url' (did you mean webhook_url?)",
+        ),
+        (
+            lambda phone: Patter(port=8000),
+            "Patter() got an unexpected keyword argument 'port': it belongs to phone.serve(...)",
+        ),
+        (lambda phone: Patter(llm=None), "'llm': it belongs to phone.agent(...)"),
+        (
+            lambda phone: phone.agent("x", first_mesage="y"),
+            "Agent() got an unexpected keyword argument 'first_mesage' (did you mean first_message?)",
+        ),
+        (lambda phone: phone.agent("x", on_message=print), "'on_message': it belongs to phone.serve(...)"),
+        (
+            lambda phone: phone.agent("x", on_llm_token=print),
+            "'on_llm_token': it belongs to the phone: phone.on_llm_token = ...",
+        ),
+        (lambda phone: phone.agent("x", webhook_url="x"), "'webhook_url': it belongs to Patter(...)"),
+        (
+            lambda phone: phone.serve(None, on_mesage=print),
+            "serve() got an unexpected keyword argument 'on_mesage' (did you mean on_message?)",
+        ),
+        (lambda phone: phone.serve(None, first_message="x"), "'first_message': it belongs to phone.agent(...)"),
+        (
+            lambda phone: phone.serve(None, on_audio_out=print),
+            "'on_audio_out': it belongs to the phone: phone.on_audio_out = ...",
+        ),
+        (lambda phone: phone.serve(None, elephant=1), "unexpected keyword argument 'elephant'"),
+    ],
+    ids=[
+        "phone-misspelt",
+        "phone-of-serve",
+        "phone-of-agent",
+        "agent-misspelt",
+        "agent-of-serve",
+        "agent-edge",
+        "agent-of-phone",
+        "serve-misspelt",
+        "serve-of-agent",
+        "serve-edge",
+        "serve-unknown",
+    ],
+)
+def test_unknown_keywords_are_hinted_at(make: Callable[[Patter], object], said: str) -> None:
+    """An unknown keyword of a phone, an agent or a server is a TypeError that says what to write, and where."""
+    with pytest.raises(TypeError, match=f"{re.escape(said)}$"):
+        make(Patter())
+
+
+def test_agents_know_where_foreign_options_belong() -> None:
+    """An agent's table of options that belong elsewhere has all options of the phone, its servers and its edges."""
+    serve = set(inspect.signature(Patter.serve).parameters) - {"self", "agent", "task_status"}
+    phone = set(inspect.signature(Patter).parameters)
+    assert ELSEWHERE.keys() == serve | phone | {f"on_{edge}" for edge in EDGES}
+    assert {name for name, place in ELSEWHERE.items() if place == "phone.serve(...)"} == serve
+    assert {name for name, place in ELSEWHERE.items() if place == "Patter(...)"} == phone
 
 
 def test_a_carrier_must_be_one() -> None:
     """A carrier given as a string raises a ConfigurationError with an example of a carrier."""
     with pytest.raises(ConfigurationError, match=r"carrier must be a carrier such as Twilio\(\), got str: 'twilio'"):
         Patter(carrier="twilio")  # type: ignore[arg-type]
-
-
-async def test_serve_has_no_unknown_keywords() -> None:
-    """An unknown keyword of serve() raises a TypeError that names the keyword."""
-    with pytest.raises(TypeError, match="on_mesage"):
-        await Patter().serve(agent_of(), on_mesage=print)  # type: ignore[call-arg]
 
 
 def responder(event: dict[str, Any]) -> str:

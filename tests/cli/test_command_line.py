@@ -25,7 +25,7 @@ A, B = Step(recording=Path("a.wav")), Step(recording=Path("b.wav"))
         ("--caller=a.wav bakery.py --caller=b.wav", [A, B]),
         ("--caller a.wav bakery.py --out made.py", [A]),
         ("bakery.py --say main.py --press 1# --caller a.wav", [Step(text="main.py"), Step(keys="1#"), A]),
-        ("--press 1 --say Hello --press ab bakery.py", [Step(keys="1"), Step(text="Hello"), Step(keys="AB")]),
+        ("--press 1 --say Hello --press ab bakery.py", [Step(keys="1"), Step(text="Hello"), Step(keys="ab")]),
     ],
 )
 def test_steps_keep_their_order_around_the_file(words: str, steps: list[Step]) -> None:
@@ -89,6 +89,25 @@ def test_unknown_option_names_the_meant_one(words: str, message: str, capsys: py
 
 
 @pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("simulte bakery.py", "(did you mean simulate?)\n"),
+        ("simulate bakery.py --log-level wraning", "(did you mean warning?)\n"),
+        ("telephone bakery.py", ")\n"),
+    ],
+    ids=["command", "choice", "unlike"],
+)
+def test_misspelt_word_names_the_meant_one(words: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelt command or choice is refused with the one that was meant, behind the list of all."""
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args(words.split())
+    assert caught.value.code == USAGE_EXIT_STATUS
+    line = capsys.readouterr().err
+    assert line.endswith(hint)
+    assert line.count("did you mean") == hint.count("did you mean")
+
+
+@pytest.mark.parametrize(
     "option", [["--port", "9000"], ["--host", "0.0.0.0"], ["--url", "a.example"], ["--max-calls", "3"]]
 )
 def test_server_options_need_a_served_program(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +130,8 @@ def test_defaults_of_server_options_are_allowed() -> None:
     ("arguments", "message"),
     [
         (["simulate", "--from", "555 1234"], "--from must be a number in E.164 such as +15550100003, got '555 1234'"),
-        (["simulate", "--press", "1x"], "--press must be keys of a telephone (0-9, *, #, A-D), got 'X'"),
+        (["simulate", "--press", "1x"], "--press must be keys of a telephone (0-9, *, #, A-D), got 'x'"),
+        (["simulate", "--press", "q"], "--press must be keys of a telephone (0-9, *, #, A-D), got 'q'"),
         (["simulate", "--press", ""], "--say and --press must have a text and keys, got ''"),
         (["simulate", "--say", "..."], "--say and --press must have a text and keys, got '...'"),
         (

@@ -208,7 +208,7 @@ MISTAKES = {
     ),
     "unknown option": (
         "from patter_trio import Patter\nPatter().agent('x', foo=1)",
-        "agent.py, line 2: TypeError: Agent.__init__() got an unexpected keyword argument 'foo'",
+        "agent.py, line 2: TypeError: Agent() got an unexpected keyword argument 'foo'",
     ),
     "neither phone nor agent": ("x = 1", f"agent.py must have {NEEDS} an `async def main()`"),
     "no agent": (

@@ -16,8 +16,13 @@ from patter_trio import (
     OpenAILLM,
     OpenAIRealtime,
     Patter,
+    PipelineHooks,
+    PiperTTS,
     SileroVAD,
+    SmartTurn,
     Tool,
+    Twilio,
+    WhisperSTT,
     init_tracing,
 )
 from patter_trio.llm import openai
@@ -125,6 +130,29 @@ def test_mistake_is_a_type_error(make: Callable[[], Any], said: str) -> None:
     """An unknown option, or one given by both of its names, is a TypeError that names it."""
     with pytest.raises(TypeError, match=said):
         make()
+
+
+@pytest.mark.parametrize(
+    ("cls", "given", "meant"),
+    [
+        (DeepgramSTT, "smart_formatt", "smart_format"),
+        (ElevenLabsTTS, "stabilty", "stability"),
+        (OpenAILLM, "temprature", "temperature"),
+        (OpenAIRealtime, "first_audoi", "first_audio"),
+        (PipelineHooks, "before_ltm", "before_llm"),
+        (PiperTTS, "lenght_scale", "length_scale"),
+        (SileroVAD, "treshold", "threshold"),
+        (SmartTurn, "pth", "path"),
+        (Tool, "timeout", "timeout_s"),
+        (Twilio, "auth_tokn", "auth_token"),
+        (WhisperSTT, "interim", "interim_every"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else None,
+)
+def test_misspelt_option_names_the_meant_one(cls: Any, given: str, meant: str) -> None:
+    """An unknown option of a provider, a tool, a carrier or of hooks is a TypeError with the option that was meant."""
+    with pytest.raises(TypeError, match=rf"^{cls.__name__}\(\) .* '{given}' \(did you mean {meant}\?\)$"):
+        cls(**{given: 1})
 
 
 @pytest.mark.parametrize(

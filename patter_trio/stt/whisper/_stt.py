@@ -24,6 +24,7 @@ from patter_trio.errors import ProviderError
 from patter_trio.net.tasks import ResultStream, run_beside
 from patter_trio.net.threads import available, run_in_thread
 from patter_trio.providers.languages import is_english
+from patter_trio.providers.other_names import other_names
 from patter_trio.providers.weights import model_errors, require
 from patter_trio.stt.whisper._model import PACKAGE, whisper_model
 from patter_trio.stt.whisper._utterances import RecordedUtterance, UtteranceBuffer
@@ -37,6 +38,7 @@ _MAX_WAITING_RESULTS = 64
 Hear = Callable[[RecordedUtterance], str]
 
 
+@other_names()
 @attrs.frozen(kw_only=True)
 class WhisperSTT(SpeechToText):
     """Whisper on this machine's CPU, gated by the VAD.

@@ -22,6 +22,7 @@ from patter_trio.audio.formats import MULAW_8K, RATE_HZ
 from patter_trio.errors import ProviderError
 from patter_trio.net.threads import run_in_thread
 from patter_trio.providers.languages import is_english
+from patter_trio.providers.other_names import other_names
 from patter_trio.providers.weights import model_errors, require
 from patter_trio.tts.background_speech import BackgroundSpeech
 from patter_trio.tts.piper._pieces import Part, ends_sentence, first_pieces, later_pieces, parts_of, word_times
@@ -34,6 +35,7 @@ _SENTENCE_PAUSE_S = 0.3
 _CLAUSE_PAUSE_S = 0.08
 
 
+@other_names()
 @attrs.frozen(kw_only=True)
 class PiperTTS(TextToSpeech):
     """Piper on this machine's CPU, with an American voice.
