@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from patter_trio.agent.tools import Tool, end_call, tool
     from patter_trio.agent.transfer_tool import transfer_call
     from patter_trio.call.control import CallControl
+    from patter_trio.call.tools.context import ToolContext
     from patter_trio.carriers.twilio import Twilio
     from patter_trio.conversation.actions import EouTrigger
     from patter_trio.conversation.sentences import SentenceChunker
@@ -81,6 +82,7 @@ else:
         {
             "patter_trio.agent.agent": ("Agent",),
             "patter_trio.call.control": ("CallControl",),
+            "patter_trio.call.tools.context": ("ToolContext",),
             "patter_trio.user_code.invoke": ("in_thread",),
             "patter_trio.carriers.twilio": ("Twilio",),
             "patter_trio.llm.chat_context": ("ChatContext",),
@@ -201,6 +203,7 @@ __all__ = [
     "Tool",
     "ToolCallCompletedEvent",
     "ToolCallStartedEvent",
+    "ToolContext",
     "TranscriptEvent",
     "TranscriptPartialEvent",
     "TtsChunkEvent",

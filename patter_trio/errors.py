@@ -16,7 +16,19 @@
     └── WireError                              a peer sent what its protocol does not allow
 """
 
+import re
 from collections.abc import Iterable, Iterator
+from typing import Final
+
+# Judged: two lines of a log.
+MAX_REPORTED_CHARACTERS: Final = 300
+"""Most characters of a peer's text about an error that are shown."""
+# Judged: the pattern below looks back and ahead; an error of a megabyte must not hold up the event loop.
+MAX_READ_CHARACTERS: Final = 2000
+"""Most characters of a peer's text about an error that are examined."""
+# Keys of OpenAI begin with "sk-" or "ek-", and those of Deepgram and Twilio are 32 to 64 hexadecimal digits. Vendors
+# repeat a wrong key in their errors.
+_KEY: Final = re.compile(r"\b(?:(?:[sS][kK]|[eE][kK]|[bB]earer)[-_ ][\w*.\-]{4,}|[0-9a-f]{32,})")
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -93,3 +105,23 @@ def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
 
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def full_name(provider: str, model: str) -> str:
+    """Return the name that identifies a provider in a log: its own and its model's, once if they are the same."""
+    # The same: a class of the application's own, which has no other name, or a script of the test kit.
+    return provider if provider == model else f"{provider} {model}".strip()
+
+
+def reported(text: str) -> str:
+    """Return a peer's text about an error as our errors may quote it: one line, without keys, and not long.
+
+    White space becomes single spaces, what is not printed an escape, and what looks like a key "…"; more than 300
+    characters are cut off. The text may still quote words of the call.
+    """
+    # WARNING: the order matters. Shortened last, so that no half of a key is left at its end.
+    line = " ".join(_KEY.sub("…", text[:MAX_READ_CHARACTERS]).split())[:MAX_REPORTED_CHARACTERS]
+    if line.isprintable():
+        return line
+    escaped = (one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)
+    return "".join(escaped)[:MAX_REPORTED_CHARACTERS]

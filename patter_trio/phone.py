@@ -86,7 +86,11 @@ def _with_hints(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 def _places() -> dict[str, str]:
     """Return where each option of a phone, its agents and its servers belongs."""
-    owners = {"Patter(...)": Patter, "phone.serve(...)": Patter.serve, "phone.agent(...)": Agent}
+    owners: dict[str, Callable[..., Any]] = {
+        "Patter(...)": Patter,
+        "phone.serve(...)": Patter.serve,
+        "phone.agent(...)": Agent,
+    }
     return {
         **{f"on_{edge}": f"the phone: phone.on_{edge} = ..." for edge in EDGES},
         **{name: place for place, owner in owners.items() for name in keywords_of(owner)},
@@ -105,12 +109,12 @@ def _check_scheduler() -> None:
 def _check_limits(max_calls: object, max_lag: object, drain_timeout: object) -> None:
     """Check the limits given to ``serve``; a bool, although an int to Python, is most often a misplaced argument."""
     if max_calls is not None and (isinstance(max_calls, bool) or not isinstance(max_calls, int) or max_calls < 0):
-        raise ConfigurationError(f"max_calls must be a whole number from 0 on, or None, got {max_calls!r}")
-    for name, seconds in {"max_lag": max_lag, "drain_timeout": drain_timeout}.items():
-        if seconds is None and name == "max_lag":
-            continue
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
-            raise ConfigurationError(f"{name} must be a number of seconds from 0 on, got {seconds!r}")
+        raise ConfigurationError(f"max_calls must be a whole number from 0 on, or None for no limit, got {max_calls!r}")
+    # NaN fails the comparisons. Any loop is later than 0 s, so that limit would refuse each call.
+    if max_lag is not None and (isinstance(max_lag, bool) or not isinstance(max_lag, int | float) or not max_lag > 0):
+        raise ConfigurationError(f"max_lag must be a number of seconds above 0, or None for no limit, got {max_lag!r}")
+    if isinstance(drain_timeout, bool) or not isinstance(drain_timeout, int | float) or not drain_timeout >= 0:
+        raise ConfigurationError(f"drain_timeout must be a number of seconds from 0 on, got {drain_timeout!r}")
 
 
 def _check_number(phone_number: object) -> None:
@@ -139,7 +143,7 @@ class Patter(SpeechCallbacks):
 
     Raises:
         ConfigurationError: ``carrier`` is not a carrier, ``pricing`` is not a table of prices, or
-            ``allow_private_hosts`` is not a list of names; ``phone_number`` is not a number.
+            ``allow_private_hosts`` is not a list of names; ``phone_number`` is not a number, or ``webhook_url`` not a string.
     """
 
     # With slots, setting a misspelled callback is an error instead of a callback that is never called.
@@ -167,6 +171,8 @@ class Patter(SpeechCallbacks):
         allow_private_hosts: Iterable[str] = (),
     ) -> None:
         _check_number(phone_number)
+        if not isinstance(webhook_url, str):
+            raise ConfigurationError(f"webhook_url must be a string, got {type(webhook_url).__name__}")
         if carrier is not None and not isinstance(carrier, Carrier):
             raise ConfigurationError(f"carrier must be a carrier such as Twilio(), got {shown_value(carrier)}")
         super().__init__(CallbackRegistry())
@@ -249,10 +255,11 @@ class Patter(SpeechCallbacks):
                 ``PATTER_WEBHOOK_SECRET``, or unsigned if that is not set.
             on_metrics: called after each turn, with its latencies and the cost of the call so far.
             on_dtmf: called with each key that the caller presses.
-            max_calls: maximum number of calls, announced ones included; further callers hear busy. None: no limit.
+            max_calls: maximum number of calls, announced ones included; further callers hear busy. 0: each
+                caller hears busy; None: no limit.
             max_lag: seconds of event loop lag above which new callers hear busy. They also hear busy if another call is
                 expected to keep the loop busy for more than 85 % of the time. None: neither limit applies.
-            drain_timeout: seconds that live calls have to finish after SIGTERM or SIGHUP. The second signal ends them
+            drain_timeout: seconds that live calls have to finish after SIGTERM or SIGHUP; 0: they end at once. The second signal ends them
                 at once, and the last callbacks run within 7 s. Each signal counts for all phones of the process.
             handle_signals: False: leave the signals to the application, which then calls :meth:`drain` itself. Signals
                 are also left alone outside of the main thread, and where they are ignored.
@@ -420,7 +427,11 @@ class Patter(SpeechCallbacks):
             await call_server.end_now()
 
     async def drain(self, timeout: float = DRAIN_TIMEOUT_S) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
-        """Accept no more calls, give the live ones ``timeout`` seconds to finish, then end :meth:`serve`."""
+        """Accept no more calls, give the live ones ``timeout`` seconds to finish, then end :meth:`serve`.
+
+        Args:
+            timeout: with 0, the calls end at once.
+        """
         # All at once: one server after another would take the timeout once for each.
         async with trio.open_nursery() as nursery:
             for call_server in tuple(self._call_servers):

@@ -20,6 +20,7 @@ import trio
 from dotenv import load_dotenv
 
 from patter_trio.agent.agent import Agent
+from patter_trio.agent.tools import Tool
 from patter_trio.errors import ConfigurationError, PatterError, did_you_mean, leaves
 from patter_trio.events.callback_registry import SERVE_CALLBACKS
 from patter_trio.events.payloads import EDGES
@@ -168,7 +169,11 @@ def _callbacks_of(path: Path, module: ModuleType, known: Collection[str]) -> dic
         ConfigurationError: the name of a function looks like a misspelt callback's.
     """
     # Only names: a function that is imported into the file counts as well.
-    functions = {name: value for name, value in vars(module).items() if name.startswith("on_") and callable(value)}
+    functions = {
+        name: value
+        for name, value in vars(module).items()
+        if name.startswith("on_") and callable(value) and not isinstance(value, Tool)
+    }
     if isinstance(getattr(module, "on_message", None), str):  # the only callback that may be a URL
         functions["on_message"] = module.on_message
     for name in sorted(functions.keys() - known):

@@ -16,10 +16,10 @@ from patter_trio.agent.transfer_tool import TransferTool, checked_failure
 from patter_trio.audio.convert import rate_problem
 from patter_trio.conversation.hidden_text import HiddenTextFilter
 from patter_trio.conversation.policy import TurnPolicy
-from patter_trio.conversation.prompts import filled, phone_preamble, unknown_names
+from patter_trio.conversation.prompts import filled, filled_to_speak, phone_preamble, unknown_names
 from patter_trio.conversation.text import SpeechFilter, TextFilter, filter_for_tts
 from patter_trio.defaults import default_stt, default_tts, default_vad
-from patter_trio.errors import ConfigurationError
+from patter_trio.errors import ConfigurationError, did_you_mean
 from patter_trio.logs import shown_value
 from patter_trio.providers.other_names import other_names
 
@@ -111,7 +111,9 @@ MAX_CALL_DURATION_S: float | None = 3600.0
 def _seconds(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
     # NaN fails the comparison, too; a bool is an int to Python, and a mistake here. 0 could mean "at once" or "never".
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ConfigurationError(f"{attribute.name} must be a number of seconds above 0, or None, got {value!r}")
+        raise ConfigurationError(
+            f"{attribute.name} must be a number of seconds above 0, or None for never, got {value!r}"
+        )
 
 
 def _whole(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
@@ -208,7 +210,9 @@ class Agent:
         tools: the functions that the LLM may call: functions, :class:`~patter_trio.Tool`, or dicts of its arguments;
             see ``docs/tools.md``.
         variables: values for ``{name}`` in ``system_prompt`` and ``first_message``, by name; None: nothing is replaced.
-            A value loses control characters, and what is longer than 500 characters.
+            A value loses control characters, and what is longer than 500 characters. A name without a value, which
+            ``on_call_start`` can give, is logged: it is left out of ``first_message``, and stays as it is in
+            ``system_prompt``. Other braces, as of JSON, always stay.
         phone_preamble: tell the model, before ``system_prompt``, that this is a telephone call in ``language``, whose
             words are spoken; False: the model gets ``system_prompt`` alone.
         hooks: functions between the stages; see ``docs/hooks.md``.
@@ -222,7 +226,7 @@ class Agent:
             0: never.
         barge_in_min_words: number of words needed to interrupt the agent; 0: voice alone interrupts. In scripts without
             spaces, two Chinese characters, three kana or four letters of Thai count as a word.
-        endpointing_ms: milliseconds of silence after the last voice that end an utterance.
+        endpointing_ms: milliseconds of silence after the last voice that end an utterance; 0: the voice's end ends it.
         user_away_timeout: seconds without speech from either side after which the caller counts as away; None: never.
         silence_timeout: seconds without speech from either side after which the agent hangs up; None: never.
         max_call_duration: seconds after which the agent hangs up, once it has finished what it is saying; None: never.
@@ -392,25 +396,24 @@ class Agent:
         """The number or SIP address of ``on_failure``; empty without one."""
         return next(iter(self.on_failure.destinations.values())) if isinstance(self.on_failure, TransferTool) else ""
 
-    def filled(self, text: str) -> str:
-        """Return ``text`` with each ``{name}`` of ``variables`` replaced; other braces stay as they are.
-
-        A value loses control characters, and what is longer than 500 characters.
-        """
-        return filled(text, self.variables)
+    @property
+    def greeting(self) -> str:
+        """The first message as it is spoken: with the variables filled in, and without names that have no value."""
+        return filled_to_speak(self.first_message, self.variables)
 
     @property
     def instructions(self) -> str:
         """The system prompt as the model gets it: behind the phone preamble, with the variables filled in."""
-        prompt = self.filled(self.system_prompt)
+        prompt = filled(self.system_prompt, self.variables)
         if not self.phone_preamble:
             return prompt
         return f"{phone_preamble(self.language)}\n\n{prompt}".rstrip()
 
     def unfilled(self) -> list[str]:
-        """Return a complaint for each text that has a ``{name}`` without a variable."""
+        """Return a complaint for each text that has a ``{name}`` without a variable, with the one that was meant."""
         return [
-            f"{option} has {', '.join(f'{{{name}}}' for name in names)}, but variables= has no value for it"
+            f"{option} has {', '.join(f'{{{name}}}{did_you_mean(name, self.variables)}' for name in names)}, "
+            "but variables= has no value for it"
             for option in ("system_prompt", "first_message")
             if (names := unknown_names(getattr(self, option), self.variables))
         ]

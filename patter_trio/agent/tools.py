@@ -31,9 +31,9 @@ from patter_trio.abc import ToolDefinition
 from patter_trio.agent.docstrings import described
 from patter_trio.agent.tool_schema import Signature, function_of, is_of_method, signature_of, without_type_lists
 from patter_trio.errors import ConfigurationError
+from patter_trio.net.urls import checked_url
 from patter_trio.providers.other_names import other_names
 from patter_trio.user_code.signatures import is_plain, name_of, parameters_of, positional, takes_extra_argument
-from patter_trio.user_code.urls import checked_url
 
 BargeInPolicy = Literal["cancel", "detach", "shield"]
 """The fate of a running tool whose reply is cut. ``cancel``: it is cancelled. ``detach``: it goes on until the call
@@ -85,14 +85,13 @@ def _checked_timeout(_: object, __: object, seconds: Any) -> None:
 
 
 def _checked_handler(_: object, __: object, handler: Any) -> None:
-    if handler is not None and not callable(handler):
+    # A tool can be called, too, but has its function and its schema already.
+    if handler is not None and (not callable(handler) or isinstance(handler, Tool)):
         raise ConfigurationError(f"a tool's handler must be a function, got {type(handler).__name__}: {handler!r}")
 
 
 def _checked_webhook(_: object, __: object, url: Any) -> None:
-    if not isinstance(url, str):
-        raise ConfigurationError(f"webhook_url must be a string, got {type(url).__name__}")
-    if url:
+    if url != "":
         checked_url(url, "webhook_url", "a URL (https or http)", ("https", "http"))
 
 
@@ -182,6 +181,19 @@ class Tool:
             raise ConfigurationError(
                 f"a tool must have exactly one of handler= and webhook_url=; {self.name} has neither"
             )
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Call the handler as it is written, so that a test can call a function with ``@tool`` as the function it was.
+
+        Neither schema nor time limit apply. An async handler returns what must be awaited, and a progress generator the
+        generator.
+
+        Raises:
+            ConfigurationError: the tool is behind a URL, and has no handler.
+        """
+        if self.handler is None:
+            raise ConfigurationError(f"{self.name} must have a handler to be called, got webhook_url=")
+        return self.handler(*arguments, **options)
 
     @property
     def runs_in_thread(self) -> bool:

@@ -12,12 +12,13 @@ from typing import Final
 from patter_trio.abc import SpeechChunk
 from patter_trio.agent.guardrails import Guardrail
 from patter_trio.call.hooks import HookRunner
+from patter_trio.conversation.marks import CLOSERS_OF_LINES, SENTENCE_ENDS
 from patter_trio.conversation.sentences import SentenceChunker
 
 TakeSpeech = Callable[[str | SpeechChunk], Awaitable[None]]
 """Takes the next piece of an answer."""
 
-_ENDS_SENTENCE: Final = re.compile(r"[.!?\u2026\u3002\uff01\uff1f\u061f\u0964][\"'\u2019\u201d\u00bb\u300d)\]]*\s*$")
+ENDS_SENTENCE: Final = re.compile(rf"[{SENTENCE_ENDS}][{re.escape(CLOSERS_OF_LINES)}\s]*$")
 """What the last word of a sentence ends with, in the scripts that mark it."""
 
 
@@ -72,7 +73,7 @@ class SpeechGuard:
             self._open = self._open.partition(sentence)[2] if sentence in self._open else self._open
         # Without waiting for what follows: behind the last sentence nothing does, and its audio would be held to the
         # end of the answer. If it goes on, as behind an abbreviation, the whole of it is checked again.
-        if not self._open.strip() or _ENDS_SENTENCE.search(self._open):
+        if not self._open.strip() or ENDS_SENTENCE.search(self._open):
             await self._check(self._open)
             self._waits = False
         await self._release(0 if not self._waits else len(self._open), then)

@@ -300,8 +300,8 @@ class CallSession:
             if failure is not None:
                 self._give_up("engine", failure)
                 await trio.sleep_forever()  # the apology needs the open backend
-            if agent.first_message:
-                self._post(inputs.Say(agent.filled(agent.first_message)))
+            if greeting := agent.greeting:
+                self._post(inputs.Say(greeting))
             # Never returns, and that keeps the backend open until the conversation is cancelled.
             await self._limits.keep(agent.silence_timeout, agent.max_call_duration, self._post)
 

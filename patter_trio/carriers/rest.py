@@ -11,14 +11,14 @@ import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import attrs
 
 from patter_trio.abc._webhooks import FORM_TYPE
-from patter_trio.errors import CallEnded, ConfigurationError, ProviderError, ProviderTimeout
-from patter_trio.logs import shown_url
-from patter_trio.net.http import ConnectionBroke, check_url, origin_of, shared_client
+from patter_trio.errors import CallEnded, ProviderError, ProviderTimeout, reported
+from patter_trio.net.http import ConnectionBroke, origin_of, shared_client
+from patter_trio.net.urls import checked_url
 
 # Judged: below the 5 s that a transfer has (``call/transfers.py``), so that the error names the carrier and not the
 # transfer.
@@ -26,9 +26,6 @@ REQUEST_TIMEOUT_S: Final = 4.0
 """Seconds until a carrier must have answered; usually it takes a third of a second."""
 # Judged: an answer has about 2 kB.
 MAX_ANSWER_BYTES: Final = 65536
-# Judged: two lines of a log.
-MAX_EXPLANATION_CHARACTERS: Final = 300
-"""Most characters of a carrier's explanation that are quoted."""
 _JSON_TYPE: Final = "application/json"
 
 Fields = Mapping[str, str] | Sequence[tuple[str, str]]
@@ -46,13 +43,7 @@ def checked_api_url(url: str, *, owner: str, usual: str) -> str:
     Raises:
         ConfigurationError: ``url`` is not such an address.
     """
-    parts = urlsplit(url)
-    # Anywhere: a space within a host passes the parser.
-    spaced = any(character.isspace() for character in url)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment or spaced:
-        raise ConfigurationError(f"{owner}'s api_url must be like {usual}, got {shown_url(url)!r}")
-    # Last: its message shows only the origin.
-    check_url(url)
+    checked_url(url, f"{owner}'s api_url", f"a URL like {usual}", ("https", "http"), is_base=True)
     return url.rstrip("/")
 
 
@@ -76,7 +67,7 @@ class Refusal:
     call_is_over: bool = False
 
     def __str__(self) -> str:
-        shown = self.message[:MAX_EXPLANATION_CHARACTERS]
+        shown = reported(self.message)
         return f"{self.code}: {shown}" if self.code and shown else self.code or shown
 
 

@@ -49,7 +49,7 @@ _XML_DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 def _account_sid(given: str) -> str:
     # In a converter: a missing credential is an error when the carrier is made, not at the first call.
-    sid = credential(given, owner="Twilio", argument="account_sid", variable="TWILIO_ACCOUNT_SID")
+    sid = credential(given, owner="Twilio", argument="account_sid", variable="TWILIO_ACCOUNT_SID", in_header=False)
     # Most often an API key (SK...) or a call's id in its place; each request would fail, the first one in a call. A
     # warning, because what stands in for Twilio in a test may be less strict.
     if not sid.startswith("AC"):
@@ -58,7 +58,7 @@ def _account_sid(given: str) -> str:
 
 
 def _auth_token(given: str) -> str:
-    return credential(given, owner="Twilio", argument="auth_token", variable="TWILIO_AUTH_TOKEN")
+    return credential(given, owner="Twilio", argument="auth_token", variable="TWILIO_AUTH_TOKEN", in_header=False)
 
 
 @other_names()

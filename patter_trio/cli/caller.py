@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -14,14 +14,16 @@ from patter_trio.agent.agent import Agent
 from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.errors import PatterError
+from patter_trio.errors import PatterError, reported
 from patter_trio.events.kinds import PatterEventType
+from patter_trio.metrics.internal_events import CallEvent, ReplyFailure
 from patter_trio.phone import Patter
 from patter_trio.testing.carriers.protocol import CallRefused
 from patter_trio.testing.carriers.twilio import SimulatedTwilio
 from patter_trio.testing.carriers.webhook_post import Connect
 from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_for
 from patter_trio.testing.simulation.record import EventLog, State
+from patter_trio.user_code.context import current_call
 
 # Judged: a greeting by a remote voice needs a second, embedded models on a busy machine several.
 GREETING_TIMEOUT_S: Final = 20.0
@@ -96,6 +98,25 @@ async def synthesised(texts: Sequence[str]) -> tuple[tuple[str, Samples], ...]:
     return tuple(lines)
 
 
+class ReplyFailures:
+    """An observer of all simulated calls that tells each of them why a reply of the agent failed."""
+
+    def __init__(self, calls: "Mapping[str, SimulatedCall]") -> None:
+        self._calls = calls
+
+    def wants(self, kind: type[CallEvent]) -> bool:
+        """Return True for the event of a failed reply."""
+        return kind is ReplyFailure
+
+    def on_event(self, event: CallEvent, at: float) -> None:
+        """Take the reason of a failed reply of the call whose task this is."""
+        del at
+        call = self._calls.get(current_call.get())
+        if call is not None and isinstance(event, ReplyFailure):
+            # In one line, and bounded: the error may be one of a library of the application.
+            call.reply_failures.append(reported(event.reason))
+
+
 class SimulatedCall:
     """One call: its carrier, its caller, and the record of its events."""
 
@@ -133,6 +154,8 @@ class SimulatedCall:
         )
         self.began: datetime = datetime.now().astimezone()
         """When the call began, for people: its own times are those of the media."""
+        self.reply_failures: list[str] = []
+        """Reasons of the replies that failed, oldest first."""
         self.stopped: bool = False
         """True if the user has stopped the call before its end."""
         self.failure: str = ""
@@ -223,7 +246,8 @@ class SimulatedCall:
         answers = [said["text"] for said in self.caller.payloads("transcript") if said["role"] == "assistant"]
         apology = self._agent.error_message
         if apology and any(apology in answer for answer in answers):
-            return f"a reply failed: the caller heard “{apology}”"
+            why = f" ({self.reply_failures[0]})" if self.reply_failures else ""
+            return f"a reply failed{why}: the caller heard “{apology}”"
         # Turn 0 is the greeting, which answers nothing.
         answered = any(payload["turn_idx"] for payload in self.caller.payloads("agent_speech_started"))
         if self.caller.times("user_speech_eos") and not answered:

@@ -21,7 +21,16 @@ from patter_trio.audio.wav import WavError, read_wav
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.cli.busy import LoadMonitor
-from patter_trio.cli.caller import DEFAULT_LINES, DEFAULT_NUMBER, Keys, Line, SimulatedCall, View, synthesised
+from patter_trio.cli.caller import (
+    DEFAULT_LINES,
+    DEFAULT_NUMBER,
+    Keys,
+    Line,
+    ReplyFailures,
+    SimulatedCall,
+    View,
+    synthesised,
+)
 from patter_trio.cli.command_line import (
     RECORDING_OPTION,
     AddKeys,
@@ -263,7 +272,7 @@ async def _simulate(program: Program, options: _Options) -> int:
             program.phone._serve_options(  # noqa: SLF001 (the launcher is the package's own)
                 program.agent, public_url=public_url, carrier=carrier, callbacks=program.callbacks
             ),
-            Seams(tap=tap, bus_tap=bus_tap, transfer=transfer),
+            Seams(tap=tap, bus_tap=bus_tap, transfer=transfer, observers=(ReplyFailures(calls),)),
         ) as call_server,
         trio.open_nursery() as serving,
     ):

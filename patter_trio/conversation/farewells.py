@@ -10,6 +10,7 @@ because callers borrow them from each other.
 import unicodedata
 from typing import Final
 
+from patter_trio.conversation.marks import QUESTION_MARKS
 from patter_trio.scripts import is_unspaced
 
 MAX_FAREWELL_CHARACTERS: Final = 120
@@ -101,7 +102,7 @@ _MAX_PHRASE_CHARACTERS: Final = max(map(len, _PHRASES))
 
 def is_farewell(text: str) -> bool:
     """Return True if an utterance is nothing but a farewell, thanks or an acknowledgement."""
-    if len(text) > MAX_FAREWELL_CHARACTERS or any(mark in text for mark in "?？؟"):
+    if len(text) > MAX_FAREWELL_CHARACTERS or any(mark in text for mark in QUESTION_MARKS):
         return False
     words = _plain(text).split()
     solid = "".join(words)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from patter_trio.conversation.marks import COMMAS, DASHES, GOING_ON
 from patter_trio.scripts import primary_language
 
 # Longer ones are whole documents; as a caller's name or a parameter of a call they are an attack.
@@ -22,6 +23,10 @@ _LANGUAGES: Final = {
 _SPACES: Final = re.compile(r"\r\n|[\t\n\r]")
 _CONTROLS: Final = re.compile("[\u0000-\u001f\u007f-\u009f\u2028\u2029]")
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
+_SPOKEN_PLACEHOLDER: Final = re.compile(
+    rf"(?P<comma>[{COMMAS}]?)(?P<space>\s*)\{{(?P<name>[^{{}}]*)\}}(?=(?P<behind>.)?)", re.DOTALL
+)
+_LEFT_AT_BEGINNING: Final = GOING_ON + DASHES + " \t\n"
 
 
 def phone_preamble(language: str) -> str:
@@ -48,6 +53,28 @@ def filled(template: str, values: Mapping[str, Any]) -> str:
     """Return ``template`` with each ``{name}`` of ``values`` replaced; other braces stay as they are."""
     # In one pass: a value may come from the caller, and must not be read as a template itself.
     return _PLACEHOLDER.sub(lambda found: cleaned(values[found[1]]) if found[1] in values else found[0], template)
+
+
+def filled_to_speak(template: str, values: Mapping[str, Any]) -> str:
+    """Return ``template`` to be spoken: filled in, and without a ``{name}`` that has no value, which nobody should hear."""
+    unknown = frozenset(unknown_names(template, values))
+
+    def value(found: re.Match[str]) -> str:
+        comma, space, name, behind = found["comma"], found["space"], found["name"], found["behind"] or "."
+        if name in values:
+            return f"{comma}{space}{cleaned(values[name])}"
+        if name not in unknown:
+            return found[0]
+        if behind.isalnum():
+            return comma + space
+        # Without the space before it, because what is behind has a space or a mark of its own; before a mark, and at the
+        # end, without a comma, too.
+        return comma if behind.isspace() else ""
+
+    said = _SPOKEN_PLACEHOLDER.sub(value, template)
+    # Behind a name that is missing at the beginning a comma may be left.
+    begins = _PLACEHOLDER.match(template.lstrip())
+    return said.lstrip(_LEFT_AT_BEGINNING) if begins and begins[1] in unknown else said
 
 
 def unknown_names(template: str, values: Mapping[str, Any]) -> list[str]:

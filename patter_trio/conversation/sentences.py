@@ -3,9 +3,9 @@
 A sentence is known to be finished when the next non-space character behind its end has arrived. That is the only
 look-ahead, so the sentences do not depend on how the text was cut into tokens. A sentence ends at
 
-* a mark of ``_SPACED_ENDS``, with closing quotes and brackets behind it, before white space; in scripts that put no
+* a mark of ``SPACED_ENDS``, with closing quotes and brackets behind it, before white space; in scripts that put no
   space between sentences, before any letter;
-* a mark of ``_UNSPACED_ENDS``, from scripts that put no space between sentences, before anything;
+* a mark of ``UNSPACED_ENDS``, from scripts that put no space between sentences, before anything;
 * a line break, because lists and headings have no full stops.
 
 It does not end there before a lower-case letter, unless the whole reply is written in lower case, nor if only marks or
@@ -24,6 +24,15 @@ from collections.abc import Iterator
 from typing import Final
 
 from patter_trio.conversation.abbreviations import BEFORE_NAMES, BEFORE_NUMBERS, ENDINGS, ORDINALS, SAME_AS
+from patter_trio.conversation.marks import (
+    CLOSERS,
+    DOTS,
+    OPENERS,
+    SENTENCE_ENDS,
+    SPACED_CLAUSE_ENDS,
+    UNSPACED_CLAUSE_ENDS,
+    UNSPACED_ENDS,
+)
 from patter_trio.scripts import DENSE_CHARACTER_WEIGHT, is_unspaced, primary_language, weight, whole_units
 
 # Judged: almost half a minute of speech. No sentence that is meant to be understood on a telephone is longer.
@@ -40,20 +49,11 @@ MAX_LOOK_BACK: Final = 64
 SLICE_CHARACTERS: Final = 256
 """Characters of a pushed text that are looked at together."""
 
-_SPACED_ENDS = ".!?…؟۔։።॥।\u037e\u203c\u2047-\u2049"
-_UNSPACED_ENDS = "。！？｡။།។"
-_DOTS = ".．"
-_ENDS = _SPACED_ENDS + _UNSPACED_ENDS + _DOTS
-_SPACED_CLAUSE_ENDS = ",;:–—،؛"
-_UNSPACED_CLAUSE_ENDS = "，、；：၊"
-_OPENERS = "「『（【《“"
-_CLOSERS = "\"'”’»›)]}」』）】》"
-
 _SPACES = re.compile(r"\s+")
 _LETTER = re.compile(r"[^\W\d_]")
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _CLAUSE = re.compile(
-    f"[{re.escape(_SPACED_CLAUSE_ENDS)}](?=\\s)|[{_UNSPACED_CLAUSE_ENDS}]|[\u0e00-\u0eff\u1780-\u17ff](?= )"
+    f"[{re.escape(SPACED_CLAUSE_ENDS)}](?=\\s)|[{UNSPACED_CLAUSE_ENDS}]|[\u0e00-\u0eff\u1780-\u17ff](?= )"
 )
 """The last character of a clause. In Thai, Lao and Khmer a space is one."""
 _INITIALS = re.compile(r"(?!I$)[^\W\d_](\.[^\W\d_])*")
@@ -95,12 +95,12 @@ class SentenceChunker:
         self._before_numbers = frozenset(BEFORE_NUMBERS.get(tongue, "").split())
         self._endings = ENDINGS.get(tongue, ())
         self._ordinals = tongue in ORDINALS
-        ends = _ENDS + (";" if tongue == "el" else "")  # as Greek writes a question mark
+        ends = SENTENCE_ENDS + (";" if tongue == "el" else "")  # as Greek writes a question mark
         self._end = re.compile(f"[{ends}]")
         # A line break, or a run of marks with what closes behind it.
         self._mark = re.compile(
-            f"\n|(?P<ends>[{ends}]{{1,{MAX_RUN_CHARACTERS}}})[{re.escape(_CLOSERS)}]{{0,{MAX_RUN_CHARACTERS}}}"
-            f"|[{re.escape(_SPACED_CLAUSE_ENDS)}{_UNSPACED_CLAUSE_ENDS}][{re.escape(_CLOSERS)}]{{0,{MAX_RUN_CHARACTERS}}}"
+            f"\n|(?P<ends>[{ends}]{{1,{MAX_RUN_CHARACTERS}}})[{re.escape(CLOSERS)}]{{0,{MAX_RUN_CHARACTERS}}}"
+            f"|[{re.escape(SPACED_CLAUSE_ENDS)}{UNSPACED_CLAUSE_ENDS}][{re.escape(CLOSERS)}]{{0,{MAX_RUN_CHARACTERS}}}"
         )
         self._min = min_sentence_len
         self._first_min = aggressive_first_min_len if aggressive_first_flush else None
@@ -215,7 +215,7 @@ class SentenceChunker:
         text, end = self._text, len(self._text)
         if not any(map(is_unspaced, text[-2:])):
             end = text.rfind(" ")
-            while end > 0 and (text[end - 1 : end + 2 : 2].isdigit() or text[end - 1] in _DOTS):
+            while end > 0 and (text[end - 1 : end + 2 : 2].isdigit() or text[end - 1] in DOTS):
                 end = text.rfind(" ", 0, end)
             return max(end, 0)
         # The newest character may get a vowel sign, and so may the one before it in two pieces.
@@ -237,15 +237,13 @@ class SentenceChunker:
         if not _LETTER_OR_DIGIT.search(sentence) or _LIST_NUMBER.fullmatch(sentence):
             return False
         self._note_case(sentence)
-        if not spaced or any(
-            char in _UNSPACED_ENDS for char in ends
-        ):  # what was quoted usually goes on without a space
-            quoted = text[end - 1] in _CLOSERS and not spaced
-            return following not in _CLOSERS and (not quoted or following in _OPENERS)
+        if not spaced or any(char in UNSPACED_ENDS for char in ends):  # what was quoted usually goes on without a space
+            quoted = text[end - 1] in CLOSERS and not spaced
+            return following not in CLOSERS and (not quoted or following in OPENERS)
         # Lower case goes on with the sentence, as in "e.g. this"; a closing guillemet still belongs to it.
         if following in "»›" or (following.islower() and not self._lower):
             return False
-        return ends not in tuple(_DOTS) or not self._is_abbreviation(sentence, following)
+        return ends not in tuple(DOTS) or not self._is_abbreviation(sentence, following)
 
     def _note_case(self, sentence: str) -> None:
         if self._lower is not False:
@@ -256,7 +254,7 @@ class SentenceChunker:
         """Return True if the first piece of a reply may end at a clause."""
         if not self._first or self._first_min is None:
             return False
-        apart = mark in _UNSPACED_CLAUSE_ENDS or self._text[end].isspace()
+        apart = mark in UNSPACED_CLAUSE_ENDS or self._text[end].isspace()
         return apart and len(_one_line(self._text[:end])) >= self._first_min
 
     def _is_abbreviation(self, sentence: str, following: str) -> bool:
@@ -286,7 +284,7 @@ class SentenceChunker:
                 behind an abbreviation or a number with its full stop, which belong to what follows, however late it
                 comes.
         """
-        goes_on = self._text.rstrip().endswith(tuple(_DOTS))
+        goes_on = self._text.rstrip().endswith(tuple(DOTS))
         enough = long and not goes_on and weight(self._text) >= MIN_RELEASED_WEIGHT
         if enough or self.ends_sentence(self._text):
             return self.flush()
@@ -296,14 +294,14 @@ class SentenceChunker:
     def ends_sentence(self, text: str) -> bool:
         """Return True if a text ends a sentence, whatever follows; not behind an abbreviation or a number."""
         line = text.rstrip()
-        closed = line.rstrip(_CLOSERS)
+        closed = line.rstrip(CLOSERS)
         words = closed
         while words and self._end.match(words[-1]):
             words = words[:-1]
         marks, words = closed[len(words) :], words[-MAX_LOOK_BACK:]
         if not _LETTER_OR_DIGIT.search(words):
             return False
-        if not marks.startswith(tuple(_DOTS)):
+        if not marks.startswith(tuple(DOTS)):
             return bool(marks) or "\n" in text[len(line) :]
         # A digit and a name may follow, and an abbreviation may stand before either.
         return not (words[-1].isdigit() or self._is_abbreviation(words, "1") or self._is_abbreviation(words, "A"))
@@ -311,11 +309,11 @@ class SentenceChunker:
 
 def _is_unspaced_end(ends: str, before: str, following: str) -> bool:
     """Return True if marks without a space behind them end a sentence, because of their script or that around them."""
-    if any(char in _UNSPACED_ENDS for char in ends):
+    if any(char in UNSPACED_ENDS for char in ends):
         return True
-    if ends in tuple(_DOTS):  # not "3.5", and not "example.com"
+    if ends in tuple(DOTS):  # not "3.5", and not "example.com"
         return is_unspaced(following) and is_unspaced(before)
-    if following in _OPENERS:
+    if following in OPENERS:
         return is_unspaced(before)
     # Not "Yahoo!-" or "?x=1": only before a letter of a script without capitals, which stands in no name or address.
     return is_unspaced(following) or (following.isalpha() and following.lower() == following.upper())

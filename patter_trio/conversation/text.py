@@ -5,13 +5,18 @@ word. They drop markup, the addresses behind links, and emoji. They also drop ma
 because text is filtered sentence by sentence, and bold type may span several sentences.
 """
 
-# ruff: noqa: RUF001 - marks of other scripts are among those that end a line.
-
 import re
 from typing import Final, Protocol
 
 from patter_trio.conversation.hidden_text import HiddenTextFilter
 from patter_trio.conversation.markdown import MarkdownFilter, filter_markdown
+from patter_trio.conversation.marks import (
+    CLOSERS_OF_LINES,
+    GOING_ON,
+    SENTENCE_ENDS,
+    SPACED_CLAUSE_ENDS,
+    UNSPACED_CLAUSE_ENDS,
+)
 from patter_trio.scripts import is_unspaced
 
 __all__ = ["SpeechFilter", "TextFilter", "filter_emoji", "filter_for_tts", "filter_markdown", "is_sayable"]
@@ -44,7 +49,7 @@ _EMOJI: Final = (
 _KEYCAP: Final = re.compile("([0-9#*])\ufe0f?\u20e3")
 _EMOJIS: Final = re.compile(f"(?<![ \t])(?P<before>[ \t]*){_EMOJI}(?:[ \t]*{_EMOJI})*(?P<after>[ \t]*)")
 _EMOJI_REMAINS: Final = re.compile("[\ufe0e\ufe0f\u20e3]")
-_CLOSING_MARKS: Final = ".,;:!?…)]}\"'”\u2019»"
+_CLOSING_MARKS: Final = GOING_ON + "\"'"
 
 
 def filter_emoji(text: str) -> str:
@@ -70,8 +75,7 @@ _INVISIBLE: Final = re.compile("[\u0000-\u0008\u000b-\u001f\u007f\u00ad\u200b\u2
 """Control characters, soft hyphens, zero-width characters."""
 MAX_EMOJI_CHARACTERS: Final = 64
 """Characters at the end of a text in which the end of an emoji is looked for."""
-_ENDS: Final = frozenset(".!?…:;,。।؟،\uff01\uff1f\uff0c\uff0e\uff1a\uff1b、！？")
-_BEHIND_ENDS: Final = frozenset("\"'”\u2019»)]}」』）】》")
+_ENDS: Final = frozenset(SENTENCE_ENDS + SPACED_CLAUSE_ENDS + UNSPACED_CLAUSE_ENDS)
 _RUNS: Final = re.compile(r"\s+|\S+")
 _EMOJI_PART: Final = re.compile(
     f"{_PICTURE}|[\ufe0e\ufe0f\u20e3\u200d\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]"
@@ -193,7 +197,7 @@ class _OneLine:
             said.append(run)
             self._begun, self._space = True, ""
             self._last = run[-1]
-            word = run.rstrip("".join(_BEHIND_ENDS))
+            word = run.rstrip(CLOSERS_OF_LINES)
             if word:
                 self._ended = word[-1] in _ENDS
         return "".join(said)

@@ -14,13 +14,12 @@ from urllib.parse import urlsplit
 import attrs
 
 from patter_trio.abc import LanguageModel, Message, ToolCall, ToolDefinition, report_usage
-from patter_trio.errors import ConfigurationError
 from patter_trio.logs import shown_url
-from patter_trio.net.http import Client, ConnectionBroke, HttpAnswer, check_url, shared_client
+from patter_trio.net.http import Client, ConnectionBroke, HttpAnswer, shared_client
 from patter_trio.net.sse import ServerEvents
-from patter_trio.providers.credentials import credential, not_a_model
+from patter_trio.providers.credentials import credential, not_a_model, sendable
 from patter_trio.providers.other_names import other_names
-from patter_trio.providers.validators import in_range, is_text
+from patter_trio.providers.validators import check_base, in_range, is_text
 from patter_trio.wire.openai_chat import ChatDecoder, reason_of_refusal, request
 
 BASE_URL: Final = "https://api.openai.com/v1"
@@ -55,11 +54,8 @@ def _given(key: str | None) -> str:
 
 
 def _url(given: str) -> str:
-    # By httpx's parser first: it is the one that will read the URL.
-    check_url(given)
-    parts = urlsplit(given)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError("OpenAILLM: base_url= must be an http or https URL, such as http://127.0.0.1:11434/v1")
+    # Not a validator, which would run after the defaults that are read from the URL.
+    check_base(given, "OpenAILLM: base_url=", "https", "http")
     # Without the slash, so that paths can be appended.
     return given.rstrip("/")
 
@@ -137,9 +133,8 @@ class OpenAILLM(LanguageModel):
             # Read here, not in a converter: only OpenAI may get OpenAI's key, and the URL is known now.
             key = credential(self.api_key, owner="OpenAILLM", argument="api_key", variable=KEY_VARIABLE)
             object.__setattr__(self, "api_key", key)
-        # It becomes a header, and httpx's own error would quote it.
-        if not self.api_key.isascii() or not self.api_key.isprintable():
-            raise ConfigurationError("OpenAILLM: api_key= must have only printable ASCII characters")
+        else:
+            sendable(self.api_key, owner="OpenAILLM", argument="api_key")
 
     @asynccontextmanager
     async def stream(

@@ -133,6 +133,16 @@ class LlmFailed:
 
 
 @attrs.frozen
+class ReplyFailure:
+    """A reply failed, or gave no audio in time."""
+
+    reply: int
+    turn_idx: int
+    reason: str = attrs.field(repr=False)
+    """The text of the error, which may quote what was said: for the terminal of a simulated call, never for a trace."""
+
+
+@attrs.frozen
 class SentenceStarted:
     """A sentence was sent to the TTS."""
 
@@ -296,6 +306,7 @@ InternalEvent = (
     | LlmCalledTools
     | LlmFinished
     | LlmFailed
+    | ReplyFailure
     | SentenceStarted
     | TtsFirstAudio
     | TtsFinished

@@ -35,11 +35,11 @@ import trio
 
 from patter_trio.errors import (
     AuthenticationError,
-    ConfigurationError,
     PatterConnectionError,
     ProviderError,
     ProviderTimeout,
     RateLimitError,
+    reported,
 )
 from patter_trio.logs import mask_logs
 from patter_trio.net.address_guard import Guard
@@ -105,23 +105,6 @@ def reason_of(error: BaseException) -> str:
     while cause is not None and not str(cause):
         cause = cause.__cause__ or cause.__context__
     return str(cause or type(error).__name__)
-
-
-def check_url(url: str) -> None:
-    """Check that a URL is valid for a request.
-
-    Raises:
-        ConfigurationError: the URL is not valid; the message gives the reason, and shows no more of the URL than its
-            origin.
-    """
-    import httpx
-
-    # httpx's own parser, because it is the one that will read the URL: urllib's accepts URLs that httpx refuses.
-    try:
-        httpx.URL(url)
-    # Translated where it enters, as all of httpx's errors.
-    except httpx.InvalidURL as error:
-        raise ConfigurationError(f"{origin_of(url)}... must be a valid URL: {error}") from error
 
 
 @cache
@@ -393,7 +376,7 @@ async def _check_status(who: str, response: "httpx.Response", explain: Explain |
     if status in REDIRECT_STATUSES:
         raise ProviderError(f"{who} answered {status}: redirects are not followed; use the address that it leads to")
     if status in FAILURE_STATUSES:
-        said = f"{who} answered {status} {response.reason_phrase}".rstrip()
+        said = f"{who} answered {status} {reported(response.reason_phrase)}".rstrip()
         kind = status_error(status)
         # Nothing is quoted about refused credentials: vendors repeat them.
         if explain is not None and kind is not AuthenticationError:

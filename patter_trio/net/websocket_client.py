@@ -36,7 +36,7 @@ from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 from wsproto.frame_protocol import FrameProtocol
 from wsproto.utilities import ProtocolError
 
-from patter_trio.errors import ProviderError, ProviderTimeout, leaves
+from patter_trio.errors import ProviderError, ProviderTimeout, leaves, reported
 from patter_trio.net.http import Unreachable, origin_of, reason_of, status_error, tls_context
 from patter_trio.net.proxies import environment_proxy, open_tunnel
 from patter_trio.net.pulse import Pulse
@@ -345,8 +345,8 @@ class WebSocketClient:
         if wire.refusal is not None:
             status = wire.refusal.status
             reason = wire.refusal.headers.get(reason_header, "") if reason_header else ""
-            # Judged: 200 characters are a sentence. The header is the vendor's and has no limit of its own.
-            detail = f", {reason[:200]}" if reason else ""
+            # The header is the vendor's, and has no limit of its own.
+            detail = f", {reported(reason)}" if reason else ""
             raise status_error(status)(f"{self._who} refused the connection: status {status}{detail}")
         if self._connection is not None:
             return

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from patter_trio.errors import ConfigurationError
+from patter_trio.errors import ConfigurationError, full_name
 from patter_trio.pricing.list_prices import PRICES
 
 Pricing = Mapping[str, Mapping[str, Any]]
@@ -252,7 +252,7 @@ def _rate(provider: str, model: str | None, unit: str, pricing: Pricing | None) 
         return rates
     if (unit, provider, name) not in _logged:
         _logged.add((unit, provider, name))
-        which = f"{provider} {name}".strip() or "a provider without a name"
+        which = full_name(provider, name) or "a provider without a name"
         _log.warning("%s: no price per %s, counting 0; set it in Patter(pricing=...)", which, unit)
     # A missing price must not fail a call, so it counts as 0 and is logged.
     return {}

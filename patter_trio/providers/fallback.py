@@ -40,8 +40,9 @@ from patter_trio.abc import (
 )
 from patter_trio.audio.convert import rate_problem
 from patter_trio.audio.formats import AudioFormat
-from patter_trio.errors import AnswerCut, ConfigurationError, PatterConnectionError, ProviderError
+from patter_trio.errors import AnswerCut, ConfigurationError, PatterConnectionError, ProviderError, full_name
 from patter_trio.providers.attempts import KeptText, NothingCame, open_answer, open_speech, timed
+from patter_trio.providers.validators import is_number_above_zero
 
 # Judged: a healthy provider needs some tenths of a second.
 DEFAULT_ATTEMPT_TIMEOUT_S: Final = 4.0
@@ -196,7 +197,7 @@ class _Choice(Generic[P]):
 
 def provider_name(provider: SpeechToText | LanguageModel | TextToSpeech) -> str:
     """Return the name that identifies a provider in a log."""
-    return f"{provider.provider} {provider.model}".strip()
+    return full_name(provider.provider, provider.model)
 
 
 @attrs.frozen(kw_only=True)
@@ -444,11 +445,9 @@ def Fallback(  # noqa: N802 (used like the provider classes that it stands for)
         ConfigurationError: no providers were given, they are of different kinds, one has a format that no call can
             convert, or a number is not positive.
     """
-    # NaN fails the comparison.
-    if not (patience > 0 and recover_after > 0):
-        raise ConfigurationError(
-            f"Fallback: patience and recover_after must be more than 0 s, got {patience!r} and {recover_after!r}"
-        )
+    for name, seconds in {"patience": patience, "recover_after": recover_after}.items():
+        if not is_number_above_zero(seconds):
+            raise ConfigurationError(f"Fallback: {name}= must be a number of seconds above 0, got {seconds!r}")
     for kind, provider in ((SpeechToText, FallbackSTT), (LanguageModel, FallbackLLM), (TextToSpeech, FallbackTTS)):
         # All of one kind, or the call could not use it in one place.
         if providers and all(isinstance(provider, kind) for provider in providers):

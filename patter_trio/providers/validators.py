@@ -3,7 +3,7 @@
 from typing import Any
 
 from patter_trio.errors import ConfigurationError
-from patter_trio.logs import shown_url
+from patter_trio.net.urls import checked_url
 
 
 def in_range(least: float, most: float, *, optional: bool = True) -> Any:
@@ -19,6 +19,27 @@ def in_range(least: float, most: float, *, optional: bool = True) -> Any:
             )
 
     return check
+
+
+def positive(*, none: str = "") -> Any:
+    """Return an attrs validator that accepts numbers above 0, and None if ``none`` says what that means."""
+
+    def check(owner: object, attribute: Any, value: object) -> None:
+        if value is None and none:
+            return
+        if not is_number_above_zero(value):
+            instead = f", or None for {none}" if none else ""
+            raise ConfigurationError(
+                f"{type(owner).__name__}: {attribute.name}= must be a number above 0{instead}, got {value!r}"
+            )
+
+    return check
+
+
+def is_number_above_zero(value: object) -> bool:
+    """Return True for a finite or infinite number above 0."""
+    # A bool is an int for Python. NaN fails the comparison.
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def one_of(*allowed: object) -> Any:
@@ -41,17 +62,27 @@ def is_text(*, empty: bool = True, optional: bool = False) -> Any:
     def check(owner: object, attribute: Any, value: object) -> None:
         if value is None and optional:
             return
-        if not isinstance(value, str) or not (empty or value):
+        if not isinstance(value, str) or not (empty or value.strip()):
             what = "a string" if empty else "a string that is not empty"
             raise ConfigurationError(f"{type(owner).__name__}: {attribute.name}= must be {what}, got {value!r}")
 
     return check
 
 
-def socket_base(owner: object, attribute: Any, value: object) -> None:
-    """Check that a value is the address of a WebSocket, as an attrs validator."""
-    # The scheme alone: the rest is judged when it is connected to.
-    if not isinstance(value, str) or not value.startswith(("ws://", "wss://")):
-        raise ConfigurationError(
-            f"{type(owner).__name__}: {attribute.name} must begin with ws:// or wss://, got {shown_url(value)}"
-        )
+def base_url(*schemes: str) -> Any:
+    """Return an attrs validator that accepts URLs with one of these schemes, to which paths can be appended."""
+
+    def check(owner: object, attribute: Any, value: object) -> None:
+        check_base(value, f"{type(owner).__name__}: {attribute.name}=", *schemes)
+
+    return check
+
+
+def check_base(url: object, what: str, *schemes: str) -> None:
+    """Check that a URL has one of these schemes, and that paths can be appended to it.
+
+    Raises:
+        ConfigurationError: it does not; the message begins with ``what``.
+    """
+    beginnings = " or ".join(f"{scheme}://" for scheme in schemes)
+    checked_url(url, what, f"a URL that begins with {beginnings}", schemes, is_base=True)

@@ -17,6 +17,7 @@ import trio
 
 from patter_trio.abc import CallInfo, CallStatus, CarrierReport
 from patter_trio.abc._usage import usage_sink
+from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.announced import PendingControl
 from patter_trio.call.leg import MediaLeg
@@ -359,6 +360,15 @@ class CallServer:
             grace.shorten()
 
 
+def _report_unfilled(agent: Agent, *, may_come: bool) -> None:
+    """Log each ``{name}`` without a value while the program starts, and not only in its first call."""
+    for complaint in agent.unfilled():
+        if may_come:
+            _log.info("%s: on_call_start must return it in variables", complaint)
+        else:
+            _log.warning("%s, and there is no on_call_start= that could return it in variables", complaint)
+
+
 @asynccontextmanager
 async def open_call_server(options: ServeOptions, seams: Seams | None = None) -> AsyncIterator[CallServer]:
     """Open a call server; on exit, wait for the last callbacks, each within its time limit.
@@ -383,6 +393,7 @@ async def open_call_server(options: ServeOptions, seams: Seams | None = None) ->
         # Taken out here rather than checked at each message: an engine would otherwise be asked, and the function as
         # well.
         callbacks = callbacks.without("on_message")
+    _report_unfilled(agent, may_come=callbacks.own.get("on_call_start") is not None)
     messages = message_handler_of(callbacks.own.get("on_message"), options.on_message_secret)
     webhooks = ToolWebhooks(secret_of(options.on_message_secret), options.guard)
     webhooks.check(agent.tools)

@@ -3,18 +3,16 @@
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import attrs
 import trio
 
 from patter_trio.abc import CallInfo, Carrier, CarrierReport, WebhookKind
 from patter_trio.call.leg import MediaLeg
-from patter_trio.errors import ConfigurationError
-from patter_trio.logs import shown_url
+from patter_trio.net.urls import checked_url
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.unproven import UnprovenConnections
-from patter_trio.user_code.urls import checked_url
 
 DIAL_PARAMETER: Final = "dial"
 """The parameter in the query of our webhooks that holds the reference of a call that we placed."""
@@ -30,10 +28,10 @@ def checked_public_url(url: str) -> str:
     Raises:
         ConfigurationError: ``url`` is not an http or https URL, or it has a query or fragment.
     """
-    checked_url(url, "the public URL", "an http or https URL such as https://agent.example.com", ("http", "https"))
-    # With a query, no stream URL could be made from it: Twilio refuses one (error 31920).
-    if urlsplit(url).query:
-        raise ConfigurationError(f"the public URL must be like https://agent.example.com, got {shown_url(url)!r}")
+    # A base: with a query, no stream URL could be made from it, as Twilio refuses one (error 31920).
+    checked_url(
+        url, "the public URL", "an http or https URL such as https://agent.example.com", ("http", "https"), is_base=True
+    )
     return url.rstrip("/")
 
 

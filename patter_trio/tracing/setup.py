@@ -10,9 +10,9 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
-from urllib.parse import urlsplit
 
 from patter_trio.errors import ConfigurationError
+from patter_trio.net.urls import checked_url
 from patter_trio.tracing.attributes import FLUSH_TIMEOUT_S, SLOW_EXPORT_REMEDY
 from patter_trio.user_code import invoke
 
@@ -112,8 +112,8 @@ def init_tracing(
     endpoint = endpoint or otlp_endpoint or ""
     if endpoint and exporter is not None:
         raise ConfigurationError("init_tracing takes endpoint= or exporter=, got both")
-    if endpoint and (urlsplit(endpoint).scheme not in ("http", "https") or not urlsplit(endpoint).netloc):
-        raise ConfigurationError(f"endpoint must be a URL such as http://localhost:4318, got {endpoint!r}")
+    if endpoint:
+        checked_url(endpoint, "endpoint", "a URL such as http://localhost:4318", ("http", "https"))
     if not is_enabled():
         return False
     try:

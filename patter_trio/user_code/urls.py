@@ -1,16 +1,14 @@
-"""URLs of the application: which ones are allowed, the body of a request, and its signature."""
+"""URLs of the application: the body of a request, its signature, and whether it is readable on its way."""
 
 import hmac
 import ipaddress
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from patter_trio.errors import ConfigurationError
-from patter_trio.logs import shown_url
-from patter_trio.net.http import check_url, origin_of
 
 SIGNATURE_HEADER: Final = "X-Patter-Signature"
 SECRET_VARIABLE: Final = "PATTER_WEBHOOK_SECRET"  # noqa: S105 (the variable's name)
@@ -42,40 +40,6 @@ def encoded(event: Mapping[str, Any]) -> bytes:
     """Return an event as the body of a request."""
     # "replace", because a lone surrogate in a caller's parameters must not make the request impossible.
     return json.dumps(event, ensure_ascii=False).encode("utf-8", "replace")
-
-
-def checked_url(url: str, what: str, kind: str, schemes: Sequence[str]) -> str:
-    """Return the scheme of a URL after checking that requests can be sent to it.
-
-    Args:
-        url: the URL.
-        what: name of the option that holds it.
-        kind: description of valid values.
-        schemes: schemes that the URL may have.
-
-    Raises:
-        ConfigurationError: the URL is not valid; the message gives the reason, and shows no more of the URL than its
-            origin.
-    """
-    try:
-        parts = urlsplit(url)
-        # The port is read because urlsplit checks it only then.
-        scheme, host, _ = parts.scheme.lower(), parts.hostname, parts.port
-    except ValueError:
-        # Raised for a port that is not a number, and for brackets that are not an address.
-        # Without its text, which quotes what stands for the port: of a password that is not encoded, a part.
-        raise ConfigurationError(f"{what} must be a valid URL, got {shown_url(url)}") from None
-    if scheme not in schemes:
-        shown = f"a URL that begins with {scheme}:" if scheme else "a text without a scheme"
-        raise ConfigurationError(f"{what} must be {kind}, got {shown}")
-    if not host or any(character.isspace() or not character.isprintable() for character in url):
-        raise ConfigurationError(f"{what} must be a URL with a host and without spaces, got {origin_of(url)}...")
-    # httpx is stricter than urlsplit, and would otherwise refuse the URL when the first caller waits for it.
-    check_url(url)
-    # A fragment is never sent: a URL that has one is probably not the one that was meant.
-    if parts.fragment:
-        raise ConfigurationError(f"{what} must be a URL without a #fragment, got {origin_of(url)}...#...")
-    return scheme
 
 
 def is_exposed(url: str) -> bool:

@@ -127,12 +127,13 @@ class SileroVAD(VoiceActivity):
     Args:
         threshold: probability from which a window counts as speech; raise it if background voices are mistaken for the
             caller.
-        min_speech: seconds that a voice must last to count.
-        min_silence: seconds of silence that end a voice; keep it below the endpointing silence.
+        min_speech: seconds that a voice must last to count; 0: the first window of 32 ms counts.
+        min_silence: seconds of silence that end a voice; keep it below the endpointing silence. 0: the first window
+            of 32 ms without voice ends it.
         path: another Silero model of the same shape.
 
     Raises:
-        ValueError: a threshold outside 0 to 1, or a negative duration.
+        ConfigurationError: a threshold outside 0 to 1, or a negative duration.
     """
 
     threshold: float = GateRules().threshold
@@ -154,7 +155,7 @@ class SileroVAD(VoiceActivity):
 
         Raises:
             TypeError: an option is unknown.
-            ValueError: an option is out of range.
+            ConfigurationError: an option is out of range.
         """
         return cls(**options)
 

@@ -11,10 +11,14 @@ The gate counts samples and never looks at a clock: if windows come late or in b
 keep their positions.
 """
 
+from typing import cast
+
 import attrs
 
 from patter_trio.abc import VoiceEdge
 from patter_trio.audio.formats import RATE_HZ
+from patter_trio.errors import ConfigurationError
+from patter_trio.providers.validators import is_number_above_zero
 
 # From the authors' ``get_speech_timestamps``.
 HYSTERESIS_PROBABILITY = 0.15
@@ -23,15 +27,14 @@ MIN_LEAVING_PROBABILITY = 0.01
 """Lowest probability below which a voice ends, as the model's authors have it; ``threshold`` itself, if that is lower."""
 
 
-def _probability(_: object, __: object, value: float) -> None:
-    # NaN fails the comparison.
-    if not 0.0 < value < 1.0:
-        raise ValueError(f"threshold must lie between 0 and 1, got {value}")
+def _probability(_: object, __: object, value: object) -> None:
+    if not is_number_above_zero(value) or not cast(float, value) < 1.0:
+        raise ConfigurationError(f"threshold must be a number above 0 and below 1, got {value!r}")
 
 
-def _not_negative(_: object, attribute: "attrs.Attribute[float]", value: float) -> None:
-    if not value >= 0.0:
-        raise ValueError(f"{attribute.name} must be 0 s or more, got {value}")
+def _not_negative(_: object, attribute: "attrs.Attribute[float]", value: object) -> None:
+    if value != 0 and not is_number_above_zero(value):
+        raise ConfigurationError(f"{attribute.name} must be a number of seconds from 0 on, got {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -42,7 +45,7 @@ class GateRules:
     most about 150 ms) are bridged, and an end is known well before the 0.5 s that end an utterance.
 
     Raises:
-        ValueError: a threshold outside 0 to 1, or a negative duration.
+        ConfigurationError: a threshold outside 0 to 1, or a negative duration.
     """
 
     # 0.5 is the authors' default.

@@ -27,7 +27,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from patter_trio.abc import Transcript
-from patter_trio.errors import ProviderError, WireError
+from patter_trio.errors import ProviderError, WireError, reported
 from patter_trio.scripts import join
 
 Value = str | int | float | bool | Sequence[str]
@@ -134,7 +134,7 @@ class ReportedError(ProviderError):
 
     def __init__(self, error: _Error) -> None:
         what = " ".join(part for part in (error.code or error.variant, error.description) if part)
-        super().__init__(f"Deepgram reports an error: {what[:300] or 'without a reason'}")
+        super().__init__(f"Deepgram reports an error: {reported(what) or 'without a reason'}")
         # A failure of unknown kind is tried again: at worst the caller waits as long as an outage may last.
         self.recurs: bool = (error.code or error.variant or "").upper().startswith(_RECURRING)
 
@@ -238,7 +238,7 @@ class NovaCodec(ListenCodec):
             case _Metadata() as metadata:
                 self._about(_seconds(metadata.duration), metadata.request_id)
             case _Error(variant="SchemaError", description=why):  # concerns one message of ours; the stream goes on
-                raise WireError(f"Deepgram rejected a message: {why[:200]}")
+                raise WireError(f"Deepgram rejected a message: {reported(why)}")
             case _Error() as error:
                 raise ReportedError(error)
             case _:

@@ -22,13 +22,10 @@ from urllib.parse import quote, urlencode
 import attrs
 import msgspec
 
-from patter_trio.errors import WireError
+from patter_trio.errors import WireError, reported
 
 MULAW_FORMAT: Final = "ulaw_8000"
 """The vendor's name for mu-law at 8 kHz."""
-# Judged: two lines of a log.
-MAX_REASON_CHARACTERS: Final = 300
-"""Most characters of a vendor's reason that are shown."""
 # Judged: a message has at most 256 kB, which is 24 s of speech.
 MAX_TIMED_CHARACTERS: Final = 20_000
 """Most characters with times in one message; no voice says that many in the audio that fits into a message."""
@@ -154,7 +151,7 @@ def _reason(fields: dict[str, Any]) -> tuple[str, str]:
             # Beside a message it is the kind, alone it may be either.
             kind = kind or inner
     said = said or _text(fields, "message")
-    return kind[:MAX_REASON_CHARACTERS], said[:MAX_REASON_CHARACTERS]
+    return reported(kind), reported(said)
 
 
 def fault_of(said: str) -> Fault:

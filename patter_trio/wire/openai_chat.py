@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 import attrs
 
 from patter_trio.abc import Message, ToolCall, ToolDefinition, Usage
-from patter_trio.errors import AnswerCut, AuthenticationError, ProviderError, RateLimitError
+from patter_trio.errors import AnswerCut, AuthenticationError, ProviderError, RateLimitError, reported
 
 CUT_REASONS: Final = ("length", "content_filter")
 """Finish reasons of answers that the model would have continued."""
@@ -26,9 +26,6 @@ DONE_DATA: Final = "[DONE]"
 # At most one call per definition is plausible; the bound keeps a model that repeats itself from filling memory.
 MAX_TOOL_CALLS: Final = 128
 """Most tool calls in one answer; OpenAI accepts as many definitions."""
-# Judged: two lines of a log.
-MAX_REASON_CHARACTERS: Final = 300
-"""Most characters of a vendor's reason that are shown."""
 
 # In a stream the status is 200, so the code is all that tells a refused key from a crash.
 _ERRORS: Final[Mapping[str, type[ProviderError]]] = {
@@ -412,9 +409,9 @@ def reason_of_refusal(body: bytes) -> str:
     # Some servers put the error at the top, without the key.
     error = _mapping(error).get("error", error)
     if isinstance(error, str):
-        return error[:MAX_REASON_CHARACTERS]
+        return reported(error)
     message = _mapping(error).get("message")
-    return message[:MAX_REASON_CHARACTERS] if isinstance(message, str) else ""
+    return reported(message) if isinstance(message, str) else ""
 
 
 def _fail(error: object) -> NoReturn:
@@ -423,7 +420,7 @@ def _fail(error: object) -> NoReturn:
     kinds = (about.get("code"), about.get("type"))
     # ``code`` first: it is the more precise of the two.
     kind = next((_ERRORS[key] for key in kinds if isinstance(key, str) and key in _ERRORS), ProviderError)
-    raise kind(f"the model failed: {str(message)[:MAX_REASON_CHARACTERS]}")
+    raise kind(f"the model failed: {reported(str(message))}")
 
 
 def _text(content: object) -> str:

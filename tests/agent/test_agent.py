@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from patter_trio import Agent, ConfigurationError, Fallback, Patter, PiperTTS, SileroVAD, WhisperSTT, end_call
+from patter_trio.conversation.prompts import filled
 from patter_trio.errors import ProviderError
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 
@@ -39,16 +40,25 @@ def make(**options: Any) -> Agent:
         ),
         ({"barge_in_min_words": "2"}, "barge_in_min_words must be a whole number of at least 0, got '2'"),
         ({"endpointing_ms": math.nan}, "endpointing_ms must be a whole number of milliseconds of at least 0, got nan"),
-        ({"user_away_timeout": -0.1}, "user_away_timeout must be a number of seconds above 0, or None, got -0.1"),
-        ({"silence_timeout": "long"}, "silence_timeout must be a number of seconds above 0, or None, got 'long'"),
-        ({"max_call_duration": -60}, "max_call_duration must be a number of seconds above 0, or None, got -60"),
+        (
+            {"user_away_timeout": -0.1},
+            "user_away_timeout must be a number of seconds above 0, or None for never, got -0.1",
+        ),
+        (
+            {"silence_timeout": "long"},
+            "silence_timeout must be a number of seconds above 0, or None for never, got 'long'",
+        ),
+        (
+            {"max_call_duration": -60},
+            "max_call_duration must be a number of seconds above 0, or None for never, got -60",
+        ),
         ({"endpointing_ms": 0.5}, "endpointing_ms must be a whole number of milliseconds of at least 0, got 0.5"),
         ({"endpointing_ms": True}, "endpointing_ms must be a whole number of milliseconds of at least 0, got True"),
         ({"endpointing_ms": math.inf}, "endpointing_ms must be a whole number of milliseconds of at least 0, got inf"),
         ({"barge_in_threshold_ms": True}, "barge_in_threshold_ms must be a whole number of milliseconds"),
         ({"barge_in_min_words": 1.5}, "barge_in_min_words must be a whole number of at least 0, got 1.5"),
-        ({"silence_timeout": 0}, "silence_timeout must be a number of seconds above 0, or None, got 0"),
-        ({"silence_timeout": True}, "silence_timeout must be a number of seconds above 0, or None, got True"),
+        ({"silence_timeout": 0}, "silence_timeout must be a number of seconds above 0, or None for never, got 0"),
+        ({"silence_timeout": True}, "silence_timeout must be a number of seconds above 0, or None for never, got True"),
         ({"error_message": b""}, "error_message must be a str, got bytes"),
     ],
 )
@@ -135,7 +145,7 @@ def test_an_unknown_option_is_a_type_error() -> None:
 def test_value_of_a_variable_is_not_a_template() -> None:
     """A variable's value is inserted as it is, even if it looks like the name of another variable."""
     agent = make(variables={"caller": "{account}", "account": "12"}, system_prompt="{caller} has {account}.")
-    assert agent.filled(agent.system_prompt) == "{account} has 12."
+    assert filled(agent.system_prompt, agent.variables) == "{account} has 12."
 
 
 def test_agent_is_frozen_and_copies_its_variables() -> None:
@@ -143,7 +153,7 @@ def test_agent_is_frozen_and_copies_its_variables() -> None:
     variables = {"name": "Miller"}
     agent = make(variables=variables, system_prompt="At {name}'s, {other} {} {name}.")
     variables["name"] = "Moser"
-    assert agent.filled(agent.system_prompt) == "At Miller's, {other} {} Miller."
+    assert filled(agent.system_prompt, agent.variables) == "At Miller's, {other} {} Miller."
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         agent.language = "de"  # type: ignore[misc]
 

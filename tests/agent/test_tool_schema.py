@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import pytest
+import trio
 
 from patter_trio import ConfigurationError, Tool, end_call, tool
 from patter_trio.agent.tools import tools_of
@@ -148,6 +149,7 @@ def test_a_handler_is_called_in_its_own_form(function: Callable[..., Any], form:
         (lambda: tool(timeout_s=0)(_of_bool), "timeout_s must be more than 0 and at most 600 seconds, got 0"),
         (lambda: tool(on_barge_in="stop")(_of_bool), "on_barge_in must be one of cancel, detach, shield"),  # type: ignore[call-overload]
         (lambda: tool(3), "handler must be a function, got int"),  # type: ignore[call-overload]
+        (lambda: tool(end_call), "handler must be a function, got Tool"),
         (lambda: Tool("f", "", {"type": "array"}, print), "must be the JSON Schema of an object"),
         (lambda: Tool("f", "", {"x": {1}}, print), "must be serialisable as JSON"),
         (lambda: Tool("f", 5, handler=print), "a tool's description must be a string, got int: 5"),  # type: ignore[arg-type]
@@ -189,3 +191,34 @@ def test_an_agent_takes_tools_functions_and_dicts() -> None:
     other, complaints = agent.overridden({"tools": [7]})
     assert other.tools == agent.tools
     assert "tools[0] must be a Tool" in complaints[0]
+
+
+async def test_tool_can_be_called_as_its_function() -> None:
+    """A function with @tool can be called as it was: with its own arguments, defaults and results, in both ways."""
+
+    @tool
+    def add(first: int, second: int = 2) -> int:
+        """Add two numbers."""
+        return first + second
+
+    @tool(timeout_s=0.1)
+    async def greet(name: str) -> str:
+        """Greet somebody."""
+        await trio.lowlevel.checkpoint()
+        return f"Hello {name}"
+
+    class Desk:
+        @tool
+        def room(self, number: int) -> str:
+            """Find a room."""
+            return f"room {number}"
+
+    assert (add(1), add(1, second=4), add.handler is not None) == (3, 5, True)
+    assert await greet("Ann") == "Hello Ann"
+    assert Desk().room(3) == "room 3"
+
+
+def test_tool_behind_a_url_cannot_be_called() -> None:
+    """A tool behind a URL has no function to call, and says so."""
+    with pytest.raises(ConfigurationError, match="book must have a handler to be called, got webhook_url="):
+        tool(name="book", webhook_url="https://a.example")()

@@ -13,7 +13,7 @@ from patter_trio.server.context import checked_public_url
 from patter_trio.server.pending import PendingCalls
 from tests.kit.server import CARRIER, FakeCallServer
 
-REST = "user:hush@llm.example:8443/hush?key=hush#hush"
+REST = "user:hush@llm.example:8443/hush"
 
 
 @pytest.mark.parametrize(

@@ -40,18 +40,57 @@ async def test_preamble_can_be_left_out(call_simulator: CallSimulator) -> None:
 async def test_unknown_names_in_templates_are_logged(
     call_simulator: CallSimulator, backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A {name} without a variable is logged once per call, and spoken as it is written; on_call_start may give it."""
+    """A {name} without a variable is logged once per call, and left out of the greeting; on_call_start may give it."""
 
     def start(event: dict[str, Any]) -> dict[str, Any]:
         return {"variables": {"given": "Ann"}}
 
     agent = backend.agent_of("Yes.", first_message="Hello {given} {typo}!", system_prompt='Say {"a": 1} to {caller}.')
     async with call_simulator(agent, on_call_start=start) as caller:
-        assert (await caller.hears()).text == "Hello Ann {typo}!"
+        assert (await caller.hears()).text == "Hello Ann!"
     assert [record.message.partition(": ")[2] for record in caplog.records if record.levelno >= logging.WARNING] == [
         "system_prompt has {caller}, but variables= has no value for it",
         "first_message has {typo}, but variables= has no value for it",
     ]
+
+
+async def test_unknown_names_are_logged_at_start(
+    call_simulator: CallSimulator, backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A {name} that no variable and no on_call_start gives is a warning when serving begins, with the name meant."""
+    caplog.set_level(logging.INFO)
+    agent = backend.agent_of("Yes.", first_message="Good day, {nmae}.", variables={"name": "Ann"})
+    async with call_simulator(agent) as caller:
+        assert caplog.messages[0] == (
+            "first_message has {nmae} (did you mean name?), but variables= has no value for it, "
+            "and there is no on_call_start= that could return it in variables"
+        )
+        assert (await caller.hears()).text == "Good day."
+
+
+async def test_given_names_are_info(
+    call_simulator: CallSimulator, backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A {name} that on_call_start gives is no warning, only a line at the level of info when serving begins."""
+    caplog.set_level(logging.INFO)
+    agent = backend.agent_of("Yes.", first_message="Good day, {name}.")
+    start = {"variables": {"name": "Ann"}}
+    async with call_simulator(agent, on_call_start=lambda event: start) as caller:
+        assert (await caller.hears()).text == "Good day, Ann."
+    lines = [(record.levelno, record.getMessage()) for record in caplog.records if "{name}" in record.getMessage()]
+    assert lines == [
+        (
+            logging.INFO,
+            "first_message has {name}, but variables= has no value for it: on_call_start must return it in variables",
+        )
+    ]
+
+
+async def test_greeting_without_value_is_silence(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A greeting that is only a {name} without a value is left out, and the call goes on."""
+    async with call_simulator(backend.agent_of("Yes.", first_message="{typo}")) as caller:
+        await caller.speaks("Hello?", seconds=0.5)
+        assert (await caller.hears()).text == "Yes."
 
 
 async def test_custom_params_are_cleaned(call_simulator: CallSimulator, backend: Backend) -> None:

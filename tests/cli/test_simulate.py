@@ -123,9 +123,14 @@ def test_failed_simulation_exits_with_1(capsys: pytest.CaptureFixture[str]) -> N
     )
     assert main(["simulate", program, "--caller", write_sound(Path("one.wav"))]) == 1
     assert re.search(
-        r"^Call CA\w+: FAILED: a reply failed: the caller heard “Sorry\.”$", capsys.readouterr().out, re.MULTILINE
+        r"^Call CA\w+: FAILED: a reply failed \(ScriptedLLM fails after 0 tokens, as scripted\): the caller heard “Sorry\.”$",
+        capsys.readouterr().out,
+        re.MULTILINE,
     )
-    assert timelines(Path())[0]["failure"] == "a reply failed: the caller heard “Sorry.”"
+    assert (
+        timelines(Path())[0]["failure"]
+        == "a reply failed (ScriptedLLM fails after 0 tokens, as scripted): the caller heard “Sorry.”"
+    )
 
 
 def test_ctrl_c_ends_and_writes_a_simulation() -> None:

@@ -181,9 +181,18 @@ async def bug(event: dict[str, Any]) -> None:
             {"tts": ScriptedTTS(mute=True), "interrupt_at": 0.5, "first_message": ""},
             "the agent did not answer the first recording",
         ),
-        ({"lines": 1, "on_message": bug}, f"a reply failed: the caller heard “{APOLOGY}”"),
-        ({"lines": 1, "llm": ScriptedLLM(["x"], fail_after=0)}, f"a reply failed: the caller heard “{APOLOGY}”"),
-        ({"lines": 1, "llm": ScriptedLLM(["x"], hang_after=0)}, f"a reply failed: the caller heard “{APOLOGY}”"),
+        (
+            {"lines": 1, "on_message": bug},
+            f"a reply failed (bug raised KeyError: 'hours'): the caller heard “{APOLOGY}”",
+        ),
+        (
+            {"lines": 1, "llm": ScriptedLLM(["x"], fail_after=0)},
+            f"a reply failed (ScriptedLLM fails after 0 tokens, as scripted): the caller heard “{APOLOGY}”",
+        ),
+        (
+            {"lines": 1, "llm": ScriptedLLM(["x"], hang_after=0)},
+            f"a reply failed (no audio came in time from the LLM or on_message): the caller heard “{APOLOGY}”",
+        ),
         ({"stt": ScriptedSTT(silent=True)}, "no words were recognised in 0.wav"),
         ({"stt": ScriptedSTT(noise=None)}, "no words were recognised in 0.wav"),
         ({"stt": ScriptedSTT(fail_to_open=True)}, "ScriptedSTT opens no session, as scripted"),

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.conversation.prompts import MAX_VALUE_CHARACTERS, cleaned, filled, phone_preamble, unknown_names
+from patter_trio.conversation.prompts import (
+    MAX_VALUE_CHARACTERS,
+    cleaned,
+    filled,
+    filled_to_speak,
+    phone_preamble,
+    unknown_names,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,3 +53,41 @@ def test_preamble_names_the_language() -> None:
     """The preamble says that this is a telephone call, and in which language."""
     assert phone_preamble("pt-BR").startswith("This is a telephone call in Portuguese (pt-BR).")
     assert phone_preamble("tlh").startswith("This is a telephone call in the language 'tlh'.")
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("Hello {typo}!", "Hello!"),
+        ("Hello {typo}, this is {name}.", "Hello, this is Ann."),
+        ("Hello {typo} and welcome.", "Hello and welcome."),
+        ("{typo}, good day.", "good day."),
+        ("{name}, good day.", "Ann, good day."),
+        ("Hello, {typo}, this is {name}.", "Hello, this is Ann."),
+        ("Hello, {typo} and welcome.", "Hello, and welcome."),
+        ("Hello, {typo}", "Hello"),
+        ("Room {typo}b.", "Room b."),
+        ("你好{typo}。", "你好。"),
+        ("{typo}", ""),
+        ('Say {"a": 1}, {} or {1}.', 'Say {"a": 1}, {} or {1}.'),
+        ("No names.", "No names."),
+    ],
+    ids=[
+        "mark",
+        "comma",
+        "words",
+        "commas",
+        "comma-word",
+        "end",
+        "beginning",
+        "known",
+        "word",
+        "chinese",
+        "alone",
+        "braces",
+        "none",
+    ],
+)
+def test_unknown_names_are_not_spoken(template: str, said: str) -> None:
+    """A {name} without a value is left out of a text to be spoken, with its space; other braces stay."""
+    assert filled_to_speak(template, {"name": "Ann"}) == said

@@ -14,7 +14,7 @@ import trio.testing
 from patter_trio import Agent, Patter, Twilio
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import write_wav
-from patter_trio.cli.caller import DEFAULT_NUMBER, Line, SimulatedCall
+from patter_trio.cli.caller import DEFAULT_NUMBER, Line, ReplyFailures, SimulatedCall
 from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
@@ -109,13 +109,15 @@ async def ready_call(
     """Serve ``agent`` on memory streams; give a call that is ready to run, and its view."""
     carrier, seen = Twilio(account_sid="AC" + "1" * 32, auth_token="secret"), Seen()
 
+    calls: dict[str, SimulatedCall] = {}
+
     def tap(at: float, name: str, payload: dict[str, Any]) -> None:
         call.tap(at, name, payload)
 
     async with (
         open_call_server(
             phone._serve_options(agent, carrier=carrier, public_url="http://agent.test", callbacks=callbacks),
-            Seams(tap=tap),
+            Seams(tap=tap, observers=(ReplyFailures(calls),)),
         ) as call_server,
         trio.open_nursery() as connections,
     ):
@@ -139,6 +141,7 @@ async def ready_call(
             number=number,
             **(timeouts or {}),
         )
+        calls[call.call_id] = call
         yield call, seen
         # The call is over; connections that a test has left open must not hold up the server.
         connections.cancel_scope.cancel()

@@ -356,7 +356,7 @@ def test_invalid_fallback_combination_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"ScriptedSTT must accept audio at 8000, .* or 48000 Hz, got 11025"):
         Fallback(ScriptedSTT(), ScriptedSTT(accepts=odd))
     for numbers in ({"patience": 0}, {"recover_after": -1}):
-        with pytest.raises(ConfigurationError, match="more than 0"):
+        with pytest.raises(ConfigurationError, match="above 0"):
             Fallback(WELL, **numbers)
 
 

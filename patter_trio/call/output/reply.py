@@ -36,6 +36,7 @@ from patter_trio.metrics.internal_events import (
     LlmFailed,
     LlmFinished,
     LlmStarted,
+    ReplyFailure,
     SentenceBlocked,
     SentenceStarted,
     TtsFailed,
@@ -188,11 +189,11 @@ class Reply:
         if not self._failed:
             self._log_failure(ProviderTimeout(f"no audio came in time from {self.waits_for}"))
 
-    @staticmethod
-    def _log_failure(error: BaseException) -> None:
+    def _log_failure(self, error: BaseException) -> None:
         # With the traceback of an error in code that is not ours.
         theirs = error.__cause__ if isinstance(error, invoke.ApplicationError | ProviderBug) else None
         _log.warning("call %s: a reply failed: %s", current_call.get(), error, exc_info=theirs)
+        self.emit_fact(ReplyFailure(self.number, self.turn, str(error)))
 
     async def _noting(
         self, failed: type[LlmFailed | TtsFailed], part: Callable[..., Awaitable[None]], *arguments: object

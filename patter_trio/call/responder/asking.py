@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeVar
 
 from patter_trio.abc import LanguageModel, Message, ToolCall
 from patter_trio.call.output.reply import AnswerPhase, AnswerSource, TakePiece, note_first_attempt
+from patter_trio.errors import full_name
 from patter_trio.providers.attempts import open_answer, open_twice
 from patter_trio.providers.fallback import FallbackLLM
 from patter_trio.user_code.context import current_call
@@ -48,7 +49,7 @@ def asked(
     Raises:
         ProviderError: there is no such answer; or as the provider raises.
     """
-    attempt = partial(open_answer, stream, f"{answering.provider} {answering.model}".strip(), tools=tools)
+    attempt = partial(open_answer, stream, full_name(answering.provider, answering.model), tools=tools)
     if not again or isinstance(answering, FallbackLLM):
         return attempt(float("inf"))
     return open_twice(attempt, FIRST_ATTEMPT_TIMEOUT_S, note_first_attempt)

@@ -23,6 +23,7 @@ from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ConfigurationError, ProviderError, ProviderTimeout
 from patter_trio.net.http import HttpAnswer, origin_of, shared_client, tls_context
 from patter_trio.net.pulse import Pulse
+from patter_trio.net.urls import checked_url
 from patter_trio.net.websocket_client import (
     ConnectionOver,
     OpenStream,
@@ -30,7 +31,7 @@ from patter_trio.net.websocket_client import (
     open_direct_stream_to,
     open_websocket,
 )
-from patter_trio.user_code.urls import JSON_CONTENT_TYPE, NO_CONTENT_STATUS, checked_url, encoded, signed
+from patter_trio.user_code.urls import JSON_CONTENT_TYPE, NO_CONTENT_STATUS, encoded, signed
 
 # Judged; docs/messages.md promises it. The bound is for memory: a server that never stops must not fill it.
 MAX_ANSWER_BYTES: Final = 64 * 1024

@@ -12,6 +12,7 @@ from typing import Any, Final
 import trio
 
 from patter_trio.call.output.reply import AnswerPhase, AnswerSource, ProgressText, TakePiece
+from patter_trio.conversation.marks import GOING_ON
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderTimeout
@@ -34,9 +35,6 @@ MAX_REMEMBERED_CHARACTERS: Final = 64
 """Characters of the answer so far that decide whether it ends a sentence: longer than any abbreviation."""
 
 _log = logging.getLogger("patter_trio.call")
-
-_MARKS: Final = ".,;:!?…%)]}»”\N{RIGHT SINGLE QUOTATION MARK}"
-"""Characters with which a piece goes on with the word before it."""
 
 
 def from_function(function: Callable[..., Any], *arguments: object) -> AnswerSource:
@@ -193,6 +191,6 @@ def _begins_sentence(before: str, piece: str) -> bool:
     Tokens of a model may be relayed one by one: ``example``, ``.``, ``com``. A lone mark, and lower case between two
     pieces of one word each, belong to such a word. Tokens of different words come with their space.
     """
-    if before[-1:].isspace() or piece[0].isspace() or piece[0] in _MARKS or not says_something(before):
+    if before[-1:].isspace() or piece[0].isspace() or piece[0] in GOING_ON or not says_something(before):
         return False
     return not piece[0].islower() or any(" " in text.strip() for text in (before, piece))

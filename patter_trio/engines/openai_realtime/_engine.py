@@ -20,7 +20,7 @@ from patter_trio.net.http import tls_context
 from patter_trio.net.tasks import run_beside
 from patter_trio.providers.credentials import credential, not_a_model
 from patter_trio.providers.other_names import other_names
-from patter_trio.providers.validators import in_range, is_text, one_of, socket_base
+from patter_trio.providers.validators import base_url, in_range, is_text, one_of
 from patter_trio.wire.openai_realtime import SemanticVAD, ServerVAD, TurnDetection, session_update, socket_url
 
 # Not ``gpt-realtime``: the vendor has announced its end for 20 January 2027.
@@ -135,7 +135,9 @@ class OpenAIRealtime(Engine):
     parallel_tool_calls: bool | None = attrs.field(default=None, kw_only=True)
     speed: float | None = attrs.field(default=None, validator=in_range(0.25, 1.5), kw_only=True)
     reasoning_effort: str = attrs.field(default="", validator=one_of(*_EFFORTS), kw_only=True)
-    base_url: str = attrs.field(default="wss://api.openai.com/v1", validator=socket_base, repr=shown_url, kw_only=True)
+    base_url: str = attrs.field(
+        default="wss://api.openai.com/v1", validator=base_url("wss", "ws"), repr=shown_url, kw_only=True
+    )
     # Judged: a model with tools and a long conversation may need some seconds.
     first_audio: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
     # Judged. Shorter than the first: in the middle of a sentence silence is noticed sooner.

@@ -24,7 +24,7 @@ from patter_trio.net.tasks import run_beside
 from patter_trio.providers.credentials import credential, not_a_model
 from patter_trio.providers.languages import is_english
 from patter_trio.providers.other_names import other_names
-from patter_trio.providers.validators import in_range, is_text, socket_base
+from patter_trio.providers.validators import base_url, in_range, is_text
 from patter_trio.stt.deepgram._session import ListenSession
 from patter_trio.wire.deepgram import FluxCodec, NovaCodec, Value, listen_url
 
@@ -99,7 +99,9 @@ class DeepgramSTT(SpeechToText):
     # Judged: the vendor's 5 s are too long for a caller who has finished in a way that the model does not understand.
     eot_timeout_ms: int = attrs.field(default=1500, validator=in_range(500, 60_000, optional=False), kw_only=True)
     parameters: Mapping[str, Value] = attrs.field(factory=dict, hash=False, kw_only=True)
-    base_url: str = attrs.field(default="wss://api.deepgram.com", validator=socket_base, repr=shown_url, kw_only=True)
+    base_url: str = attrs.field(
+        default="wss://api.deepgram.com", validator=base_url("wss", "ws"), repr=shown_url, kw_only=True
+    )
 
     @classmethod
     def for_twilio(cls, *arguments: Any, **options: Any) -> Self:

@@ -25,6 +25,7 @@ from patter_trio.net.tasks import ResultStream, run_beside
 from patter_trio.net.threads import available, run_in_thread
 from patter_trio.providers.languages import is_english
 from patter_trio.providers.other_names import other_names
+from patter_trio.providers.validators import positive
 from patter_trio.providers.weights import model_errors, require
 from patter_trio.stt.whisper._model import PACKAGE, whisper_model
 from patter_trio.stt.whisper._utterances import RecordedUtterance, UtteranceBuffer
@@ -51,13 +52,13 @@ class WhisperSTT(SpeechToText):
 
     Raises:
         MissingExtraError: the extra ``local`` is not installed.
-        ValueError: ``interim_every`` is not positive.
+        ConfigurationError: ``interim_every`` is not a number above 0.
     """
 
     path: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
     # Measured: 75 ms to 175 ms of a core for each, while that caller speaks. Half a second is soon enough for an
     # interruption.
-    interim_every: float | None = 0.5
+    interim_every: float | None = attrs.field(default=0.5, validator=positive(none="no interim results"))
     compute_type: str = "int8"
 
     provider = "whisper"
@@ -65,9 +66,6 @@ class WhisperSTT(SpeechToText):
     accepts = MULAW_8K
 
     def __attrs_post_init__(self) -> None:
-        # NaN fails the comparison.
-        if self.interim_every is not None and not self.interim_every > 0:
-            raise ValueError(f"interim_every must be more than 0 s or None, got {self.interim_every}")
         # Now, not in the first call: the error has the command that installs it.
         require("ctranslate2", "tokenizers", *([] if self.path else [PACKAGE]))
 

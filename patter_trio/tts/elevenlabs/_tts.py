@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Literal, Self
-from urllib.parse import urlsplit
 
 import attrs
 import trio
@@ -17,7 +16,7 @@ from patter_trio.net.tasks import run_beside
 from patter_trio.providers.attempts import says_something
 from patter_trio.providers.credentials import credential
 from patter_trio.providers.other_names import other_names, warn
-from patter_trio.providers.validators import in_range, is_text, one_of
+from patter_trio.providers.validators import base_url, in_range, is_text, one_of
 from patter_trio.scripts import primary_language
 from patter_trio.tts.background_speech import BackgroundSpeech
 from patter_trio.tts.elevenlabs._voices import voice_id
@@ -41,21 +40,7 @@ the others of that age support only English."""
 
 
 def _key(given: str | None) -> str:
-    value = credential(given, owner="ElevenLabsTTS", argument="api_key", variable=KEY_VARIABLE)
-    # A header may not have any of these; the error must not show the key.
-    if not (value.isascii() and value.isprintable()) or " " in value:
-        raise ConfigurationError("ElevenLabsTTS: api_key must be printable ASCII without spaces")
-    return value
-
-
-def _filled(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise ConfigurationError(f"{attribute.name} must be a text that is not empty, got {value!r}")
-
-
-def _url(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-    if not isinstance(value, str) or urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname:
-        raise ConfigurationError(f"{attribute.name} must begin with https:// or http://")
+    return credential(given, owner="ElevenLabsTTS", argument="api_key", variable=KEY_VARIABLE)
 
 
 def _voice_settings(given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -115,8 +100,10 @@ class ElevenLabsTTS(TextToSpeech):
     """
 
     api_key: str = attrs.field(default=None, repr=False, converter=_key)
-    voice: str = attrs.field(default="JBFqnCBsd6RMkjVDRZzb", converter=voice_id, validator=_filled, kw_only=True)
-    model: str = attrs.field(default="eleven_flash_v2_5", validator=_filled, kw_only=True)
+    voice: str = attrs.field(
+        default="JBFqnCBsd6RMkjVDRZzb", converter=voice_id, validator=is_text(empty=False), kw_only=True
+    )
+    model: str = attrs.field(default="eleven_flash_v2_5", validator=is_text(empty=False), kw_only=True)
     transport: Literal["websocket", "http"] = attrs.field(
         default="websocket", validator=one_of("websocket", "http"), kw_only=True
     )
@@ -134,7 +121,9 @@ class ElevenLabsTTS(TextToSpeech):
         default=MAX_IDLE_S, validator=in_range(5, MAX_IDLE_S, optional=False), kw_only=True
     )
     timeout: float = attrs.field(default=10.0, validator=in_range(0.1, 600, optional=False), kw_only=True)
-    base_url: str = attrs.field(default="https://api.elevenlabs.io", validator=_url, repr=shown_url, kw_only=True)
+    base_url: str = attrs.field(
+        default="https://api.elevenlabs.io", validator=base_url("https", "http"), repr=shown_url, kw_only=True
+    )
 
     @classmethod
     def for_twilio(cls, *arguments: Any, **options: Any) -> Self:
@@ -199,7 +188,8 @@ class ElevenLabsTTS(TextToSpeech):
             logging=self.logging,
         )
         session = WebSocketSession(
-            "ws" + self.base_url.rstrip("/").removeprefix("http") + target,
+            # The scheme may have capitals.
+            "ws" + self.base_url.rstrip("/")[len("http") :] + target,
             self.headers,
             self.settings,
             # Half, so that one lost keep-alive does not cost the connection.

@@ -23,6 +23,7 @@ from patter_trio.errors import ProviderError
 from patter_trio.net.threads import run_in_thread
 from patter_trio.providers.languages import is_english
 from patter_trio.providers.other_names import other_names
+from patter_trio.providers.validators import positive
 from patter_trio.providers.weights import model_errors, require
 from patter_trio.tts.background_speech import BackgroundSpeech
 from patter_trio.tts.piper._pieces import Part, ends_sentence, first_pieces, later_pieces, parts_of, word_times
@@ -47,20 +48,17 @@ class PiperTTS(TextToSpeech):
 
     Raises:
         MissingExtraError: the extra ``local`` is not installed.
-        ValueError: ``length_scale`` is not positive.
+        ConfigurationError: ``length_scale`` is not a number above 0.
     """
 
     path: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
-    length_scale: float = 1.0
+    length_scale: float = attrs.field(default=1.0, validator=positive())
 
     provider = "piper"
     model = "en_US-joe-medium"
     emits = MULAW_8K
 
     def __attrs_post_init__(self) -> None:
-        # NaN fails the comparison.
-        if not self.length_scale > 0:
-            raise ValueError(f"length_scale must be more than 0, got {self.length_scale}")
         # Now, not in the first call: the error has the command that installs it.
         require("gruut", "num2words", *([] if self.path else [PACKAGE]))
 

@@ -8,14 +8,7 @@ from typing import Final
 import attrs
 
 from patter_trio.abc import Usage
-from patter_trio.errors import AuthenticationError, ProviderError, RateLimitError
-
-# Judged: two lines of a log.
-MAX_REASON_CHARACTERS: Final = 300
-"""Most characters of a vendor's reason that are shown."""
-# Judged: the patterns below look back and ahead; an error of a megabyte must not hold up the event loop.
-MAX_READ_CHARACTERS: Final = 2000
-"""Most characters of a vendor's reason that are examined."""
+from patter_trio.errors import MAX_READ_CHARACTERS, AuthenticationError, ProviderError, RateLimitError, reported
 
 
 @attrs.frozen
@@ -195,8 +188,6 @@ _FAILURES: Final[Mapping[str, type[ProviderError]]] = {
 }
 """Errors, by ``code`` or ``type``, that end the session. All others are harmless."""
 
-# Keys begin with "sk-" or "ek-"; the vendor repeats a part of a wrong key in its error.
-_SECRET: Final = re.compile(r"\b(?:sk|ek|Bearer)[-_ ][\w*.\-]{4,}", re.IGNORECASE)
 # Three kinds of quotation marks, also unclosed ones; an apostrophe within a word does not open a quotation.
 _QUOTED: Final = re.compile(r"\"[^\"]*(?:\"|$)|(?<!\w)'(?:[^']|(?<=\w)'(?=\w))*(?:'(?!\w)|$)|`[^`]*(?:`|$)")
 
@@ -246,8 +237,7 @@ Event = (
 )
 
 
-def shown(reported: str) -> str:
+def shown(said: str) -> str:
     """Return a vendor's text about an error, without quotations and without anything that looks like a key."""
-    # WARNING: the order matters. Quotations go first: a key in a quotation goes with it. The text is shortened last, so
-    # that no half of a key is left at its end.
-    return " ".join(_SECRET.sub("…", _QUOTED.sub("…", reported[:MAX_READ_CHARACTERS])).split())[:MAX_REASON_CHARACTERS]
+    # WARNING: the order matters. Quotations go first: a key in a quotation goes with it.
+    return reported(_QUOTED.sub("…", said[:MAX_READ_CHARACTERS]))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from patter_trio import Agent, CallControl, Patter, PatterEventType, PipelineHooks, Tool, end_call, tool
+from patter_trio import Agent, CallControl, Patter, PatterEventType, PipelineHooks, Tool, ToolContext, end_call, tool
 from patter_trio.abc import Message, ToolCall, ToolDefinition
 from patter_trio.events.kinds import PAYLOADS
 from patter_trio.pytest_plugin import CallSimulator
@@ -365,8 +365,10 @@ async def test_handlers_get_what_their_form_asks_for(call_simulator: CallSimulat
     got: list[Any] = []
     schema = {"type": "object", "properties": {"name": {"type": "string"}}}
 
-    async def of_context(arguments: dict[str, Any], call_context: CallControl) -> None:
-        got.append((arguments, call_context.caller, call_context["caller"], call_context.get("no")))  # type: ignore[index, attr-defined]
+    async def of_context(arguments: dict[str, Any], call_context: ToolContext) -> None:
+        # A type checker knows the type of each key.
+        number: str = call_context["caller"]
+        got.append((arguments, call_context.caller, number, call_context.get("no")))
 
     def of_keywords(name: str, call_context: Any) -> None:
         got.append((name, call_context.call_id))

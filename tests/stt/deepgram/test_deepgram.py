@@ -103,7 +103,7 @@ def test_deepgram_key_source_and_secrecy(monkeypatch: pytest.MonkeyPatch) -> Non
         ({"model": FLUX, "eager_eot_threshold": 0.95}, "eager_eot_threshold= must be from 0.3 to 0.9"),
         ({"model": FLUX, "eager_eot_threshold": 0.8}, "must not be above"),
         ({"model": FLUX, "eot_timeout_ms": 100}, "eot_timeout_ms= must be from 500"),
-        ({"base_url": "https://api.deepgram.com"}, "base_url must begin with ws"),
+        ({"base_url": "https://api.deepgram.com"}, "base_url= must be a URL that begins with wss:// or ws://"),
         ({"model": None}, "model= must be a string that is not empty, got None"),
         ({"language": 1}, "language= must be a string, got 1"),
     ],
