@@ -61,7 +61,18 @@ def _wav(bits: int, rate: int, channels: int, kind: int = 1) -> bytes:
     return bytes(whole)
 
 
+_PLIVO_START: Final = (
+    b'{"event":"start","sequenceNumber":1,"start":{"callId":"c","streamId":"s","accountId":"MA1","tracks":["inbound"],'
+    b'"mediaFormat":{"encoding":"audio/x-mulaw","sampleRate":8000}},"extra_headers":"%s"}\n'
+)
+
 SEEDS: Final[dict[str, list[bytes]]] = {
+    "plivo": [
+        _PLIVO_START % b"token=t,a=1" + b'{"event":"media","streamId":"s","media":{"payload":"AAAA","chunk":1}}',
+        _PLIVO_START % b'{\\"token\\":\\"t\\"}' + b'{"event":"dtmf","streamId":"s","dtmf":{"digit":"5"}}',
+        _PLIVO_START % b"token=t;a=1" + b'{"event":"playedStream","streamId":"s","name":"r1.1"}\n{"event":"stop"}',
+        _PLIVO_START % b"" + b'{"event":"clearedAudio","streamId":"s","sequenceNumber":"9"}',
+    ],
     "deepgram": [
         (
             b'n{"type":"Results","start":0.0,"duration":1.0,"is_final":true,"speech_final":true,"from_finalize":false,'

@@ -46,7 +46,8 @@ from patter_trio.testing.carriers import twilio_messages as kit
 from patter_trio.testing.carriers.faulty_stream import FaultyStream
 from patter_trio.testing.carriers.protocol import BadAnswer, BadMessage
 from patter_trio.testing.faults.injections import TEXT_OPCODE, frame
-from patter_trio.wire.twilio import DIGITS, TwilioCodec
+from patter_trio.wire.stream_messages import DIGITS
+from patter_trio.wire.twilio import TwilioCodec
 
 # "It does not crash" would be too little to ask: a decoder that returns rubbish does not crash. So each target has a
 # second opinion: the json module, the definition of G.711, the kit's own reading of the protocol, or the same input cut
@@ -405,7 +406,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     for target in (
         *(codec, kit_codec, wav, mulaw, websocket, upgrade, connection, webhook, call),
         telnyx,
-        *(vendors.deepgram, vendors.elevenlabs, vendors.chat, vendors.realtime),
+        *(vendors.deepgram, vendors.elevenlabs, vendors.chat, vendors.realtime, vendors.plivo),
     )
 }
 """The targets by name."""

@@ -1,14 +1,18 @@
-"""The fuzzed protocols of vendors: any message is decoded, or refused with our own errors."""
+"""The fuzzed protocols of vendors and of carriers other than Twilio: any message is decoded, or refused with our own errors."""
 
+import base64
+import json
 import math
 from collections.abc import Iterator
 from contextlib import suppress
 
+from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamStarted, StreamStopped
 from patter_trio.errors import ProviderError, WireError
 from patter_trio.wire import elevenlabs as voices
 from patter_trio.wire import openai_realtime
 from patter_trio.wire.deepgram import FluxCodec, ListenCodec, NovaCodec
 from patter_trio.wire.openai_chat import ChatDecoder
+from patter_trio.wire.plivo import PlivoCodec
 from patter_trio.wire.sse import EventDecoder, ServerEvent
 
 # Longer than any reason of ours, shorter than a message that would be quoted in one.
@@ -79,3 +83,29 @@ def realtime(data: bytes) -> None:
         else:
             assert event is None or isinstance(event, openai_realtime.Event)
         assert len(said) < MAX_REFUSAL_CHARACTERS, "quoted: a refusal is as long as what it refuses"
+
+
+def plivo(data: bytes) -> None:
+    """Check that a stream's message means what the json module reads in it, and that refusals do not quote it."""
+    codec = PlivoCodec()
+    for message in _messages(data):
+        said = ""
+        try:
+            event = codec.receive(message)
+        except WireError as error:
+            said = str(error)
+        assert len(said) < MAX_REFUSAL_CHARACTERS, "a refusal quotes the message"
+        if said:
+            continue
+        whole = json.loads(message)
+        match event:
+            case AudioReceived():
+                assert event.audio == base64.b64decode(whole["media"]["payload"]), "audio: other bytes"
+            case MarkReached():
+                assert event.name == whole["name"], "mark: another name"
+            case DigitPressed():
+                assert event.digit == str(whole["dtmf"]["digit"]), "digit: another one"
+            case StreamStarted():
+                assert event.call_id == whole["start"]["callId"], "start: another call"
+            case StreamStopped() | None:
+                assert isinstance(whole["event"], str), "event: without a name"
