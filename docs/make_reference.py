@@ -61,6 +61,7 @@ PUBLIC: Final = (
     "patter_trio.errors",
     "patter_trio.events",
     "patter_trio.pricing",
+    "patter_trio.carriers.plivo",
     "patter_trio.carriers.twilio",
     "patter_trio.engines",
     "patter_trio.engines.openai_realtime",
@@ -90,6 +91,8 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, str]]] = {
     "PATTER_OTEL_ENABLED": ("", "`1`: calls are traced with OpenTelemetry; see [tracing.md](tracing.md)."),
     "TWILIO_ACCOUNT_SID": ("", "`Twilio(account_sid=)`, where that is not given."),
     "TWILIO_AUTH_TOKEN": ("", "`Twilio(auth_token=)`, where that is not given."),
+    "PLIVO_AUTH_ID": ("", "`Plivo(auth_id=)`, where that is not given."),
+    "PLIVO_AUTH_TOKEN": ("", "`Plivo(auth_token=)`, where that is not given."),
     "DEEPGRAM_API_KEY": ("", "`DeepgramSTT(api_key=)`, where that is not given."),
     "ELEVENLABS_API_KEY": ("", "`ElevenLabsTTS(api_key=)`, where that is not given."),
     "OPENAI_API_KEY": (

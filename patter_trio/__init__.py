@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from patter_trio.agent.transfer_tool import transfer_call
     from patter_trio.call.control import CallControl
     from patter_trio.call.tools.context import ToolContext
+    from patter_trio.carriers.plivo import Plivo
     from patter_trio.carriers.twilio import Twilio
     from patter_trio.conversation.actions import EouTrigger
     from patter_trio.conversation.sentences import SentenceChunker
@@ -84,6 +85,7 @@ else:
             "patter_trio.call.control": ("CallControl",),
             "patter_trio.call.tools.context": ("ToolContext",),
             "patter_trio.user_code.invoke": ("in_thread",),
+            "patter_trio.carriers.plivo": ("Plivo",),
             "patter_trio.carriers.twilio": ("Twilio",),
             "patter_trio.llm.chat_context": ("ChatContext",),
             "patter_trio.phone": ("Patter",),
@@ -191,6 +193,7 @@ __all__ = [
     "PatterEventType",
     "PipelineHooks",
     "PiperTTS",
+    "Plivo",
     "ProviderError",
     "ProviderTimeout",
     "ProvisionError",

@@ -100,9 +100,25 @@ class Carrier(ABC):
     async def transfer(self, call: CallInfo, to: str) -> None:
         """Connect the caller of a live call to ``to``, an E.164 number or a SIP address, which ends the call's stream.
 
-        Return once the carrier has confirmed it.
+        Return once the carrier has confirmed it. A carrier that fetches its instructions implements
+        :meth:`transfer_document` and :meth:`redirect` in the place of this.
         """
         self._cannot(f"transfer calls: call {call.call_id} was not sent to {to}")
+
+    def transfer_document(self, call: CallInfo, to: str) -> str:  # noqa: ARG002 (for carriers that fetch their instructions)
+        """Return the document that makes the carrier connect a call to ``to``; empty: :meth:`transfer` says it all.
+
+        The server publishes it for this call alone, for a minute, and gives its URL to :meth:`redirect`.
+        """
+        return ""
+
+    async def redirect(self, call: CallInfo, url: str) -> None:  # noqa: ARG002 (for carriers that can)
+        """Make a live call continue with the document at ``url``, which ends the call's stream.
+
+        Return once the carrier has confirmed it; it may fetch the document only when the stream has ended. Its signed
+        request to ``url`` is read as :class:`~patter_trio.abc.DocumentWanted`.
+        """
+        self._cannot(f"redirect calls: call {call.call_id} goes on")
 
     async def hang_up(self, call_id: str, request_id: str = "") -> None:
         """End a call, also while it rings.

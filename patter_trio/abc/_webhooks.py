@@ -14,9 +14,9 @@ from patter_trio.errors import WireError
 Form = Mapping[str, str | Sequence[str]]
 """Fields of a form. A field that occurs more than once has a sequence of values."""
 
-WebhookKind = Literal["voice", "status", "recording", "amd", "stream"]
-"""What a webhook is about, by its route: a call, its status, its recording, an answering machine, or the media stream
-itself, whose upgrade some carriers sign."""
+WebhookKind = Literal["voice", "status", "recording", "amd", "transfer", "stream"]
+"""What a webhook is about, by its route: a call, its status, its recording, an answering machine, a document that tells
+the carrier how a live call continues, or the media stream itself, whose upgrade some carriers sign."""
 
 # Judged: Twilio sends about thirty. Parsing comes before the check of the signature, which covers the parsed fields.
 MAX_FORM_FIELDS: Final = 500
@@ -173,5 +173,27 @@ class CostReported:
     cost_usd: float
 
 
+@attrs.frozen
+class DocumentWanted:
+    """A request for the document to which a live call was redirected; see :meth:`~patter_trio.abc.Carrier.redirect`.
+
+    Attributes:
+        call_id: the carrier's id of the call that asks.
+        reference: our reference of the document, unguessable; in the query of its URL as ``document``.
+    """
+
+    call_id: str
+    reference: str = attrs.field(repr=False)
+
+
 # Closed: a carrier translates whatever it sends into these.
-CarrierReport = CallOffered | CallRinging | CallStatus | MachineDetected | RecordingSaved | StreamFailed | CostReported
+CarrierReport = (
+    CallOffered
+    | CallRinging
+    | CallStatus
+    | MachineDetected
+    | RecordingSaved
+    | StreamFailed
+    | CostReported
+    | DocumentWanted
+)

@@ -15,6 +15,7 @@ signed in a way that we do not know. What authenticates a stream in any case is 
 
 import base64
 import hmac
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -32,14 +33,20 @@ from patter_trio.abc import (
     Carrier,
     CarrierReport,
     CarrierRequest,
+    Dialled,
+    DialRequest,
+    DocumentWanted,
     Form,
     MachineDetected,
+    NumberSetup,
     RecordingSaved,
     StreamFailed,
 )
+from patter_trio.carriers.plivo_rest import API_URL, PlivoREST, amount, checked_api_url
 from patter_trio.errors import ConfigurationError, WireError
 from patter_trio.phone_numbers import is_number, shown_id
 from patter_trio.providers.credentials import credential
+from patter_trio.providers.other_names import other_names
 from patter_trio.wire.plivo import ENCODING, SAMPLE_RATE_HZ, PlivoCodec
 
 SIGNATURE_HEADER: Final = "x-plivo-signature-v3"
@@ -78,18 +85,24 @@ MAX_EXTRA_HEADERS_BYTES: Final = 512
 """Largest size of all parameters of a stream together, in bytes."""
 # The schemes with which the upgrade of a stream may have been signed: Plivo's pages say wss, its Python package http.
 _UPGRADE_SCHEMES: Final = ("wss", "https", "ws", "http")
+_log = logging.getLogger("patter_trio.carriers")
 _XML_DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 def _auth_id(given: str) -> str:
     # In a converter: a missing credential is an error when the carrier is made, not at the first call.
-    return credential(given, owner="Plivo", argument="auth_id", variable="PLIVO_AUTH_ID")
+    auth_id = credential(given, owner="Plivo", argument="auth_id", variable="PLIVO_AUTH_ID", in_header=False)
+    # A warning, because what stands in for Plivo in a test may be less strict.
+    if not auth_id.startswith(("MA", "SA")):
+        _log.warning("Plivo's auth_id must begin with MA or SA, as the console shows it: requests to Plivo will fail")
+    return auth_id
 
 
 def _auth_token(given: str) -> str:
-    return credential(given, owner="Plivo", argument="auth_token", variable="PLIVO_AUTH_TOKEN")
+    return credential(given, owner="Plivo", argument="auth_token", variable="PLIVO_AUTH_TOKEN", in_header=False)
 
 
+@other_names()
 @attrs.frozen
 class Plivo(Carrier):
     """A Plivo account; missing credentials are taken from the environment.
@@ -97,9 +110,10 @@ class Plivo(Carrier):
     Args:
         auth_id: the account; default: ``PLIVO_AUTH_ID``.
         auth_token: its secret; default: ``PLIVO_AUTH_TOKEN``.
+        api_url: URL of the REST API, if a stand-in takes its place.
 
     Raises:
-        ConfigurationError: a credential is neither given nor in the environment.
+        ConfigurationError: a credential is neither given nor in the environment, or ``api_url`` is not valid.
     """
 
     name: ClassVar[str] = "plivo"
@@ -108,6 +122,7 @@ class Plivo(Carrier):
 
     auth_id: str = attrs.field(default="", converter=_auth_id)
     auth_token: str = attrs.field(default="", repr=False, converter=_auth_token)
+    api_url: str = attrs.field(default=API_URL, converter=checked_api_url, kw_only=True)
 
     # Webhooks ---------------------------------------------------------------------------------------------------------
     def is_signed(self, request: CarrierRequest) -> bool:
@@ -136,19 +151,16 @@ class Plivo(Carrier):
     def check(self, method: str, url: str, params: Form, nonce: str, signatures: str) -> bool:
         """Return True if one of the signatures, which commas separate, is Plivo's; the comparison takes constant time.
 
-        An account with two Auth Tokens, one of which is to take the other's place, signs with both.
+        While an account changes its Auth Token, Plivo signs with both, the old one and the new one.
         """
         # Without a nonce nothing was signed by V3.
         if not nonce:
             return False
         # ``replace``: a header with odd characters must be a wrong signature, not an exception.
         given = [signature.strip().encode(errors="replace") for signature in signatures.split(",")]
+        ours = self.sign(method, url, params, nonce).encode()
         # WARNING: all are compared, also after a match: the time must not tell which one it was.
-        matches = [
-            hmac.compare_digest(ours.encode(), theirs)
-            for ours in self.signatures(method, url, params, nonce)
-            for theirs in given
-        ]
+        matches = [hmac.compare_digest(ours, theirs) for theirs in given]
         return any(matches)
 
     def sign(self, method: str, url: str, params: Form, nonce: str) -> str:
@@ -156,16 +168,9 @@ class Plivo(Carrier):
 
         Its key is the Auth Token. A query is signed decoded and sorted; the fields of a GET belong to it.
         """
-        return next(iter(self.signatures(method, url, params, nonce)))
-
-    def signatures(self, method: str, url: str, params: Form, nonce: str) -> Iterator[str]:
-        """Yield the forms of :meth:`sign`: one, or two for a query beyond ASCII."""
-        # Plivo's Python package takes the bytes of a decoded query for Latin-1, its others for UTF-8.
-        encodings = ("utf-8",) if "%" not in url and url.isascii() else ("utf-8", "latin-1")
-        for encoding in encodings:
-            text = f"{_signed_text(method, url, params, encoding)}.{nonce}"
-            digest = hmac.digest(self.auth_token.encode(), text.encode(errors="replace"), "sha256")
-            yield base64.b64encode(digest).decode()
+        text = f"{_signed_text(method, url, params)}.{nonce}"
+        digest = hmac.digest(self.auth_token.encode(), text.encode(errors="replace"), "sha256")
+        return base64.b64encode(digest).decode()
 
     def read(self, request: CarrierRequest) -> CarrierReport | None:
         """Return what a webhook of Plivo reports; None for a status that is not final.
@@ -174,6 +179,8 @@ class Plivo(Carrier):
             WireError: the form is not valid, or announces a call without a valid CallUUID.
         """
         event, dial = request.field("Event"), request.query.get("dial", "")
+        if request.kind == "transfer":
+            return DocumentWanted(request.field("CallUUID"), request.query.get("document", ""))
         # By what it says, not by its route: without a hangup_url of its own, an application reports ends to its answer_url.
         if event == "Hangup" or request.field("CallStatus") in _FINAL_STATUS:
             return self._ended(request, dial)
@@ -188,7 +195,7 @@ class Plivo(Carrier):
         if request.field("RecordUrl"):
             url, recording_id = request.field("RecordUrl"), request.field("RecordingID")
             # -1 while the length is not known.
-            length = _amount(request.field("RecordingDuration"))
+            length = amount(request.field("RecordingDuration"))
             return RecordingSaved(call_id, recording_id, url, length)
         if event == "Ring":
             return CallRinging(call_id, dial)
@@ -229,7 +236,7 @@ class Plivo(Carrier):
         outcome = _FINAL_STATUS.get(request.field("CallStatus"), "failed")
         if outcome == "failed":
             outcome = _FINAL_CAUSE.get(request.field("HangupCauseCode"), outcome)
-        return CallStatus(call_id, outcome, dial, _amount(request.field("TotalCost")))
+        return CallStatus(call_id, outcome, dial, amount(request.field("TotalCost")))
 
     # Answers ----------------------------------------------------------------------------------------------------------
     def connect(self, url: str, parameters: Mapping[str, str]) -> str:
@@ -285,6 +292,51 @@ class Plivo(Carrier):
         target = f"<Number>{escape(to)}</Number>" if is_number(to) else f"<User>{escape(to)}</User>"
         return f"{_XML_DECLARATION}<Response><Dial{shown}>{target}</Dial></Response>"
 
+    # Requests ---------------------------------------------------------------------------------------------------------
+    def transfer_document(self, call: CallInfo, to: str) -> str:
+        """Return :meth:`xml_dial`: Plivo fetches the XML of a transfer instead of taking it."""
+        return self.xml_dial(call, to)
+
+    async def redirect(self, call: CallInfo, url: str) -> None:
+        """Make a live call continue with the XML at ``url``; Plivo fetches it when the call's stream has ended."""
+        await self._rest.redirect(call.call_id, url)
+
+    async def hang_up(self, call_id: str, request_id: str = "") -> None:
+        """End a call, also while it rings, or before Plivo has given it an id."""
+        await self._rest.hang_up(call_id, request_id)
+
+    async def dial(self, request: DialRequest) -> Dialled:
+        """Place a call; see :meth:`PlivoREST.dial`."""
+        return await self._rest.dial(request)
+
+    async def start_recording(self, call: CallInfo, callback_url: str) -> str:
+        """Record both sides of a live call, in two channels; return the recording's id, or an empty string."""
+        return await self._rest.start_recording(call.call_id, callback_url)
+
+    async def cost(self, call_id: str) -> float | None:
+        """Return what Plivo charges for a call that is over, in US dollars; None: it has no record of it yet."""
+        return await self._rest.cost(call_id)
+
+    async def number_setup(self, number: str) -> NumberSetup:
+        """Return where a number of the account sends its calls.
+
+        Raises:
+            ProvisionError: the account does not have the number.
+        """
+        return await self._rest.number_setup(number)
+
+    async def point_number(self, number: str, voice_url: str, status_url: str) -> NumberSetup:
+        """Give a number an application of its own, with these webhooks; return the new setup.
+
+        Raises:
+            ProvisionError: the account does not have the number, or Plivo refuses.
+        """
+        return await self._rest.point_number(number, voice_url, status_url)
+
+    @property
+    def _rest(self) -> PlivoREST:
+        return PlivoREST(self.auth_id, self.auth_token, self.api_url)
+
     # Media streams ----------------------------------------------------------------------------------------------------
     def new_codec(self, headers: Mapping[str, str] = MappingProxyType({})) -> PlivoCodec:  # noqa: ARG002 (of the interface)
         """Return a codec for one media stream; Plivo returns the token in the start message, not in ``headers``."""
@@ -301,16 +353,13 @@ def party(text: str) -> str:
     return number if is_number(number) else "" if bare.lower() in _HIDDEN_CALLERS else bare
 
 
-def _signed_text(method: str, url: str, params: Form, encoding: str) -> str:
+def _signed_text(method: str, url: str, params: Form) -> str:
     """Return the text whose signature with a nonce is Plivo's, version 3."""
     whole, _, query = url.partition("#")[0].partition("?")
-    asked = {
-        name.decode(encoding, "replace"): [value.decode(encoding, "replace") for value in values]
-        for name, values in parse_qs(query.encode(), keep_blank_values=True).items()
-    }
+    asked: Form = parse_qs(query, keep_blank_values=True)
     is_get = method.upper() == "GET"
     if is_get:
-        asked = {**{name: [*_values(value)] for name, value in params.items()}, **asked}
+        asked = {**params, **asked}
     sorted_query = "&".join(f"{name}={value}" for name, value in _sorted(asked))
     fields = "" if is_get else "".join(name + value for name, value in _sorted(params))
     # The question mark stays in front of fields without a query, and a point divides the two.
@@ -327,8 +376,3 @@ def _sorted(params: Form) -> Iterator[tuple[str, str]]:
 
 def _values(value: str | Sequence[str]) -> Sequence[str]:
     return (value,) if isinstance(value, str) else value or ("",)
-
-
-def _amount(text: str) -> float | None:
-    """Return a number of at least 0; None for any other text."""
-    return float(text) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12})?", text) else None

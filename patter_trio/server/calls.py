@@ -88,7 +88,6 @@ class CallServer:
         self._seams = seams
         self._tap = seams.tap
         self._bus_tap = seams.bus_tap
-        self._transfer = seams.transfer or options.carrier.transfer
         self._deliveries = HandlerTasks(nursery)
         # Weak, because each lives until the last event of its call has been delivered, which is after the call's end.
         self._grace: WeakSet[GracePeriods] = WeakSet()
@@ -115,6 +114,7 @@ class CallServer:
             unix_time=self._unix_time,
             on_refused=self.on_refused,
         )
+        self._transfer = seams.transfer or self.context.transfer
 
     def __repr__(self) -> str:
         return f"<CallServer {len(self._live)} calls{', draining' if self._draining else ''}>"

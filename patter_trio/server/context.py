@@ -11,11 +11,14 @@ import trio
 from patter_trio.abc import CallInfo, Carrier, CarrierReport, WebhookKind
 from patter_trio.call.leg import MediaLeg
 from patter_trio.net.urls import checked_url
+from patter_trio.server.documents import Documents
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.unproven import UnprovenConnections
 
 DIAL_PARAMETER: Final = "dial"
 """The parameter in the query of our webhooks that holds the reference of a call that we placed."""
+DOCUMENT_PARAMETER: Final = "document"
+"""The parameter in the query of a published document's URL that holds its reference."""
 # Judged. At the limit further sockets get 503. Signed ones are not counted, so a carrier that signs its upgrades cannot
 # be locked out.
 MAX_UNAUTHENTICATED_SOCKETS: Final = 100
@@ -65,6 +68,7 @@ class ServerContext:
         factory=lambda: trio.Semaphore(MAX_UNAUTHENTICATED_SOCKETS), repr=False
     )
     unproven: UnprovenConnections = attrs.field(factory=UnprovenConnections, repr=False)
+    documents: Documents = attrs.field(factory=Documents)
 
     @property
     def shown_public_url(self) -> str:
@@ -76,6 +80,17 @@ class ServerContext:
         """Return the URL of one of our webhooks; with ``dial``, for the call that we placed with that reference."""
         query = f"?{urlencode({DIAL_PARAMETER: dial})}" if dial else ""
         return self.public_url + self.carrier.path_of(kind) + query
+
+    async def transfer(self, call: CallInfo, to: str) -> None:
+        """Connect the caller of a live call to ``to``; errors are those of :meth:`~patter_trio.abc.Carrier.transfer`."""
+        document = self.carrier.transfer_document(call, to)
+        if not document:
+            await self.carrier.transfer(call, to)
+            return
+        # Before the request: the carrier may fetch the document before it answers.
+        reference = self.documents.publish(call.call_id, document, trio.current_time())
+        url = f"{self.webhook_url('transfer')}?{urlencode({DOCUMENT_PARAMETER: reference})}"
+        await self.carrier.redirect(call, url)
 
     def stream_url(self, call_id: str) -> str:
         """Return the URL at which the carrier must open the media stream of a call."""

@@ -51,8 +51,9 @@ class PendingCall:
 class PendingCalls:
     """The announced calls of one server, by the carrier's call id."""
 
-    # 32 bytes from the system's source of randomness: nobody guesses one within its minute.
-    def __init__(self, *, limit: int = MAX_PENDING_CALLS, new_token: Callable[[], str] = secrets.token_urlsafe) -> None:
+    # 32 bytes from the system's source of randomness: nobody guesses one within its minute. In hexadecimal digits: Plivo
+    # brings back only letters and digits.
+    def __init__(self, *, limit: int = MAX_PENDING_CALLS, new_token: Callable[[], str] = secrets.token_hex) -> None:
         self._calls: dict[str, PendingCall] = {}
         self._limit = limit
         self._new_token = new_token

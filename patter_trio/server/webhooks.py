@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import trio
 
-from patter_trio.abc import CallInfo, CallOffered, Carrier, CarrierRequest, WebhookKind
+from patter_trio.abc import CallInfo, CallOffered, Carrier, CarrierRequest, DocumentWanted, WebhookKind
 from patter_trio.conversation.prompts import cleaned
 from patter_trio.errors import WireError
 from patter_trio.phone_numbers import mask_number, shown_id
@@ -26,7 +26,7 @@ MAX_BODY_BYTES: Final = 64 * 1024
 # Judged: 64 KiB in segments of 256 bytes. A carrier sends its 1 kB in one piece, or a few.
 MAX_BODY_PIECES: Final = 256
 """Largest accepted number of chunks, or reads, of a body: each costs the event loop the same, whatever its size."""
-WEBHOOK_KINDS: Final[tuple[WebhookKind, ...]] = ("voice", "status", "recording", "amd")
+WEBHOOK_KINDS: Final[tuple[WebhookKind, ...]] = ("voice", "status", "recording", "amd", "transfer")
 """What webhooks are about. A carrier may send all of them to one route: what it reports decides."""
 
 logger: Final = logging.getLogger("patter_trio.server")
@@ -79,6 +79,8 @@ def carrier_webhook(context: ServerContext, request: CarrierRequest) -> WebhookR
         return _refused(400, str(error))
     if isinstance(report, CallOffered):
         return _offered(context, request, report)
+    if isinstance(report, DocumentWanted):
+        return _document(context, report)
     if report is not None:
         context.on_report(report)
     return WebhookResponse(204)
@@ -115,6 +117,15 @@ def _offered(context: ServerContext, request: CarrierRequest, offered: CallOffer
         context.command(info, partial(carrier.pick_up, info, url, parameters))
     answer = carrier.connect(url, parameters)
     return WebhookResponse(200, answer, carrier.content_type)
+
+
+def _document(context: ServerContext, wanted: DocumentWanted) -> WebhookResponse:
+    """Answer with the document that a live call was redirected to."""
+    document = context.documents.find(wanted.call_id, wanted.reference, trio.current_time())
+    if document is None:
+        logger.warning("call %s: webhook refused with 404: it has no such document", shown_id(wanted.call_id))
+        return _plain(404)
+    return WebhookResponse(200, document, context.carrier.content_type)
 
 
 def _busy(context: ServerContext, info: CallInfo, why: str) -> WebhookResponse:

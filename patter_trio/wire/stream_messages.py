@@ -1,4 +1,4 @@
-"""What the media-stream codecs of all carriers share: JSON text, decoded in one typed pass."""
+"""Parts of all carriers' stream codecs: JSON text, decoded in one typed pass."""
 
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar

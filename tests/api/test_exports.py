@@ -16,6 +16,7 @@ PAGE = PACKAGE.parent / "docs" / "reference.md"
 PUBLIC = {
     "patter_trio",
     "patter_trio.abc",
+    "patter_trio.carriers.plivo",
     "patter_trio.carriers.twilio",
     "patter_trio.engines",
     "patter_trio.engines.openai_realtime",
