@@ -53,7 +53,15 @@ class Pacing:
 
     def due(self, now: float) -> Cut | None:
         """Return where the waiting text may be cut now; None if it can wait for the end of its sentence."""
-        for cut, wait in ((Cut.WORD, WORD_WAIT_S), (Cut.CLAUSE, CLAUSE_WAIT_S)):
-            if now >= max(self._waits_since + wait, self._spoken_until - LEAD_S + wait - CLAUSE_WAIT_S):
+        for cut in (Cut.WORD, Cut.CLAUSE):
+            if now >= self._due_at(cut):
                 return cut
         return None
+
+    def next_due(self, now: float) -> float:
+        """Return the next instant after ``now`` at which :meth:`due` changes if nothing else happens; else infinity."""
+        return min((at for cut in Cut if (at := self._due_at(cut)) > now), default=math.inf)
+
+    def _due_at(self, cut: Cut) -> float:
+        wait = CLAUSE_WAIT_S if cut is Cut.CLAUSE else WORD_WAIT_S
+        return max(self._waits_since + wait, self._spoken_until - LEAD_S + wait - CLAUSE_WAIT_S)

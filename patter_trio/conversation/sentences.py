@@ -169,8 +169,11 @@ class SentenceChunker:
         """
         if self._begin:
             return [self._released(self._begin)]
-        end = self._clause_end(0, len(self._text)) or (self._word_end() if within_clause else 0)
-        return [self._released(end)] if weight(self._text[:end]) >= MIN_RELEASED_WEIGHT else []
+        # The word also behind a clause that is too short to be released, such as "Yes,".
+        for end in (self._clause_end(0, len(self._text)), self._word_end() if within_clause else 0):
+            if weight(self._text[:end]) >= MIN_RELEASED_WEIGHT:
+                return [self._released(end)]
+        return []
 
     def _next_end(self) -> tuple[int, bool] | None:
         """Return where the sentence ends, once the character that proves it has arrived; True if it is only too long."""

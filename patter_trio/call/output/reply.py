@@ -21,12 +21,10 @@ from patter_trio.audio.formats import RATE_HZ, AudioFormat
 from patter_trio.call.hooks import EmitBlocked, ReplyHooks
 from patter_trio.call.output.speech import SpeechFeed
 from patter_trio.call.output.writer import CarrierWriter
+from patter_trio.conversation.cutting import ReplyText
 from patter_trio.conversation.inputs import AudioArrived, Produced, ReplyFailed, TokenArrived
-from patter_trio.conversation.pacing import Cut, Pacing
 from patter_trio.conversation.playout import PlayoutQueue
-from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.conversation.text import TextFilter, is_sayable
-from patter_trio.conversation.written import Gaps
 from patter_trio.errors import AnswerCut, ProviderError, ProviderTimeout, leaves
 from patter_trio.metrics.internal_events import (
     EmitFact,
@@ -45,6 +43,7 @@ from patter_trio.metrics.internal_events import (
     TurnVetoed,
     UsageReported,
 )
+from patter_trio.net.tasks import run_beside
 from patter_trio.providers.attempts import KeptText, ProviderBug, open_speech, open_twice, says_something
 from patter_trio.providers.fallback import FallbackSynthesis
 from patter_trio.scripts import solid
@@ -142,7 +141,6 @@ class Reply:
         text_filter: TextFilter | None = None,
     ) -> None:
         self.number = number
-        self.language = language
         self.hooks: ReplyHooks | None = None if make_hooks is None else make_hooks(self.emit_blocked)
         self.prepare: Prepare | None = prepare
         self._emit_fact = emit_fact
@@ -157,9 +155,10 @@ class Reply:
         """The texts of the speech that the TTS gave."""
         self._begun = False
         self._thinks = False
-        self._gaps = Gaps()
-        self._pacing = Pacing()
-        self._filter = text_filter
+        self._text = ReplyText(language, text_filter)
+        # Two tasks hand over text: that of the answer, and the one that speaks what is late.
+        self._handing_over = trio.Lock()
+        self._late_at = trio.CancelScope()
         self.turn = turn
         self.playout: PlayoutQueue = PlayoutQueue(number)
         self.scope: trio.CancelScope = trio.CancelScope()
@@ -263,30 +262,42 @@ class Reply:
 
     async def _answer(self, source: AnswerSource, sentences: trio.MemorySendChannel[str], post: Post) -> None:
         """Have the answer generated, and send each sentence to the TTS as soon as it is complete."""
-        chunker = SentenceChunker(language=self.language)
         self._begin_thinking()
         try:
-            await source(partial(self._take, chunker, sentences, post))
+            async with run_beside(partial(self._speak_late, sentences)):
+                try:
+                    await source(partial(self._take, sentences, post))
+                finally:
+                    # A text that is being handed over has left the text that waits: it must not be lost.
+                    async with self._handing_over:
+                        pass
             # For sources that do not report their end; after OVER nothing is left.
-            await self._finish(chunker, sentences)
+            await self._finish(sentences)
         except (ProviderError, invoke.ApplicationError, ExceptionGroup) as error:
             if not all(isinstance(leaf, ProviderError | invoke.ApplicationError) for leaf in leaves(error)):
                 raise  # among them is a bug
             if self._broken is None:  # else the TTS has ended, and this is the consequence
-                await self._break_off(next(leaves(error)), chunker, sentences)
+                await self._break_off(next(leaves(error)), sentences)
             if not self._handed:
                 raise
 
-    async def _break_off(
-        self, failure: BaseException, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]
-    ) -> None:
+    async def _speak_late(self, sentences: trio.MemorySendChannel[str]) -> None:
+        """Send the text that has waited too long for the end of its sentence, whether or not more comes."""
+        while True:
+            with trio.CancelScope(deadline=self._text.next_late(trio.current_time())) as self._late_at:
+                await trio.sleep_forever()
+            async with self._handing_over:
+                # Asked only now: a piece that was taken meanwhile may have completed the sentence.
+                await self._send_all(self._text.late(trio.current_time()), sentences)
+
+    async def _break_off(self, failure: BaseException, sentences: trio.MemorySendChannel[str]) -> None:
         """Pass on the sentences that are finished: the caller hears them to their end, whatever became of the rest."""
         is_cut = isinstance(failure, AnswerCut)
         if is_cut:
             self._end_thinking()
             rest = "" if self.hooks is None else await self.hooks.rest()
-            await self._send_text(rest, chunker, sentences)
-        await self._send_finished(chunker, sentences)
+            await self._send_text(rest, sentences)
+        await self._send_finished(sentences)
         if not self._handed:
             return
         if self._answered or is_cut:
@@ -302,42 +313,50 @@ class Reply:
         self._log_failure(failure)
 
     async def _take(
-        self,
-        chunker: SentenceChunker,
-        sentences: trio.MemorySendChannel[str],
-        post: Post,
-        piece: str | AnswerPhase | ProgressText,
+        self, sentences: trio.MemorySendChannel[str], post: Post, piece: str | AnswerPhase | ProgressText
     ) -> None:
         """Take the next piece of the answer."""
+        # Without an await if nobody holds it, which is nearly always: this is done for each token.
+        try:
+            self._handing_over.acquire_nowait()
+        except trio.WouldBlock:
+            await self._handing_over.acquire()
+        try:
+            await self._take_piece(sentences, post, piece)
+        finally:
+            self._handing_over.release()
+        # What waits for the end of its sentence may have changed, and with it the instant at which that is too long.
+        self._late_at.deadline = self._text.next_late(trio.current_time())
+
+    async def _take_piece(
+        self, sentences: trio.MemorySendChannel[str], post: Post, piece: str | AnswerPhase | ProgressText
+    ) -> None:
         match piece:
             case str():
                 # Awaits while the TTS has enough sentences; with it the LLM's connection waits, and no text piles up
                 # here.
-                await self._take_text(piece, chunker, sentences, post)
+                await self._take_text(piece, sentences, post)
             case ProgressText():
                 # Flushed first: the LLM's unfinished text would otherwise be spoken after the progress that followed
                 # it.
-                await self._send_rest(chunker, sentences)
-                await self._send_text(piece.text, chunker, sentences)
-                await self._send_rest(chunker, sentences)
+                await self._send_rest(sentences)
+                await self._send_text(piece.text, sentences)
+                await self._send_rest(sentences)
             case AnswerPhase.PAUSED:
-                await self._send_finished(chunker, sentences)
-                await self._send_late(chunker, sentences)
+                await self._send_finished(sentences)
             case AnswerPhase.TOOLS:
                 self._begin(post)  # a tool call consists of tokens, too
                 self.emit_fact(LlmCalledTools(self.number, self.turn))
                 self._end_thinking()
                 # The text before a tool call is complete: the caller hears its last sentence now, not after the tool.
-                await self._send_rest(chunker, sentences)
+                await self._send_rest(sentences)
             case AnswerPhase.MODEL:
                 self._begin_thinking()
             case AnswerPhase.OVER:
-                await self._finish(chunker, sentences)
+                await self._finish(sentences)
                 self._answered = True
 
-    async def _take_text(
-        self, text: str, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str], post: Post
-    ) -> None:
+    async def _take_text(self, text: str, sentences: trio.MemorySendChannel[str], post: Post) -> None:
         """Add a piece of the LLM's text, and send the sentences that it completes."""
         if not text:
             return  # some LLMs begin an answer with an empty piece, which must not count as the first token
@@ -345,58 +364,31 @@ class Reply:
         if not is_sayable(text):
             raise ProviderError("The text contains a lone surrogate (invalid Unicode).")
         self.emit_fact(LlmChunk(self.number, self.turn, text))
-        await self._send_text(text if self.hooks is None else await self.hooks.piece(text), chunker, sentences)
+        await self._send_text(text if self.hooks is None else await self.hooks.piece(text), sentences)
 
-    async def _finish(self, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
+    async def _finish(self, sentences: trio.MemorySendChannel[str]) -> None:
         """Send the rest of the text; if ``on_response`` held the answer back, that is the whole rewritten answer."""
         self._end_thinking()  # before the hook, whose time is not the LLM's
         if self.hooks is not None:
-            await self._send_text(await self.hooks.rest(), chunker, sentences)
-        await self._send_rest(chunker, sentences)
+            await self._send_text(await self.hooks.rest(), sentences)
+        await self._send_rest(sentences)
 
-    async def _send_text(self, text: str, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
+    async def _send_text(self, text: str, sentences: trio.MemorySendChannel[str]) -> None:
         """Add text that will be spoken, and send what can be spoken by now."""
         for start in range(0, len(text), MAX_SLICE_CHARACTERS):
             if start:
                 await trio.lowlevel.checkpoint()  # a text of any length must not hold up the other calls
-            await self._send_all(self._cut(chunker, text[start : start + MAX_SLICE_CHARACTERS]), sentences)
+            pushed = self._text.push(text[start : start + MAX_SLICE_CHARACTERS], trio.current_time())
+            await self._send_all(pushed, sentences)
 
-    def _cut(self, chunker: SentenceChunker, text: str) -> list[str]:
-        """Filter a slice of text; return the sentences that it completes or, if that takes too long, a part of one."""
-        cut = self._pushed(chunker, text if self._filter is None else self._filter.push(text))
-        if not cut and (late := self._pacing.due(trio.current_time())) is not None:
-            cut = self._released(chunker, chunker.release(within_clause=late is Cut.WORD))
-        return cut
-
-    async def _send_finished(self, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
+    async def _send_finished(self, sentences: trio.MemorySendChannel[str]) -> None:
         """Send the text so far if it ends a sentence, because nothing follows for a moment."""
-        cut = self._pushed(chunker, "" if self._filter is None else self._filter.pause())
-        await self._send_all([*cut, *self._released(chunker, chunker.pause())], sentences)
+        await self._send_all(self._text.pause(trio.current_time()), sentences)
 
-    async def _send_late(self, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
-        """Send the text so far if it has waited too long."""
-        if self._pacing.due(trio.current_time()) is Cut.WORD:
-            await self._send_all(self._released(chunker, chunker.pause(long=True)), sentences)
-
-    def _pushed(self, chunker: SentenceChunker, plain: str) -> list[str]:
-        """Add text as it will be spoken; return the sentences that it completes."""
-        self._gaps.add(plain)
-        return self._released(chunker, chunker.push(plain))
-
-    def _released(self, chunker: SentenceChunker, cut: list[str]) -> list[str]:
-        """Report to the pacing what the chunker gave out, and whether it still holds text."""
-        now = trio.current_time()
-        for sentence in cut:
-            self._pacing.released(sentence, now)
-        if chunker.holds_text:
-            self._pacing.waits(now)
-        return cut
-
-    async def _send_rest(self, chunker: SentenceChunker, sentences: trio.MemorySendChannel[str]) -> None:
+    async def _send_rest(self, sentences: trio.MemorySendChannel[str]) -> None:
         """Send the text that waits, because nothing follows that belongs to it."""
-        cut = self._pushed(chunker, "" if self._filter is None else self._filter.flush())
-        await self._send_all([*cut, *self._released(chunker, chunker.flush())], sentences)
-        self._gaps.restart()
+        await self._send_all(self._text.rest(trio.current_time()), sentences)
+        self._text.begin_anew()
 
     def _begin_thinking(self) -> None:
         self._thinks = True
@@ -466,7 +458,7 @@ class Reply:
         return 0
 
     async def _hand_over(self, sentences: trio.MemorySendChannel[str], sentence: str) -> None:
-        gap = self._gaps.before(sentence)  # before the hooks, which may rewrite the sentence
+        gap = self._text.gap_before(sentence)  # before the hooks, which may rewrite the sentence
         if self.hooks is not None:
             sentence = await self.hooks.sentence(sentence)
         # Marks and emoji have no sound: some TTS providers refuse such a text, and the reply would fail.

@@ -4,6 +4,7 @@ The tasks themselves are in ``user_code/pieces.py``.
 """
 
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
@@ -29,8 +30,6 @@ ON_MESSAGE_TIMEOUT_S: Final = 30.0
 # Judged: tokens of a model that is relayed come faster than this, and a caller does not notice a fifth of a second.
 PAUSE_S: Final = 0.2
 """Seconds without a piece after which text that ends a sentence is spoken, although the next sentence is not known."""
-LONG_PAUSE_S: Final = 0.5
-"""Seconds between two reports of the same pause: how exactly the wait of a text without an end is measured."""
 MAX_REMEMBERED_CHARACTERS: Final = 64
 """Characters of the answer so far that decide whether it ends a sentence: longer than any abbreviation."""
 
@@ -114,8 +113,7 @@ Limit = Callable[[float], AbstractContextManager[None]]
 async def _beside(task: PieceTask, limit: Limit = lambda _: nullcontext()) -> AsyncIterator[AsyncIterator[Any]]:
     """Run a task beside the block, and yield an iterator over its pieces.
 
-    Among the pieces is ``AnswerPhase.PAUSED`` wherever none came for :data:`PAUSE_S` seconds, and again after each
-    further :data:`LONG_PAUSE_S` seconds.
+    Among the pieces is ``AnswerPhase.PAUSED`` wherever none came for :data:`PAUSE_S` seconds.
     """
     # Cancelled when the block ends: the reply is over, and a generator has to leave what it holds open.
     async with run_beside(task.run):
@@ -134,15 +132,15 @@ class _Pieces(AsyncIterator[Any]):
         self._asked_at: float | None = None
         """The instant at which the next piece was asked for; None if it was not."""
         self._paused_at = 0.0
-        """The instant at which the next pause is reported."""
+        """The instant at which the pause before the next piece is reported; infinite once it was."""
 
     async def __anext__(self) -> Any:
         if self._asked_at is None:
-            self._asked_at = self._paused_at = trio.current_time()
+            self._asked_at = trio.current_time()
             self._source.wanted.release()
-            self._paused_at += PAUSE_S
+            self._paused_at = self._asked_at + PAUSE_S
         else:
-            self._paused_at += LONG_PAUSE_S
+            self._paused_at = math.inf
         with self._limit(self._asked_at), trio.move_on_at(self._paused_at):
             return await self._received()
         return AnswerPhase.PAUSED
