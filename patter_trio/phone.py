@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import trio
 
 from patter_trio.abc import Carrier
-from patter_trio.agent.agent import Agent
+from patter_trio.agent.agent import ERROR_MESSAGE, Agent
 from patter_trio.call.control import CallControl
 from patter_trio.call.session import CallSession
 from patter_trio.carriers.local import LocalCarrier
@@ -310,6 +310,11 @@ class Patter(SpeechCallbacks):
         check_answerer(agent, callbacks)
         if agent.tools and callbacks["on_message"] is not None and agent.engine is None:
             _log.warning("tools= is ignored: only an LLM calls tools, and on_message= replaces it")
+        # Of the application's own text alone: a default that is not heard is nobody's mistake.
+        if agent.engine is not None and agent.tts is None and agent.error_message != ERROR_MESSAGE:
+            _log.warning(
+                "error_message= has no voice of its own: an engine that is gone for good cannot speak it, so give tts="
+            )
         # The address without ``webhook_url`` is known only afterwards.
         if self.webhook_url:
             url = checked_public_url(self._given_url())

@@ -1,12 +1,19 @@
 """Calls with an engine: the promises about engines alone, and what an engine receives."""
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
+import attrs
 import pytest
+import trio
 
-from patter_trio import Agent, ConfigurationError, Patter, PipelineHooks, end_call, tool
+from patter_trio import Agent, ConfigurationError, Patter, PipelineHooks, end_call, tool, transfer_call
+from patter_trio.abc import EngineSession, EngineSetup
 from patter_trio.audio.formats import AudioFormat, Encoding
+from patter_trio.errors import ProviderError
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, tool_call
 from patter_trio.testing.simulation.caller import SimulatedCaller
@@ -526,6 +533,52 @@ async def test_lost_engine_apology_uses_separate_session(call_simulator: CallSim
     assert sound_of_agent(caller) == SORRY
     assert caller.outcome == "failed"
     assert len(engine.setups) == 2
+
+
+@attrs.frozen
+class OnceEngine(ScriptedEngine):
+    """An engine whose vendor opens one session, and no other."""
+
+    @asynccontextmanager
+    async def open(self, setup: EngineSetup) -> AsyncIterator[EngineSession]:
+        if self.setups:
+            raise ProviderError("the vendor is gone")
+        async with ScriptedEngine.open(self, setup) as session:
+            yield session
+
+
+@pytest.mark.parametrize("transfers", [pytest.param(True, id="transfer"), pytest.param(False, id="no-transfer")])
+@pytest.mark.parametrize("voice", [pytest.param(True, id="tts"), pytest.param(False, id="no-tts")])
+async def test_engine_gone_for_good_in_call(call_simulator: CallSimulator, *, voice: bool, transfers: bool) -> None:
+    """The caller of an engine that is gone hears the apology from the TTS, or nothing; a person is connected either way."""
+    engine = OnceEngine(llm=ScriptedLLM(["Yes."]), fail_at=2.0)
+    options: dict[str, Any] = {"on_failure": transfer_call({"desk": "+15550100003"})} if transfers else {}
+    if voice:
+        options["tts"] = ScriptedTTS()
+    async with call_simulator(agent_with(engine, **options)) as caller:
+        await caller.waits(8.0)
+    assert sound_of_agent(caller) == (SORRY if voice else "")
+    assert caller.outcome == ("transferred" if transfers else "failed")
+
+
+async def test_serve_warns_of_a_voiceless_apology(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """serve() warns about an error_message of the application's that nobody speaks when the engine is gone."""
+    agents = [agent_with(saying("Yes.")), agent_with(saying("Yes."), tts=ScriptedTTS())]
+    agents.append(Patter().agent("x", engine=saying("Yes."), vad=ScriptedVAD()))
+    warned = list[list[str]]()
+    for agent in agents:
+        caplog.clear()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(Patter().serve, agent, port=0, handle_signals=False))
+            nursery.cancel_scope.cancel()
+        warned.append([line for line in caplog.messages if line.startswith("error_message=")])
+    assert warned == [
+        ["error_message= has no voice of its own: an engine that is gone for good cannot speak it, so give tts="],
+        [],
+        [],
+    ]
 
 
 async def test_separate_tts_speech_is_reported_under_its_provider(call_simulator: CallSimulator) -> None:
