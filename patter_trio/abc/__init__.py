@@ -28,7 +28,7 @@ from patter_trio.abc._engine import (
     EngineWords,
 )
 from patter_trio.abc._language_model import LanguageModel, ToolCall, ToolDefinition
-from patter_trio.abc._recognition import SpeechToText, SpeechToTextSession, Transcript
+from patter_trio.abc._recognition import RecognitionProgress, SpeechToText, SpeechToTextSession, Transcript
 from patter_trio.abc._streams import (
     AudioReceived,
     DigitPressed,
@@ -88,6 +88,7 @@ __all__ = [
     "Message",
     "NumberSetup",
     "Prewarmable",
+    "RecognitionProgress",
     "RecordingSaved",
     "SpeechChunk",
     "SpeechToText",

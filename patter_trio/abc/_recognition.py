@@ -3,12 +3,17 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 import attrs
 
 from patter_trio.abc._common import Prewarmable
 from patter_trio.abc._voice import VoiceEdge
 from patter_trio.audio.formats import MULAW_8K, AudioFormat
+
+# Judged: nobody waits longer for an answer on a telephone.
+DEFAULT_FINAL_TIMEOUT_S: Final = 3.0
+"""Seconds in which an STT that declares nothing else must answer a request for final words."""
 
 
 @attrs.frozen
@@ -32,16 +37,34 @@ class Transcript:
     finished: bool | None = None
 
 
+@attrs.frozen
+class RecognitionProgress:
+    """The progress of a session, from a provider that knows more about it than its transcripts say."""
+
+    results: int
+    """The number of results so far, those without words included."""
+    settled: float
+    """Seconds of the session's audio whose words are final."""
+
+
 class SpeechToTextSession(ABC):
     """Speech recognition for one call.
 
-    One task calls ``send``, ``voice`` and ``flush``; another iterates over ``transcripts``. ``accepts`` is the format
-    of this session if it differs from the provider's. A provider that stands for several others sets it; any other
-    leaves it None.
+    One task calls ``send``, ``voice`` and ``flush``; another iterates over ``transcripts``. A provider that stands for
+    several others sets ``chosen`` to the one that this session is of, and ``accepts`` to the format of this session; any
+    other leaves them None. ``recovers`` says that the session notices by itself that the vendor is silent, and replaces
+    its connection; otherwise the call does it, by another session that gets the audio again.
     """
 
     # Set only by a provider that stands for several.
     accepts: AudioFormat | None = None
+    chosen: "SpeechToText | None" = None
+    recovers: bool = False
+
+    @property
+    def progress(self) -> RecognitionProgress | None:
+        """The progress of the session; None if only its transcripts tell."""
+        return None
 
     @abstractmethod
     async def send(self, audio: bytes) -> None:
@@ -88,12 +111,27 @@ class SpeechToText(Prewarmable, ABC):
     ``accepts`` is the format of the caller's audio that it wants: mu-law or 16-bit PCM, at one of
     :data:`patter_trio.audio.formats.RATES_HZ`. The call converts. Carriers send mu-law at 8 kHz, so that format adds no
     cost and no delay.
+
+    ``gives_interims`` says that while it hears a voice, it gives results all the time, with or without words. One that
+    gives none for 3 s of voice is replaced. ``final_timeout`` is the number of seconds in which a final transcript must
+    answer ``flush``; a session that takes longer is replaced, too.
     """
 
     provider: str
     model: str = ""
     # The carrier's format, which needs no conversion.
     accepts: AudioFormat = MULAW_8K
+
+    # Properties, which a provider may replace by attributes.
+    @property
+    def gives_interims(self) -> bool:
+        """True if each voice brings results; not by default: one that is silent during noise would be replaced."""
+        return False
+
+    @property
+    def final_timeout(self) -> float:
+        """Seconds in which a final transcript answers ``flush``."""
+        return DEFAULT_FINAL_TIMEOUT_S
 
     def language_problem(self, language: str) -> str:
         """Return why calls in this language (a BCP 47 tag) must fail; empty if they need not, or if nobody can know."""

@@ -18,16 +18,18 @@ S = TypeVar("S")
 
 
 @asynccontextmanager
-async def open_with_timeout(session: AbstractAsyncContextManager[S], provider: str) -> AsyncIterator[S]:
-    """Open a provider's session within :data:`SESSION_OPEN_TIMEOUT_S` seconds; using it has no deadline.
+async def open_with_timeout(
+    session: AbstractAsyncContextManager[S], provider: str, within: float = SESSION_OPEN_TIMEOUT_S
+) -> AsyncIterator[S]:
+    """Open a provider's session within ``within`` seconds; using it has no deadline.
 
     Raises:
         ProviderTimeout: opening took longer.
     """
     # The scope encloses the whole use: a session that opens a nursery must be left before the scope is.
-    with trio.CancelScope(deadline=trio.current_time() + SESSION_OPEN_TIMEOUT_S) as scope:
+    with trio.CancelScope(deadline=trio.current_time() + within) as scope:
         async with session as ready:
             scope.deadline = math.inf  # the session is open: the limit was for opening alone
             yield ready
     if scope.cancelled_caught:
-        raise ProviderTimeout(f"{provider} was not ready within {SESSION_OPEN_TIMEOUT_S:g} s")
+        raise ProviderTimeout(f"{provider} was not ready within {within:g} s")

@@ -1,7 +1,7 @@
 """The text of one reply, from the pieces of its answer to the texts for the TTS. Pure, with time as an argument.
 
-The pieces are filtered and cut into sentences (:mod:`patter_trio.conversation.sentences`); text that has waited too long for
-the end of its sentence (:mod:`patter_trio.conversation.pacing`) is cut where that sounds best.
+The pieces are filtered and cut into sentences (:mod:`patter_trio.conversation.sentences`); text that has waited too long
+for the end of its sentence (:mod:`patter_trio.conversation.pacing`) is cut where that sounds best.
 """
 
 from patter_trio.conversation.pacing import Cut, Pacing
@@ -62,8 +62,8 @@ class ReplyText:
         """Begin text that does not go on with the text before it; that has been handed over."""
         self._gaps.restart()
 
-    def gap_before(self, sentence: str) -> str:
-        """Return what stood before a sentence in the text as it was generated: white space, or nothing."""
+    def gap_before(self, sentence: str) -> str | None:
+        """Return what stood before a sentence in the text as it was generated; None if that is unknown."""
         return self._gaps.before(sentence)
 
     def _push(self, plain: str, now: float) -> list[str]:

@@ -12,7 +12,8 @@
   another provider.
 * **Nothing is a failure**, too: an answer without a word or a tool call, and speech without sound. The provider is tried
   once more before the next one.
-* The call chooses an STT provider when it opens the session, and an LLM and a TTS provider for each reply.
+* The call chooses an LLM and a TTS provider for each reply. It keeps its STT provider until that one fails or is silent;
+  then it opens the next one, which gets the audio that was not answered (``call/input/recognition.py``).
 """
 
 import logging
@@ -30,6 +31,7 @@ from patter_trio.abc import (
     LanguageModel,
     Message,
     Prewarmable,
+    RecognitionProgress,
     SpeechChunk,
     SpeechToText,
     SpeechToTextSession,
@@ -244,8 +246,12 @@ class FallbackSTT(_SpokenFallback[SpeechToText], SpeechToText):
             ProviderError: all STT providers failed.
         """
         async with self.choice.first_session(lambda stt: stt.open(language=language)) as (stt, session):
-            # A function, because each use needs a context of its own.
-            yield _WatchedRecognition(session, lambda: self.choice.watched(stt), session.accepts or stt.accepts)
+            # Around the block, too: the call that finds the session silent leaves it with that error.
+            with self.choice.watched(stt):
+                # A function, because each use needs a context of its own.
+                yield _WatchedRecognition(
+                    session, lambda: self.choice.watched(stt), session.accepts or stt.accepts, stt
+                )
 
 
 @attrs.frozen(eq=False)
@@ -253,6 +259,11 @@ class _WatchedRecognition(SpeechToTextSession):
     _session: SpeechToTextSession
     _watched: Callable[[], Any]
     accepts: AudioFormat | None
+    chosen: SpeechToText | None
+
+    @property
+    def progress(self) -> RecognitionProgress | None:
+        return self._session.progress
 
     async def send(self, audio: bytes) -> None:
         with self._watched():
@@ -267,7 +278,7 @@ class _WatchedRecognition(SpeechToTextSession):
             await self._session.flush()
 
     def transcripts(self) -> AsyncIterator[Transcript]:
-        # A failure in the middle is recorded, too: the next call begins with another STT provider.
+        # A failure in the middle is recorded, too: the call goes on with another STT provider.
         return _Watched(self._session.transcripts(), self._watched)
 
 

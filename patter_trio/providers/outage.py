@@ -38,11 +38,13 @@ class Outage:
         vendor: the name in errors and log lines.
         call: the call's id, for the log.
         log: the logger of the kind of provider.
+        warns: False if somebody else has a warning for each loss.
     """
 
     vendor: str
     call: str
     log: logging.Logger
+    warns: bool = True
     _began: float | None = attrs.field(default=None, init=False)
     _attempts: int = attrs.field(default=0, init=False)
 
@@ -61,15 +63,23 @@ class Outage:
         if now + pause >= began + OUTAGE_TIMEOUT_S:
             raise ProviderError(f"{self.vendor} did not work for {OUTAGE_TIMEOUT_S:g} s: {reason}") from reason
         # As a warning once for each outage: the reasons of the further attempts are seldom others.
-        level = logging.WARNING if first else logging.INFO
+        level = logging.WARNING if first and self.warns else logging.INFO
         self.log.log(level, "call %s: %s is gone, trying again: %s", self.call, self.vendor, reason)
         return pause
 
     def attempt_timeout(self) -> float:
         """Return the seconds that an attempt which begins now may take."""
+        return min(ATTEMPT_TIMEOUT_S, self.left())
+
+    def left(self) -> float:
+        """Return the seconds within which the vendor must work again."""
         now = trio.current_time()
-        began = now if self._began is None else self._began
-        return min(ATTEMPT_TIMEOUT_S, began + OUTAGE_TIMEOUT_S - now)
+        return (now if self._began is None else self._began) + OUTAGE_TIMEOUT_S - now
+
+    @property
+    def lasts(self) -> bool:
+        """True from the first loss until the vendor works."""
+        return self._began is not None
 
     def worked(self) -> None:
         """Count the vendor as working (again)."""

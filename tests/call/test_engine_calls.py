@@ -550,7 +550,7 @@ class OnceEngine(ScriptedEngine):
 @pytest.mark.parametrize("transfers", [pytest.param(True, id="transfer"), pytest.param(False, id="no-transfer")])
 @pytest.mark.parametrize("voice", [pytest.param(True, id="tts"), pytest.param(False, id="no-tts")])
 async def test_engine_gone_for_good_in_call(call_simulator: CallSimulator, *, voice: bool, transfers: bool) -> None:
-    """The caller of an engine that is gone hears the apology from the TTS, or nothing; a person is connected either way."""
+    """The caller of an engine that is gone hears the apology by the TTS, or nothing; a person is connected anyway."""
     engine = OnceEngine(llm=ScriptedLLM(["Yes."]), fail_at=2.0)
     options: dict[str, Any] = {"on_failure": transfer_call({"desk": "+15550100003"})} if transfers else {}
     if voice:

@@ -322,13 +322,13 @@ class Reply:
         except trio.WouldBlock:
             await self._handing_over.acquire()
         try:
-            await self._take_piece(sentences, post, piece)
+            await self._take_alone(sentences, post, piece)
         finally:
             self._handing_over.release()
         # What waits for the end of its sentence may have changed, and with it the instant at which that is too long.
         self._late_at.deadline = self._text.next_late(trio.current_time())
 
-    async def _take_piece(
+    async def _take_alone(
         self, sentences: trio.MemorySendChannel[str], post: Post, piece: str | AnswerPhase | ProgressText
     ) -> None:
         match piece:

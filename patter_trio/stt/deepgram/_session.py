@@ -4,9 +4,8 @@ The session reopens a lost connection, again and again for as long as an :class:
 since the last final words again, because without it the current sentence would be lost. The words of this audio go into
 the segment that is still open, so none is there twice. If no connection works in time, the session has failed.
 
-A vendor that hangs keeps its connection open and says nothing. The session notices that by the caller's voice: a
-connection that brings no result, not even an empty one, for :data:`RESULT_TIMEOUT_S` seconds of voice, or for that long
-after it was asked for the final words of a voice, counts as lost.
+A vendor that hangs keeps its connection open and says nothing. A :class:`SilenceWatch` notices that by the caller's
+voice: a connection that brings no result in time, not even an empty one, counts as lost.
 """
 
 import logging
@@ -18,7 +17,7 @@ from typing import Final
 import attrs
 import trio
 
-from patter_trio.abc import SpeechToTextSession, Transcript, VoiceEdge
+from patter_trio.abc import RecognitionProgress, SpeechToTextSession, Transcript, VoiceEdge
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.errors import (
     AuthenticationError,
@@ -30,12 +29,10 @@ from patter_trio.errors import (
 from patter_trio.net.tasks import ResultStream, hand_over
 from patter_trio.net.websocket_client import CONNECT_TIMEOUT_S, ConnectionOver, WebSocketClient, open_websocket
 from patter_trio.providers.outage import STEADY_AFTER_S, Outage
+from patter_trio.providers.silence import RESULT_TIMEOUT_S, SilenceWatch
 from patter_trio.user_code.context import current_call
 from patter_trio.wire.deepgram import ListenCodec, ReportedError
 
-# Judged: the vendor reports several times a second while it hears a voice, and about once a second while it hears none.
-RESULT_TIMEOUT_S: Final = 3.0
-"""Seconds, of voice or after a request for final words, without a result, after which the connection counts as lost."""
 # Judged: a network that blinks is back by then. Until the call begins, another provider can still take it, and waits.
 OPENING_RETRY_S: Final = 2.0
 """Seconds within which the first connection is tried again if the vendor cannot be reached."""
@@ -108,9 +105,6 @@ class _Connection:
         self.sent = start
         # The opening counts as a message: the vendor's silence begins with it.
         self.opened_at = self.sent_at = trio.current_time()
-        self.voiced = 0  # bytes of voice since the last result
-        # Its deadline is the instant at which the vendor must have sent a result.
-        self.patience = trio.CancelScope()
 
     async def send(self, message: str | bytes) -> None:
         """Send a message. A failure ends the connection; the reading task then opens another one."""
@@ -126,23 +120,11 @@ class _Connection:
         self.loss = self.loss or _Loss(reason, curable)
         self.scope.cancel(reason="the connection is lost")
 
-    def expect_result(self) -> None:
-        """Count the connection as lost unless a result comes within :data:`RESULT_TIMEOUT_S` seconds."""
-        self.patience.deadline = min(self.patience.deadline, trio.current_time() + RESULT_TIMEOUT_S)
-
-    def answered(self) -> None:
-        """Note that a result came."""
-        self.voiced, self.patience.deadline = 0, math.inf
-
-    async def watch(self) -> None:
-        """Count the connection as lost when the result that is expected does not come in time."""
-        with self.patience:
-            await trio.sleep_forever()
-        self.give_up(_silence())
-
 
 class ListenSession(SpeechToTextSession):
     """One session; ``work`` has to run beside its use."""
+
+    recovers = True
 
     def __init__(self, url: str, headers: Mapping[str, str], codec: ListenCodec, chunk: int) -> None:
         self._url, self._headers, self._codec, self._chunk = url, headers, codec, chunk
@@ -152,13 +134,11 @@ class ListenSession(SpeechToTextSession):
         self._results, self._waiting_results = trio.open_memory_channel[Transcript](_MAX_WAITING_RESULTS)
         self._failure: ProviderError | None = None
         self._bad_messages = 0
-        self._finalizing = False  # the final words were requested and have not come
         self._flush_due = math.inf
         self._flushing = trio.Event()  # kept, unlike a Pulse: a flush may be asked for while the last one is awaited
         self._outage = Outage("Deepgram", current_call.get(), _log)
         self._speaking = False
-        self._unreported = False  # a voice began after the last result
-        self._voiced = 0  # bytes of voice since the last result, over all connections
+        self._watch = SilenceWatch(gives_interims=codec.gives_interims)
         self.seconds: float = 0.0
         """Seconds that will be billed, as the vendor reports them, or else as they were sent."""
 
@@ -167,32 +147,25 @@ class ListenSession(SpeechToTextSession):
         self._check()
         # Kept first: if this send breaks the connection, the next one gets the audio again.
         self._tape.add(audio)
-        voiced = len(audio) if self._speaking else 0
-        self._voiced += voiced
+        if self._speaking:
+            self._watch.heard(len(audio) / RATE_HZ)
         connection = self._connection
         if connection is None:  # being reopened: the new connection gets the kept audio
             await trio.lowlevel.checkpoint()
             return
-        connection.voiced += voiced
         await self._push(connection, self._chunk)
-        # Counted in audio, not in time: a caller who says nothing gives the vendor nothing to report.
-        if self._codec.gives_interims and connection.voiced >= RESULT_TIMEOUT_S * RATE_HZ:
+        if self._watch.is_silent:
             connection.give_up(_silence())
 
     async def voice(self, edge: VoiceEdge) -> None:
         self._speaking = edge.speaking
-        self._unreported = self._unreported or edge.speaking
+        if edge.speaking:
+            self._watch.voice_began()
         # Nova would wait for more silence; the call's VAD knows the end of the voice sooner.
         if not edge.speaking and self._codec.finalizes_at_voice_end:
             await self._finalize()
-            if self._connection is not None and self._owes_final:
-                self._connection.expect_result()
-
-    @property
-    def _owes_final(self) -> bool:
-        # Once it has reported interim words of the voice, the vendor may have no more of them, and does not always say
-        # so.
-        return self._finalizing and (self._unreported or not self._codec.gives_interims)
+            if self._connection is not None:
+                self._watch.expect()
 
     async def flush(self) -> None:
         self._check()
@@ -203,7 +176,7 @@ class ListenSession(SpeechToTextSession):
 
     async def _finalize(self) -> None:
         # Set before the await: if the connection breaks here, the next one repeats the request.
-        self._finalizing = True
+        self._watch.request()
         if self._connection is not None:
             # All audio goes first: the vendor finalizes what it has received.
             await self._push(self._connection, 1)
@@ -225,6 +198,11 @@ class ListenSession(SpeechToTextSession):
     # Called by the task of the transcripts ----------------------------------------------------------------------------
     def transcripts(self) -> AsyncIterator[Transcript]:
         return ResultStream(self._waiting_results, lambda: self._failure)
+
+    @property
+    def progress(self) -> RecognitionProgress:
+        """The vendor's answers so far."""
+        return RecognitionProgress(self._codec.results, self._codec.settled)
 
     async def ready(self) -> None:
         """Wait for the first connection.
@@ -296,7 +274,7 @@ class ListenSession(SpeechToTextSession):
                 # They end together, by the scope: whichever finds the end cancels it.
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._keep_alive, connection)
-                    nursery.start_soon(connection.watch)
+                    nursery.start_soon(self._give_up_when_silent, connection)
                     # Not between two connections: the words may still come.
                     nursery.start_soon(self._answer_flushes)
                     nursery.start_soon(self._listen, connection)
@@ -321,11 +299,14 @@ class ListenSession(SpeechToTextSession):
             self._opened.set()
         # The lost connection took the request for the final words with it.
         # Sent in order behind the audio it is about.
-        if self._finalizing:
+        if self._watch.requested:
             await connection.send(self._codec.finalize)
         # It has the audio that the last one did not answer, and must answer it.
-        if self._owes_final or (self._codec.gives_interims and self._voiced >= RESULT_TIMEOUT_S * RATE_HZ):
-            connection.expect_result()
+        self._watch.resumed(gives_interims=self._codec.gives_interims)
+
+    async def _give_up_when_silent(self, connection: _Connection) -> None:
+        await self._watch.overdue()
+        connection.give_up(_silence())
 
     async def _keep_alive(self, connection: _Connection) -> None:
         # A protocol without such a message has infinity here, and the task ends.
@@ -346,8 +327,8 @@ class ListenSession(SpeechToTextSession):
                 continue
             # A new event: the next flush may have been asked for already, and then sets this one.
             self._flushing = trio.Event()
-            if self._finalizing:
-                self._finalizing = False
+            if self._watch.requested:
+                self._watch.final_came()
                 # A segment that never existed: the open segment's words may still change, but keeping them is better
                 # than none.
                 await self._results.send(Transcript("", final=True, segment=0))
@@ -355,7 +336,7 @@ class ListenSession(SpeechToTextSession):
     async def _listen(self, connection: _Connection) -> None:
         try:
             while True:
-                await self._take(await connection.socket.receive(), connection)
+                await self._take(await connection.socket.receive())
         # The order of these clauses matters: all of them are ProviderErrors.
         except ReportedError as failure:
             connection.give_up(failure, curable=not failure.recurs)
@@ -366,7 +347,7 @@ class ListenSession(SpeechToTextSession):
         except ProviderError as failure:
             connection.give_up(failure, curable=False)
 
-    async def _take(self, message: str | bytes, connection: _Connection) -> None:
+    async def _take(self, message: str | bytes) -> None:
         known, settled = self._codec.results, self._codec.settled
         try:
             transcripts = self._codec.receive(message)
@@ -379,14 +360,14 @@ class ListenSession(SpeechToTextSession):
                 raise ProviderError(f"Deepgram sent {MAX_BAD_MESSAGES} invalid messages") from error
             return
         if self._codec.results > known:
-            self._voiced, self._unreported = 0, False
-            connection.answered()
+            self._watch.came()
         # Words that are final will not be sent again, so the call has gone on; interim ones are no such progress.
         if self._codec.settled > settled:
             self._outage.worked()
         for transcript in transcripts:
             # Before the await: _answer_flushes must not add an empty result behind the vendor's own.
-            self._finalizing = self._finalizing and not transcript.final
+            if transcript.final:
+                self._watch.final_came()
             await hand_over(self._results, transcript)
         # After the words have been passed on: if that is cancelled, the audio can still be sent again.
         self._tape.forget(round(self._codec.settled * RATE_HZ))

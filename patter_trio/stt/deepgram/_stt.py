@@ -125,6 +125,11 @@ class DeepgramSTT(SpeechToText):
             )
 
     @property
+    def gives_interims(self) -> bool:
+        """True if the model reports words before they are final."""
+        return self.flux or self.interim_results
+
+    @property
     def flux(self) -> bool:
         """True if the model detects ends of turns."""
         # By the name: the vendor gives its other protocol no other sign.

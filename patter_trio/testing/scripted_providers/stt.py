@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from patter_trio.abc import SpeechToText, SpeechToTextSession, Transcript
+from patter_trio.abc._recognition import DEFAULT_FINAL_TIMEOUT_S
 from patter_trio.audio.formats import MULAW_8K, RATE_HZ, AudioFormat
 from patter_trio.errors import ProviderError
 from patter_trio.testing.scripted_providers.audible_text import Kind, Sound
@@ -29,6 +30,8 @@ class ScriptedSTT(SpeechToText):
         noise: the final words for a cough or another sound without words; None for no result.
         duplicates: number of times that each final is repeated, 50 ms apart.
         silent: never yield anything.
+        silent_after: seconds of audio after which a session yields nothing more.
+        gives_interims: declare that each voice brings results, so that the call replaces a session that gives none.
         fail_at: seconds of audio after which the session fails.
         fail_to_open: opening a session fails.
         hang_on_open: opening a session never ends.
@@ -41,12 +44,19 @@ class ScriptedSTT(SpeechToText):
     noise: str | None = ""
     duplicates: int = 0
     silent: bool = False
+    silent_after: float | None = None
+    gives_interims: bool = False
     fail_at: float | None = None
     fail_to_open: bool = False
     hang_on_open: bool = False
     accepts: AudioFormat = MULAW_8K
     provider: str = "scripted"
     model: str = "scripted"
+
+    @property
+    def final_timeout(self) -> float:
+        """Seconds in which a final transcript answers a flush."""
+        return DEFAULT_FINAL_TIMEOUT_S + self.final_delay
 
     @asynccontextmanager
     async def open(self, *, language: str) -> AsyncIterator[SpeechToTextSession]:
@@ -148,5 +158,7 @@ class _RecognitionSession(SpeechToTextSession):
         return trio.current_time() - (self._reader.fed - sample) / RATE_HZ
 
     def _schedule(self, at: float, result: Transcript | ProviderError) -> None:
-        if not (self._script.silent and isinstance(result, Transcript)):
+        after = 0.0 if self._script.silent else self._script.silent_after
+        silent = after is not None and self._reader.fed >= after * RATE_HZ
+        if not (silent and isinstance(result, Transcript)):
             self._due.put(at, result)
