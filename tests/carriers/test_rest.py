@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio.carriers.rest import (
-    MAX_EXPLANATION_CHARACTERS,
     CarrierREST,
     Refusal,
     basic_authorization,
@@ -19,6 +18,7 @@ from patter_trio.carriers.rest import (
     json_object,
 )
 from patter_trio.errors import (
+    MAX_REPORTED_CHARACTERS,
     AuthenticationError,
     CallEnded,
     ConfigurationError,
@@ -187,7 +187,7 @@ def test_credentials_are_in_no_repr() -> None:
 def test_an_explanation_is_short(code: str, message: str) -> None:
     """What is quoted of a refusal is at most its code and 300 characters."""
     shown = str(Refusal(code, message))
-    assert len(shown) <= len(code) + 2 + MAX_EXPLANATION_CHARACTERS
+    assert len(shown) <= len(code) + 2 + MAX_REPORTED_CHARACTERS
     assert shown.startswith(code)
 
 
@@ -204,6 +204,6 @@ def test_only_a_json_object_is_one(body: Any) -> None:
 
 def test_wrong_address_error_names_carrier() -> None:
     """An address that is not an http URL raises an error that names the carrier and its usual address."""
-    with pytest.raises(ConfigurationError, match=r"Telnyx's api_url must be like https://api\.telnyx\.com, got"):
+    with pytest.raises(ConfigurationError, match=r"Telnyx's api_url must be a URL like https://api\.telnyx\.com, got"):
         checked_api_url("ftp://x", owner="Telnyx", usual="https://api.telnyx.com")
     assert checked_api_url("http://127.0.0.1:8/", owner="Telnyx", usual="x") == "http://127.0.0.1:8"
