@@ -353,18 +353,27 @@ def command(name: str, of: argparse.ArgumentParser) -> str:
         flag = ", ".join(action.option_strings) or str(action.metavar or action.dest)
         taken = " ".join(filter(None, (flag, str(action.metavar) if action.metavar and action.option_strings else "")))
         kind = getattr(action.type, "__name__", "str") if action.choices is None else " or ".join(action.choices)
+        kind = "flag" if action.nargs == 0 else kind
         text = (action.help or "").replace("(default: %(default)s)", "")
         default = action.default if action.option_strings else None
-        shown = "" if default in (None, "", []) else f"`{default}`"
+        shown = "" if default in (None, "", [], False) else f"`{default}`"
         lines.append(f"| `{taken}` | {kind} | {shown} | {markdown(text.strip())} |")
     return "\n".join(lines) + "\n"
 
 
+def leaf_commands(of: argparse.ArgumentParser, prefix: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield each command with its whole name: ``run``, ``number show``."""
+    for action in actions(of):
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 (no other way)
+            for name, inner in action.choices.items():
+                found = [*leaf_commands(inner, f"{prefix}{name} ")]
+                yield from found or [(f"{prefix}{name}", inner)]
+
+
 def commands() -> str:
     """Return the launcher's commands."""
-    [group] = [action for action in actions(parser()) if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001 (same)
     parts = ["## The launcher\n", "`patter-trio --version` prints the version; each command has `--help`.\n"]
-    return "\n".join([*parts, *(command(name, one) for name, one in group.choices.items())])
+    return "\n".join([*parts, *(command(name, one) for name, one in leaf_commands(parser()))])
 
 
 # Modules --------------------------------------------------------------------------------------------------------------

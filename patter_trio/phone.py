@@ -4,8 +4,8 @@ import inspect
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -34,6 +34,7 @@ from patter_trio.server.context import checked_public_url
 from patter_trio.server.listeners import check_port, listening_address, open_listeners, serve_listeners
 from patter_trio.server.options import Drainable, ServeOptions
 from patter_trio.server.signals import StopRequest, stop_signals
+from patter_trio.server.tunnel import Tunnel, check_installed, checked_tunnel, open_tunnel
 from patter_trio.user_code.urls import is_exposed
 
 _P = ParamSpec("_P")
@@ -136,6 +137,8 @@ class Patter(SpeechCallbacks):
         phone_number: the number, E.164.
         webhook_url: the address at which the carrier reaches us: a host (with https) or a URL; empty: the address that
             :meth:`serve` listens on.
+        tunnel: the program that makes a public address for :meth:`serve`, instead of ``webhook_url``: ``"cloudflared"``
+            or ``"ngrok"``, or True for whichever is on PATH; or the hostname of a tunnel that runs already.
         pricing: the application's own prices, which override the list prices, in the form that
             :func:`~patter_trio.pricing.merge_pricing` takes; None: the list prices.
         allow_private_hosts: names of hosts that a tool's ``webhook_url`` may lead to although their addresses are
@@ -143,7 +146,8 @@ class Patter(SpeechCallbacks):
 
     Raises:
         ConfigurationError: ``carrier`` is not a carrier, ``pricing`` is not a table of prices, or
-            ``allow_private_hosts`` is not a list of names; ``phone_number`` is not a number, or ``webhook_url`` not a string.
+            ``allow_private_hosts`` is not a list of names; ``phone_number`` is not a number, or ``webhook_url`` not a
+            string; or both ``webhook_url`` and ``tunnel`` are given.
     """
 
     # With slots, setting a misspelled callback is an error instead of a callback that is never called.
@@ -152,11 +156,13 @@ class Patter(SpeechCallbacks):
         "_call_servers",
         "_guard",
         "_live",
+        "_tunnels",
         "carrier",
         "events",
         "phone_number",
         "pricing",
         "speech_events",
+        "tunnel",
         "webhook_url",
     )
 
@@ -167,6 +173,7 @@ class Patter(SpeechCallbacks):
         phone_number: str = "",
         webhook_url: str = "",
         *,
+        tunnel: Tunnel = None,
         pricing: Pricing | None = None,
         allow_private_hosts: Iterable[str] = (),
     ) -> None:
@@ -175,10 +182,15 @@ class Patter(SpeechCallbacks):
             raise ConfigurationError(f"webhook_url must be a string, got {type(webhook_url).__name__}")
         if carrier is not None and not isinstance(carrier, Carrier):
             raise ConfigurationError(f"carrier must be a carrier such as Twilio(), got {shown_value(carrier)}")
+        if tunnel and webhook_url:
+            raise ConfigurationError("give either webhook_url= or tunnel=, not both: each is the public address")
         super().__init__(CallbackRegistry())
         self.carrier: Carrier | None = carrier
         self.phone_number: str = phone_number
         self.webhook_url: str = webhook_url
+        self.tunnel: Tunnel = checked_tunnel(tunnel)
+        self._tunnels: dict[tuple[str, int], str] = {}
+        """The public URLs of open tunnels, by the address of the server that each leads to."""
         self._guard: Guard = Guard(allow_private_hosts)
         """The guard that decides which addresses the URLs of tools may lead to."""
         self.events: EventBus = EventBus()
@@ -235,6 +247,7 @@ class Patter(SpeechCallbacks):
         max_lag: float | None = MAX_LAG_S,
         drain_timeout: float = DRAIN_TIMEOUT_S,
         handle_signals: bool = True,
+        tunnel: Tunnel = None,
         task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Answer calls until cancelled, or until drained by SIGTERM, SIGHUP or :meth:`drain`.
@@ -263,12 +276,16 @@ class Patter(SpeechCallbacks):
                 at once, and the last callbacks run within 7 s. Each signal counts for all phones of the process.
             handle_signals: False: leave the signals to the application, which then calls :meth:`drain` itself. Signals
                 are also left alone outside of the main thread, and where they are ignored.
+            tunnel: as for :class:`Patter`, and in place of its ``tunnel`` and ``webhook_url``; the tunnel is stopped when
+                the last call is over.
             task_status: for ``nursery.start``.
 
         Raises:
             ConfigurationError: the port is in use; ``webhook_url`` is not a URL; a callback is not callable
                 (``on_message`` may also be a URL); a tool's URL leads to a private address that is not in
-                ``allow_private_hosts``; or the agent does not have exactly one of ``llm=`` and ``on_message=``.
+                ``allow_private_hosts``; the agent does not have exactly one of ``llm=`` and ``on_message=``; or no
+                program for tunnels is on PATH.
+            PatterConnectionError: the tunnel was not opened, or has ended.
         """
         _check_scheduler()
         callbacks = {
@@ -284,21 +301,29 @@ class Patter(SpeechCallbacks):
         self._check(agent, callbacks)
         check_port(port)
         _check_limits(max_calls, max_lag, drain_timeout)
+        tunnel = checked_tunnel(tunnel) or self.tunnel
+        check_installed(tunnel)
         # WARNING: the order matters. Models load before the port opens: a call that came meanwhile would have to wait
         # for them.
         await agent.prewarm()
         # 127.0.0.1, not 0.0.0.0: a server is open to a network only if somebody says so.
         listeners = await open_listeners(host or os.environ.get("PATTER_BIND_HOST", "127.0.0.1"), port)
+        # Python delivers signals to the main thread alone.
+        handled = handle_signals and threading.current_thread() is threading.main_thread()
         try:
-            options = self._serve_options(
-                agent,
-                public_url=self._reachable_url(listening_address(listeners)),
-                callbacks=callbacks,
-                max_calls=max_calls,
-                max_lag=max_lag,
-                on_message_secret=on_message_secret,
-            )
-            await self._serve(options, listeners, drain_timeout if handle_signals else None, task_status)
+            # WARNING: the order matters. Outermost the signals: one that comes while the last callbacks run, or while a
+            # tunnel is opened or stopped, must not end the process. Then the tunnel, over which the last calls end.
+            with stop_signals() if handled else nullcontext() as stop:
+                async with self._reachable(tunnel, listening_address(listeners)) as public_url:
+                    options = self._serve_options(
+                        agent,
+                        public_url=public_url,
+                        callbacks=callbacks,
+                        max_calls=max_calls,
+                        max_lag=max_lag,
+                        on_message_secret=on_message_secret,
+                    )
+                    await self._serve(options, listeners, stop, drain_timeout, task_status)
         finally:
             # Without an await, because ``serve`` may be cancelled. trio has closed them already if serving began; this
             # is for a failure in between.
@@ -321,21 +346,31 @@ class Patter(SpeechCallbacks):
             if self.carrier is not None and is_exposed(url):
                 _log.warning("webhook_url begins with http: carriers open media streams by wss alone, so give https")
 
-    def _reachable_url(self, address: tuple[str, int]) -> str:
-        """Return the public URL of a server at ``address``; warn if a carrier cannot know it."""
+    @asynccontextmanager
+    async def _reachable(self, tunnel: Tunnel, address: tuple[str, int]) -> AsyncIterator[str]:
+        """Yield the public URL of a server at ``address``, to which a tunnel leads while the block runs."""
+        if tunnel:
+            async with open_tunnel(tunnel, address) as url:
+                self._tunnels[address] = url
+                try:
+                    yield url
+                finally:
+                    del self._tunnels[address]
+            return
         public_url = self.public_url(address)
         if self.carrier is not None and not self.webhook_url:
             _log.warning(
                 "webhook_url is not set: the carrier must reach us at %s, which is probably not a public address",
                 public_url,
             )
-        return public_url
+        yield public_url
 
     async def _serve(
         self,
         options: ServeOptions,
         listeners: list[trio.SocketListener],
-        drain_timeout: float | None,
+        stop: StopRequest | None,
+        drain_timeout: float,
         task_status: trio.TaskStatus[tuple[str, int]],
     ) -> None:
         """Serve calls on listening sockets until drained; report the first one's address once they are served.
@@ -343,29 +378,25 @@ class Patter(SpeechCallbacks):
         Args:
             options: the options of the call server.
             listeners: the listening sockets.
-            drain_timeout: seconds for live calls after a stop signal; None: the application handles signals.
+            stop: the request that stop signals make; None: the application handles signals.
+            drain_timeout: seconds for live calls after a stop signal.
             task_status: reports the address.
         """
-        # Python delivers signals to the main thread alone.
-        handled = drain_timeout is not None and threading.current_thread() is threading.main_thread()
-        # WARNING: the order matters. Outermost the signals: one that comes while the last callbacks run must not end
-        # the process. The innermost nursery ends connections and with them the calls; then the call server waits for
-        # the last callbacks.
-        with ExitStack() as stack:
-            stop = stack.enter_context(stop_signals()) if handled else None
-            async with (
-                open_side_tasks() as beside,
-                open_call_server(options) as call_server,
-                trio.open_nursery() as nursery,
-            ):
-                await nursery.start(serve_listeners, call_server.context, listeners)
-                if stop is not None and drain_timeout is not None:
-                    beside.start_soon(self._stop_on, stop, call_server, drain_timeout)
-                # After the listeners are served: a task that waits for this may connect at once.
-                task_status.started(listening_address(listeners))
-                await call_server.closed.wait()
-                # The calls that are left after a drain's time are ended here.
-                nursery.cancel_scope.cancel(reason="drained")
+        # WARNING: the order matters. The innermost nursery ends connections and with them the calls; then the call
+        # server waits for the last callbacks.
+        async with (
+            open_side_tasks() as beside,
+            open_call_server(options) as call_server,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(serve_listeners, call_server.context, listeners)
+            if stop is not None:
+                beside.start_soon(self._stop_on, stop, call_server, drain_timeout)
+            # After the listeners are served: a task that waits for this may connect at once.
+            task_status.started(listening_address(listeners))
+            await call_server.closed.wait()
+            # The calls that are left after a drain's time are ended here.
+            nursery.cancel_scope.cancel(reason="drained")
 
     def _serve_options(
         self,
@@ -408,9 +439,12 @@ class Patter(SpeechCallbacks):
     def _reached_at(self, url: str) -> None:
         """Let the carrier reach the phone at another URL than that of the program; for the launcher."""
         self.webhook_url = url
+        self.tunnel = None
 
     def public_url(self, address: tuple[str, int]) -> str:
-        """Return the public URL of a server at ``address``: ``webhook_url`` or, without one, the address itself."""
+        """Return the public URL of a server at ``address``: its tunnel's, ``webhook_url``, or the address itself."""
+        if address in self._tunnels:
+            return self._tunnels[address]
         if not self.webhook_url:
             host, port = address
             return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -39,6 +39,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
             "on_metrics",
             "on_transcript",
             "port",
+            "tunnel",
         ),
         "phone.serve(...)",
     ),

@@ -1,15 +1,15 @@
-"""The launcher: ``patter-trio run agent.py`` and ``patter-trio simulate agent.py``."""
+"""The launcher: ``patter-trio run agent.py``, ``patter-trio simulate agent.py`` and other commands."""
 
 import argparse
 import logging
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 
-from patter_trio.cli.command_line import CommandParser, Once
-from patter_trio.cli.log_lines import FORMATS, configure
+from patter_trio.cli.command_line import CommandParser, add_common
+from patter_trio.cli.log_lines import configure
+from patter_trio.cli.number import add_parser as add_number
 from patter_trio.cli.run import add_parser as add_run
 from patter_trio.cli.simulate import add_parser as add_simulate
 from patter_trio.errors import PatterError, leaves
@@ -31,8 +31,12 @@ Variables in a file `.env` beside it, and in one in the working directory, are r
   patter-trio simulate examples/front_desk.py      hold a call with simulated callers: no account, no network
   patter-trio simulate bakery.py --say "When do you open?" --press 1# --from +15550100003
   patter-trio run examples/front_desk.py           take real calls
+  patter-trio run bakery.py --tunnel               the same from a laptop, by cloudflared or ngrok
+  patter-trio number show bakery.py                where the carrier sends the number's calls
+  patter-trio number point bakery.py               send them here, after a yes
 
-Exit status: 0 success, 1 a simulated call failed, 2 a mistake in the command or in FILE, 130 stopped early by Ctrl-C.
+Exit status: 0 success, 1 a simulated call failed or the answer was no, 2 a mistake in the command or in FILE,
+130 stopped early by Ctrl-C.
 `run` ends only with Ctrl-C or SIGTERM (which lets live calls finish), with status 0. If the shell ignores SIGINT for a
 command, as for one in the background of a script, Ctrl-C does not stop it.
 """
@@ -50,21 +54,8 @@ def parser() -> argparse.ArgumentParser:
     commands = main_parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     # More for a service, whose log is read later; less for a simulation, whose output is its lines.
     for command, level in ((add_run(commands), "info"), (add_simulate(commands), "warning")):
-        command.add_argument(
-            "--log-level",
-            action=Once,
-            default=level,
-            choices=("debug", "info", "warning", "error"),
-            help="least level to log; debug also shows the origin of a mistake (default: %(default)s)",
-        )
-        command.add_argument(
-            "--log-format",
-            action=Once,
-            default=FORMATS[0],
-            choices=FORMATS,
-            help="text, or one JSON object for each line (default: %(default)s)",
-        )
-        command.add_argument("file", metavar="FILE", type=Path, help="the program with your phone and agent")
+        add_common(command, level)
+    add_number(commands)
     return main_parser
 
 

@@ -7,9 +7,11 @@ from typing import Any, Final
 
 import attrs
 
+from patter_trio.cli.log_lines import FORMATS
 from patter_trio.errors import did_you_mean
 
 RECORDING_OPTION: Final = "--caller"
+TUNNEL_OPTION: Final = "--tunnel"
 _PROGRAM_SUFFIX: Final = ".py"
 
 
@@ -55,15 +57,15 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def _program_first(arguments: Sequence[str]) -> list[str]:
-    """Move programs that stand among the recordings of ``--caller`` to the front.
+    """Move programs that stand behind ``--caller`` or ``--tunnel`` to the front.
 
-    The option takes all words that follow it, and would take FILE for another recording.
+    The one option takes all words that follow it, and the other may have one: FILE would be taken for it.
     """
     programs: list[str] = []
     others: list[str] = []
     among = False
     for word in arguments:
-        among = word == RECORDING_OPTION if word.startswith("-") else among
+        among = word in (RECORDING_OPTION, TUNNEL_OPTION) if word.startswith("-") else among
         (programs if among and word.endswith(_PROGRAM_SUFFIX) else others).append(word)
     return [*programs, *others]
 
@@ -84,6 +86,25 @@ class Once(argparse.Action):
             raise argparse.ArgumentError(self, "may be given only once")
         given.add(self.dest)
         setattr(namespace, self.dest, values)
+
+
+def add_common(command: argparse.ArgumentParser, level: str) -> None:
+    """Add what each command takes: the log's level, by default ``level``, its format, and FILE."""
+    command.add_argument(
+        "--log-level",
+        action=Once,
+        default=level,
+        choices=("debug", "info", "warning", "error"),
+        help="least level to log; debug also shows the origin of a mistake (default: %(default)s)",
+    )
+    command.add_argument(
+        "--log-format",
+        action=Once,
+        default=FORMATS[0],
+        choices=FORMATS,
+        help="text, or one JSON object for each line (default: %(default)s)",
+    )
+    command.add_argument("file", metavar="FILE", type=Path, help="the program with your phone and agent")
 
 
 @attrs.frozen

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import trio
 
-from patter_trio.cli.command_line import Once
+from patter_trio.cli.command_line import TUNNEL_OPTION, Once
 from patter_trio.cli.interrupts import is_interruptible
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone import DRAIN_TIMEOUT_S
 from patter_trio.program import Program, Script, load
 
-SERVER_OPTIONS: Final = ("host", "port", "url", "max_calls", "drain")
+SERVER_OPTIONS: Final = ("host", "port", "url", "tunnel", "max_calls", "drain")
 """The options of the server, which a program with a ``main`` of its own does not get."""
 
 
@@ -39,6 +39,16 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         action=Once,
         default="",
         help="public URL at which the carrier reaches the server (default: the webhook_url of `phone`)",
+    )
+    parser.add_argument(
+        TUNNEL_OPTION,
+        action=Once,
+        nargs="?",
+        const=True,
+        default=None,
+        metavar="PROGRAM",
+        help="make a public URL by cloudflared or ngrok, whichever is on PATH, and stop it with the server; or name one "
+        "of the two, or the hostname of a tunnel that runs already",
     )
     parser.add_argument(
         "--max-calls",
@@ -70,10 +80,18 @@ def run(options: argparse.Namespace) -> int:
         _check_means_something(options)
         program.run()
         return 0
+    if options.url and options.tunnel:
+        raise ConfigurationError("--url and --tunnel cannot be used together: each is the public address")
     if options.url:
         program.phone._reached_at(options.url)  # noqa: SLF001 (the launcher is the package's own)
     serve = partial(
-        _serve, program, options.host, options.port, max_calls=options.max_calls, drain_timeout=options.drain
+        _serve,
+        program,
+        options.host,
+        options.port,
+        tunnel=options.tunnel,
+        max_calls=options.max_calls,
+        drain_timeout=options.drain,
     )
     # At checkpoints only: Ctrl-C must not land in the middle of a synchronous cut.
     trio.run(serve, restrict_keyboard_interrupt_to_checkpoints=True)
@@ -137,7 +155,8 @@ async def _serving(
 def _announce(program: Program, address: tuple[str, int]) -> None:
     phone = program.phone
     host, port = address
-    print(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+    local = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    print(f"Listening on {local}")
     if phone.carrier is None:
         print("No carrier is set: only the simulator can call. For a real number: Patter(carrier=Twilio(), ...)")
         print(f"Try:  patter-trio simulate {program.path}")
@@ -147,8 +166,10 @@ def _announce(program: Program, address: tuple[str, int]) -> None:
         )
         print(f"    {phone.public_url(address)}{phone.carrier.voice_path}")
         # The most frequent reason why no call comes.
-        if not phone.webhook_url:
-            print("The carrier cannot reach that address: set Patter(webhook_url=...) to the public one.")
+        if phone.public_url(address) == local:
+            print(
+                "The carrier cannot reach that address: set Patter(webhook_url=...) to the public one, or give --tunnel."
+            )
     if is_interruptible():
         # Flushed: a script that waits for this line must not wait for a buffer.
         print("Ctrl-C stops.", flush=True)

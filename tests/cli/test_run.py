@@ -57,7 +57,7 @@ def test_missing_webhook_url_is_pointed_out(capsys: pytest.CaptureFixture[str]) 
         "Listening on http://127.0.0.1:8000",
         "Give twilio this webhook for your number (a call comes in, HTTP POST):",
         "    http://127.0.0.1:8000/webhooks/twilio/voice",
-        "The carrier cannot reach that address: set Patter(webhook_url=...) to the public one.",
+        "The carrier cannot reach that address: set Patter(webhook_url=...) to the public one, or give --tunnel.",
         "Ctrl-C stops.",
     ]
 
