@@ -34,7 +34,7 @@ def test_a_tts_with_one_voice_says_so() -> None:
     """A voice that is blank, or meant for a TTS with only one voice, raises a ConfigurationError."""
     with pytest.raises(ConfigurationError, match="ScriptedTTS has only one voice, got 'two'"):
         make(ScriptedTTS(), voice="two")
-    with pytest.raises(ConfigurationError, match="voice must be a text that is not empty"):
+    with pytest.raises(ConfigurationError, match="voice= must be a string that is not empty"):
         make(ElevenLabsTTS(api_key="key"), voice=" ")
 
 

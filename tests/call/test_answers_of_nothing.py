@@ -41,7 +41,7 @@ async def test_answer_of_nothing_is_asked_again(
         answer = await caller.hears()
     assert (answer.text, len(llm.requests)) == ("We open at nine.", 2)
     assert answer.started < 1.0 + 2 * 0.4 + 0.2 + 0.5
-    assert lines(caplog) == [f"scripted scripted {NO_WORD}, {AGAIN}"]
+    assert lines(caplog) == [f"scripted {NO_WORD}, {AGAIN}"]
 
 
 async def test_nothing_twice_is_an_apology(
@@ -56,8 +56,8 @@ async def test_nothing_twice_is_an_apology(
         assert (await caller.hears()).text == "Yes."
     assert caller.outcome == "caller_hung_up"
     assert lines(caplog) == [
-        f"scripted scripted {NO_WORD}, {AGAIN}",
-        f"a reply failed: scripted scripted {NO_WORD}",
+        f"scripted {NO_WORD}, {AGAIN}",
+        f"a reply failed: scripted {NO_WORD}",
     ]
 
 
@@ -131,7 +131,7 @@ async def test_ten_rounds_of_tools_end_with_words(
         await caller.speaks("Where is Miller?", seconds=0.5)
         assert (await caller.hears()).text == SORRY
     assert len(caller.payloads("tool_call_completed")) == 9
-    assert lines(caplog)[-1] == f"a reply failed: scripted scripted {NO_WORD}"
+    assert lines(caplog)[-1] == f"a reply failed: scripted {NO_WORD}"
 
 
 @pytest.mark.pipeline("on_message answers in place of an LLM")
@@ -359,7 +359,7 @@ async def test_model_of_own_may_raise_anything(
     assert caller.outcome == "caller_hung_up"
     assert "error" not in caller.payloads("call_end")[0]
     [record] = [record for record in caplog.records if record.name == "patter_trio.call"]
-    assert f"own own raised {type(error).__name__}" in record.getMessage()
+    assert f"own raised {type(error).__name__}" in record.getMessage()
     if place != "close":
         assert record.exc_info is not None
 

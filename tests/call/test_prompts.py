@@ -68,10 +68,10 @@ async def test_unknown_names_are_logged_at_start(
         assert (await caller.hears()).text == "Good day."
 
 
-async def test_given_names_are_info(
+async def test_names_from_on_call_start_only_inform(
     call_simulator: CallSimulator, backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A {name} that on_call_start gives is no warning, only a line at the level of info when serving begins."""
+    """A {name} that on_call_start may give causes a line at the level of info when serving begins, not a warning."""
     caplog.set_level(logging.INFO)
     agent = backend.agent_of("Yes.", first_message="Good day, {name}.")
     start = {"variables": {"name": "Ann"}}

@@ -15,7 +15,7 @@ import trio
 
 from patter_trio.testing import CallRefused, SimulatedTwilio
 
-BUSY_PATIENCE_S = 20.0
+BUSY_PATIENCE_S = 90.0
 """Seconds for which a caller who hears busy calls again."""
 
 
