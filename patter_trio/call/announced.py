@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from patter_trio.abc import CallInfo
 from patter_trio.call.control import CallControl, ControlledCall, connect_control
+from patter_trio.call.output.digits import DigitsRequest
 from patter_trio.call.transfers import TransferRequest
 from patter_trio.errors import CallEnded, PatterError, ProviderError
 from patter_trio.events.payloads import INITIAL_STATE, ConversationStateSnapshot
@@ -45,6 +46,7 @@ class PendingControl:
         """The application's control of the call. It stays the same object when the call connects."""
         self._deferred: list[Callable[[ConnectedCall], object]] = []
         self._order: TransferRequest | None = None
+        self._digits: list[DigitsRequest] = []
 
     def __repr__(self) -> str:
         return f"<PendingControl {self.info.call_id}{f', {self.outcome}' if self.outcome else ''}>"
@@ -80,6 +82,16 @@ class PendingControl:
         """
         self._defer(lambda call: call.hang_up())
 
+    def send_digits(self, order: DigitsRequest) -> None:
+        """Send DTMF digits as soon as the call has connected, before its first message.
+
+        Raises:
+            CallEnded: the call never connected.
+        """
+        # Deferred before it is stored: a refused command must not leave a request behind.
+        self._defer(lambda call: call.send_digits(order))
+        self._digits.append(order)
+
     def request_transfer(self, to: Any, error_message: str | None) -> TransferRequest:
         """Request a transfer, as :meth:`Transfers.request` does; it starts after the call has connected.
 
@@ -103,8 +115,12 @@ class PendingControl:
             return
         # Instead of whatever else was asked for, and beyond the bound: this call ends.
         self._deferred = [lambda call: call.exit(why)]
-        if self._order is not None:
-            self._order.settle(CallEnded(f"call {self.info.call_id} ends: {why}"))
+        self._settle(CallEnded(f"call {self.info.call_id} ends: {why}"))
+
+    def _settle(self, error: CallEnded) -> None:
+        """End what tasks of the application may wait for: it does not happen any more."""
+        for order in (*self._digits, *(() if self._order is None else (self._order,))):
+            order.settle(error)
 
     def _defer(self, command: Callable[[ConnectedCall], object]) -> None:
         if self.outcome:
@@ -130,6 +146,4 @@ class PendingControl:
     def close(self, outcome: str) -> None:
         """End a call that never connected."""
         self.outcome = outcome
-        # A transfer that is being waited for must not wait for ever.
-        if self._order is not None:
-            self._order.settle(self._over())
+        self._settle(self._over())

@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 import trio
 
 from patter_trio.abc import CallInfo
+from patter_trio.call.output.digits import DigitsRequest, digits_request
 from patter_trio.call.transfers import TransferRequest
 from patter_trio.errors import CallEnded
 from patter_trio.events.payloads import ConversationStateSnapshot
@@ -53,6 +54,9 @@ class ControlledCall(Protocol):
 
     def request_transfer(self, to: str, error_message: str | None) -> TransferRequest:
         """Request a transfer to ``to``, and return the request."""
+
+    def send_digits(self, order: DigitsRequest) -> None:
+        """Send DTMF digits after what the agent is saying."""
 
 
 class CallControl:
@@ -201,6 +205,29 @@ class CallControl:
         # does not withdraw the transfer.
         if wait:
             await order.accepted()
+
+    async def send_dtmf(self, digits: str, *, delay_ms: int = 100, wait: bool = False) -> None:
+        """Send DTMF digits to the other side, after the current speech and the text that this ``on_message`` returns.
+
+        The method returns at once. The caller cannot interrupt the digits, and what the agent says next follows them.
+        The carrier sends them if it can; otherwise they are played as tones of 100 ms.
+
+        Args:
+            digits: 0-9, ``*``, ``#`` and A-D, with ``w`` for a pause of 0.5 s and ``W`` for one of 1 s: ``"1w1234#"``; at
+                most 64 in all.
+            delay_ms: milliseconds of silence behind each tone; a carrier that sends the digits itself has its own.
+            wait: return when the last digit was sent, and raise if the carrier does not send them. Do not use it in
+                ``on_message`` or in a tool, which would wait for their own reply.
+
+        Raises:
+            ConfigurationError: (a ``ValueError``) ``digits`` has something else, or ``delay_ms`` is not 1 to 2000.
+            CallEnded: the call is over, or (with ``wait``) ended before they were sent.
+            ProviderError: (with ``wait``) the carrier did not send them.
+        """
+        order = digits_request(digits, delay_ms)
+        self._carried(lambda: self._call.send_digits(order))
+        if wait:
+            await order.sent()
 
     async def hangup(self) -> None:
         """Hang up like :meth:`hang_up`; the name and the async form are those of ``getpatter``.

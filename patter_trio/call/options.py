@@ -6,6 +6,7 @@ from typing import Final
 import attrs
 
 from patter_trio.agent.agent import Agent
+from patter_trio.call.output.digits import SendDigits
 from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.responder.streamed import ON_MESSAGE_TIMEOUT_S
 from patter_trio.call.tools.webhooks import ToolWebhooks
@@ -28,6 +29,7 @@ class CallOptions:
     """Waits for the answer of ``on_call_start``, and returns the agent for this call."""
     on_message: MessageHandler | None
     transfer_call: TransferCall
+    send_digits: SendDigits
     webhooks: ToolWebhooks
 
     @property

@@ -14,7 +14,7 @@ carry out its actions, so that a barge-in is complete before anything else can h
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
 import attrs
 import trio
@@ -28,15 +28,17 @@ from patter_trio.call.engine import EngineBackend
 from patter_trio.call.failover import Failover
 from patter_trio.call.inbox import Inbox
 from patter_trio.call.input.voice_activity import VoiceActivityStage
+from patter_trio.call.last_words import apologise
 from patter_trio.call.leg import Leg, MediaLeg
 from patter_trio.call.limits import Limits
 from patter_trio.call.options import CallOptions
 from patter_trio.call.output import reply as replies
+from patter_trio.call.output.digits import DigitsRequest, DigitsSender
 from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.call.pipeline import PipelineBackend
 from patter_trio.call.reply_log import ReplyLog
 from patter_trio.call.tools.runner import ToolRunner
-from patter_trio.call.transfers import TRANSFER_TIMEOUT_S, TransferRequest, Transfers
+from patter_trio.call.transfers import TransferRequest, Transfers
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
@@ -51,11 +53,6 @@ from patter_trio.metrics.internal_events import CallFailed, InternalEvent, TtsCh
 from patter_trio.metrics.public_events import DigitReceived, SpeechEdge
 from patter_trio.metrics.results import CallMetrics
 from patter_trio.net.tasks import split_failure
-
-# Judged: a TTS that opens in a second or two, and the default error message, which takes about four. docs/design.md
-# names it among the things that outlive the conversation.
-APOLOGY_TIMEOUT_S: Final = 8.0
-"""Seconds for the apology after the conversation crashed."""
 
 _log = logging.getLogger("patter_trio.call")
 
@@ -119,6 +116,7 @@ class CallSession:
         self._limits = Limits()
         self._transfers = Transfers(self.info.call_id, options.transfer_call, self._demand, self._post)
         self._failover = Failover(self.info.call_id, self._transfers)
+        self._digits = DigitsSender(self.info.call_id, options.send_digits, self._say)
         # Last, because this carries out the deferred commands, which need every part above.
         pending.connect(self)
 
@@ -168,10 +166,17 @@ class CallSession:
             CallEnded: the call is over.
             PatterError: :data:`~patter_trio.call.inbox.MAX_WAITING_TEXTS` texts already wait to be spoken.
         """
+        self._say(inputs.Say(text, interruptible, interrupt))
+
+    def _say(self, say: inputs.Say) -> None:
         queued = 0 if self._machine is None else self._machine.waiting_texts
         if not self.outcome:
             self._inbox.check_room_for_text(queued)
-        self._demand(inputs.Say(text, interruptible, interrupt))
+        self._demand(say)
+
+    def send_digits(self, order: DigitsRequest) -> None:
+        """Send DTMF digits after what the agent is saying; errors are those of :meth:`say`."""
+        self._digits.place(order)
 
     def hang_up(self) -> None:
         """End the call after the current speech was played.
@@ -380,7 +385,10 @@ class CallSession:
 
     def _start_reply(self, action: do.StartReply, nursery: trio.Nursery) -> None:
         """Begin a reply, and count it if it is the apology for one that failed."""
-        self._reply = self._backend.start(action, nursery)
+        if action.digits:
+            self._reply = self._digits.start(action, nursery, self._writer, self._post)
+        else:
+            self._reply = self._backend.start(action, nursery)
         self._answering = action.text is None and not action.apology
         if action.apology:
             self._failover.reply_failed(self._agent)
@@ -396,6 +404,7 @@ class CallSession:
                 self._failover.reply_finished()
             self._replies.heard(reply, action.at, heard, interrupted=False)
         self._backend.end_reply(reply, heard, "played")
+        self._digits.over(reply, "played")
         self._replies.over(reply, "played")
         self._tools.played(reply)
 
@@ -415,6 +424,7 @@ class CallSession:
         if action.started:
             self._replies.heard(reply, action.at, heard, interrupted=True)
             self._reporter.interruption(action.at, action.turn, heard.seconds, heard.text, action.reason)
+        self._digits.over(reply, action.reason)
         self._replies.over(reply, action.reason)
 
     # The call's life --------------------------------------------------------------------------------------------------
@@ -455,25 +465,10 @@ class CallSession:
             raise passing
 
     async def _apologise(self) -> None:
-        """Say the error message after the conversation crashed, within :data:`APOLOGY_TIMEOUT_S` seconds."""
+        """Say the error message after the conversation crashed, and connect the caller with ``on_failure``."""
         self._freeze()  # first, because the apology needs the writer, which plays one reply at a time
-        reply = replies.Reply(0, 0)
-        self._caller_here.deadline = trio.current_time() + APOLOGY_TIMEOUT_S
-        with self._caller_here:
-            try:
-                await self._backend.apologise(self._agent, reply)
-            except ProviderError as error:
-                # The apology is a courtesy: if it fails, too, the error of the call is still the bug before it.
-                _log.warning("call %s: apology failed: %s", self.info.call_id, error)
-            # Until all of it is sent, and then until it is played: closing the stream would cut it off.
-            await self._writer.wait_for_room(reply.playout, 1)
-            await trio.sleep_until(self._writer.playback.end)
-            destination = self._agent.failure_destination
-            if destination:
-                self._caller_here.deadline = trio.current_time() + TRANSFER_TIMEOUT_S
-                # Without the turn machine, which has crashed with the conversation.
-                if await self._transfers.hand_over(destination):
-                    self.outcome = inputs.TRANSFERRED_REASON
+        if await apologise(self._backend, self._agent, self._writer, self._transfers, self._caller_here):
+            self.outcome = inputs.TRANSFERRED_REASON
 
     def _freeze(self) -> None:
         """Cut the live reply without an event, and enter what the caller heard of it in the transcript."""
@@ -493,5 +488,6 @@ class CallSession:
         if not self.outcome:
             self.outcome = "failed" if self._error else "cancelled"
         self._transfers.close(self.outcome)  # after the outcome is set: it decides whether the transfer succeeded
+        self._digits.close(self.outcome)
         transcript = self._history.whole()
         self._reporter.ended(now, self.outcome, transcript, self._error, tool_calls=calls, cancelled=cancelled)

@@ -107,7 +107,7 @@ class StartReply:
     """Begin a reply in a cancel scope of its own. Its audio is held back until :class:`OpenPlayout`.
 
     Without ``text`` the LLM (or ``on_message``) answers the history; otherwise that text is spoken. ``apology`` marks
-    the configured error message.
+    the configured error message. ``digits`` is the number of a request for DTMF digits, which are sent instead; else 0.
     """
 
     at: float
@@ -115,6 +115,7 @@ class StartReply:
     turn: int
     text: str | None = None
     apology: bool = False
+    digits: int = 0
 
 
 @attrs.frozen

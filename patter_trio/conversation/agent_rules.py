@@ -77,8 +77,9 @@ def note_audio(conversation: Conversation, event: AudioArrived) -> None:
     reply.audio = True
     # The provider has delivered. derive() sets the deadline anew when the audio may go out.
     conversation.disarm(Timer.REPLY)
-    # Once per turn, also when the answer is restarted after a failure, or after words that came to nothing.
-    if reply.turn != conversation.audio_turn:
+    # Once per turn, also when the answer is restarted after a failure, or after words that came to nothing. Tones are no
+    # speech.
+    if reply.turn != conversation.audio_turn and not reply.digits:
         conversation.audio_turn = reply.turn
         conversation.emit(actions.ReportAudio(conversation.now, reply.number, reply.turn))
 
@@ -89,8 +90,11 @@ def be_heard(conversation: Conversation, event: OnWire) -> None:
     # Audio that may not be heard yet cannot have been sent: an input out of order changes nothing.
     if not reply.opened:
         return
-    conversation.agent = AgentState.SPEAKING
     conversation.disarm(Timer.REPLY)
+    if reply.digits:
+        # The agent does not speak. The playback ledger reports the end, as it does of speech.
+        return
+    conversation.agent = AgentState.SPEAKING
     if not reply.started:
         reply.started = True
         conversation.emit(actions.ReportAgentStarted(conversation.now, reply.number, reply.turn))
@@ -126,6 +130,9 @@ def end_unheard(conversation: Conversation, event: Drained) -> None:
     """Finish the reply, which has a gap or was not reported as heard, if all of it was produced and played."""
     if conversation.live.opened and conversation.live.produced:
         conversation.finish()
+    elif conversation.live.digits:
+        # be_heard() has ended the wait for its audio.
+        conversation.wait_for_reply()
 
 
 def drain(conversation: Conversation, event: Drained) -> None:
@@ -167,8 +174,10 @@ def speak_next(conversation: Conversation, event: Say) -> None:
     if conversation.ending is not None:
         return
     # Whether the reply is interruptible is not asked: that is about the caller, and here the
-    # application interrupts itself.
-    if event.interrupt:
+    # application interrupts itself. But half of a number is worth nothing.
+    if event.interrupt and conversation.live.digits:
+        conversation.queue.appendleft(event)
+    elif event.interrupt:
         conversation.cut("say")
         conversation.say(event)
     else:

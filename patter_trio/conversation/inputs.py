@@ -139,11 +139,16 @@ class ReplyFailed:
 
 @attrs.frozen
 class Say:
-    """The application wants a text spoken: with ``interrupt`` at once, otherwise after the present reply."""
+    """The application wants a text spoken: with ``interrupt`` at once, otherwise after the present reply.
+
+    ``digits``: the number of a request for DTMF digits, which are sent instead of a text; 0: a text is spoken.
+    """
 
     text: str
     interruptible: bool = True
     interrupt: bool = False
+    # A kind of Say, because digits take their turn among the texts: behind those that were asked for before.
+    digits: int = 0
 
 
 @attrs.frozen

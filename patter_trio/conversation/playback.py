@@ -86,11 +86,18 @@ class Clear:
 
 
 @attrs.frozen
+class Command:
+    """A message in the carrier's own words, to be sent before more audio."""
+
+    message: str
+
+
+@attrs.frozen
 class Close:
     """The end of the stream."""
 
 
-Outgoing = Media | Mark | Clear | Close
+Outgoing = Media | Mark | Clear | Command | Close
 
 
 @attrs.define
@@ -108,7 +115,7 @@ class Playback:
 
     def __init__(self) -> None:
         # Needs no bound: each entry is caused by one message of audio or by one cut, and is sent before the next audio.
-        self._control: deque[Mark | Clear | Close] = deque()
+        self._control: deque[Mark | Clear | Command | Close] = deque()
         self._playout: PlayoutQueue | None = None
         self._playout_start = 0  # position of the queue's first sample
         self._position = 0  # end of the audio that was sent
@@ -191,6 +198,10 @@ class Playback:
         self._marked = self._acknowledged = self._position
         self._acknowledged_at = self._end = now
         return playout.heard(min(heard, playout.sent_samples))
+
+    def command(self, message: str) -> None:
+        """Send a message of the carrier's own next."""
+        self._control.append(Command(message))
 
     def hang_up(self) -> None:
         """End the stream with the next message."""

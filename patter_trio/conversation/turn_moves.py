@@ -38,15 +38,21 @@ class Conversation(ConversationState):
 
     # Replies -------------------------------------------------------------------------------------------------------
     def start(
-        self, text: str | None = None, *, apology: bool = False, interruptible: bool = True, answers: bool = True
+        self,
+        text: str | None = None,
+        *,
+        apology: bool = False,
+        interruptible: bool = True,
+        answers: bool = True,
+        digits: int = 0,
     ) -> None:
         """Begin a reply."""
         self.replies += 1
-        self.reply = ReplyState(self.replies, self.turn, text, apology, interruptible, answers)
+        self.reply = ReplyState(self.replies, self.turn, text, apology, interruptible, answers, digits)
         self.agent = AgentState.THINKING
         # For every reply, so that no state waits without a deadline: a TTS may hang with a fixed text, too.
         self.arm(Timer.REPLY, self.now + self.policy.reply)
-        self.emit(actions.StartReply(self.now, self.replies, self.turn, text, apology))
+        self.emit(actions.StartReply(self.now, self.replies, self.turn, text, apology, digits))
 
     def wait_for_reply(self) -> None:
         """Set the deadline for the live reply's next audio. A tool's time does not count."""
@@ -57,7 +63,7 @@ class Conversation(ConversationState):
         if self.goodbye_cut:
             self.goodbye_cut = False
             self.emit(actions.DropGoodbye(self.now))
-        self.start(say.text, interruptible=say.interruptible, answers=False)
+        self.start(say.text, interruptible=say.interruptible, answers=False, digits=say.digits)
 
     def cut(self, reason: str, then: AgentState = AgentState.IDLE) -> None:
         """End the live reply at once."""

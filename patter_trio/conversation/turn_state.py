@@ -92,6 +92,8 @@ class ReplyState:
     interruptible: bool
     answers: bool
     """True if the reply answers the newest user entry; False if the application asked for it."""
+    digits: int = 0
+    """The number of the request for DTMF digits that the reply sends; 0: it speaks."""
     audio: bool = False
     opened: bool = False
     started: bool = False

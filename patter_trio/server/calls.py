@@ -115,6 +115,7 @@ class CallServer:
             on_refused=self.on_refused,
         )
         self._transfer = seams.transfer or self.context.transfer
+        self._send_digits = seams.send_digits or options.carrier.send_digits
 
     def __repr__(self) -> str:
         return f"<CallServer {len(self._live)} calls{', draining' if self._draining else ''}>"
@@ -287,6 +288,7 @@ class CallServer:
             settled=partial(starting.settled, self._agent, self._callbacks),
             on_message=self._messages,
             transfer_call=partial(self._transfer, info),
+            send_digits=partial(self._send_digits, info),
             webhooks=self._webhooks,
         )
         call = CallSession(leg, options, starting.call, reporter, media, server_nursery=self._nursery)

@@ -19,6 +19,8 @@ from patter_trio.server.admission import Admission, measure
 
 TransferOverride = Callable[[CallInfo, str], Awaitable[None]]
 """A function that transfers a call to a number (E.164), as ``Carrier.transfer`` does."""
+SendDigitsOverride = Callable[[CallInfo, str], Awaitable[bool]]
+"""A function that sends DTMF digits to the other side of a call, as ``Carrier.send_digits`` does."""
 
 
 class Drainable(Protocol):
@@ -71,6 +73,7 @@ class Seams:
         tap: called with each callback event of every call: name, call time in seconds, payload.
         bus_tap: called with each event of the bus; with it, events are published even without a subscriber.
         transfer: transfers calls instead of the carrier; None: the carrier transfers them.
+        send_digits: sends DTMF digits instead of the carrier; None: the carrier sends them.
         observers: receive each event of every call, internal ones included.
         meter: makes the meter of a call.
         measure_lag: measures the event loop for admission, until cancelled.
@@ -81,6 +84,7 @@ class Seams:
     tap: Tap | None = None
     bus_tap: Tap | None = None
     transfer: TransferOverride | None = None
+    send_digits: SendDigitsOverride | None = None
     observers: Sequence[CallObserver] = ()
     meter: Callable[..., Meter] = Meter
     measure_lag: Callable[[Admission, Callable[[], int]], Awaitable[None]] = measure

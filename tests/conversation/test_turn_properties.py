@@ -116,6 +116,7 @@ class World:
         self.laws = Laws(self.policy) if self.policy.needs_words else VoiceLaws(self.policy)
         self.switching = random.Random(f"{seed} transfers")  # noqa: S311 (of its own, for the same reason)
         self.asking = random.Random(f"{seed} asking")  # noqa: S311 (of its own, for the same reason)
+        self.keying = random.Random(f"{seed} keys")  # noqa: S311 (of its own, for the same reason)
         self.agenda: list[tuple[float, int, inputs.Input]] = []
         self.count = itertools.count()
         self.log: list[tuple[float, inputs.Input]] = []
@@ -148,6 +149,9 @@ class World:
         for number in range(self.random.choice((0, 0, 0, 1, 2))):
             say = inputs.Say(f"say{number}", interruptible=self.chance(0.6), interrupt=self.chance(0.3))
             self.post(self.span(0, now + 2), say)
+        for number in range(self.keying.choice((0, 0, 0, 1, 2))):
+            say = inputs.Say(f"keys{number}", interruptible=False, digits=number + 1)
+            self.post(round(self.keying.uniform(0, now + 2) * GRID) / GRID, say)
         if self.chance(0.3):
             self.post(self.span(0, now + 4), inputs.HangUp("agent"))
         if self.chance(0.3):

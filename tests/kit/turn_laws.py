@@ -361,6 +361,7 @@ class Laws:
         if action.text is not None:
             self.said.append(action.text)
             say = next(say for say in self.says if say.text == action.text)
+            assert action.digits == say.digits, "tones: other digits than were asked for"
         elif action.apology:
             assert action.turn not in self.apologies, "apology: twice in a turn"
             self.apologies.add(action.turn)
@@ -389,12 +390,14 @@ class Laws:
         self.token_turns.add(action.turn)
 
     def _do_ReportAudio(self, action: actions.ReportAudio) -> None:
+        assert not self._alive(action).start.digits, "tones: they are no speech"
         assert not self._alive(action).started, "order: audio after speech started"
         assert action.turn not in self.audio_turns, "once-per-turn: audio"
         self.audio_turns.add(action.turn)
 
     def _do_ReportAgentStarted(self, action: actions.ReportAgentStarted) -> None:
         fate = self._alive(action)
+        assert not fate.start.digits, "tones: they are no speech"
         assert fate.opened, "heard-if-open: heard with a closed playout queue"
         assert not fate.started, "agent-edges: started twice"
         assert action.turn in self.audio_turns, "order: speech started before audio"

@@ -13,7 +13,7 @@ import trio
 
 from patter_trio.abc import StreamCodec
 from patter_trio.conversation.inputs import Drained, OnWire
-from patter_trio.conversation.playback import CLOCK_TOLERANCE_S, Clear, Close, Mark, Media, Playback
+from patter_trio.conversation.playback import CLOCK_TOLERANCE_S, Clear, Close, Command, Mark, Media, Playback
 from patter_trio.conversation.playout import HeardSpeech, PlayoutQueue
 from patter_trio.errors import PatterConnectionError
 from patter_trio.net.pulse import Pulse
@@ -102,6 +102,15 @@ class CarrierWriter:
         if self.playback.alive(now):
             self.wake()
 
+    def send_digits(self, digits: str) -> bool:
+        """Send DTMF digits by a message of the stream; return False if the carrier's stream has none."""
+        message = self._codec.digits(digits)
+        if message is None:
+            return False
+        self.playback.command(message)
+        self.wake()
+        return True
+
     def hang_up(self) -> None:
         """Make the writer close the stream after the current message."""
         self.playback.hang_up()
@@ -164,7 +173,7 @@ class CarrierWriter:
         with self._progressing():
             await self._socket.say_close()
 
-    async def _send(self, message: Media | Mark | Clear) -> None:
+    async def _send(self, message: Media | Mark | Clear | Command) -> None:
         with self._progressing():
             await self._socket.send(self._encoded(message))
         self.playback.sent()
@@ -183,7 +192,7 @@ class CarrierWriter:
         except trio.TooSlowError as error:
             raise Stalled("the carrier stopped reading") from error
 
-    def _encoded(self, message: Media | Mark | Clear) -> str:
+    def _encoded(self, message: Media | Mark | Clear | Command) -> str:
         match message:
             case Media():
                 return self._codec.audio(message.audio)
@@ -191,3 +200,5 @@ class CarrierWriter:
                 return self._codec.mark(message.name)
             case Clear():
                 return self._codec.clear()
+            case Command():
+                return message.message

@@ -125,7 +125,9 @@ def heard_utterances(played: Sequence[Stretch], events: Sequence[Event], delay: 
     heard: list[Heard] = []
     # Shortest: an utterance that has begun and not ended is not reported yet.
     for start, end, since, until in zip(starts, ends, [-math.inf, *borders], [*borders, math.inf], strict=False):
-        mine = [sound for sound in sounds if since - TOLERANCE_S <= sound.started < until - TOLERANCE_S]
+        # Not beyond its end: what sounds between two utterances are DTMF tones.
+        last = min(until, end.at + delay)
+        mine = _voiced([sound for sound in sounds if since - TOLERANCE_S <= sound.started < last - TOLERANCE_S])
         interrupted = bool(end.payload.get("interrupted"))
         # One frame is enough: this voice carries words, and a reply that was not heard at all has none.
         readable = not mine or any(sound.sentence for sound in mine)
@@ -134,6 +136,11 @@ def heard_utterances(played: Sequence[Stretch], events: Sequence[Event], delay: 
         began, ended = (mine[0].started, mine[-1].ended) if mine else (start, end.at)
         heard.append(Heard(text, began, ended, interrupted))
     return heard
+
+
+def _voiced(sounds: list[_Sounding]) -> list[_Sounding]:
+    """Return the sounds from the first one on that carries words; all of them if none does."""
+    return sounds[next((place for place, sound in enumerate(sounds) if sound.sentence), 0) :]
 
 
 def _sounds(played: Iterable[Stretch]) -> Iterable[_Sounding]:
