@@ -20,7 +20,15 @@ from benchmarks.fuzz.seeds import SEEDS
 from benchmarks.fuzz.targets import TARGETS
 
 # Small where one input says all that a large one does; the fuzzer is faster with short inputs.
-MAX_INPUT_BYTES: Final = {"mulaw": 512, "wav": 512, "codec": 1024, "telnyx": 1024, "websocket": 1024, "call": 1024}
+MAX_INPUT_BYTES: Final = {
+    "mulaw": 512,
+    "wav": 512,
+    "codec": 1024,
+    "telnyx": 1024,
+    "plivo": 1024,
+    "websocket": 1024,
+    "call": 1024,
+}
 # Words of the protocols: a fuzzer would take for ever to find a key by chance.
 WORDS: Final = (
     *("event", "media", "mark", "start", "stop", "dtmf", "connected", "streamSid", "callSid", "payload", "track"),
@@ -28,6 +36,7 @@ WORDS: Final = (
     *("RIFF", "WAVE", "fmt ", "data", "GET ", "POST ", " HTTP/1.1", "\r\n", "Upgrade: websocket", "Content-Length: "),
     *("Transfer-Encoding: chunked", "Expect: 100-continue", "/webhooks/twilio/voice", "/ws/twilio/stream/CA1"),
     *("stream_id", "call_control_id", "chunk", "media_format", "custom_parameters", "client_state", "error", "PCMU"),
+    *("streamId", "callId", "playedStream", "clearedAudio", "extra_headers", "sampleRate", "audio/x-mulaw"),
     *("X-Twilio-Signature: ", "application/x-www-form-urlencoded", "CallSid=CA1", "From=%2B1", "To=%2B2", "&", "%00"),
 )
 

@@ -57,7 +57,11 @@ class Carrier(ABC):
     # Webhooks ---------------------------------------------------------------------------------------------------------
     @abstractmethod
     def is_signed(self, request: CarrierRequest) -> bool:
-        """Return True if the request claims to be the carrier's: it has a signature, right or wrong."""
+        """Return True if the request claims to be the carrier's: it has a signature, right or wrong.
+
+        Of the upgrade of a stream, whose token authenticates it in any case, a carrier whose way of signing is not known
+        for certain counts a wrong signature as none: a request that is signed wrongly is refused.
+        """
 
     @abstractmethod
     def is_authentic(self, request: CarrierRequest) -> bool:
