@@ -19,6 +19,7 @@ from patter_trio.abc import (
 )
 from patter_trio.errors import WireError
 from patter_trio.wire.plivo import PlivoCodec, read_extra_headers
+from tests.kit.stream_messages import spoilt
 
 START = {
     "event": "start",
@@ -279,35 +280,7 @@ def test_any_plivo_message_is_refused_or_ignored(message: str | bytes) -> None:
             assert codec.receive(message) is None
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
-
-
-@st.composite
-def spoilt(draw: st.DrawFn) -> str:
-    """Draw a message with one value replaced or deleted, at any depth, and perhaps without a slice of its text."""
-    message = draw(st.sampled_from([START, STOP, CLEARED, media("AAAA"), digit("1"), played("m")]))
-    whole = json.loads(json.dumps(message))
-    place: Any = whole
-    key = draw(st.sampled_from(sorted(place)))
-    while isinstance(place[key], dict) and draw(st.booleans()):
-        place = place[key]
-        key = draw(st.sampled_from(sorted(place)))
-    if draw(st.booleans()):
-        place[key] = draw(JSON)
-    else:
-        del place[key]
-    text = json.dumps(whole)
-    if draw(st.booleans()):
-        start = draw(st.integers(0, len(text)))
-        text = text[:start] + text[draw(st.integers(start, len(text))) :]
-    return text
-
-
-@given(spoilt())
+@given(spoilt([START, STOP, CLEARED, media("AAAA"), digit("1"), played("m")]))
 def test_spoilt_plivo_messages_raise_only_wire_error(message: str) -> None:
     """A damaged message raises nothing but WireError, before and after the start."""
     for codec in (PlivoCodec(), started()):

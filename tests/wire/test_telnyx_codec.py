@@ -28,6 +28,7 @@ from patter_trio.wire.telnyx import (
     decode_state,
     encode_state,
 )
+from tests.kit.stream_messages import spoilt
 
 CALL = "v3:MdI91X4lWFEs7IgbBEOT9M4AigoY08M0WWZFISt1Yw2axZ_IiE4pqg"
 CONNECTED: dict[str, Any] = {"event": "connected", "version": "1.0.0"}
@@ -382,35 +383,7 @@ def test_any_telnyx_message_is_refused_or_ignored(message: str | bytes) -> None:
             assert codec.receive(message) is None
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
-
-
-@st.composite
-def mutated(draw: st.DrawFn) -> str:
-    """Draw a message with one value replaced or deleted, at any depth, and perhaps without a slice of its text."""
-    message = draw(st.sampled_from([CONNECTED, START, STOP, media("AAAA"), digit("1"), mark("m"), error()]))
-    whole = json.loads(json.dumps(message))
-    place: Any = whole
-    key = draw(st.sampled_from(sorted(place)))
-    while isinstance(place[key], dict) and draw(st.booleans()):
-        place = place[key]
-        key = draw(st.sampled_from(sorted(place)))
-    if draw(st.booleans()):
-        place[key] = draw(JSON)
-    else:
-        del place[key]
-    text = json.dumps(whole)
-    if draw(st.booleans()):
-        start = draw(st.integers(0, len(text)))
-        text = text[:start] + text[draw(st.integers(start, len(text))) :]
-    return text
-
-
-@given(mutated())
+@given(spoilt([CONNECTED, START, STOP, media("AAAA"), digit("1"), mark("m"), error()]))
 def test_spoilt_telnyx_messages_raise_only_wire_error(message: str) -> None:
     """A damaged message raises nothing but WireError, before and after the start."""
     for codec in (TelnyxCodec(), started()):
