@@ -157,8 +157,8 @@ class PlivoREST:
         if not application:
             return NumberSetup(number, "", detail="the number belongs to no application")
         answer = await self._account.ask("GET", f"/Application/{_quoted(application)}/")
-        named = f"application {answer.get('app_name') or 'without a name'} ({application})"
-        return NumberSetup(number, str(answer.get("answer_url") or ""), str(answer.get("hangup_url") or ""), named)
+        # Without a detail: the webhooks are the application's, so nothing beside them decides.
+        return NumberSetup(number, str(answer.get("answer_url") or ""), str(answer.get("hangup_url") or ""))
 
     async def point_number(self, number: str, voice_url: str, status_url: str) -> NumberSetup:
         """Give a number an application of its own, with these webhooks; return the new setup.

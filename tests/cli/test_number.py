@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from patter_trio.cli import USAGE_EXIT_STATUS, main
+from patter_trio.testing.servers.plivo_rest import serve_plivo_rest
 from patter_trio.testing.servers.twilio_rest import TwilioRESTServer, serve_twilio_rest
 from tests.kit.beside import beside
 from tests.kit.cli import write_agent
@@ -159,3 +160,21 @@ def test_a_carrier_may_be_unable(capsys: pytest.CaptureFixture[str]) -> None:
     file = write_agent(Path(), more=f"{more}phone = Patter(Mine({SID!r}, 'x'), {NUMBER!r})")
     assert main(["number", "show", file]) == USAGE_EXIT_STATUS
     assert capsys.readouterr().err == f"patter-trio: Mine cannot look up numbers: {NUMBER}\n"
+
+
+def test_plivo_number_is_shown_and_pointed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A number at Plivo is shown and changed by the same commands, and is then found to come here."""
+    with beside(partial(serve_plivo_rest, "MA1", TOKEN, numbers={NUMBER[1:]: ""})) as rest:
+        given = {"phone_number": NUMBER, "webhook_url": "agent.example.com"}
+        file = write_agent(Path(), phone=f"Plivo('MA1', {TOKEN!r}, api_url={rest.api_url!r}), **{given!r}")
+        assert main(["number", "point", "--yes", file]) == 0
+        capsys.readouterr()
+        assert main(["number", "show", file]) == 0
+        assert capsys.readouterr().out == (
+            f"{NUMBER} at plivo sends\n"
+            f"    its calls to    {HERE}/webhooks/plivo/voice\n"
+            f"    their status to {HERE}/webhooks/plivo/status\n"
+            "Its calls come here.\n"
+        )
+        assert main(["number", "point", "--yes", file]) == 0
+        assert capsys.readouterr().out.endswith("nothing to change.\n")

@@ -20,7 +20,7 @@ from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
 
 AGENT = """
-from patter_trio import Patter, Twilio
+from patter_trio import Patter, Plivo, Twilio
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 
 phone = Patter({phone})

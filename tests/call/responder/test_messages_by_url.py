@@ -602,7 +602,10 @@ async def test_unrequested_pieces_do_not_enter_next_answer(call_simulator: CallS
         ("https://agent.example.com:port/", "must be a valid URL"),
         ("https://agent.example.com:99999/", "must be a valid URL"),
         ("https://[::1/", "must be a valid URL"),
-        ("https://ex\u2024ample.com/hush", "must be a valid URL, got https://ex\u2024ample.com...: Invalid IDNA hostname"),
+        (
+            "https://ex\u2024ample.com/hush",
+            "must be a valid URL, got https://ex\u2024ample.com...: Invalid IDNA hostname",
+        ),
         ("https://agent.example.com/#hook", "without a #fragment"),
         ("wss://user:hush@agent.example.com/", "cannot have a user name"),
         (7, "on_message must be a function, got int: 7"),
