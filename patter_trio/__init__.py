@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from patter_trio.metrics.results import CallMetrics, CostBreakdown, LatencyBreakdown, TurnMetrics
     from patter_trio.phone import Patter
     from patter_trio.providers.fallback import Fallback
+    from patter_trio.server.outbound_call import OutboundCall
     from patter_trio.stt.deepgram import DeepgramSTT
     from patter_trio.stt.whisper import WhisperSTT
     from patter_trio.tracing.setup import init_tracing, shutdown_tracing
@@ -89,6 +90,7 @@ else:
             "patter_trio.carriers.twilio": ("Twilio",),
             "patter_trio.llm.chat_context": ("ChatContext",),
             "patter_trio.phone": ("Patter",),
+            "patter_trio.server.outbound_call": ("OutboundCall",),
             "patter_trio.conversation.actions": ("EouTrigger",),
             "patter_trio.conversation.sentences": ("SentenceChunker",),
             "patter_trio.conversation.text": ("filter_emoji", "filter_for_tts", "filter_markdown"),
@@ -186,6 +188,7 @@ __all__ = [
     "MissingExtraError",
     "OpenAILLM",
     "OpenAIRealtime",
+    "OutboundCall",
     "Patter",
     "PatterConnectionError",
     "PatterDeprecationWarning",

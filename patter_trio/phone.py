@@ -24,7 +24,7 @@ from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
 from patter_trio.logs import shown_value
 from patter_trio.net.address_guard import Guard
 from patter_trio.net.tasks import open_side_tasks
-from patter_trio.phone_numbers import is_number
+from patter_trio.phone_numbers import checked_number, is_number
 from patter_trio.pricing import Pricing, merge_pricing
 from patter_trio.providers.other_names import check_keywords, keywords_of
 from patter_trio.server.admission import MAX_LAG_S
@@ -32,7 +32,9 @@ from patter_trio.server.answerer import check_answerer
 from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.context import checked_public_url
 from patter_trio.server.listeners import check_port, listening_address, open_listeners, serve_listeners
-from patter_trio.server.options import Drainable, ServeOptions
+from patter_trio.server.options import RunningServer, ServeOptions
+from patter_trio.server.outbound_call import OutboundCall, ended_with_block
+from patter_trio.server.placed import CallRequest
 from patter_trio.server.signals import StopRequest, stop_signals
 from patter_trio.server.tunnel import Tunnel, check_installed, checked_tunnel, open_tunnel
 from patter_trio.user_code.urls import is_exposed
@@ -203,7 +205,7 @@ class Patter(SpeechCallbacks):
         """The speech edges, which adapters of the application can fire."""
         self.pricing: dict[str, dict[str, Any]] = merge_pricing(pricing)
         """The prices by provider and model."""
-        self._call_servers: set[Drainable] = set()
+        self._call_servers: list[RunningServer] = []
 
     def __repr__(self) -> str:
         carrier = self.carrier.name if self.carrier else "local"
@@ -329,6 +331,85 @@ class Patter(SpeechCallbacks):
             # is for a failure in between.
             for listener in listeners:
                 listener.socket.close()
+
+    async def call(
+        self,
+        to: str,
+        agent: Agent | None = None,
+        first_message: str = "",
+        from_number: str = "",
+        *,
+        ring_timeout: int = 25,
+        custom_params: Mapping[str, str] | None = None,
+        wait: bool = False,
+    ) -> OutboundCall:
+        """Call a number; return when the carrier has taken the call and it has an id.
+
+        It needs a running :meth:`serve` of this phone, because the carrier asks there what to do when somebody answers.
+        ``on_call_start`` is called when the carrier has taken the call, and ``on_call_end`` when it is over, answered
+        or not. The call goes on when ``call`` is cancelled after it has returned; :meth:`dial` ends it with a block.
+
+        Args:
+            to: the number, E.164.
+            agent: the agent that talks; None: the one that is served.
+            first_message: what the agent says first, instead of its own ``first_message``.
+            from_number: the number that is shown, one of the account at the carrier; empty: ``phone_number``.
+            ring_timeout: seconds that the phone rings at most, from 1 to 600; the carrier may add 5 s.
+            custom_params: the application's own parameters of the call, which callbacks receive.
+            wait: return only when the call is over.
+
+        Raises:
+            ConfigurationError: no server of this phone is running, a number cannot be dialled, or nothing answers for
+                the agent. Nothing was sent.
+            PatterError: the server is full or drains, and nothing was sent; or the carrier did not take the call. After
+                a :class:`~patter_trio.errors.ProviderTimeout` it is unknown whether it did; if so, the call is hung up
+                as soon as it is answered.
+        """
+        request = CallRequest(
+            to=checked_number(to, "to"),
+            from_number=checked_number(from_number or self.phone_number or None, "from_number (or phone_number)"),
+            agent=agent,
+            first_message=first_message,
+            ring_timeout=ring_timeout,
+            custom_params=custom_params or {},
+        )
+        dialler = self._calling_server().dialler
+        call = OutboundCall(dialler, await dialler.call(request))
+        if wait:
+            await call.ended()
+        return call
+
+    @asynccontextmanager
+    async def dial(
+        self,
+        to: str,
+        agent: Agent | None = None,
+        first_message: str = "",
+        from_number: str = "",
+        *,
+        ring_timeout: int = 25,
+        custom_params: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[OutboundCall]:
+        """Call a number as :meth:`call` does, for the time of a block: its end ends the call.
+
+        The call ends after the current speech, 10 s at most. If the block raises or is cancelled, it ends at once: the
+        phone stops ringing, or the line is closed, within 6 s in any case.
+        """
+        call = await self.call(
+            to, agent, first_message, from_number, ring_timeout=ring_timeout, custom_params=custom_params
+        )
+        async with ended_with_block(call):
+            yield call
+
+    def _calling_server(self) -> RunningServer:
+        """Return the server that places calls: the newest one that takes some."""
+        if not self._call_servers:
+            raise ConfigurationError(
+                "to place calls, the phone must be served, because the carrier asks there what to do when somebody "
+                "answers: run phone.serve beside it, such as by `await nursery.start(phone.serve, agent)`"
+            )
+        taking = [server for server in self._call_servers if not server.draining]
+        return (taking or self._call_servers)[-1]
 
     def _check(self, agent: Agent, callbacks: Mapping[str, Any]) -> None:
         """Check what can be checked before a port is open."""

@@ -38,6 +38,13 @@ _FIRST_DIGITS_SHOWN: Final = 4
 _LAST_DIGITS_SHOWN: Final = 4
 _MIN_DIGITS_HIDDEN: Final = 3
 """Fewest digits to hide in a number whose first digits are shown."""
+# phonenumbers.ValidationResult, by value, so that the package is imported only to place calls.
+_IMPOSSIBLE: Final = {
+    1: "there is no such country code",
+    2: "it is too short",
+    3: "it is too long",
+    4: "it lacks its area code",
+}
 # What carriers use for ids; Twilio's have 34 letters and digits.
 _ID: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
@@ -45,6 +52,35 @@ _ID: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 def is_number(to: str) -> bool:
     """Return True if ``to`` is a phone number in E.164, such as ``+15550100003``."""
     return _E164.fullmatch(to) is not None
+
+
+def checked_number(number: Any, name: str) -> str:
+    """Return ``number`` if it can be dialled: E.164, of a country that exists, with as many digits as it has there.
+
+    Whether somebody has the number is not known.
+
+    Args:
+        number: the number.
+        name: the argument, for the message.
+
+    Raises:
+        ConfigurationError: (a ``ValueError``) ``number`` cannot be dialled.
+    """
+    if not isinstance(number, str) or not is_number(number):
+        raise ConfigurationError(
+            f"{name} must be E.164, a plus and digits without spaces such as +15550100003, got {number!r}"
+        )
+    import phonenumbers  # noqa: PLC0415 (only to place calls: the import takes 50 ms)
+
+    try:
+        parsed = phonenumbers.parse(number)
+    except phonenumbers.NumberParseException as error:
+        raise ConfigurationError(f"{name} must be a number that can be dialled, got {number}: {error}") from None
+    reason = phonenumbers.is_possible_number_with_reason(parsed)
+    if reason != phonenumbers.ValidationResult.IS_POSSIBLE:
+        what = _IMPOSSIBLE.get(reason, "no number of its country is like that")
+        raise ConfigurationError(f"{name} must be a number that can be dialled, got {number}: {what}")
+    return number
 
 
 def checked_destination(to: Any) -> str:

@@ -1,4 +1,4 @@
-"""The pytest plugin: the ``call_simulator`` fixture, and virtual time for the tests that use it.
+"""The pytest plugin: the fixtures ``call_simulator`` and ``phone_network``, and virtual time for tests that use them.
 
 A test that uses the fixture runs in a :func:`trio.run` of its own. Its mock clock jumps to the next thing to do, so a
 call of minutes takes milliseconds and every instant is exact::
@@ -31,11 +31,15 @@ if TYPE_CHECKING:
     from patter_trio.agent.agent import Agent
     from patter_trio.phone import Patter
     from patter_trio.testing.simulation.caller import SimulatedCaller
+    from patter_trio.testing.simulation.outbound import PhoneNetwork
 
 FIXTURE: Final = "call_simulator"
+NETWORK_FIXTURE: Final = "phone_network"
 PYTEST_TRIO: Final = "trio"
 """The name under which pytest-trio registers itself."""
 
+PhoneNetworkFixture = Callable[..., AbstractAsyncContextManager["PhoneNetwork"]]
+"""``phone_network(agent, phone=None, **options)``; see ``patter_trio.testing.simulation.outbound``."""
 CallSimulator = Callable[..., AbstractAsyncContextManager["SimulatedCaller"]]
 """``call_simulator(agent, phone=None, carrier="twilio", **options)``; see ``patter_trio.testing.simulation.simulator``."""
 
@@ -67,6 +71,17 @@ def _call_simulator(request: pytest.FixtureRequest) -> CallSimulator:
         return simulate_call(agent, phone, carrier, **options)
 
     return simulator
+
+
+@pytest.fixture(name=NETWORK_FIXTURE)
+def _phone_network() -> PhoneNetworkFixture:
+    """Serve an agent in a network of simulated phones that it can call: ``async with phone_network(agent) as network``.
+
+    See :mod:`patter_trio.testing.simulation.outbound`.
+    """
+    from patter_trio.testing.simulation.outbound import open_phone_network  # noqa: PLC0415 (only for tests with calls)
+
+    return open_phone_network
 
 
 def _from_file(
@@ -111,7 +126,7 @@ def run(
 
 
 def _simulates(item: pytest.Item) -> bool:
-    return isinstance(item, pytest.Function) and FIXTURE in item.fixturenames
+    return isinstance(item, pytest.Function) and not {FIXTURE, NETWORK_FIXTURE}.isdisjoint(item.fixturenames)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

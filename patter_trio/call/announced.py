@@ -35,15 +35,17 @@ class PendingControl:
 
     Args:
         info: the facts of the call.
+        cancel: ends a call that we placed and nobody has answered; returns False if somebody has.
     """
 
-    def __init__(self, info: CallInfo) -> None:
+    def __init__(self, info: CallInfo, cancel: Callable[[], bool] = lambda: False) -> None:
         self.info: CallInfo = info
         self.data: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
         self.outcome: str = ""
         self.control: CallControl = CallControl(self)
         """The application's control of the call. It stays the same object when the call connects."""
+        self._cancel = cancel
         self._deferred: list[Callable[[ConnectedCall], object]] = []
         self._order: TransferRequest | None = None
         self._digits: list[DigitsRequest] = []
@@ -75,11 +77,13 @@ class PendingControl:
         self._defer(lambda call: call.say(text, interruptible=interruptible, interrupt=interrupt))
 
     def hang_up(self) -> None:
-        """End the call as soon as it connects.
+        """End the call: at once if we placed it and nobody has answered, else as soon as it connects.
 
         Raises:
             CallEnded: the call never connected.
         """
+        if not self.outcome and self._cancel():
+            return
         self._defer(lambda call: call.hang_up())
 
     def send_digits(self, order: DigitsRequest) -> None:

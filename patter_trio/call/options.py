@@ -31,6 +31,8 @@ class CallOptions:
     transfer_call: TransferCall
     send_digits: SendDigits
     webhooks: ToolWebhooks
+    on_open: Callable[[], None] = lambda: None
+    """Called when both sides can talk."""
 
     @property
     def reply_timeout(self) -> float:

@@ -302,6 +302,8 @@ class CallSession:
             _log.warning("call %s: %s", self.info.call_id, complaint)
         async with self._backend.open(agent, start) as failure:
             self._post(inputs.Ready())
+            # Behind the input: whatever this lets others ask for comes after it.
+            self._options.on_open()
             if failure is not None:
                 self._give_up("engine", failure)
                 await trio.sleep_forever()  # the apology needs the open backend

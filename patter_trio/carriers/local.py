@@ -5,8 +5,10 @@ from typing import ClassVar
 
 import attrs
 
-from patter_trio.abc import Carrier
+from patter_trio.abc import Carrier, Dialled, DialRequest
 from patter_trio.carriers.twilio import Twilio
+from patter_trio.errors import ConfigurationError
+from patter_trio.phone_numbers import mask_number
 
 
 @attrs.frozen
@@ -20,11 +22,21 @@ class LocalCarrier(Twilio):
     # From the system's source of randomness: another process on this machine must not be able to sign.
     auth_token: str = attrs.field(factory=lambda: secrets.token_hex(16), repr=False)
 
+    async def dial(self, request: DialRequest) -> Dialled:
+        """Refuse to place a call.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError(
+            f"to call {mask_number(request.to)}, the phone must have a carrier: give Patter(carrier=Twilio()); a test calls "
+            f"simulated phones with the fixture phone_network"
+        )
+
     # The base class's refusals, because this class inherits what Twilio does on request: this machine can call nobody.
     # The simulator can, and does not use these methods.
     transfer = Carrier.transfer
     hang_up = Carrier.hang_up
-    dial = Carrier.dial
     start_recording = Carrier.start_recording
     cost = Carrier.cost
     number_setup = Carrier.number_setup

@@ -4,16 +4,44 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from patter_trio.agent.agent import Agent
 from patter_trio.call.responder.on_message import FunctionHandler, MessageHandler
 from patter_trio.call.responder.on_message_urls import checked_message_url, remote
 from patter_trio.errors import ConfigurationError
-from patter_trio.events.callback_registry import check_callback
+from patter_trio.events.callback_registry import CallbackRegistry, check_callback
 from patter_trio.net.http import origin_of
 from patter_trio.user_code.signatures import takes_call_control
 from patter_trio.user_code.urls import is_exposed, secret_of
 
 _log = logging.getLogger("patter_trio.call")
+
+
+@attrs.frozen
+class Answering:
+    """The agent of a call, resolved, and the ``on_message`` that answers in the place of an LLM, or None."""
+
+    agent: Agent
+    messages: MessageHandler | None
+    callbacks: CallbackRegistry
+
+    def instead(self, agent: Agent | None, first_message: str) -> "Answering":
+        """Return what talks in a call that we place: this agent, or another one, which may bring its own LLM.
+
+        Raises:
+            ConfigurationError: the other agent has no LLM and no engine, and there is no ``on_message``.
+        """
+        found = self if agent is None else self._of(agent)
+        if not first_message:
+            return found
+        return attrs.evolve(found, agent=attrs.evolve(found.agent, first_message=first_message))
+
+    def _of(self, agent: Agent) -> "Answering":
+        answers = agent.engine is not None or agent.llm is not None
+        callbacks = self.callbacks.without("on_message") if answers else self.callbacks
+        check_one_answers(agent, callbacks.own)
+        return Answering(agent.resolved, None if answers else self.messages, callbacks)
 
 
 def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:

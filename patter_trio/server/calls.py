@@ -15,11 +15,12 @@ from weakref import WeakSet
 import attrs
 import trio
 
-from patter_trio.abc import CallInfo, CallStatus, CarrierReport
+from patter_trio.abc import CallInfo, CallRinging, CallStatus, CarrierReport, StreamFailed, WebhookKind
 from patter_trio.abc._usage import usage_sink
 from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.announced import PendingControl
+from patter_trio.call.control import CallControl
 from patter_trio.call.leg import MediaLeg
 from patter_trio.call.options import CallOptions
 from patter_trio.call.responder.on_message import MessageHandler
@@ -41,11 +42,13 @@ from patter_trio.metrics.summary import summary
 from patter_trio.net.http import shared_client
 from patter_trio.net.pulse import Pulse
 from patter_trio.server.admission import Admission
-from patter_trio.server.answerer import check_answerer, message_handler_of
+from patter_trio.server.answerer import Answering, check_answerer, message_handler_of
 from patter_trio.server.context import ServerContext
 from patter_trio.server.ended import EndedCalls
 from patter_trio.server.options import Seams, ServeOptions
+from patter_trio.server.outbound import Dialler
 from patter_trio.server.pending import PendingCall, PendingCalls
+from patter_trio.server.placed import PlacedCall
 from patter_trio.server.starting import StartingCall
 from patter_trio.tracing.setup import OpenTrace, opened_tracing
 from patter_trio.user_code.urls import secret_of
@@ -78,10 +81,8 @@ class CallServer:
         tracing: OpenTrace | None,
     ) -> None:
         self._options = options
-        self._agent = options.agent
-        self._callbacks = options.callbacks
+        self._answering = Answering(options.agent, messages, options.callbacks)
         self._nursery = nursery
-        self._messages = messages
         self._webhooks = webhooks
         self._admission = admission
         self._tracing = tracing
@@ -99,6 +100,7 @@ class CallServer:
         self._ended = EndedCalls()
         self._draining = False
         self._call_over = Pulse()
+        self.dialler: Dialler = Dialler(options.carrier, self, nursery)
         self._announced = trio.Event()
         self.closed: trio.Event = trio.Event()
         """Set when :meth:`drain` has finished and the server can be closed."""
@@ -113,6 +115,8 @@ class CallServer:
             command=self.command,
             unix_time=self._unix_time,
             on_refused=self.on_refused,
+            on_answered=self.dialler.on_offered,
+            end_stray=lambda call_id: nursery.start_soon(self.dialler.end_stray, call_id),
         )
         self._transfer = seams.transfer or self.context.transfer
         self._send_digits = seams.send_digits or options.carrier.send_digits
@@ -120,9 +124,14 @@ class CallServer:
     def __repr__(self) -> str:
         return f"<CallServer {len(self._live)} calls{', draining' if self._draining else ''}>"
 
+    @property
+    def draining(self) -> bool:
+        """True if no more calls are accepted."""
+        return self._draining
+
     def callback(self, name: str) -> Callback | None:
         """Return the application's callback of that name that is set now, or None."""
-        return self._callbacks.find(name)
+        return self._answering.callbacks.find(name)
 
     def refusal(self, call_id: str) -> str:
         """Return the reason to refuse a call that is announced for the first time; empty: it is accepted."""
@@ -132,11 +141,45 @@ class CallServer:
         now, pending = trio.current_time(), self.context.pending
         if self._ended.remembers(call_id, now):
             return "the call is over already"
+        # It was judged when it was dialled.
+        if call_id in self.dialler:
+            return ""
         if self._draining:
             return "the server is draining"
+        # Calls that ring occupy room: each may be answered at the same moment.
+        ringing = self.dialler.waiting
         return self._admission.refusal(
-            live=len(self._live), announced=len(pending), connecting=pending.expected(now), now=now
+            live=len(self._live),
+            announced=len(pending) + ringing,
+            connecting=pending.expected(now) + ringing,
+            now=now,
         )
+
+    # Calls that we place ----------------------------------------------------------------------------------------------
+    def answering(self, agent: Agent | None, first_message: str) -> Answering:
+        """Return what talks in a call with this agent; None: the served one.
+
+        Raises:
+            ConfigurationError: nothing answers for the agent, or the URL of one of its tools is not allowed.
+        """
+        if agent is not None:
+            self._webhooks.check(agent.tools)
+        return self._answering.instead(agent, first_message)
+
+    def begin(self, placed: PlacedCall, info: CallInfo) -> CallControl:
+        """Call ``on_call_start`` for a call that the carrier has taken; return its control."""
+        control = PendingControl(info, partial(self.dialler.cancel_unanswered, placed))
+        self._start(info, placed.answering.agent, control)
+        return control.control
+
+    def give_up(self, info: CallInfo, outcome: str, why: str) -> None:
+        """End a call that we placed and that is not live."""
+        self.context.pending.give_up(info.call_id)
+        self._never_connected(info, outcome, why)
+
+    def webhook_url(self, kind: WebhookKind, dial: str = "") -> str:
+        """Return the URL of one of our webhooks, for the call with that reference."""
+        return self.context.webhook_url(kind, dial)
 
     async def measure(self, scope: trio.CancelScope) -> None:
         """Measure the event loop for :meth:`refusal`, until ``scope`` is cancelled."""
@@ -166,19 +209,24 @@ class CallServer:
 
     def on_announced(self, call: PendingCall) -> None:
         """Call ``on_call_start`` for a call as soon as it is announced, before its audio arrives."""
-        info = call.info
-        events = self._events_of(info.call_id)
         # WARNING: nothing here may await: the webhook's answer follows, and the media stream may arrive right behind
         # it.
         self._announced.set()
+        # A call that we placed has begun already.
+        if call.info.call_id not in self.dialler:
+            self._start(call.info, self._answering.agent, PendingControl(call.info))
+
+    def _start(self, info: CallInfo, agent: Agent, control: PendingControl) -> None:
+        """Call ``on_call_start`` for a call that is announced, or that we have placed."""
+        events = self._events_of(info.call_id)
         on_call_start = self.callback("on_call_start")
         media, trace = MediaClock(), None
         if self._tracing is not None:
             # Opened at the webhook, so that the trace has the time before the audio, and ``on_call_start`` runs inside
             # it.
-            trace = self._tracing(info, self._agent, media, at=trio.current_time(), epoch=events.epoch)
+            trace = self._tracing(info, agent, media, at=trio.current_time(), epoch=events.epoch)
         starting = self._starting[info.call_id] = StartingCall(
-            events, trio.CancelScope(), trio.Event(), media, trace, PendingControl(info)
+            events, trio.CancelScope(), trio.Event(), media, trace, control
         )
         starting.events.exit_by(starting.call.exit)
         if on_call_start is None:
@@ -203,8 +251,17 @@ class CallServer:
 
     def on_report(self, report: CarrierReport) -> None:
         """Act on what the carrier reports about a call."""
-        if isinstance(report, CallStatus):
-            self._on_status(report)
+        match report:
+            case CallStatus():
+                if not self.dialler.on_status(report):
+                    self._on_status(report)
+            case CallRinging():
+                self.dialler.on_ringing(report)
+            case StreamFailed():
+                _log.warning("call %s: its media stream failed: %s", report.call_id, report.reason)
+                call = self.context.pending.give_up(report.call_id)
+                if call is not None:
+                    self._never_connected(call.info, "failed", f"its media stream failed: {report.reason}")
 
     def _on_status(self, status: CallStatus) -> None:
         """Give up an announced call, because the carrier says that it is over."""
@@ -241,6 +298,7 @@ class CallServer:
         starting.give_up("never connected", outcome)
         # In the observers' nursery: the end may be noticed by a webhook or by a server that closes.
         self._nursery.start_soon(self._report_end, starting, over)
+        self.dialler.over(info.call_id, outcome)
         # It may be the last call that a drain waits for.
         self._call_over.fire()
 
@@ -283,13 +341,16 @@ class CallServer:
         )
         # A context variable, because providers report usage without knowing a call; the tasks of the call inherit it.
         usage_sink.set(lambda usage: reporter.emit_fact(UsageReported(usage), trio.current_time()))
+        placed = self.dialler.on_live(info.call_id)
+        answering = self._answering if placed is None else placed.answering
         options = CallOptions(
-            agent=self._agent,
-            settled=partial(starting.settled, self._agent, self._callbacks),
-            on_message=self._messages,
+            agent=answering.agent,
+            settled=partial(starting.settled, answering.agent, answering.callbacks),
+            on_message=answering.messages,
             transfer_call=partial(self._transfer, info),
             send_digits=partial(self._send_digits, info),
             webhooks=self._webhooks,
+            on_open=(lambda: None) if placed is None else placed.talking.set,
         )
         call = CallSession(leg, options, starting.call, reporter, media, server_nursery=self._nursery)
         events.exit_by(call.exit)
@@ -299,7 +360,9 @@ class CallServer:
             self._tap(0.0, "call_start", info.payload())
         events.connected(media, info)
         try:
-            await call.run(callback_queue)
+            # Of a call that we placed: its owner may end it at once.
+            with trio.CancelScope() if placed is None else placed.running:
+                await call.run(callback_queue)
         finally:
             # WARNING: the order matters. The subscriptions end first, so that nothing is delivered about a call that is
             # no longer listed; its end is announced last, because that may end the server.
@@ -309,6 +372,7 @@ class CallServer:
             del self._live[info.call_id]
             del self._options.live[info.call_id]
             self._ended.add(info.call_id, trio.current_time())
+            self.dialler.over(info.call_id, call.outcome)
             # Closed with the last event, so that these are the metrics that on_call_end got.
             _log.info("call %s: ended, %s", info.call_id, summary(call.outcome, reporter.metrics(trio.current_time())))
             self._call_over.fire()
@@ -325,7 +389,8 @@ class CallServer:
         )
 
     def expire_all(self) -> None:
-        """Give up all announced calls, because the server closes and cannot answer them."""
+        """Give up all announced and dialled calls, because the server closes and cannot answer them."""
+        self.dialler.close()
         for call in self.context.pending.expire(math.inf):
             self._never_connected(call.info, "cancelled", "the server was closed")
 
@@ -338,9 +403,10 @@ class CallServer:
         self._draining = True
         pending = self.context.pending
         with trio.move_on_after(timeout):
-            while self._live or pending.expected(trio.current_time()):
-                # Without a live call nothing happens when an announced one becomes overdue.
-                with trio.CancelScope(deadline=math.inf if self._live else pending.last_overdue):
+            while self._live or len(self.dialler) or pending.expected(trio.current_time()):
+                # Without a live call nothing happens when an announced one becomes overdue; a dialled one ends itself.
+                busy = self._live or len(self.dialler)
+                with trio.CancelScope(deadline=math.inf if busy else pending.last_overdue):
                     # No await between the check of the calls and this wait, as Pulse requires.
                     await self._call_over.wait()
         # In any case: after the timeout the server closes, and the remaining calls are ended by cancellation.
@@ -419,7 +485,7 @@ async def open_call_server(options: ServeOptions, seams: Seams | None = None) ->
             tracing=opened_tracing(),
         )
         # Before the first connection: ``phone.drain`` must reach a server that has just begun.
-        options.call_servers.add(call_server)
+        options.call_servers.append(call_server)
         forgetting, measuring = trio.CancelScope(), trio.CancelScope()
         nursery.start_soon(call_server.expire_pending, forgetting)
         if admission.measures:
@@ -436,7 +502,7 @@ async def open_call_server(options: ServeOptions, seams: Seams | None = None) ->
             if trio.current_effective_deadline() == -math.inf:
                 call_server.shorten_grace()
             # No await in this block: it runs completely, although the server may be cancelled.
-            options.call_servers.discard(call_server)
+            options.call_servers.remove(call_server)
             call_server.expire_all()
             call_server.close()
             forgetting.cancel(reason="the call server is closed")

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 import attrs
 import trio
 
-from patter_trio.abc import CallInfo, Carrier, CarrierReport, WebhookKind
+from patter_trio.abc import CallInfo, CallOffered, Carrier, CarrierReport, WebhookKind
 from patter_trio.call.leg import MediaLeg
 from patter_trio.net.urls import checked_url
 from patter_trio.server.documents import Documents
@@ -51,6 +51,8 @@ class ServerContext:
     * ``on_report(report)`` is called for whatever else the carrier reports; it must not raise.
     * ``command(info, request)`` sends a request about a call to the carrier, in the background; it must not raise.
     * ``unix_time()`` returns the time in seconds, for signatures that are valid only for a while.
+    * ``on_answered(offered)`` returns the facts about a call that we placed; None: it is not one of ours, or no more.
+    * ``end_stray(call_id)`` hangs up such a call.
     * ``on_refused(info, why)`` is called for each call that hears busy; it must not raise.
     """
 
@@ -62,6 +64,8 @@ class ServerContext:
     run_call: Callable[[MediaLeg], Awaitable[None]]
     on_report: Callable[[CarrierReport], None] = lambda _: None
     on_refused: Callable[[CallInfo, str], None] = lambda _, __: None
+    on_answered: Callable[[CallOffered], CallInfo | None] = lambda _: None
+    end_stray: Callable[[str], None] = lambda _: None
     command: Callable[[CallInfo, Callable[[], Awaitable[None]]], None] = lambda _, __: None
     unix_time: Callable[[], float] = time.time
     unauthenticated: trio.Semaphore = attrs.field(

@@ -16,6 +16,7 @@ from patter_trio.metrics.meter import Meter
 from patter_trio.net.address_guard import Guard
 from patter_trio.pricing import Pricing
 from patter_trio.server.admission import Admission, measure
+from patter_trio.server.outbound import Dialler
 
 TransferOverride = Callable[[CallInfo, str], Awaitable[None]]
 """A function that transfers a call to a number (E.164), as ``Carrier.transfer`` does."""
@@ -23,8 +24,15 @@ SendDigitsOverride = Callable[[CallInfo, str], Awaitable[bool]]
 """A function that sends DTMF digits to the other side of a call, as ``Carrier.send_digits`` does."""
 
 
-class Drainable(Protocol):
+class RunningServer(Protocol):
     """A running call server, as its phone uses it."""
+
+    dialler: Dialler
+    """Places calls."""
+
+    @property
+    def draining(self) -> bool:
+        """True if it accepts no more calls."""
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Accept no more calls, and wait at most ``timeout`` seconds for the live ones to end."""
@@ -41,7 +49,7 @@ class ServeOptions:
         callbacks: the application's functions; those passed to ``serve`` take precedence over those set on the phone.
         subscribers: the subscriptions to events of all calls of the phone.
         live: the phone's live calls by id; the server adds and removes its own.
-        call_servers: the phone's running servers; a server adds itself, and removes itself when it closes.
+        call_servers: the phone's running servers, oldest first; a server adds itself, and removes itself when it closes.
         pricing: prices by provider and model: the list prices, overridden by those of the application.
         guard: decides which addresses the URLs of tools may lead to.
         max_calls: number of live and announced calls at which new callers hear busy; None: no limit.
@@ -56,7 +64,7 @@ class ServeOptions:
     callbacks: CallbackRegistry
     subscribers: Subscribers
     live: MutableMapping[str, CallSession]
-    call_servers: set[Drainable]
+    call_servers: list[RunningServer]
     pricing: Pricing
     guard: Guard
     max_calls: int | None = None

@@ -14,7 +14,7 @@ from patter_trio.abc import CallInfo, CallOffered, Carrier, CarrierRequest, Docu
 from patter_trio.conversation.prompts import cleaned
 from patter_trio.errors import WireError
 from patter_trio.phone_numbers import mask_number, shown_id
-from patter_trio.server.context import DIAL_PARAMETER, ServerContext
+from patter_trio.server.context import ServerContext
 from patter_trio.server.pending import TooManyPending
 
 if TYPE_CHECKING:
@@ -89,14 +89,18 @@ def carrier_webhook(context: ServerContext, request: CarrierRequest) -> WebhookR
 def _offered(context: ServerContext, request: CarrierRequest, offered: CallOffered) -> WebhookResponse:
     """Accept or refuse an announced call; answer with the URL for its media stream, or with busy."""
     carrier = context.carrier
+    if offered.dial:
+        own = context.on_answered(offered)
+        return _stray(context, offered.info) if own is None else _accepted_or_busy(context, own)
     # The query is ours: the application wrote it into the webhook's URL at the carrier, and the signature covers it.
     # The values may stem from the caller all the same, and end in prompts.
     given = {**offered.info.custom_params, **request.query}
-    if offered.dial:
-        # Ours, and secret.
-        given.pop(DIAL_PARAMETER, None)
     custom = {cleaned(name): cleaned(value) for name, value in given.items()}
-    info = attrs.evolve(offered.info, custom_params=custom, provider=carrier.name)
+    return _accepted_or_busy(context, attrs.evolve(offered.info, custom_params=custom, provider=carrier.name))
+
+
+def _accepted_or_busy(context: ServerContext, info: CallInfo) -> WebhookResponse:
+    carrier = context.carrier
     # Carriers repeat a webhook whose answer was lost. The call has been accepted, so it must not be judged again, and
     # ``on_call_start`` must not run twice.
     again = info.call_id in context.pending
@@ -126,6 +130,14 @@ def _document(context: ServerContext, wanted: DocumentWanted) -> WebhookResponse
         logger.warning("call %s: webhook refused with 404: it has no such document", shown_id(wanted.call_id))
         return _plain(404)
     return WebhookResponse(200, document, context.carrier.content_type)
+
+
+def _stray(context: ServerContext, info: CallInfo) -> WebhookResponse:
+    """End a call that was placed by us and that nobody here knows: by a server that is gone, or one that gave it up."""
+    logger.warning("call %s: ended: this server has not placed it, or has given it up", shown_id(info.call_id))
+    # By request, too: a carrier need not follow a refusal of a call that is answered.
+    context.end_stray(info.call_id)
+    return WebhookResponse(200, context.carrier.reject(), context.carrier.content_type)
 
 
 def _busy(context: ServerContext, info: CallInfo, why: str) -> WebhookResponse:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from patter_trio.testing.scripted_providers.vad import ScriptedVAD
     from patter_trio.testing.servers.fake_vendor import FakeVendor, Misbehaviour, ServeVendor
     from patter_trio.testing.simulation.caller import NotAsExpected, SimulatedCaller
+    from patter_trio.testing.simulation.outbound import BUSY, FAILED, NOBODY, Person, PhoneNetwork
     from patter_trio.testing.simulation.record import Heard
     from patter_trio.testing.simulation.scenario import Scenario, ScenarioError, Step
 else:
@@ -55,6 +56,7 @@ else:
                 "check_stt",
                 "check_tts",
             ),
+            "patter_trio.testing.simulation.outbound": ("BUSY", "FAILED", "NOBODY", "Person", "PhoneNetwork"),
             "patter_trio.testing.simulation.record": ("Heard",),
             "patter_trio.testing.simulation.scenario": ("Scenario", "ScenarioError", "Step"),
             "patter_trio.testing.scripted_providers.llm": ("ScriptedLLM", "tool_call"),
@@ -68,8 +70,11 @@ else:
     )
 
 __all__ = [
+    "BUSY",
     "ENGINE_CHECKS",
+    "FAILED",
     "LLM_CHECKS",
+    "NOBODY",
     "STT_CHECKS",
     "TTS_CHECKS",
     "CallRefused",
@@ -79,6 +84,8 @@ __all__ = [
     "Misbehaviour",
     "NotAsExpected",
     "NotConforming",
+    "Person",
+    "PhoneNetwork",
     "Scenario",
     "ScenarioError",
     "ScriptedEngine",

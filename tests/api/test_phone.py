@@ -296,7 +296,7 @@ async def test_draining_finishes_calls_and_rejects_new_ones(bounded: None) -> No
         caller.hang_up()
         await caller.over.wait()
     assert [end["outcome"] for end in ends] == ["caller_hung_up"]
-    assert phone._call_servers == set()
+    assert not phone._call_servers
 
 
 async def test_serve_reports_turn_metrics_and_call_end_totals(bounded: None) -> None:

@@ -1,0 +1,123 @@
+"""One call that we place: the request for it, and its state."""
+
+import secrets
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+import trio
+
+from patter_trio.abc import CallInfo, Dialled
+from patter_trio.agent.agent import Agent
+from patter_trio.call.control import CallControl
+from patter_trio.errors import ConfigurationError
+from patter_trio.server.answerer import Answering
+
+# Twilio's largest (twilio.com/docs/voice/api/call-resource); a phone that rings for ten minutes is answered by nobody.
+MAX_RING_TIMEOUT_S: Final = 600
+"""Largest number of seconds that a phone may ring."""
+
+
+@attrs.frozen(kw_only=True)
+class CallRequest:
+    """A call to place, as the application asks for it; the numbers are E.164 and checked.
+
+    Attributes:
+        to: the number that is called.
+        from_number: the number that is shown.
+        agent: the agent of the call; None: the served one.
+        first_message: what the agent says first; empty: what the agent's own field says.
+        ring_timeout: seconds that the phone rings at most.
+        custom_params: the application's own parameters of the call.
+    """
+
+    to: str
+    from_number: str
+    agent: Agent | None = None
+    first_message: str = ""
+    ring_timeout: int = attrs.field(default=25)
+    custom_params: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Check what the application gave, before anything is sent."""
+        if self.agent is not None and not isinstance(self.agent, Agent):
+            raise ConfigurationError(f"agent must be an Agent such as phone.agent(...) returns, got {self.agent!r}")
+        if not isinstance(self.first_message, str):
+            raise ConfigurationError(f"first_message must be a string, got {self.first_message!r}")
+        timeout = self.ring_timeout
+        if isinstance(timeout, bool) or not isinstance(timeout, int) or not 1 <= timeout <= MAX_RING_TIMEOUT_S:
+            raise ConfigurationError(
+                f"ring_timeout must be a whole number of seconds from 1 to {MAX_RING_TIMEOUT_S}, got {timeout!r}"
+            )
+        params = self.custom_params
+        if not isinstance(params, Mapping) or not all(
+            isinstance(name, str) and isinstance(value, str) for name, value in params.items()
+        ):
+            raise ConfigurationError(f"custom_params must be a dict of strings, got {params!r}")
+
+
+@attrs.define(eq=False)
+class PlacedCall:
+    """The state of one call that we place."""
+
+    request: CallRequest
+    answering: Answering
+    # In no log: it is one half of what makes a webhook about this call, the other is the signature.
+    reference: str = attrs.field(factory=secrets.token_urlsafe, repr=False)
+    info: CallInfo | None = None
+    """The facts about the call; None while its id is not known."""
+    control: CallControl | None = None
+    taken_id: str = ""
+    """The id in the answer to the request that placed the call."""
+    request_id: str = ""
+    is_hung_up: bool = False
+    """True as soon as somebody asks the carrier to end the call."""
+    outcome: str = ""
+    """The outcome; empty while the call lives."""
+    known: trio.Event = attrs.field(factory=trio.Event)
+    """Set when the id is known, or the call is over."""
+    settled: trio.Event = attrs.field(factory=trio.Event)
+    """Set when somebody has answered, or the call is over."""
+    talking: trio.Event = attrs.field(factory=trio.Event)
+    """Set when both sides can talk, or the call is over."""
+    over: trio.Event = attrs.field(factory=trio.Event)
+    released: trio.Event = attrs.field(factory=trio.Event)
+    """Set when the call is over and no request about it is under way."""
+    is_answered: bool = False
+    is_live: bool = False
+    ringing: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    """The wait for an answer."""
+    running: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    """The live call."""
+
+    def take(self, dialled: Dialled) -> None:
+        """Keep the ids in the carrier's answer."""
+        self.taken_id, self.request_id = dialled.call_id, dialled.request_id
+
+    def begin(self, info: CallInfo, control: CallControl) -> None:
+        """Begin the call, because its id is known."""
+        self.info, self.control = info, control
+        self.known.set()
+
+    def answer(self) -> None:
+        """Note that somebody has answered."""
+        self.is_answered = True
+        self.settled.set()
+
+    def go_live(self) -> None:
+        """Note that the media stream has begun."""
+        self.is_live = True
+        # Some carriers open the stream without asking before.
+        self.answer()
+
+    def claim_hang_up(self) -> bool:
+        """Return True to the first who asks: that one asks the carrier to end the call."""
+        first, self.is_hung_up = not self.is_hung_up, True
+        return first
+
+    def end(self, outcome: str) -> None:
+        """Set the outcome and wake all who wait; a call ends once."""
+        if not self.over.is_set():
+            self.outcome = outcome
+            for event in (self.known, self.settled, self.talking, self.over):
+                event.set()

@@ -1,0 +1,427 @@
+"""Calls that a phone places: what they end with, whatever the carrier, the callee and the program do."""
+
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from patter_trio import CallEnded, Patter, PatterError, ProviderError, ProviderTimeout, RateLimitError
+from patter_trio.abc import DialRequest
+from patter_trio.errors import AuthenticationError, ConfigurationError
+from patter_trio.server.calls import open_call_server
+from patter_trio.server.outbound import QUEUE_TIMEOUT_S, RING_MARGIN_S
+from patter_trio.testing import ScriptedLLM, ScriptedTTS
+from patter_trio.testing.simulation.outbound import BUSY, FAILED, NOBODY, Person, open_phone_network
+from tests.kit.call import agent_of
+
+ANN, BEN = "+15550100003", "+15550100004"
+
+
+async def listens(line: Any) -> None:
+    """Hears the greeting and hangs up."""
+    await line.hears()
+
+
+class Heard:
+    """What the application hears of starts and ends."""
+
+    def __init__(self) -> None:
+        self.starts: list[dict[str, Any]] = []
+        self.ends: list[dict[str, Any]] = []
+
+    @property
+    def callbacks(self) -> dict[str, Any]:
+        return {"on_call_start": self.starts.append, "on_call_end": self.ends.append}
+
+
+async def test_a_call_rings_and_is_answered(autojump_clock: object) -> None:
+    """A call has an id when the carrier has taken it, is answered after ringing, and ends when the person hangs up."""
+    heard = Heard()
+    async with open_phone_network(agent_of(first_message="Hello Ann."), **heard.callbacks) as network:
+        network.answers(ANN, listens)
+        call = await network.phone.call(ANN, custom_params={"order": "17"})
+        assert trio.current_time() == pytest.approx(0.2)
+        assert call.call_id == network.calls[0].call_id
+        assert call.outcome == ""
+        assert await call.answered()
+        assert trio.current_time() == pytest.approx(4.2)
+        assert await call.ended() == "caller_hung_up"
+    [start], [end] = heard.starts, heard.ends
+    assert start == {
+        "call_id": call.call_id,
+        "caller": "+15550100002",
+        "callee": ANN,
+        "direction": "outbound",
+        "custom_params": {"order": "17"},
+        "telephony_provider": "twilio",
+    }
+    assert (end["outcome"], end["direction"]) == ("caller_hung_up", "outbound")
+    assert [entry["text"] for entry in end["transcript"]] == ["Hello Ann."]
+
+
+@pytest.mark.parametrize(
+    ("destination", "outcome", "at"),
+    [
+        pytest.param(BUSY, "busy", 1.2, id="busy"),
+        pytest.param(FAILED, "failed", 1.2, id="failed"),
+        pytest.param(NOBODY, "no_answer", 26.2, id="nobody"),
+        pytest.param(Person(listens, after=30.0), "no_answer", 26.2, id="too-late"),
+    ],
+)
+async def test_unanswered_call_ends_once(destination: Any, outcome: str, at: float, autojump_clock: object) -> None:
+    """A call that nobody answers ends with the carrier's reason, and on_call_end follows on_call_start, once."""
+    heard = Heard()
+    async with open_phone_network(agent_of(), **heard.callbacks) as network:
+        network.answers(ANN, destination)
+        call = await network.phone.call(ANN)
+        assert not await call.answered()
+        assert await call.ended() == outcome
+        assert trio.current_time() == pytest.approx(at)
+    assert len(heard.starts) == 1
+    assert [end["outcome"] for end in heard.ends] == [outcome]
+
+
+async def test_wait_returns_at_the_end(autojump_clock: object) -> None:
+    """With wait=True, call() returns when the call is over."""
+    async with open_phone_network(agent_of()) as network:
+        network.answers(ANN, BUSY)
+        assert (await network.phone.call(ANN, wait=True)).outcome == "busy"
+
+
+async def test_hang_up_while_ringing_cancels(autojump_clock: object) -> None:
+    """A hang-up before the answer ends the call at once, and at the carrier, too."""
+    heard = Heard()
+    async with open_phone_network(agent_of(), **heard.callbacks) as network:
+        network.answers(ANN, listens)
+        call = await network.phone.call(ANN)
+        await trio.sleep(2.0)
+        call.hang_up()
+        assert await call.ended() == "cancelled"
+        assert trio.current_time() == pytest.approx(2.2)
+        with pytest.raises(CallEnded):
+            call.hang_up()
+        await network.calls[0].over.wait()
+        assert network.calls[0].status == "canceled"
+    assert [end["outcome"] for end in heard.ends] == ["cancelled"]
+
+
+async def test_control_of_start_cancels_too(autojump_clock: object) -> None:
+    """The control that on_call_start gets hangs up a call that rings."""
+    async with open_phone_network(agent_of(), on_call_start=lambda event, control: control.hang_up()) as network:
+        network.answers(ANN, listens)
+        assert (await network.phone.call(ANN, wait=True)).outcome == "cancelled"
+        assert trio.current_time() == pytest.approx(0.2)
+
+
+async def test_words_before_the_answer_are_said(autojump_clock: object) -> None:
+    """What the program says while it rings is said when somebody answers, and a hang-up then waits for it."""
+    said: list[str] = []
+
+    async def hears_all(line: Any) -> None:
+        said.append((await line.hears()).text)
+        await line.carrier.over.wait()
+
+    async with open_phone_network(agent_of()) as network:
+        network.answers(ANN, hears_all)
+        call = await network.phone.call(ANN)
+        call.say("Your taxi is here.")
+        await call.answered()
+        call.hang_up()
+        assert await call.ended() == "agent_hung_up"
+        assert call.control.ended
+    assert said == ["Your taxi is here."]
+
+
+async def test_block_ends_call_after_speech(autojump_clock: object) -> None:
+    """The end of a block of dial() lets the agent finish its sentence, and then hangs up."""
+    said: list[str] = []
+
+    async def hears_all(line: Any) -> None:
+        said.append((await line.hears()).text)
+        await line.carrier.over.wait()
+
+    async with open_phone_network(agent_of()) as network:
+        network.answers(ANN, hears_all)
+        async with network.phone.dial(ANN) as call:
+            assert await call.answered()
+            call.data["order"] = "17"
+            call.say("Your taxi is here.")
+        assert call.outcome == "agent_hung_up"
+        assert call.control.data == {"order": "17"}
+    assert said == ["Your taxi is here."]
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.5, 2.0, 4.205, 6.0])
+async def test_cancelled_block_ends_call(seconds: float, autojump_clock: object) -> None:
+    """A block of dial() that is cancelled, at any time, ends the call within a second: it rings no more."""
+    heard = Heard()
+
+    async def stays(line: Any) -> None:
+        await line.carrier.over.wait()
+
+    async with open_phone_network(agent_of(first_message="Hello Ann."), **heard.callbacks) as network:
+        network.answers(ANN, stays)
+        with trio.move_on_after(seconds):
+            async with network.phone.dial(ANN):
+                await trio.sleep_forever()
+        assert trio.current_time() <= seconds + 1.0
+        [line] = network.calls
+        await line.over.wait()
+        assert line.status in ("canceled", "completed")
+        assert trio.current_time() <= seconds + 1.5
+    assert [end["outcome"] for end in heard.ends] == ["cancelled"] * len(heard.starts)
+
+
+async def test_failed_block_ends_call(autojump_clock: object) -> None:
+    """An error in a block of dial() ends the call at once, and passes on."""
+    async with open_phone_network(agent_of()) as network:
+        network.answers(ANN, listens)
+        with pytest.raises(KeyError):
+            async with network.phone.dial(ANN) as call:
+                raise KeyError
+        assert call.outcome == "cancelled"
+
+
+async def test_lost_reports_are_given_up(autojump_clock: object, caplog: pytest.LogCaptureFixture) -> None:
+    """A call without a report is given up after the ring timeout and a margin, and hung up at the carrier."""
+    heard = Heard()
+    async with open_phone_network(agent_of(), **heard.callbacks) as network:
+        network.answers(ANN, NOBODY)
+        call = await network.phone.call(ANN, ring_timeout=10)
+        await trio.sleep(2.0)
+        network.reports_lost = True
+        assert await call.ended() == "no_answer"
+        # It rang 1 s after the dial.
+        assert trio.current_time() == pytest.approx(1.2 + 10 + RING_MARGIN_S)
+        network.reports_lost = False
+        other = await network.phone.call(ANN, ring_timeout=10)
+        network.reports_lost = True
+        assert await other.ended() == "no_answer"
+        assert trio.current_time() == pytest.approx(1.2 + 10 + RING_MARGIN_S + 0.2 + 10 + QUEUE_TIMEOUT_S)
+    assert [end["outcome"] for end in heard.ends] == ["no_answer"] * 2
+    assert "no report came" in heard.ends[0]["error"]
+
+
+@pytest.mark.parametrize(
+    "error", [ProviderError("21211: no"), AuthenticationError("no"), RateLimitError("slow", retry_after=1.0)]
+)
+async def test_refused_dial_raises_and_tells_nothing(error: ProviderError, autojump_clock: object) -> None:
+    """A dial that the carrier refuses raises its error; neither on_call_start nor on_call_end is called."""
+    heard = Heard()
+    async with open_phone_network(agent_of(first_message="Hello Ann."), max_calls=1, **heard.callbacks) as network:
+        network.answers(ANN, listens)
+        network.dial_error = error
+        with pytest.raises(ProviderError) as raised:
+            await network.phone.call(ANN)
+        assert raised.value is error
+        network.dial_error = None
+        assert await (await network.phone.call(ANN)).ended() == "caller_hung_up", "the room is free again"
+    assert len(heard.starts) == len(heard.ends) == 1
+
+
+async def test_call_of_a_lost_answer_is_hung_up(autojump_clock: object) -> None:
+    """A call that was placed although its dial failed is hung up as soon as it rings, and nobody is told of it."""
+    heard = Heard()
+    async with open_phone_network(agent_of(), **heard.callbacks) as network:
+        network.answers(ANN, listens)
+        network.dial_error, network.answer_is_lost = ProviderTimeout("late"), True
+        with pytest.raises(ProviderTimeout):
+            await network.phone.call(ANN)
+        await network.calls[0].over.wait()
+        assert network.calls[0].status == "canceled"
+        assert trio.current_time() == pytest.approx(1.4)
+    assert heard.starts == heard.ends == []
+
+
+async def test_report_overtakes_the_answer(autojump_clock: object) -> None:
+    """A call whose webhooks come before the answer to its dial begins and ends once, even if that answer is lost."""
+    heard = Heard()
+    async with open_phone_network(agent_of(first_message="Hello Ann."), **heard.callbacks) as network:
+        network.answers(ANN, Person(listens, after=0.5))
+        network.answer_delay = 2.0
+        call = await network.phone.call(ANN)
+        assert call.call_id == network.calls[0].call_id
+        assert "live" in repr(call)
+        await call.ended()
+        network.dial_error, network.answer_is_lost = ProviderTimeout("late"), True
+        other = await network.phone.call(ANN)
+        assert await other.ended() == "caller_hung_up"
+    assert [end["outcome"] for end in heard.ends] == ["caller_hung_up"] * 2
+    assert len(heard.starts) == 2
+
+
+async def test_same_number_twice_is_two_calls(autojump_clock: object) -> None:
+    """Calling one number twice at the same time makes two calls, each with its own end."""
+    async with open_phone_network(agent_of()) as network:
+        network.answers(ANN, BUSY)
+        calls = []
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+
+                async def place() -> None:
+                    calls.append(await network.phone.call(ANN))
+
+                nursery.start_soon(place)
+        assert len({call.call_id for call in calls}) == 2
+        assert [await call.ended() for call in calls] == ["busy", "busy"]
+
+
+async def test_a_hundred_calls_do_not_mix(autojump_clock: object) -> None:
+    """A hundred calls at once, each with its own agent, words, parameters and end, keep them apart."""
+    heard = Heard()
+    outcomes: dict[str, str] = {}
+    said: dict[str, str] = {}
+    async with open_phone_network(agent_of(), **heard.callbacks) as network:
+
+        async def place(number: int) -> None:
+            to = f"+1555010{number:04d}"
+
+            async def listens_here(line: Any) -> None:
+                said[to] = (await line.hears()).text
+
+            network.answers(to, [listens_here, BUSY, NOBODY, Person(listens_here, after=0.3)][number % 4])
+            own = agent_of(tts=ScriptedTTS(duration=1.0))
+            call = await network.phone.call(
+                to, own if number % 2 else None, f"Hello {number}.", custom_params={"number": str(number)}
+            )
+            call.data["number"] = number
+            outcomes[to] = await call.ended()
+            assert call.data == {"number": number}
+
+        async with trio.open_nursery() as nursery:
+            for number in range(100):
+                nursery.start_soon(place, number)
+    words = ["caller_hung_up", "busy", "no_answer", "caller_hung_up"]
+    assert outcomes == {f"+1555010{number:04d}": words[number % 4] for number in range(100)}
+    assert said == {f"+1555010{number:04d}": f"Hello {number}." for number in range(100) if number % 4 in (0, 3)}
+    assert {event["callee"]: event["custom_params"] for event in heard.starts} == {
+        f"+1555010{number:04d}": {"number": str(number)} for number in range(100)
+    }
+    assert {event["callee"]: event["outcome"] for event in heard.ends} == outcomes
+    assert len(heard.ends) == 100
+
+
+async def test_max_calls_counts_calls_that_ring(autojump_clock: object) -> None:
+    """The limit of calls counts those that ring, and a call beyond it raises before anything is sent."""
+    async with open_phone_network(agent_of(), max_calls=2) as network:
+        network.answers(ANN, NOBODY)
+        first = await network.phone.call(ANN, ring_timeout=5)
+        second = await network.phone.call(ANN, ring_timeout=5)
+        with pytest.raises(PatterError, match=r"the call to \+1555\*\*\*0003 was not placed: 0 live and 2 announced"):
+            await network.phone.call(ANN)
+        assert len(network.calls) == 2
+        await first.ended()
+        await second.ended()
+        assert (await network.phone.call(ANN, ring_timeout=5, wait=True)).outcome == "no_answer"
+
+
+async def test_drain_waits_and_takes_no_more(autojump_clock: object) -> None:
+    """A drain refuses new calls, and waits for one that rings and is answered."""
+    async with open_phone_network(agent_of(first_message="Hello Ann.")) as network:
+        network.answers(ANN, listens)
+        call = await network.phone.call(ANN)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(network.phone.drain, 20.0)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(PatterError, match="the server is draining"):
+                await network.phone.call(ANN)
+        assert call.outcome == "caller_hung_up"
+
+
+async def test_closed_server_cancels_what_rings(autojump_clock: object) -> None:
+    """A server that closes hangs up the phones that ring, and reports the ends."""
+    heard = Heard()
+    async with open_phone_network(agent_of(), **heard.callbacks) as network:
+        network.answers(ANN, NOBODY)
+        call = await network.phone.call(ANN)
+        await trio.sleep(2.0)
+        network.hangs_up_at_end = False
+    assert call.outcome == "cancelled"
+    assert network.calls[0].status == "canceled"
+    assert [end["error"] for end in heard.ends] == ["the server was closed"]
+
+
+async def test_call_without_server_says_what_helps() -> None:
+    """A call of a phone that is not served raises an error that says to serve it."""
+    with pytest.raises(ConfigurationError, match=r"run phone\.serve beside it"):
+        await Patter(phone_number="+15550100002").call(ANN)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        pytest.param({"to": "0155501000"}, "to must be E.164", id="national"),
+        pytest.param({"to": "+1 555 010 0003"}, "to must be E.164", id="spaces"),
+        pytest.param({"to": None}, "to must be E.164", id="none"),
+        pytest.param({"to": "+15550100"}, "lacks its area code", id="local"),
+        pytest.param({"to": "+49123"}, "E.164|short", id="short"),
+        pytest.param({"to": "+155501000031"}, "too long", id="long"),
+        pytest.param({"to": "+9991234567"}, "must be a number that can be dialled", id="country"),
+        pytest.param({"from_number": "Patter"}, "from_number .* must be E.164", id="from"),
+        pytest.param({"agent": "agent"}, "agent must be an Agent", id="agent"),
+        pytest.param({"first_message": 5}, "first_message must be a string", id="first"),
+        pytest.param({"ring_timeout": 0}, "ring_timeout must be", id="ring-0"),
+        pytest.param({"ring_timeout": 601}, "ring_timeout must be", id="ring-601"),
+        pytest.param({"ring_timeout": True}, "ring_timeout must be", id="ring-bool"),
+        pytest.param({"ring_timeout": 2.5}, "ring_timeout must be", id="ring-float"),
+        pytest.param({"custom_params": {"a": 1}}, "custom_params must be", id="params"),
+        pytest.param({"agent": agent_of(llm=None)}, "exactly one of llm=", id="no-answer"),
+    ],
+)
+async def test_a_mistake_is_found_before_dialling(options: dict[str, Any], said: str, autojump_clock: object) -> None:
+    """A mistake in the options of a call raises ConfigurationError before anything is sent."""
+    async with open_phone_network(agent_of()) as network:
+        network.answers(ANN, listens)
+        with pytest.raises(ConfigurationError, match=said):
+            await network.phone.call(**{"to": ANN, **options})
+        assert network.calls == []
+        assert trio.current_time() == 0.0
+
+
+async def test_the_number_that_is_shown_is_needed(autojump_clock: object) -> None:
+    """A phone without a number of its own must be given from_number=."""
+    async with open_phone_network(agent_of(), Patter()) as network:
+        with pytest.raises(ConfigurationError, match=r"from_number \(or phone_number\)"):
+            await network.phone.call(ANN)
+
+
+async def test_local_phone_cannot_call() -> None:
+    """A phone without a carrier says how to place calls."""
+    phone = Patter(phone_number="+15550100002")
+    async with open_call_server(phone._serve_options(agent_of(), public_url="http://a.test")):
+        with pytest.raises(ConfigurationError, match=r"give Patter\(carrier=Twilio\(\)\)"):
+            await phone.call(ANN)
+
+
+async def test_answer_of_an_unknown_call_ends(autojump_clock: object, caplog: pytest.LogCaptureFixture) -> None:
+    """A call that another process has placed is hung up when it is answered here."""
+    heard = Heard()
+    async with open_phone_network(agent_of(), **heard.callbacks) as network:
+        network.answers(ANN, listens)
+        await network.dial(
+            DialRequest(
+                to=ANN, from_number="+15550100002", reference="theirs", voice_url="", amd_url="",
+                status_url="http://agent.test/webhooks/twilio/status?dial=theirs",
+            )
+        )  # fmt: skip
+        await network.calls[0].over.wait()
+    assert "this server has not placed it" in caplog.text
+    assert heard.starts == heard.ends == []
+
+
+async def test_another_agent_talks(autojump_clock: object) -> None:
+    """A call may have an agent and a first message of its own."""
+    said: list[str] = []
+
+    async def asks(line: Any) -> None:
+        said.append((await line.hears()).text)
+        await line.speaks("What is it?", seconds=1.0)
+        said.append((await line.hears()).text)
+
+    async with open_phone_network(agent_of(first_message="Served.")) as network:
+        network.answers(ANN, asks)
+        other = agent_of(llm=ScriptedLLM(["The other agent."]))
+        call = await network.phone.call(ANN, other, first_message="Good morning.")
+        await call.ended()
+    assert said == ["Good morning.", "The other agent."]
