@@ -112,6 +112,18 @@ def load(path: Path, defaults: Mapping[str, str] = _NOTHING) -> Program | Script
     raise ConfigurationError(f"{path} must have {' and '.join(missing)} at its top level, or {instead}")
 
 
+def load_program(path: Path) -> Program:
+    """Import a user's program that has a phone and an agent; see :func:`load`.
+
+    Raises:
+        ConfigurationError: the program cannot be run, or has a ``main`` of its own instead.
+    """
+    program = load(path)
+    if isinstance(program, Script):
+        raise ConfigurationError(f"{path} must have a `phone` and an `agent` at its top level")
+    return program
+
+
 def _variable_files(folder: Path) -> list[Path]:
     """Return where variables are read from: beside the program first, then in the working directory."""
     files = [folder / ".env", Path(".env")]

@@ -39,6 +39,11 @@ class Carrier(ABC):
         return self.media_prefix if kind == "stream" else f"/webhooks/{self.protocol}/{kind}"
 
     @property
+    def api_url(self) -> str:
+        """URL of the carrier's REST API; empty: it has none."""
+        return ""
+
+    @property
     def voice_path(self) -> str:
         """Path of the webhook that announces calls."""
         return self.path_of("voice")

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Final
 
 from patter_trio.cli.command_line import CommandParser, add_common
+from patter_trio.cli.doctor import add_parser as add_doctor
 from patter_trio.cli.log_lines import configure
 from patter_trio.cli.number import add_parser as add_number
 from patter_trio.cli.run import add_parser as add_run
@@ -32,11 +33,12 @@ Variables in a file `.env` beside it, and in one in the working directory, are r
   patter-trio simulate bakery.py --say "When do you open?" --press 1# --from +15550100003
   patter-trio run examples/front_desk.py           take real calls
   patter-trio run bakery.py --tunnel               the same from a laptop, by cloudflared or ngrok
+  patter-trio doctor bakery.py                     find out why no call comes
   patter-trio number show bakery.py                where the carrier sends the number's calls
   patter-trio number point bakery.py               send them here, after a yes
 
-Exit status: 0 success, 1 a simulated call failed or the answer was no, 2 a mistake in the command or in FILE,
-130 stopped early by Ctrl-C.
+Exit status: 0 success; 1 a simulated call failed, the answer was no, or doctor has warnings; 2 a mistake in the command
+or in FILE, or doctor has problems; 130 stopped early by Ctrl-C.
 `run` ends only with Ctrl-C or SIGTERM (which lets live calls finish), with status 0. If the shell ignores SIGINT for a
 command, as for one in the background of a script, Ctrl-C does not stop it.
 """
@@ -56,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     for command, level in ((add_run(commands), "info"), (add_simulate(commands), "warning")):
         add_common(command, level)
     add_number(commands)
+    add_doctor(commands)
     return main_parser
 
 

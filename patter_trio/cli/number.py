@@ -13,7 +13,7 @@ from patter_trio.cli.command_line import Once, add_common
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone import Patter
 from patter_trio.phone_numbers import is_number
-from patter_trio.program import Program, load
+from patter_trio.program import load_program
 from patter_trio.server.context import checked_public_url
 
 DECLINED_EXIT_STATUS: Final = 1
@@ -125,10 +125,7 @@ def _asked_about(file: Path, given: str) -> tuple[Patter, Carrier, str]:
     Raises:
         ConfigurationError: the program has no phone, the phone no carrier, or no number is given.
     """
-    program = load(file)
-    if not isinstance(program, Program):
-        raise ConfigurationError(f"{file} must have a `phone` and an `agent` at its top level")
-    phone = program.phone
+    phone = load_program(file).phone
     if phone.carrier is None:
         raise ConfigurationError(f"{file}: the phone must have a carrier, such as Patter(carrier=Twilio(), ...)")
     number = given or phone.phone_number

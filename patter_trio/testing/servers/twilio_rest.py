@@ -16,6 +16,8 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree as ET
@@ -90,7 +92,8 @@ class RESTFault:
 class TwilioRESTServer:
     """The server: ``calls`` by SID, ``requests`` received, and ``left``, when clients left without an answer.
 
-    ``numbers`` has each number of the account with its fields as Twilio names them in JSON.
+    ``numbers`` has each number of the account with its fields as Twilio names them in JSON. ``clock_ahead`` are the seconds
+    by which the server's clock is ahead of this machine's.
     """
 
     def __init__(self, account_sid: str, auth_token: str, calls: Iterable[str]) -> None:
@@ -103,6 +106,7 @@ class TwilioRESTServer:
         self.left: list[float] = []
         self.connections: int = 0
         self.fault: RESTFault | None = None
+        self.clock_ahead: float = 0.0
 
     def __repr__(self) -> str:
         return f"<TwilioRESTServer {self.api_url}, {len(self.requests)} requests>"
@@ -139,7 +143,8 @@ class TwilioRESTServer:
             return False
         status, body = self._answer(request)
         content = json.dumps(body).encode()
-        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
+        date = format_datetime(datetime.now(UTC) + timedelta(seconds=self.clock_ahead), usegmt=True)
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content))), ("Date", date)]
         if self.fault is not None and self.fault.retry_after:
             headers.append(("Retry-After", self.fault.retry_after))
         # Through h11, unlike in the other fakes: it then knows when the next request may begin on the same connection.
