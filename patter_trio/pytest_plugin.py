@@ -41,7 +41,7 @@ PYTEST_TRIO: Final = "trio"
 PhoneNetworkFixture = Callable[..., AbstractAsyncContextManager["PhoneNetwork"]]
 """``phone_network(agent, phone=None, **options)``; see ``patter_trio.testing.simulation.outbound``."""
 CallSimulator = Callable[..., AbstractAsyncContextManager["SimulatedCaller"]]
-"""``call_simulator(agent, phone=None, carrier="twilio", **options)``; see ``patter_trio.testing.simulation.simulator``."""
+"""``call_simulator(agent, phone=None, carrier=None, **options)``; see ``patter_trio.testing.simulation.simulator``."""
 
 
 @pytest.fixture(name=FIXTURE)
@@ -58,7 +58,7 @@ def _call_simulator(request: pytest.FixtureRequest) -> CallSimulator:
     from patter_trio.testing.simulation.simulator import simulate_call  # noqa: PLC0415 (only for tests with calls)
 
     def simulator(
-        agent: "Agent | str | Path", phone: "Patter | None" = None, carrier: str = "twilio", **options: Any
+        agent: "Agent | str | Path", phone: "Patter | None" = None, carrier: str | None = None, **options: Any
     ) -> "AbstractAsyncContextManager[SimulatedCaller]":
         # Otherwise trio's own error would come from deep inside, and name no remedy.
         if not trio.lowlevel.in_trio_run():

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from patter_trio import Patter
 from patter_trio.agent.hooks import _warn_of_legacy_form
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing.simulation.carriers import CARRIERS
 from tests.kit.call import ENGINE, PIPELINE, Backend
 
 pytest_plugins = ["tests.kit.recordings", "tests.kit.watching"]
@@ -55,6 +58,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is marked ``deep``, unless asked for; after a quick run, what would be the same once more."""
+    # The other carriers with the pipeline alone, at the depth of a quick run: what is behind the border is the same.
+    items[:] = [item for item in items if not _is_product(item)]
     if config.option.deep and not config.option.after_quick:
         return
     left_out = _repetitions(items) if config.option.deep else [item for item in items if _is_deep(item)]
@@ -62,6 +67,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         gone = set(left_out)
         items[:] = [item for item in items if item not in gone]
+
+
+def _is_product(item: pytest.Item) -> bool:
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    if params.get("carrier", "twilio") == "twilio":
+        return False
+    # Depth is for what Twilio shares with the others.
+    deeper = _is_random(item) or {"deep", "stride"} & set(getattr(item, "fixturenames", ()))
+    return bool(deeper) or params.get("backend") is ENGINE
 
 
 def _is_deep(item: pytest.Item) -> bool:
@@ -115,12 +129,34 @@ def stride(deep: bool) -> int:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes ``backend`` with both, where its module promises that both do the same."""
+    """Run a test with all carriers, and with both backends, where its module promises that all do the same."""
     definition = metafunc.definition
+    carriers = definition.get_closest_marker("all_carriers")
+    if carriers is not None and "carrier" in metafunc.fixturenames:
+        # Twilio alone in a quick run, except for a few whole calls: the others share all but the border.
+        others = () if carriers.kwargs.get("quick") else pytest.mark.deep
+        chosen = [name if name == "twilio" else pytest.param(name, marks=others) for name in CARRIERS]
+        metafunc.parametrize("carrier", chosen, indirect=True)
     if "backend" not in metafunc.fixturenames or definition.get_closest_marker("both_backends") is None:
         return
     if definition.get_closest_marker("pipeline") is None:
         metafunc.parametrize("backend", [PIPELINE, ENGINE], ids=lambda backend: backend.name, indirect=True)
+
+
+@pytest.fixture
+def carrier(request: pytest.FixtureRequest) -> str | None:
+    """Whose protocol the simulated calls of the test speak; None: that of the phone, or Twilio's."""
+    return getattr(request, "param", None)
+
+
+@pytest.fixture
+def call_simulator(call_simulator: CallSimulator, carrier: str | None) -> CallSimulator:
+    """Simulate calls as the plugin's fixture does, over the carrier of the test."""
+
+    def simulator(agent: Any, phone: Patter | None = None, chosen: str | None = None, **options: Any) -> Any:
+        return call_simulator(agent, phone, chosen or options.pop("carrier", None) or carrier, **options)
+
+    return simulator
 
 
 @pytest.fixture

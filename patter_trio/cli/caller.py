@@ -10,18 +10,19 @@ import attrs
 import trio
 
 from patter_trio import defaults
+from patter_trio.abc import Carrier
 from patter_trio.agent.agent import Agent
 from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
-from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import PatterError, reported
 from patter_trio.events.kinds import PatterEventType
 from patter_trio.metrics.internal_events import CallEvent, ReplyFailure
 from patter_trio.phone import Patter
+from patter_trio.testing.carriers.line import SimulatedCarrier
 from patter_trio.testing.carriers.protocol import CallRefused
-from patter_trio.testing.carriers.twilio import SimulatedTwilio
 from patter_trio.testing.carriers.webhook_post import Connect
 from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_for
+from patter_trio.testing.simulation.carriers import CallOptions, simulated_carrier
 from patter_trio.testing.simulation.record import EventLog, State
 from patter_trio.user_code.context import current_call
 
@@ -125,7 +126,7 @@ class SimulatedCall:
         *,
         connect: Connect,
         public_url: str,
-        carrier: Twilio,
+        carrier: Carrier,
         phone: Patter,
         agent: Agent,
         lines: Sequence[Line],
@@ -135,18 +136,15 @@ class SimulatedCall:
         greeting_timeout_s: float = GREETING_TIMEOUT_S,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> None:
-        # As Twilio's: "CA" and 32 hexadecimal digits.
-        self.call_id: str = f"CA{secrets.token_hex(16)}"
-        self.carrier: SimulatedTwilio = SimulatedTwilio(
+        self.carrier: SimulatedCarrier = simulated_carrier(
+            carrier,
             connect,
             public_url,
-            account_sid=carrier.account_sid,
-            auth_token=carrier.auth_token,
-            caller=number,
+            digits=secrets.token_hex(16),
             # From the range of numbers for fiction, if the phone has none.
-            callee=phone.phone_number or "+15550100002",
-            call_sid=self.call_id,
+            options=CallOptions(caller=number, callee=phone.phone_number or "+15550100002"),
         )
+        self.call_id: str = self.carrier.call_id
         self.log: EventLog = EventLog(self._now, self._state)
         # Not strict: a real agent may say anything, and the simulation only reports.
         self.caller: SimulatedCaller = SimulatedCaller(

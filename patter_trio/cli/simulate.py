@@ -7,7 +7,8 @@ import re
 import secrets
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,6 @@ from patter_trio.abc import CallInfo
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import WavError, read_wav
 from patter_trio.carriers.local import LocalCarrier
-from patter_trio.carriers.twilio import Twilio
 from patter_trio.cli.busy import LoadMonitor
 from patter_trio.cli.caller import (
     DEFAULT_LINES,
@@ -48,7 +48,9 @@ from patter_trio.program import Program, load
 from patter_trio.server.calls import open_call_server
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 from patter_trio.server.options import Seams
+from patter_trio.testing.carriers.rest import serving_api
 from patter_trio.testing.simulation.caller import KEYS
+from patter_trio.testing.simulation.carriers import CARRIERS, api_url_of, carrier_object, protocol_of, takes_requests
 
 # Judged: as a busy line would bring them; all at once would measure the start of the server.
 CALL_INTERVAL_S: Final = 0.4
@@ -97,7 +99,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="the caller's number, E.164; '' for a caller who withholds it (default: %(default)s)",
     )
     parser.add_argument(
-        "--carrier", action=Once, choices=("twilio",), default="twilio", help="the carrier whose protocol is used"
+        "--carrier",
+        action=Once,
+        choices=CARRIERS,
+        help="the carrier whose protocol is used (default: that of the program's phone, or twilio)",
     )
     parser.add_argument(
         "--interrupt-at",
@@ -131,6 +136,7 @@ class _Options:
     interrupt_at: float | None
     calls: int
     out: Path
+    carrier: str | None
 
 
 def run(options: argparse.Namespace) -> int:
@@ -144,7 +150,12 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigurationError(f"--interrupt-at must be at least 0, got {interrupt_at:g}")
     # A program with Twilio() must load without an account: the simulator signs with any credentials.
     # Set only if the environment has none.
-    made_up = {"TWILIO_ACCOUNT_SID": f"AC{secrets.token_hex(16)}", "TWILIO_AUTH_TOKEN": secrets.token_hex(16)}
+    made_up = {
+        "TWILIO_ACCOUNT_SID": f"AC{secrets.token_hex(16)}",
+        "TWILIO_AUTH_TOKEN": secrets.token_hex(16),
+        "PLIVO_AUTH_ID": f"MA{secrets.token_hex(9)}",
+        "PLIVO_AUTH_TOKEN": secrets.token_hex(16),
+    }
     program = load(options.file, made_up)
     if not isinstance(program, Program):
         raise ConfigurationError(f"{options.file} must have a `phone` and an `agent` at its top level to be called")
@@ -157,7 +168,7 @@ def run(options: argparse.Namespace) -> int:
     return trio.run(
         _simulate,
         program,
-        _Options(turns, options.number, interrupt_at, options.calls, options.out),
+        _Options(turns, options.number, interrupt_at, options.calls, options.out, options.carrier),
         restrict_keyboard_interrupt_to_checkpoints=True,
     )
 
@@ -224,9 +235,12 @@ async def _lines(steps: Sequence[Step | Line]) -> tuple[Line, ...]:
 
 async def _simulate(program: Program, options: _Options) -> int:
     # A program's own carrier, so that its webhook is signed as in production.
-    carrier = program.phone.carrier or LocalCarrier()
-    if not isinstance(carrier, Twilio):
-        raise ConfigurationError(f"the carrier of a simulation must be Twilio, got {type(carrier).__name__}")
+    given = program.phone.carrier or LocalCarrier()
+    try:
+        carrier = carrier_object(protocol_of(options.carrier, given), given)
+    except TypeError as error:
+        wanted = "Twilio or Plivo"
+        raise ConfigurationError(f"the carrier of a simulation must be {wanted}, got {type(given).__name__}") from error
     print("Loading ...", file=sys.stderr)
     # Before the calls: the first one would otherwise measure the loading.
     await program.agent.prewarm()
@@ -268,11 +282,18 @@ async def _simulate(program: Program, options: _Options) -> int:
     busy = LoadMonitor()
     stop = _Stop(tuple(calls.values()))
     async with (
+        # Around the server: it may end calls with its last breath.
+        _answering(tuple(calls.values()), api_url_of(carrier)),
         open_call_server(
             program.phone._serve_options(  # noqa: SLF001 (the launcher is the package's own)
                 program.agent, public_url=public_url, carrier=carrier, callbacks=program.callbacks
             ),
-            Seams(tap=tap, bus_tap=bus_tap, transfer=transfer, observers=(ReplyFailures(calls),)),
+            Seams(
+                tap=tap,
+                bus_tap=bus_tap,
+                transfer=None if takes_requests(carrier) else transfer,
+                observers=(ReplyFailures(calls),),
+            ),
         ) as call_server,
         trio.open_nursery() as serving,
     ):
@@ -298,6 +319,15 @@ async def _simulate(program: Program, options: _Options) -> int:
         # Only now, when what was held of the calls is written; the launcher knows what to say and to return.
         raise KeyboardInterrupt
     return status
+
+
+@asynccontextmanager
+async def _answering(calls: Sequence[SimulatedCall], api_url: str) -> AsyncIterator[None]:
+    """Carry out the server's requests about the calls while the block runs."""
+    with ExitStack() as interfaces:
+        for call in calls:
+            interfaces.enter_context(serving_api(call.carrier, api_url))
+        yield
 
 
 @attrs.define

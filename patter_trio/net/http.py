@@ -22,13 +22,13 @@ is cheap.
 
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import attrs
 import trio
@@ -246,6 +246,30 @@ class _Shared:
 _shared: Final = trio.lowlevel.RunVar[dict[tuple[Guard | None, bool], _Shared]]("patter_trio_http")
 
 
+Answerer = Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, bytes]]]
+"""Answers a request within this process: from method, URL, headers (names in lower case) and body to status and JSON."""
+_answerers: Final = trio.lowlevel.RunVar[dict[str, "httpx.AsyncClient"]]("patter_trio_http_answerers")
+
+
+# For simulated calls: in virtual time, a carrier's requests must reach it without a socket, a name or a proxy.
+@contextmanager
+def answered_here(prefix: str, answer: Answerer) -> Iterator[None]:
+    """Answer this run's requests to URLs that begin with ``prefix`` by a function, while the block runs."""
+    from patter_trio.net.httpx_client import local_client
+
+    answerers = run_local(_answerers, dict)
+    answerers[prefix] = local_client(answer)
+    try:
+        yield
+    finally:
+        del answerers[prefix]
+
+
+def _answerer_of(url: str) -> "httpx.AsyncClient | None":
+    answerers = run_local(_answerers, dict)
+    return next((client for prefix, client in answerers.items() if unquote(url).startswith(prefix)), None)
+
+
 @attrs.frozen
 class Client:
     """The client that all calls share."""
@@ -291,7 +315,7 @@ class Client:
         who = origin_of(url)
         from patter_trio.net.httpx_client import new_request
 
-        client = self._shared.open()
+        client = _answerer_of(url) or self._shared.open()
         # Marks the log records of this task, so that the filter hides only our own URLs.
         token = _asking.set(True)
         try:

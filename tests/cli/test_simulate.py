@@ -81,9 +81,19 @@ def test_interrupt_at_barges_in_on_reply(capsys: pytest.CaptureFixture[str]) -> 
     assert timeline["caller"][1]["started"] >= audible + 0.3 - 0.02  # not before; how soon after is the machine's pace
 
 
-@pytest.mark.parametrize("phone", ["", "Twilio(account_sid='AC-mine', auth_token='mine')"])
-def test_simulated_transfer_reaches_no_carrier(capsys: pytest.CaptureFixture[str], phone: str) -> None:
-    """A simulated transfer succeeds without a request to the carrier that the program names."""
+@pytest.mark.parametrize(
+    ("phone", "options"),
+    [
+        ("", []),
+        ("Twilio(account_sid='AC-mine', auth_token='mine')", []),
+        ("", ["--carrier", "plivo"]),
+    ],
+    ids=["none", "Twilio", "plivo"],
+)
+def test_simulated_transfer_reaches_no_carrier(
+    capsys: pytest.CaptureFixture[str], phone: str, options: list[str]
+) -> None:
+    """A simulated transfer succeeds over each carrier without a request to the one that the program names."""
     program = write_agent(
         Path(),
         phone=phone,
@@ -91,7 +101,7 @@ def test_simulated_transfer_reaches_no_carrier(capsys: pytest.CaptureFixture[str
         more="async def on_transcript(event, call_control):\n"
         "    if event['role'] == 'user': await call_control.transfer('+15550100003')",
     )
-    assert main(["simulate", program, "--caller", write_sound(Path("one.wav"))]) == 0
+    assert main(["simulate", program, *options, "--caller", write_sound(Path("one.wav"))]) == 0
     assert "ended as expected" in capsys.readouterr().out
     assert timelines(Path())[0]["outcome"] == "transferred"
 
@@ -271,7 +281,10 @@ def test_unsupported_carrier_is_one_line(capsys: pytest.CaptureFixture[str]) -> 
         "Other = type('Other', (Carrier,), dict.fromkeys(Carrier.__abstractmethods__))\n" + source
     )
     assert main(["simulate", "agent.py"]) == USAGE_EXIT_STATUS
-    assert capsys.readouterr() == ("", "patter-trio: the carrier of a simulation must be Twilio, got Other\n")
+    assert capsys.readouterr() == (
+        "",
+        "patter-trio: the carrier of a simulation must be Twilio or Plivo, got Other\n",
+    )
 
 
 # The command line -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ import trio.testing
 
 from patter_trio.errors import AuthenticationError, ProviderError, ProviderTimeout, RateLimitError
 from patter_trio.net import http as shell
-from patter_trio.net.http import Client, origin_of, shared_client
+from patter_trio.net.http import Client, answered_here, origin_of, shared_client
 from tests.kit.web import Request, fetch, serving
 
 
@@ -31,6 +32,26 @@ async def test_one_connection_serves_request_after_request(autojump_clock: trio.
             await trio.sleep(50)
     assert [request.connection for request in web.requests] == [1, 1, 1]
     assert web.requests[0].headers["accept-encoding"] == "identity"
+
+
+async def test_requests_are_answered_within_the_process(autojump_clock: trio.testing.MockClock) -> None:
+    """Requests below a registered address are answered by its function, refusals as by a server; others are not."""
+    asked: list[tuple[str, str, bytes]] = []
+
+    async def answer(method: str, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        await trio.lowlevel.checkpoint()
+        asked.append((method, url, body))
+        assert headers["content-length"] == "2"
+        return (401, b"no") if url.endswith("refused") else (200, b"Here.")
+
+    async with serving(hello) as web, shared_client() as client:
+        with answered_here("https://carrier.test/calls/v3:1/", answer):
+            assert await ask(client, "https://carrier.test/calls/v3%3A1/x") == b"Here."
+            with pytest.raises(AuthenticationError, match="answered 401"):
+                await ask(client, "https://carrier.test/calls/v3:1/refused")
+            assert await ask(client, web.url) == b"Hello."
+    assert asked[0] == ("POST", "https://carrier.test/calls/v3%3A1/x", b"{}")
+    assert len(asked) == 2
 
 
 async def test_abandoned_answer_closes_its_connection_at_once(autojump_clock: trio.testing.MockClock) -> None:

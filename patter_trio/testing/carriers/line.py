@@ -167,6 +167,10 @@ class SimulatedCarrier:
         if self.ended is None:
             self._leave("caller_hung_up")
 
+    def sound(self, digits: str) -> None:
+        """Let the caller hear DTMF digits, as the agent's server requested."""
+        self.tones += digits
+
     def agent_hangs_up(self) -> None:
         """End the call, as the agent's server requested.
 
@@ -282,11 +286,7 @@ class SimulatedCarrier:
             self.over.set()
 
     async def announce(self) -> StreamOrder:
-        """Announce the call, and return what the agent's server wants for it; :meth:`run` goes on from there.
-
-        Raises:
-            CallRefused: the server did not accept the call, or answered in a way that the carrier does not understand.
-        """
+        """Announce the call, and return what the agent's server wants for it, as :meth:`run` does first."""
         return await self.protocol.ask(self)
 
     async def post(self, webhook: Webhook) -> WebhookAnswer:
@@ -419,13 +419,13 @@ class SimulatedCarrier:
                 self.arrivals.append(Arrival(now, mark=name))
                 if self._marks_are_early:
                     self._return_marks([name])
-                else:
+                elif self.protocol.empty_marks_return or self.playback.is_playing(now):
                     self.playback.mark(name, now)
             case Clear():
                 self.arrivals.append(Arrival(now))
                 self._clear(now)
             case Tones(digits):
-                self.tones += digits
+                self.sound(digits)
         # A mark on an empty buffer is due at once.
         self._return_marks(self.playback.reached(now))
         self._news.fire()

@@ -90,6 +90,10 @@ class PhonePlayback:
         # On an empty buffer it is due at the sample that is being played, so it is returned at once.
         self._marks.append((max(self._end, math.floor(now * RATE_HZ + _TOLERANCE_SAMPLES)), name))
 
+    def is_playing(self, now: float) -> bool:
+        """Return True if audio is in the buffer."""
+        return self._end > now * RATE_HZ + _TOLERANCE_SAMPLES
+
     @property
     def next_mark(self) -> float:
         """The time at which the next mark is due; infinite if no mark waits."""

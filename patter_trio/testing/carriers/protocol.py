@@ -4,7 +4,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import ClassVar, Final, Literal, Protocol
+from typing import Any, ClassVar, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 import attrs
@@ -70,6 +70,25 @@ class StreamOrder:
     parameters: Mapping[str, str] = MappingProxyType({})
 
 
+@attrs.frozen
+class RESTRequest:
+    """A request of the agent's server to the carrier's REST interface, about one call."""
+
+    method: str
+    path: str
+    """The path behind the one that names the call."""
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    body: bytes
+
+
+@attrs.frozen
+class RESTAnswer:
+    """The carrier's answer to a request; ``body`` is sent as JSON, and nothing if it is None."""
+
+    status: int
+    body: Mapping[str, Any] | None = None
+
+
 # Commands of the agent's server, whatever the carrier calls them. ---------------------------------------------------
 @attrs.frozen
 class Play:
@@ -111,6 +130,9 @@ class Line(Protocol):
     async def transfer(self, to: str) -> None:
         """Transfer the caller."""
 
+    def sound(self, digits: str) -> None:
+        """Let the caller hear DTMF digits."""
+
     def agent_hangs_up(self) -> None:
         """End the call, as the agent's server requested."""
 
@@ -128,6 +150,8 @@ class CarrierProtocol(ABC):
     """Number of messages that open a stream; from the last one on, the server knows of the call."""
     cleared_marks_return: ClassVar[bool] = True
     """True if the marks that wait when the buffer is emptied come back."""
+    empty_marks_return: ClassVar[bool] = True
+    """True if a mark that finds the buffer empty comes back."""
     closing_ends_call: ClassVar[bool] = True
     """True if the call ends when the agent's server closes its media stream."""
 
@@ -184,6 +208,15 @@ class CarrierProtocol(ABC):
         """
 
     # Beside the stream ------------------------------------------------------------------------------------------------
+    @property
+    def api_path(self) -> str:
+        """The path behind the address of the REST interface that names this call; empty: the interface is not simulated."""
+        return ""
+
+    async def obey(self, line: Line, request: RESTRequest) -> RESTAnswer:  # noqa: ARG002 (for carriers that are asked)
+        """Carry out a request of the agent's server."""
+        return RESTAnswer(404)
+
     def key_report(self, digit: str) -> Webhook | None:  # noqa: ARG002 (for carriers that report it)
         """Return the webhook that reports a key; None: only the stream does."""
         return None

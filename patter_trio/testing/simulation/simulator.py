@@ -12,15 +12,14 @@ import attrs
 import trio
 import trio.testing
 
-from patter_trio.abc import CallInfo, Carrier
+from patter_trio.abc import CallInfo
 from patter_trio.agent.agent import Agent
-from patter_trio.carriers.twilio import Twilio
 from patter_trio.phone import Patter
 from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
 from patter_trio.testing.carriers.protocol import CallRefused
-from patter_trio.testing.carriers.twilio import SimulatedTwilio
+from patter_trio.testing.carriers.rest import serving_api
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.scripted_providers.agents import PROVIDERS
 from patter_trio.testing.simulation.caller import (
@@ -28,6 +27,14 @@ from patter_trio.testing.simulation.caller import (
     SimulatedCaller,
     is_resampled_for,
     real_listeners,
+)
+from patter_trio.testing.simulation.carriers import (
+    CallOptions,
+    api_url_of,
+    carrier_object,
+    protocol_of,
+    simulated_carrier,
+    takes_requests,
 )
 from patter_trio.testing.simulation.foreign_work import foreign_work_awaited
 from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations
@@ -43,7 +50,6 @@ EPOCH_UNIX_S: Final = 1_700_000_000.0
 """Unix time at the clock's zero, so that the timestamps of every run are the same."""
 # A name that no resolver knows: nothing in a simulated call may look it up.
 PUBLIC_URL: Final = "http://agent.test"
-CARRIERS: Final = ("twilio",)
 DIRECTIONS: Final = ("inbound", "outbound")
 OPTIONS: Final = ("phone", "carrier", "caller", "callee", "direction", "custom_params")
 CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
@@ -62,7 +68,7 @@ class CallInvariantError(AssertionError):
 async def simulate_call(
     agent: Agent,
     phone: Patter | None = None,
-    carrier: str = "twilio",
+    carrier: str | None = None,
     *,
     caller: str = "+15550100001",
     callee: str = "",
@@ -76,7 +82,7 @@ async def simulate_call(
     Args:
         agent: the agent that answers.
         phone: the agent's phone, if its callbacks or the credentials of its carrier matter; by default a new one.
-        carrier: the carrier whose protocol is spoken.
+        carrier: the carrier whose protocol is spoken: "twilio" or "plivo"; by default the phone's, or Twilio.
         caller: the number that calls, E.164; empty for a caller who withholds it.
         callee: the number that is called, E.164; by default the phone's.
         direction: "inbound" for a call to the agent, "outbound" for one that the agent's account placed.
@@ -104,14 +110,20 @@ async def simulate_call(
         )
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}")
-    if carrier not in CARRIERS:
-        raise ValueError(f"carrier must be one of {', '.join(CARRIERS)}, got {carrier!r}")
+    phone = phone or Patter()
+    protocol = protocol_of(carrier, phone.carrier)
     simulation = _Simulation(
         agent,
-        phone or Patter(),
-        callbacks,
-        seams or Seams(),
-        {"caller": caller, "callee": callee, "direction": direction, "custom_params": custom_params},
+        phone,
+        protocol,
+        CallOptions(
+            caller=caller,
+            callee=callee or phone.phone_number or "+15550100002",
+            direction=direction,
+            custom_params=custom_params,
+        ),
+        callbacks=callbacks,
+        seams=seams or Seams(),
     )
     try:
         # Around the whole call: the server's tasks wait for threads and peers, and fail with it.
@@ -130,7 +142,14 @@ class _Simulation:
     """The parts of one simulated call."""
 
     def __init__(
-        self, agent: Agent, phone: Patter, callbacks: dict[str, Any], seams: Seams, facts: Mapping[str, Any]
+        self,
+        agent: Agent,
+        phone: Patter,
+        protocol: str,
+        options: CallOptions,
+        *,
+        callbacks: dict[str, Any],
+        seams: Seams,
     ) -> None:
         self._agent = agent
         self._seams = seams
@@ -141,18 +160,14 @@ class _Simulation:
             self._ends = []
             callbacks = {**callbacks, "on_call_end": self._ends.append}
         self._callbacks = callbacks
-        self._carrier_object = _twilio(phone.carrier)
-        self.carrier = SimulatedTwilio(
+        self._carrier_object = carrier_object(protocol, phone.carrier)
+        self.carrier = simulated_carrier(
+            self._carrier_object,
             self._connect,
             PUBLIC_URL,
-            account_sid=self._carrier_object.account_sid,
-            auth_token=self._carrier_object.auth_token,
             # Different in each call of a run, the same in every run.
-            call_sid=f"CA{_next_number():032d}",
-            caller=facts["caller"],
-            callee=facts["callee"] or phone.phone_number or "+15550100002",
-            direction=facts["direction"],
-            custom_params=facts["custom_params"],
+            digits=f"{_next_number():032d}",
+            options=options,
         )
         self.log = EventLog(self._now, self._state)
         self.caller = SimulatedCaller(
@@ -204,6 +219,16 @@ class _Simulation:
         __tracebackhide__ = True
         # System tasks of pytest and of other calls run already.
         before = set(_system_tasks())
+        # Around the server: it may end a call with its last breath.
+        with serving_api(self.carrier, api_url_of(self._carrier_object)):
+            async with self._served() as caller:
+                yield caller
+        # After everything was cancelled and awaited: what runs now was left behind for good.
+        self._left_for_good = [task.name for task in _system_tasks() if task not in before]
+
+    @asynccontextmanager
+    async def _served(self) -> AsyncIterator[SimulatedCaller]:
+        __tracebackhide__ = True
         async with open_flat_nursery() as line:
             # Its deadline is set only when the block has ended; a test may take as long as it likes.
             with trio.CancelScope() as serving:
@@ -217,7 +242,7 @@ class _Simulation:
                             epoch=EPOCH_UNIX_S,
                             tap=self.log.tap,
                             bus_tap=self._bus_tap,
-                            transfer=self._transfer,
+                            transfer=None if takes_requests(self._carrier_object) else self._transfer,
                         ),
                     ) as self._call_server,
                     open_flat_nursery() as self._connections,
@@ -234,8 +259,6 @@ class _Simulation:
             # Only now may the line be cancelled: the carrier's tasks deliver the end of the call to the server.
             await self.carrier.over.wait()
             line.cancel_scope.cancel(reason="the simulated call is over")
-        # After everything was cancelled and awaited: what runs now was left behind for good.
-        self._left_for_good = [task.name for task in _system_tasks() if task not in before]
 
     async def _watch(self, connections: trio.Nursery) -> None:
         """Record the tasks that still run after they should have ended, and cancel them."""
@@ -271,15 +294,6 @@ def _show(error: AssertionError, simulation: _Simulation) -> None:
     # The caller's own errors show it already, as it was at that moment: the events of the hang-up would be noise.
     if not isinstance(error, NotAsExpected):
         error.add_note(f"\nThe call:\n{simulation.caller.timeline()}")
-
-
-def _twilio(carrier: Carrier | None) -> Twilio:
-    """Return the carrier whose credentials both sides use: the phone's, or one with invented credentials."""
-    if carrier is None:
-        return Twilio(account_sid="AC" + "5" * 32, auth_token="simulated")  # noqa: S106 (not a real credential)
-    if not isinstance(carrier, Twilio):
-        raise TypeError(f"the simulator can only play Twilio, got {carrier!r}")
-    return carrier
 
 
 def _next_number() -> int:

@@ -1,0 +1,50 @@
+"""The REST interface of a simulated carrier, as far as requests about a simulated call go."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+import trio
+
+from patter_trio.net.http import answered_here
+from patter_trio.testing.carriers.line import SimulatedCarrier
+from patter_trio.testing.carriers.protocol import RESTRequest
+
+# Without a socket: in virtual time nothing may wait for the kernel, and no name of a carrier may be looked up.
+_NOT_JSON: Final = b"null"
+
+
+@contextmanager
+def serving_api(carrier: SimulatedCarrier, api_url: str) -> Iterator[None]:
+    """Carry out this run's requests about one simulated call while the block runs.
+
+    Args:
+        carrier: the call.
+        api_url: the address of the REST interface, as in the carrier object of the program under test.
+    """
+    path = carrier.protocol.api_path
+    if not path:
+        yield
+        return
+    prefix = api_url.rstrip("/") + path
+
+    async def answer(method: str, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        # A request is a checkpoint on a network, too.
+        await trio.lowlevel.checkpoint()
+        request = RESTRequest(method, unquote(url).removeprefix(prefix), headers, body)
+        answered = await carrier.protocol.obey(carrier, request)
+        return answered.status, b"" if answered.body is None else msgspec.json.encode(answered.body)
+
+    with answered_here(prefix, answer):
+        yield
+
+
+def read_json(body: bytes) -> dict[str, object] | None:
+    """Return the JSON object that is a request's body; None for anything else."""
+    try:
+        found = msgspec.json.decode(body or _NOT_JSON)
+    except msgspec.DecodeError:
+        return None
+    return found if isinstance(found, dict) else None

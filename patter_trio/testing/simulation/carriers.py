@@ -1,0 +1,116 @@
+"""The carriers that can be simulated: for each, the carrier object of the server and the simulated carrier that fits it."""
+
+import uuid
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import attrs
+
+from patter_trio.abc import Carrier
+from patter_trio.carriers.plivo import Plivo
+from patter_trio.carriers.twilio import Twilio
+from patter_trio.testing.carriers.line import SimulatedCarrier
+from patter_trio.testing.carriers.protocol import Direction
+from patter_trio.testing.carriers.twilio import SimulatedTwilio
+from patter_trio.testing.carriers.webhook_post import Connect
+
+CARRIERS: Final = ("twilio", "plivo")
+_OF_PROTOCOL: Final[Mapping[str, type[Carrier]]] = MappingProxyType({"twilio": Twilio, "plivo": Plivo})
+_TO_LETTERS: Final = str.maketrans("0123456789abcdef", "abcdef0123456789")
+
+
+@attrs.frozen(kw_only=True)
+class CallOptions:
+    """The facts about a simulated call, which are the same for each carrier; see ``SimulatedTwilio``."""
+
+    caller: str = "+15550100001"
+    callee: str = "+15550100002"
+    direction: Direction = "inbound"
+    custom_params: Mapping[str, str] = MappingProxyType({})
+
+
+def protocol_of(asked: str | None, carrier: Carrier | None) -> str:
+    """Return the name of the carrier that is simulated: the one that was asked for, or that of the phone, or Twilio.
+
+    Raises:
+        ValueError: no carrier of this name can be simulated.
+        TypeError: none was asked for, and that of the phone cannot be simulated.
+    """
+    if asked is not None and asked not in CARRIERS:
+        raise ValueError(f"carrier must be one of {', '.join(CARRIERS)}, got {asked!r}")
+    if asked is not None or carrier is None:
+        return asked or CARRIERS[0]
+    for name, kind in _OF_PROTOCOL.items():
+        if isinstance(carrier, kind):
+            return name
+    raise TypeError(f"the simulator can only play Twilio and Plivo, got {carrier!r}")
+
+
+def carrier_object(protocol: str, carrier: Carrier | None) -> Carrier:
+    """Return the carrier whose credentials both sides use: the phone's, or one with invented credentials if it is another."""
+    if not isinstance(carrier, _OF_PROTOCOL[protocol]):
+        carrier = None
+    if carrier is not None:
+        return carrier
+    if protocol == "plivo":
+        return Plivo(auth_id="MA" + "5" * 18, auth_token="simulated")  # noqa: S106 (not a real credential)
+    return Twilio(account_sid="AC" + "5" * 32, auth_token="simulated")  # noqa: S106 (not a real credential)
+
+
+def call_id_of(protocol: str, digits: str) -> str:
+    """Return the id of a call in the carrier's form, from 32 hexadecimal digits."""
+    match protocol:
+        case "plivo":
+            # Other digits, so that few of them stand side by side: logs mask what may be a number.
+            return str(uuid.UUID(digits.translate(_TO_LETTERS)))
+        case _:
+            return f"CA{digits}"
+
+
+def simulated_carrier(
+    carrier: Carrier,
+    connect: Connect,
+    public_url: str,
+    *,
+    digits: str,
+    options: CallOptions,
+) -> SimulatedCarrier:
+    """Return the simulated carrier of one call, with the credentials of the server's carrier object.
+
+    Args:
+        carrier: the server's, from :func:`carrier_object`.
+        connect: opens a connection to the agent's server.
+        public_url: the address under which the carrier knows the server, without a path.
+        digits: 32 hexadecimal digits, from which the call's id is made.
+        options: what the call is about.
+    """
+    call_id = call_id_of(carrier.protocol, digits)
+    facts: dict[str, Any] = {name: getattr(options, name) for name in attrs.fields_dict(CallOptions)}
+    if isinstance(carrier, Plivo):
+        from patter_trio.testing.carriers.plivo import SimulatedPlivo  # noqa: PLC0415 (only where it is asked for)
+
+        return SimulatedPlivo(
+            connect, public_url, auth_id=carrier.auth_id, auth_token=carrier.auth_token, call_uuid=call_id, **facts
+        )
+    if not isinstance(carrier, Twilio):
+        raise TypeError(f"carrier must be Twilio or Plivo, got {carrier!r}")
+    return SimulatedTwilio(
+        connect,
+        public_url,
+        account_sid=carrier.account_sid,
+        auth_token=carrier.auth_token,
+        call_sid=call_id,
+        **facts,
+    )
+
+
+def api_url_of(carrier: Carrier) -> str:
+    """Return the address of the REST interface in a carrier object."""
+    return str(getattr(carrier, "api_url", ""))
+
+
+def takes_requests(carrier: Carrier) -> bool:
+    """Return True if the simulation carries out the requests of this carrier object, transfers among them."""
+    # Twilio's request for a transfer has tests of its own, with its server.
+    return not isinstance(carrier, Twilio)
