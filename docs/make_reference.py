@@ -93,6 +93,9 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, str]]] = {
     "TWILIO_AUTH_TOKEN": ("", "`Twilio(auth_token=)`, where that is not given."),
     "PLIVO_AUTH_ID": ("", "`Plivo(auth_id=)`, where that is not given."),
     "PLIVO_AUTH_TOKEN": ("", "`Plivo(auth_token=)`, where that is not given."),
+    "TELNYX_API_KEY": ("", "`Telnyx(api_key=)`, where that is not given."),
+    "TELNYX_PUBLIC_KEY": ("", "`Telnyx(public_key=)`, where that is not given."),
+    "TELNYX_CONNECTION_ID": ("", "`Telnyx(connection_id=)`, where that is not given; only for calls that you place."),
     "DEEPGRAM_API_KEY": ("", "`DeepgramSTT(api_key=)`, where that is not given."),
     "ELEVENLABS_API_KEY": ("", "`ElevenLabsTTS(api_key=)`, where that is not given."),
     "OPENAI_API_KEY": (
@@ -320,7 +323,9 @@ def carriers() -> Iterator[Carrier]:
     """Yield one carrier of each exported class, with made-up credentials."""
     for kind, exported in providers():
         if kind is Carrier:
-            yield exported(*["AC" for field in attrs.fields(exported) if not field.kw_only])
+            given = [field for field in attrs.fields(exported) if field.init and not field.kw_only]
+            # A public key is checked when its carrier is made.
+            yield exported(*[f"{'A' * 43}=" if field.name == "public_key" else "AC" for field in given])
 
 
 def routes() -> str:

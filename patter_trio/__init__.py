@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from patter_trio.call.control import CallControl
     from patter_trio.call.tools.context import ToolContext
     from patter_trio.carriers.plivo import Plivo
+    from patter_trio.carriers.telnyx import Telnyx
     from patter_trio.carriers.twilio import Twilio
     from patter_trio.conversation.actions import EouTrigger
     from patter_trio.conversation.sentences import SentenceChunker
@@ -87,6 +88,7 @@ else:
             "patter_trio.call.tools.context": ("ToolContext",),
             "patter_trio.user_code.invoke": ("in_thread",),
             "patter_trio.carriers.plivo": ("Plivo",),
+            "patter_trio.carriers.telnyx": ("Telnyx",),
             "patter_trio.carriers.twilio": ("Twilio",),
             "patter_trio.llm.chat_context": ("ChatContext",),
             "patter_trio.phone": ("Patter",),
@@ -206,6 +208,7 @@ __all__ = [
     "SmartTurn",
     "SpeechEventCallback",
     "SpeechEvents",
+    "Telnyx",
     "Tool",
     "ToolCallCompletedEvent",
     "ToolCallStartedEvent",

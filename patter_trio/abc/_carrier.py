@@ -34,6 +34,9 @@ class Carrier(ABC):
     acts_on_request: ClassVar[bool] = False
     """True if the answer to a webhook says nothing to the carrier, which follows requests: :meth:`pick_up` and :meth:`decline`."""
 
+    ends_with_stream: ClassVar[bool] = True
+    """True if the end of a call's stream ends the call; False: it goes on until :meth:`hang_up`."""
+
     def path_of(self, kind: WebhookKind) -> str:
         """Return the path of a webhook; of ``stream``, the prefix of the media streams' paths."""
         return self.media_prefix if kind == "stream" else f"/webhooks/{self.protocol}/{kind}"

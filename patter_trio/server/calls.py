@@ -26,7 +26,8 @@ from patter_trio.call.options import CallOptions
 from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.session import CallSession
 from patter_trio.call.tools.webhooks import ToolWebhooks
-from patter_trio.errors import PatterError
+from patter_trio.conversation.inputs import TRANSFERRED_REASON
+from patter_trio.errors import CallEnded, PatterError
 from patter_trio.events.call_events import CallEvents
 from patter_trio.events.callback_registry import Callback
 from patter_trio.events.callbacks import CallbackQueue
@@ -45,6 +46,7 @@ from patter_trio.server.admission import Admission
 from patter_trio.server.answerer import Answering, check_answerer, message_handler_of
 from patter_trio.server.context import ServerContext
 from patter_trio.server.ended import EndedCalls
+from patter_trio.server.hang_ups import HangUps
 from patter_trio.server.options import Seams, ServeOptions
 from patter_trio.server.outbound import Dialler
 from patter_trio.server.pending import PendingCall, PendingCalls
@@ -89,6 +91,7 @@ class CallServer:
         self._seams = seams
         self._tap = seams.tap
         self._bus_tap = seams.bus_tap
+        self._hang_ups = HangUps(options.carrier, nursery)
         self._deliveries = HandlerTasks(nursery)
         # Weak, because each lives until the last event of its call has been delivered, which is after the call's end.
         self._grace: WeakSet[GracePeriods] = WeakSet()
@@ -113,6 +116,7 @@ class CallServer:
             run_call=self.run_call,
             on_report=self.on_report,
             command=self.command,
+            knows=self.knows,
             unix_time=self._unix_time,
             on_refused=self.on_refused,
             on_answered=self.dialler.on_offered,
@@ -132,6 +136,10 @@ class CallServer:
     def callback(self, name: str) -> Callback | None:
         """Return the application's callback of that name that is set now, or None."""
         return self._answering.callbacks.find(name)
+
+    def knows(self, call_id: str) -> bool:
+        """Return True if a call is live, or was, or was refused: a webhook that announces it is a repetition."""
+        return call_id in self._live or self._ended.remembers(call_id, trio.current_time())
 
     def refusal(self, call_id: str) -> str:
         """Return the reason to refuse a call that is announced for the first time; empty: it is accepted."""
@@ -205,7 +213,7 @@ class CallServer:
                 call.info.call_id,
                 self.context.stream_url(call.info.call_id),
             )
-            self._never_connected(call.info, "failed", "its media stream never connected")
+            self._abandon(call.info, "failed", "its media stream never connected")
 
     def on_announced(self, call: PendingCall) -> None:
         """Call ``on_call_start`` for a call as soon as it is announced, before its audio arrives."""
@@ -245,9 +253,14 @@ class CallServer:
     async def _send(self, info: CallInfo, request: Callable[[], Awaitable[None]]) -> None:
         try:
             await request()
+        except CallEnded as error:
+            _log.info("call %s: %s", info.call_id, error)
+            self.on_report(CallStatus(info.call_id, "cancelled"))
         except PatterError as error:
             _log.warning("call %s: %s", info.call_id, error)
             self.on_report(CallStatus(info.call_id, "failed"))
+            # It is unknown what the carrier did; if it answered, the caller would hear silence.
+            self._hang_ups.end(info.call_id)
 
     def on_report(self, report: CarrierReport) -> None:
         """Act on what the carrier reports about a call."""
@@ -261,7 +274,7 @@ class CallServer:
                 _log.warning("call %s: its media stream failed: %s", report.call_id, report.reason)
                 call = self.context.pending.give_up(report.call_id)
                 if call is not None:
-                    self._never_connected(call.info, "failed", f"its media stream failed: {report.reason}")
+                    self._abandon(call.info, "failed", f"its media stream failed: {report.reason}")
 
     def _on_status(self, status: CallStatus) -> None:
         """Give up an announced call, because the carrier says that it is over."""
@@ -273,6 +286,11 @@ class CallServer:
         # A live call ends by its stream, which has the last words; a webhook about it may overtake them.
         elif status.call_id not in self._live:
             self._ended.add(status.call_id, trio.current_time())
+
+    def _abandon(self, info: CallInfo, outcome: str, why: str) -> None:
+        """Give up an announced call that goes on at the carrier."""
+        self._never_connected(info, outcome, why)
+        self._hang_ups.end(info.call_id)
 
     def on_refused(self, info: CallInfo, why: str) -> None:
         """Publish that a call hears busy, unless it is a live or ended call that is announced again."""
@@ -373,6 +391,10 @@ class CallServer:
             del self._options.live[info.call_id]
             self._ended.add(info.call_id, trio.current_time())
             self.dialler.over(info.call_id, call.outcome)
+            # A call that was handed over goes on without us. Also for a caller who has hung up: the carrier's stream may have
+            # ended by itself.
+            if call.outcome != TRANSFERRED_REASON:
+                self._hang_ups.end(info.call_id)
             # Closed with the last event, so that these are the metrics that on_call_end got.
             _log.info("call %s: ended, %s", info.call_id, summary(call.outcome, reporter.metrics(trio.current_time())))
             self._call_over.fire()
@@ -392,7 +414,7 @@ class CallServer:
         """Give up all announced and dialled calls, because the server closes and cannot answer them."""
         self.dialler.close()
         for call in self.context.pending.expire(math.inf):
-            self._never_connected(call.info, "cancelled", "the server was closed")
+            self._abandon(call.info, "cancelled", "the server was closed")
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Accept no more calls, and wait at most ``timeout`` seconds for the live and announced ones to end.

@@ -53,6 +53,7 @@ class ServerContext:
     * ``unix_time()`` returns the time in seconds, for signatures that are valid only for a while.
     * ``on_answered(offered)`` returns the facts about a call that we placed; None: it is not one of ours, or no more.
     * ``end_stray(call_id)`` hangs up such a call.
+    * ``knows(call_id)`` returns True for a call that is live or over: a webhook that announces it is a repetition.
     * ``on_refused(info, why)`` is called for each call that hears busy; it must not raise.
     """
 
@@ -67,6 +68,7 @@ class ServerContext:
     on_answered: Callable[[CallOffered], CallInfo | None] = lambda _: None
     end_stray: Callable[[str], None] = lambda _: None
     command: Callable[[CallInfo, Callable[[], Awaitable[None]]], None] = lambda _, __: None
+    knows: Callable[[str], bool] = lambda _: False
     unix_time: Callable[[], float] = time.time
     unauthenticated: trio.Semaphore = attrs.field(
         factory=lambda: trio.Semaphore(MAX_UNAUTHENTICATED_SOCKETS), repr=False

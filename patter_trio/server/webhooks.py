@@ -88,7 +88,12 @@ def carrier_webhook(context: ServerContext, request: CarrierRequest) -> WebhookR
 
 def _offered(context: ServerContext, request: CarrierRequest, offered: CallOffered) -> WebhookResponse:
     """Accept or refuse an announced call; answer with the URL for its media stream, or with busy."""
-    carrier = context.carrier
+    carrier, call_id = context.carrier, offered.info.call_id
+    if carrier.acts_on_request and (call_id in context.pending or context.knows(call_id)):
+        # The first webhook's commands are on their way, with a token that must stay valid; and a command that refuses the
+        # call would end it.
+        logger.debug("call %s: announced again", shown_id(call_id))
+        return WebhookResponse(200, "", carrier.content_type)
     if offered.dial:
         own = context.on_answered(offered)
         return _stray(context, offered.info) if own is None else _accepted_or_busy(context, own)

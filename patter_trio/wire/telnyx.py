@@ -17,6 +17,7 @@ Quirks that shape this codec:
 import base64
 import binascii
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
@@ -52,7 +53,16 @@ MAX_ERROR_CODES: Final = 16
 _STATE_PREFIX: Final = "patter:"
 """Begins the client state of ours, so that the state of other programs on the account is not taken for it."""
 
+# Telnyx calls the id opaque; its examples have a version, a colon and base64 for URLs, older ones base64. It goes into logs
+# and paths, so nothing else is taken.
+_CALL_ID: Final = re.compile(r"[\w.:=+-]{1,128}", re.ASCII)
+
 _log = logging.getLogger("patter_trio.carriers")
+
+
+def is_call_id(text: str) -> bool:
+    """Return True if a text has the form of a ``call_control_id``."""
+    return _CALL_ID.fullmatch(text) is not None
 
 
 def encode_state(**values: str) -> str:
@@ -303,7 +313,7 @@ class TelnyxCodec(StreamCodec):
         start = message.start
         if not message.stream_id:
             raise WireError("the start message must have a stream_id")
-        if not start.call_control_id:
+        if not is_call_id(start.call_control_id):
             raise WireError("the start message must have a call_control_id")
         format_ = start.media_format
         if format_.encoding.upper() not in MULAW_ENCODINGS or (format_.sample_rate, format_.channels) != (8000, 1):

@@ -1,0 +1,56 @@
+"""Ends calls whose carrier does not end them with their stream: without a request, their callers would hear silence."""
+
+import logging
+from typing import Final
+
+import attrs
+import trio
+
+from patter_trio.abc import Carrier
+from patter_trio.errors import PatterError
+
+# Judged: a request has 4 s (``carriers/rest.py``). A server that is being cancelled waits for it, as it does 5 s for the
+# last callbacks.
+HANG_UP_TIMEOUT_S: Final = 5.0
+"""Seconds within which the carrier must have taken the hang-up."""
+# Judged: one lost connection, or a refusal that asks for fewer requests.
+RETRY_WAIT_S: Final = 0.5
+"""Seconds between two requests to end the same call. To end a call twice is harmless."""
+
+_log = logging.getLogger("patter_trio.call")
+
+
+@attrs.frozen
+class HangUps:
+    """The hang-ups of one server.
+
+    Args:
+        carrier: ends the calls.
+        nursery: runs the requests; it outlives the calls.
+    """
+
+    carrier: Carrier
+    nursery: trio.Nursery = attrs.field(repr=False)
+
+    def end(self, call_id: str) -> None:
+        """End a call in the background, if the end of its stream has not ended it already."""
+        if not self.carrier.ends_with_stream:
+            self.nursery.start_soon(self._end, call_id)
+
+    async def _end(self, call_id: str) -> None:
+        # Shielded, because a server that is being cancelled must not leave its callers in silence.
+        with trio.move_on_after(HANG_UP_TIMEOUT_S, shield=True) as scope:
+            while True:
+                try:
+                    await self.carrier.hang_up(call_id)
+                except PatterError as error:
+                    _log.warning("call %s: hang-up failed: %s", call_id, error)
+                else:
+                    return
+                await trio.sleep(RETRY_WAIT_S)
+        if scope.cancelled_caught:
+            _log.error(
+                "call %s: the carrier did not take the hang-up within %g s; the call may go on without an agent",
+                call_id,
+                HANG_UP_TIMEOUT_S,
+            )
