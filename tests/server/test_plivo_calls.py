@@ -16,7 +16,7 @@ import pytest
 import trio
 import trio_websocket
 
-from patter_trio import CallControl, Patter, Plivo
+from patter_trio import CallControl, OutboundCall, Patter, Plivo
 from patter_trio.agent.agent import Agent
 from patter_trio.testing import ScriptedTTS, ScriptedVAD
 from patter_trio.testing.scripted_providers import audible_text
@@ -58,6 +58,8 @@ class Caller:
     close_code: int | None = None
     news: trio.Event = attrs.field(factory=trio.Event)
     socket: Any = None
+    answer_url: str = ""
+    announced: Mapping[str, str] = attrs.field(factory=lambda: ANNOUNCED)
 
     async def post(self, url: str, form: Mapping[str, str], *, signed: bool = True) -> httpx.Response:
         """Send a webhook."""
@@ -67,7 +69,7 @@ class Caller:
 
     async def announce(self) -> ET.Element:
         """Announce the call, and return the one element of the answer."""
-        answer = await self.post(f"{self.base}/webhooks/plivo/voice", ANNOUNCED)
+        answer = await self.post(self.answer_url or f"{self.base}/webhooks/plivo/voice", self.announced)
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/xml; charset=utf-8")
         [element] = ET.fromstring(answer.content)  # noqa: S314 (our own XML)
         return element
@@ -170,7 +172,7 @@ async def plivo_call(agent: Agent, **options: Any) -> AsyncIterator[tuple[Caller
     """Serve an agent on loopback, beside Plivo's REST interface, and yield a caller."""
     with trio.fail_after(LIMIT_S):
         async with (
-            serve_plivo_rest(AUTH_ID, TOKEN, calls=[CALL]) as rest,
+            serve_plivo_rest(AUTH_ID, TOKEN, calls=[CALL], numbers={"15550100002": ""}) as rest,
             httpx.AsyncClient(trust_env=False) as http,
             trio.open_nursery() as nursery,
         ):
@@ -322,6 +324,37 @@ async def test_plivo_busy_line_and_wrong_signature() -> None:
         answer = await caller.post(f"{caller.base}/webhooks/plivo/voice", other)
         [element] = ET.fromstring(answer.content)  # noqa: S314 (our own XML)
         assert (answer.status_code, element.tag, element.attrib) == (200, "Hangup", {"reason": "busy"})
+
+
+async def test_call_placed_over_plivo_is_known_by_reference() -> None:
+    """A call that we place rings, is answered and ends, although Plivo gives its id only with the first webhook."""
+    log = Log()
+    agent = agent_of(first_message="Hello.", tts=ScriptedTTS(duration=0.2), **QUICK)
+    async with plivo_call(agent, **log.callbacks) as (caller, phone, rest):
+        log.watch(phone)
+        placed: list[OutboundCall] = []
+
+        async def places() -> None:
+            placed.append(await phone.call("+15550100001", from_number="+15550100002"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(places)
+            await rest.dialled.wait()
+            [(request_id, fields)] = rest.placed.items()
+            ids = {"CallUUID": CALL, "RequestUUID": request_id, "From": "15550100002", "To": "15550100001"}
+            ring = ids | {"Direction": "outbound", "CallStatus": "ringing", "Event": "Ring"}
+            assert (await caller.post(fields["ring_url"], ring)).status_code == 204
+        assert placed[0].call_id == CALL
+        caller.answer_url = fields["answer_url"]
+        caller.announced = ring | {"CallStatus": "in-progress", "Event": "StartApp"}
+        async with caller.connected():
+            await log.quiet.wait()
+        assert await placed[0].ended() == "caller_hung_up"
+        await log.over.wait()
+        hung_up = ids | {"Direction": "outbound", "CallStatus": "completed", "Event": "Hangup", "TotalCost": "0.01"}
+        assert (await caller.post(fields["hangup_url"], hung_up)).status_code == 204
+    assert (log.start["call_id"], log.start["direction"], log.start["caller"]) == (CALL, "outbound", "+15550100002")
+    assert len(log.ends) == 1
 
 
 @pytest.mark.parametrize("parameters", ["token=0000", "", '{"token": "0000"}'])

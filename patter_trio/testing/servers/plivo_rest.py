@@ -74,7 +74,7 @@ class PlivoRESTFault:
 
 
 class PlivoRESTServer:
-    """The server: ``calls`` by UUID, ``placed`` by request UUID, ``numbers`` with their applications' ids, ``requests``."""
+    """The server: ``calls`` by UUID, ``placed`` by request UUID (``dialled`` is set by the first), ``numbers`` with their applications' ids, ``requests``."""
 
     def __init__(self, auth_id: str, auth_token: str, calls: Iterable[str], numbers: Mapping[str, str]) -> None:
         self._prefix = f"/v1/Account/{auth_id}/"
@@ -82,6 +82,7 @@ class PlivoRESTServer:
         self.api_url: str = ""
         self.calls: dict[str, PlivoRESTCall] = {call: PlivoRESTCall() for call in calls}
         self.placed: dict[str, dict[str, Any]] = {}
+        self.dialled: trio.Event = trio.Event()
         self.numbers: dict[str, str] = dict(numbers)
         self.applications: dict[str, dict[str, Any]] = {}
         self.requests: list[PlivoRESTRequest] = []
@@ -165,6 +166,7 @@ class PlivoRESTServer:
             return _refusal(400, "to parameter is invalid")
         request_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"request {len(self.placed)}"))
         self.placed[request_id] = fields
+        self.dialled.set()
         return 201, {"message": "call fired", "request_uuid": request_id, "api_id": API_ID}
 
     def _call(self, method: str, call_id: str, fields: dict[str, Any]) -> Answer:
