@@ -2,6 +2,7 @@
 
 import math
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -143,6 +144,7 @@ class SimulatedCall:
             digits=secrets.token_hex(16),
             # From the range of numbers for fiction, if the phone has none.
             options=CallOptions(caller=number, callee=phone.phone_number or "+15550100002"),
+            unix_time=time.time,
         )
         self.call_id: str = self.carrier.call_id
         self.log: EventLog = EventLog(self._now, self._state)

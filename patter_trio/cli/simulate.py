@@ -1,6 +1,7 @@
 """Command ``patter-trio simulate``: serve an agent locally and call it with recordings, in real time."""
 
 import argparse
+import base64
 import math
 import os
 import re
@@ -148,11 +149,14 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigurationError(f"--from must be a number in E.164 such as +15550100003, got {options.number!r}")
     if interrupt_at is not None and not 0 <= interrupt_at < math.inf:
         raise ConfigurationError(f"--interrupt-at must be at least 0, got {interrupt_at:g}")
-    # A program with Twilio() must load without an account: the simulator signs with any credentials.
+    # A program with Twilio() must load without an account: the simulator signs with any credentials, and takes another
+    # key for Telnyx.
     # Set only if the environment has none.
     made_up = {
         "TWILIO_ACCOUNT_SID": f"AC{secrets.token_hex(16)}",
         "TWILIO_AUTH_TOKEN": secrets.token_hex(16),
+        "TELNYX_API_KEY": secrets.token_hex(16),
+        "TELNYX_PUBLIC_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
         "PLIVO_AUTH_ID": f"MA{secrets.token_hex(9)}",
         "PLIVO_AUTH_TOKEN": secrets.token_hex(16),
     }
@@ -239,7 +243,7 @@ async def _simulate(program: Program, options: _Options) -> int:
     try:
         carrier = carrier_object(protocol_of(options.carrier, given), given)
     except TypeError as error:
-        wanted = "Twilio or Plivo"
+        wanted = "Twilio, Telnyx or Plivo"
         raise ConfigurationError(f"the carrier of a simulation must be {wanted}, got {type(given).__name__}") from error
     print("Loading ...", file=sys.stderr)
     # Before the calls: the first one would otherwise measure the loading.

@@ -113,4 +113,4 @@ async def test_caller_hangs_up_by_scenario(call_simulator: CallSimulator) -> Non
 
 def test_each_carrier_is_in_the_table() -> None:
     """The carriers that calls run over are all that the package has."""
-    assert CARRIERS == ("twilio", "plivo")
+    assert CARRIERS == ("twilio", "telnyx", "plivo")

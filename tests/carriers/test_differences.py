@@ -4,20 +4,22 @@ import base64
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trio
 import trio.testing
 
 from patter_trio import Patter
+from patter_trio.abc import CallInfo
 from patter_trio.carriers.plivo import Plivo
+from patter_trio.carriers.telnyx import Telnyx
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
 from patter_trio.testing import CallRefused, ScriptedTTS
-from patter_trio.testing.carriers import plivo_messages, twilio_messages
+from patter_trio.testing.carriers import plivo_messages, telnyx_messages, twilio_messages
 from patter_trio.testing.carriers.line import SimulatedCarrier
 from patter_trio.testing.carriers.protocol import (
     BadAnswer,
@@ -28,6 +30,7 @@ from patter_trio.testing.carriers.protocol import (
     checked_stream_url,
 )
 from patter_trio.testing.carriers.rest import serving_api
+from patter_trio.testing.faults.injections import swapped
 from patter_trio.testing.simulation.carriers import (
     CARRIERS,
     CallOptions,
@@ -35,7 +38,7 @@ from patter_trio.testing.simulation.carriers import (
     carrier_object,
     simulated_carrier,
 )
-from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, PUBLIC_URL
+from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, PUBLIC_URL, CallInvariantError
 from tests.kit.call import agent_of
 
 SOUND = base64.b64encode(bytes(160)).decode()
@@ -53,6 +56,7 @@ def line_of(name: str, connect: Any = nowhere) -> SimulatedCarrier:
         PUBLIC_URL,
         digits=f"{1:032d}",
         options=CallOptions(),
+        unix_time=lambda: EPOCH_UNIX_S + trio.current_time(),
     )
 
 
@@ -89,6 +93,24 @@ async def test_full_server_lets_callers_hear_busy(autojump_clock: trio.testing.M
         assert refused.value.outcome == "busy"
 
 
+async def test_webhook_answer_alone_opens_no_telnyx_call(autojump_clock: trio.testing.MockClock) -> None:
+    """For Telnyx, the webhook's answer decides nothing: without a command the call is not answered."""
+    async with trio.open_nursery() as nursery:
+
+        async def connect() -> trio.abc.Stream:
+            ours, theirs = trio.testing.memory_stream_pair()
+            nursery.start_soon(answer, theirs)
+            return ours
+
+        async def answer(stream: trio.abc.Stream) -> None:
+            await stream.receive_some(65536)
+            await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ncontent-length: 11\r\n\r\n<Response/>")
+
+        with pytest.raises(CallRefused, match="no command answered the call within 15 s"):
+            await line_of("telnyx", connect).run()
+        assert trio.current_time() == pytest.approx(15.0)
+
+
 class _Again(SimulatedCarrier):
     """A stream that presents what another stream has presented before."""
 
@@ -118,6 +140,7 @@ async def test_used_token_opens_no_second_stream(autojump_clock: trio.testing.Mo
 # Messages -------------------------------------------------------------------------------------------------------------
 OPENINGS: Mapping[str, tuple[list[str], str]] = {
     "twilio": (["connected", "start"], "streamSid"),
+    "telnyx": (["connected", "start"], "stream_id"),
     "plivo": (["start"], "streamId"),
 }
 
@@ -139,11 +162,11 @@ def test_first_frame_and_stream_id(name: str) -> None:
 
 @each_carrier
 def test_numbers_are_text_except_plivos(name: str) -> None:
-    """Numbers are text for Twilio; for Plivo they are numbers, except the timestamp."""
+    """Numbers are text for Twilio and Telnyx; for Plivo they are numbers, except the timestamp."""
     message = json.loads(protocol_of(name).media(2, bytes(160)))
     number = 2 if name == "plivo" else "2"
     assert (message["media"]["chunk"], message["media"]["timestamp"]) == (number, "20")
-    sequence = message["sequenceNumber"]
+    sequence = message["sequence_number" if name == "telnyx" else "sequenceNumber"]
     assert type(sequence) is (int if name == "plivo" else str)
 
 
@@ -153,6 +176,11 @@ WITHOUT_ID: Mapping[str, dict[str, tuple[dict[str, Any], bool]]] = {
         "audio": ({"event": "media", "media": {"payload": SOUND}}, False),
         "mark": ({"event": "mark", "mark": {"name": "m"}}, False),
         "clear": ({"event": "clear"}, False),
+    },
+    "telnyx": {
+        "audio": ({"event": "media", "media": {"payload": SOUND}}, True),
+        "mark": ({"event": "mark", "mark": {"name": "m"}}, True),
+        "clear": ({"event": "clear"}, True),
     },
     "plivo": {
         "audio": (
@@ -192,6 +220,7 @@ GOOD_XML = (
     '<Response><Stream bidirectional="true" keepCallAlive="true" contentType="audio/x-mulaw;rate=8000">'
     "wss://agent.test/x</Stream></Response>"
 )
+GOOD_COMMAND = {"stream_url": "wss://agent.test/x", "stream_track": "inbound_track", "stream_bidirectional_mode": "rtp"}
 
 
 @pytest.mark.parametrize("left_out", ["bidirectional", "keepCallAlive", "contentType"])
@@ -202,14 +231,22 @@ def test_plivo_streams_are_one_way_by_default(left_out: str) -> None:
         plivo_messages.read_xml(GOOD_XML.replace(f"{left_out}=", "streamTimeout=").encode())
 
 
+@pytest.mark.parametrize("left_out", ["stream_bidirectional_mode", "stream_track"])
+def test_telnyx_streams_are_mp3_by_default(left_out: str) -> None:
+    """A stream of Telnyx's without its mode or track is refused: it would be MP3, or bring our own speech back."""
+    assert telnyx_messages.checked_stream_options(GOOD_COMMAND) == "wss://agent.test/x"
+    with pytest.raises(BadAnswer, match=left_out):
+        telnyx_messages.checked_stream_options({k: v for k, v in GOOD_COMMAND.items() if k != left_out})
+
+
 def test_twilio_streams_are_two_way_by_connect() -> None:
     """A stream of Twilio's that is only forked is refused."""
     with pytest.raises(BadAnswer, match="<Connect>"):
         twilio_messages.read_twiml(b'<Response><Start><Stream url="wss://agent.test/x"/></Start></Response>')
 
 
-def test_query_of_stream_address_is_refused() -> None:
-    """The address of a stream must not have a query for Twilio and Plivo."""
+def test_only_telnyx_takes_queries_of_streams() -> None:
+    """The address of a stream may have a query for Telnyx alone."""
     with pytest.raises(BadAnswer, match="31920"):
         twilio_messages.read_twiml(b'<Response><Connect><Stream url="wss://agent.test/x?a=1"/></Connect></Response>')
     with pytest.raises(BadAnswer, match="query"):
@@ -226,6 +263,9 @@ async def test_token_comes_back_in_the_start(autojump_clock: trio.testing.MockCl
         match name:
             case "twilio":
                 assert list(start["start"]["customParameters"]) == ["token"]
+            case "telnyx":
+                token = line.protocol.upgrade_headers(order)["x-telnyx-streaming-auth-token"]
+                assert token in base64.b64decode(start["start"]["client_state"]).decode()
             case _:
                 assert start["extra_headers"].startswith("token=")
 
@@ -235,8 +275,42 @@ def test_plivo_sends_digits_within_the_stream() -> None:
     """Plivo's stream takes digits for the caller; the others' streams have no such message."""
     message = Plivo("MA1", "hush").new_codec().digits("12#")
     assert protocol_of("plivo").read(message) == Tones("12#")
-    with pytest.raises(BadMessage):
-        protocol_of("twilio").read(message)
+    for name in ("twilio", "telnyx"):
+        with pytest.raises(BadMessage):
+            protocol_of(name).read(message)
+
+
+async def test_telnyx_sends_digits_by_request(call_simulator: CallSimulator) -> None:
+    """Telnyx sends digits to the caller by a command."""
+    phone = Patter(carrier=Telnyx(api_key="key", public_key=base64.b64encode(bytes(32)).decode()))
+    async with call_simulator(agent_of(first_message="Hello."), phone) as caller:
+        await caller.hears()
+        info = CallInfo(caller.carrier.call_id, "+15550100001", "+15550100002", "inbound")
+        assert await phone.carrier.send_digits(info, "12#")
+        assert caller.carrier.tones == "12#"
+
+
+class _Careless(Telnyx):
+    """Telnyx as if the end of the stream ended the call."""
+
+    ends_with_stream: ClassVar[bool] = True
+
+
+async def test_telnyx_calls_outlive_their_streams(call_simulator: CallSimulator) -> None:
+    """The kit notices a server that closes Telnyx's stream and leaves the caller in silence."""
+    phone = Patter(carrier=_Careless(api_key="key", public_key=base64.b64encode(bytes(32)).decode()))
+
+    def on_dtmf(event: dict[str, Any], call: Any) -> None:
+        call.hang_up()
+
+    async def call() -> None:
+        async with call_simulator(agent_of(first_message="Hello."), phone, on_dtmf=on_dtmf) as caller:
+            await caller.hears()
+            await caller.presses("1")
+            await caller.waits(10.0)
+
+    with pytest.raises(CallInvariantError, match="nobody ended the call"):
+        await call()
 
 
 @each_carrier
@@ -268,3 +342,13 @@ async def test_marks_behind_a_clear(call_simulator: CallSimulator, name: str) ->
     else:
         assert back == asked
         assert not confirmed
+
+
+async def test_telnyx_media_may_come_out_of_order(call_simulator: CallSimulator) -> None:
+    """Frames that overtake each other are put back in order: the caller's words are understood and answered."""
+    async with call_simulator(agent_of("At nine.", first_message="Hello."), carrier="telnyx") as caller:
+        await caller.hears()
+        swapped("media")(caller.carrier)
+        await caller.speaks("When do you open", 1.2)
+        assert (await caller.hears()).text == "At nine."
+    assert ("user", "When do you open") in caller.dialogue

@@ -86,9 +86,10 @@ def test_interrupt_at_barges_in_on_reply(capsys: pytest.CaptureFixture[str]) -> 
     [
         ("", []),
         ("Twilio(account_sid='AC-mine', auth_token='mine')", []),
+        ("", ["--carrier", "telnyx"]),
         ("", ["--carrier", "plivo"]),
     ],
-    ids=["none", "Twilio", "plivo"],
+    ids=["none", "Twilio", "telnyx", "plivo"],
 )
 def test_simulated_transfer_reaches_no_carrier(
     capsys: pytest.CaptureFixture[str], phone: str, options: list[str]
@@ -283,7 +284,7 @@ def test_unsupported_carrier_is_one_line(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["simulate", "agent.py"]) == USAGE_EXIT_STATUS
     assert capsys.readouterr() == (
         "",
-        "patter-trio: the carrier of a simulation must be Twilio or Plivo, got Other\n",
+        "patter-trio: the carrier of a simulation must be Twilio, Telnyx or Plivo, got Other\n",
     )
 
 

@@ -1,7 +1,8 @@
 """The carriers that can be simulated: for each, the carrier object of the server and the simulated carrier that fits it."""
 
+import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -9,14 +10,19 @@ import attrs
 
 from patter_trio.abc import Carrier
 from patter_trio.carriers.plivo import Plivo
+from patter_trio.carriers.telnyx import Telnyx
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.testing.carriers.line import SimulatedCarrier
 from patter_trio.testing.carriers.protocol import Direction
 from patter_trio.testing.carriers.twilio import SimulatedTwilio
 from patter_trio.testing.carriers.webhook_post import Connect
 
-CARRIERS: Final = ("twilio", "plivo")
-_OF_PROTOCOL: Final[Mapping[str, type[Carrier]]] = MappingProxyType({"twilio": Twilio, "plivo": Plivo})
+CARRIERS: Final = ("twilio", "telnyx", "plivo")
+_OF_PROTOCOL: Final[Mapping[str, type[Carrier]]] = MappingProxyType(
+    {"twilio": Twilio, "telnyx": Telnyx, "plivo": Plivo}
+)
+# Not a secret: it signs for simulated calls alone, and the server of such a call is given its public key.
+_SIGNING_KEY: Final = hashlib.sha256(b"the key of the simulated Telnyx").digest()
 _TO_LETTERS: Final = str.maketrans("0123456789abcdef", "abcdef0123456789")
 
 
@@ -44,13 +50,24 @@ def protocol_of(asked: str | None, carrier: Carrier | None) -> str:
     for name, kind in _OF_PROTOCOL.items():
         if isinstance(carrier, kind):
             return name
-    raise TypeError(f"the simulator can only play Twilio and Plivo, got {carrier!r}")
+    raise TypeError(f"the simulator can only play Twilio, Telnyx and Plivo, got {carrier!r}")
 
 
 def carrier_object(protocol: str, carrier: Carrier | None) -> Carrier:
-    """Return the carrier whose credentials both sides use: the phone's, or one with invented credentials if it is another."""
+    """Return the carrier whose credentials both sides use: the phone's, or one with invented credentials if it is another.
+
+    Telnyx's gets the public key of the simulation, because nobody else has the private key of the account.
+    """
     if not isinstance(carrier, _OF_PROTOCOL[protocol]):
         carrier = None
+    if protocol == "telnyx":
+        # Here, because the key needs the extra ``telnyx``.
+        from patter_trio.testing.carriers.telnyx import public_key_of  # noqa: PLC0415 (only where it is asked for)
+
+        public_key = public_key_of(_SIGNING_KEY)
+        if isinstance(carrier, Telnyx):
+            return attrs.evolve(carrier, public_key=public_key)
+        return Telnyx(api_key="simulated", public_key=public_key)
     if carrier is not None:
         return carrier
     if protocol == "plivo":
@@ -61,6 +78,8 @@ def carrier_object(protocol: str, carrier: Carrier | None) -> Carrier:
 def call_id_of(protocol: str, digits: str) -> str:
     """Return the id of a call in the carrier's form, from 32 hexadecimal digits."""
     match protocol:
+        case "telnyx":
+            return f"v3:{digits}"
         case "plivo":
             # Other digits, so that few of them stand side by side: logs mask what may be a number.
             return str(uuid.UUID(digits.translate(_TO_LETTERS)))
@@ -75,6 +94,7 @@ def simulated_carrier(
     *,
     digits: str,
     options: CallOptions,
+    unix_time: Callable[[], float],
 ) -> SimulatedCarrier:
     """Return the simulated carrier of one call, with the credentials of the server's carrier object.
 
@@ -84,9 +104,22 @@ def simulated_carrier(
         public_url: the address under which the carrier knows the server, without a path.
         digits: 32 hexadecimal digits, from which the call's id is made.
         options: what the call is about.
+        unix_time: returns the time of signatures, in seconds.
     """
     call_id = call_id_of(carrier.protocol, digits)
     facts: dict[str, Any] = {name: getattr(options, name) for name in attrs.fields_dict(CallOptions)}
+    if isinstance(carrier, Telnyx):
+        from patter_trio.testing.carriers.telnyx import SimulatedTelnyx  # noqa: PLC0415 (needs the extra ``telnyx``)
+
+        return SimulatedTelnyx(
+            connect,
+            public_url,
+            api_key=carrier.api_key,
+            signing_key=_SIGNING_KEY,
+            call_id=call_id,
+            unix_time=unix_time,
+            **facts,
+        )
     if isinstance(carrier, Plivo):
         from patter_trio.testing.carriers.plivo import SimulatedPlivo  # noqa: PLC0415 (only where it is asked for)
 
@@ -94,7 +127,7 @@ def simulated_carrier(
             connect, public_url, auth_id=carrier.auth_id, auth_token=carrier.auth_token, call_uuid=call_id, **facts
         )
     if not isinstance(carrier, Twilio):
-        raise TypeError(f"carrier must be Twilio or Plivo, got {carrier!r}")
+        raise TypeError(f"carrier must be Twilio, Telnyx or Plivo, got {carrier!r}")
     return SimulatedTwilio(
         connect,
         public_url,

@@ -82,7 +82,7 @@ async def simulate_call(
     Args:
         agent: the agent that answers.
         phone: the agent's phone, if its callbacks or the credentials of its carrier matter; by default a new one.
-        carrier: the carrier whose protocol is spoken: "twilio" or "plivo"; by default the phone's, or Twilio.
+        carrier: the carrier whose protocol is spoken: "twilio", "telnyx" or "plivo"; by default the phone's, or Twilio.
         caller: the number that calls, E.164; empty for a caller who withholds it.
         callee: the number that is called, E.164; by default the phone's.
         direction: "inbound" for a call to the agent, "outbound" for one that the agent's account placed.
@@ -168,6 +168,7 @@ class _Simulation:
             # Different in each call of a run, the same in every run.
             digits=f"{_next_number():032d}",
             options=options,
+            unix_time=_unix_time,
         )
         self.log = EventLog(self._now, self._state)
         self.caller = SimulatedCaller(
@@ -294,6 +295,10 @@ def _show(error: AssertionError, simulation: _Simulation) -> None:
     # The caller's own errors show it already, as it was at that moment: the events of the hang-up would be noise.
     if not isinstance(error, NotAsExpected):
         error.add_note(f"\nThe call:\n{simulation.caller.timeline()}")
+
+
+def _unix_time() -> float:
+    return EPOCH_UNIX_S + trio.current_time()
 
 
 def _next_number() -> int:

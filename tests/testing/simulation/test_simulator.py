@@ -238,7 +238,7 @@ async def test_simulator_errors_name_the_wrong_argument(call_simulator: CallSimu
     with pytest.raises(TypeError, match=r"no option on_mesage; options are phone, .*callbacks on_call_start"):
         async with call_simulator(make_agent(), on_mesage=print):
             pass
-    with pytest.raises(ValueError, match="carrier must be one of twilio, plivo, got 'acme'"):
+    with pytest.raises(ValueError, match="carrier must be one of twilio, telnyx, plivo, got 'acme'"):
         async with call_simulator(make_agent(), carrier="acme"):
             pass
     with pytest.raises(ConfigurationError, match="exactly one of llm="):

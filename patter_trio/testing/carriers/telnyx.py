@@ -1,0 +1,331 @@
+"""A simulated Telnyx: its webhooks, its commands and its messages on a simulated line.
+
+A call is announced by a webhook whose answer says nothing; the agent's server answers the call by a command to the REST
+interface (:func:`~patter_trio.testing.carriers.rest.serving_api`), and has to end it by another.
+"""
+
+import base64
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, ClassVar, Final
+from urllib.parse import urlencode
+
+import msgspec
+import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from patter_trio.errors import CallEnded
+from patter_trio.testing.carriers import telnyx_messages as messages
+from patter_trio.testing.carriers.line import SimulatedCarrier
+from patter_trio.testing.carriers.protocol import (
+    WEBHOOK_TIMEOUT_S,
+    BadAnswer,
+    CallFacts,
+    CallRefused,
+    CarrierProtocol,
+    Direction,
+    FromAgent,
+    Line,
+    RESTAnswer,
+    RESTRequest,
+    StreamOrder,
+    Webhook,
+    checked_stream_url,
+)
+from patter_trio.testing.carriers.rest import read_json
+from patter_trio.testing.carriers.webhook_post import Connect
+
+_HANGUP: Final[Mapping[str, tuple[str, str]]] = {
+    # hangup_cause, hangup_source
+    "caller_hung_up": ("normal_clearing", "caller"),
+    "agent_hung_up": ("normal_clearing", "callee"),
+    "transferred": ("normal_clearing", "unknown"),
+    "dropped": ("unspecified", "unknown"),
+}
+"""How Telnyx reports the end of a call."""
+_SUCCESS: Final = RESTAnswer(200, {"data": {"result": "ok"}})
+
+
+class TelnyxProtocol(CarrierProtocol):
+    """Telnyx's side of one call.
+
+    Args:
+        facts: who calls whom.
+        key: signs the webhooks.
+        api_key: the key of the account, as in the carrier object of the program under test.
+        unix_time: returns the time of signatures.
+    """
+
+    opening_messages: ClassVar[int] = 2  # connected, start
+    closing_ends_call: ClassVar[bool] = False
+
+    def __init__(self, facts: CallFacts, key: Ed25519PrivateKey, api_key: str, unix_time: Callable[[], float]) -> None:
+        # Ids of the same form as Telnyx's, the same in each run.
+        self._session_id, self._leg_id, stream_id = (
+            str(uuid.uuid5(uuid.NAMESPACE_URL, f"{facts.call_id}/{part}")) for part in ("session", "leg", "stream")
+        )
+        super().__init__(facts, stream_id)
+        self._key = key
+        self._authorization = f"Bearer {api_key}"
+        self._unix_time = unix_time
+        self._url = ""
+        self._events = 0
+        self._sequence = 0
+        self._state: str | None = None
+        self._order: StreamOrder | None = None
+        self._refusal: CallRefused | None = None
+        self._decided = trio.Event()
+        self._token = ""
+        self._is_over = False
+        self._carried_out: set[str] = set()
+
+    # The setup of a call ----------------------------------------------------------------------------------------------
+    async def ask(self, line: Line) -> StreamOrder:
+        """Announce the call, and wait for the command that answers it.
+
+        Raises:
+            CallRefused: the webhook was not taken, or no command came, or one that refuses the call.
+        """
+        facts = self.facts
+        query = f"?{urlencode(facts.custom_params)}" if facts.custom_params else ""
+        self._url = f"{line.public_url}/webhooks/telnyx/voice{query}"
+        self._public_url = line.public_url
+        answer = await line.post(self._event("call.initiated", {"direction": "incoming", "state": "parked"}))
+        if not 200 <= answer.status < 300:  # noqa: PLR2004 (HTTP's successes)
+            raise CallRefused("failed", f"the webhook must be answered with 2xx, got {answer.status}")
+        with trio.move_on_after(WEBHOOK_TIMEOUT_S):
+            await self._decided.wait()
+        if self._refusal is not None:
+            raise self._refusal
+        if self._order is None:
+            raise CallRefused("failed", f"no command answered the call within {WEBHOOK_TIMEOUT_S:g} s")
+        return self._order
+
+    def upgrade_headers(self, order: StreamOrder) -> Mapping[str, str]:  # noqa: ARG002 (of the interface)
+        """Return the token of the command: Telnyx does not sign upgrades."""
+        return {"x-telnyx-streaming-auth-token": self._token} if self._token else {}
+
+    # Messages to the agent's server -----------------------------------------------------------------------------------
+    def opening(self, order: StreamOrder) -> Sequence[str]:
+        """Return connected and start."""
+        start = {
+            "user_id": "00000000-0000-4000-8000-000000000001",
+            "call_control_id": self.call_id,
+            "call_session_id": self._session_id,
+            "from": self.facts.caller,
+            "to": self.facts.callee,
+            "tags": [],
+            "media_format": {"encoding": "PCMU", "sample_rate": 8000, "channels": 1},
+        }
+        if self._state is not None:
+            start["client_state"] = self._state
+        if order.parameters:
+            start["custom_parameters"] = dict(order.parameters)
+        return _text(event="connected", version="1.0.0"), self._message("start", start=start)
+
+    def media(self, frame: int, audio: bytes) -> str:
+        """Return a media message."""
+        payload = base64.b64encode(audio).decode()
+        body = {"track": "inbound", "chunk": str(frame), "timestamp": str((frame - 1) * 20), "payload": payload}
+        return self._message("media", media=body)
+
+    def key(self, digit: str) -> str:
+        """Return a dtmf message."""
+        return self._message("dtmf", occurred_at=self._occurred_at(), dtmf={"digit": digit})
+
+    def played(self, mark: str) -> str:
+        """Return a mark message."""
+        return self._message("mark", mark={"name": mark})
+
+    def stopped(self) -> str:
+        """Return a stop message."""
+        return self._message("stop", stop={"user_id": "0" * 8, "call_control_id": self.call_id})
+
+    def read(self, message: str | bytes) -> FromAgent:
+        """Return a decoded message of the agent's server.
+
+        Raises:
+            BadMessage: Telnyx would answer it with an error.
+        """
+        return messages.read_message(message, self.stream_id)
+
+    def _message(self, event: str, **fields: Any) -> str:
+        self._sequence += 1
+        return _text(event=event, sequence_number=str(self._sequence), stream_id=self.stream_id, **fields)
+
+    # Webhooks ---------------------------------------------------------------------------------------------------------
+    def key_report(self, digit: str) -> Webhook:
+        """Return the webhook about a key: Telnyx reports each there, too."""
+        return self._event("call.dtmf.received", {"digit": digit})
+
+    def opened_reports(self) -> Sequence[Webhook]:
+        """Return the webhooks that the call was answered and streams."""
+        stream = {"stream_id": self.stream_id, "stream_type": "websocket"}
+        return self._event("call.answered", {"state": "answered"}), self._event("streaming.started", stream)
+
+    def ended_reports(self, how: str) -> Sequence[Webhook]:
+        """Return the webhooks that stream and call are over."""
+        self._is_over = True
+        cause, source = _HANGUP[how]
+        stream = {"stream_id": self.stream_id, "stream_type": "websocket"}
+        hangup = {"state": "hangup", "hangup_cause": cause, "hangup_source": source, "sip_hangup_cause": "200"}
+        return self._event("streaming.stopped", stream), self._event("call.hangup", hangup)
+
+    def _event(self, event_type: str, fields: Mapping[str, Any]) -> Webhook:
+        self._events += 1
+        payload = {
+            "call_control_id": self.call_id,
+            "call_leg_id": self._leg_id,
+            "call_session_id": self._session_id,
+            "connection_id": "1000000000000000001",
+            "from": self.facts.caller,
+            "to": self.facts.callee,
+            "client_state": self._state,
+            **fields,
+        }
+        data = {
+            "event_type": event_type,
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.call_id}/{self._events}")),
+            "occurred_at": self._occurred_at(),
+            "record_type": "event",
+            "payload": payload,
+        }
+        body = msgspec.json.encode({"data": data, "meta": {"attempt": 1, "delivered_to": self._url}})
+        signed = messages.sign(self._key, int(self._unix_time()), body)
+        return Webhook(self._url, body, {"Content-Type": "application/json", "User-Agent": "telnyx-webhooks", **signed})
+
+    def _occurred_at(self) -> str:
+        return datetime.fromtimestamp(self._unix_time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+    # Commands ---------------------------------------------------------------------------------------------------------
+    @property
+    def api_path(self) -> str:
+        """The path of the commands about this call."""
+        return f"/calls/{self.call_id}/actions/"
+
+    async def obey(self, line: Line, request: RESTRequest) -> RESTAnswer:
+        """Carry out a command."""
+        if request.headers.get("authorization") != self._authorization:
+            return _refusal(401, "10009", "Authentication failed")
+        fields = read_json(request.body)
+        if request.method != "POST" or fields is None:
+            return _refusal(400, "10015", "Bad Request", "the body of a command must be a JSON object")
+        if self._is_over:
+            return _refusal(422, "90018", "Call has already ended")
+        # Telnyx ignores a command whose id it knows.
+        command = str(fields.get("command_id", ""))
+        if command and command in self._carried_out:
+            return _SUCCESS
+        try:
+            await self._carry_out(line, request.path, fields)
+        except BadAnswer as error:
+            return _refusal(422, "10015", "Invalid parameters", str(error))
+        except CallEnded as error:
+            return _refusal(422, "90018", "Call has already ended", str(error))
+        self._carried_out.add(command)
+        return _SUCCESS
+
+    async def _carry_out(self, line: Line, command: str, fields: Mapping[str, Any]) -> None:
+        match command:
+            case "answer" | "reject" if self._decided.is_set():
+                raise BadAnswer("the call is answered already")
+            case "answer":
+                self._answer(fields)
+            case "reject":
+                cause = str(fields.get("cause"))
+                if cause not in messages.REJECT_CAUSES:
+                    raise BadAnswer(f"cause must be one of {', '.join(messages.REJECT_CAUSES)}, got {cause!r}")
+                outcome = messages.REJECT_CAUSES[cause]
+                self._refusal = CallRefused(outcome, f"the server refused the call: {outcome}")
+                self._is_over = True
+                self._decided.set()
+            case "hangup" if not self._decided.is_set():
+                self._refusal = CallRefused("rejected", "the server hung up before it answered")
+                self._is_over = True
+                self._decided.set()
+            case "hangup":
+                line.agent_hangs_up()
+            case "transfer":
+                to = fields.get("to")
+                if not isinstance(to, str) or not to.startswith(("+", "sip:")):
+                    raise BadAnswer(f"to must be a number in E.164 or a SIP address, got {to!r}")
+                await line.transfer(to)
+            case "send_dtmf":
+                digits = fields.get("digits")
+                if not isinstance(digits, str) or not digits or set(digits) - set("0123456789ABCD*#wW"):
+                    raise BadAnswer(f"digits must be of 0-9, A-D, *, #, w and W, got {digits!r}")
+                line.sound(digits)
+            case _:
+                raise BadAnswer(f"the simulation has no command {command!r}")
+
+    def _answer(self, fields: Mapping[str, Any]) -> None:
+        url = messages.checked_stream_options(fields)
+        url = checked_stream_url(url, public_url=self._public_url, may_have_query=True)
+        self._state = fields.get("client_state")
+        self._token = str(fields.get("stream_auth_token", ""))
+        self._order = StreamOrder(url)
+        self._decided.set()
+
+
+class SimulatedTelnyx(SimulatedCarrier):
+    """One call through a simulated Telnyx.
+
+    Args:
+        connect: opens a connection to the agent's server.
+        public_url: the address under which the carrier knows the server, without a path.
+        api_key: the key of the account, as in the carrier object of the program under test.
+        signing_key: the Ed25519 key, 32 bytes, with which the carrier signs; its public key is that of the account.
+        caller: the number of the caller.
+        callee: the number that is called.
+        call_id: Telnyx's ``call_control_id`` of the call.
+        direction: "inbound".
+        custom_params: parameters of the call, in the query of the webhook's URL, as an account configures it.
+        unix_time: returns the time of signatures, in seconds.
+        up_delay: seconds that the network takes towards the server.
+        down_delay: seconds that the network takes from the server.
+        echo_marks: if False, marks never come back.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        public_url: str,
+        *,
+        api_key: str,
+        signing_key: bytes,
+        caller: str = "+15550100001",
+        callee: str = "+15550100002",
+        call_id: str = "v3:00000000000000000000000000000001",
+        direction: Direction = "inbound",
+        custom_params: Mapping[str, str] = MappingProxyType({}),
+        unix_time: Callable[[], float] = time.time,
+        up_delay: float = 0.0,
+        down_delay: float = 0.0,
+        echo_marks: bool = True,
+    ) -> None:
+        facts = CallFacts(call_id, caller, callee, direction, custom_params)
+        key = Ed25519PrivateKey.from_private_bytes(signing_key)
+        super().__init__(
+            connect,
+            public_url,
+            TelnyxProtocol(facts, key, api_key, unix_time),
+            up_delay=up_delay,
+            down_delay=down_delay,
+            echo_marks=echo_marks,
+        )
+
+
+def public_key_of(signing_key: bytes) -> str:
+    """Return the public key to a signing key, as Telnyx's portal shows it."""
+    return messages.public_key_of(Ed25519PrivateKey.from_private_bytes(signing_key))
+
+
+def _text(**fields: Any) -> str:
+    return msgspec.json.encode(fields).decode()
+
+
+def _refusal(status: int, code: str, title: str, detail: str = "") -> RESTAnswer:
+    return RESTAnswer(status, {"errors": [{"code": code, "title": title, "detail": detail or title}]})
