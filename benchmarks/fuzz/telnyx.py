@@ -6,7 +6,8 @@ from typing import Final
 
 from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamEvent, StreamStarted, StreamStopped
 from patter_trio.errors import WireError
-from patter_trio.wire.telnyx import DIGITS, MAX_HELD_FRAMES, TelnyxCodec
+from patter_trio.wire.stream_messages import DIGITS
+from patter_trio.wire.telnyx import MAX_HELD_FRAMES, TelnyxCodec
 
 # A closed list: a message that is quoted in a reason would end up in a log.
 REASONS: Final = frozenset(

@@ -18,25 +18,16 @@ import base64
 import binascii
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
-from patter_trio.abc import (
-    AudioReceived,
-    DigitPressed,
-    MarkReached,
-    StreamCodec,
-    StreamEvent,
-    StreamStarted,
-    StreamStopped,
-)
+from patter_trio.abc import AudioReceived, MarkReached, StreamCodec, StreamEvent, StreamStarted, StreamStopped
 from patter_trio.errors import WireError
+from patter_trio.wire.stream_messages import MediaBody, MessageDecoder, audio_of, digit_of, encode
 
-DIGITS: Final = frozenset("0123456789*#ABCD")
-"""The sixteen keys of ITU-T Q.23."""
 TOKEN_HEADER: Final = "x-telnyx-streaming-auth-token"  # noqa: S105 (the name of a header)
 """The header of the upgrade, and the field of ``connected``, with the ``stream_auth_token`` of the command."""
 # Judged: frames of 20 ms that overtake each other do so by one or two. More would delay the caller's words each time
@@ -117,9 +108,7 @@ class _Start(_Event, frozen=True, tag="start"):
     start: _StartBody
 
 
-class _MediaBody(msgspec.Struct, frozen=True):
-    payload: bytes
-    track: str = "inbound"
+class _MediaBody(MediaBody, frozen=True):
     # Without one, a frame is taken as it comes.
     chunk: int | None = None
 
@@ -162,12 +151,6 @@ class _Error(_Event, frozen=True, tag="error"):
     stream_id: str = ""
 
 
-class _Name(msgspec.Struct, frozen=True):
-    """Any message, decoded only for the name of its event."""
-
-    event: str
-
-
 class _Outgoing(msgspec.Struct, frozen=True):
     """An outgoing message: a socket has one stream, so no message names it."""
 
@@ -186,13 +169,13 @@ class _OutgoingMark(_Outgoing, frozen=True):
     mark: _MarkBody
 
 
-_KNOWN: Final = frozenset({"connected", "start", "media", "dtmf", "mark", "stop", "error"})
 _Incoming = _Connected | _Start | _Media | _Digit | _Mark | _Stop | _Error
 # Lax, for numbers that come as text; nothing else that we read is changed by it.
-_decode: Final[Callable[[str], _Incoming]] = msgspec.json.Decoder(_Incoming, strict=False).decode
-_decode_name: Final = msgspec.json.Decoder(_Name).decode
-_encode: Final = msgspec.json.Encoder().encode
-_CLEAR: Final = _encode(_Outgoing("clear")).decode()
+_messages: Final = MessageDecoder(
+    msgspec.json.Decoder(_Incoming, strict=False).decode,
+    frozenset({"connected", "start", "media", "dtmf", "mark", "stop", "error"}),
+)
+_CLEAR: Final = encode(_Outgoing("clear")).decode()
 
 
 class _Order:
@@ -272,9 +255,7 @@ class TelnyxCodec(StreamCodec):
         Raises:
             WireError: the protocol does not allow the message; the reason never quotes it.
         """
-        if not isinstance(message, str):
-            raise WireError("a message must be text, got binary data")
-        decoded = _read(message)
+        decoded = _messages.read(message)
         if decoded is None:
             return None
         # First, because it is nearly every message.
@@ -294,9 +275,7 @@ class TelnyxCodec(StreamCodec):
         if isinstance(decoded, _Mark):
             return MarkReached(decoded.mark.name)
         if isinstance(decoded, _Digit):
-            if decoded.dtmf.digit not in DIGITS:
-                raise WireError("a digit must be 0 to 9, A to D, star or hash")
-            return DigitPressed(decoded.dtmf.digit)
+            return digit_of(decoded.dtmf.digit)
         return StreamStopped()
 
     def _check(self, stream_id: str) -> None:
@@ -328,12 +307,10 @@ class TelnyxCodec(StreamCodec):
         return StreamStarted(start.call_control_id, parameters)
 
     def _audio(self, media: _MediaBody) -> AudioReceived | None:
-        # Our own speech, if the stream was started with both tracks; it must not reach the VAD.
-        if media.track != "inbound":
-            return None
-        if not media.payload:
-            raise WireError("a payload must have audio, got an empty one")
-        audio = media.payload if media.chunk is None else self._order.put(media.chunk, media.payload)
+        received = audio_of(media)
+        if received is None or media.chunk is None:
+            return received
+        audio = self._order.put(media.chunk, received.audio)
         return AudioReceived(audio) if audio else None
 
     def _report(self, error: _ErrorBody) -> None:
@@ -350,11 +327,11 @@ class TelnyxCodec(StreamCodec):
 
     def audio(self, mulaw: bytes) -> str:
         """Return the message that plays mu-law audio (8 kHz, no header, 20 ms to 30 s) after everything sent before it."""
-        return _encode(_OutgoingMedia("media", _OutgoingPayload(mulaw))).decode()
+        return encode(_OutgoingMedia("media", _OutgoingPayload(mulaw))).decode()
 
     def mark(self, name: str) -> str:
         """Return the message that requests a :class:`~patter_trio.abc.MarkReached` of this name."""
-        return _encode(_OutgoingMark("mark", _MarkBody(name))).decode()
+        return encode(_OutgoingMark("mark", _MarkBody(name))).decode()
 
     def clear(self) -> str:
         """Return the message that empties Telnyx's buffer; pending marks come back at once."""
@@ -369,26 +346,3 @@ def _token_in(connected: object) -> str:
     return next(
         (value for name, value in connected.items() if name.lower() == TOKEN_HEADER and isinstance(value, str)), ""
     )
-
-
-def _read(message: str) -> _Incoming | None:
-    """Decode a message; return None for an unknown event."""
-    try:
-        return _decode(message)
-    # Valid JSON of an unknown event or with a wrong field; only the event's name tells which.
-    except msgspec.ValidationError:
-        if _is_unknown(message):
-            return None
-        # msgspec's text names the place, but could quote the value in a future version: report only the kind of error.
-        raise WireError("each field must be there and have its type") from None
-    # ``UnicodeEncodeError``: a lone surrogate in text that did not come from a socket, such as a test's.
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
-        raise WireError("a message must be valid JSON") from None
-
-
-def _is_unknown(message: str) -> bool:
-    try:
-        return _decode_name(message).event not in _KNOWN
-    # Not even a name can be read: then it is malformed, not unknown.
-    except (msgspec.DecodeError, RecursionError):
-        return False
