@@ -18,7 +18,7 @@ import trio
 
 from patter_trio.abc import Carrier, NumberSetup
 from patter_trio.carriers.twilio import Twilio
-from patter_trio.cli.number import leads_to
+from patter_trio.cli.number import leads_to, reports_to
 from patter_trio.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -54,7 +54,7 @@ POLL_INTERVAL_S: Final = 0.05
 # From the range for fiction: no account has it. A carrier that refuses it has accepted the credentials.
 NOBODYS_NUMBER: Final = "+15550100099"
 EXTRAS: Final[Mapping[str, str]] = MappingProxyType(
-    {"local": "ctranslate2", "otel": "opentelemetry.sdk", "socks": "socksio"}
+    {"local": "ctranslate2", "otel": "opentelemetry.sdk", "socks": "socksio", "telnyx": "cryptography"}
 )
 """A module of each extra that changes what a program can do."""
 _PROXY_ERRORS: Final = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
@@ -159,7 +159,7 @@ class Account:
         if not leads_to(self.setup, wanted):
             found = self.setup.voice_url or "nowhere"
             report("number", "problem", f"{self.number}{detail} sends its calls to {found}, not to {wanted}", set_here)
-        elif self.setup.status_url != public_url + self.carrier.status_path:
+        elif not reports_to(self.setup, wanted, public_url + self.carrier.status_path):
             text = f"{self.number}{detail} sends its calls here, but not their status"
             report("number", "warning", f"{text}: calls that never connect end late", set_here)
         else:

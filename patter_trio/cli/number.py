@@ -69,8 +69,7 @@ def run_show(options: argparse.Namespace) -> int:
     if phone.webhook_url:
         here = voice_url(phone, carrier)
         if leads_to(setup, here):
-            # Which of the two decides is the carrier's rule; ``point`` makes both the same.
-            print(f"Its calls come here{f', unless its {setup.detail} decides otherwise' if setup.detail else ''}.")
+            print(f"Its calls come here{' by this URL; see what is in parentheses' if setup.detail else ''}.")
         else:
             print(f"Its calls do not come here, to {here}. To change that: patter-trio number point {options.file}")
     return 0
@@ -87,7 +86,7 @@ def run_point(options: argparse.Namespace) -> int:
     before = trio.run(carrier.number_setup, number)
     _show(before, carrier)
     # With a detail, something beside the URLs decides, which the carrier's ``point_number`` settles.
-    if (before.voice_url, before.status_url, before.detail) == (voice, status, ""):
+    if leads_to(before, voice) and reports_to(before, voice, status) and not before.detail:
         print("Its calls come here already: nothing to change.")
         return 0
     print(f"It would be changed to\n{_urls(voice, status)}")
@@ -99,9 +98,19 @@ def run_point(options: argparse.Namespace) -> int:
     return 0
 
 
-def leads_to(setup: NumberSetup, url: str) -> bool:
-    """Return True if a number sends its calls to ``url``, whatever query the application has put behind it."""
-    given, wanted = urlsplit(setup.voice_url), urlsplit(url)
+def leads_to(setup: NumberSetup, voice: str) -> bool:
+    """Return True if a number sends its calls to ``voice``, whatever query the application has put behind it."""
+    return _is_same(setup.voice_url, voice)
+
+
+def reports_to(setup: NumberSetup, voice: str, status: str) -> bool:
+    """Return True if a number reports the status of its calls to a webhook of this server."""
+    # Either: some carriers have one URL for everything.
+    return _is_same(setup.status_url, status) or _is_same(setup.status_url, voice)
+
+
+def _is_same(url: str, other: str) -> bool:
+    given, wanted = urlsplit(url), urlsplit(other)
     return (given.scheme, given.netloc.lower(), given.path.rstrip("/")) == (
         wanted.scheme,
         wanted.netloc.lower(),
