@@ -245,6 +245,7 @@ class Patter(SpeechCallbacks):
         on_message_secret: str = "",
         on_metrics: Callback | None = None,
         on_dtmf: Callback | None = None,
+        voicemail_message: str = "",
         max_calls: int | None = None,
         max_lag: float | None = MAX_LAG_S,
         drain_timeout: float = DRAIN_TIMEOUT_S,
@@ -270,6 +271,8 @@ class Patter(SpeechCallbacks):
                 ``PATTER_WEBHOOK_SECRET``, or unsigned if that is not set.
             on_metrics: called after each turn, with its latencies and the cost of the call so far.
             on_dtmf: called with each key that the caller presses.
+            voicemail_message: what calls that ask for ``machine_detection`` say to a machine, if they have no message
+                of their own.
             max_calls: maximum number of calls, announced ones included; further callers hear busy. 0: each
                 caller hears busy; None: no limit.
             max_lag: seconds of event loop lag above which new callers hear busy. They also hear busy if another call is
@@ -303,6 +306,8 @@ class Patter(SpeechCallbacks):
         self._check(agent, callbacks)
         check_port(port)
         _check_limits(max_calls, max_lag, drain_timeout)
+        if not isinstance(voicemail_message, str):
+            raise ConfigurationError(f"voicemail_message must be a string, got {voicemail_message!r}")
         tunnel = checked_tunnel(tunnel) or self.tunnel
         check_installed(tunnel)
         # WARNING: the order matters. Models load before the port opens: a call that came meanwhile would have to wait
@@ -321,6 +326,7 @@ class Patter(SpeechCallbacks):
                         agent,
                         public_url=public_url,
                         callbacks=callbacks,
+                        voicemail_message=voicemail_message,
                         max_calls=max_calls,
                         max_lag=max_lag,
                         on_message_secret=on_message_secret,
@@ -332,13 +338,15 @@ class Patter(SpeechCallbacks):
             for listener in listeners:
                 listener.socket.close()
 
-    async def call(
+    async def call(  # noqa: PLR0917 (the interface that programs know)
         self,
         to: str,
         agent: Agent | None = None,
         first_message: str = "",
         from_number: str = "",
-        *,
+        machine_detection: bool = False,
+        on_machine_detection: Callback | None = None,
+        voicemail_message: str = "",
         ring_timeout: int = 25,
         custom_params: Mapping[str, str] | None = None,
         wait: bool = False,
@@ -354,6 +362,13 @@ class Patter(SpeechCallbacks):
             agent: the agent that talks; None: the one that is served.
             first_message: what the agent says first, instead of its own ``first_message``.
             from_number: the number that is shown, one of the account at the carrier; empty: ``phone_number``.
+            machine_detection: ask the carrier whether a machine has answered, for which it may charge. A machine hears
+                ``voicemail_message`` after its greeting; without one, the call is hung up; both with the outcome
+                ``voicemail``. With ``on_machine_detection``, and without a message, that function decides.
+            on_machine_detection: called with each finding: ``answered_by`` (``human``, ``machine``, ``fax``,
+                ``screening``, ``unknown``) and ``greeting_ended``; it switches ``machine_detection`` on.
+            voicemail_message: what is said to a machine; it switches ``machine_detection`` on. Empty: that of
+                :meth:`serve`.
             ring_timeout: seconds that the phone rings at most, from 1 to 600; the carrier may add 5 s.
             custom_params: the application's own parameters of the call, which callbacks receive.
             wait: return only when the call is over.
@@ -372,6 +387,9 @@ class Patter(SpeechCallbacks):
             first_message=first_message,
             ring_timeout=ring_timeout,
             custom_params=custom_params or {},
+            machine_detection=bool(machine_detection or voicemail_message or on_machine_detection is not None),
+            on_machine_detection=on_machine_detection,
+            voicemail_message=voicemail_message,
         )
         dialler = self._calling_server().dialler
         call = OutboundCall(dialler, await dialler.call(request))
@@ -380,13 +398,15 @@ class Patter(SpeechCallbacks):
         return call
 
     @asynccontextmanager
-    async def dial(
+    async def dial(  # noqa: PLR0917 (as for call)
         self,
         to: str,
         agent: Agent | None = None,
         first_message: str = "",
         from_number: str = "",
-        *,
+        machine_detection: bool = False,
+        on_machine_detection: Callback | None = None,
+        voicemail_message: str = "",
         ring_timeout: int = 25,
         custom_params: Mapping[str, str] | None = None,
     ) -> AsyncIterator[OutboundCall]:
@@ -396,7 +416,15 @@ class Patter(SpeechCallbacks):
         phone stops ringing, or the line is closed, within 6 s in any case.
         """
         call = await self.call(
-            to, agent, first_message, from_number, ring_timeout=ring_timeout, custom_params=custom_params
+            to,
+            agent,
+            first_message,
+            from_number,
+            machine_detection,
+            on_machine_detection,
+            voicemail_message,
+            ring_timeout,
+            custom_params,
         )
         async with ended_with_block(call):
             yield call
@@ -486,6 +514,7 @@ class Patter(SpeechCallbacks):
         public_url: str,
         carrier: Carrier | None = None,
         callbacks: Mapping[str, Any] | None = None,
+        voicemail_message: str = "",
         max_calls: int | None = None,
         max_lag: float | None = None,
         on_message_secret: str = "",
@@ -498,6 +527,7 @@ class Patter(SpeechCallbacks):
             carrier: a carrier to use instead of the phone's own.
             callbacks: the application's functions by name (``on_call_start`` ...); they take precedence over
                 the phone's.
+            voicemail_message: as for :meth:`serve`.
             max_calls: as for :meth:`serve`.
             max_lag: as for :meth:`serve`.
             on_message_secret: as for :meth:`serve`.
@@ -512,6 +542,7 @@ class Patter(SpeechCallbacks):
             call_servers=self._call_servers,
             pricing=self.pricing,
             guard=self._guard,
+            voicemail_message=voicemail_message,
             max_calls=max_calls,
             max_lag=max_lag,
             on_message_secret=on_message_secret,

@@ -40,6 +40,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
             "on_transcript",
             "port",
             "tunnel",
+            "voicemail_message",
         ),
         "phone.serve(...)",
     ),

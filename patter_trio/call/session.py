@@ -20,6 +20,7 @@ import attrs
 import trio
 
 from patter_trio.abc import CallInfo
+from patter_trio.audio import g711
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.announced import PendingControl
 from patter_trio.call.backend import Backend, CallServices, StartPart
@@ -50,7 +51,7 @@ from patter_trio.events.callbacks import CallbackQueue, open_callbacks
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.events.reporter import CallReporter, Fired
 from patter_trio.metrics.internal_events import CallFailed, InternalEvent, TtsChunk
-from patter_trio.metrics.public_events import DigitReceived, SpeechEdge
+from patter_trio.metrics.public_events import DigitReceived, MachineFound, SpeechEdge
 from patter_trio.metrics.results import CallMetrics
 from patter_trio.net.tasks import split_failure
 
@@ -113,6 +114,7 @@ class CallSession:
         self._caller_here = trio.CancelScope()
         self._error = ""
         self._answering = False
+        self._ignores_voice = False
         self._limits = Limits()
         self._transfers = Transfers(self.info.call_id, options.transfer_call, self._demand, self._post)
         self._failover = Failover(self.info.call_id, self._transfers)
@@ -231,12 +233,29 @@ class CallSession:
     def on_audio(self, audio: bytes) -> None:
         """Pass the caller's audio to the VAD."""
         # The position before arrived() counts this frame.
-        self._voice_activity.put(self._media.samples, audio)
+        # A machine's greeting must not be answered; silence in its place keeps the clock of the audio running.
+        heard = bytes([g711.SILENCE_BYTE]) * len(audio) if self._ignores_voice else audio
+        self._voice_activity.put(self._media.samples, heard)
         self._media.arrived(len(audio), trio.current_time())
 
     def on_digit(self, digit: str) -> None:
         """Emit on_dtmf."""
         self._reporter.emit_event(DigitReceived(digit), trio.current_time())
+
+    def machine_found(self, answered_by: str, *, greeting_ended: bool) -> None:
+        """Emit on_machine_detection."""
+        self._reporter.emit_event(MachineFound(answered_by, greeting_ended), trio.current_time())
+
+    def fall_silent(self) -> None:
+        """Stop talking and listening at once, because a machine plays its greeting."""
+        self._ignores_voice = True
+        self._post(inputs.Say("", interruptible=False, interrupt=True))
+
+    def leave_message(self, text: str) -> None:
+        """Say ``text``, which nobody can interrupt, and hang up with the outcome ``voicemail``; empty: hang up at once."""
+        self._ignores_voice = True
+        self._post(inputs.Say(text, interruptible=False, interrupt=True))
+        self._post(inputs.HangUp("voicemail"))
 
     def on_leg_down(self, reason: str) -> None:
         """End the conversation, and an apology, because the caller is gone."""
@@ -392,6 +411,9 @@ class CallSession:
         else:
             self._reply = self._backend.start(action, nursery)
         self._answering = action.text is None and not action.apology
+        # To words that came before the machine was found: cut before it has a sound.
+        if self._answering and self._ignores_voice:
+            self._post(inputs.Say("", interruptible=False, interrupt=True))
         if action.apology:
             self._failover.reply_failed(self._agent)
 

@@ -15,6 +15,7 @@ from patter_trio.events.payloads import (
     DtmfEvent,
     InterruptionEvent,
     LlmChunkEvent,
+    MachineDetectionEvent,
     MetricsEvent,
     ToolCallCompletedEvent,
     ToolCallStartedEvent,
@@ -37,6 +38,7 @@ from patter_trio.metrics.public_events import (
     CallOver,
     DigitReceived,
     InterimTranscript,
+    MachineFound,
     TranscriptCommitted,
     TurnMeasured,
 )
@@ -68,6 +70,8 @@ class PatterEventType(StrEnum):
     """The end of a call, also of one that was announced and never connected, or that was answered busy."""
     METRICS_COLLECTED = "metrics_collected"
     DTMF_RECEIVED = "dtmf_received"
+    MACHINE_DETECTED = "machine_detected"
+    """The finding of the carrier about who has answered a call that we placed."""
 
 
 PAYLOADS: Final[Mapping[PatterEventType, type]] = {
@@ -84,6 +88,7 @@ PAYLOADS: Final[Mapping[PatterEventType, type]] = {
     PatterEventType.CALL_ENDED: CallEndEvent,
     PatterEventType.METRICS_COLLECTED: MetricsEvent,
     PatterEventType.DTMF_RECEIVED: DtmfEvent,
+    PatterEventType.MACHINE_DETECTED: MachineDetectionEvent,
 }
 """The shape of each type's payload."""
 
@@ -101,6 +106,7 @@ PublishedEvent = (
     | CallOver
     | TurnMeasured
     | DigitReceived
+    | MachineFound
 )
 """An event of a call that appears on the event bus."""
 
@@ -119,6 +125,7 @@ PUBLISHED: Final[Mapping[type[Any], PatterEventType]] = {
     CallOver: PatterEventType.CALL_ENDED,
     TurnMeasured: PatterEventType.METRICS_COLLECTED,
     DigitReceived: PatterEventType.DTMF_RECEIVED,
+    MachineFound: PatterEventType.MACHINE_DETECTED,
 }
 """The type under which each event of a call is published."""
 

@@ -180,6 +180,14 @@ class DtmfEvent(TypedDict):
     digit: str
 
 
+class MachineDetectionEvent(TypedDict):
+    """``on_machine_detection`` and MACHINE_DETECTED: who has answered a call that we placed, as the carrier finds."""
+
+    call_id: str
+    answered_by: str
+    greeting_ended: bool
+
+
 # The event bus alone --------------------------------------------------------------------------------------------------
 # ``reply`` is the number of the reply within its call: a retracted reply and the next one have different numbers.
 class TranscriptPartialEvent(TypedDict):

@@ -14,6 +14,7 @@ from patter_trio.events.payloads import (
     DtmfEvent,
     InterruptionEvent,
     LlmChunkEvent,
+    MachineDetectionEvent,
     MetricsEvent,
     ToolCallCompletedEvent,
     ToolCallStartedEvent,
@@ -35,6 +36,7 @@ from patter_trio.metrics.public_events import (
     CallOver,
     DigitReceived,
     InterimTranscript,
+    MachineFound,
     PublicEvent,
     SpeechEdge,
     TranscriptCommitted,
@@ -55,6 +57,10 @@ def callback_payload(event: PublicEvent, call_id: str) -> Mapping[str, Any]:
             return _transcript(event, call_id)
         case DigitReceived():
             return DtmfEvent(call_id=call_id, digit=event.digit)
+        case MachineFound():
+            return MachineDetectionEvent(
+                call_id=call_id, answered_by=event.answered_by, greeting_ended=event.greeting_ended
+            )
         case TurnMeasured():
             return MetricsEvent(call_id=call_id, turn=event.turn, cost_so_far=event.cost_so_far)
         # The facts of the call in the form that on_call_start gets, so that both payloads stay the same.

@@ -148,6 +148,17 @@ class DigitReceived:
 
 
 @attrs.frozen
+class MachineFound:
+    """The carrier's finding about who has answered a call that we placed."""
+
+    name: ClassVar[str] = "machine_detection"
+    answered_by: str
+    """``human``, ``machine``, ``fax``, ``screening`` or ``unknown``."""
+    greeting_ended: bool = False
+    """True if a machine's greeting is over."""
+
+
+@attrs.frozen
 class TurnMeasured:
     """A turn is over and measured."""
 
@@ -185,6 +196,13 @@ class CallOver:
 
 
 PublicEvent = (
-    SpeechEdge | InterimTranscript | TranscriptCommitted | DigitReceived | TurnMeasured | CallConnected | CallOver
+    SpeechEdge
+    | InterimTranscript
+    | TranscriptCommitted
+    | DigitReceived
+    | MachineFound
+    | TurnMeasured
+    | CallConnected
+    | CallOver
 )
 """An event that has a callback, or is published under the name of one."""

@@ -15,7 +15,7 @@ from weakref import WeakSet
 import attrs
 import trio
 
-from patter_trio.abc import CallInfo, CallRinging, CallStatus, CarrierReport, StreamFailed, WebhookKind
+from patter_trio.abc import CallInfo, CallRinging, CallStatus, CarrierReport, MachineDetected, StreamFailed, WebhookKind
 from patter_trio.abc._usage import usage_sink
 from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
@@ -47,6 +47,7 @@ from patter_trio.server.answerer import Answering, check_answerer, message_handl
 from patter_trio.server.context import ServerContext
 from patter_trio.server.ended import EndedCalls
 from patter_trio.server.hang_ups import HangUps
+from patter_trio.server.machines import on_finding
 from patter_trio.server.options import Seams, ServeOptions
 from patter_trio.server.outbound import Dialler
 from patter_trio.server.pending import PendingCall, PendingCalls
@@ -174,6 +175,11 @@ class CallServer:
             self._webhooks.check(agent.tools)
         return self._answering.instead(agent, first_message)
 
+    @property
+    def voicemail_message(self) -> str:
+        """The message for a machine that answers a placed call, if the call has none of its own."""
+        return self._options.voicemail_message
+
     def begin(self, placed: PlacedCall, info: CallInfo) -> CallControl:
         """Call ``on_call_start`` for a call that the carrier has taken; return its control."""
         control = PendingControl(info, partial(self.dialler.cancel_unanswered, placed))
@@ -270,6 +276,11 @@ class CallServer:
                     self._on_status(report)
             case CallRinging():
                 self.dialler.on_ringing(report)
+            case MachineDetected():
+                placed, live = self.dialler.on_machine(report), self._live.get(report.call_id)
+                # It may overtake the media stream; then it is acted on when that begins.
+                if placed is not None and live is not None:
+                    on_finding(live, placed, report, self._nursery)
             case StreamFailed():
                 _log.warning("call %s: its media stream failed: %s", report.call_id, report.reason)
                 call = self.context.pending.give_up(report.call_id)
@@ -343,7 +354,10 @@ class CallServer:
         events, trace = starting.events, starting.trace
         # Before anything of the call runs: user code, wherever it is called, reads the call from the context.
         events.enter()
-        callback_queue = CallbackQueue(info.call_id, self.callback, events.grace, starting.call.control)
+        placed = self.dialler.on_live(info.call_id)
+        answering = self._answering if placed is None else placed.answering
+        find = self.callback if placed is None else partial(placed.request.find, otherwise=self.callback)
+        callback_queue = CallbackQueue(info.call_id, find, events.grace, starting.call.control)
         media = starting.media
         if trace is not None:
             trace.attach()
@@ -359,8 +373,6 @@ class CallServer:
         )
         # A context variable, because providers report usage without knowing a call; the tasks of the call inherit it.
         usage_sink.set(lambda usage: reporter.emit_fact(UsageReported(usage), trio.current_time()))
-        placed = self.dialler.on_live(info.call_id)
-        answering = self._answering if placed is None else placed.answering
         options = CallOptions(
             agent=answering.agent,
             settled=partial(starting.settled, answering.agent, answering.callbacks),
@@ -377,6 +389,9 @@ class CallServer:
         if self._tap is not None:
             self._tap(0.0, "call_start", info.payload())
         events.connected(media, info)
+        if placed is not None:
+            for finding in tuple(placed.findings):
+                on_finding(call, placed, finding, self._nursery)
         try:
             # Of a call that we placed: its owner may end it at once.
             with trio.CancelScope() if placed is None else placed.running:

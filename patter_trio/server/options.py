@@ -52,6 +52,7 @@ class ServeOptions:
         call_servers: the phone's running servers, oldest first; a server adds itself, and removes itself when it closes.
         pricing: prices by provider and model: the list prices, overridden by those of the application.
         guard: decides which addresses the URLs of tools may lead to.
+        voicemail_message: what placed calls say to a machine that answers, if they have no message of their own.
         max_calls: number of live and announced calls at which new callers hear busy; None: no limit.
         max_lag: seconds of event loop lag above which new callers hear busy; None: no limit.
         on_message_secret: signs requests to the application's URLs; empty: ``PATTER_WEBHOOK_SECRET``, or unsigned if
@@ -67,6 +68,7 @@ class ServeOptions:
     call_servers: list[RunningServer]
     pricing: Pricing
     guard: Guard
+    voicemail_message: str = ""
     max_calls: int | None = None
     max_lag: float | None = None
     on_message_secret: str = attrs.field(default="", repr=False)

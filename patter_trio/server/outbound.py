@@ -15,9 +15,19 @@ announces its answer is the first that we hear of it, and the call is hung up.
 import logging
 from typing import Final, Protocol
 
+import attrs
 import trio
 
-from patter_trio.abc import CallInfo, CallOffered, CallRinging, CallStatus, Carrier, DialRequest, WebhookKind
+from patter_trio.abc import (
+    CallInfo,
+    CallOffered,
+    CallRinging,
+    CallStatus,
+    Carrier,
+    DialRequest,
+    MachineDetected,
+    WebhookKind,
+)
 from patter_trio.agent.agent import Agent
 from patter_trio.call.control import CallControl
 from patter_trio.errors import CallEnded, PatterError, ProviderTimeout
@@ -39,6 +49,9 @@ DIAL_TIMEOUT_S: Final = 10.0
 # Judged: longer than the 4 s of ``carriers/rest.py``, and within the 7 s in which a cancelled server ends.
 HANG_UP_TIMEOUT_S: Final = 5.0
 """Seconds for the request that ends a call."""
+# Judged: a carrier has two or three for a call.
+MAX_FINDINGS: Final = 16
+"""Most findings about who has answered a call; further ones are ignored."""
 # Judged: such references are those of requests whose answers were lost; a handful, unless the carrier is down.
 MAX_ABANDONED: Final = 1000
 """Largest number of references that are remembered of dials that failed; beyond it, the oldest is forgotten."""
@@ -51,6 +64,10 @@ class Calls(Protocol):
 
     def refusal(self, call_id: str) -> str:
         """Return the reason to refuse one more call; empty: there is room."""
+
+    @property
+    def voicemail_message(self) -> str:
+        """The message for a machine that answers a placed call, if the call has none of its own."""
 
     def answering(self, agent: Agent | None, first_message: str) -> Answering:
         """Return what talks in a call with this agent; None: the served one."""
@@ -113,6 +130,8 @@ class Dialler:
         why = self._calls.refusal("")
         if why:
             raise PatterError(f"the call to {mask_number(request.to)} was not placed: {why}")
+        if request.machine_detection and not request.voicemail_message:
+            request = attrs.evolve(request, voicemail_message=self._calls.voicemail_message)
         placed = PlacedCall(request, answering)
         # Before the request: a webhook may overtake the answer to it.
         self._by_reference[placed.reference] = placed
@@ -138,6 +157,7 @@ class Dialler:
             voice_url=self._calls.webhook_url("voice", placed.reference),
             status_url=self._calls.webhook_url("status", placed.reference),
             amd_url=self._calls.webhook_url("amd", placed.reference),
+            machine_detection=order.detection,
             ring_timeout=order.ring_timeout,
         )
         # Shielded, within its limit: a request that is given up halfway may have placed a call that nobody owns.
@@ -219,6 +239,14 @@ class Dialler:
         if placed is not None and not placed.settled.is_set():
             placed.ringing.deadline = trio.current_time() + placed.request.ring_timeout + RING_MARGIN_S
 
+    def on_machine(self, finding: MachineDetected) -> PlacedCall | None:
+        """Return the call that a finding is about; None: it is not ours, or the finding is a repetition."""
+        placed = self.find(finding.dial, finding.call_id)
+        if placed is None or finding in placed.findings or len(placed.findings) == MAX_FINDINGS:
+            return None
+        placed.findings.append(finding)
+        return placed
+
     def on_status(self, status: CallStatus) -> bool:
         """End a call that is not live, because the carrier says that it is over; return False if it is not ours."""
         placed = self.find(status.dial, status.call_id)
@@ -244,7 +272,8 @@ class Dialler:
         if placed is not None:
             self._by_reference.pop(placed.reference, None)
             placed.end(outcome)
-            if placed.is_live:
+            # Else _end() has begun it, and a request to the carrier follows.
+            if not placed.is_ending:
                 placed.released.set()
 
     def cancel(self, placed: PlacedCall, why: str) -> None:
@@ -273,6 +302,7 @@ class Dialler:
         """End a call that is not live; the carrier does not know it yet."""
         if placed.over.is_set():
             return
+        placed.begin_end()
         if placed.info is None:
             self._by_reference.pop(placed.reference, None)
             placed.end(outcome)

@@ -1,16 +1,17 @@
 """One call that we place: the request for it, and its state."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import attrs
 import trio
 
-from patter_trio.abc import CallInfo, Dialled
+from patter_trio.abc import CallInfo, Dialled, MachineDetected, MachineDetection
 from patter_trio.agent.agent import Agent
 from patter_trio.call.control import CallControl
 from patter_trio.errors import ConfigurationError
+from patter_trio.events.callback_registry import Callback, check_callback
 from patter_trio.server.answerer import Answering
 
 # Twilio's largest (twilio.com/docs/voice/api/call-resource); a phone that rings for ten minutes is answered by nobody.
@@ -29,6 +30,9 @@ class CallRequest:
         first_message: what the agent says first; empty: what the agent's own field says.
         ring_timeout: seconds that the phone rings at most.
         custom_params: the application's own parameters of the call.
+        machine_detection: True if the carrier is asked who answers.
+        on_machine_detection: called with its findings.
+        voicemail_message: what is said to a machine after its greeting; empty: nothing.
     """
 
     to: str
@@ -37,6 +41,20 @@ class CallRequest:
     first_message: str = ""
     ring_timeout: int = attrs.field(default=25)
     custom_params: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    machine_detection: bool = False
+    on_machine_detection: Callback | None = None
+    voicemail_message: str = attrs.field(default="", repr=False)
+
+    @property
+    def detection(self) -> MachineDetection:
+        """The question to the carrier about who answers."""
+        if not self.machine_detection:
+            return ""
+        return "greeting_end" if self.voicemail_message else "answer"
+
+    def find(self, name: str, otherwise: Callable[[str], Callback | None]) -> Callback | None:
+        """Return the callback of that name for this call; the server's by ``otherwise``."""
+        return self.on_machine_detection if name == "on_machine_detection" else otherwise(name)
 
     def __attrs_post_init__(self) -> None:
         """Check what the application gave, before anything is sent."""
@@ -44,6 +62,10 @@ class CallRequest:
             raise ConfigurationError(f"agent must be an Agent such as phone.agent(...) returns, got {self.agent!r}")
         if not isinstance(self.first_message, str):
             raise ConfigurationError(f"first_message must be a string, got {self.first_message!r}")
+        if not isinstance(self.voicemail_message, str):
+            raise ConfigurationError(f"voicemail_message must be a string, got {self.voicemail_message!r}")
+        if self.on_machine_detection is not None:
+            check_callback("on_machine_detection", self.on_machine_detection)
         timeout = self.ring_timeout
         if isinstance(timeout, bool) or not isinstance(timeout, int) or not 1 <= timeout <= MAX_RING_TIMEOUT_S:
             raise ConfigurationError(
@@ -80,9 +102,16 @@ class PlacedCall:
     """Set when somebody has answered, or the call is over."""
     talking: trio.Event = attrs.field(factory=trio.Event)
     """Set when both sides can talk, or the call is over."""
+    greeting: trio.Event = attrs.field(factory=trio.Event)
+    """Set when a machine has answered whose greeting is awaited."""
+    left_message: trio.Event = attrs.field(factory=trio.Event)
+    """Set when the message is said to a machine, or the call is ended because of it."""
+    findings: list[MachineDetected] = attrs.field(factory=list)
+    """The carrier's findings about who has answered, each once."""
     over: trio.Event = attrs.field(factory=trio.Event)
     released: trio.Event = attrs.field(factory=trio.Event)
     """Set when the call is over and no request about it is under way."""
+    is_ending: bool = False
     is_answered: bool = False
     is_live: bool = False
     ringing: trio.CancelScope = attrs.field(factory=trio.CancelScope)
@@ -109,6 +138,10 @@ class PlacedCall:
         self.is_live = True
         # Some carriers open the stream without asking before.
         self.answer()
+
+    def begin_end(self) -> None:
+        """Note that we end the call, and not the carrier or its stream."""
+        self.is_ending = True
 
     def claim_hang_up(self) -> bool:
         """Return True to the first who asks: that one asks the carrier to end the call."""

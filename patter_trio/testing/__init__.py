@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from patter_trio.testing.scripted_providers.vad import ScriptedVAD
     from patter_trio.testing.servers.fake_vendor import FakeVendor, Misbehaviour, ServeVendor
     from patter_trio.testing.simulation.caller import NotAsExpected, SimulatedCaller
-    from patter_trio.testing.simulation.outbound import BUSY, FAILED, NOBODY, Person, PhoneNetwork
+    from patter_trio.testing.simulation.outbound import BUSY, FAILED, NOBODY, Person, PhoneNetwork, Voicemail
     from patter_trio.testing.simulation.record import Heard
     from patter_trio.testing.simulation.scenario import Scenario, ScenarioError, Step
 else:
@@ -56,7 +56,14 @@ else:
                 "check_stt",
                 "check_tts",
             ),
-            "patter_trio.testing.simulation.outbound": ("BUSY", "FAILED", "NOBODY", "Person", "PhoneNetwork"),
+            "patter_trio.testing.simulation.outbound": (
+                "BUSY",
+                "FAILED",
+                "NOBODY",
+                "Person",
+                "PhoneNetwork",
+                "Voicemail",
+            ),
             "patter_trio.testing.simulation.record": ("Heard",),
             "patter_trio.testing.simulation.scenario": ("Scenario", "ScenarioError", "Step"),
             "patter_trio.testing.scripted_providers.llm": ("ScriptedLLM", "tool_call"),
@@ -98,6 +105,7 @@ __all__ = [
     "SimulatedTwilio",
     "Speech",
     "Step",
+    "Voicemail",
     "check_engine",
     "check_llm",
     "check_stt",

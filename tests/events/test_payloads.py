@@ -86,9 +86,10 @@ async def test_payloads_of_a_call_have_the_typed_keys(call_simulator: CallSimula
         assert got[name], name
         for payload in got[name]:
             assert_keys(payload, shape)
-    assert set(published) == set(PAYLOADS)
+    # Of calls that the phone places alone: tests/server/test_machines.py.
+    assert set(published) == set(PAYLOADS) - {PatterEventType.MACHINE_DETECTED}
     for kind, shape in PAYLOADS.items():
-        for payload in published[kind]:
+        for payload in published.get(kind, ()):
             assert_keys(payload, shape)
 
 

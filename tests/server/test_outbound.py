@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from patter_trio import CallEnded, Patter, PatterError, ProviderError, ProviderTimeout, RateLimitError
-from patter_trio.abc import DialRequest
+from patter_trio.abc import CallInfo, CallOffered, DialRequest, StreamFailed
 from patter_trio.errors import AuthenticationError, ConfigurationError
 from patter_trio.server.calls import open_call_server
 from patter_trio.server.outbound import QUEUE_TIMEOUT_S, RING_MARGIN_S
@@ -392,6 +392,25 @@ async def test_local_phone_cannot_call() -> None:
     async with open_call_server(phone._serve_options(agent_of(), public_url="http://a.test")):
         with pytest.raises(ConfigurationError, match=r"give Patter\(carrier=Twilio\(\)\)"):
             await phone.call(ANN)
+
+
+async def test_failed_stream_ends_its_block_at_once(autojump_clock: object) -> None:
+    """A call whose media stream the carrier could not open has failed, and its block waits for nothing."""
+    heard = Heard()
+    async with open_phone_network(agent_of(), **heard.callbacks) as network:
+        server = network.phone._call_servers[0]
+        network.answers(ANN, NOBODY)
+        async with network.phone.dial(ANN) as call:
+            reference = network.calls[0].request.reference
+            offered = CallOffered(CallInfo(call.call_id, "", "", "outbound"), reference)
+            info = server.context.on_answered(offered)
+            server.context.pending.announce(info, trio.current_time())
+            server.on_report(StreamFailed(call.call_id, "31920"))
+            assert not await call.answered()
+            before = trio.current_time()
+        assert trio.current_time() == before
+        assert call.outcome == "failed"
+    assert [end["error"] for end in heard.ends] == ["its media stream failed: 31920"]
 
 
 async def test_answer_of_an_unknown_call_ends(autojump_clock: object, caplog: pytest.LogCaptureFixture) -> None:

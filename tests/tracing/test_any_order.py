@@ -40,6 +40,7 @@ from patter_trio.metrics.public_events import (
     DigitReceived,
     InterimTranscript,
     LlmToken,
+    MachineFound,
     PublicEvent,
     TranscriptCommitted,
     TurnMeasured,
@@ -103,6 +104,7 @@ EVENTS: dict[type[CallEvent], st.SearchStrategy[CallEvent]] = {
     CallFailed: st.builds(CallFailed, ERROR),
     TurnMeasured: st.builds(TurnMeasured, NOTHING, NOTHING),
     DigitReceived: st.builds(DigitReceived, st.just("1")),
+    MachineFound: st.builds(MachineFound, st.sampled_from(["human", "machine"]), st.booleans()),
 }
 STORIES = st.lists(st.one_of(*EVENTS.values()))
 

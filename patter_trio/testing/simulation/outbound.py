@@ -51,6 +51,11 @@ SETUP_S: Final = 1.0
 """Seconds until a dialled phone rings."""
 ANSWER_S: Final = 3.0
 """Seconds for which a phone rings before it is answered, unless a test says otherwise."""
+# Twilio takes speech longer than this for a machine's: MachineDetectionSpeechThreshold.
+DETECTION_S: Final = 2.4
+"""Seconds after the answer until the carrier has its finding."""
+TONE_S: Final = 0.5
+"""Seconds from the greeting of an answering machine to its recording."""
 NUMBER: Final = "+15550100002"
 """The number of the phone under test, unless it has its own."""
 
@@ -87,7 +92,24 @@ class Person:
     after: float = ANSWER_S
 
 
-Destination = Person | Unanswered
+@attrs.frozen
+class Voicemail:
+    """An answering machine: it plays its greeting and a tone, and records until the other side hangs up.
+
+    Args:
+        greeting: what it says.
+        seconds: how long the greeting lasts.
+        after: seconds for which the phone rings before.
+        records: seconds that it records at most.
+    """
+
+    greeting: str = "Nobody is at home. Please leave a message after the tone."
+    seconds: float = 4.0
+    after: float = ANSWER_S
+    records: float = 60.0
+
+
+Destination = Person | Voicemail | Unanswered
 
 
 @attrs.frozen(eq=False)
@@ -164,11 +186,11 @@ class PhoneNetwork:
         agent: the agent that is served.
         seams: parts of the server that a test of this package replaces.
         callbacks: as for ``Patter.serve``.
-        max_calls: as for ``Patter.serve``.
+        served: other options of ``Patter.serve``.
     """
 
     def __init__(
-        self, phone: Patter, agent: Agent, seams: Seams, callbacks: Mapping[str, Any], max_calls: int | None
+        self, phone: Patter, agent: Agent, seams: Seams, callbacks: Mapping[str, Any], served: Mapping[str, Any]
     ) -> None:
         self.phone = phone
         """The phone under test: ``await network.phone.call(...)``."""
@@ -189,7 +211,7 @@ class PhoneNetwork:
         self._agent = agent
         self._seams = seams
         self._callbacks = callbacks
-        self._max_calls = max_calls
+        self._served = served
         given = phone.carrier
         sid = given.account_sid if isinstance(given, Twilio) else "AC" + "5" * 32
         token = given.auth_token if isinstance(given, Twilio) else "simulated"
@@ -203,10 +225,11 @@ class PhoneNetwork:
         return f"<PhoneNetwork {len(self._destinations)} phones, {len(self.calls)} calls>"
 
     def answers(self, number: str, destination: Destination | Script) -> None:
-        """Set what happens when a number is called: a person's script, :class:`Person`, BUSY, NOBODY or FAILED."""
-        self._destinations[number] = (
-            destination if isinstance(destination, Person | Unanswered) else Person(destination)
-        )
+        """Set what happens when a number is called: a person's script, Person, Voicemail, BUSY, NOBODY or FAILED."""
+        if isinstance(destination, Person | Voicemail | Unanswered):
+            self._destinations[number] = destination
+        else:
+            self._destinations[number] = Person(destination)
 
     def line(self, call_id: str) -> DialledLine:
         """Return the call with an id.
@@ -272,7 +295,7 @@ class PhoneNetwork:
                 await self._ring(line)
             if line.rings.cancelled_caught:
                 await self._report(line, "canceled")
-            elif isinstance(line.destination, Person):
+            elif isinstance(line.destination, Person | Voicemail):
                 await self._answer(line, line.destination)
         finally:
             line.over.set()
@@ -285,13 +308,13 @@ class PhoneNetwork:
             await self._report(line, destination.value)
             return
         await self._report(line, "ringing")
-        after = destination.after if isinstance(destination, Person) else math.inf
+        after = destination.after if isinstance(destination, Person | Voicemail) else math.inf
         await trio.sleep(min(after, timeout))
         if after > timeout:
             line.destination = NOBODY
             await self._report(line, NOBODY.value)
 
-    async def _answer(self, line: DialledLine, person: Person) -> None:
+    async def _answer(self, line: DialledLine, destination: Person | Voicemail) -> None:
         line.status = "in-progress"
         carrier = SimulatedTwilio(
             self._connect,
@@ -319,10 +342,35 @@ class PhoneNetwork:
                 real_listeners=real_listeners(self._agent),
             )
             with line.acts:
-                await person.script(line.caller)
+                if isinstance(destination, Voicemail):
+                    await self._record(line, line.caller, destination)
+                else:
+                    nursery.start_soon(self._find, line, DETECTION_S, "human")
+                    await destination.script(line.caller)
             carrier.hang_up()
             await carrier.over.wait()
-            await self._report(line, "completed")
+            nursery.cancel_scope.cancel(reason="the call is over")
+        await self._report(line, "completed")
+
+    async def _record(self, line: DialledLine, caller: SimulatedCaller, machine: Voicemail) -> None:
+        """Play the greeting and the tone, and record; report what Twilio would find out meanwhile."""
+        if line.request.machine_detection == "answer":
+            await caller.speaks(machine.greeting, machine.seconds, wait=False)
+            await self._find(line, min(DETECTION_S, machine.seconds), "machine_start")
+            await trio.sleep(max(0.0, machine.seconds - DETECTION_S))
+        else:
+            await caller.speaks(machine.greeting, machine.seconds)
+        await trio.sleep(TONE_S)
+        if line.request.machine_detection == "greeting_end":
+            await self._find(line, 0.0, "machine_end_beep")
+        with trio.move_on_after(machine.records):
+            await caller.carrier.over.wait()
+
+    async def _find(self, line: DialledLine, seconds: float, answered_by: str) -> None:
+        """Report who has answered, if the program asked for it and the call still lives."""
+        await trio.sleep(seconds)
+        if line.request.machine_detection and line.caller is not None and line.caller.carrier.ended is None:
+            await self.post(line, line.request.amd_url, {"AnsweredBy": answered_by})
 
     def _state(self, call_id: str) -> State | None:
         for call in self.phone.calls:
@@ -380,7 +428,7 @@ class PhoneNetwork:
                         carrier=self._carrier,
                         public_url=PUBLIC_URL,
                         callbacks=self._callbacks,
-                        max_calls=self._max_calls,
+                        **self._served,
                     ),
                     attrs.evolve(self._seams, epoch=EPOCH_UNIX_S, tap=self._tap),
                 ) as server,
@@ -430,6 +478,7 @@ async def open_phone_network(
     phone: Patter | None = None,
     *,
     max_calls: int | None = None,
+    voicemail_message: str = "",
     seams: Seams | None = None,
     **callbacks: Any,
 ) -> AsyncIterator[PhoneNetwork]:
@@ -439,13 +488,20 @@ async def open_phone_network(
         agent: the agent that is served; ``phone.call(agent=...)`` may bring others.
         phone: the phone under test, if its callbacks or its carrier's credentials matter; by default a new one.
         max_calls: as for ``Patter.serve``.
+        voicemail_message: as for ``Patter.serve``.
         seams: parts of the server that a test of this package replaces.
         callbacks: as for ``Patter.serve``.
 
     Raises:
         CallInvariantError: a call violated an invariant.
     """
-    network = PhoneNetwork(phone or Patter(phone_number=NUMBER), agent, seams or Seams(), callbacks, max_calls)
+    network = PhoneNetwork(
+        phone or Patter(phone_number=NUMBER),
+        agent,
+        seams or Seams(),
+        callbacks,
+        {"max_calls": max_calls, "voicemail_message": voicemail_message},
+    )
     with foreign_work_awaited():
         async with network.open():
             yield network

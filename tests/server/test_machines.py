@@ -1,0 +1,173 @@
+"""What a call does when a machine has answered it, or may have."""
+
+from typing import Any
+
+import pytest
+import trio
+
+from patter_trio import ConfigurationError, MachineDetectionEvent, PatterEventType
+from patter_trio.abc import MachineDetected
+from patter_trio.server.machines import GREETING_TIMEOUT_S
+from patter_trio.testing import ScriptedTTS
+from patter_trio.testing.simulation.outbound import Voicemail, open_phone_network
+from tests.kit.call import agent_of
+
+ANN = "+15550100003"
+MESSAGE = "This is the dentist. Please call us back."
+
+
+def said_to(network: Any, number: int = 0) -> list[tuple[str, bool]]:
+    """Return what the other side heard in a call, each utterance with True if it was interrupted."""
+    return [(heard.text, heard.interrupted) for heard in network.calls[number].caller.utterances]
+
+
+async def test_message_is_left_after_the_tone(autojump_clock: object) -> None:
+    """A machine hears the message after its greeting and tone, once and whole; the call ends as voicemail."""
+    ends: list[dict[str, Any]] = []
+    found: list[Any] = []
+    async with open_phone_network(agent_of(tts=ScriptedTTS(duration=3.0)), on_call_end=ends.append) as network:
+        network.phone.events.on(PatterEventType.MACHINE_DETECTED, found.append)
+        network.answers(ANN, Voicemail(seconds=5.0))
+        call = await network.phone.call(ANN, first_message="Hello Ann!", voicemail_message=MESSAGE)
+        assert await call.ended() == "voicemail"
+        [*_, last] = network.calls[0].caller.utterances
+        assert last.started >= 5.5
+        assert said_to(network)[-1] == (MESSAGE, False)
+    assert network.calls[0].request.machine_detection == "greeting_end"
+    assert [end["outcome"] for end in ends] == ["voicemail"]
+    assert found[0].keys() == MachineDetectionEvent.__required_keys__
+    assert found == [{"call_id": call.call_id, "answered_by": "machine", "greeting_ended": True}]
+
+
+async def test_machine_without_message_is_hung_up(autojump_clock: object) -> None:
+    """Without a message, a machine is hung up as soon as the carrier has found it out."""
+    async with open_phone_network(agent_of(first_message="Hello.", tts=ScriptedTTS(duration=9.0))) as network:
+        network.answers(ANN, Voicemail(seconds=8.0))
+        call = await network.phone.call(ANN, machine_detection=True)
+        assert await call.ended() == "voicemail"
+        assert network.calls[0].caller.carrier.ended_at == pytest.approx(2.4, abs=0.1)
+    assert network.calls[0].request.machine_detection == "answer"
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_callback_decides_about_a_machine(is_async: bool, autojump_clock: object) -> None:
+    """With on_machine_detection and without a message, the callback decides; it gets the finding and the control."""
+    events: list[Any] = []
+
+    def decides(event: Any, control: Any) -> None:
+        events.append(event)
+        control.say("Hello machine.", interrupt=True)
+        control.hang_up()
+
+    async def decides_async(event: Any, control: Any) -> None:
+        decides(event, control)
+
+    async with open_phone_network(agent_of()) as network:
+        network.answers(ANN, Voicemail(seconds=2.0))
+        call = await network.phone.call(ANN, on_machine_detection=decides_async if is_async else decides)
+        assert await call.ended() == "agent_hung_up"
+        assert said_to(network)[-1][0] == "Hello machine."
+    assert events == [{"call_id": call.call_id, "answered_by": "machine", "greeting_ended": False}]
+
+
+async def test_a_person_talks_on(autojump_clock: object) -> None:
+    """A person notices nothing of the detection; the callback is told of the person."""
+    events: list[Any] = []
+
+    async def talks(line: Any) -> None:
+        await line.hears()
+        await line.speaks("Yes?", seconds=1.0)
+        await line.hears()
+
+    async with open_phone_network(agent_of(first_message="Hello."), voicemail_message=MESSAGE) as network:
+        network.answers(ANN, talks)
+        call = await network.phone.call(ANN, machine_detection=True, on_machine_detection=events.append)
+        assert await call.ended() == "caller_hung_up"
+    assert [event["answered_by"] for event in events] == ["human"]
+
+
+async def test_message_of_serve_is_the_default(autojump_clock: object) -> None:
+    """Calls that ask for detection say serve's voicemail_message; calls that do not ask, do not."""
+    async with open_phone_network(agent_of(), voicemail_message=MESSAGE) as network:
+        network.answers(ANN, Voicemail(seconds=2.0, records=9.0))
+        assert (await network.phone.call(ANN, machine_detection=True, wait=True)).outcome == "voicemail"
+        assert said_to(network)[-1][0] == MESSAGE
+        assert (await network.phone.call(ANN, wait=True)).outcome == "caller_hung_up"
+    assert [line.request.machine_detection for line in network.calls] == ["greeting_end", ""]
+
+
+async def test_silence_until_the_greeting_ends(autojump_clock: object) -> None:
+    """From the finding to the end of the greeting the agent says nothing, whatever the greeting says."""
+
+    async def is_a_machine(line: Any) -> None:
+        await line.speaks("You have reached", seconds=1.0)
+        server.on_report(MachineDetected(network.calls[0].call_id, "machine"))
+        await line.speaks("the family Miller. How are you?", seconds=3.0)
+        await line.waits(3.0)
+        assert [heard.text for heard in line.utterances if heard.ended > 1.1] == []
+        for _ in range(2):
+            server.on_report(MachineDetected(network.calls[0].call_id, "machine", greeting_ended=True))
+        await line.carrier.over.wait()
+
+    async with open_phone_network(agent_of(tts=ScriptedTTS(duration=2.0))) as network:
+        server = network.phone._call_servers[0]
+        network.answers(ANN, is_a_machine)
+        call = await network.phone.call(ANN, first_message="Hello Ann!", voicemail_message=MESSAGE)
+        assert await call.ended() == "voicemail"
+        assert said_to(network)[-1] == (MESSAGE, False)
+        assert [text for text, _ in said_to(network)].count(MESSAGE) == 1
+
+
+async def test_unreported_greeting_end_is_bounded(autojump_clock: object) -> None:
+    """A greeting whose end is never reported is followed by the message after a minute."""
+
+    async def is_a_machine(line: Any) -> None:
+        server.on_report(MachineDetected(network.calls[0].call_id, "machine"))
+        await line.carrier.over.wait()
+
+    async with open_phone_network(agent_of()) as network:
+        server = network.phone._call_servers[0]
+        network.answers(ANN, is_a_machine)
+        call = await network.phone.call(ANN, voicemail_message=MESSAGE)
+        assert await call.ended() == "voicemail"
+        [heard] = network.calls[0].caller.utterances
+        assert heard.started == pytest.approx(GREETING_TIMEOUT_S, abs=1.0)
+
+
+@pytest.mark.parametrize("answered_by", ["screening", "unknown", "human"])
+async def test_other_findings_change_nothing(answered_by: Any, autojump_clock: object) -> None:
+    """A screening assistant, a person and an unknown finding go on with the agent."""
+
+    async def asks(line: Any) -> None:
+        server.on_report(MachineDetected(network.calls[0].call_id, answered_by))
+        await line.speaks("Who is calling?", seconds=1.0)
+        await line.hears()
+
+    async with open_phone_network(agent_of()) as network:
+        server = network.phone._call_servers[0]
+        network.answers(ANN, asks)
+        assert (await network.phone.call(ANN, voicemail_message=MESSAGE, wait=True)).outcome == "caller_hung_up"
+
+
+async def test_finding_before_the_stream_counts(autojump_clock: object) -> None:
+    """A finding that overtakes the media stream is acted on when the stream begins."""
+
+    async def stays(line: Any) -> None:
+        await line.carrier.over.wait()
+
+    async with open_phone_network(agent_of()) as network:
+        server = network.phone._call_servers[0]
+        network.answers(ANN, stays)
+        call = await network.phone.call(ANN, machine_detection=True)
+        server.on_report(MachineDetected(call.call_id, "fax"))
+        assert await call.ended() == "voicemail"
+
+
+async def test_wrong_options_of_detection_are_named(autojump_clock: object) -> None:
+    """A message that is not a text, and a callback without a parameter, raise before anything is sent."""
+    async with open_phone_network(agent_of()) as network:
+        with pytest.raises(ConfigurationError, match="voicemail_message must be a string"):
+            await network.phone.call(ANN, voicemail_message=5)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="on_machine_detection must be callable with"):
+            await network.phone.call(ANN, on_machine_detection=lambda: None)
+        assert trio.current_time() == 0.0
