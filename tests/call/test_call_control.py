@@ -15,7 +15,7 @@ from patter_trio.user_code.invoke import in_thread
 from patter_trio.user_code.signatures import takes_call_control
 from tests.kit.call import agent_of, edges, transcripts_of
 
-pytestmark = [pytest.mark.all_carriers, pytest.mark.pipeline("its agents are pipelines")]
+pytestmark = pytest.mark.pipeline("its agents are pipelines")
 
 NO_LLM = {"llm": None}
 

@@ -20,8 +20,6 @@ ANSWERS = {
 languages = pytest.mark.parametrize("language", ANSWERS)
 both_backends = pytest.mark.both_backends
 
-pytestmark = pytest.mark.all_carriers
-
 
 @both_backends
 @languages

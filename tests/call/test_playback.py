@@ -17,7 +17,7 @@ from patter_trio.testing.scripted_providers import audible_text
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import Backend, agent_of, transcripts_of
 
-pytestmark = [pytest.mark.all_carriers, pytest.mark.both_backends]
+pytestmark = pytest.mark.both_backends
 
 GREETING = (
     "Trattoria Miller, good evening. We are open from noon to eleven at night. We bake bread and rolls and cakes of our "

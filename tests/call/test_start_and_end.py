@@ -26,7 +26,7 @@ from tests.kit.call import (
     transcripts_of,
 )
 
-pytestmark = [pytest.mark.all_carriers, pytest.mark.both_backends]
+pytestmark = pytest.mark.both_backends
 
 
 # on_call_start --------------------------------------------------------------------------------------------------------

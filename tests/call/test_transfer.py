@@ -20,8 +20,6 @@ from tests.kit.call import SORRY, agent_of, transcripts_of
 NO_LLM = {"llm": None}
 DESK = "+15550100003"
 
-pytestmark = pytest.mark.all_carriers
-
 
 async def connects(event: Any, call: CallControl) -> str | None:
     """Transfers a caller who asks for the desk, and answers others."""
