@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
 
+from patter_trio.cli.call import add_parser as add_call
 from patter_trio.cli.command_line import CommandParser, add_common
 from patter_trio.cli.doctor import add_parser as add_doctor
 from patter_trio.cli.log_lines import configure
@@ -33,11 +34,12 @@ Variables in a file `.env` beside it, and in one in the working directory, are r
   patter-trio simulate bakery.py --say "When do you open?" --press 1# --from +15550100003
   patter-trio run examples/front_desk.py           take real calls
   patter-trio run bakery.py --tunnel               the same from a laptop, by cloudflared or ngrok
+  patter-trio call bakery.py --to +15550100003     call a number, and show the call line by line
   patter-trio doctor bakery.py                     find out why no call comes
   patter-trio number show bakery.py                where the carrier sends the number's calls
   patter-trio number point bakery.py               send them here, after a yes
 
-Exit status: 0 success; 1 a simulated call failed, the answer was no, or doctor has warnings; 2 a mistake in the command
+Exit status: 0 success; 1 a simulated call failed, nobody answered, the answer was no, or doctor has warnings; 2 a mistake in the command
 or in FILE, or doctor has problems; 130 stopped early by Ctrl-C.
 `run` ends only with Ctrl-C or SIGTERM (which lets live calls finish), with status 0. If the shell ignores SIGINT for a
 command, as for one in the background of a script, Ctrl-C does not stop it.
@@ -57,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     # More for a service, whose log is read later; less for a simulation, whose output is its lines.
     for command, level in ((add_run(commands), "info"), (add_simulate(commands), "warning")):
         add_common(command, level)
+    add_call(commands)
     add_number(commands)
     add_doctor(commands)
     return main_parser

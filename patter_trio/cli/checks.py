@@ -17,7 +17,6 @@ import attrs
 import trio
 
 from patter_trio.abc import Carrier, NumberSetup
-from patter_trio.carriers.twilio import Twilio
 from patter_trio.cli.number import leads_to, reports_to
 from patter_trio.errors import (
     AuthenticationError,
@@ -33,7 +32,7 @@ from patter_trio.net.websocket_client import open_stream_to
 from patter_trio.phone import Patter
 from patter_trio.program import Program
 from patter_trio.testing.carriers.line import SimulatedCarrier
-from patter_trio.testing.carriers.twilio import SimulatedTwilio
+from patter_trio.testing.simulation.carriers import CallOptions, carrier_object, protocol_of, simulated_carrier
 from patter_trio.tracing.setup import ENABLED_VARIABLE
 
 Level = Literal["ok", "warning", "problem"]
@@ -252,36 +251,50 @@ def _is_healthy(body: bytes) -> bool:
     return isinstance(found, dict) and found.get("status") == "ok"
 
 
-def simulated(carrier: Carrier, public_url: str, callee: str) -> SimulatedCarrier | None:
-    """Return a call by the carrier to the public URL, signed with its own credentials; None: it cannot be played."""
-    if not isinstance(carrier, Twilio):
+@attrs.frozen
+class SelfCall:
+    """A call by the carrier to the public URL.
+
+    Attributes:
+        carrier: the carrier object with which the server must be opened for it.
+        line: the call.
+        is_own_signature: True if it is signed with the account's own secret; False if only the carrier has that.
+    """
+
+    carrier: Carrier
+    line: SimulatedCarrier
+    is_own_signature: bool
+
+
+def self_call(phone: Patter, carrier: Carrier, public_url: str) -> SelfCall | None:
+    """Return a call to the public URL; None: the carrier cannot be played."""
+    try:
+        played = carrier_object(protocol_of(None, carrier), carrier)
+    # A carrier of the application's own.
+    except TypeError:
         return None
-    return SimulatedTwilio(
+    line = simulated_carrier(
+        played,
         partial(open_stream_to, public_url),
         public_url,
-        account_sid=carrier.account_sid,
-        auth_token=carrier.auth_token,
-        call_sid=f"CA{secrets.token_hex(16)}",
-        callee=callee or NOBODYS_NUMBER,
+        digits=secrets.token_hex(16),
+        options=CallOptions(callee=phone.phone_number or NOBODYS_NUMBER),
+        unix_time=time.time,
     )
+    return SelfCall(played, line, is_own_signature=played is carrier)
 
 
-async def check_call(program: Program, carrier: Carrier, public_url: str, report: Report) -> None:
+async def check_call(program: Program, call: SelfCall, public_url: str, report: Report) -> None:
     """Report how a signed call to the public URL goes: announced, connected, first audio heard."""
-    call = simulated(carrier, public_url, program.phone.phone_number)
-    if call is None:
-        text = f"{carrier.name} cannot be played here: call the number to try webhook, signature and stream"
-        report("call", "warning", text)
-        return
-    greets, heard = bool(program.agent.first_message), True
+    greets, heard, line = bool(program.agent.first_message), True, call.line
     try:
-        async with open_side_tasks() as line:
-            await line.start(call.run)
+        async with open_side_tasks() as nursery:
+            await nursery.start(line.run)
             # Without a greeting, the agent waits for the caller to speak.
             if greets:
-                heard = await _audio(call)
-            call.hang_up()
-            await call.over.wait()
+                heard = await _audio(line)
+            line.hang_up()
+            await line.over.wait()
     # ``OSError``: the name or the port of the public URL.
     except (OSError, PatterError) as error:
         said = reason_of(error)
@@ -289,12 +302,13 @@ async def check_call(program: Program, carrier: Carrier, public_url: str, report
         return
     if not heard:
         text = "the stream opened, and ended before a greeting was heard"
-        if call.ended == "caller_hung_up":
+        if line.ended == "caller_hung_up":
             text = f"the stream opened, and no greeting was heard within {AUDIO_TIMEOUT_S:g} s"
         report("call", "problem", text, f"look at the log: patter-trio doctor {program.path} --log-level info")
         return
+    signature = "signature accepted" if call.is_own_signature else "webhook accepted, with a signature made up here"
     seen = " and the greeting was heard" if greets else "; the agent has no first_message to hear"
-    report("call", "ok", f"signature accepted, upgrade passed, stream opened{seen}")
+    report("call", "ok", f"{signature}, upgrade passed, stream opened{seen}")
 
 
 async def _audio(call: SimulatedCarrier) -> bool:

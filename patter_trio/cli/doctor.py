@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import textwrap
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from typing import Any, Final
 
 import attrs
@@ -14,12 +14,14 @@ from patter_trio.cli.checks import (
     Account,
     Level,
     Report,
+    SelfCall,
     check_call,
     check_clock,
     check_extras,
     check_providers,
     check_reachable,
     check_url,
+    self_call,
 )
 from patter_trio.cli.command_line import Once, add_common
 from patter_trio.errors import ConfigurationError, PatterError
@@ -27,6 +29,7 @@ from patter_trio.program import Program, load_program
 from patter_trio.server.calls import open_call_server
 from patter_trio.server.context import checked_public_url
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
+from patter_trio.testing.carriers.rest import serving_api
 
 EXIT_STATUS: Final = {"ok": 0, "warning": 1, "problem": 2}
 """Exit status by the worst finding."""
@@ -163,23 +166,36 @@ async def _examine_server(
             public_url = _examine_address(program, account, address, report)
             if not public_url:
                 return
+            call = self_call(phone, account.carrier, public_url)
             options = phone._serve_options(  # noqa: SLF001 (same)
                 program.agent,
+                carrier=call.carrier if call else account.carrier,
                 public_url=public_url,
                 # Only the callback without which the agent has no answers: the others are about people who call.
                 callbacks={name: program.callbacks[name] for name in ("on_message",) if name in program.callbacks},
             )
-            async with open_call_server(options) as call_server, trio.open_nursery() as serving:
-                await serving.start(serve_listeners, call_server.context, listeners)
-                if await check_reachable(public_url, address[1], report):
-                    if providers_are_ready:
-                        await check_call(program, account.carrier, public_url, report)
-                    else:
-                        report("call", "warning", "not tried: the agent's providers are not ready")
-                serving.cancel_scope.cancel(reason="the checks are over")
+            # Around the server: what it asks of the carrier about this call is answered here.
+            with serving_api(call.line, call.carrier.api_url) if call else nullcontext():
+                async with open_call_server(options) as call_server, trio.open_nursery() as serving:
+                    await serving.start(serve_listeners, call_server.context, listeners)
+                    if await check_reachable(public_url, address[1], report):
+                        await _try_call(program, call, public_url, report, providers_are_ready=providers_are_ready)
+                    serving.cancel_scope.cancel(reason="the checks are over")
     # A tunnel that is not there, or fails.
     except PatterError as error:
         report("tunnel", "problem", str(error))
+
+
+async def _try_call(
+    program: Program, call: SelfCall | None, public_url: str, report: Report, *, providers_are_ready: bool
+) -> None:
+    if call is None:
+        text = f"{type(program.phone.carrier).__name__} cannot be played here"
+        report("call", "warning", text, "call the number, to try webhook, signature and stream")
+    elif not providers_are_ready:
+        report("call", "warning", "not tried: the agent's providers are not ready")
+    else:
+        await check_call(program, call, public_url, report)
 
 
 def _examine_address(program: Program, account: Account, address: tuple[str, int], report: Report) -> str:

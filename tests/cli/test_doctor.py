@@ -107,6 +107,42 @@ def test_findings_as_json_have_a_status(setting: Setting, capsys: pytest.Capture
     assert printed["findings"][-1]["text"].endswith("stream opened; the agent has no first_message to hear")
 
 
+@pytest.mark.parametrize(
+    ("carrier", "text"),
+    [
+        ("Plivo('MA' + '1' * 18, 'hush', api_url='http://127.0.0.1:1')", "signature accepted"),
+        (
+            "Telnyx('key', 'YJxQSYSoxKeqlBfXYTXWRtBGW8GbERmxBAoCTEV1wxE=', api_url='http://127.0.0.1:1')",
+            "webhook accepted, with a signature made up here",
+        ),
+    ],
+    ids=["plivo", "telnyx"],
+)
+def test_other_carriers_are_played_too(
+    setting: Setting, carrier: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A call by Plivo or Telnyx goes through the public URL, also while the carrier's own API cannot be reached."""
+    more = f"from patter_trio import Plivo, Telnyx\nphone = Patter({carrier}, {NUMBER!r}, {setting.url!r})"
+    assert setting.ask(setting.program(more=more), "--json") == 2
+    findings = found(capsys)
+    assert "could not be asked" in findings["credentials"][1]
+    assert findings["call"][:2] == ("ok", f"{text}, upgrade passed, stream opened and the greeting was heard")
+
+
+def test_a_carrier_of_ones_own_is_not_played(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
+    """A carrier that the doctor cannot play is a warning, and the rest is checked."""
+    more = (
+        "from patter_trio.abc import Carrier\nclass Mine(Carrier):\n    name = protocol = 'mine'\n"
+        "    is_signed = is_authentic = read = connect = reject = new_codec = None\n"
+        f"phone = Patter(Mine(), {NUMBER!r}, {setting.url!r})"
+    )
+    assert setting.ask(setting.program(more=more), "--json") == 1
+    findings = found(capsys)
+    assert findings["credentials"][:2] == ("warning", f"they cannot be checked: Mine cannot look up numbers: {NUMBER}")
+    assert findings["public URL"][0] == "ok"
+    assert findings["call"][:2] == ("warning", "Mine cannot be played here")
+
+
 # The account ----------------------------------------------------------------------------------------------------------
 def test_wrong_credentials_are_a_problem(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
     """Credentials that the carrier refuses are a problem, and the call to itself, signed with them, still goes well."""

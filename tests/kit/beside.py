@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from typing import TypeVar
 
 import trio
@@ -41,7 +41,9 @@ def beside(open_server: Callable[[], AbstractAsyncContextManager[T]]) -> Iterato
             yield opened[0][0]
     finally:
         for _, over, token in opened:
-            token.run_sync_soon(over.set)
+            # The server may have failed meanwhile, which is raised below.
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(over.set)
         thread.join(60)
     if failed:
         raise failed[0]
