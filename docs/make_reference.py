@@ -62,6 +62,7 @@ PUBLIC: Final = (
     "patter_trio.events",
     "patter_trio.pricing",
     "patter_trio.carriers.plivo",
+    "patter_trio.carriers.telnyx",
     "patter_trio.carriers.twilio",
     "patter_trio.engines",
     "patter_trio.engines.openai_realtime",

@@ -51,7 +51,7 @@ from patter_trio.server.listeners import listening_address, open_listeners, serv
 from patter_trio.server.options import Seams
 from patter_trio.testing.carriers.rest import serving_api
 from patter_trio.testing.simulation.caller import KEYS
-from patter_trio.testing.simulation.carriers import CARRIERS, api_url_of, carrier_object, protocol_of, takes_requests
+from patter_trio.testing.simulation.carriers import CARRIERS, carrier_object, protocol_of, takes_requests
 
 # Judged: as a busy line would bring them; all at once would measure the start of the server.
 CALL_INTERVAL_S: Final = 0.4
@@ -287,7 +287,7 @@ async def _simulate(program: Program, options: _Options) -> int:
     stop = _Stop(tuple(calls.values()))
     async with (
         # Around the server: it may end calls with its last breath.
-        _answering(tuple(calls.values()), api_url_of(carrier)),
+        _answering(tuple(calls.values()), carrier.api_url),
         open_call_server(
             program.phone._serve_options(  # noqa: SLF001 (the launcher is the package's own)
                 program.agent, public_url=public_url, carrier=carrier, callbacks=program.callbacks

@@ -17,6 +17,7 @@ PUBLIC = {
     "patter_trio",
     "patter_trio.abc",
     "patter_trio.carriers.plivo",
+    "patter_trio.carriers.telnyx",
     "patter_trio.carriers.twilio",
     "patter_trio.engines",
     "patter_trio.engines.openai_realtime",

@@ -138,11 +138,6 @@ def simulated_carrier(
     )
 
 
-def api_url_of(carrier: Carrier) -> str:
-    """Return the address of the REST interface in a carrier object."""
-    return str(getattr(carrier, "api_url", ""))
-
-
 def takes_requests(carrier: Carrier) -> bool:
     """Return True if the simulation carries out the requests of this carrier object, transfers among them."""
     # Twilio's request for a transfer has tests of its own, with its server.

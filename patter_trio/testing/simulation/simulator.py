@@ -30,7 +30,6 @@ from patter_trio.testing.simulation.caller import (
 )
 from patter_trio.testing.simulation.carriers import (
     CallOptions,
-    api_url_of,
     carrier_object,
     protocol_of,
     simulated_carrier,
@@ -221,7 +220,7 @@ class _Simulation:
         # System tasks of pytest and of other calls run already.
         before = set(_system_tasks())
         # Around the server: it may end a call with its last breath.
-        with serving_api(self.carrier, api_url_of(self._carrier_object)):
+        with serving_api(self.carrier, self._carrier_object.api_url):
             async with self._served() as caller:
                 yield caller
         # After everything was cancelled and awaited: what runs now was left behind for good.
