@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from patter_trio import CallEnded, Patter, PatterError, ProviderError, ProviderTimeout, RateLimitError
-from patter_trio.abc import CallInfo, CallOffered, DialRequest, StreamFailed
+from patter_trio.abc import CallInfo, CallOffered, CallRinging, CallStatus, DialRequest, MachineDetected, StreamFailed
 from patter_trio.errors import AuthenticationError, ConfigurationError
 from patter_trio.server.calls import open_call_server
 from patter_trio.server.outbound import QUEUE_TIMEOUT_S, RING_MARGIN_S
@@ -249,6 +251,77 @@ async def test_report_overtakes_the_answer(autojump_clock: object) -> None:
         assert await other.ended() == "caller_hung_up"
     assert [end["outcome"] for end in heard.ends] == ["caller_hung_up"] * 2
     assert len(heard.starts) == 2
+
+
+FINAL = ("busy", "no_answer", "failed", "cancelled", "rejected", "caller_hung_up")
+
+
+# A call server for each example: fewer examples.
+@settings(max_examples=40, deadline=None)
+@given(
+    reports=st.lists(
+        st.tuples(st.sampled_from(["ringing", "machine", "human", "stream", *FINAL]), st.booleans()), max_size=8
+    )
+)
+def test_any_reports_end_a_call_once(reports: list[tuple[str, bool]]) -> None:
+    """Reports in any order, repeated, with or without our reference, and after the end, end a call exactly once."""
+
+    async def main() -> None:
+        heard = Heard()
+        async with open_phone_network(agent_of(), **heard.callbacks) as network:
+            network.answers(ANN, NOBODY)
+            server = network.phone._call_servers[0]
+            call = await network.phone.call(ANN, ring_timeout=5)
+            for kind, known in reports:
+                dial = network.calls[0].request.reference if known else ""
+                if kind == "ringing":
+                    server.on_report(CallRinging(call.call_id, dial))
+                elif kind in ("machine", "human"):
+                    server.on_report(MachineDetected(call.call_id, kind, dial=dial))  # type: ignore[arg-type]
+                elif kind == "stream":
+                    server.on_report(StreamFailed(call.call_id, "31920"))
+                else:
+                    server.on_report(CallStatus(call.call_id, kind, dial))
+            first = next((kind for kind, _ in reports if kind in FINAL), "no_answer")
+            assert await call.ended() == first
+        assert [end["outcome"] for end in heard.ends] == [first]
+        assert len(heard.starts) == 1
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def test_late_id_comes_with_a_report(autojump_clock: object) -> None:
+    """Where the id comes with the first report, call() returns then; on_call_start and on_call_end follow as ever."""
+    heard = Heard()
+    async with open_phone_network(agent_of(first_message="Hello Ann."), **heard.callbacks) as network:
+        network.ids_are_late = True
+        network.answers(ANN, listens)
+        network.answers(BEN, BUSY)
+        call = await network.phone.call(ANN)
+        assert trio.current_time() == pytest.approx(1.2)
+        assert call.call_id == network.calls[0].call_id
+        assert await call.ended() == "caller_hung_up"
+        assert (await network.phone.call(BEN)).outcome == "busy"
+    assert len(heard.starts) == 2
+    assert [end["outcome"] for end in heard.ends] == ["caller_hung_up", "busy"]
+
+
+async def test_call_without_id_is_hung_up(autojump_clock: object) -> None:
+    """A call that is cancelled, or never reported, before its id is known is hung up by the id of its request."""
+    heard = Heard()
+    async with open_phone_network(agent_of(), **heard.callbacks) as network:
+        network.ids_are_late = True
+        network.answers(ANN, NOBODY)
+        with trio.move_on_after(0.5) as scope:
+            await network.phone.call(ANN)
+        assert scope.cancelled_caught
+        await network.calls[0].over.wait()
+        assert network.calls[0].status == "canceled"
+        network.reports_lost = True
+        with pytest.raises(ProviderTimeout, match="reported nothing about the call"):
+            await network.phone.call(ANN, ring_timeout=600)
+        await network.calls[1].over.wait()
+    assert heard.starts == heard.ends == []
 
 
 async def test_same_number_twice_is_two_calls(autojump_clock: object) -> None:

@@ -128,9 +128,9 @@ class _NetworkTwilio(Twilio):
         """Place a call in the network."""
         return await self._there.dial(request)
 
-    async def hang_up(self, call_id: str, request_id: str = "") -> None:  # noqa: ARG002 (of the interface)
+    async def hang_up(self, call_id: str, request_id: str = "") -> None:
         """End a call of the network."""
-        await self._there.hang_up(call_id)
+        await self._there.hang_up(call_id, request_id)
 
     async def transfer(self, call: CallInfo, to: str) -> None:
         """Transfer a call of the network."""
@@ -202,6 +202,8 @@ class PhoneNetwork:
         """Seconds until the network answers the request that places a call."""
         self.answer_delay: float = 0.0
         """Seconds from placing a call until then; webhooks may come meanwhile."""
+        self.ids_are_late: bool = False
+        """True: a call's id comes only with the first report about it, as at Plivo."""
         self.hangs_up_at_end: bool = True
         """False: at the end of the block, phones go on ringing, and people stay on the line."""
         self.dial_error: Exception | None = None
@@ -261,16 +263,16 @@ class PhoneNetwork:
         await trio.sleep(self.answer_delay)
         if self.dial_error is not None:
             raise self.dial_error
-        return Dialled(line.call_id)
+        return Dialled("", f"request of {line.call_id}") if self.ids_are_late else Dialled(line.call_id)
 
-    async def hang_up(self, call_id: str) -> None:
+    async def hang_up(self, call_id: str, request_id: str = "") -> None:
         """End a call in any state.
 
         Raises:
             CallEnded: the call is over.
         """
         await trio.sleep(self.dial_delay)
-        line = self.line(call_id)
+        line = self.line(call_id or request_id.removeprefix("request of "))
         if line.over.is_set():
             raise CallEnded(f"21220: call {call_id} is over")
         line.rings.cancel(reason="the program hung up")
