@@ -18,6 +18,8 @@ import attrs
 import msgspec
 from websockets.frames import Frame, Opcode
 
+from patter_trio.testing.carriers.protocol import CarrierProtocol
+
 # The caller is a state machine with a method for each state: ``frame`` calls that of the current one, every 20 ms.
 # Frames are made once, mask and base64 included, and the server's data is taken apart by hand: the callers' process has
 # one core for all calls, and every microsecond that it is late counts as latency of the server.
@@ -50,6 +52,8 @@ class _Message(msgspec.Struct):
     event: str
     media: _Payload | None = None
     mark: _Name | None = None
+    # Plivo's mark has it at the top.
+    name: str = ""
 
 
 _decode: Final = msgspec.json.Decoder(_Message).decode
@@ -125,8 +129,19 @@ class State(Enum):
 class Caller:
     """A caller: call :meth:`frame` every 20 ms, and :meth:`feed` with all data of the server."""
 
-    def __init__(self, sid: str, question: list[bytes], interruption: list[bytes], silence: bytes, first: int) -> None:
+    def __init__(
+        self,
+        sid: str,
+        question: list[bytes],
+        interruption: list[bytes],
+        silence: bytes,
+        first: int,
+        *,
+        protocol: CarrierProtocol | None = None,
+    ) -> None:
         self._sid = sid
+        # Of another carrier than Twilio.
+        self._protocol = protocol
         self._question = question
         self._interruption = interruption
         self._silence = silence
@@ -227,6 +242,9 @@ class Caller:
         self._state, self._wait, self._interrupts = State.QUIET, random.randint(10, 50), True
 
     def _echo(self, name: str) -> None:
+        if self._protocol is not None:
+            self.out += text_frame(self._protocol.played(name).encode())
+            return
         self.out += text_frame({"event": "mark", "streamSid": self._sid, "mark": {"name": name}})
 
     # Input ------------------------------------------------------------------------------------------------------------
@@ -266,7 +284,9 @@ class Caller:
             elif message.mark is not None:
                 # Behind the audio that is still to be played, or at once on an empty buffer.
                 self._marks.append((max(now, self._play_end), message.mark.name))
-            elif message.event == "clear":
+            elif message.event == "checkpoint":
+                self._marks.append((max(now, self._play_end), message.name))
+            elif message.event in ("clear", "clearAudio"):
                 self._clear(now)
 
     def _media(self, audio: bytes, now: float) -> None:
@@ -288,6 +308,11 @@ class Caller:
     def _clear(self, now: float) -> None:
         # The buffer is empty: what comes from here on is played at once.
         self._play_end = now
+        if self._protocol is not None and not self._protocol.cleared_marks_return:
+            self._marks.clear()
+            confirmation = self._protocol.cleared()
+            if confirmation is not None:
+                self.out += text_frame(confirmation.encode())
         while self._marks:
             self._echo(self._marks.popleft()[1])
         # Also if it comes late: the time is what it is, and the turn is not missed.

@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import platform
+import socket
 import subprocess
 import sys
 import tempfile
@@ -163,6 +164,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     results: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
     # One core for the server: the figures are those of a core, whatever the machine has.
+    # By the environment, which the server and the callers inherit. The port is free: it was bound a moment ago.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        os.environ.update(BENCHMARK_CARRIER=options.carrier, BENCHMARK_API_PORT=str(listener.getsockname()[1]))
     cores = (0, 1) if (os.cpu_count() or 1) > 1 and not options.unpinned else (-1, -1)
     with tempfile.TemporaryDirectory() as folder:
         sounds = Path(folder)
@@ -195,7 +199,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                         f"{result['stolen']:.1%} stolen",
                         file=sys.stderr,
                     )
-    settings = {name: getattr(options, name) for name in ("calls", "seconds", "rounds", "settling", "nice")}
+    settings = {name: getattr(options, name) for name in ("calls", "seconds", "rounds", "settling", "nice", "carrier")}
     return {
         "machine": machine(options.servers, options.peers),
         "settings": settings | {"pinned": cores[0] >= 0},
@@ -215,6 +219,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--calls", type=int, nargs="+", default=[20, 60], help="numbers of calls at once")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each window of measurement")
     parser.add_argument("--settling", type=float, default=12.0, help="seconds of calls before the window")
+    parser.add_argument(
+        "--carrier",
+        choices=("twilio", "telnyx", "plivo"),
+        default="twilio",
+        help="whose protocol our server is called in",
+    )
     parser.add_argument("--servers", nargs="+", choices=SERVERS, default=["ours", "bare"])
     parser.add_argument(
         "--rounds", type=int, default=1, help="number of repetitions of all measurements; samples are pooled"

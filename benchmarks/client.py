@@ -12,12 +12,16 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from benchmarks.caller import Caller, Tally, media_frames, stream_sid, text_frame
+from benchmarks.lines import AnnouncedLine
 from benchmarks.sounds import FRAME_BYTES, INTERRUPTION, QUESTION, frames_of, voiced
 from patter_trio.audio.g711 import SILENCE_BYTE
 from patter_trio.carriers.twilio import Twilio
@@ -51,16 +55,45 @@ class CallerSocket:
     def __init__(
         self, server: dict[str, Any], sounds: tuple[list[bytes], list[bytes]], first: int, number: int = 0
     ) -> None:
+        line = AnnouncedLine(server) if server.get("carrier", "twilio") != "twilio" else None
         call, sid = "CA" + os.urandom(16).hex(), stream_sid()
+        headers: Mapping[str, str] = {}
         path, parameters = server.get("path", "/").replace("{call}", call), {}
-        if "webhook" in server:
+        if line is not None:
+            path, headers = urlsplit(line.order.url).path, line.protocol.upgrade_headers(line.order)
+        elif "webhook" in server:
             path, parameters = announce(server, call)
         # A server that limits the calls from one address is called from many addresses.
         address = f"127.0.{number // 200}.{number % 200 + 1}" if server.get("addresses") else "127.0.0.1"
         self.socket = socket.create_connection(("127.0.0.1", server["port"]), timeout=30, source_address=(address, 0))
         # A frame must leave when it is due, not when the one before it is acknowledged.
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        rest = upgrade(self.socket, path, server["port"])
+        rest = upgrade(self.socket, path, server["port"], headers)
+        protocol = self._protocol = None if line is None else line.protocol
+        self._frames = 0
+        if line is not None:
+            opening = [text_frame(message.encode()) for message in line.protocol.opening(line.order)]
+            self.socket.sendall(b"".join(opening))
+        else:
+            self._open(sid, call, parameters)
+        # Only now: handshake and start may take as long as the server needs.
+        self.socket.setblocking(False)
+        made = partial(media_frames, sid) if protocol is None else list[bytes]
+        question, interruption = (made(frames) for frames in sounds)
+        (silence,) = made([bytes([SILENCE_BYTE]) * FRAME_BYTES])
+        stop = text_frame({"event": "stop", "streamSid": sid, "stop": {"callSid": call}})
+        if protocol is not None:
+            stopped = protocol.stopped()
+            stop = b"" if stopped is None else text_frame(stopped.encode())
+        self.stop = stop
+        self.caller = Caller(sid, question, interruption, silence, first, protocol=protocol)
+        if rest:
+            self.caller.feed(rest, time.perf_counter())
+        # Data that the kernel did not take, because the server does not read; it goes first the next time, in order.
+        self.unsent = bytearray()
+
+    def _open(self, sid: str, call: str, parameters: dict[str, str]) -> None:
+        """Send Twilio's opening messages."""
         start = {
             "streamSid": sid,
             "accountSid": "AC" + "0" * 32,
@@ -71,20 +104,16 @@ class CallerSocket:
         }
         self.socket.sendall(text_frame({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
         self.socket.sendall(text_frame({"event": "start", "sequenceNumber": "1", "start": start, "streamSid": sid}))
-        # Only now: handshake and start may take as long as the server needs.
-        self.socket.setblocking(False)
-        question, interruption = (media_frames(sid, frames) for frames in sounds)
-        (silence,) = media_frames(sid, [bytes([SILENCE_BYTE]) * FRAME_BYTES])
-        self.stop = text_frame({"event": "stop", "streamSid": sid, "stop": {"callSid": call}})
-        self.caller = Caller(sid, question, interruption, silence, first)
-        if rest:
-            self.caller.feed(rest, time.perf_counter())
-        # Data that the kernel did not take, because the server does not read; it goes first the next time, in order.
-        self.unsent = bytearray()
 
     def tick(self, now: float) -> None:
-        if self.caller.alive:
-            self.send(self.caller.frame(now))
+        if not self.caller.alive:
+            return
+        frame = self.caller.frame(now)
+        if self._protocol is not None:
+            # Made now, unlike Twilio's: a frame has its number in the stream, by which Telnyx's are put in order.
+            self._frames += 1
+            frame = text_frame(self._protocol.media(self._frames, frame).encode())
+        self.send(frame)
 
     def send(self, frame: bytes) -> None:
         data = frame
@@ -161,12 +190,13 @@ def announce(server: dict[str, Any], call: str) -> tuple[str, dict[str, str]]:
     return found[1], dict(re.findall(r'<Parameter name="([^"]*)" value="([^"]*)"', body))
 
 
-def upgrade(line: socket.socket, path: str, port: int) -> bytes:
+def upgrade(line: socket.socket, path: str, port: int, headers: Mapping[str, str] = MappingProxyType({})) -> bytes:
     """Open the WebSocket; return the data that came after the handshake."""
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     line.sendall(
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         # The key of RFC 6455's example: it need not be secret, and the answer to it is not checked.
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n".encode()
     )
     head = b""
     while b"\r\n\r\n" not in head:

@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
+from benchmarks.lines import PUBLIC_KEY
 from benchmarks.sampling import run_server
-from patter_trio import Patter, Twilio
+from patter_trio import Patter, Plivo, Telnyx, Twilio
 from patter_trio.abc import (
+    Carrier,
     LanguageModel,
     Message,
     SpeechChunk,
@@ -23,7 +25,9 @@ from patter_trio.abc import (
 )
 from patter_trio.vad.silero import SileroVAD
 
-ACCOUNT, TOKEN = "AC" + "0" * 32, "benchmark"
+ACCOUNT, AUTH_ID, TOKEN = "AC" + "0" * 32, "MA" + "0" * 18, "benchmark"
+CARRIER_VARIABLE, API_PORT_VARIABLE = "BENCHMARK_CARRIER", "BENCHMARK_API_PORT"
+"""Variables of the environment: the carrier, and the port at which the callers serve its REST interface."""
 CHUNK_BYTES = 1600
 """Bytes in a chunk of audio: 200 ms, a usual size of streaming TTS."""
 
@@ -109,9 +113,17 @@ class CannedVoice(TextToSpeechSession):
                 yield SpeechChunk(self.answer[at : at + CHUNK_BYTES], "" if at else sentence)
 
 
-def phone_and_agent(answer: bytes) -> tuple[Patter, object]:
+def carrier_named(name: str, api_port: int) -> Carrier:
+    if name == "telnyx":
+        return Telnyx(api_key=TOKEN, public_key=PUBLIC_KEY, api_url=f"http://127.0.0.1:{api_port}")
+    if name == "plivo":
+        return Plivo(auth_id=AUTH_ID, auth_token=TOKEN)
+    return Twilio(account_sid=ACCOUNT, auth_token=TOKEN)
+
+
+def phone_and_agent(answer: bytes, carrier: Carrier | None = None) -> tuple[Patter, object]:
     # The public URL is part of the signature; the callers sign for the same one.
-    phone = Patter(carrier=Twilio(account_sid=ACCOUNT, auth_token=TOKEN), webhook_url="http://127.0.0.1")
+    phone = Patter(carrier=carrier or carrier_named("twilio", 0), webhook_url="http://127.0.0.1")
     agent = phone.agent(
         system_prompt="You answer the phone of a shop.",
         vad=SileroVAD(),
@@ -126,14 +138,17 @@ def phone_and_agent(answer: bytes) -> tuple[Patter, object]:
 
 
 async def serve(answer: bytes) -> None:
-    phone, agent = phone_and_agent(answer)
+    name, api_port = os.environ.get(CARRIER_VARIABLE, "twilio"), int(os.environ.get(API_PORT_VARIABLE, "0"))
+    carrier = carrier_named(name, api_port)
+    phone, agent = phone_and_agent(answer, carrier)
     async with trio.open_nursery() as nursery:
         # As the other servers: every call is taken, so that what N of them cost can be seen.
         async def run(task_status: trio.TaskStatus[tuple[str, int]]) -> None:
             await phone.serve(agent, port=0, max_lag=None, task_status=task_status)  # type: ignore[arg-type]
 
         _, port = await nursery.start(run)
-        about = {"port": port, "pid": os.getpid(), "webhook": "/webhooks/twilio/voice", "token": TOKEN}
+        about = {"port": port, "pid": os.getpid(), "webhook": carrier.voice_path, "token": TOKEN}
+        about |= {"carrier": name, "api_port": api_port, "account": AUTH_ID}
         print(json.dumps(about | {"public": "http://127.0.0.1"}), flush=True)
 
 
