@@ -45,7 +45,7 @@ from patter_trio.abc import (
 from patter_trio.carriers.plivo_rest import API_URL, PlivoREST, amount, checked_api_url
 from patter_trio.errors import ConfigurationError, WireError
 from patter_trio.phone_numbers import is_number, shown_id
-from patter_trio.providers.credentials import credential
+from patter_trio.providers.credentials import credential, previous_secret
 from patter_trio.providers.other_names import other_names
 from patter_trio.wire.plivo import ENCODING, SAMPLE_RATE_HZ, PlivoCodec
 
@@ -111,6 +111,8 @@ class Plivo(Carrier):
         auth_id: the account; default: ``PLIVO_AUTH_ID``.
         auth_token: its secret; default: ``PLIVO_AUTH_TOKEN``.
         api_url: URL of the REST API, if a stand-in takes its place.
+        previous_auth_token: the Auth Token before or after the present one, which signs webhooks as well while the account
+            changes its token. Requests to Plivo use ``auth_token``.
 
     Raises:
         ConfigurationError: a credential is neither given nor in the environment, or ``api_url`` is not valid.
@@ -123,6 +125,7 @@ class Plivo(Carrier):
     auth_id: str = attrs.field(default="", converter=_auth_id)
     auth_token: str = attrs.field(default="", repr=False, converter=_auth_token)
     api_url: str = attrs.field(default=API_URL, converter=checked_api_url, kw_only=True)
+    previous_auth_token: str = attrs.field(default="", repr=False, converter=previous_secret, kw_only=True)
 
     # Webhooks ---------------------------------------------------------------------------------------------------------
     def is_signed(self, request: CarrierRequest) -> bool:
@@ -158,9 +161,10 @@ class Plivo(Carrier):
             return False
         # ``replace``: a header with odd characters must be a wrong signature, not an exception.
         given = [signature.strip().encode(errors="replace") for signature in signatures.split(",")]
-        ours = self.sign(method, url, params, nonce).encode()
+        tokens = [token for token in (self.auth_token, self.previous_auth_token) if token]
+        ours = [_sign(token, method, url, params, nonce).encode() for token in tokens]
         # WARNING: all are compared, also after a match: the time must not tell which one it was.
-        matches = [hmac.compare_digest(ours, theirs) for theirs in given]
+        matches = [hmac.compare_digest(mine, theirs) for mine in ours for theirs in given]
         return any(matches)
 
     def sign(self, method: str, url: str, params: Form, nonce: str) -> str:
@@ -168,9 +172,7 @@ class Plivo(Carrier):
 
         Its key is the Auth Token. A query is signed decoded and sorted; the fields of a GET belong to it.
         """
-        text = f"{_signed_text(method, url, params)}.{nonce}"
-        digest = hmac.digest(self.auth_token.encode(), text.encode(errors="replace"), "sha256")
-        return base64.b64encode(digest).decode()
+        return _sign(self.auth_token, method, url, params, nonce)
 
     def read(self, request: CarrierRequest) -> CarrierReport | None:
         """Return what a webhook of Plivo reports; None for a status that is not final.
@@ -351,6 +353,11 @@ def party(text: str) -> str:
     bare = text.strip()
     number = f"+{bare.removeprefix('+')}"
     return number if is_number(number) else "" if bare.lower() in _HIDDEN_CALLERS else bare
+
+
+def _sign(token: str, method: str, url: str, params: Form, nonce: str) -> str:
+    text = f"{_signed_text(method, url, params)}.{nonce}"
+    return base64.b64encode(hmac.digest(token.encode(), text.encode(errors="replace"), "sha256")).decode()
 
 
 def _signed_text(method: str, url: str, params: Form) -> str:

@@ -9,7 +9,7 @@ The answer to a webhook says nothing to Telnyx: a call is answered, refused and 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -28,7 +28,7 @@ from patter_trio.carriers.telnyx_rest import (
 from patter_trio.carriers.telnyx_signature import SIGNATURE_HEADER, WebhookKey
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone_numbers import is_number
-from patter_trio.providers.credentials import credential
+from patter_trio.providers.credentials import credential, previous_secret
 from patter_trio.wire.telnyx import TOKEN_HEADER, TelnyxCodec, encode_state
 
 
@@ -55,10 +55,12 @@ class Telnyx(Carrier):
         connection_id: the id of the Call Control application that places calls; default: ``TELNYX_CONNECTION_ID``.
             Without it, the account only takes calls.
         api_url: URL of the REST API, if it is not the usual one.
+        previous_public_key: the public key before or after the present one, which checks webhooks as well while the account
+            changes its key.
 
     Raises:
         ConfigurationError: ``api_key`` or ``public_key`` is neither given nor in the environment, or is not valid, or
-            ``api_url`` is not valid.
+            ``api_url`` or ``previous_public_key`` is not valid.
         MissingExtraError: the extra ``telnyx`` is not installed.
     """
 
@@ -72,12 +74,14 @@ class Telnyx(Carrier):
     public_key: str = attrs.field(default="", converter=_public_key)
     connection_id: str = attrs.field(default="", converter=_connection_id)
     api_url: str = attrs.field(default=API_URL, converter=checked_api_url, kw_only=True)
-    _key: WebhookKey = attrs.field(init=False, repr=False, eq=False)
+    previous_public_key: str = attrs.field(default="", converter=previous_secret, kw_only=True)
+    _keys: Sequence[WebhookKey] = attrs.field(init=False, repr=False, eq=False)
 
     # Once, when the carrier is made: a key that is not valid is then an error before the first call.
-    @_key.default
-    def _read_key(self) -> WebhookKey:
-        return WebhookKey.read(self.public_key)
+    @_keys.default
+    def _read_keys(self) -> Sequence[WebhookKey]:
+        given = {"public_key": self.public_key, "previous_public_key": self.previous_public_key}
+        return [WebhookKey.read(text, argument) for argument, text in given.items() if text]
 
     # Webhooks ---------------------------------------------------------------------------------------------------------
     def is_signed(self, request: CarrierRequest) -> bool:
@@ -87,7 +91,7 @@ class Telnyx(Carrier):
 
     def is_authentic(self, request: CarrierRequest) -> bool:
         """Return True if Telnyx signed the request's body, within the 300 s before it was received, or after."""
-        return self._key.signed(request.headers, request.body, request.received_at)
+        return any(key.signed(request.headers, request.body, request.received_at) for key in self._keys)
 
     def read(self, request: CarrierRequest) -> CarrierReport | None:
         """Return what an event reports; None for news that change nothing.

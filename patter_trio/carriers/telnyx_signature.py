@@ -49,8 +49,8 @@ class WebhookKey:
     _key: Any = attrs.field(repr=False)
 
     @classmethod
-    def read(cls, text: str) -> "WebhookKey":
-        """Return the key that the portal shows.
+    def read(cls, text: str, argument: str = "public_key") -> "WebhookKey":
+        """Return the key that the portal shows; ``argument`` is the name of the option in which it was given.
 
         Raises:
             ConfigurationError: ``text`` is not the base64 of 32 bytes.
@@ -60,7 +60,7 @@ class WebhookKey:
         data = _decoded(text.strip(), KEY_BYTES)
         if data is None:
             raise ConfigurationError(
-                "Telnyx: public_key must be the base64 of 32 bytes, as the portal shows it under Account, Keys & Credentials"
+                f"Telnyx: {argument} must be the base64 of 32 bytes, as the portal shows it under Account, Keys & Credentials"
             )
         return cls(ed25519.Ed25519PublicKey.from_public_bytes(data))
 

@@ -1,8 +1,8 @@
-"""Twilio: webhooks answered in TwiML, signed with the account's Auth Token.
+"""Twilio: webhooks answered in TwiML, signed with the account's Auth Token or a shared key.
 
 * Webhook and answer: https://www.twilio.com/docs/voice/twiml
 * Stream: https://www.twilio.com/docs/voice/twiml/stream
-* Signature: https://www.twilio.com/docs/usage/security#validating-requests
+* Signature: ``carriers/twilio_signature.py``
 
 A stream's URL must not have a query; values that must come back go into ``<Parameter>``. Nothing follows ``<Connect>``,
 so that closing the stream ends the call: when our server closes the stream, Twilio goes on with the verb behind
@@ -10,12 +10,10 @@ so that closing the stream ends the call: when our server closes the stream, Twi
 the call other TwiML, which ends the stream (``carriers/twilio_rest.py``).
 """
 
-import base64
 import hashlib
 import hmac
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar, Final, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -35,14 +33,19 @@ from patter_trio.abc import (
 )
 from patter_trio.carriers.twilio_reports import read_report
 from patter_trio.carriers.twilio_rest import API_URL, TwilioREST, checked_api_url
+from patter_trio.carriers.twilio_signature import (
+    SETTINGS_HEADER,
+    SIGNATURE_HEADER,
+    checked_shared_keys,
+    key_named,
+    sign,
+    signed,
+)
 from patter_trio.phone_numbers import is_number
-from patter_trio.providers.credentials import credential
+from patter_trio.providers.credentials import credential, previous_secret
 from patter_trio.providers.other_names import other_names
 from patter_trio.wire.twilio import TwilioCodec
 
-# The ports that a URL may leave out.
-_STANDARD_PORT: Final = {"https": 443, "wss": 443, "http": 80, "ws": 80}
-SIGNATURE_HEADER: Final = "x-twilio-signature"
 _log = logging.getLogger("patter_trio.carriers")
 _XML_DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
@@ -70,9 +73,16 @@ class Twilio(Carrier):
         account_sid: the account; default: ``TWILIO_ACCOUNT_SID``.
         auth_token: its secret; default: ``TWILIO_AUTH_TOKEN``.
         api_url: URL of the REST API, if it is not in the usual region.
+        previous_auth_token: the Auth Token before or after the present one, which signs webhooks as well while the account
+            changes its token. Requests to Twilio use ``auth_token``.
+        shared_keys: secrets of the shared keys that sign the account's webhooks, each by its id
+            (``webhooks_sharedkey_...``); two while a key is changed. With them, the Auth Token signs no webhook.
+        accept_auth_token: True: with ``shared_keys``, the Auth Token signs webhooks as well, while an account changes to
+            shared keys.
 
     Raises:
-        ConfigurationError: a credential is neither given nor in the environment, or ``api_url`` is not valid.
+        ConfigurationError: a credential is neither given nor in the environment, or ``api_url`` or ``shared_keys`` is not
+            valid.
     """
 
     name: ClassVar[str] = "twilio"
@@ -82,6 +92,11 @@ class Twilio(Carrier):
     account_sid: str = attrs.field(default="", converter=_account_sid)
     auth_token: str = attrs.field(default="", repr=False, converter=_auth_token)
     api_url: str = attrs.field(default=API_URL, converter=checked_api_url, kw_only=True)
+    previous_auth_token: str = attrs.field(default="", repr=False, converter=previous_secret, kw_only=True)
+    shared_keys: Mapping[str, str] = attrs.field(
+        default=MappingProxyType({}), repr=False, hash=False, converter=checked_shared_keys, kw_only=True
+    )
+    accept_auth_token: bool = attrs.field(default=False, kw_only=True)
 
     def is_signed(self, request: CarrierRequest) -> bool:
         """Return True if the request has Twilio's signature header, right or wrong."""
@@ -96,22 +111,27 @@ class Twilio(Carrier):
         # JSON is checked as it was sent. Twilio signs the hash of the body; a body that was parsed and written again
         # would have another.
         params: Form | bytes = request.form if request.is_form else request.body
-        return self.check(request.url, params, request.headers.get(SIGNATURE_HEADER, ""))
+        signature = request.headers.get(SIGNATURE_HEADER, "")
+        settings = request.headers.get(SETTINGS_HEADER)
+        if settings is None:
+            # A forger leaves the header out: whether the Auth Token is enough is for the configuration to say.
+            return (not self.shared_keys or self.accept_auth_token) and self.check(request.url, params, signature)
+        secret = self.shared_keys.get(key_named(settings))
+        return (
+            secret is not None
+            and self._covers_body(request.url, params)
+            and signed((secret,), request.url, params, signature, "sha256")
+        )
 
     def check(self, url: str, params: Form | bytes, signature: str) -> bool:
-        """Return True if Twilio signed this request; the comparison takes constant time.
+        """Return True if Twilio signed this request with the Auth Token; the comparison takes constant time.
 
         Twilio may have signed the URL with or without its port, without the user in front of the host, and a
         WebSocket's URL with a slash at its end, so all variants are tried. A body that is not a form is covered by its
         hash in the URL's query.
         """
-        if not self._covers_body(url, params):
-            return False
-        # ``replace``: a header with odd characters must be a wrong signature, not an exception.
-        given = signature.encode(errors="replace")
-        # WARNING: all variants are compared, also after a match: the time must not tell which one it was.
-        matches = [hmac.compare_digest(self.sign(variant, params).encode(), given) for variant in _variants(url)]
-        return any(matches)
+        tokens = [token for token in (self.auth_token, self.previous_auth_token) if token]
+        return self._covers_body(url, params) and signed(tokens, url, params, signature, "sha1")
 
     @staticmethod
     def _covers_body(url: str, params: Form | bytes) -> bool:
@@ -127,13 +147,8 @@ class Twilio(Carrier):
 
         Its key is the Auth Token.
         """
-        text = url
-        if not isinstance(params, bytes):
-            # Twilio's rule: the names sorted, each with its values, each value once.
-            text += "".join(name + value for name in sorted(params) for value in sorted(set(_values(params[name]))))
         # SHA-1, because Twilio signs so. HMAC does not depend on what SHA-1 is weak at.
-        digest = hmac.digest(self.auth_token.encode(), text.encode(), "sha1")
-        return base64.b64encode(digest).decode()
+        return sign(self.auth_token, url, params, "sha1")
 
     def read(self, request: CarrierRequest) -> CarrierReport | None:
         """Return what a webhook of Twilio reports; None for news that change nothing.
@@ -230,32 +245,3 @@ class Twilio(Carrier):
     def new_codec(self, headers: Mapping[str, str] = MappingProxyType({})) -> TwilioCodec:  # noqa: ARG002 (for others)
         """Return a codec for one media stream; Twilio returns the token in the start message, not in ``headers``."""
         return TwilioCodec()
-
-
-def _values(value: str | Sequence[str]) -> Sequence[str]:
-    return (value,) if isinstance(value, str) else value or ("",)
-
-
-def _variants(url: str) -> Iterator[str]:
-    """Yield the forms in which Twilio may have written a URL when it signed it."""
-    parts = urlsplit(url)
-    standard = _STANDARD_PORT.get(parts.scheme)
-    # Twilio's own library tries the URL as it is, without its port, whatever the port, and with the standard port
-    # where the URL has no port (twilio.request_validator). It drops the user:
-    # https://www.twilio.com/docs/usage/security.
-    users = ("", parts.netloc.rpartition("@")[0] + "@") if "@" in parts.netloc else ("",)
-    host = parts.netloc.rpartition("@")[2]
-    hosts = [host]
-    if parts.port is not None:
-        hosts.append(host.removesuffix(f":{parts.port}"))
-    elif standard is not None:
-        hosts.append(f"{host}:{standard}")
-    paths = [url.partition(parts.netloc)[2]]  # unchanged: splitting and joining would drop an empty query
-    # Only for WebSockets: Twilio is known to add a slash to their URLs when it signs.
-    if parts.scheme in ("ws", "wss"):
-        paths.append(paths[0] + "/")
-    # A question mark with nothing behind it is lost on the way to the webhook, and was signed.
-    elif "?" not in paths[0]:
-        paths.append(paths[0] + "?")
-    for user, host, path in product(users, hosts, paths):
-        yield f"{parts.scheme}://{user}{host}{path}"

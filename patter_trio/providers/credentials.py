@@ -24,6 +24,18 @@ def credential(given: str | None, *, owner: str, argument: str, variable: str, i
     return sendable(value, owner=owner, argument=argument) if in_header else value
 
 
+def previous_secret(given: str | None) -> str:
+    """Return the secret before or after a credential while it is changed; empty: the credential stands alone.
+
+    Raises:
+        ConfigurationError: it is not a string.
+    """
+    # None: ``os.environ.get(...)`` of a variable that is set only while the secret is changed.
+    if given is not None and not isinstance(given, str):
+        raise ConfigurationError(f"a previous secret must be a string, got {type(given).__name__}")
+    return given or ""
+
+
 def sendable(value: str, *, owner: str, argument: str) -> str:
     """Return a credential, which may be empty, after checking that a header can carry it.
 

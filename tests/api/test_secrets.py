@@ -23,7 +23,7 @@ REST = "user:hush@llm.example:8443/hush"
         lambda: DeepgramSTT(api_key="hush", base_url="wss://" + REST),
         lambda: ElevenLabsTTS(api_key="hush", base_url="https://" + REST),
         lambda: OpenAIRealtime(api_key="hush", base_url="wss://" + REST),
-        lambda: Twilio("AC1", "hush"),
+        lambda: Twilio("AC1", "hush", previous_auth_token="hush", shared_keys={"webhooks_sharedkey_1": "hush"}),
         lambda: CallInfo("CA1", "+15551234567", "+15557654321", "inbound", {"pin": "hush"}),
         lambda: PendingCalls(new_token=lambda: "hush").announce(
             CallInfo("CA1", "+15551234567", "5557654321", "inbound", {"pin": "hush"}), 0.0

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from patter_trio.abc import CallInfo, DialRequest
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.carriers.twilio_rest import API_URL, TwilioREST
+from patter_trio.carriers.twilio_signature import sign, signed
 from patter_trio.testing.servers.twilio_rest import RESTFault, RESTRequest, TwilioRESTServer, serve_twilio_rest
 
 pytest.importorskip("twilio", reason="the vendor's package is an oracle: pip install patter-trio[oracles]")
@@ -22,6 +23,7 @@ import requests
 from twilio.base.exceptions import TwilioRestException
 from twilio.http import HttpClient
 from twilio.http.response import Response
+from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 from twilio.twiml.voice_response import Dial, VoiceResponse
 
@@ -230,3 +232,16 @@ def test_twilios_package_builds_another_thing_for_another_number() -> None:
     """The TwiML that Twilio's package builds for another number differs, so the comparison can fail."""
     ours = Twilio(SID, TOKEN).twiml_dial(INBOUND, DESK)
     assert ET.canonicalize(ours) != ET.canonicalize(ET.tostring(built("+15550100004")))
+
+
+FIELDS = st.dictionaries(st.text(min_size=1), st.text())
+
+
+@given(FIELDS, st.text(min_size=1), st.booleans())
+def test_shared_key_signatures_agree_with_twilio(form: dict[str, str], secret: str, changed: bool) -> None:
+    """Twilio's own package and this one sign alike by SHA-256, and judge a signature alike."""
+    url, validator = "https://agent.example/webhooks/twilio/voice?tenant=7", RequestValidator(secret)
+    theirs = validator.compute_signature(url, form, "HMAC_SHA256")
+    assert sign(secret, url, form, "sha256") == theirs
+    asked = form | {"Extra": "1"} if changed else form
+    assert signed((secret,), url, asked, theirs, "sha256") is validator.validate(url, asked, theirs, "HMAC_SHA256")

@@ -34,15 +34,15 @@ class TwilioProtocol(CarrierProtocol):
     Args:
         facts: who calls whom.
         account_sid: the account, as in the carrier object of the program under test.
-        auth_token: the account's secret, with which requests are signed.
+        signer: what signs its requests.
     """
 
     opening_messages: ClassVar[int] = 2  # connected, start
 
-    def __init__(self, facts: CallFacts, account_sid: str, auth_token: str) -> None:
+    def __init__(self, facts: CallFacts, account_sid: str, signer: messages.Signer) -> None:
         super().__init__(facts, "MZ" + facts.call_id[2:])
         self._account_sid = account_sid
-        self._auth_token = auth_token
+        self._signer = signer
         # One sequence over all messages of a stream, as documented: a gap in it shows that one is missing.
         self._sequence = 0
 
@@ -82,7 +82,7 @@ class TwilioProtocol(CarrierProtocol):
             urlencode(form).encode(),
             {
                 "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
-                "X-Twilio-Signature": messages.sign(self._auth_token, url, form),
+                **self._signer.headers(url, form),
                 "User-Agent": "TwilioProxy/1.1",
                 "Accept": "*/*",
             },
@@ -90,7 +90,7 @@ class TwilioProtocol(CarrierProtocol):
 
     def upgrade_headers(self, order: StreamOrder) -> Mapping[str, str]:
         """Return the signature of the upgrade, which covers its URL."""
-        return {"X-Twilio-Signature": messages.sign(self._auth_token, order.url)}
+        return self._signer.headers(order.url)
 
     def opening(self, order: StreamOrder) -> Sequence[str]:
         """Return connected and start."""
@@ -157,6 +157,7 @@ class SimulatedTwilio(SimulatedCarrier):
         up_delay: seconds that the network takes towards the server.
         down_delay: seconds that the network takes from the server.
         echo_marks: if False, marks never come back.
+        shared_key: id and secret of a shared key, with which requests are signed instead.
     """
 
     def __init__(
@@ -174,12 +175,13 @@ class SimulatedTwilio(SimulatedCarrier):
         up_delay: float = 0.0,
         down_delay: float = 0.0,
         echo_marks: bool = True,
+        shared_key: tuple[str, str] | None = None,
     ) -> None:
         facts = CallFacts(call_sid, caller, callee, direction, custom_params)
         super().__init__(
             connect,
             public_url,
-            TwilioProtocol(facts, account_sid, auth_token),
+            TwilioProtocol(facts, account_sid, messages.Signer(auth_token, shared_key)),
             up_delay=up_delay,
             down_delay=down_delay,
             echo_marks=echo_marks,

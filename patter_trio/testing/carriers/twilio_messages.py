@@ -22,12 +22,25 @@ MAX_PARAMETER_CHARACTERS: Final = 500
 """Maximum length of a <Parameter>'s name and value together."""
 
 
-def sign(auth_token: str, url: str, params: Mapping[str, str] | None = None) -> str:
-    """Return the ``X-Twilio-Signature`` of a request: HMAC-SHA1 over the URL and the sorted form fields."""
-    # Names without values between them, and nothing to separate: so it is documented, and
-    # so must the server compute it.
-    text = url + "".join(name + value for name, value in sorted((params or {}).items()))
-    return base64.b64encode(hmac.new(auth_token.encode(), text.encode(), hashlib.sha1).digest()).decode()
+@attrs.frozen
+class Signer:
+    """The secret that signs an account's requests: its Auth Token, or else a shared key, as an id and a secret."""
+
+    auth_token: str = attrs.field(repr=False)
+    shared_key: tuple[str, str] | None = attrs.field(default=None, repr=False)
+
+    def headers(self, url: str, params: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the headers that sign a request: HMAC over the URL and the sorted form fields."""
+        # Names without values between them, and nothing to separate: so it is documented, and
+        # so must the server compute it.
+        text = url + "".join(name + value for name, value in sorted((params or {}).items()))
+        secret, algorithm, settings = self.auth_token, hashlib.sha1, {}
+        if self.shared_key is not None:
+            key_id, secret = self.shared_key
+            algorithm = hashlib.sha256
+            settings = {"X-Twilio-Webhooks-Signature-Settings": f"key={key_id},algorithm=HMAC_SHA256"}
+        signature = base64.b64encode(hmac.new(secret.encode(), text.encode(), algorithm).digest()).decode()
+        return {"X-Twilio-Signature": signature, **settings}
 
 
 # The answer to the webhook --------------------------------------------------------------------------------------------

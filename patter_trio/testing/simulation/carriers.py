@@ -133,9 +133,15 @@ def simulated_carrier(
         public_url,
         account_sid=carrier.account_sid,
         auth_token=carrier.auth_token,
+        shared_key=_shared_key_of(carrier),
         call_sid=call_id,
         **facts,
     )
+
+
+def _shared_key_of(carrier: Twilio) -> tuple[str, str] | None:
+    """Return the id and the secret of the shared key with which the account's requests are signed; None: it has none."""
+    return next(iter(carrier.shared_keys.items()), None)
 
 
 def takes_requests(carrier: Carrier) -> bool:

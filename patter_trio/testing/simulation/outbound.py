@@ -393,7 +393,7 @@ class PhoneNetwork:
         form = {"CallSid": line.call_id, "AccountSid": self._carrier.account_sid, "ApiVersion": "2010-04-01", **fields}
         headers = {
             "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
-            "X-Twilio-Signature": messages.sign(self._carrier.auth_token, url, form),
+            **messages.Signer(self._carrier.auth_token).headers(url, form),
         }
         # A server that is gone hears nothing, and Twilio writes that into its own log.
         with suppress(CallRefused):
