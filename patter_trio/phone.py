@@ -321,7 +321,7 @@ class Patter(SpeechCallbacks):
             # WARNING: the order matters. Outermost the signals: one that comes while the last callbacks run, or while a
             # tunnel is opened or stopped, must not end the process. Then the tunnel, over which the last calls end.
             with stop_signals() if handled else nullcontext() as stop:
-                async with self._reachable(tunnel, listening_address(listeners)) as public_url:
+                async with self._reachable(tunnel, listening_address(listeners), stop) as public_url:
                     options = self._serve_options(
                         agent,
                         public_url=public_url,
@@ -456,10 +456,13 @@ class Patter(SpeechCallbacks):
                 _log.warning("webhook_url begins with http: carriers open media streams by wss alone, so give https")
 
     @asynccontextmanager
-    async def _reachable(self, tunnel: Tunnel, address: tuple[str, int]) -> AsyncIterator[str]:
+    async def _reachable(
+        self, tunnel: Tunnel, address: tuple[str, int], stop: StopRequest | None = None
+    ) -> AsyncIterator[str]:
         """Yield the public URL of a server at ``address``, to which a tunnel leads while the block runs."""
         if tunnel:
-            async with open_tunnel(tunnel, address) as url:
+            # A stop signal that comes first is obeyed as soon as the server runs, which needs no tunnel for that.
+            async with open_tunnel(tunnel, address, unless=None if stop is None else stop.drain) as url:
                 self._tunnels[address] = url
                 try:
                     yield url

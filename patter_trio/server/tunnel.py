@@ -142,12 +142,16 @@ def static_url(tunnel: Tunnel) -> str | None:
 
 
 @asynccontextmanager
-async def open_tunnel(tunnel: Tunnel, address: tuple[str, int]) -> AsyncIterator[str]:
+async def open_tunnel(
+    tunnel: Tunnel, address: tuple[str, int], *, unless: trio.Event | None = None
+) -> AsyncIterator[str]:
     """Open a tunnel to a server on this machine, and yield its public URL; the block's end stops it.
 
     Args:
         tunnel: see :data:`Tunnel`.
         address: host and port of the server.
+        unless: an event after which a tunnel that is not open yet is not wanted any more; the server's own URL is
+            yielded instead.
 
     Raises:
         ConfigurationError: no program for tunnels is on PATH.
@@ -165,13 +169,24 @@ async def open_tunnel(tunnel: Tunnel, address: tuple[str, int]) -> AsyncIterator
     run = _Run(program.name, program.reader())
     async with open_side_tasks() as nursery:
         with trio.move_on_after(START_TIMEOUT_S) as limit:
+            if unless is not None:
+                nursery.start_soon(_cancel_after, unless, limit)
             found: str = await nursery.start(run.run, [path, *program.arguments(target)])
+        if limit.cancelled_caught and unless is not None and unless.is_set():
+            yield target
+            return
         if limit.cancelled_caught:
             raise PatterConnectionError(
                 f"{program.name} must have a public URL within {START_TIMEOUT_S:g} s{run.last_words()}"
             )
         _log.info("%s: %s leads here", program.name, found)
         yield found
+
+
+async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    # Without effect once the tunnel is open: the scope is left.
+    scope.cancel(reason="the tunnel is not wanted any more")
 
 
 def _found(tunnel: Tunnel) -> tuple[_Program, str]:

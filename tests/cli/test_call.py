@@ -1,5 +1,8 @@
 """``patter-trio call``: a number is called over real sockets, by Twilio's REST API and its webhooks on loopback."""
 
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -10,7 +13,7 @@ import attrs
 import pytest
 import trio
 
-from patter_trio.cli import USAGE_EXIT_STATUS, main
+from patter_trio.cli import INTERRUPT_EXIT_STATUS, USAGE_EXIT_STATUS, main
 from patter_trio.net.websocket_client import open_direct_stream_to
 from patter_trio.testing import SimulatedTwilio
 from patter_trio.testing.carriers import twilio_messages as messages
@@ -27,9 +30,13 @@ FORM = "application/x-www-form-urlencoded; charset=UTF-8"
 
 @asynccontextmanager
 async def network(status: str) -> AsyncIterator[TwilioRESTServer]:
-    """Serve Twilio's REST API; a phone that is called is answered and hangs up after the greeting, or reports a status."""
+    """Serve Twilio's REST API; a phone that is called is answered and hangs up after the greeting, or reports a status.
+
+    With the status "never", it rings without end.
+    """
     async with serve_twilio_rest(SID, TOKEN) as rest, trio.open_nursery() as nursery:
-        nursery.start_soon(_ring, rest, status)
+        if status != "never":
+            nursery.start_soon(_ring, rest, status)
         yield rest
         nursery.cancel_scope.cancel()
 
@@ -74,11 +81,13 @@ class Setting:
     rest: TwilioRESTServer
     port: int
 
-    def ask(self, *words: str, more: str = "") -> int:
+    def write(self, more: str = "") -> str:
         carrier = f"Twilio({SID!r}, {TOKEN!r}, api_url={self.rest.api_url!r})"
         url = f"http://127.0.0.1:{self.port}"
-        file = write_agent(Path(), phone=f"{carrier}, {DESK!r}, {url!r}", greeting="Hello.", more=more)
-        return main(["call", file, "--port", str(self.port), *words])
+        return write_agent(Path(), phone=f"{carrier}, {DESK!r}, {url!r}", greeting="Hello.", more=more)
+
+    def ask(self, *words: str, more: str = "") -> int:
+        return main(["call", self.write(more), "--port", str(self.port), *words])
 
 
 @pytest.fixture
@@ -111,6 +120,30 @@ def test_nobody_answers_is_status_1(
     assert asked_for.fields["From"] == "+15550100009"
     outcome = request.node.callspec.params["setting"].replace("-", " ")
     assert capsys.readouterr().out.endswith(f": {outcome}\n")
+
+
+@pytest.mark.parametrize("setting", ["never"], indirect=True)
+def test_ctrl_c_hangs_up_the_phone(setting: Setting) -> None:
+    """Ctrl-C while the phone rings hangs up at the carrier, and ends the command with exit status 130."""
+    with subprocess.Popen(  # noqa: S603 (ourselves)
+        [sys.executable, "-m", "patter_trio", "call", setting.write(), "--port", str(setting.port), "--to", ANN],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # The suite may run in the background of a shell, which ignores SIGINT for what it starts.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 (no threads here)
+    ) as process:
+        try:
+            assert process.stdout is not None
+            while not process.stdout.readline().startswith("Calling"):
+                assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == INTERRUPT_EXIT_STATUS
+    assert rest.endswith("patter-trio: stopped\n")
+    assert [call.status for call in setting.rest.calls.values()] == ["completed"]
 
 
 def test_a_refused_call_is_one_line(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,19 +20,23 @@ def tunnels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tunnels:
     return Tunnels(tmp_path / "bin", monkeypatch)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_both_signals_stop_the_tunnel(tunnels: Tunnels, number: signal.Signals, tmp_path: Path) -> None:
-    """``patter-trio run --tunnel`` prints the tunnel's URL; Ctrl-C and SIGTERM end it and leave no process."""
-    tunnels.install("cloudflared", CLOUDFLARED)
-    file = write_agent(tmp_path, phone="Twilio('AC1', 'hush'), webhook_url='old.example.com'")
-    with subprocess.Popen(  # noqa: S603 (ourselves)
-        [sys.executable, "-m", "patter_trio", "run", "--tunnel", file, "--port", "0"],
+def launched(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603 (ourselves)
+        [sys.executable, "-m", "patter_trio", "run", *words, "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         # The suite may run in the background of a shell, which ignores SIGINT for what it starts.
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 (no threads here)
-    ) as process:
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_both_signals_stop_the_tunnel(tunnels: Tunnels, number: signal.Signals, tmp_path: Path) -> None:
+    """``patter-trio run --tunnel`` prints the tunnel's URL; Ctrl-C and SIGTERM end it and leave no process."""
+    tunnels.install("cloudflared", CLOUDFLARED)
+    file = write_agent(tmp_path, phone="Twilio('AC1', 'hush'), webhook_url='old.example.com'")
+    with launched("--tunnel", file) as process:
         try:
             assert process.stdout is not None
             lines: list[str] = []
@@ -43,6 +47,24 @@ def test_both_signals_stop_the_tunnel(tunnels: Tunnels, number: signal.Signals, 
             assert tunnels.runs("cloudflared")
             process.send_signal(number)
             process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert not tunnels.runs("cloudflared")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_both_signals_stop_a_tunnel_that_opens(tunnels: Tunnels, number: signal.Signals, tmp_path: Path) -> None:
+    """Ctrl-C and SIGTERM also end a command whose tunnel has no URL yet, and leave no process."""
+    tunnels.install("cloudflared", "time.sleep(3600)")
+    process = launched("--tunnel", "cloudflared", write_agent(tmp_path))
+    with process:
+        try:
+            while not tunnels.runs("cloudflared"):
+                assert process.poll() is None
+            process.send_signal(number)
+            # Less than the 30 s that the tunnel has.
+            process.communicate(timeout=20)
         finally:
             process.kill()
     assert process.returncode == 0
