@@ -19,7 +19,8 @@ _MAX_SIP_CHARACTERS: Final = 255
 _DIGITS: Final = re.compile(r"(\+?)(\d{7,})")
 _NUMBER_IN_TEXT: Final = re.compile(
     r"""
-    (?:[+\uff0b]|%2[Bb]) \(?\d+ (?:(?:[-\ ./()\xa0]|%20){1,2}\d{2,})*   # international, as it is or in a URL
+    (?P<uuid> \b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b)  # no number: an id, of Plivo's calls for one
+    | (?:[+\uff0b]|%2[Bb]) \(?\d+ (?:(?:[-\ ./()\xa0]|%20){1,2}\d{2,})*   # international, as it is or in a URL
     | (?<![\w.-]) \d{10,15}(?![\w]|\.\d)                            # national, or without its plus
     | (?<![\w.]) \(?0\d{0,5}\)? (?:[-\ /]\d{2,})+ (?!\w)            # national, with a zero and in groups
     | (?<![\w.-]) \(?[2-9]\d\d\)?[-\ .]{1,2}\d{3}[-\ .]\d{4} (?![\w-])  # North American
@@ -127,6 +128,8 @@ def mask_numbers(text: str) -> str:
 
 def _masked(match: re.Match[str]) -> str:
     text = match.group()
+    if match["uuid"]:
+        return text
     plus = text[:3] if text.startswith("%") else text[:1] if text[0] in "+\uff0b" else ""
     digits, end = "", 0
     for group in re.finditer(r"\d+", text[len(plus) :].replace("%20", "   ")):

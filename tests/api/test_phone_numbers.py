@@ -101,6 +101,12 @@ FORMS = [
 ]
 
 
+@pytest.mark.parametrize("call_id", ["00000000-0000-4000-8000-000000000001", "01234567-8901-2345-6789-012345678901"])
+def test_uuid_of_digits_alone_is_shown(call_id: str) -> None:
+    """A call's id that is a UUID stays whole, so that grep finds it, although it has the digits of a number."""
+    assert mask_numbers(f"call {call_id}: ended") == f"call {call_id}: ended"
+
+
 @given(st.from_regex(r"[2-9][0-9]{9}", fullmatch=True), st.sampled_from(FORMS))
 def test_no_form_of_a_number_stays_whole(number: str, form: str) -> None:
     """A North American number hides at least three digits, in each form in which people write it."""
