@@ -64,7 +64,14 @@ def publics(states: Mapping[Any, str]) -> str:
 def numbers() -> str:
     """Return the rows of durations and counts with their defaults."""
     policy = attrs.asdict(TurnPolicy())
-    switches = {"needs_words", "early_trigger", "language"}  # they select rules; they are not numbers
+    switches = {
+        "needs_words",
+        "early_trigger",
+        "language",
+        "key_terminator",
+        "keys_interrupt",
+        "keys_choose",
+    }  # they select rules; they are not numbers
     return "\n".join(f"| `{name}` | {number:g} |" for name, number in policy.items() if name not in switches)
 
 
@@ -109,6 +116,13 @@ Interim words are committed if their final words are late. When these come:
 A VAD may hear noise for as long as it lasts. When an STT that gives words in mid-voice has given none for *lull*, although
 something waits for an answer, it is asked (`AskForWords`). If it finds no more words, the voice ended where its last words
 came. If it finds some, the caller is still speaking, and the next *lull* is twice as long.
+
+## Keys
+
+Keys of the caller are collected until the terminator, the last of *max_keys*, or *keys* (`key_pause`) after the newest.
+Then they are final words, and the utterance is over at once; so is a voice that goes on, as if the STT had ended the
+turn. While they are collected, what the caller has said waits for them. A key, and a text that was typed, cut the reply
+at once, as far as the caller may interrupt it. With a menu, complete keys are its choice (`Choose`), and no message.
 
 ## A goodbye that is cut
 

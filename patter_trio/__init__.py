@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from patter_trio.agent.agent import Agent
     from patter_trio.agent.guardrails import Guardrail, guardrail
     from patter_trio.agent.hooks import HookContext, PatterDeprecationWarning, PipelineHooks
+    from patter_trio.agent.keypad import Keypad
+    from patter_trio.agent.menu import Menu
     from patter_trio.agent.tools import Tool, end_call, tool
     from patter_trio.agent.transfer_tool import transfer_call
     from patter_trio.call.control import CallControl
@@ -143,6 +145,8 @@ else:
             ),
             "patter_trio.providers.fallback": ("Fallback",),
             "patter_trio.agent.guardrails": ("Guardrail", "guardrail"),
+            "patter_trio.agent.keypad": ("Keypad",),
+            "patter_trio.agent.menu": ("Menu",),
             "patter_trio.agent.hooks": ("HookContext", "PatterDeprecationWarning", "PipelineHooks"),
             "patter_trio.llm.openai": ("OpenAILLM",),
             "patter_trio.events.speech_events": ("SpeechEvents",),
@@ -184,10 +188,12 @@ __all__ = [
     "Guardrail",
     "HookContext",
     "InterruptionEvent",
+    "Keypad",
     "LatencyBreakdown",
     "LlmChunkEvent",
     "LlmTokenEvent",
     "MachineDetectionEvent",
+    "Menu",
     "MessageEvent",
     "MetricsEvent",
     "MissingExtraError",

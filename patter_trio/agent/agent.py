@@ -8,9 +8,12 @@ from typing import Any, Final
 import attrs
 
 from patter_trio.abc import Engine, LanguageModel, SpeechToText, TextToSpeech, TurnDetector, VoiceActivity
+from patter_trio.agent.dtmf import DEFAULT_KEYPAD, dtmf_of
 from patter_trio.agent.guardrails import Guardrail, guardrails_of
 from patter_trio.agent.hooks import Hook, PipelineHooks, hook_of
+from patter_trio.agent.keypad import Keypad
 from patter_trio.agent.language_models import AdaptedModel, language_model_of
+from patter_trio.agent.menu import Menu
 from patter_trio.agent.tools import Tool, tools_of
 from patter_trio.agent.transfer_tool import TransferTool, checked_failure
 from patter_trio.audio.convert import rate_problem
@@ -83,7 +86,7 @@ OVERRIDABLE = frozenset(
 )
 """The options that ``on_call_start`` may change for one call.
 
-The others (``vad``, ``turn_detector``, ``barge_in_*``, ``endpointing_ms``, ``user_away_timeout``) take effect with the
+The others (``vad``, ``turn_detector``, ``barge_in_*``, ``dtmf``, ``endpointing_ms``, ``user_away_timeout``) take effect with the
 first audio frame, which may arrive before ``on_call_start`` has returned.
 """
 
@@ -229,6 +232,9 @@ class Agent:
         barge_in_min_words: number of words needed to interrupt the agent; 0: voice alone interrupts. In scripts without
             spaces, two Chinese characters, three kana or four letters of Thai count as a word.
         endpointing_ms: milliseconds of silence after the last voice that end an utterance; 0: the voice's end ends it.
+        dtmf: what becomes of the keys that the caller presses. A :class:`~patter_trio.Keypad`, as by default (also True):
+            a message, which the agent answers; a :class:`~patter_trio.Menu`: its choices; False: only ``on_dtmf`` is
+            called.
         user_away_timeout: seconds without speech from either side after which the caller counts as away; None: never.
         silence_timeout: seconds without speech from either side after which the agent hangs up; None: never.
         max_call_duration: seconds after which the agent hangs up, once it has finished what it is saying; None: never.
@@ -281,6 +287,7 @@ class Agent:
     barge_in_min_words: int = attrs.field(default=0, kw_only=True, validator=_whole)
     # Judged by listening. A shorter silence is often only a thought within a sentence.
     endpointing_ms: int = attrs.field(default=500, kw_only=True, validator=_whole)
+    dtmf: Keypad | Menu | None = attrs.field(default=DEFAULT_KEYPAD, kw_only=True, converter=dtmf_of)
     user_away_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_seconds))
     silence_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_seconds))
     max_call_duration: float | None = attrs.field(
@@ -372,6 +379,16 @@ class Agent:
             language=self.language,
             reply=reply,
         )
+        if self.dtmf is not None:
+            keypad = self.dtmf.keypad if isinstance(self.dtmf, Menu) else self.dtmf
+            policy = attrs.evolve(
+                policy,
+                key_pause=keypad.pause,
+                max_keys=keypad.max_digits,
+                key_terminator=keypad.terminator,
+                keys_interrupt=keypad.interrupts,
+                keys_choose=isinstance(self.dtmf, Menu),
+            )
         if self.engine is None:
             return policy
         # An engine reports its words late or never, so voice alone must count as an utterance.

@@ -96,6 +96,14 @@ class PendingControl:
         self._defer(lambda call: call.send_digits(order))
         self._digits.append(order)
 
+    def send_text(self, text: str) -> None:
+        """Take ``text`` as a message of the caller's as soon as the call has connected.
+
+        Raises:
+            CallEnded: the call never connected.
+        """
+        self._defer(lambda call: call.send_text(text))
+
     def request_transfer(self, to: Any, error_message: str | None) -> TransferRequest:
         """Request a transfer, as :meth:`Transfers.request` does; it starts after the call has connected.
 

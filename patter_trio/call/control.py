@@ -8,7 +8,7 @@ import trio
 from patter_trio.abc import CallInfo
 from patter_trio.call.output.digits import DigitsRequest, digits_request
 from patter_trio.call.transfers import TransferRequest
-from patter_trio.errors import CallEnded
+from patter_trio.errors import CallEnded, ConfigurationError
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.metrics.results import CallMetrics
 
@@ -57,6 +57,9 @@ class ControlledCall(Protocol):
 
     def send_digits(self, order: DigitsRequest) -> None:
         """Send DTMF digits after what the agent is saying."""
+
+    def send_text(self, text: str) -> None:
+        """Take ``text`` as a message of the caller's."""
 
 
 class CallControl:
@@ -158,6 +161,19 @@ class CallControl:
             PatterError: 256 texts already wait to be spoken.
         """
         self._carried(lambda: self._call.say(text, interruptible=interruptible, interrupt=interrupt))
+
+    def send_text(self, text: str) -> None:
+        """Give the agent a text as a message of the caller's, which it answers like spoken words.
+
+        The turn is over at once, with whatever the caller said before; a reply that is being spoken is cut, as by a key.
+
+        Raises:
+            CallEnded: the call is over.
+            ConfigurationError: (a ``ValueError``) the text is blank.
+        """
+        if not isinstance(text, str) or not text.strip():
+            raise ConfigurationError(f"text must be a string that is not blank, got {text!r}")
+        self._carried(lambda: self._call.send_text(" ".join(text.split())))
 
     def hang_up(self) -> None:
         """End the call after the current speech, and the text that this ``on_message`` returns, was played (10 s at most).

@@ -94,7 +94,9 @@ class EngineBackend(Backend):
         """Tool calls of the engine that have not started, by id."""
         self._given: dict[ToolInvocation, bool] = {}
         """Invocations with a result that the engine has; True if that was the final one."""
-        self.user_turns: LateTranscripts = LateTranscripts(services.history, services.reporter, self._commit)
+        self.user_turns: LateTranscripts = LateTranscripts(
+            services.history, services.reporter, self._commit, self._tell_typed
+        )
 
     def __repr__(self) -> str:
         return f"<EngineBackend of {self._engine.provider}, {self.user_turns!r}>"
@@ -183,6 +185,9 @@ class EngineBackend(Backend):
         self._speaking = False
         self._push()  # before the commit, or the end of the last word would be missing
         return 0 if self._session is None else self._session.commit()
+
+    def _tell_typed(self, text: str) -> None:
+        self._remember({"role": "user", "content": text})
 
     def flush(self) -> None:
         """Ask for the last words; ``Flushed`` is posted when no more will come."""

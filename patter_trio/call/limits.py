@@ -19,12 +19,22 @@ class Limits:
     def __repr__(self) -> str:
         return f"<Limits, silent since {self._silent_since}>"
 
+    @property
+    def silent_since(self) -> float | None:
+        """The instant at which both sides fell silent; None while either speaks, or the agent thinks."""
+        return self._silent_since
+
     def state_is(self, user: str, agent: str) -> None:
         """Follow the public states of caller and agent."""
         # "thinking" of the caller is an utterance that a turn detector holds open: the caller may be about to go on.
         if user not in ("listening", "away") or agent != "idle":
             self._silent_since = None
         elif self._silent_since is None:
+            self._silent_since = trio.current_time()
+
+    def key_pressed(self) -> None:
+        """Count the silence anew, because the caller has pressed a key."""
+        if self._silent_since is not None:
             self._silent_since = trio.current_time()
 
     async def keep(self, silence: float | None, duration: float | None, post: Callable[[HangUp], None]) -> Never:

@@ -3,6 +3,7 @@
 from functools import partial
 
 from patter_trio.call.backend import Backend
+from patter_trio.call.output.digits import DigitsReply
 from patter_trio.call.output.reply import Reply
 from patter_trio.conversation.history import History
 from patter_trio.conversation.playout import HeardSpeech
@@ -23,6 +24,8 @@ class ReplyLog:
 
     def over(self, reply: Reply, reason: str) -> None:
         """Report that a reply has ended, for this reason."""
+        if isinstance(reply, DigitsReply):
+            reply.ended(reason)
         ended = ReplyEnded(reply.number, reply.turn, reason)
         self._backend.user_turns.after_user_turn(partial(reply.emit_fact, ended))
 

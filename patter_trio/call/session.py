@@ -20,6 +20,7 @@ import attrs
 import trio
 
 from patter_trio.abc import CallInfo
+from patter_trio.agent.menu import Menu
 from patter_trio.audio import g711
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.announced import PendingControl
@@ -32,6 +33,7 @@ from patter_trio.call.input.voice_activity import VoiceActivityStage
 from patter_trio.call.last_words import apologise
 from patter_trio.call.leg import Leg, MediaLeg
 from patter_trio.call.limits import Limits
+from patter_trio.call.menus import MenuRunner
 from patter_trio.call.options import CallOptions
 from patter_trio.call.output import reply as replies
 from patter_trio.call.output.digits import DigitsRequest, DigitsSender
@@ -118,6 +120,7 @@ class CallSession:
         self._limits = Limits()
         self._transfers = Transfers(self.info.call_id, options.transfer_call, self._demand, self._post)
         self._failover = Failover(self.info.call_id, self._transfers)
+        self._menu = MenuRunner(self.control, self._limits)
         self._digits = DigitsSender(self.info.call_id, options.send_digits, self._say)
         # Last, because this carries out the deferred commands, which need every part above.
         pending.connect(self)
@@ -162,12 +165,7 @@ class CallSession:
         return self._reporter.metrics(trio.current_time())
 
     def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
-        """Make the agent say ``text``.
-
-        Raises:
-            CallEnded: the call is over.
-            PatterError: :data:`~patter_trio.call.inbox.MAX_WAITING_TEXTS` texts already wait to be spoken.
-        """
+        """Make the agent say ``text``; errors are those of :meth:`CallControl.say`."""
         self._say(inputs.Say(text, interruptible, interrupt))
 
     def _say(self, say: inputs.Say) -> None:
@@ -181,12 +179,12 @@ class CallSession:
         self._digits.place(order)
 
     def hang_up(self) -> None:
-        """End the call after the current speech was played.
-
-        Raises:
-            CallEnded: the call is over.
-        """
+        """End the call after the current speech was played; errors are those of :meth:`CallControl.hang_up`."""
         self._demand(inputs.HangUp("agent_hung_up"))
+
+    def send_text(self, text: str) -> None:
+        """Take ``text`` as a message of the caller's."""
+        self._demand(inputs.TextTyped(text))
 
     def request_transfer(self, to: str, error_message: str | None) -> TransferRequest:
         """Request a transfer to ``to``, and return the request."""
@@ -239,8 +237,11 @@ class CallSession:
         self._media.arrived(len(audio), trio.current_time())
 
     def on_digit(self, digit: str) -> None:
-        """Emit on_dtmf."""
+        """Emit on_dtmf, and collect the digit."""
         self._reporter.emit_event(DigitReceived(digit), trio.current_time())
+        self._limits.key_pressed()
+        if self._options.agent.dtmf is not None:
+            self._post(inputs.KeyPressed(digit))
 
     def machine_found(self, answered_by: str, *, greeting_ended: bool) -> None:
         """Emit on_machine_detection."""
@@ -326,7 +327,10 @@ class CallSession:
             if failure is not None:
                 self._give_up("engine", failure)
                 await trio.sleep_forever()  # the apology needs the open backend
-            if greeting := agent.greeting:
+            # The served agent's, like the turn machine's policy: on_call_start cannot replace it.
+            if isinstance(menu := self._options.agent.dtmf, Menu):
+                start("menu", self._menu.run, menu, agent.greeting, agent.error_message)
+            elif greeting := agent.greeting:
                 self._post(inputs.Say(greeting))
             # Never returns, and that keeps the backend open until the conversation is cancelled.
             await self._limits.keep(agent.silence_timeout, agent.max_call_duration, self._post)
@@ -372,6 +376,8 @@ class CallSession:
                 self._tools.resume()
             case do.DropGoodbye():
                 self._tools.give_up()
+            case do.Choose():
+                self._menu.choose(action.keys)
             case do.AskForWords():
                 self._backend.ask_for_words()
             case do.StartReply():
@@ -428,7 +434,6 @@ class CallSession:
                 self._failover.reply_finished()
             self._replies.heard(reply, action.at, heard, interrupted=False)
         self._backend.end_reply(reply, heard, "played")
-        self._digits.over(reply, "played")
         self._replies.over(reply, "played")
         self._tools.played(reply)
 
@@ -448,7 +453,6 @@ class CallSession:
         if action.started:
             self._replies.heard(reply, action.at, heard, interrupted=True)
             self._reporter.interruption(action.at, action.turn, heard.seconds, heard.text, action.reason)
-        self._digits.over(reply, action.reason)
         self._replies.over(reply, action.reason)
 
     # The call's life --------------------------------------------------------------------------------------------------

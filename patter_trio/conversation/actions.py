@@ -47,7 +47,8 @@ class CommitUser:
 
     With ``replaces`` the text replaces the newest user entry: the caller went on before the agent was heard, or was
     misheard, so both utterances are one message. No reply follows if the caller is gone, or if :class:`ResumeGoodbye`
-    does.
+    does. ``typed`` is the part of this commit's text that was typed on a keypad or given as text, and ``spoken`` is False
+    if that is all of it.
     """
 
     at: float
@@ -57,6 +58,9 @@ class CommitUser:
     # Measured here: the session learns of the commit only when it carries it out, which may be later.
     trailing_silence: float
     replaces: bool = False
+    # For engines, which cannot hear what was typed.
+    typed: str = ""
+    spoken: bool = True
 
 
 @attrs.frozen
@@ -93,6 +97,14 @@ class DropGoodbye:
     """Drop the tools that waited for the end of the reply that was cut, and let the LLM know."""
 
     at: float
+
+
+@attrs.frozen
+class Choose:
+    """Have the menu act on the keys that the caller has pressed."""
+
+    at: float
+    keys: str
 
 
 @attrs.frozen
@@ -233,6 +245,7 @@ Action = (
     | ReviseUser
     | ResumeGoodbye
     | DropGoodbye
+    | Choose
     | AskForWords
     | StartReply
     | OpenPlayout

@@ -56,6 +56,12 @@ def barge_in(conversation: Conversation, event: None) -> None:
     conversation.yield_floor()
 
 
+def make_room(conversation: Conversation, event: None) -> None:
+    """Cut the reply, because the caller types; not a text of the application's that nobody has heard."""
+    if conversation.policy.keys_interrupt and conversation.can_cut and not conversation.has_unheard_say:
+        conversation.yield_floor()
+
+
 def note_token(conversation: Conversation, event: TokenArrived) -> None:
     """Report the turn's first generated text, unless its audio was reported before."""
     reply = conversation.live

@@ -62,6 +62,20 @@ class FinalWords:
 
 
 @attrs.frozen
+class KeyPressed:
+    """The caller pressed a key: 0-9, ``*``, ``#`` or A-D."""
+
+    digit: str
+
+
+@attrs.frozen
+class TextTyped:
+    """A text of the caller's that was not spoken: it is final, and nothing follows it."""
+
+    text: str
+
+
+@attrs.frozen
 class Verdict:
     """The turn detector's answer to :class:`~patter_trio.conversation.actions.AskDetector`.
 
@@ -196,6 +210,8 @@ Input = (
     | VoiceEnded
     | InterimWords
     | FinalWords
+    | KeyPressed
+    | TextTyped
     | Verdict
     | TokenArrived
     | AudioArrived

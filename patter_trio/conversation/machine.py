@@ -47,7 +47,7 @@ class TurnMachine:
     @property
     def deadline(self) -> float:
         """The instant at which ``step(None, deadline)`` is due; infinite while only an input can change the state."""
-        # Eleven deadlines at most: a heap would cost more than it saves, and its stale
+        # Twelve deadlines at most: a heap would cost more than it saves, and its stale
         # entries would have to be skipped.
         return min(self._conversation.timers.values(), default=math.inf)
 

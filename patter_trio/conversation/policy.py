@@ -67,6 +67,18 @@ class TurnPolicy:
     """The ``trigger`` that eos reports when a detector or STT provider ends the turn early."""
     max_wordless_voice_before_answer: float = 15.0
     """Like ``max_wordless_voice``, for engines, while an answer waits for the caller's voice to end."""
+    # Judged: a person finds the next key within a second, and wants an answer to a single one after two.
+    key_pause: float = 2.0
+    """Time after a key after which the keys so far are complete. (``Keypad.pause``.)"""
+    # Judged: the longest account number has 34 characters (IBAN, ISO 13616), two of them letters of the country.
+    max_keys: int = 32
+    """Number of keys that are complete without a pause. (``Keypad.max_digits``.)"""
+    key_terminator: str = "#"
+    """Key that completes the keys before it; empty: none does. (``Keypad.terminator``.)"""
+    keys_interrupt: bool = True
+    """True if a key over the agent cuts the reply, as far as the caller may interrupt it. (``Keypad.interrupts``.)"""
+    keys_choose: bool = False
+    """True if complete keys are the choice of a menu, and not a message of the caller's."""
     language: str = "en"
     """BCP 47 tag of the language in which numbers are compared."""
     away: float = math.inf

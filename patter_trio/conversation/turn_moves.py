@@ -256,6 +256,8 @@ class Conversation(ConversationState):
         # Silence comes first; final words that are all there need not be waited for.
         if Timer.ENDPOINT in self.timers or (Timer.FINAL in self.timers and not settled):
             return
+        if Timer.KEYS in self.timers and not self.policy.keys_choose:
+            return  # what was said belongs to what is being typed
         if not words:
             self.be_silent()
         elif self.unfinished:
@@ -306,6 +308,10 @@ class Conversation(ConversationState):
         trigger: actions.EouTrigger = self.policy.early_trigger if self.is_complete else "vad_silence"
         self.unfinished = self.is_complete = False
         interims, pieces, replaces = dict(self.utterance.interims), self.utterance.take(), self.unanswered
+        typed = joined(piece for piece in pieces if piece.is_typed)
+        if typed:
+            trigger = "manual_commit"
+        spoken = not typed or any(not piece.is_typed for piece in pieces)
         self.unanswered = False
         self.turn += 1
         if self.message is not None and replaces:
@@ -318,7 +324,9 @@ class Conversation(ConversationState):
         while len(self.promoted) > MAX_GUESSES:
             del self.promoted[next(iter(self.promoted))]
         silence = max(0.0, self.now - self.end) if self.end > -math.inf else 0.0
-        return actions.CommitUser(self.now, self.turn, joined(message.pieces), trigger, silence, replaces)
+        return actions.CommitUser(
+            self.now, self.turn, joined(message.pieces), trigger, silence, replaces, typed, spoken
+        )
 
     def commit_last(self) -> None:
         """Commit what the caller, who is gone, has said; no reply follows."""
@@ -340,6 +348,13 @@ class Conversation(ConversationState):
             if not self.policy.needs_words:
                 self.utterance.voice(remark=self.is_over_agent)
             self.emit(actions.EmitSpeechEnded(self.now, self.end, self.end - self.onset))
+
+    def keep_keys(self) -> None:
+        """Add the keys so far to the utterance, because no more follow."""
+        keys = self.utterance.take_keys()
+        self.disarm(Timer.KEYS)
+        if keys and not self.policy.keys_choose:
+            self.utterance.type(keys)
 
     # What comes next -----------------------------------------------------------------------------------------------
     def next_move(self) -> None:
@@ -387,7 +402,7 @@ class Conversation(ConversationState):
         if not self.can_cut:
             return True
         # While it is open whether the caller has finished, an answer waits; a text of the application's does not.
-        deciding = any(timer in self.timers for timer in DECIDING_TIMERS) and self.live.answers
+        deciding = any(timer in self.timers for timer in (*DECIDING_TIMERS, Timer.KEYS)) and self.live.answers
         return self.caller is not CallerState.SPEAKING and not deciding
 
     def close(self, reason: str) -> None:
@@ -419,6 +434,7 @@ class Conversation(ConversationState):
         """Cut everything, because the caller hears nothing any more, and wait for the STT's last words."""
         # First, while it is known whether the voice was over the agent.
         self.break_off_voice()
+        self.keep_keys()
         if self.ending is None or (self.ending == TRANSFERRED_REASON and self.agent is not AgentState.CLOSING):
             self.ending = self.pending_hang_up or reason  # the carrier was not asked to transfer the call yet
         self.leg_down_reason = reason
@@ -440,6 +456,7 @@ class Conversation(ConversationState):
         """End the call, and commit the words that nobody will answer."""
         self.agent = AgentState.ENDED
         self.break_off_voice()
+        self.keep_keys()
         self.commit_last()
         # Nothing may fire after EndCall.
         self.timers.clear()

@@ -49,6 +49,7 @@ class Timer(StrEnum):
     ENDPOINT = "endpoint"
     FINAL = "final"
     HOLD = "hold"
+    KEYS = "keys"
     STUCK = "stuck"
     LULL = "lull"
     OVERLAP = "overlap"

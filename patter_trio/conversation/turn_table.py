@@ -1,8 +1,8 @@
 """The rules of turn-taking, as two tables: the rule for each input or deadline in each state of caller and agent.
 
 The tables are complete; ``ignored`` is the rule that does nothing. ``CALLER`` has the triggers that change the state of
-the caller, and ``AGENT`` has all others. Its row ``WORDS`` is the agent's reaction to the caller's words. The machine
-drops the inputs of finished replies before it looks here. After each rule, ``Conversation.derive`` applies the
+the caller, and ``AGENT`` has all others. Its rows ``WORDS`` and ``TYPING`` are the agent's reaction to the caller's words
+and keys. The machine drops the inputs of finished replies before it looks here. After each rule, ``Conversation.derive`` applies the
 consequences that depend on both states together.
 """
 
@@ -35,6 +35,7 @@ from patter_trio.conversation.agent_rules import (
     give_way,
     hang_up,
     leave,
+    make_room,
     note_audio,
     note_busy,
     note_closing,
@@ -55,12 +56,14 @@ from patter_trio.conversation.inputs import (
     Flushed,
     HangUp,
     InterimWords,
+    KeyPressed,
     LegDown,
     OnWire,
     Produced,
     Ready,
     ReplyFailed,
     Say,
+    TextTyped,
     TokenArrived,
     Transfer,
     TransferAccepted,
@@ -71,6 +74,7 @@ from patter_trio.conversation.inputs import (
 )
 from patter_trio.conversation.turn_moves import DECIDING_TIMERS, Conversation
 from patter_trio.conversation.turn_state import AgentState, CallerState, Timer
+from patter_trio.conversation.typing_moves import collect, complete_keys, note_typing, take_typed
 from patter_trio.conversation.wording import same_words
 
 
@@ -78,6 +82,7 @@ class Noticed(Enum):
     """Triggers that the rules for one side raise for the other side."""
 
     WORDS = "words"
+    TYPING = "typing"
 
 
 Trigger = type | Timer | Noticed
@@ -238,6 +243,28 @@ def hear_turn(conversation: Conversation, event: InterimWords | FinalWords) -> N
     conversation.ended_early = lasting
 
 
+def press_key(conversation: Conversation, event: KeyPressed) -> None:
+    """Collect the caller's keys; they are complete at the terminator, at the last that may come, or after *keys*."""
+    complete = collect(conversation, event.digit)
+    notice_typing(conversation)
+    if complete:
+        complete_keys(conversation)
+    else:
+        conversation.arm(Timer.KEYS, conversation.now + conversation.policy.key_pause)
+
+
+def take_keys(conversation: Conversation, event: None) -> None:
+    """Take the keys so far as complete, because no other followed."""
+    complete_keys(conversation)
+
+
+def take_text(conversation: Conversation, event: TextTyped) -> None:
+    """Commit a text that was not spoken at once, with whatever was said before it."""
+    note_typing(conversation)
+    notice_typing(conversation)
+    take_typed(conversation, event.text)
+
+
 def judge(conversation: Conversation, event: Verdict) -> None:
     """Wait for less silence if the turn detector is sure; if it is unsure, mark the utterance unfinished."""
     # An answer to an older question is about an utterance that has grown since.
@@ -268,6 +295,11 @@ def notice_words(conversation: Conversation) -> None:
     AGENT[Noticed.WORDS][conversation.agent](conversation, None)
 
 
+def notice_typing(conversation: Conversation) -> None:
+    """Apply the agent's rule for what the caller types."""
+    AGENT[Noticed.TYPING][conversation.agent](conversation, None)
+
+
 # The tables -----------------------------------------------------------------------------------------------------------
 _ = ignored
 
@@ -287,10 +319,13 @@ CALLER: Mapping[Trigger, Mapping[CallerState, Rule]] = {
     VoiceEnded:      _caller_row( forget_voice, end_voice,    forget_voice, forget_voice, forget_voice),
     InterimWords:         _caller_row( reopen,      add_words,     join_words,   join_words,   reopen),
     FinalWords:           _caller_row( reopen,      add_words,     join_words,   join_words,   reopen),
+    KeyPressed:      _caller_row( press_key,   press_key,     press_key,    press_key,    press_key),
+    TextTyped:       _caller_row( take_text,   take_text,     take_text,    take_text,    take_text),
     Verdict:         _caller_row( _,           _,             judge,        _,            _),
     Timer.ENDPOINT:  _caller_row( _,           _,             decide,       decide,       _),
     Timer.FINAL:     _caller_row( _,           _,             decide,       decide,       _),
     Timer.HOLD:      _caller_row( _,           _,             _,            stop_holding, _),
+    Timer.KEYS:      _caller_row( take_keys,   take_keys,     take_keys,    take_keys,    take_keys),
     Timer.STUCK:     _caller_row( _,           call_it_noise, _,            _,            _),
     Timer.LULL:      _caller_row( _,           ask_for_words, _,            _,            _),
     Timer.AWAY:      _caller_row( go_away,     _,             _,            _,            _),
@@ -300,6 +335,7 @@ AGENT: Mapping[Trigger, Mapping[AgentState, Rule]] = {
     #                             initializing idle      thinking      speaking       closing      flushing  ended
     Ready:           _agent_row(  accept,      _,        _,            _,             _,           _,        _),
     Noticed.WORDS:   _agent_row(  _,           _,        give_way,     count_words,   _,           _,        _),
+    Noticed.TYPING:  _agent_row(  _,           _,        make_room,    make_room,     _,           _,        _),
     TokenArrived:    _agent_row(  _,           _,        note_token,   note_token,    _,           _,        _),
     AudioArrived:    _agent_row(  _,           _,        note_audio,   _,             _,           _,        _),
     OnWire:          _agent_row(  _,           _,        be_heard,     _,             _,           _,        _),

@@ -1,11 +1,16 @@
 """The caller's words that have not been answered yet: final ones, and interim ones that may still change."""
 
 from collections.abc import Iterable
+from typing import Final
 
 import attrs
 
 from patter_trio.conversation.wording import count_words
 from patter_trio.scripts import join
+
+# No STT counts its segments from there.
+TYPED_SEGMENT: Final = -1
+"""The segment of all text that was typed and not spoken."""
 
 
 @attrs.frozen
@@ -14,6 +19,11 @@ class Piece:
 
     text: str
     segment: int
+
+    @property
+    def is_typed(self) -> bool:
+        """True if the words were typed, and not spoken."""
+        return self.segment == TYPED_SEGMENT
 
 
 def joined(pieces: Iterable[Piece]) -> str:
@@ -57,6 +67,8 @@ class Utterance:
     """True if words of the message that it joins were corrected: that message is committed again."""
     is_significant: bool = False
     """True if any of its voices was long enough to interrupt the agent. Such an utterance is never dropped."""
+    keys: str = ""
+    """The keys that the caller has pressed, and that are not complete."""
     _judged: int = 0
     """How many words were already found too few to interrupt the agent."""
 
@@ -85,9 +97,23 @@ class Utterance:
         """
         # Never back to False: a long voice followed by a short one is still worth an answer.
         self.is_significant = self.is_significant or not remark
-        if not self:
+        if all(piece.is_typed for piece in self.finals):
             # An empty piece makes the utterance true, so that it is committed although no words are known.
             self.finals.append(Piece("", 0))
+
+    def press(self, key: str) -> None:
+        """Add a key to those that are not complete."""
+        self.keys += key
+
+    def take_keys(self) -> str:
+        """Return the keys so far, and begin anew."""
+        keys, self.keys = self.keys, ""
+        return keys
+
+    def type(self, text: str) -> None:
+        """Add a text that was typed. It is never a remark that could be dropped."""
+        self.is_significant = True
+        self.finals.append(Piece(text, TYPED_SEGMENT))
 
     @property
     def pieces(self) -> list[Piece]:

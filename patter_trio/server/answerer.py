@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from patter_trio.agent.agent import Agent
+from patter_trio.agent.menu import Menu
 from patter_trio.call.responder.on_message import FunctionHandler, MessageHandler
 from patter_trio.call.responder.on_message_urls import checked_message_url, remote
 from patter_trio.errors import ConfigurationError
@@ -61,6 +62,12 @@ def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
         elif callback is not None:
             check_callback(name, callback)
     check_one_answers(agent, callbacks)
+
+
+def with_menu(agent: Agent, callbacks: Mapping[str, Any]) -> Agent:
+    """Return the agent; if ``on_message`` is a menu, that menu acts on its callers' keys."""
+    menu = callbacks.get("on_message")
+    return attrs.evolve(agent, dtmf=menu) if isinstance(menu, Menu) else agent
 
 
 def check_one_answers(agent: Agent, callbacks: Mapping[str, Any]) -> None:

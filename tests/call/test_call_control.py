@@ -333,7 +333,7 @@ def test_a_control_shows_nothing_of_the_session() -> None:
     assert {name for name in dir(CallControl) if not name.startswith("_")} == {
         *("call_id", "caller", "callee", "direction", "telephony_provider", "custom_params"),
         *("data", "history", "conversation_state", "turn_idx", "metrics", "outcome", "ended"),
-        *("say", "hang_up", "hangup", "transfer", "send_dtmf"),
+        *("say", "hang_up", "hangup", "transfer", "send_dtmf", "send_text"),
     }
 
 

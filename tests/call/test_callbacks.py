@@ -26,7 +26,8 @@ HEARD = "We open at nine and close at five,"
 
 def agent(backend: Backend) -> Agent:
     llm = ScriptedLLM([LONG, "All right."])
-    return backend.agent_of(llm=llm, first_message="Hello.")
+    # Without turns of keys: the key in the call is for on_dtmf.
+    return backend.agent_of(llm=llm, first_message="Hello.", dtmf=False)
 
 
 async def talk(caller: SimulatedCaller) -> None:

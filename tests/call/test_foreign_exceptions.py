@@ -101,7 +101,7 @@ async def test_callbacks_cannot_harm_their_call(
         DEEDS[deed]()
 
     async with call_simulator(
-        backend.agent_of("Yes.", "No."),
+        backend.agent_of("Yes.", "No.", dtmf=False),
         phone=phone,
         on_call_start=bad,
         on_transcript=bad,

@@ -115,6 +115,7 @@ async def test_keys_are_pressed_in_their_turn(autojump_clock: MockClock) -> None
         stt=ScriptedSTT(noise="hours"),
         llm=ScriptedLLM(["Yes."]),
         tts=ScriptedTTS(first_audio=0.8, duration=2.0),
+        dtmf=False,
     )
     lines: list[Line] = [Keys("12#"), ("0.wav", sound(1.0))]
     async with ready_call(agent, *lines, phone=phone, on_dtmf=on_dtmf, number="") as (call, seen):
@@ -132,7 +133,7 @@ async def test_keys_are_pressed_in_their_turn(autojump_clock: MockClock) -> None
 async def test_keys_need_no_answer(autojump_clock: MockClock) -> None:
     """A simulated caller whose keys are not answered goes on after a second, and the call has not failed."""
     phone = Patter()
-    agent = phone.agent("x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM([]), tts=ScriptedTTS())
+    agent = phone.agent("x", vad=ScriptedVAD(), stt=ScriptedSTT(), llm=ScriptedLLM([]), tts=ScriptedTTS(), dtmf=False)
     async with ready_call(agent, Keys("1"), Keys("2"), phone=phone) as (call, _):
         with trio.fail_after(300):
             await call.run()

@@ -110,13 +110,15 @@ class World:
         self.judgement = random.Random(f"{seed} judges")  # noqa: S311 (of its own: older seeds keep their calls)
         self.judges = self.judgement.random() < 0.4
         self.engine = random.Random(f"{seed} engine")  # noqa: S311 (of its own, for the same reason)
+        self.keying = random.Random(f"{seed} keys")  # noqa: S311 (of its own, for the same reason)
         if self.engine.random() < 0.25:
             self.policy = attrs.evolve(self.policy, needs_words=False, min_words=0, **self.engine.choice(ENGINES))
+        if self.keying.random() < 0.2:
+            self.policy = attrs.evolve(self.policy, keys_choose=True)
         self.machine = TurnMachine(self.policy, detector=self.detector)
         self.laws = Laws(self.policy) if self.policy.needs_words else VoiceLaws(self.policy)
         self.switching = random.Random(f"{seed} transfers")  # noqa: S311 (of its own, for the same reason)
         self.asking = random.Random(f"{seed} asking")  # noqa: S311 (of its own, for the same reason)
-        self.keying = random.Random(f"{seed} keys")  # noqa: S311 (of its own, for the same reason)
         self.agenda: list[tuple[float, int, inputs.Input]] = []
         self.count = itertools.count()
         self.log: list[tuple[float, inputs.Input]] = []
@@ -152,6 +154,8 @@ class World:
         for number in range(self.keying.choice((0, 0, 0, 1, 2))):
             say = inputs.Say(f"keys{number}", interruptible=False, digits=number + 1)
             self.post(round(self.keying.uniform(0, now + 2) * GRID) / GRID, say)
+        if self.keying.random() < 0.3:
+            self.press_keys(now)
         if self.chance(0.3):
             self.post(self.span(0, now + 4), inputs.HangUp("agent"))
         if self.chance(0.3):
@@ -160,6 +164,15 @@ class World:
             self.post(round(self.switching.uniform(0, now + 4) * GRID) / GRID, inputs.Transfer())
         if self.chance(0.05):
             self.post(self.span(0, now), self.random.choice((inputs.Flushed(), inputs.Ready(), inputs.HangUp("b"))))
+
+    def press_keys(self, now: float) -> None:
+        """Post keys, a few together, and texts that are typed."""
+        at = self.keying.uniform(0, now + 1)
+        for _ in range(self.keying.randint(1, 8)):
+            at += self.keying.uniform(0, 0.5) if self.keying.random() < 0.8 else self.keying.uniform(1, 4)
+            key = self.keying.choice("0123456789*#")
+            event = inputs.KeyPressed(key) if self.keying.random() < 0.9 else inputs.TextTyped(f"{key}{key}")
+            self.post(round(at * GRID) / GRID, event)
 
     def utter(self, now: float) -> float:
         """Post one utterance, or a cough, or words without a voice; return when it ends."""
@@ -377,7 +390,7 @@ def test_no_input_raises_in_any_state(deep: bool) -> None:
 def every_input(reply: int) -> list[inputs.Input]:
     values: dict[str, Any] = {
         "reply": reply, "until": 1.0, "text": "x", "segment": 1, "error": "e", "reason": "r", "onset": 0.0, "end": 0.0,
-        "generation": 1, "complete": 0.5,
+        "generation": 1, "complete": 0.5, "digit": "1",
     }  # fmt: skip
     kinds = inputs.Input.__args__
     return [kind(**{f.name: values[f.name] for f in attrs.fields(kind) if f.name in values}) for kind in kinds]

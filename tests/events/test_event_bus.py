@@ -108,7 +108,7 @@ async def test_payload_keys_match_their_types(call_simulator: CallSimulator, bac
     phone = Patter()
     seen = collect(phone)
     agent = backend.agent_of(
-        LONG, first_message="Hello.", stt=ScriptedSTT(interim_every=0.4), tts=ScriptedTTS(duration=3.0)
+        LONG, first_message="Hello.", stt=ScriptedSTT(interim_every=0.4), tts=ScriptedTTS(duration=3.0), dtmf=False
     )
     async with call_simulator(agent, phone=phone) as caller:
         await caller.hears()

@@ -76,11 +76,22 @@ class Laws:
         """True while it is open whether a goodbye that was cut still ends the call."""
         self.gone_on: Fate | None = None
         self.event: inputs.Input | None = None
+        self.keys = ""
+        """The keys that were pressed and are not complete."""
+        self.key_at = -math.inf
+        """When the newest of them was pressed."""
+        self.has_left = False
+        """True once the call was to end, or to be transferred."""
+        self.chosen = ""
+        """The keys for a menu that has not acted on them."""
+        self.typed: list[str] = []
+        """What was typed, and is not committed."""
 
     # Inputs of the machine ---------------------------------------------------------------------------------------
     def heard(self, event: inputs.Input, at: float) -> None:
         """Record an input, before the machine takes it."""
         self.now, self.event = at, event
+        self.has_left = self.has_left or isinstance(event, inputs.HangUp | inputs.Transfer | inputs.LegDown)
         self.gone_on = None
         name = f"_in_{type(event).__name__}"
         # After the end, no input may have an effect; and most inputs change nothing that a law needs.
@@ -196,6 +207,23 @@ class Laws:
         if event.text:
             self.says.append(inputs.Say(event.text))
 
+    def _in_KeyPressed(self, event: inputs.KeyPressed) -> None:
+        if self.now > self.key_at + self.policy.key_pause:
+            self.keys = ""
+        self.key_at = self.now
+        if event.digit != self.policy.key_terminator or not self.keys:
+            self.keys += event.digit
+            if self.policy.keys_choose:
+                self.chosen += event.digit
+            else:
+                self.typed.append(event.digit)
+        if event.digit == self.policy.key_terminator:
+            self.keys = ""
+
+    def _in_TextTyped(self, event: inputs.TextTyped) -> None:
+        self.typed.append(event.text)
+        self.keys = self.keys if self.policy.keys_choose else ""
+
     def _in_LegDown(self, event: inputs.LegDown) -> None:
         self.leaving = self.down = True
         if not self.asked:
@@ -236,6 +264,8 @@ class Laws:
     def check_rest(self, machine: TurnMachine) -> None:
         """Check that nothing is left to do after all inputs have ceased."""
         assert machine.deadline == math.inf, f"rest: no rest: {machine!r}"
+        assert not any(self.typed) or not (self.ended or self.ready), f"typed-once: {self.typed} is lost: {machine!r}"
+        assert not self.chosen or self.has_left, f"choose: {self.chosen!r} leads nowhere: {machine!r}"
         if self.ended:
             self._check_words(everything=True)
             return
@@ -249,7 +279,8 @@ class Laws:
             self._check_words(everything=True)
 
     def _check_words(self, *, everything: bool) -> None:
-        words = " ".join(self.history).split()
+        # Without what was typed, which may repeat itself.
+        words = [word for word in " ".join(self.history).split() if word[0].isalpha()]
         doubled = [word for word, count in Counter(words).items() if count > 1]
         assert not doubled, f"words-once: {doubled} in {self.history}"
         if everything:
@@ -301,13 +332,19 @@ class Laws:
     def _do_CommitUser(self, action: actions.CommitUser) -> None:
         assert not self.voice, "eos-after-end: committed while the caller speaks"
         assert action.turn == self.turn + 1, "turn-count: turns count by one"
-        assert bool(action.text) is self.policy.needs_words, "no-words-no-eos: empty utterance, or words out of nowhere"
+        texts = self.policy.needs_words or bool(action.typed) or (action.replaces and bool(self.history[-1]))
+        assert bool(action.text) is texts, "no-words-no-eos: empty utterance, or words out of nowhere"
         assert self.states[1] == "thinking", "state-reported: committed before the state"
         assert self.live is None, "one-reply: committed over a live reply"
         # What the machine may count on: an engine or STT that has ended the turn, a
         # detector that is sure, or the usual silence.
         patience = 0.0 if self.over else self.policy.fast_endpoint if self.sure else self.policy.endpoint
-        assert action.trigger == "vad_silence" or self.sure, "detector: it never said so"
+        if action.typed:
+            # What was typed is over when it is complete.
+            patience = 0.0
+            self._take_typed(action)
+        assert (action.trigger == "manual_commit") is bool(action.typed), "typed: another ended the turn"
+        assert action.trigger in ("vad_silence", "manual_commit") or self.sure, "detector: it never said so"
         # Words may come long after the voice; then the silence has passed anyway.
         late = action.at - self.voice_end > self.policy.late_window or self.leaving
         assert late or action.at >= self.voice_end + patience, "endpoint: committed too early"
@@ -327,8 +364,22 @@ class Laws:
         self._entered(action.text)
         # A commit that used interim words has to have waited for the final ones.
         if len(self.promoted) > promoted:
-            waited = action.trailing_silence >= interim_wait
+            waited = action.trailing_silence >= interim_wait or action.typed
             assert waited or self.leaving or self.asked_for_words, "final-wait: an interim was used too early"
+
+    def _take_typed(self, action: actions.CommitUser) -> None:
+        """Take what was typed and is committed now; the oldest comes first, and none is left out."""
+        text = action.typed.replace(" ", "")
+        typed = "".join(self.typed)
+        assert typed.startswith(text), f"typed-once: {action.typed!r} of {typed!r}"
+        self.typed = [typed[len(text) :]]
+
+    def _do_Choose(self, action: actions.Choose) -> None:
+        assert self.policy.keys_choose, "choose: there is no menu"
+        # Keys that were complete while the call was ending lead nowhere any more.
+        place = self.chosen.find(action.keys)
+        assert place == 0 or (place > 0 and self.has_left), f"choose: {action.keys!r} of {self.chosen!r}"
+        self.chosen = self.chosen[place + len(action.keys) :]
 
     def _do_ReviseUser(self, action: actions.ReviseUser) -> None:
         place = self.entry_of[action.turn]
@@ -439,6 +490,7 @@ class Laws:
     def _do_FlushTranscripts(self, action: actions.FlushTranscripts) -> None:
         assert self.live is None, "end-once: a reply outlives the leg"
         self.leaving = self.flushing = True
+        self.keys = ""
 
     def _do_HangUpLeg(self, action: actions.HangUpLeg) -> None:
         assert self.live is None, "leaving: hung up over a reply"

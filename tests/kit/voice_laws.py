@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import math
+
 from patter_trio.conversation import actions, inputs
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.policy import TurnPolicy
@@ -26,6 +28,8 @@ class VoiceLaws(Laws):
         """The newest answer was retracted: what was said next has to join its question."""
         self.owes_commit = False
         """A reply was cut because an utterance was over."""
+        self.broken_off = -math.inf
+        """When the newest voice was said to have ended, if that was at once."""
         self.lasts = False
         """The engine has ended a turn in mid-voice, and the voice has not ended since."""
 
@@ -51,7 +55,8 @@ class VoiceLaws(Laws):
         if self.undecided and not self.voice and self.live is None and self.ready and not self.leaving:
             # The longer of the two: a turn detector may hold an unfinished utterance open.
             patience = max(self.policy.endpoint, self.policy.hold)
-            assert at < self.voice_end + patience, f"answer-in-time: nobody speaks: {machine!r}"
+            typed = self.key_at + self.policy.key_pause
+            assert at < max(self.voice_end + patience, typed), f"answer-in-time: nobody speaks: {machine!r}"
 
     def check_rest(self, machine: TurnMachine) -> None:
         """Check that no voice is undecided after all inputs have ceased."""
@@ -71,6 +76,7 @@ class VoiceLaws(Laws):
 
     def _do_EmitSpeechEnded(self, action: actions.EmitSpeechEnded) -> None:
         self.lasts = self.lasts or (isinstance(self.event, inputs.FinalWords) and action.at > self.noticed)
+        self.broken_off = action.at if action.end == action.at else -math.inf
         super()._do_EmitSpeechEnded(action)
         self.undecided += 1
         # All of them: one that was long enough to interrupt makes an utterance of them.
@@ -80,18 +86,27 @@ class VoiceLaws(Laws):
         self.remarks = self.remarks and (over or self._may_interrupt()) and action.seconds <= self.policy.overlap
 
     def _do_CommitUser(self, action: actions.CommitUser) -> None:
-        assert self.undecided, "voice-once: nothing was said since the last decision"
-        assert action.trigger == (self.policy.early_trigger if self.sure else "vad_silence"), (
-            "trigger: another ended the turn"
-        )
-        assert action.trailing_silence == action.at - self.voice_end, "endpoint: another silence"
+        assert action.spoken is bool(self.undecided), "voice-once: nothing was said since the last decision"
+        assert action.spoken or action.typed, "voice-once: nothing was said or typed since the last decision"
+        early = self.policy.early_trigger if self.sure else "vad_silence"
+        assert action.trigger == ("manual_commit" if action.typed else early), "trigger: another ended the turn"
+        silence = action.at - self.voice_end
+        assert action.typed or action.trailing_silence == silence, "endpoint: another silence"
         # An answer that the caller did not hear leaves its question open, and what is said next belongs to it.
         assert self.leaving or action.replaces is self.taken_back, (
             "replaces: joins what was answered, or does not join what was not"
         )
+        # A voice that goes on while keys are complete ends with them, as far as the machine is concerned.
+        by_typing = action.typed and self.broken_off == action.at and not self.leaving
+        self.lasts = self.lasts or (bool(by_typing) and not isinstance(self.event, inputs.VoiceEnded))
         super()._do_CommitUser(action)
         self.taken_back = self.owes_commit = False
         self._decided()
+
+    def _do_StartReply(self, action: actions.StartReply) -> None:
+        super()._do_StartReply(action)
+        # An answer that a key for a menu has retracted is asked for once more.
+        self.taken_back = self.taken_back and (action.text is not None or action.apology)
 
     def _do_DropUser(self, action: actions.DropUser) -> None:
         assert not self.voice, "drop: while the caller speaks"
@@ -116,7 +131,7 @@ class VoiceLaws(Laws):
         super()._do_CutReply(action)
         if action.reason == "retracted":
             self.taken_back = True
-        if action.reason in BY_CALLER:
+        if action.reason in BY_CALLER and not isinstance(self.event, inputs.KeyPressed | inputs.TextTyped):
             # A retraction needs an utterance that is over; in mid-voice, only a barge-in may cut.
             assert action.reason == "barge-in" or not self.voice, "retract: before the utterance was over"
             assert not self.voice or action.at >= self.onset + self.policy.overlap, "barge-in: by a cough"

@@ -229,6 +229,7 @@ async def test_whole_plivo_call_with_barge_in() -> None:
         "A very long answer " + "about all of our opening hours " * 20,
         first_message="Good evening.",
         tts=ScriptedTTS(per_character=0.03),
+        dtmf=False,
         **QUICK,
     )
     async with plivo_call(agent, **log.callbacks) as (caller, phone, _):

@@ -66,12 +66,20 @@ class LateTranscripts:
         history: the conversation.
         reporter: reports eos and on_transcript.
         commit: tells the engine that an utterance is over; returns the number of the commit.
+        tell_typed: tells the engine a text of the caller's that it cannot have heard.
     """
 
-    def __init__(self, history: History, reporter: CallReporter, commit: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        history: History,
+        reporter: CallReporter,
+        commit: Callable[[], int],
+        tell_typed: Callable[[str], None],
+    ) -> None:
         self._history = history
         self._reporter = reporter
         self._commit = commit
+        self._tell_typed = tell_typed
         self._turns: list[_CommittedTurn] = []
         """The utterances whose words are not all known, and the newest."""
         self._deferred: list[Callable[[], None]] = []
@@ -104,7 +112,19 @@ class LateTranscripts:
         # The position is reserved only now, because settle() may just have entered the answer before it.
         if not goes_on:
             self._begin(action.at)
-        self._expect_transcript()
+        if action.spoken:
+            self._expect_transcript()
+        if action.typed:
+            self._add_typed(action.typed)
+
+    def _add_typed(self, text: str) -> None:
+        """Add a text that was typed, whose words need not be waited for."""
+        newest = self._turns[-1]
+        # A number that no commit of the engine has: those count from 1.
+        newest.parts[-1 - len(newest.parts)] = text
+        self._tell_typed(text)
+        if newest.is_complete:
+            self._enter(newest)
 
     def revise(self, action: do.ReviseUser) -> None:
         """Do nothing: an engine's utterances are made of voice, so no words are corrected."""

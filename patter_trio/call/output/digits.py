@@ -85,6 +85,18 @@ class DigitsReply(Reply):
         """The carrier, which is to send the digits."""
         return "the carrier"
 
+    def ended(self, reason: str) -> None:
+        """Settle the request, because all digits were sent, or the reply was cut for that reason."""
+        if self.order.over.is_set():
+            return
+        error: PatterError | None = None
+        if reason == "failed":
+            error = ProviderTimeout("the digits were not sent in time")
+        elif reason != "played":
+            # Nothing but the end of the call cuts digits.
+            error = CallEnded(f"call {current_call.get()} ended before all digits were sent ({reason})")
+        self.order.settle(error)
+
     async def send(self, by_carrier: SendDigits, writer: CarrierWriter, post: Post) -> None:
         """Send the digits, and post the end."""
         parts = parted(self.order.digits)
@@ -166,17 +178,6 @@ class DigitsSender:
         reply = DigitsReply(action, self._waiting.pop(action.digits))
         nursery.start_soon(reply.send, self._by_carrier, writer, post)
         return reply
-
-    def over(self, reply: Reply, reason: str) -> None:
-        """Settle the request of a reply that was sent, or cut for that reason."""
-        if isinstance(reply, DigitsReply) and not reply.order.over.is_set():
-            error: PatterError | None = None
-            if reason == "failed":
-                error = ProviderTimeout("the digits were not sent in time")
-            elif reason != "played":
-                # Nothing but the end of the call cuts digits.
-                error = CallEnded(f"call {self._call_id} ended before all digits were sent ({reason})")
-            reply.order.settle(error)
 
     def close(self, outcome: str) -> None:
         """End the requests that still wait, because the call is over."""
