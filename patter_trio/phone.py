@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial, wraps
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import trio
@@ -14,6 +15,7 @@ import trio
 from patter_trio.abc import Carrier
 from patter_trio.agent.agent import ERROR_MESSAGE, Agent
 from patter_trio.call.control import CallControl
+from patter_trio.call.recording import checked_folder
 from patter_trio.call.session import CallSession
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
@@ -251,6 +253,8 @@ class Patter(SpeechCallbacks):
         drain_timeout: float = DRAIN_TIMEOUT_S,
         handle_signals: bool = True,
         tunnel: Tunnel = None,
+        record_to: str | Path | None = None,
+        recording: bool = False,
         task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Answer calls until cancelled, or until drained by SIGTERM, SIGHUP or :meth:`drain`.
@@ -283,6 +287,9 @@ class Patter(SpeechCallbacks):
                 are also left alone outside of the main thread, and where they are ignored.
             tunnel: as for :class:`Patter`, and in place of its ``tunnel`` and ``webhook_url``; the tunnel is stopped when
                 the last call is over.
+            record_to: a folder in which each call is recorded as ``<call_id>.wav``, while it goes on: on the left what the
+                caller said, on the right what the caller heard. It is made if it is missing; None: no recording.
+            recording: True: the carrier records each call, at its own price; the event RECORDING_SAVED says where.
             task_status: for ``nursery.start``.
 
         Raises:
@@ -308,6 +315,9 @@ class Patter(SpeechCallbacks):
         _check_limits(max_calls, max_lag, drain_timeout)
         if not isinstance(voicemail_message, str):
             raise ConfigurationError(f"voicemail_message must be a string, got {voicemail_message!r}")
+        folder = checked_folder(record_to)
+        if not isinstance(recording, bool):
+            raise ConfigurationError(f"recording must be True or False, got {recording!r}; a folder is record_to=")
         tunnel = checked_tunnel(tunnel) or self.tunnel
         check_installed(tunnel)
         # WARNING: the order matters. Models load before the port opens: a call that came meanwhile would have to wait
@@ -330,6 +340,8 @@ class Patter(SpeechCallbacks):
                         max_calls=max_calls,
                         max_lag=max_lag,
                         on_message_secret=on_message_secret,
+                        record_to=folder,
+                        recording=recording,
                     )
                     await self._serve(options, listeners, stop, drain_timeout, task_status)
         finally:
@@ -521,6 +533,8 @@ class Patter(SpeechCallbacks):
         max_calls: int | None = None,
         max_lag: float | None = None,
         on_message_secret: str = "",
+        record_to: Path | None = None,
+        recording: bool = False,
     ) -> ServeOptions:
         """Return the options for a call server of this phone.
 
@@ -534,6 +548,8 @@ class Patter(SpeechCallbacks):
             max_calls: as for :meth:`serve`.
             max_lag: as for :meth:`serve`.
             on_message_secret: as for :meth:`serve`.
+            record_to: as for :meth:`serve`, a folder that exists.
+            recording: as for :meth:`serve`.
         """
         return ServeOptions(
             agent=with_menu(agent, callbacks or {}),
@@ -549,6 +565,8 @@ class Patter(SpeechCallbacks):
             max_calls=max_calls,
             max_lag=max_lag,
             on_message_secret=on_message_secret,
+            record_to=record_to,
+            recording=recording,
         )
 
     def _reached_at(self, url: str) -> None:

@@ -74,6 +74,7 @@ OVERRIDABLE = frozenset(
         "llm",
         "max_call_duration",
         "on_failure",
+        "recording_notice",
         "silence_timeout",
         "stt",
         "system_prompt",
@@ -212,6 +213,8 @@ class Agent:
         voice: the vendor's name or id of the voice for ``engine`` or, without one, for ``tts``; empty: the provider's
             own voice.
         first_message: spoken as soon as the call is connected; empty: the caller speaks first.
+        recording_notice: spoken before ``first_message`` if ``serve`` records the call; the caller cannot interrupt it, and
+            the recording begins when it was heard. Empty: the recording begins with the call.
         tools: the functions that the LLM may call: functions, :class:`~patter_trio.Tool`, or dicts of its arguments;
             see ``docs/tools.md``.
         variables: values for ``{name}`` in ``system_prompt`` and ``first_message``, by name; None: nothing is replaced.
@@ -265,6 +268,7 @@ class Agent:
     language: str = attrs.field(default="en", kw_only=True, validator=_instance_of(str))
     voice: str = attrs.field(default="", kw_only=True, validator=_instance_of(str))
     first_message: str = attrs.field(default="", kw_only=True, validator=_instance_of(str))
+    recording_notice: str = attrs.field(default="", kw_only=True, validator=_instance_of(str))
     tools: tuple[Tool, ...] = attrs.field(default=(), kw_only=True, converter=tools_of)
     variables: Mapping[str, Any] = attrs.field(
         default=None, kw_only=True, converter=_variables_of, validator=[_instance_of(Mapping), _names]

@@ -133,17 +133,29 @@ def _a_law_table() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 _A_LAW: Final = _a_law_table()
 
 
-def write_wav(channels: Sequence[Samples], rate: int = RATE_HZ) -> bytes:
-    """Return a 16-bit PCM WAV of these channels (the first is left); silence pads the shorter ones."""
+def wav_head(channels: int, sound_bytes: int, rate: int = RATE_HZ) -> bytes:
+    """Return what stands before the sound in a file of 16-bit PCM: :data:`HEAD_BYTES` bytes."""
+    width = 2 * channels
+    layout = struct.pack("<HHIIHH", PCM_FORMAT, channels, rate, rate * width, width, 16)
+    chunks = b"WAVE" + struct.pack("<4sI", b"fmt ", len(layout)) + layout + struct.pack("<4sI", b"data", sound_bytes)
+    return struct.pack("<4sI", b"RIFF", len(chunks) + sound_bytes) + chunks
+
+
+HEAD_BYTES: Final = len(wav_head(1, 0))
+"""The length of the head, in bytes."""
+
+
+def interleaved(channels: Sequence[Samples]) -> bytes:
+    """Return the sound of a WAV of these channels (the first is left); silence pads the shorter ones."""
     length = max((len(channel) for channel in channels), default=0)
     # Zeros are silence in PCM.
     frames = np.zeros((length, len(channels)), "<i2")
     for number, channel in enumerate(channels):
         frames[: len(channel), number] = channel
-    sound = frames.tobytes()
-    width = 2 * len(channels)
-    layout = struct.pack("<HHIIHH", PCM_FORMAT, len(channels), rate, rate * width, width, 16)
-    body = (
-        b"WAVE" + struct.pack("<4sI", b"fmt ", len(layout)) + layout + struct.pack("<4sI", b"data", len(sound)) + sound
-    )
-    return struct.pack("<4sI", b"RIFF", len(body)) + body
+    return frames.tobytes()
+
+
+def write_wav(channels: Sequence[Samples], rate: int = RATE_HZ) -> bytes:
+    """Return a 16-bit PCM WAV of these channels (the first is left); silence pads the shorter ones."""
+    sound = interleaved(channels)
+    return wav_head(len(channels), len(sound), rate) + sound

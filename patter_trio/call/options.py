@@ -7,6 +7,7 @@ import attrs
 
 from patter_trio.agent.agent import Agent
 from patter_trio.call.output.digits import SendDigits
+from patter_trio.call.recorded import NOT_RECORDED, Recorded
 from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.responder.streamed import ON_MESSAGE_TIMEOUT_S
 from patter_trio.call.tools.webhooks import ToolWebhooks
@@ -33,6 +34,8 @@ class CallOptions:
     webhooks: ToolWebhooks
     on_open: Callable[[], None] = lambda: None
     """Called when both sides can talk."""
+    recorded: Recorded = NOT_RECORDED
+    """Says when the call's recordings begin."""
 
     @property
     def reply_timeout(self) -> float:

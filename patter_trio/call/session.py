@@ -94,7 +94,8 @@ class CallSession:
         self._media = media
         self._server_nursery = server_nursery
         self._inbox = Inbox(self.info.call_id)
-        self._writer = CarrierWriter(stream.socket, stream.codec, self._post, self._on_sent)
+        self._recorded = options.recorded
+        self._writer = CarrierWriter(stream.socket, stream.codec, self._post, self._on_sent, self._recorded.file)
         self._leg = Leg(stream, self._writer, self)
         self._machine: TurnMachine | None = None
         self._history = History()
@@ -235,6 +236,7 @@ class CallSession:
         heard = bytes([g711.SILENCE_BYTE]) * len(audio) if self._ignores_voice else audio
         self._voice_activity.put(self._media.samples, heard)
         self._media.arrived(len(audio), trio.current_time())
+        self._recorded.said(audio)
 
     def on_digit(self, digit: str) -> None:
         """Emit on_dtmf, and collect the digit."""
@@ -327,6 +329,8 @@ class CallSession:
             if failure is not None:
                 self._give_up("engine", failure)
                 await trio.sleep_forever()  # the apology needs the open backend
+            if notice := self._recorded.notice(agent):
+                self._post(notice)
             # The served agent's, like the turn machine's policy: on_call_start cannot replace it.
             if isinstance(menu := self._options.agent.dtmf, Menu):
                 start("menu", self._menu.run, menu, agent.greeting, agent.error_message)
@@ -412,6 +416,7 @@ class CallSession:
 
     def _start_reply(self, action: do.StartReply, nursery: trio.Nursery) -> None:
         """Begin a reply, and count it if it is the apology for one that failed."""
+        self._recorded.reply_begins(action)
         if action.digits:
             self._reply = self._digits.start(action, nursery, self._writer, self._post)
         else:
@@ -435,6 +440,7 @@ class CallSession:
             self._replies.heard(reply, action.at, heard, interrupted=False)
         self._backend.end_reply(reply, heard, "played")
         self._replies.over(reply, "played")
+        self._recorded.reply_is_over(reply.number, heard=action.started)
         self._tools.played(reply)
 
     def _cut(self, action: do.CutReply) -> None:
@@ -453,6 +459,7 @@ class CallSession:
         if action.started:
             self._replies.heard(reply, action.at, heard, interrupted=True)
             self._reporter.interruption(action.at, action.turn, heard.seconds, heard.text, action.reason)
+        self._recorded.reply_is_over(reply.number, heard=False)
         self._replies.over(reply, action.reason)
 
     # The call's life --------------------------------------------------------------------------------------------------

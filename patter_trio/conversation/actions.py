@@ -120,6 +120,7 @@ class StartReply:
 
     Without ``text`` the LLM (or ``on_message``) answers the history; otherwise that text is spoken. ``apology`` marks
     the configured error message. ``digits`` is the number of a request for DTMF digits, which are sent instead; else 0.
+    ``notice`` marks the notice that the call is recorded.
     """
 
     at: float
@@ -128,6 +129,7 @@ class StartReply:
     text: str | None = None
     apology: bool = False
     digits: int = 0
+    notice: bool = False
 
 
 @attrs.frozen

@@ -163,6 +163,8 @@ class Say:
     interrupt: bool = False
     # A kind of Say, because digits take their turn among the texts: behind those that were asked for before.
     digits: int = 0
+    notice: bool = False
+    """True for the notice that the call is recorded."""
 
 
 @attrs.frozen

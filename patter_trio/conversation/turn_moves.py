@@ -45,6 +45,7 @@ class Conversation(ConversationState):
         interruptible: bool = True,
         answers: bool = True,
         digits: int = 0,
+        notice: bool = False,
     ) -> None:
         """Begin a reply."""
         self.replies += 1
@@ -52,7 +53,7 @@ class Conversation(ConversationState):
         self.agent = AgentState.THINKING
         # For every reply, so that no state waits without a deadline: a TTS may hang with a fixed text, too.
         self.arm(Timer.REPLY, self.now + self.policy.reply)
-        self.emit(actions.StartReply(self.now, self.replies, self.turn, text, apology, digits))
+        self.emit(actions.StartReply(self.now, self.replies, self.turn, text, apology, digits, notice))
 
     def wait_for_reply(self) -> None:
         """Set the deadline for the live reply's next audio. A tool's time does not count."""
@@ -63,7 +64,7 @@ class Conversation(ConversationState):
         if self.goodbye_cut:
             self.goodbye_cut = False
             self.emit(actions.DropGoodbye(self.now))
-        self.start(say.text, interruptible=say.interruptible, answers=False, digits=say.digits)
+        self.start(say.text, interruptible=say.interruptible, answers=False, digits=say.digits, notice=say.notice)
 
     def cut(self, reason: str, then: AgentState = AgentState.IDLE) -> None:
         """End the live reply at once."""

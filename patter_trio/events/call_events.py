@@ -145,6 +145,12 @@ class CallEvents:
         self.close()
         return over
 
+    def publish_afterwards(self, event: CallEvent) -> None:
+        """Publish an event that comes after the call's end, within the time limits of such events."""
+        self.on_event(event, trio.current_time(), _initial())
+        self.grace.begin(cancelled=False)
+        self.close()
+
     def close(self) -> None:
         """End the subscriptions to this call alone, after the events that were published, because the call is over."""
         self.over = True

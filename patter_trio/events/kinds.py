@@ -12,11 +12,13 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.events.payloads import (
     CallEndEvent,
     CallStartEvent,
+    CostReportedEvent,
     DtmfEvent,
     InterruptionEvent,
     LlmChunkEvent,
     MachineDetectionEvent,
     MetricsEvent,
+    RecordingSavedEvent,
     ToolCallCompletedEvent,
     ToolCallStartedEvent,
     TranscriptEvent,
@@ -27,7 +29,9 @@ from patter_trio.events.payloads import (
 )
 from patter_trio.events.turns import TurnEnded, TurnStarted
 from patter_trio.metrics.internal_events import (
+    CostKnown,
     LlmChunk,
+    RecordingReported,
     ReplyInterrupted,
     ToolCallCompleted,
     ToolCallStarted,
@@ -72,6 +76,10 @@ class PatterEventType(StrEnum):
     DTMF_RECEIVED = "dtmf_received"
     MACHINE_DETECTED = "machine_detected"
     """The finding of the carrier about who has answered a call that we placed."""
+    RECORDING_SAVED = "recording_saved"
+    """A recording that the carrier has made, once for each; most come after the call's end."""
+    COST_REPORTED = "cost_reported"
+    """What the carrier charges for the call, once for each amount; most come after the call's end."""
 
 
 PAYLOADS: Final[Mapping[PatterEventType, type]] = {
@@ -89,6 +97,8 @@ PAYLOADS: Final[Mapping[PatterEventType, type]] = {
     PatterEventType.METRICS_COLLECTED: MetricsEvent,
     PatterEventType.DTMF_RECEIVED: DtmfEvent,
     PatterEventType.MACHINE_DETECTED: MachineDetectionEvent,
+    PatterEventType.RECORDING_SAVED: RecordingSavedEvent,
+    PatterEventType.COST_REPORTED: CostReportedEvent,
 }
 """The shape of each type's payload."""
 
@@ -107,6 +117,8 @@ PublishedEvent = (
     | TurnMeasured
     | DigitReceived
     | MachineFound
+    | RecordingReported
+    | CostKnown
 )
 """An event of a call that appears on the event bus."""
 
@@ -126,6 +138,8 @@ PUBLISHED: Final[Mapping[type[Any], PatterEventType]] = {
     TurnMeasured: PatterEventType.METRICS_COLLECTED,
     DigitReceived: PatterEventType.DTMF_RECEIVED,
     MachineFound: PatterEventType.MACHINE_DETECTED,
+    RecordingReported: PatterEventType.RECORDING_SAVED,
+    CostKnown: PatterEventType.COST_REPORTED,
 }
 """The type under which each event of a call is published."""
 

@@ -276,6 +276,26 @@ class InterruptionEvent(TypedDict):
     reason: str
 
 
+class RecordingSavedEvent(TypedDict):
+    """RECORDING_SAVED: the carrier has saved a recording of the call, perhaps after its end."""
+
+    call_id: str
+    timestamp_ms: int
+    recording_id: str
+    url: str
+    """Where it can be fetched, as the carrier gives it: most want the account's credentials."""
+    duration: NotRequired[float]
+    """Seconds; absent if the carrier does not say."""
+
+
+class CostReportedEvent(TypedDict):
+    """COST_REPORTED: what the carrier charges for the call, perhaps after its end."""
+
+    call_id: str
+    timestamp_ms: int
+    cost_usd: float
+
+
 EDGES: Final = edges.EDGES
 """The seven edges; each has a callback ``Patter.on_<name>``, and is lossy when callbacks cannot keep up."""
 

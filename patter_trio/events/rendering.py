@@ -11,11 +11,13 @@ import attrs
 from patter_trio.events.kinds import PublishedEvent
 from patter_trio.events.payloads import (
     CallEndEvent,
+    CostReportedEvent,
     DtmfEvent,
     InterruptionEvent,
     LlmChunkEvent,
     MachineDetectionEvent,
     MetricsEvent,
+    RecordingSavedEvent,
     ToolCallCompletedEvent,
     ToolCallStartedEvent,
     TranscriptEvent,
@@ -25,7 +27,9 @@ from patter_trio.events.payloads import (
 )
 from patter_trio.events.turns import TurnEnded, TurnStarted
 from patter_trio.metrics.internal_events import (
+    CostKnown,
     LlmChunk,
+    RecordingReported,
     ReplyInterrupted,
     ToolCallCompleted,
     ToolCallStarted,
@@ -117,6 +121,10 @@ def bus_payload(event: PublishedEvent, call_id: str, timestamp_ms: int) -> Mappi
             )
         case ToolCallCompleted():
             return _tool_call_completed(event, call_id, timestamp_ms)
+        case RecordingReported():
+            return _recording_saved(event, call_id, timestamp_ms)
+        case CostKnown():
+            return CostReportedEvent(call_id=call_id, timestamp_ms=timestamp_ms, cost_usd=event.cost_usd)
         case _:
             return callback_payload(event, call_id)
 
@@ -148,6 +156,15 @@ def _call_end(event: CallOver) -> CallEndEvent:
     # Absent rather than empty, like every key that does not apply.
     if event.error:
         payload["error"] = event.error
+    return payload
+
+
+def _recording_saved(event: RecordingReported, call_id: str, timestamp_ms: int) -> RecordingSavedEvent:
+    payload = RecordingSavedEvent(
+        call_id=call_id, timestamp_ms=timestamp_ms, recording_id=event.recording_id, url=event.url
+    )
+    if event.duration is not None:
+        payload["duration"] = event.duration
     return payload
 
 

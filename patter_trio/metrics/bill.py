@@ -86,6 +86,8 @@ class Bill:
         self._replaced: set[tuple[Counted, int]] = set()
         """Estimates, by what they count and the reply, whose place reported usage has taken."""
         self._counts: dict[int, dict[Counted, int]] = {}
+        self._telephony: float | None = None
+        """What the carrier charges; None: it has not said so."""
         self._estimated: dict[Counted, int] = {"asked": 0, "said": 0, "spoken": 0}
 
     def name_providers(self, ready: AgentReady) -> None:
@@ -98,6 +100,10 @@ class Bill:
             "llm_provider": ready.llm_provider,
             "llm_model": ready.llm_model,
         }
+
+    def charged(self, cost_usd: float) -> None:
+        """Take what the carrier says that it charges, in the place of the estimate."""
+        self._telephony = cost_usd
 
     def count(self, reply: int, what: Counted, characters: int) -> None:
         """Count characters: of a request to the LLM (asked), of its answer (said), or of text for the TTS (spoken)."""
@@ -133,9 +139,11 @@ class Bill:
                 sums = _Reported()
                 sums.add(estimate)
                 spent[estimate.stage] += self._priced(estimate.stage, "", sums)
-        telephony = prices.calculate_telephony_cost(
-            self._carrier, call_seconds, self._pricing, direction=self._direction
-        )
+        telephony = self._telephony
+        if telephony is None:
+            telephony = prices.calculate_telephony_cost(
+                self._carrier, call_seconds, self._pricing, direction=self._direction
+            )
         total = spent["stt"] + spent["tts"] + spent["llm"] + telephony
         return CostBreakdown(**spent, telephony=telephony, total=total, llm_cached_savings=saved)
 

@@ -292,6 +292,23 @@ class CallFailed:
     """The name of the exception's class, or another name of the failure."""
 
 
+@attrs.frozen
+class RecordingReported:
+    """The carrier has saved a recording of the call, perhaps long after its end."""
+
+    recording_id: str
+    url: str = attrs.field(repr=False)
+    duration: float | None
+    """Seconds; None if the carrier does not say."""
+
+
+@attrs.frozen
+class CostKnown:
+    """The carrier has said what it charges for the call, perhaps after its end."""
+
+    cost_usd: float
+
+
 # Closed, so that the type checker refuses a rule for anything else.
 InternalEvent = (
     AgentReady
@@ -322,6 +339,8 @@ InternalEvent = (
     | ToolCallStarted
     | ToolCallCompleted
     | CallFailed
+    | RecordingReported
+    | CostKnown
 )
 """An event without a callback."""
 EmitFact = Callable[[InternalEvent], None]

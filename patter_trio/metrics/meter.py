@@ -24,6 +24,7 @@ from patter_trio.metrics.internal_events import (
     AgentReady,
     AnswerKind,
     CallEvent,
+    CostKnown,
     EventTable,
     LateWords,
     LlmCalledTools,
@@ -185,6 +186,7 @@ class Meter:
         rules.on(AgentSpeechEnded, self._silenced)
         rules.on(UsageReported, self._used)
         rules.on(ReplyEnded, self._reply_ended)
+        rules.on(CostKnown, self._charged)
         return rules
 
     def wants(self, kind: type[CallEvent]) -> bool:
@@ -388,6 +390,9 @@ class Meter:
     # Costs ------------------------------------------------------------------------------------------------------------
     def _used(self, event: UsageReported, at: float) -> None:
         self._bill.used(event.reply, event.usage)
+
+    def _charged(self, event: CostKnown, at: float) -> None:
+        self._bill.charged(event.cost_usd)
 
     @property
     def _start(self) -> float:

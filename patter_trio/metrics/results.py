@@ -82,6 +82,7 @@ class CostBreakdown(_Record):
     llm: float = 0.0
     """The cost of the LLM or engine, with the savings by cached tokens subtracted."""
     telephony: float = 0.0
+    """What the carrier charges, if it has said so before ``on_call_end``; else the price of the call's minutes."""
     total: float = 0.0
     """The sum of these four."""
     llm_cached_savings: float = 0.0

@@ -15,7 +15,17 @@ from weakref import WeakSet
 import attrs
 import trio
 
-from patter_trio.abc import CallInfo, CallRinging, CallStatus, CarrierReport, MachineDetected, StreamFailed, WebhookKind
+from patter_trio.abc import (
+    CallInfo,
+    CallRinging,
+    CallStatus,
+    CarrierReport,
+    CostReported,
+    MachineDetected,
+    RecordingSaved,
+    StreamFailed,
+    WebhookKind,
+)
 from patter_trio.abc._usage import usage_sink
 from patter_trio.agent.agent import Agent
 from patter_trio.audio.media_clock import MediaClock
@@ -44,6 +54,7 @@ from patter_trio.net.http import shared_client
 from patter_trio.net.pulse import Pulse
 from patter_trio.server.admission import Admission
 from patter_trio.server.answerer import Answering, check_answerer, message_handler_of
+from patter_trio.server.carrier_facts import CarrierFacts
 from patter_trio.server.context import ServerContext
 from patter_trio.server.ended import EndedCalls
 from patter_trio.server.hang_ups import HangUps
@@ -52,6 +63,7 @@ from patter_trio.server.options import Seams, ServeOptions
 from patter_trio.server.outbound import Dialler
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.placed import PlacedCall
+from patter_trio.server.recorders import Recorders
 from patter_trio.server.starting import StartingCall
 from patter_trio.tracing.setup import OpenTrace, opened_tracing
 from patter_trio.user_code.urls import secret_of
@@ -123,6 +135,8 @@ class CallServer:
             on_answered=self.dialler.on_offered,
             end_stray=lambda call_id: nursery.start_soon(self.dialler.end_stray, call_id),
         )
+        self._recorders = Recorders(options, seams, nursery, self.context.webhook_url("recording"))
+        self._facts = CarrierFacts(options.carrier, nursery, self._events_of, options.subscribers)
         self._transfer = seams.transfer or self.context.transfer
         self._send_digits = seams.send_digits or options.carrier.send_digits
 
@@ -272,6 +286,8 @@ class CallServer:
         """Act on what the carrier reports about a call."""
         match report:
             case CallStatus():
+                if report.cost_usd is not None:
+                    self._facts.on_cost(report.call_id, report.cost_usd)
                 if not self.dialler.on_status(report):
                     self._on_status(report)
             case CallRinging():
@@ -281,6 +297,10 @@ class CallServer:
                 # It may overtake the media stream; then it is acted on when that begins.
                 if placed is not None and live is not None:
                     on_finding(live, placed, report, self._nursery)
+            case RecordingSaved():
+                self._facts.on_recording(report)
+            case CostReported():
+                self._facts.on_cost(report.call_id, report.cost_usd)
             case StreamFailed():
                 _log.warning("call %s: its media stream failed: %s", report.call_id, report.reason)
                 call = self.context.pending.give_up(report.call_id)
@@ -381,9 +401,11 @@ class CallServer:
             send_digits=partial(self._send_digits, info),
             webhooks=self._webhooks,
             on_open=(lambda: None) if placed is None else placed.talking.set,
+            recorded=(recorded := self._recorders.of_call(info, media)),
         )
         call = CallSession(leg, options, starting.call, reporter, media, server_nursery=self._nursery)
         events.exit_by(call.exit)
+        self._facts.begin(info.call_id, events, reporter)
         self._live[info.call_id] = self._options.live[info.call_id] = call
         _log.info("call %s: started, %s", info.call_id, info.direction)
         if self._tap is not None:
@@ -400,6 +422,8 @@ class CallServer:
             # WARNING: the order matters. The subscriptions end first, so that nothing is delivered about a call that is
             # no longer listed; its end is announced last, because that may end the server.
             events.close()
+            recorded.end()
+            self._facts.over(info.call_id)
             # "failed" stands only if no event has reported the call's end; a trace that has ended keeps its outcome.
             starting.give_up("call over", "failed")
             del self._live[info.call_id]
@@ -457,6 +481,8 @@ class CallServer:
     def close(self) -> None:
         """End the tasks of handlers once each queued event has been delivered. Call it when all calls are over."""
         self._deliveries.close()
+        self._recorders.close()
+        self._facts.close()
 
     def shorten_grace(self) -> None:
         """Shorten the callbacks' time, because the server is being cancelled."""

@@ -1,12 +1,14 @@
 """Options of a call server: those from its phone, and the seams for tests."""
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import attrs
 
 from patter_trio.abc import CallInfo, Carrier
 from patter_trio.agent.agent import Agent
+from patter_trio.call.recording import GrowingWav, RecordingFile
 from patter_trio.call.session import CallSession
 from patter_trio.events.call_events import Subscribers
 from patter_trio.events.callback_registry import CallbackRegistry
@@ -57,6 +59,8 @@ class ServeOptions:
         max_lag: seconds of event loop lag above which new callers hear busy; None: no limit.
         on_message_secret: signs requests to the application's URLs; empty: ``PATTER_WEBHOOK_SECRET``, or unsigned if
             that is not set.
+        record_to: the folder of our own recordings; None: calls are not recorded there.
+        recording: True: the carrier records each call.
     """
 
     agent: Agent
@@ -72,6 +76,8 @@ class ServeOptions:
     max_calls: int | None = None
     max_lag: float | None = None
     on_message_secret: str = attrs.field(default="", repr=False)
+    record_to: Path | None = None
+    recording: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -87,6 +93,7 @@ class Seams:
         observers: receive each event of every call, internal ones included.
         meter: makes the meter of a call.
         measure_lag: measures the event loop for admission, until cancelled.
+        open_recording: makes the file of a recording.
     """
 
     # The machine's clock by default. Tests set it, so that payloads are the same in each run.
@@ -98,3 +105,4 @@ class Seams:
     observers: Sequence[CallObserver] = ()
     meter: Callable[..., Meter] = Meter
     measure_lag: Callable[[Admission, Callable[[], int]], Awaitable[None]] = measure
+    open_recording: Callable[[Path], RecordingFile] = GrowingWav

@@ -201,8 +201,8 @@ def test_invalid_overrides_are_reported_and_valid_ones_apply() -> None:
     unknown, *wrong = complaints
     assert unknown == (
         "on_call_start cannot override vad, voise; it can: error_message, first_message, guardrails, hooks, "
-        "language, llm, max_call_duration, on_failure, silence_timeout, stt, system_prompt, text_transforms, tools, tts, variables, "
-        "voice"
+        "language, llm, max_call_duration, on_failure, recording_notice, silence_timeout, stt, system_prompt, "
+        "text_transforms, tools, tts, variables, voice"
     )
     assert sorted(wrong) == ["language must be a str, got int: 3", "stt must be a SpeechToText, got int: 2"]
 

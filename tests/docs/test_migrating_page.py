@@ -33,5 +33,5 @@ def test_migrating_page_names_match_the_package() -> None:
 
 def test_what_its_text_calls_missing_is_missing() -> None:
     """The package has none of the keywords and methods that the page's text calls missing."""
-    for keyword in ("recording", "dashboard", "dashboard_token"):
+    for keyword in ("dashboard", "dashboard_token"):
         assert not MADE["is_here"](f"serve.{keyword}")

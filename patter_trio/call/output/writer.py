@@ -12,6 +12,8 @@ from typing import Final
 import trio
 
 from patter_trio.abc import StreamCodec
+from patter_trio.audio.formats import RATE_HZ
+from patter_trio.call.recording import CallRecording
 from patter_trio.conversation.inputs import Drained, OnWire
 from patter_trio.conversation.playback import CLOCK_TOLERANCE_S, Clear, Close, Command, Mark, Media, Playback
 from patter_trio.conversation.playout import HeardSpeech, PlayoutQueue
@@ -40,6 +42,7 @@ class CarrierWriter:
         codec: encodes messages in the carrier's protocol.
         post: posts inputs for the turn machine.
         on_sent: called with each piece of audio after it was sent.
+        recording: takes what the caller hears; None: it is not recorded.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class CarrierWriter:
         codec: StreamCodec,
         post: Callable[[OnWire | Drained], None],
         on_sent: Callable[[Media], None],
+        recording: CallRecording | None = None,
     ) -> None:
         self._socket = socket
         self._codec = codec
@@ -60,6 +64,7 @@ class CarrierWriter:
         self._playout: PlayoutQueue | None = None
         self.playback: Playback = Playback()
         self._on_sent = on_sent
+        self._recording = recording
         # The socket queues its own frames (pong, ping, close) and wakes the writer, which sends them.
         socket.share_sending(self.wake)
 
@@ -74,6 +79,8 @@ class CarrierWriter:
         """Begin to send a playout queue's audio."""
         self._playout = playout
         self.playback.open(playout)
+        if self._recording is not None:
+            self._recording.opened()
         self.wake()
 
     def close(self) -> HeardSpeech:
@@ -87,6 +94,8 @@ class CarrierWriter:
         # The ledger first: wake() only makes the writer ask it again, and clear must be the answer.
         heard = self.playback.cut(now)
         self.wake()
+        if self._recording is not None:
+            self._recording.cut(round(heard.seconds * RATE_HZ))
         return heard
 
     def reached(self, name: str, now: float) -> None:
@@ -181,6 +190,9 @@ class CarrierWriter:
         if isinstance(message, Media):
             self._post(OnWire(message.reply))
             self._on_sent(message)
+            # Audio of a reply that was cut while it was being sent is cleared before it is heard.
+            if self._recording is not None and self._playout is not None and self._playout.reply == message.reply:
+                self._recording.sent(message.audio)
             self._progress.fire()
 
     @contextmanager

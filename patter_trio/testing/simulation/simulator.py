@@ -5,6 +5,7 @@ This is the only place where the kit and the server under test meet.
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -14,6 +15,7 @@ import trio.testing
 
 from patter_trio.abc import CallInfo
 from patter_trio.agent.agent import Agent
+from patter_trio.call.recording import checked_folder
 from patter_trio.phone import Patter
 from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
@@ -50,7 +52,7 @@ EPOCH_UNIX_S: Final = 1_700_000_000.0
 # A name that no resolver knows: nothing in a simulated call may look it up.
 PUBLIC_URL: Final = "http://agent.test"
 DIRECTIONS: Final = ("inbound", "outbound")
-OPTIONS: Final = ("phone", "carrier", "caller", "callee", "direction", "custom_params")
+OPTIONS: Final = ("phone", "carrier", "caller", "callee", "direction", "custom_params", "record_to", "recording")
 CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
 # Callbacks may take 2 s and 30 s after a call (docs/design.md). A server that needs longer hangs.
 SERVER_TIMEOUT_S: Final = 60.0
@@ -73,6 +75,8 @@ async def simulate_call(
     callee: str = "",
     direction: Literal["inbound", "outbound"] = "inbound",
     custom_params: Mapping[str, str] = MappingProxyType({}),
+    record_to: str | Path | None = None,
+    recording: bool = False,
     seams: Seams | None = None,
     **callbacks: Any,
 ) -> AsyncIterator[SimulatedCaller]:
@@ -86,6 +90,8 @@ async def simulate_call(
         callee: the number that is called, E.164; by default the phone's.
         direction: "inbound" for a call to the agent, "outbound" for one that the agent's account placed.
         custom_params: parameters of the call, as the query of the webhook's URL at the carrier gives them.
+        record_to: as for ``Patter.serve``.
+        recording: as for ``Patter.serve``; the carrier of the phone is asked.
         seams: parts of the server that a test of this package replaces, or looks through.
         callbacks: as for ``Patter.serve``.
 
@@ -122,6 +128,7 @@ async def simulate_call(
             custom_params=custom_params,
         ),
         callbacks=callbacks,
+        records={"record_to": checked_folder(record_to), "recording": recording},
         seams=seams or Seams(),
     )
     try:
@@ -148,9 +155,11 @@ class _Simulation:
         options: CallOptions,
         *,
         callbacks: dict[str, Any],
+        records: dict[str, Any],
         seams: Seams,
     ) -> None:
         self._agent = agent
+        self._records = records
         self._seams = seams
         self._phone = phone
         self._ends: list[dict[str, Any]] | None = None
@@ -235,7 +244,11 @@ class _Simulation:
                 async with (
                     open_call_server(
                         self._phone._serve_options(  # noqa: SLF001 (the kit serves in memory, as the package's own)
-                            self._agent, carrier=self._carrier_object, public_url=PUBLIC_URL, callbacks=self._callbacks
+                            self._agent,
+                            carrier=self._carrier_object,
+                            public_url=PUBLIC_URL,
+                            callbacks=self._callbacks,
+                            **self._records,
                         ),
                         attrs.evolve(
                             self._seams,
