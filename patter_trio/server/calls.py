@@ -114,6 +114,8 @@ class CallServer:
         """The announced calls, each until it is live or given up."""
         self._live: dict[str, CallSession] = {}
         self._ended = EndedCalls()
+        self._handed_over = EndedCalls()
+        """The calls that were transferred: they go on at the carrier without us."""
         self._draining = False
         self._call_over = Pulse()
         self.dialler: Dialler = Dialler(options.carrier, self, nursery)
@@ -133,7 +135,7 @@ class CallServer:
             unix_time=self._unix_time,
             on_refused=self.on_refused,
             on_answered=self.dialler.on_offered,
-            end_stray=lambda call_id: nursery.start_soon(self.dialler.end_stray, call_id),
+            end_stray=self.end_stray,
         )
         self._recorders = Recorders(options, seams, nursery, self.context.webhook_url("recording"))
         self._facts = CarrierFacts(options.carrier, nursery, self._events_of, options.subscribers)
@@ -155,6 +157,12 @@ class CallServer:
     def knows(self, call_id: str) -> bool:
         """Return True if a call is live, or was, or was refused: a webhook that announces it is a repetition."""
         return call_id in self._live or self._ended.remembers(call_id, trio.current_time())
+
+    def end_stray(self, call_id: str) -> None:
+        """Hang up a call in the background that somebody has answered, unless it is a repetition about a call that goes on."""
+        owned = call_id in self._live or call_id in self.context.pending or call_id in self.dialler
+        if not owned and not self._handed_over.remembers(call_id, trio.current_time()):
+            self._nursery.start_soon(self.dialler.end_stray, call_id)
 
     def refusal(self, call_id: str) -> str:
         """Return the reason to refuse a call that is announced for the first time; empty: it is accepted."""
@@ -432,7 +440,9 @@ class CallServer:
             self.dialler.over(info.call_id, call.outcome)
             # A call that was handed over goes on without us. Also for a caller who has hung up: the carrier's stream may have
             # ended by itself.
-            if call.outcome != TRANSFERRED_REASON:
+            if call.outcome == TRANSFERRED_REASON:
+                self._handed_over.add(info.call_id, trio.current_time())
+            else:
                 self._hang_ups.end(info.call_id)
             # Closed with the last event, so that these are the metrics that on_call_end got.
             _log.info("call %s: ended, %s", info.call_id, summary(call.outcome, reporter.metrics(trio.current_time())))

@@ -52,7 +52,7 @@ class ServerContext:
     * ``command(info, request)`` sends a request about a call to the carrier, in the background; it must not raise.
     * ``unix_time()`` returns the time in seconds, for signatures that are valid only for a while.
     * ``on_answered(offered)`` returns the facts about a call that we placed; None: it is not one of ours, or no more.
-    * ``end_stray(call_id)`` hangs up such a call.
+    * ``end_stray(call_id)`` hangs up such a call, unless it is a repetition about a call that goes on.
     * ``knows(call_id)`` returns True for a call that is live or over: a webhook that announces it is a repetition.
     * ``on_refused(info, why)`` is called for each call that hears busy; it must not raise.
     """

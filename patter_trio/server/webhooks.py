@@ -93,6 +93,9 @@ def _offered(context: ServerContext, request: CarrierRequest, offered: CallOffer
         # The first webhook's commands are on their way, with a token that must stay valid; and a command that refuses the
         # call would end it.
         logger.debug("call %s: announced again", shown_id(call_id))
+        # One of ours that was given up, and whose hang-up may have failed: somebody has answered and hears nothing.
+        if offered.dial:
+            context.end_stray(call_id)
         return WebhookResponse(200, "", carrier.content_type)
     if offered.dial:
         own = context.on_answered(offered)
