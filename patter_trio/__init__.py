@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         UserState,
     )
     from patter_trio.events.speech_events import SpeechEvents
+    from patter_trio.integrations.ivr import IVRActivity, press_keys
     from patter_trio.llm.chat_context import ChatContext
     from patter_trio.llm.openai import OpenAILLM
     from patter_trio.metrics.results import CallMetrics, CostBreakdown, LatencyBreakdown, TurnMetrics
@@ -150,6 +151,7 @@ else:
             "patter_trio.providers.fallback": ("Fallback",),
             "patter_trio.agent.guardrails": ("Guardrail", "guardrail"),
             "patter_trio.agent.keypad": ("Keypad",),
+            "patter_trio.integrations.ivr": ("IVRActivity", "press_keys"),
             "patter_trio.agent.menu": ("Menu",),
             "patter_trio.agent.hooks": ("HookContext", "PatterDeprecationWarning", "PipelineHooks"),
             "patter_trio.llm.openai": ("OpenAILLM",),
@@ -192,6 +194,7 @@ __all__ = [
     "Fallback",
     "Guardrail",
     "HookContext",
+    "IVRActivity",
     "InterruptionEvent",
     "Keypad",
     "LatencyBreakdown",
@@ -248,6 +251,7 @@ __all__ = [
     "guardrail",
     "in_thread",
     "init_tracing",
+    "press_keys",
     "shutdown_tracing",
     "tool",
     "transfer_call",

@@ -68,6 +68,11 @@ class PendingControl:
         """None, because nothing has been measured yet."""
         return None
 
+    @property
+    def silence(self) -> float:
+        """Zero, because nobody can have spoken yet."""
+        return 0.0
+
     def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
         """Make the agent say ``text`` when the call has begun, before its first message.
 

@@ -43,6 +43,10 @@ class ControlledCall(Protocol):
         """The metrics measured so far."""
 
     @property
+    def silence(self) -> float:
+        """The seconds since either side spoke."""
+
+    @property
     def outcome(self) -> str:
         """The outcome of the call; empty while it lives."""
 
@@ -140,6 +144,11 @@ class CallControl:
         None before the call connects, and if measuring failed.
         """
         return self._carried(lambda: self._call.metrics)
+
+    @property
+    def silence(self) -> float:
+        """The seconds for which nobody has spoken or pressed a key; 0 while somebody speaks or the agent thinks."""
+        return self._carried(lambda: self._call.silence)
 
     @property
     def outcome(self) -> str:

@@ -165,6 +165,12 @@ class CallSession:
         """The metrics measured so far."""
         return self._reporter.metrics(trio.current_time())
 
+    @property
+    def silence(self) -> float:
+        """The seconds since either side spoke."""
+        since = self._limits.silent_since
+        return 0.0 if since is None else trio.current_time() - since
+
     def say(self, text: str, *, interruptible: bool = True, interrupt: bool = False) -> None:
         """Make the agent say ``text``; errors are those of :meth:`CallControl.say`."""
         self._say(inputs.Say(text, interruptible, interrupt))

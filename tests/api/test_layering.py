@@ -24,6 +24,7 @@ FLOORS = [
     {"call"},
     {"server"},
     {"phone"},
+    {"integrations"},
     {"testing", "program", "__init__"},
     {"cli", "pytest_plugin"},
     {"__main__"},

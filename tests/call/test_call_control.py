@@ -332,7 +332,7 @@ def test_a_control_shows_nothing_of_the_session() -> None:
     """A call control has exactly the public names that the application is promised."""
     assert {name for name in dir(CallControl) if not name.startswith("_")} == {
         *("call_id", "caller", "callee", "direction", "telephony_provider", "custom_params"),
-        *("data", "history", "conversation_state", "turn_idx", "metrics", "outcome", "ended"),
+        *("data", "history", "conversation_state", "turn_idx", "metrics", "silence", "outcome", "ended"),
         *("say", "hang_up", "hangup", "transfer", "send_dtmf", "send_text"),
     }
 

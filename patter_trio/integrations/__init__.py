@@ -1,0 +1,1 @@
+"""Helpers around a phone and its calls."""
