@@ -226,13 +226,14 @@ class CallRecording:
         self._ended = True
 
     def fail(self, why: object) -> None:
-        """Give the recording up, once."""
+        """Give the recording up, once; anything but an OSError is a bug, and logged with its traceback."""
         if self.failed:
             return
         self.failed = True
         # For its memory.
         self._track.begin(trio.current_time())
-        _log.warning("call %s: recording ended: %s: %s", self.call_id, self.path, why)
+        bug = why if isinstance(why, Exception) and not isinstance(why, OSError) else None
+        _log.warning("call %s: recording ended: %s: %s", self.call_id, self.path, why, exc_info=bug)
 
     # What the writer asks ---------------------------------------------------------------------------------------------
     def take(self) -> list[Sides | Unheard]:
@@ -240,7 +241,11 @@ class CallRecording:
         if self.failed or not self._writing:
             return []
         now = trio.current_time()
-        return self._track.finish(now) if self._ended else self._track.take(now)
+        try:
+            return self._track.finish(now) if self._ended else self._track.take(now)
+        except Exception as bug:  # noqa: BLE001 (the task is the server's: a bug ends one recording, not all calls)
+            self.fail(bug)
+            return []
 
     def write(self, parts: Iterable[Sides | Unheard], open_file: Callable[[Path], RecordingFile]) -> None:
         """Write parts into the file, in the writer's thread; the first makes it.
@@ -339,18 +344,18 @@ class Recordings:
 
     def _write_all(
         self, work: list[tuple[CallRecording, list[Sides | Unheard], bool]]
-    ) -> list[tuple[CallRecording, OSError]]:
+    ) -> list[tuple[CallRecording, Exception]]:
         """Write parts of recordings, in the thread, and close those that are over; return what failed."""
-        failures = []
+        failures: list[tuple[CallRecording, Exception]] = []
         for recording, parts, is_over in work:
-            try:
-                if parts:
-                    recording.write(parts, self._open_file)
-            except OSError as error:
-                failures.append((recording, error))
-            try:
-                if is_over:
-                    recording.close()
-            except OSError as error:
-                failures.append((recording, error))
+            for step, wanted in (
+                (partial(recording.write, parts, self._open_file), bool(parts)),
+                (recording.close, is_over),
+            ):
+                try:
+                    if wanted:
+                        step()
+                # A full disk, and a bug, too: the thread writes for all calls.
+                except Exception as error:  # noqa: BLE001 (a bug ends one recording, not all calls)
+                    failures.append((recording, error))
         return failures

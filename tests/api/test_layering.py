@@ -146,11 +146,11 @@ def test_nothing_imports_asyncio() -> None:
     assert not found
 
 
-def test_broad_handlers_are_the_seven_that_are_argued() -> None:
-    """Exactly seven modules handle every ``Exception`` or ``BaseException``, each at a border.
+def test_broad_handlers_are_the_eight_that_are_argued() -> None:
+    """Exactly eight modules handle every ``Exception`` or ``BaseException``, each at a border.
 
-    The borders are a call, a connection, the measuring of a call, the application's code, providers of its own, the
-    command line and the conformance kit.
+    The borders are a call, a connection, the measuring and the recording of a call, the application's code, providers of
+    its own, the command line and the conformance kit.
     """
     found = {
         f"{file.relative_to(PACKAGE)}"
@@ -163,6 +163,7 @@ def test_broad_handlers_are_the_seven_that_are_argued() -> None:
     }
     assert found == {
         "metrics/metering.py",
+        "call/recording.py",
         "call/session.py",
         "user_code/invoke.py",
         "providers/attempts.py",

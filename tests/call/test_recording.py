@@ -17,14 +17,14 @@ from patter_trio import Patter
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.stereo import Sides, Unheard
-from patter_trio.call.recording import GrowingWav
+from patter_trio.call.recording import GrowingWav, file_name_of
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.options import Seams
 from patter_trio.testing import ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import Backend
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 
 def read(path: Path) -> tuple[Samples, Samples]:
@@ -64,7 +64,7 @@ async def test_recording_is_what_was_heard(call_simulator: CallSimulator, backen
         await caller.speaks("What time is it?")
         await caller.hears()
     path = the_file(tmp_path / "calls")
-    assert path.name == f"{caller.carrier.call_id}.wav"
+    assert path.name == file_name_of(caller.carrier.call_id)
     assert_same(read(path), caller)
     assert read(path)[0].any()
 

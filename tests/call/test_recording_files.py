@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import io
+import logging
 import stat
 import sys
+import threading
 import wave
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
 from patter_trio import ConfigurationError, Patter
+from patter_trio.audio.media_clock import MediaClock
 from patter_trio.audio.stereo import Sides, Unheard
 from patter_trio.audio.wav import read_wav
-from patter_trio.call.recording import GrowingWav, checked_folder, file_name_of
+from patter_trio.call.recording import CLOSE_TIMEOUT_S, GrowingWav, Recordings, checked_folder, file_name_of
 from tests.kit.call import agent_of
 
 
@@ -101,3 +107,106 @@ async def test_recording_is_true_or_false() -> None:
     """A folder given as recording= is told where it belongs."""
     with pytest.raises(ConfigurationError, match="a folder is record_to="):
         await Patter().serve(agent_of(), 0, recording="calls")  # type: ignore[arg-type]
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_slow_disk_ends_the_recording_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    """If nothing is written for 20 s, the recording ends with one warning, and keeps no more audio."""
+    media, recordings = MediaClock(), Recordings(tmp_path)
+    recording = recordings.open("CA1", media)
+    recording.begin()
+    for number in range(60):
+        media.arrived(8000, number + 1.0)
+        recording.said(b"\x00" * 8000)
+    assert recording.failed
+    assert "0.00 s waiting" in repr(recording)
+    recording.end()
+    recordings.close()
+    await recordings.run()
+    ended, missing = lines(caplog)
+    assert ended.endswith("CA1.wav: the disk took nothing for 20 s")
+    assert missing == "call CA1: recording lacks the last 39.0 s"
+
+
+async def test_undecided_recording_keeps_little(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """While it is open whether a call is recorded, at most 20 s of it are kept, and nothing is written."""
+    media, recordings = MediaClock(), Recordings(tmp_path)
+    recording = recordings.open("CA1", media)
+    for number in range(61):
+        media.arrived(8000, number + 1.0)
+        recording.said(b"\x00" * 8000)
+        assert recording.take() == []
+    assert not recording.failed
+
+
+class HangingDisk(GrowingWav):
+    """A disk that takes nothing until the test lets go of it."""
+
+    reached = threading.Event()
+    let_go = threading.Event()
+
+    def write(self, parts: Iterable[Sides | Unheard]) -> None:
+        del parts
+        self.reached.set()
+        self.let_go.wait(60)
+
+
+def test_hanging_disk_does_not_hold_up_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that closes waits 2 s for the disk, and then ends with a warning."""
+    # Its hands are moved by the test alone: a clock that jumps is held while a thread works.
+    clock = trio.testing.MockClock()
+    media = MediaClock()
+
+    async def main() -> None:
+        recordings = Recordings(tmp_path, HangingDisk)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(recordings.run)
+            recording = recordings.open("CA1", media)
+            recording.begin()
+            media.arrived(8000, 1.0)
+            recording.said(b"\x00" * 8000)
+            await trio.testing.wait_all_tasks_blocked()
+            clock.jump(2.0)
+            # Blocks on purpose: the thread of the disk is real.
+            await trio.to_thread.run_sync(HangingDisk.reached.wait)
+            recording.end()
+            recordings.close()
+            clock.jump(CLOSE_TIMEOUT_S)
+        HangingDisk.let_go.set()
+
+    trio.run(main, clock=clock)
+    assert lines(caplog) == [
+        f"call CA1: recording ended: {tmp_path / 'CA1.wav'}: the disk did not take the rest within 2 s"
+    ]
+
+
+class Buggy(GrowingWav):
+    """A file with a bug."""
+
+    def write(self, parts: Iterable[Sides | Unheard]) -> None:
+        raise ZeroDivisionError("a bug")
+
+
+async def test_bug_ends_one_recording_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A bug in writing one call is logged with its traceback; the other call is written."""
+    recordings = Recordings(tmp_path, lambda path: (Buggy if path.stem == "CA1" else GrowingWav)(path))
+    for call_id in ("CA1", "CA2"):
+        media = MediaClock()
+        recording = recordings.open(call_id, media)
+        recording.begin()
+        media.arrived(8000, 1.0)
+        recording.said(b"\x00" * 8000)
+        recording.end()
+    recordings.close()
+    await recordings.run()
+    first, _ = lines(caplog)
+    assert first.endswith("CA1.wav: a bug")
+    assert any(record.exc_info for record in caplog.records)
+    assert len(read_wav((tmp_path / "CA2.wav").read_bytes())) == 8000
