@@ -132,11 +132,14 @@ async def test_caller_who_withholds_the_number_is_taken(form: dict[str, str]) ->
 
 
 async def test_a_form_that_is_none_is_400() -> None:
-    """A form with invalid UTF-8 or 1000 fields gets status 400."""
+    """A form with invalid UTF-8, 1000 fields or 4097 escapes gets status 400 if it has a signature, right or wrong."""
     async with serving(FakeCallServer()) as (client, _):
         headers = {"content-type": "application/x-www-form-urlencoded"}
-        for body in (b"CallSid=\xff", b"CallSid=%ff", b"a=1&" * 1000):
-            assert (await client.post(VOICE, content=body, headers=headers)).status_code == 400
+        for body in (b"CallSid=\xff", b"CallSid=%ff", b"a=1&" * 1000, b"a=" + b"%41" * 4097):
+            # Without a signature the body is not looked at.
+            assert (await client.post(VOICE, content=body, headers=headers)).status_code == 403
+            forged = headers | {"X-Twilio-Signature": "AAAA"}
+            assert (await client.post(VOICE, content=body, headers=forged)).status_code == 400
 
 
 async def test_a_signed_body_of_another_kind_is_400() -> None:
