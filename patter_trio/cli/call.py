@@ -47,6 +47,18 @@ def add_parser(commands: Any) -> None:
         help="what the agent says first (default: its first_message)",
     )
     parser.add_argument(
+        "--machine-detection",
+        action="store_true",
+        help="ask the carrier, which may charge for it, whether a machine has answered; if so, hang up",
+    )
+    parser.add_argument(
+        "--voicemail-message",
+        action=Once,
+        default="",
+        metavar="TEXT",
+        help="what a machine hears after its greeting, before the agent hangs up; asks the carrier as well",
+    )
+    parser.add_argument(
         "--host", action=Once, default="127.0.0.1", help="address that FILE is served on (default: %(default)s)"
     )
     parser.add_argument(
@@ -113,7 +125,11 @@ async def _call(program: Program, options: argparse.Namespace, tunnel: Tunnel) -
             await serving.start(serve_listeners, server.context, listeners)
             # A block, so that Ctrl-C hangs up.
             async with phone.dial(
-                options.to, first_message=options.first_message, from_number=options.from_number
+                options.to,
+                first_message=options.first_message,
+                from_number=options.from_number,
+                machine_detection=options.machine_detection,
+                voicemail_message=options.voicemail_message,
             ) as call:
                 print(f"Calling {mask_number(options.to)} ...", flush=True)
                 answered = await call.answered()

@@ -13,10 +13,10 @@ import attrs
 import pytest
 import trio
 
+from patter_trio import Twilio
 from patter_trio.cli import INTERRUPT_EXIT_STATUS, USAGE_EXIT_STATUS, main
 from patter_trio.net.websocket_client import open_direct_stream_to
 from patter_trio.testing import SimulatedTwilio
-from patter_trio.testing.carriers import twilio_messages as messages
 from patter_trio.testing.carriers.protocol import CallRefused, Webhook
 from patter_trio.testing.carriers.webhook_post import asked
 from patter_trio.testing.servers.twilio_rest import RESTFault, TwilioRESTServer, serve_twilio_rest
@@ -68,7 +68,7 @@ async def _ring(rest: TwilioRESTServer, status: str) -> None:
             await trio.sleep(0.5)
             line.hang_up()
     url, form = fields["StatusCallback"], {"CallSid": sid, "AccountSid": SID, "CallStatus": status or "completed"}
-    headers = {"Content-Type": FORM, "X-Twilio-Signature": messages.sign(TOKEN, url, form)}
+    headers = {"Content-Type": FORM, "X-Twilio-Signature": Twilio(SID, TOKEN).sign(url, form)}
     # A command that has ended hears nothing more: to it, the end of the stream was the end of the call.
     with suppress(CallRefused, OSError):
         await asked(connect, Webhook(url, urlencode(form).encode(), headers))
@@ -120,6 +120,24 @@ def test_nobody_answers_is_status_1(
     assert asked_for.fields["From"] == "+15550100009"
     outcome = request.node.callspec.params["setting"].replace("-", " ")
     assert capsys.readouterr().out.endswith(f": {outcome}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "asked_for"),
+    [
+        ([], None),
+        (["--machine-detection"], {"Enable", "DetectMessageEnd"}),
+        (["--voicemail-message", "Please call back."], {"DetectMessageEnd"}),
+    ],
+    ids=["not", "detected", "with-message"],
+)
+@pytest.mark.parametrize("setting", ["busy"], indirect=True)
+def test_machines_are_detected_on_request(setting: Setting, words: list[str], asked_for: set[str] | None) -> None:
+    """The carrier is asked about machines with --machine-detection, and about their greeting's end with a message."""
+    setting.ask("--to", ANN, *words)
+    [request] = [one for one in setting.rest.requests if one.target.endswith("/Calls.json")]
+    given = request.fields.get("MachineDetection")
+    assert given is None if asked_for is None else given in asked_for
 
 
 @pytest.mark.parametrize("setting", ["never"], indirect=True)
