@@ -165,6 +165,18 @@ async def test_keys_of_a_caller_who_leaves(call_simulator: CallSimulator, backen
     assert caller.dialogue == [("user", "12")]
 
 
+async def test_flood_of_keys_is_bounded(call_simulator: CallSimulator, backend: Backend) -> None:
+    """Hundreds of keys at once become messages of 32 each, joined to one, and the call goes on."""
+    async with call_simulator(backend.agent_of()) as caller:
+        await caller.at(1.0)
+        for _ in range(320):
+            caller.carrier.press("1")
+        assert (await caller.heard(0)).text == "Yes."
+        await caller.speaks("Hello", seconds=0.5)
+        assert (await caller.heard(1)).text == "Yes."
+    assert caller.dialogue[0] == ("user", " ".join(["1" * 32] * 10))
+
+
 async def test_key_ends_the_silence(call_simulator: CallSimulator, backend: Backend) -> None:
     """A caller who types is neither silent nor away."""
     agent = backend.agent_of(silence_timeout=3.0, user_away_timeout=2.5, dtmf=Keypad(pause=10.0))
