@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from patter_trio import PatterEventType
 from patter_trio.testing.simulation.carriers import CARRIERS
 from tests.kit.wire import NEWS, Wire, wire_to_server
 
@@ -105,6 +106,33 @@ async def test_news_of_live_call_spare_it(name: str, what: str, autojump_clock: 
         for _ in range(2):
             assert wire.post(what, wire.call_id()).status == 204
     assert len(wire.starts) == 1
+    assert outcomes(wire) == ["caller_hung_up"]
+
+
+@each_carrier
+@pytest.mark.parametrize("when", ["live", "over", "both"])
+async def test_recording_is_published_once(name: str, when: str, autojump_clock: CLOCK) -> None:
+    """A recording that is reported several times, during the call, after it or both, is published once."""
+    saved: list[Any] = []
+    async with wire_to_server(name) as wire:
+        wire.phone.events.on(PatterEventType.RECORDING_SAVED, saved.append)
+        order = await wire.announce(wire.call_id())
+        assert order is not None
+        stream = await wire.open_stream(wire.call_id(), order)
+        await trio.sleep(2.0)
+
+        def report() -> None:
+            for _ in range(2):
+                assert wire.post("recording", wire.call_id()).status == 204
+
+        if when != "over":
+            report()
+        await trio.sleep(1.0)
+        assert (stream.words, stream.closed) == ("Hello.", None)
+        await stream.hang_up()
+        if when != "live":
+            report()
+    assert [event["call_id"] for event in saved] == [wire.call_id()]
     assert outcomes(wire) == ["caller_hung_up"]
 
 
