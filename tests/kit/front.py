@@ -4,7 +4,7 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -61,5 +61,7 @@ async def _pass_on(client: trio.abc.Stream, head: bytes, port: int) -> None:
 
 
 async def _copy(source: trio.abc.Stream, target: trio.abc.Stream) -> None:
-    async for data in source:
-        await target.send_all(data)
+    # Here, and not around the nursery, which would wrap it: one of the two has left.
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        async for data in source:
+            await target.send_all(data)
