@@ -230,6 +230,12 @@ def options() -> str:
     for kind, exported in providers():
         parts.append(f"### {exported.__name__}\n\n`{kind.__name__}`. {summary(exported)}\n\n{table(exported)}")
     parts.append(f"### Fallback\n\n{summary(patter_trio.Fallback)}\n\n{table(patter_trio.Fallback)}")
+    integrations = (
+        patter_trio.schedule_once,
+        patter_trio.schedule_interval,
+        patter_trio.schedule_cron,
+    )
+    parts += [f"## {part.__name__}\n\n{summary(part)}\n\n{table(part)}" for part in integrations]
     return "\n".join(parts)
 
 

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     )
     from patter_trio.events.speech_events import SpeechEvents
     from patter_trio.integrations.ivr import IVRActivity, press_keys
+    from patter_trio.integrations.schedules import ScheduleHandle, schedule_cron, schedule_interval, schedule_once
     from patter_trio.llm.chat_context import ChatContext
     from patter_trio.llm.openai import OpenAILLM
     from patter_trio.metrics.results import CallMetrics, CostBreakdown, LatencyBreakdown, TurnMetrics
@@ -96,6 +97,12 @@ else:
             "patter_trio.carriers.plivo": ("Plivo",),
             "patter_trio.carriers.telnyx": ("Telnyx",),
             "patter_trio.carriers.twilio": ("Twilio",),
+            "patter_trio.integrations.schedules": (
+                "ScheduleHandle",
+                "schedule_cron",
+                "schedule_interval",
+                "schedule_once",
+            ),
             "patter_trio.llm.chat_context": ("ChatContext",),
             "patter_trio.phone": ("Patter",),
             "patter_trio.server.outbound_call": ("OutboundCall",),
@@ -221,6 +228,7 @@ __all__ = [
     "ProvisionError",
     "RateLimitError",
     "RecordingSavedEvent",
+    "ScheduleHandle",
     "SentenceChunker",
     "SileroVAD",
     "SmartTurn",
@@ -252,6 +260,9 @@ __all__ = [
     "in_thread",
     "init_tracing",
     "press_keys",
+    "schedule_cron",
+    "schedule_interval",
+    "schedule_once",
     "shutdown_tracing",
     "tool",
     "transfer_call",

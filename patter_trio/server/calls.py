@@ -64,6 +64,7 @@ from patter_trio.server.outbound import Dialler
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.placed import PlacedCall
 from patter_trio.server.recorders import Recorders
+from patter_trio.server.schedule_host import host_schedules
 from patter_trio.server.starting import StartingCall
 from patter_trio.tracing.setup import OpenTrace, opened_tracing
 from patter_trio.user_code.urls import secret_of
@@ -564,7 +565,8 @@ async def open_call_server(options: ServeOptions, seams: Seams | None = None) ->
         if admission.measures:
             nursery.start_soon(call_server.measure, measuring)
         try:
-            yield call_server
+            async with host_schedules(call_server.context.unix_time):
+                yield call_server
         # Also for an error, which ends the server just the same. The time is shortened before the nursery waits for
         # callbacks.
         except BaseException:

@@ -226,6 +226,11 @@ class PhoneNetwork:
     def __repr__(self) -> str:
         return f"<PhoneNetwork {len(self._destinations)} phones, {len(self.calls)} calls>"
 
+    @property
+    def unix_time(self) -> float:
+        """The time that the program under test reads, in seconds; schedules follow it."""
+        return EPOCH_UNIX_S + trio.current_time()
+
     def answers(self, number: str, destination: Destination | Script) -> None:
         """Set what happens when a number is called: a person's script, Person, Voicemail, BUSY, NOBODY or FAILED."""
         if isinstance(destination, Person | Voicemail | Unanswered):
