@@ -234,6 +234,7 @@ def options() -> str:
         patter_trio.schedule_once,
         patter_trio.schedule_interval,
         patter_trio.schedule_cron,
+        patter_trio.PatterTool,
     )
     parts += [f"## {part.__name__}\n\n{summary(part)}\n\n{table(part)}" for part in integrations]
     return "\n".join(parts)

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     )
     from patter_trio.events.speech_events import SpeechEvents
     from patter_trio.integrations.ivr import IVRActivity, press_keys
+    from patter_trio.integrations.phone_tool import PatterTool
     from patter_trio.integrations.schedules import ScheduleHandle, schedule_cron, schedule_interval, schedule_once
     from patter_trio.llm.chat_context import ChatContext
     from patter_trio.llm.openai import OpenAILLM
@@ -97,6 +98,7 @@ else:
             "patter_trio.carriers.plivo": ("Plivo",),
             "patter_trio.carriers.telnyx": ("Telnyx",),
             "patter_trio.carriers.twilio": ("Twilio",),
+            "patter_trio.integrations.phone_tool": ("PatterTool",),
             "patter_trio.integrations.schedules": (
                 "ScheduleHandle",
                 "schedule_cron",
@@ -220,6 +222,7 @@ __all__ = [
     "PatterDeprecationWarning",
     "PatterError",
     "PatterEventType",
+    "PatterTool",
     "PipelineHooks",
     "PiperTTS",
     "Plivo",
