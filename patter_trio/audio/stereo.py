@@ -82,6 +82,7 @@ class StereoTrack:
         self._reply_samples = 0
         """Samples of the open reply that were sent."""
         self._unheard: list[Unheard] = []
+        self._round_trip = 0.0
 
     def __repr__(self) -> str:
         return f"<StereoTrack {self._taken / RATE_HZ:.2f} s taken, {self.waiting / RATE_HZ:.2f} s waiting>"
@@ -115,6 +116,14 @@ class StereoTrack:
         self._played.append(_Piece(now, audio))
         self._played_samples += len(audio)
         self._reply_samples += len(audio)
+
+    def marked(self, round_trip: float) -> None:
+        """Take how long a message takes to the carrier and back, in seconds.
+
+        The caller hears audio half of that after it was sent, and the caller's audio comes half of it after it was
+        spoken: on the caller's own line of time, the audio stands later by the whole.
+        """
+        self._round_trip = round_trip
 
     def cut(self, heard: int) -> None:
         """Keep the first ``heard`` samples of the open reply, because the caller heard no more of it."""
@@ -178,7 +187,9 @@ class StereoTrack:
 
     def _start_of(self, piece: _Piece, end: int) -> int:
         """Return the position of a piece of the agent's audio; the piece before it ends at ``end``."""
-        return max(end, self._position(piece.at), self._taken) if piece.start is None else piece.start
+        return (
+            max(end, self._position(piece.at + self._round_trip), self._taken) if piece.start is None else piece.start
+        )
 
     def _place(self, sample: int, audio: bytes) -> None:
         """Place a piece of the caller's audio behind the one before it, or where the clock says that it was spoken."""

@@ -216,6 +216,10 @@ class CallRecording:
         if not self.failed:
             self._track.sent(audio, trio.current_time())
 
+    def marked(self, round_trip: float) -> None:
+        """Take how long a message takes to the carrier and back, in seconds, by the marks so far."""
+        self._track.marked(round_trip)
+
     def cut(self, heard: int) -> None:
         """Keep the first ``heard`` samples of the open reply, because the caller heard no more of it."""
         if not self.failed:

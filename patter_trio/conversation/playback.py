@@ -126,6 +126,7 @@ class Playback:
         self._alive_at = -math.inf  # instant of the carrier's newest message
         self._held_up_until = -math.inf  # end of the newest gap in the carrier's messages
         self._acknowledged_at = 0.0
+        self._round_trip = math.inf
         self._end = -math.inf  # instant at which all sent audio will have been played
         self._marks: deque[_Sent] = deque()
         self._probes: dict[str, float] = {}
@@ -142,6 +143,14 @@ class Playback:
     def end(self) -> float:
         """The instant at which the carrier will have played all sent audio."""
         return self._end
+
+    @property
+    def round_trip(self) -> float:
+        """The shortest time, in seconds, by which a mark came later than its audio can have been played; 0 without marks.
+
+        That is how long a message takes to the carrier and back.
+        """
+        return self._round_trip if self._round_trip < math.inf else 0.0
 
     @property
     def drained(self) -> bool:
@@ -315,6 +324,7 @@ class Playback:
         mark = next((mark for mark in self._marks if mark.name == name), None)
         if mark is None:
             return None
+        self._round_trip = min(self._round_trip, max(0.0, now - self._due(mark)))
         if self._due(mark) > now + CLOCK_SKEW_S:
             mark.early = True
         else:

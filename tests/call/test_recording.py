@@ -81,6 +81,18 @@ async def test_barge_in_cuts_the_recording(call_simulator: CallSimulator, backen
     assert_same(read(the_file(tmp_path)), caller)
 
 
+async def test_network_delay_shifts_no_side(call_simulator: CallSimulator, backend: Backend, tmp_path: Path) -> None:
+    """With 80 ms of delay each way, marks show the round trip, and the agent stands where the caller heard it."""
+    agent = backend.agent_of("It is noon.", first_message="Hello, who is there?", tts=ScriptedTTS(duration=2.0))
+    async with call_simulator(agent, record_to=tmp_path) as caller:
+        caller.carrier.up_delay = caller.carrier.down_delay = 0.08
+        await caller.hears()
+        await caller.speaks("What time is it?")
+        await caller.hears()
+        await caller.at(12.0)
+    assert_same(read(the_file(tmp_path)), caller)
+
+
 async def test_recording_begins_after_the_notice(
     call_simulator: CallSimulator, backend: Backend, tmp_path: Path
 ) -> None:

@@ -103,6 +103,8 @@ class CarrierWriter:
         round_trip = self.playback.reached(name, now)
         if round_trip is not None:  # from the cut on, the caller hears the agent for that long
             _log.debug("call %s: the carrier emptied its buffer in %.0f ms", current_call.get(), round_trip * 1000)
+        if self._recording is not None:
+            self._recording.marked(self.playback.round_trip)
         self._post_drained()
         self.wake()
 
