@@ -30,7 +30,7 @@ from patter_trio.phone_numbers import checked_number, is_number
 from patter_trio.pricing import Pricing, merge_pricing
 from patter_trio.providers.other_names import check_keywords, keywords_of
 from patter_trio.server.admission import MAX_LAG_S
-from patter_trio.server.answerer import check_answerer, with_menu
+from patter_trio.server.answerer import check_answerer, with_keys
 from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.context import checked_public_url
 from patter_trio.server.listeners import check_port, listening_address, open_listeners, serve_listeners
@@ -552,7 +552,7 @@ class Patter(SpeechCallbacks):
             recording: as for :meth:`serve`.
         """
         return ServeOptions(
-            agent=with_menu(agent, callbacks or {}),
+            agent=with_keys(agent, callbacks or {}),
             carrier=carrier or self.carrier or LocalCarrier(),
             public_url=public_url,
             callbacks=CallbackRegistry(callbacks, beneath=self._callbacks),

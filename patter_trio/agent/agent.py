@@ -235,9 +235,9 @@ class Agent:
         barge_in_min_words: number of words needed to interrupt the agent; 0: voice alone interrupts. In scripts without
             spaces, two Chinese characters, three kana or four letters of Thai count as a word.
         endpointing_ms: milliseconds of silence after the last voice that end an utterance; 0: the voice's end ends it.
-        dtmf: what becomes of the keys that the caller presses. A :class:`~patter_trio.Keypad`, as by default (also True):
-            a message, which the agent answers; a :class:`~patter_trio.Menu`: its choices; False: only ``on_dtmf`` is
-            called.
+        dtmf: what becomes of the keys that the caller presses. A :class:`~patter_trio.Keypad` (also True): a message,
+            which the agent answers; a :class:`~patter_trio.Menu`: its choices; False: only ``on_dtmf`` is called. By
+            default a message, or nothing more where the program has ``on_dtmf``.
         user_away_timeout: seconds without speech from either side after which the caller counts as away; None: never.
         silence_timeout: seconds without speech from either side after which the agent hangs up; None: never.
         max_call_duration: seconds after which the agent hangs up, once it has finished what it is saying; None: never.

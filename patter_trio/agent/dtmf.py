@@ -7,7 +7,7 @@ from patter_trio.agent.menu import Menu
 from patter_trio.errors import ConfigurationError
 
 DEFAULT_KEYPAD: Final = Keypad()
-"""The keypad of an agent without one of its own."""
+"""The keypad of an agent without one of its own; no other keypad is this object."""
 
 
 def dtmf_of(given: Any) -> Keypad | Menu | None:
@@ -19,7 +19,7 @@ def dtmf_of(given: Any) -> Keypad | Menu | None:
     if given is None or given is False:
         return None
     if given is True:
-        return DEFAULT_KEYPAD
+        return Keypad()
     if not isinstance(given, Keypad | Menu):
         raise ConfigurationError(f"dtmf must be a Keypad, a Menu, True or False, got {given!r}")
     return given

@@ -34,6 +34,8 @@ class CallOptions:
     webhooks: ToolWebhooks
     on_open: Callable[[], None] = lambda: None
     """Called when both sides can talk."""
+    on_hang_up: Callable[[], None] = lambda: None
+    """Called at the instant at which the agent hangs up, which is before the call's last work is done."""
     recorded: Recorded = NOT_RECORDED
     """Says when the call's recordings begin."""
 

@@ -412,13 +412,18 @@ class CallSession:
             case do.FlushTranscripts():
                 self._voice_activity.finish(self._backend.flush)
             case do.HangUpLeg():
-                self._writer.hang_up()
+                self._hang_up_leg()
             case do.TransferLeg():
                 # A request to the carrier takes time: the task posts its result to the inbox.
                 nursery.start_soon(self._transfers.run, self._agent.error_message)
             # From here on _post() drops inputs: nothing that parts report while they end can reopen the call.
             case do.EndCall():
                 self.outcome = action.reason
+
+    def _hang_up_leg(self) -> None:
+        self._writer.hang_up()
+        # Now, not when the call is over: for some carriers the end of the stream is not the end of the call.
+        self._options.on_hang_up()
 
     def _start_reply(self, action: do.StartReply, nursery: trio.Nursery) -> None:
         """Begin a reply, and count it if it is the apology for one that failed."""

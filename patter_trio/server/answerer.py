@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from patter_trio.agent.agent import Agent
+from patter_trio.agent.dtmf import DEFAULT_KEYPAD
 from patter_trio.agent.menu import Menu
 from patter_trio.call.responder.on_message import FunctionHandler, MessageHandler
 from patter_trio.call.responder.on_message_urls import checked_message_url, remote
@@ -42,7 +43,7 @@ class Answering:
         answers = agent.engine is not None or agent.llm is not None
         callbacks = self.callbacks.without("on_message") if answers else self.callbacks
         check_one_answers(agent, callbacks.own)
-        return Answering(agent.resolved, None if answers else self.messages, callbacks)
+        return Answering(with_keys(agent.resolved, callbacks.own), None if answers else self.messages, callbacks)
 
 
 def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
@@ -64,10 +65,19 @@ def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
     check_one_answers(agent, callbacks)
 
 
-def with_menu(agent: Agent, callbacks: Mapping[str, Any]) -> Agent:
-    """Return the agent; if ``on_message`` is a menu, that menu acts on its callers' keys."""
+def with_keys(agent: Agent, callbacks: Mapping[str, Any]) -> Agent:
+    """Return the agent with what the callbacks decide about keys.
+
+    If ``on_message`` is a menu, that menu acts on them. With ``on_dtmf``, which acts on keys itself, they are no message
+    unless the agent says so: its caller would be answered twice.
+    """
     menu = callbacks.get("on_message")
-    return attrs.evolve(agent, dtmf=menu) if isinstance(menu, Menu) else agent
+    if isinstance(menu, Menu):
+        return attrs.evolve(agent, dtmf=menu)
+    # By identity: a keypad that somebody chose may equal the default.
+    if agent.dtmf is DEFAULT_KEYPAD and callbacks.get("on_dtmf") is not None:
+        return attrs.evolve(agent, dtmf=False)
+    return agent
 
 
 def check_one_answers(agent: Agent, callbacks: Mapping[str, Any]) -> None:

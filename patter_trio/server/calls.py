@@ -402,6 +402,7 @@ class CallServer:
         )
         # A context variable, because providers report usage without knowing a call; the tasks of the call inherit it.
         usage_sink.set(lambda usage: reporter.emit_fact(UsageReported(usage), trio.current_time()))
+        hang_up = self._hang_ups.once(info.call_id)
         options = CallOptions(
             agent=answering.agent,
             settled=partial(starting.settled, answering.agent, answering.callbacks),
@@ -410,6 +411,7 @@ class CallServer:
             send_digits=partial(self._send_digits, info),
             webhooks=self._webhooks,
             on_open=(lambda: None) if placed is None else placed.talking.set,
+            on_hang_up=hang_up,
             recorded=(recorded := self._recorders.of_call(info, media)),
         )
         call = CallSession(leg, options, starting.call, reporter, media, server_nursery=self._nursery)

@@ -1,6 +1,7 @@
 """Ends calls whose carrier does not end them with their stream: without a request, their callers would hear silence."""
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -36,6 +37,18 @@ class HangUps:
         """End a call in the background, if the end of its stream has not ended it already."""
         if not self.carrier.ends_with_stream:
             self.nursery.start_soon(self._end, call_id)
+
+    def once(self, call_id: str) -> Callable[[], None]:
+        """Return a function that ends a call, however often it is called."""
+        asked = False
+
+        def end() -> None:
+            nonlocal asked
+            if not asked:
+                asked = True
+                self.end(call_id)
+
+        return end
 
     async def _end(self, call_id: str) -> None:
         # Shielded, because a server that is being cancelled must not leave its callers in silence.

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from patter_trio import CallControl
+from patter_trio import CallControl, Patter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import Scenario, ScriptedTTS
 from patter_trio.testing.simulation.carriers import CARRIERS, call_id_of
@@ -100,6 +100,22 @@ async def test_agent_hangs_up_and_call_ends(call_simulator: CallSimulator) -> No
         await caller.waits(1.0)
         assert (caller.carrier.ended, caller.outcome) == ("agent_hung_up", "agent_hung_up")
         assert caller.carrier.ended_at == pytest.approx(0.92)
+
+
+async def test_hang_up_does_not_wait_for_words(call_simulator: CallSimulator) -> None:
+    """The line goes dead with the last word of the goodbye, although the STT still owes the caller's last words."""
+    phone = Patter()
+    async with call_simulator(agent_of(first_message="Goodbye, and thank you."), phone=phone) as caller:
+        await caller.at(0.5)
+        phone.calls[0].hang_up()
+        await caller.speaks("No, wait", seconds=1.0, wait=False)
+        goodbye = await caller.hears()
+        await caller.carrier.over.wait()
+        await caller.waits(0.9)
+    assert not goodbye.interrupted
+    assert caller.carrier.ended == "agent_hung_up"
+    assert caller.carrier.ended_at == pytest.approx(goodbye.ended)
+    assert caller.dialogue == [("assistant", "Goodbye, and thank you."), ("user", "No, wait")]
 
 
 async def test_caller_hangs_up_by_scenario(call_simulator: CallSimulator) -> None:

@@ -82,6 +82,24 @@ async def test_keys_can_be_left_to_callback(call_simulator: CallSimulator, backe
 
 
 # Over the agent, and beside a voice ----------------------------------------------------------------------------------
+@pytest.mark.parametrize(("chosen", "messages"), [({}, []), ({"dtmf": True}, ["1"]), ({"dtmf": Keypad()}, ["1"])])
+async def test_program_with_on_dtmf_answers_once(
+    call_simulator: CallSimulator, backend: Backend, chosen: dict[str, Any], messages: list[str]
+) -> None:
+    """Keys that on_dtmf acts on are no message as well, so the caller is answered once; an agent may choose both."""
+
+    def on_dtmf(event: dict[str, Any], call: CallControl) -> None:
+        call.say("Opening hours: nine to five.")
+
+    async with call_simulator(backend.agent_of("What do you mean?", **chosen), on_dtmf=on_dtmf) as caller:
+        await caller.at(1.0)
+        await caller.presses("1")
+        await caller.waits(8.0)
+        assert caller.utterances[0].text == "Opening hours: nine to five."
+        assert len(caller.utterances) == 1 + len(messages)
+    assert [text for role, text in caller.dialogue if role == "user"] == messages
+
+
 async def test_key_silences_prompt(call_simulator: CallSimulator, backend: Backend) -> None:
     """A key over the agent's speech cuts it at that instant."""
     agent = backend.agent_of("Thank you.", first_message="Press one.", tts=ScriptedTTS(duration=5.0))

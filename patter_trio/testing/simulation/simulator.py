@@ -258,7 +258,7 @@ class _Simulation:
                             transfer=None if takes_requests(self._carrier_object) else self._transfer,
                         ),
                     ) as self._call_server,
-                    open_flat_nursery() as self._connections,
+                    self._open_connections() as connections,
                 ):
                     # The call starts before the block; leaving the block hangs up before the server ends.
                     await line.start(self.carrier.run)
@@ -266,12 +266,22 @@ class _Simulation:
                     # Not in ``finally``: a block that failed is cancelled as a whole, and its call is not checked.
                     self.carrier.hang_up()
                     # In the line, which outlives the server's nurseries: the tasks in them are what it counts.
-                    line.start_soon(self._watch, self._connections)
+                    line.start_soon(self._watch, connections)
                     # The watch cancels the connections long before; this is for a server that does not even end then.
                     serving.deadline = trio.current_time() + SERVER_TIMEOUT_S
             # Only now may the line be cancelled: the carrier's tasks deliver the end of the call to the server.
             await self.carrier.over.wait()
             line.cancel_scope.cancel(reason="the simulated call is over")
+
+    @asynccontextmanager
+    async def _open_connections(self) -> AsyncIterator[trio.Nursery]:
+        __tracebackhide__ = True
+        try:
+            async with open_flat_nursery() as self._connections:
+                yield self._connections
+        finally:
+            # A carrier reports the end of a call also to a server that takes no more connections.
+            self._connections = None
 
     async def _watch(self, connections: trio.Nursery) -> None:
         """Record the tasks that still run after they should have ended, and cancel them."""
