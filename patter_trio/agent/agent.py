@@ -42,6 +42,8 @@ ELSEWHERE: Final[Mapping[str, str]] = {
             "on_metrics",
             "on_transcript",
             "port",
+            "record_to",
+            "recording",
             "tunnel",
             "voicemail_message",
         ),

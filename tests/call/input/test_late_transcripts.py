@@ -42,7 +42,7 @@ def reporter() -> FakeReporter:
 @pytest.fixture
 def words(history: History, reporter: FakeReporter) -> LateTranscripts:
     numbers: Iterator[int] = count(1)
-    return LateTranscripts(history, reporter, lambda: next(numbers))  # type: ignore[arg-type]
+    return LateTranscripts(history, reporter, lambda: next(numbers), [].append)  # type: ignore[arg-type]
 
 
 def over(at: float, *, replaces: bool = False) -> do.CommitUser:
@@ -139,7 +139,7 @@ def test_history_does_not_depend_on_arrival_order(happened: list[str], luck: Any
 
     async def call() -> None:
         history, numbers = History(), count(1)
-        words = LateTranscripts(history, FakeReporter(), lambda: next(numbers))  # type: ignore[arg-type]
+        words = LateTranscripts(history, FakeReporter(), lambda: next(numbers), [].append)  # type: ignore[arg-type]
         late: list[EngineWords] = []
         for what, text in zip(happened, punctual, strict=True):
             if what == "utterance":
