@@ -125,9 +125,8 @@ def heard_utterances(played: Sequence[Stretch], events: Sequence[Event], delay: 
     heard: list[Heard] = []
     # Shortest: an utterance that has begun and not ended is not reported yet.
     for start, end, since, until in zip(starts, ends, [-math.inf, *borders], [*borders, math.inf], strict=False):
-        # Not beyond its end: what sounds between two utterances are DTMF tones.
-        last = min(until, end.at + delay)
-        mine = _voiced([sound for sound in sounds if since - TOLERANCE_S <= sound.started < last - TOLERANCE_S])
+        mine = [sound for sound in sounds if since - TOLERANCE_S <= sound.started < until - TOLERANCE_S]
+        mine = _without_tones(mine, end.at + delay - TOLERANCE_S)
         interrupted = bool(end.payload.get("interrupted"))
         # One frame is enough: this voice carries words, and a reply that was not heard at all has none.
         readable = not mine or any(sound.sentence for sound in mine)
@@ -138,9 +137,19 @@ def heard_utterances(played: Sequence[Stretch], events: Sequence[Event], delay: 
     return heard
 
 
-def _voiced(sounds: list[_Sounding]) -> list[_Sounding]:
-    """Return the sounds from the first one on that carries words; all of them if none does."""
-    return sounds[next((place for place, sound in enumerate(sounds) if sound.sentence), 0) :]
+def _without_tones(sounds: list[_Sounding], ended: float) -> list[_Sounding]:
+    """Return the sounds of an utterance without the DTMF tones before and after it.
+
+    Words count whenever they sound: also behind the reported end, which may be wrong. Of the sounds without words, as a
+    real TTS makes them, those count that begin before the reported end.
+    """
+    voiced = [place for place, sound in enumerate(sounds) if sound.sentence]
+    first, last = (voiced[0], voiced[-1]) if voiced else (0, -1)
+    return [
+        sound
+        for place, sound in enumerate(sounds)
+        if first <= place <= last or (place > last and sound.started < ended)
+    ]
 
 
 def _sounds(played: Iterable[Stretch]) -> Iterable[_Sounding]:
