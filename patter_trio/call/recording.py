@@ -72,7 +72,8 @@ class GrowingWav:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self._file = _created(path)
+        free, self._file = _created(path)
+        self.path: Path = free
         self._bytes = 0
         os.write(self._file, wav_head(2, 0))
 

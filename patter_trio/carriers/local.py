@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import attrs
 
-from patter_trio.abc import Carrier, Dialled, DialRequest
+from patter_trio.abc import CallInfo, Carrier, Dialled, DialRequest, NumberSetup
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone_numbers import mask_number
@@ -35,9 +35,26 @@ class LocalCarrier(Twilio):
 
     # The base class's refusals, because this class inherits what Twilio does on request: this machine can call nobody.
     # The simulator can, and does not use these methods.
-    transfer = Carrier.transfer
-    hang_up = Carrier.hang_up
-    start_recording = Carrier.start_recording
-    cost = Carrier.cost
-    number_setup = Carrier.number_setup
-    point_number = Carrier.point_number
+    async def transfer(self, call: CallInfo, to: str) -> None:
+        """Refuse to transfer: a ConfigurationError."""
+        await Carrier.transfer(self, call, to)
+
+    async def hang_up(self, call_id: str, request_id: str = "") -> None:
+        """Refuse to hang up by request, which no call of this machine needs: a ConfigurationError."""
+        await Carrier.hang_up(self, call_id, request_id)
+
+    async def start_recording(self, call: CallInfo, callback_url: str) -> str:
+        """Refuse to record at the carrier: a ConfigurationError."""
+        return await Carrier.start_recording(self, call, callback_url)
+
+    async def cost(self, call_id: str) -> float | None:
+        """Return None: calls on this machine cost nothing."""
+        return await Carrier.cost(self, call_id)
+
+    async def number_setup(self, number: str) -> NumberSetup:
+        """Refuse to look up a number: a ConfigurationError."""
+        return await Carrier.number_setup(self, number)
+
+    async def point_number(self, number: str, voice_url: str, status_url: str) -> NumberSetup:
+        """Refuse to set up a number: a ConfigurationError."""
+        return await Carrier.point_number(self, number, voice_url, status_url)

@@ -36,6 +36,22 @@ MAX_GUESSES = 32
 class Conversation(ConversationState):
     """A conversation's state, and the moves in it. The rules decide which move to make."""
 
+    # Declared as in the base class: for a checker that infers what is assigned here, these would be new attributes.
+    agent: AgentState
+    apology_turn: int
+    by_voice: bool
+    caller: CallerState
+    end: float
+    generation: int
+    goodbye_cut: bool
+    is_complete: bool
+    message: Message | None
+    pending_hang_up: str | None
+    replies: int
+    turn: int
+    unanswered: bool
+    unfinished: bool
+
     # Replies -------------------------------------------------------------------------------------------------------
     def start(
         self,

@@ -39,10 +39,12 @@ class PieceTask(ABC):
     """A task that makes the pieces of an answer, each only when the reader asks for it."""
 
     def __init__(self) -> None:
-        self.wanted = trio.Semaphore(0)
+        self.wanted: trio.Semaphore = trio.Semaphore(0)
         """The pieces that the reader has asked for."""
         # One place is enough: a piece is sent only after it was asked for, so that sending never waits.
-        self.send, self.pieces = trio.open_memory_channel[Any](1)
+        send, pieces = trio.open_memory_channel[Any](1)
+        self.send: trio.MemorySendChannel[Any] = send
+        self.pieces: trio.MemoryReceiveChannel[Any] = pieces
         self.failure: PatterError | None = None
         """The error that ended the pieces. It is raised behind the last of them, which is spoken first."""
 

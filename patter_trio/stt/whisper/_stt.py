@@ -65,7 +65,7 @@ class WhisperSTT(SpeechToText):
     model = "tiny.en"
     accepts = MULAW_8K
     # Judged: on two cores, the utterances of four callers wait for each other (docs/local.md).
-    final_timeout = 10.0
+    final_timeout: float = attrs.field(default=10.0, init=False)
 
     def __attrs_post_init__(self) -> None:
         # Now, not in the first call: the error has the command that installs it.

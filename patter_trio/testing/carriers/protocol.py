@@ -156,9 +156,9 @@ class CarrierProtocol(ABC):
     """True if the call ends when the agent's server closes its media stream."""
 
     def __init__(self, facts: CallFacts, stream_id: str) -> None:
-        self.facts = facts
-        self.call_id = facts.call_id
-        self.stream_id = stream_id
+        self.facts: CallFacts = facts
+        self.call_id: str = facts.call_id
+        self.stream_id: str = stream_id
 
     # The setup of a call ----------------------------------------------------------------------------------------------
     @abstractmethod

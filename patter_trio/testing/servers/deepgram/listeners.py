@@ -43,13 +43,13 @@ class _Listener:
     idle: float = math.inf
 
     def __init__(self, connection: DeepgramServerConnection, script: FakeDeepgram) -> None:
-        self.connection = connection
-        self.script = script
+        self.connection: DeepgramServerConnection = connection
+        self.script: FakeDeepgram = script
         self.words: list[_Word] = []
         # Positions in the audio, as the vendor counts: the same audio gives the same
         # results, at whatever pace it comes.
-        self.heard = 0.0
-        self.quiet_since = 0.0
+        self.heard: float = 0.0
+        self.quiet_since: float = 0.0
         self._decoder = Decoder()
         self._interim_at = 0.0
         self._lose_at = self._own(script.lose_after)
@@ -157,6 +157,8 @@ class _Listener:
 class NovaListener(_Listener):
     """A listener that answers in the protocol of the Nova models, ``/v1/listen``."""
 
+    words: list[_Word]  # declared as in the base class, for checkers that infer what is assigned here
+
     idle = IDLE_TIMEOUT_S
 
     def greet(self) -> None:
@@ -239,6 +241,8 @@ class NovaListener(_Listener):
 
 class FluxListener(_Listener):
     """A listener that answers in the protocol of the Flux models, ``/v2/listen``."""
+
+    words: list[_Word]  # declared as in the base class, for checkers that infer what is assigned here
 
     def greet(self) -> None:
         self._sequence = 0
