@@ -30,6 +30,8 @@ import telnyx
 from nacl.signing import SigningKey
 from telnyx.types import UnwrapWebhookEvent
 
+# The import of the vendor's package takes seconds in each process.
+pytestmark = pytest.mark.deep
 PUBLIC = public_key_of(bytes(range(32)))
 Theirs = Callable[[telnyx.Telnyx], object]
 

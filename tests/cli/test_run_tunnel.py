@@ -10,6 +10,7 @@ import pytest
 
 from patter_trio.cli import USAGE_EXIT_STATUS, main
 from tests.kit.cli import write_agent
+from tests.kit.depth import few
 from tests.kit.tunnels import CLOUDFLARED, URL, Tunnels
 
 INSTALL = "a tunnel needs a program: install cloudflared"
@@ -53,7 +54,7 @@ def test_both_signals_stop_the_tunnel(tunnels: Tunnels, number: signal.Signals, 
     assert not tunnels.runs("cloudflared")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", few([signal.SIGINT, signal.SIGTERM], 1))
 def test_both_signals_stop_a_tunnel_that_opens(tunnels: Tunnels, number: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C and SIGTERM also end a command whose tunnel has no URL yet, and leave no process."""
     tunnels.install("cloudflared", "time.sleep(3600)")

@@ -289,7 +289,7 @@ async def test_the_secret_of_serve_counts_before_the_variable(monkeypatch: pytes
             {"handler": print, "webhook_url": "https://tools.example"},
             "exactly one of handler= and webhook_url=; look_up has both",
         ),
-        ({"webhook_url": b"https://tools.example"}, "webhook_url must be a string, got bytes"),
+        ({"webhook_url": b"https://tools.example"}, "webhook_url must be a URL .https or http., got bytes"),
         ({"webhook_url": "tools.example/x"}, "webhook_url must be a URL .https or http., got a text without a scheme"),
         ({"webhook_url": "ftp://tools.example"}, "got a URL that begins with ftp:"),
         ({"webhook_url": "file:///etc/passwd"}, "got a URL that begins with file:"),
