@@ -29,6 +29,12 @@ settings.load_profile("default")
 # Judged: calls take most of the time, and two cases of a test reach nearly all lines that its others reach.
 MEASURED_CASES = 2
 """Cases of a test with whole calls that a deep run repeats after a quick one."""
+# Judged: tests of single values often reach a line by one case alone.
+MEASURED_CHECKS = 12
+"""The same for a test without a call."""
+# Judged: the gate has a few minutes for them; all of them take the better part of an hour.
+DEEP_CASES = 2
+"""Cases of a test marked ``deep`` that run after a quick run; without it, a deep run has all."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,7 +43,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--after-quick",
         action="store_true",
         help="with --deep, for coverage after a quick run: of what that run did in the same way, do nothing that "
-        "coverage does not measure, and of each test with whole calls only the first two cases",
+        f"coverage does not measure, of each test with whole calls only the first {MEASURED_CASES} cases, of any other "
+        f"test {MEASURED_CHECKS}, and of what is marked deep {DEEP_CASES}",
     )
 
 
@@ -103,13 +110,13 @@ def _goes_deeper(item: pytest.Item) -> bool:
 
 def _repetitions(items: list[pytest.Item]) -> list[pytest.Item]:
     """Return what a quick run did in the same way, except for what coverage measures."""
-    cases: Counter[str] = Counter()
+    cases: Counter[tuple[str, bool]] = Counter()
     left_out = []
     for item in items:
-        if _goes_deeper(item):
-            continue
-        test = item.nodeid.partition("[")[0]
-        if _is_unmeasured(item) or (_is_call(item) and cases[test] == MEASURED_CASES):
+        deep = _is_deep(item)
+        test = (item.nodeid.partition("[")[0], deep)
+        most = DEEP_CASES if deep else MEASURED_CASES if _is_call(item) else MEASURED_CHECKS
+        if (not _goes_deeper(item) and _is_unmeasured(item)) or cases[test] == most:
             left_out.append(item)
         else:
             cases[test] += 1

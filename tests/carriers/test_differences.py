@@ -34,7 +34,6 @@ from patter_trio.testing.faults.injections import swapped
 from patter_trio.testing.simulation.carriers import (
     CARRIERS,
     CallOptions,
-    api_url_of,
     carrier_object,
     simulated_carrier,
 )
@@ -78,7 +77,7 @@ async def line_to_server(name: str, **options: Any) -> AsyncIterator[SimulatedCa
             return ours
 
         line = line_of(name, connect)
-        with serving_api(line, api_url_of(carrier)):
+        with serving_api(line, carrier.api_url):
             yield line
         nursery.cancel_scope.cancel()
 

@@ -181,7 +181,10 @@ async def test_callbacks_never_shift_call_audio(call_simulator: CallSimulator, c
             setattr(phone, f"on_{name}", callback)
         if callback is not None:
             kept = {"on_transcript": callback, "on_dtmf": callback}
-        agent = backend.agent_of("From nine to five, every day of the week.", "Fine.", first_message="Hello.")
+        # Keys for on_dtmf alone, with or without it.
+        agent = backend.agent_of(
+            "From nine to five, every day of the week.", "Fine.", first_message="Hello.", dtmf=False
+        )
         async with call_simulator(agent, phone=phone, **kept) as caller:
             await caller.hears()
             await caller.speaks("Your hours?", seconds=1.0)
