@@ -85,6 +85,17 @@ async def test_carrier_records_after_the_notice(call_simulator: CallSimulator) -
     assert at - caller.carrier.media_start == pytest.approx(notice.ended, abs=0.05)
 
 
+async def test_recording_is_tried_without_twilio(call_simulator: CallSimulator) -> None:
+    """A simulated Twilio records on request and reports it after the call; no request leaves the test."""
+    phone = Patter()
+    saved = published(phone, PatterEventType.RECORDING_SAVED)
+    async with call_simulator(agent_of(first_message="Hello."), phone, recording=True) as caller:
+        await caller.hears()
+    [recording] = saved
+    assert recording["call_id"] == caller.carrier.call_id
+    assert recording["recording_id"] == f"RE{caller.carrier.call_id[2:]}"
+
+
 async def test_refusal_is_one_warning(call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture) -> None:
     """A carrier that does not record costs the caller nothing."""
     phone = Patter(carrier=twilio("recording is not enabled"))

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
@@ -20,6 +20,8 @@ from patter_trio.testing.carriers.protocol import (
     Line,
     Mark,
     Play,
+    RESTAnswer,
+    RESTRequest,
     StreamOrder,
     Webhook,
     WebhookAnswer,
@@ -43,6 +45,7 @@ class TwilioProtocol(CarrierProtocol):
         super().__init__(facts, "MZ" + facts.call_id[2:])
         self._account_sid = account_sid
         self._signer = signer
+        self._recording_callback = ""
         # One sequence over all messages of a stream, as documented: a gap in it shows that one is missing.
         self._sequence = 0
 
@@ -77,6 +80,9 @@ class TwilioProtocol(CarrierProtocol):
             "Direction": "outbound-api" if facts.direction == "outbound" else facts.direction,
             "ApiVersion": "2010-04-01",
         }
+        return self._webhook(url, form)
+
+    def _webhook(self, url: str, form: Mapping[str, str]) -> Webhook:
         return Webhook(
             url,
             urlencode(form).encode(),
@@ -87,6 +93,43 @@ class TwilioProtocol(CarrierProtocol):
                 "Accept": "*/*",
             },
         )
+
+    @property
+    def api_path(self) -> str:
+        """The path of requests about this call."""
+        return f"/2010-04-01/Accounts/{self._account_sid}/Calls/{self.call_id}"
+
+    async def obey(self, line: Line, request: RESTRequest) -> RESTAnswer:  # noqa: ARG002 (of the interface)
+        """Record the call, or tell its price, which is not known yet; nothing of a test reaches the real Twilio."""
+        match request.method, request.path:
+            case "POST", "/Recordings.json":
+                fields = dict(parse_qsl(request.body.decode()))
+                self._recording_callback = fields.get("RecordingStatusCallback", "")
+                return RESTAnswer(201, {"sid": self._recording_sid, "call_sid": self.call_id, "status": "in-progress"})
+            case "GET", ".json":
+                return RESTAnswer(200, {"sid": self.call_id, "price": None, "price_unit": "USD"})
+        why = f"the simulation has no {request.method} {request.path}"
+        return RESTAnswer(404, {"code": 20404, "message": why, "status": 404})
+
+    @property
+    def _recording_sid(self) -> str:
+        return f"RE{self.call_id[2:]}"
+
+    def ended_reports(self, how: str) -> Sequence[Webhook]:  # noqa: ARG002 (of the interface)
+        """Return the report of the call's recording, if it was recorded."""
+        if not self._recording_callback:
+            return ()
+        form = {
+            "AccountSid": self._account_sid,
+            "CallSid": self.call_id,
+            "RecordingSid": self._recording_sid,
+            "RecordingUrl": f"https://api.twilio.com/2010-04-01/Accounts/{self._account_sid}/Recordings/{self._recording_sid}",
+            "RecordingStatus": "completed",
+            "RecordingDuration": "1",
+            "RecordingChannels": "2",
+            "RecordingSource": "StartCallRecordingAPI",
+        }
+        return (self._webhook(self._recording_callback, form),)
 
     def upgrade_headers(self, order: StreamOrder) -> Mapping[str, str]:
         """Return the signature of the upgrade, which covers its URL."""
