@@ -143,9 +143,10 @@ def checked_folder(folder: object) -> Path | None:
     Raises:
         ConfigurationError: ``folder`` is not a path, or cannot be used.
     """
-    if folder is None or folder == "":
+    if folder is None:
         return None
-    if not isinstance(folder, str | Path):
+    # An empty text is most often a variable that is not set: a call that must be recorded would not be.
+    if not isinstance(folder, str | Path) or folder == "":
         raise ConfigurationError(f"record_to must be a folder, as a string or a Path, got {folder!r}")
     path = Path(folder)
     try:

@@ -55,7 +55,11 @@ class PatterTool(Tool):
         description: the purpose of the tool and when to call it.
         max_duration_sec: seconds after which a call is ended, from 5 to 1800. The LLM may ask for less.
         allowed: the numbers that may be called, E.164; one that ends with ``*`` stands for all with that prefix, such
-            as ``+4930*``. None: any number, and then a person who talks to the LLM can have it call expensive numbers at your cost.
+            as ``+4930*``. None: any number, and then a person who talks to the LLM can have it call expensive numbers at
+            your cost.
+        machine_detection: ask the carrier who answers, for which some charge. A machine is hung up, or hears the
+            ``voicemail_message`` of :meth:`~patter_trio.Patter.serve`, and the outcome is ``voicemail``. False: the agent
+            talks to machines, too.
 
     Raises:
         ConfigurationError: an argument has a wrong type or value.
@@ -67,6 +71,8 @@ class PatterTool(Tool):
     """Seconds after which a call is ended."""
     allowed: tuple[str, ...] | None = attrs.field(kw_only=True, repr=False)
     """The numbers and prefixes that may be called; None: any number."""
+    machine_detection: bool = attrs.field(kw_only=True)
+    """Whether the carrier is asked who answers. A machine is hung up, or hears the ``voicemail_message`` of the server."""
 
     def __init__(
         self,
@@ -77,6 +83,7 @@ class PatterTool(Tool):
         max_duration_sec: int = DEFAULT_DURATION_S,
         *,
         allowed: Iterable[str] | None = None,
+        machine_detection: bool = True,
     ) -> None:
         if not isinstance(phone, Patter):
             raise ConfigurationError(f"phone must be a Patter, got {phone!r}")
@@ -97,6 +104,7 @@ class PatterTool(Tool):
             agent=_agent_of(phone, agent),
             max_duration_sec=seconds,
             allowed=_allowed_of(allowed),
+            machine_detection=machine_detection,
         )
 
     def openai_schema(self) -> dict[str, Any]:
@@ -141,7 +149,7 @@ class PatterTool(Tool):
         # The phone has loaded the models of the agent that it serves, which may be others.
         await self._agent.prewarm()
         # dial, not call: a program that gives up the wait for the result must not leave somebody on the line.
-        async with self._phone.dial(to, agent, first_message) as call:
+        async with self._phone.dial(to, agent, first_message, machine_detection=self.machine_detection) as call:
             await call.ended()
         return _result(call)
 

@@ -89,7 +89,7 @@ def test_recordings_are_for_the_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) & 0o077 == 0
 
 
-@pytest.mark.parametrize("given", [7, True, b"calls"], ids=repr)
+@pytest.mark.parametrize("given", [7, True, b"calls", ""], ids=repr)
 async def test_folder_must_be_a_path_or_string(given: object) -> None:
     """serve() refuses anything but a path before it opens a port."""
     with pytest.raises(ConfigurationError, match="record_to must be a folder"):

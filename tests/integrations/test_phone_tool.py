@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from patter_trio import ConfigurationError, Patter, PatterTool, ProviderError
-from patter_trio.testing import ScriptedLLM, tool_call
+from patter_trio.testing import ScriptedLLM, Voicemail, tool_call
 from patter_trio.testing.simulation.outbound import BUSY, NUMBER, open_phone_network
 from tests.kit.call import agent_of
 
@@ -43,6 +43,17 @@ def test_schemas_have_their_vendors_shapes() -> None:
     assert set(function["parameters"]["properties"]) == {"to", "goal", "first_message", "max_duration_sec"}
     assert function["parameters"]["properties"]["max_duration_sec"]["maximum"] == 60
     assert json.loads(json.dumps(tool.openai_schema())) == tool.openai_schema()
+
+
+@pytest.mark.parametrize(("detected", "status"), [(True, "voicemail"), (False, "completed")])
+async def test_agent_talks_to_no_machine(autojump_clock: object, detected: bool, status: str) -> None:
+    """A machine is hung up as soon as the carrier knows it, unless detection is off: then the agent talks its time."""
+    async with open_phone_network(agent_of()) as network:
+        network.answers(ANN, Voicemail(seconds=3.0))
+        options = {} if detected else {"machine_detection": False}
+        result = await tool_of(phone=network.phone, max_duration_sec=30, **options).execute(ANN)
+    assert result["status"] == status
+    assert (result["duration_seconds"] < 10) is detected
 
 
 async def test_result_tells_the_whole_call(autojump_clock: object) -> None:
