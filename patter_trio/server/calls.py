@@ -272,8 +272,12 @@ class CallServer:
         # In the observers' nursery, not in the webhook's task: that one ends with its answer, long before this does.
         self._nursery.start_soon(starting.ask, on_call_start)
 
+    def _epoch(self) -> float:
+        """Return the Unix time, in seconds, of zero on trio's clock, by the machine's clock as it is set now."""
+        return time.time() - trio.current_time() if self._seams.epoch is None else self._seams.epoch
+
     def _unix_time(self) -> float:
-        return time.time() if self._seams.epoch is None else self._seams.epoch + trio.current_time()
+        return self._epoch() + trio.current_time()
 
     def command(self, info: CallInfo, request: Callable[[], Awaitable[None]]) -> None:
         """Send a request about an announced call to the carrier, in the background; if it fails, the call is given up."""
@@ -342,7 +346,7 @@ class CallServer:
     def _events_of(self, call_id: str) -> CallEvents:
         # One epoch for a call, so that its timestamps agree although the machine's clock is set meanwhile; and a new
         # one for the next call, which has the right time again.
-        epoch = time.time() - trio.current_time() if self._seams.epoch is None else self._seams.epoch
+        epoch = self._epoch()
         events = CallEvents(call_id, self._options.subscribers, self._deliveries, epoch=epoch, tap=self._bus_tap)
         # Held by the server too, because a cancelled server shortens the time of all calls, live or over.
         self._grace.add(events.grace)
