@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from patter_trio.testing.scripted_providers.vad import ScriptedVAD
     from patter_trio.testing.servers.fake_vendor import FakeVendor, Misbehaviour, ServeVendor
     from patter_trio.testing.simulation.caller import NotAsExpected, SimulatedCaller
-    from patter_trio.testing.simulation.outbound import BUSY, FAILED, NOBODY, Person, PhoneNetwork, Voicemail
+    from patter_trio.testing.simulation.destinations import BUSY, FAILED, NOBODY, Person, Voicemail
+    from patter_trio.testing.simulation.outbound import PhoneNetwork
     from patter_trio.testing.simulation.record import Heard
     from patter_trio.testing.simulation.scenario import Scenario, ScenarioError, Step
 else:
@@ -56,14 +57,8 @@ else:
                 "check_stt",
                 "check_tts",
             ),
-            "patter_trio.testing.simulation.outbound": (
-                "BUSY",
-                "FAILED",
-                "NOBODY",
-                "Person",
-                "PhoneNetwork",
-                "Voicemail",
-            ),
+            "patter_trio.testing.simulation.destinations": ("BUSY", "FAILED", "NOBODY", "Person", "Voicemail"),
+            "patter_trio.testing.simulation.outbound": ("PhoneNetwork",),
             "patter_trio.testing.simulation.record": ("Heard",),
             "patter_trio.testing.simulation.scenario": ("Scenario", "ScenarioError", "Step"),
             "patter_trio.testing.scripted_providers.llm": ("ScriptedLLM", "tool_call"),

@@ -8,7 +8,8 @@ import trio
 
 from patter_trio import ConfigurationError, Patter, PatterTool, ProviderError
 from patter_trio.testing import ScriptedLLM, Voicemail, tool_call
-from patter_trio.testing.simulation.outbound import BUSY, NUMBER, open_phone_network
+from patter_trio.testing.simulation.destinations import BUSY
+from patter_trio.testing.simulation.outbound import NUMBER, open_phone_network
 from tests.kit.call import agent_of
 
 ANN, BEN = "+15550100003", "+15550100004"

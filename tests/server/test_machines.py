@@ -9,7 +9,8 @@ from patter_trio import ConfigurationError, MachineDetectionEvent, PatterEventTy
 from patter_trio.abc import MachineDetected
 from patter_trio.server.machines import GREETING_TIMEOUT_S
 from patter_trio.testing import ScriptedTTS
-from patter_trio.testing.simulation.outbound import Voicemail, open_phone_network
+from patter_trio.testing.simulation.destinations import Voicemail
+from patter_trio.testing.simulation.outbound import open_phone_network
 from tests.kit.call import agent_of
 
 ANN = "+15550100003"

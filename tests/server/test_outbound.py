@@ -14,7 +14,8 @@ from patter_trio.errors import AuthenticationError, ConfigurationError
 from patter_trio.server.calls import open_call_server
 from patter_trio.server.outbound import QUEUE_TIMEOUT_S, RING_MARGIN_S
 from patter_trio.testing import ScriptedLLM, ScriptedTTS
-from patter_trio.testing.simulation.outbound import BUSY, FAILED, NOBODY, Person, open_phone_network
+from patter_trio.testing.simulation.destinations import BUSY, FAILED, NOBODY, Person
+from patter_trio.testing.simulation.outbound import open_phone_network
 from tests.kit.call import agent_of
 
 ANN, BEN = "+15550100003", "+15550100004"

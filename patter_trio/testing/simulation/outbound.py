@@ -18,9 +18,8 @@ signed webhooks. Requests to its REST API are function calls here; their bytes a
 """
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from enum import Enum
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -42,15 +41,24 @@ from patter_trio.testing.carriers.twilio import SimulatedTwilio
 from patter_trio.testing.carriers.webhook_post import asked
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_for, real_listeners
+from patter_trio.testing.simulation.destinations import (
+    BUSY,
+    FAILED,
+    NOBODY,
+    Destination,
+    Person,
+    Script,
+    Unanswered,
+    Voicemail,
+)
+from patter_trio.testing.simulation.dialled_line import DialledLine
 from patter_trio.testing.simulation.foreign_work import foreign_work_awaited
 from patter_trio.testing.simulation.invariants import CallRecord, violations
-from patter_trio.testing.simulation.record import EventLog, State
+from patter_trio.testing.simulation.record import State
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, PUBLIC_URL, CallInvariantError
 
 SETUP_S: Final = 1.0
 """Seconds until a dialled phone rings."""
-ANSWER_S: Final = 3.0
-"""Seconds for which a phone rings before it is answered, unless a test says otherwise."""
 # Twilio takes speech longer than this for a machine's: MachineDetectionSpeechThreshold.
 DETECTION_S: Final = 2.4
 """Seconds after the answer until the carrier has its finding."""
@@ -58,58 +66,6 @@ TONE_S: Final = 0.5
 """Seconds from the greeting of an answering machine to its recording."""
 NUMBER: Final = "+15550100002"
 """The number of the phone under test, unless it has its own."""
-
-Script = Callable[[SimulatedCaller], Awaitable[object]]
-"""What a person does on the line, who hangs up when it returns."""
-
-
-class Unanswered(Enum):
-    """A phone that nobody answers; each member's value is Twilio's word for it."""
-
-    BUSY = "busy"
-    NOBODY = "no-answer"
-    FAILED = "failed"
-
-
-BUSY: Final = Unanswered.BUSY
-"""A busy line."""
-NOBODY: Final = Unanswered.NOBODY
-"""A phone that rings until the ring timeout."""
-FAILED: Final = Unanswered.FAILED
-"""A number that cannot be reached."""
-
-
-@attrs.frozen
-class Person:
-    """A person who answers.
-
-    Args:
-        script: what the person does; the end of it hangs up.
-        after: seconds for which the phone rings before.
-    """
-
-    script: Script
-    after: float = ANSWER_S
-
-
-@attrs.frozen
-class Voicemail:
-    """An answering machine: it plays its greeting and a tone, and records until the other side hangs up.
-
-    Args:
-        greeting: what it says.
-        seconds: how long the greeting lasts.
-        after: seconds for which the phone rings before.
-        records: seconds that it records at most.
-    """
-
-    greeting: str = "Nobody is at home. Please leave a message after the tone."
-    seconds: float = 4.0
-    after: float = ANSWER_S
-    records: float = 60.0
-
-
-Destination = Person | Voicemail | Unanswered
 
 
 @attrs.frozen(eq=False)
@@ -135,47 +91,6 @@ class _NetworkTwilio(Twilio):
     async def transfer(self, call: CallInfo, to: str) -> None:
         """Transfer a call of the network."""
         await self._there.transfer(call.call_id, to)
-
-
-class DialledLine:
-    """One call that the program under test has placed, as the network sees it.
-
-    Args:
-        request: what the program asked for.
-        call_id: the call's id.
-        destination: what answers.
-    """
-
-    def __init__(self, request: DialRequest, call_id: str, destination: Destination) -> None:
-        self.request = request
-        self.call_id = call_id
-        self.destination = destination
-        self.status: str = "queued"
-        """Twilio's word for the state of the call."""
-        self.caller: SimulatedCaller | None = None
-        """The person on the line; None before the answer."""
-        self.over: trio.Event = trio.Event()
-        self.rings: trio.CancelScope = trio.CancelScope()
-        """The time until the answer; cancelled when the program hangs up before it."""
-        self.acts: trio.CancelScope = trio.CancelScope()
-        """The person's script; cancelled at the end of the network."""
-        self.log: EventLog = EventLog(self._now, lambda: None)
-        self.ends: int = 0
-        """Number of the reports of the call's end to the program."""
-
-    def __repr__(self) -> str:
-        return f"<DialledLine {self.call_id} to {self.request.to}, {self.status}>"
-
-    def end(self) -> None:
-        """End the call: a phone that rings stops, and a person hangs up."""
-        self.rings.cancel(reason="the network is closed")
-        self.acts.cancel(reason="the network is closed")
-        if self.caller is not None:
-            self.caller.carrier.hang_up()
-
-    def _now(self) -> float:
-        now = math.nan if self.caller is None else self.caller.carrier.now
-        return 0.0 if math.isnan(now) else now
 
 
 class PhoneNetwork:
