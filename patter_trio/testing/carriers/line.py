@@ -36,6 +36,7 @@ from patter_trio.testing.carriers.protocol import (
     Webhook,
     WebhookAnswer,
 )
+from patter_trio.testing.carriers.reports import CallReports
 from patter_trio.testing.carriers.webhook_post import Connect, asked
 from patter_trio.testing.flat_nursery import open_flat_nursery
 
@@ -54,7 +55,6 @@ Alter = Callable[[str], Sequence[str | bytes]]
 # 50 frames a second: a server that lets more wait does not read at all, and the call is dropped with a fault.
 MAX_MESSAGES_IN_FLIGHT: Final = 8192
 """Maximum number of messages in flight in each direction: more than two minutes of the caller's audio."""
-_SUCCESS: Final = range(200, 300)
 # The bound that the server has to keep, too: a second after the hang-up, nothing of the call is left.
 CLOSE_TIMEOUT_S: Final = 1.0
 """Seconds that the last messages may take after the end of the call."""
@@ -117,7 +117,7 @@ class SimulatedCarrier:
         self._sends_again = self._reads_again = -math.inf
         self._scope = trio.CancelScope()
         self._news = Pulse()  # fires when the time of the next mark may have changed
-        self._pressed, self._presses = trio.open_memory_channel[Webhook](MAX_MESSAGES_IN_FLIGHT)
+        self._reports = CallReports(self.post, self._fault)
         self.caller_audio: CallerAudio = CallerAudio()
         self.playback: PhonePlayback = PhonePlayback()
         self.arrivals: list[Arrival] = []
@@ -155,8 +155,7 @@ class SimulatedCarrier:
         self._queue(self.protocol.key(digit))
         report = self.protocol.key_report(digit)
         if report is not None:
-            # The bound is that of the messages: a caller presses no more keys than the stream carries.
-            self._pressed.send_nowait(report)
+            self._reports.queue(report)
 
     def send(self, message: str) -> None:
         """Send any message to the agent's server, with the network's delay."""
@@ -280,7 +279,7 @@ class SimulatedCarrier:
                 # Forced: a peer that does not read must not hold up the end.
                 await trio.aclose_forcefully(connection)
             for report in self.protocol.ended_reports(str(self.ended)):
-                await self._report(report)
+                await self._reports.send(report)
         finally:
             # Also when the call was refused: a test that waits for the end must not wait for ever.
             self.over.set()
@@ -292,22 +291,6 @@ class SimulatedCarrier:
     async def post(self, webhook: Webhook) -> WebhookAnswer:
         """Send a webhook to the agent's server; see :func:`~patter_trio.testing.carriers.webhook_post.asked`."""
         return await asked(self._connect, webhook)
-
-    async def _report_all(self) -> None:
-        for report in self.protocol.opened_reports():
-            await self._report(report)
-        async for report in self._presses:
-            await self._report(report)
-
-    async def _report(self, webhook: Webhook) -> None:
-        """Send a webhook that asks nothing; a refusal is a fault of the agent's server."""
-        try:
-            answer = await self.post(webhook)
-        # The server may have closed: what becomes of the report is for the carrier's own log.
-        except CallRefused:
-            return
-        if answer.status not in _SUCCESS:
-            self.faults.append(ProtocolFault(self.now, f"a webhook was answered with {answer.status}"))
 
     async def _open(self, connection: trio.abc.Stream, order: StreamOrder) -> WebSocket:
         try:
@@ -330,11 +313,11 @@ class SimulatedCarrier:
                 nursery.start_soon(self._read, socket)
                 nursery.start_soon(self._speak)
                 nursery.start_soon(self._echo)
-                nursery.start_soon(self._report_all)
+                nursery.start_soon(self._reports.run, self.protocol)
                 # Inside the nursery: the starter's task may act as soon as the tasks exist, at call time 0.
                 task_status.started()
         if self.ended is None:
-            self.faults.append(ProtocolFault(self.now, "the media stream was closed, and nobody ended the call"))
+            self._fault("the media stream was closed, and nobody ended the call")
             self._end("agent_hung_up")
 
     async def _write(self, socket: WebSocket) -> None:
@@ -409,7 +392,7 @@ class SimulatedCarrier:
             decoded = self.protocol.read(message)
         except BadMessage as error:
             # Recorded and ignored, as Twilio does with a warning. The check after the call fails the test.
-            self.faults.append(ProtocolFault(now, str(error)))
+            self._fault(str(error))
             return
         match decoded:
             case Play(audio):
@@ -483,8 +466,11 @@ class SimulatedCarrier:
             self._outbox.send_nowait((trio.current_time() + self.up_delay, message))
         # More than two minutes of audio wait: the server has stopped reading.
         except trio.WouldBlock:
-            self.faults.append(ProtocolFault(self.now, "the server does not read; its messages are lost"))
+            self._fault("the server does not read; its messages are lost")
             self.drop()
+
+    def _fault(self, detail: str) -> None:
+        self.faults.append(ProtocolFault(self.now, detail))
 
     def _end(self, how: Ended) -> None:
         self.ended = how
