@@ -1,19 +1,18 @@
 """The phone, ``Patter``: it makes agents, serves calls and holds the live ones."""
 
-import inspect
 import logging
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, nullcontext
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import trio
 
 from patter_trio.abc import Carrier
-from patter_trio.agent.agent import ERROR_MESSAGE, Agent
+from patter_trio.agent.agent import Agent
 from patter_trio.call.control import CallControl
 from patter_trio.call.recording import checked_folder
 from patter_trio.call.session import CallSession
@@ -25,24 +24,22 @@ from patter_trio.events.payloads import EDGES, ConversationStateSnapshot, seen_s
 from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
 from patter_trio.logs import shown_value
 from patter_trio.net.address_guard import Guard
-from patter_trio.net.tasks import open_side_tasks
 from patter_trio.phone_numbers import checked_number, is_number
 from patter_trio.pricing import Pricing, merge_pricing
-from patter_trio.providers.other_names import check_keywords, keywords_of
+from patter_trio.providers.keyword_hints import with_hints, with_parameters_of
+from patter_trio.providers.other_names import keywords_of
 from patter_trio.server.admission import MAX_LAG_S
-from patter_trio.server.answerer import check_answerer, with_keys
-from patter_trio.server.calls import CallServer, open_call_server
+from patter_trio.server.answerer import with_keys
 from patter_trio.server.context import checked_public_url
-from patter_trio.server.listeners import check_port, listening_address, open_listeners, serve_listeners
-from patter_trio.server.options import RunningServer, ServeOptions
+from patter_trio.server.listeners import check_port, listening_address, open_listeners
+from patter_trio.server.options import RunningServer, ServeOptions, calling_server
 from patter_trio.server.outbound_call import OutboundCall, ended_with_block
 from patter_trio.server.placed import CallRequest
+from patter_trio.server.serve_checks import check_agent, check_kinds, check_limits, check_scheduler
+from patter_trio.server.serving import serve_until_drained
 from patter_trio.server.signals import StopRequest, stop_signals
 from patter_trio.server.tunnel import Tunnel, check_installed, checked_tunnel, open_tunnel
 from patter_trio.user_code.urls import is_exposed
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 _log = logging.getLogger("patter_trio.server")
 
@@ -50,43 +47,6 @@ _log = logging.getLogger("patter_trio.server")
 # 30 s by default.
 DRAIN_TIMEOUT_S = 30.0
 """Seconds that live calls have to finish after SIGTERM."""
-
-
-def _with_parameters_of(
-    make: Callable[_P, _R],
-) -> Callable[[Callable[..., _R]], Callable[Concatenate["Patter", _P], _R]]:
-    """Give a method the parameters of ``make``, and append their descriptions to its docstring.
-
-    Type checkers and editors read the parameters from ``_P``; ``help`` and :func:`inspect.signature` read them from the
-    attributes set here.
-    """
-
-    def decorate(method: Callable[..., _R]) -> Callable[Concatenate["Patter", _P], _R]:
-        myself, *_ = inspect.signature(method).parameters.values()
-        taken = inspect.signature(make)
-        method.__signature__ = taken.replace(  # type: ignore[attr-defined]
-            parameters=[myself, *taken.parameters.values()], return_annotation=make
-        )
-        _, heading, options = inspect.cleandoc(make.__doc__ or "").partition("\n\nArgs:")
-        method.__doc__ = f"{method.__doc__}{heading}{options}"
-        return method
-
-    return decorate
-
-
-def _with_hints(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Let a method of ``Patter`` say where an unknown option belongs, or which one was probably meant."""
-    known = keywords_of(function)
-    owner = function.__qualname__.removesuffix(".__init__")
-
-    # Not ``async`` for ``serve``: an unknown option is an error of the call, as Python's own is, and not of its await.
-    @wraps(function)
-    def checked(*arguments: _P.args, **options: _P.kwargs) -> _R:
-        if options.keys() - known:
-            check_keywords(owner, options, known, _places())
-        return function(*arguments, **options)
-
-    return checked
 
 
 def _places() -> dict[str, str]:
@@ -100,26 +60,6 @@ def _places() -> dict[str, str]:
         **{f"on_{edge}": f"the phone: phone.on_{edge} = ..." for edge in EDGES},
         **{name: place for place, owner in owners.items() for name in keywords_of(owner)},
     }
-
-
-def _check_scheduler() -> None:
-    # trio's own error, about a missing scheduler, comes from deep inside and names no remedy.
-    if not trio.lowlevel.in_trio_run():
-        raise ConfigurationError(
-            "patter_trio runs on trio, not asyncio: for asyncio.run(main()) write trio.run(main), "
-            "for asyncio.run(phone.serve(agent, port=8000)) write trio.run(partial(phone.serve, agent, port=8000))"
-        )
-
-
-def _check_limits(max_calls: object, max_lag: object, drain_timeout: object) -> None:
-    """Check the limits given to ``serve``; a bool, although an int to Python, is most often a misplaced argument."""
-    if max_calls is not None and (isinstance(max_calls, bool) or not isinstance(max_calls, int) or max_calls < 0):
-        raise ConfigurationError(f"max_calls must be a whole number from 0 on, or None for no limit, got {max_calls!r}")
-    # NaN fails the comparisons. Any loop is later than 0 s, so that limit would refuse each call.
-    if max_lag is not None and (isinstance(max_lag, bool) or not isinstance(max_lag, int | float) or not max_lag > 0):
-        raise ConfigurationError(f"max_lag must be a number of seconds above 0, or None for no limit, got {max_lag!r}")
-    if isinstance(drain_timeout, bool) or not isinstance(drain_timeout, int | float) or not drain_timeout >= 0:
-        raise ConfigurationError(f"drain_timeout must be a number of seconds from 0 on, got {drain_timeout!r}")
 
 
 def _check_number(phone_number: object) -> None:
@@ -170,7 +110,7 @@ class Patter(SpeechCallbacks):
         "webhook_url",
     )
 
-    @_with_hints
+    @with_hints(_places)
     def __init__(
         self,
         carrier: Carrier | None = None,
@@ -228,12 +168,12 @@ class Patter(SpeechCallbacks):
         newest = next(reversed(self._live.values()), None)
         return self.speech_events.conversation_state if newest is None else newest.conversation_state
 
-    @_with_parameters_of(Agent)
+    @with_parameters_of(Agent)
     def agent(self, *arguments: Any, **options: Any) -> Agent:
         """Make an agent, like :class:`~patter_trio.Agent`."""
         return Agent(*arguments, **options)
 
-    @_with_hints
+    @with_hints(_places)
     async def serve(
         self,
         agent: Agent,
@@ -299,7 +239,7 @@ class Patter(SpeechCallbacks):
                 program for tunnels is on PATH.
             PatterConnectionError: the tunnel was not opened, or has ended.
         """
-        _check_scheduler()
+        check_scheduler()
         callbacks = {
             "on_call_start": on_call_start,
             "on_call_end": on_call_end,
@@ -312,12 +252,9 @@ class Patter(SpeechCallbacks):
         # open.
         self._check(agent, callbacks)
         check_port(port)
-        _check_limits(max_calls, max_lag, drain_timeout)
-        if not isinstance(voicemail_message, str):
-            raise ConfigurationError(f"voicemail_message must be a string, got {voicemail_message!r}")
+        check_limits(max_calls, max_lag, drain_timeout)
+        check_kinds(voicemail_message, recording)
         folder = checked_folder(record_to)
-        if not isinstance(recording, bool):
-            raise ConfigurationError(f"recording must be True or False, got {recording!r}; a folder is record_to=")
         tunnel = checked_tunnel(tunnel) or self.tunnel
         check_installed(tunnel)
         # WARNING: the order matters. Models load before the port opens: a call that came meanwhile would have to wait
@@ -343,7 +280,7 @@ class Patter(SpeechCallbacks):
                         record_to=folder,
                         recording=recording,
                     )
-                    await self._serve(options, listeners, stop, drain_timeout, task_status)
+                    await serve_until_drained(options, listeners, stop, drain_timeout, task_status)
         finally:
             # Without an await, because ``serve`` may be cancelled. trio has closed them already if serving began; this
             # is for a failure in between.
@@ -403,7 +340,7 @@ class Patter(SpeechCallbacks):
             on_machine_detection=on_machine_detection,
             voicemail_message=voicemail_message,
         )
-        dialler = self._calling_server().dialler
+        dialler = calling_server(self._call_servers).dialler
         call = OutboundCall(dialler, await dialler.call(request))
         if wait:
             await call.ended()
@@ -441,26 +378,9 @@ class Patter(SpeechCallbacks):
         async with ended_with_block(call):
             yield call
 
-    def _calling_server(self) -> RunningServer:
-        """Return the server that places calls: the newest one that takes some."""
-        if not self._call_servers:
-            raise ConfigurationError(
-                "to place calls, the phone must be served, because the carrier asks there what to do when somebody "
-                "answers: run phone.serve beside it, such as by `await nursery.start(phone.serve, agent)`"
-            )
-        taking = [server for server in self._call_servers if not server.draining]
-        return (taking or self._call_servers)[-1]
-
     def _check(self, agent: Agent, callbacks: Mapping[str, Any]) -> None:
         """Check what can be checked before a port is open."""
-        check_answerer(agent, callbacks)
-        if agent.tools and callbacks["on_message"] is not None and agent.engine is None:
-            _log.warning("tools= is ignored: only an LLM calls tools, and on_message= replaces it")
-        # Of the application's own text alone: a default that is not heard is nobody's mistake.
-        if agent.engine is not None and agent.tts is None and agent.error_message != ERROR_MESSAGE:
-            _log.warning(
-                "error_message= has no voice of its own: an engine that is gone for good cannot speak it, so give tts="
-            )
+        check_agent(agent, callbacks)
         # The address without ``webhook_url`` is known only afterwards.
         if self.webhook_url:
             url = checked_public_url(self._given_url())
@@ -488,39 +408,6 @@ class Patter(SpeechCallbacks):
                 public_url,
             )
         yield public_url
-
-    async def _serve(
-        self,
-        options: ServeOptions,
-        listeners: list[trio.SocketListener],
-        stop: StopRequest | None,
-        drain_timeout: float,
-        task_status: trio.TaskStatus[tuple[str, int]],
-    ) -> None:
-        """Serve calls on listening sockets until drained; report the first one's address once they are served.
-
-        Args:
-            options: the options of the call server.
-            listeners: the listening sockets.
-            stop: the request that stop signals make; None: the application handles signals.
-            drain_timeout: seconds for live calls after a stop signal.
-            task_status: reports the address.
-        """
-        # WARNING: the order matters. The innermost nursery ends connections and with them the calls; then the call
-        # server waits for the last callbacks.
-        async with (
-            open_side_tasks() as beside,
-            open_call_server(options) as call_server,
-            trio.open_nursery() as nursery,
-        ):
-            await nursery.start(serve_listeners, call_server.context, listeners)
-            if stop is not None:
-                beside.start_soon(self._stop_on, stop, call_server, drain_timeout)
-            # After the listeners are served: a task that waits for this may connect at once.
-            task_status.started(listening_address(listeners))
-            await call_server.closed.wait()
-            # The calls that are left after a drain's time are ended here.
-            nursery.cancel_scope.cancel(reason="drained")
 
     def _serve_options(
         self,
@@ -587,16 +474,6 @@ class Patter(SpeechCallbacks):
         # https, because a carrier refuses ``ws`` for a stream (Twilio: error 31922).
         url = self.webhook_url if "://" in self.webhook_url else f"https://{self.webhook_url}"
         return url.rstrip("/")
-
-    async def _stop_on(self, stop: StopRequest, call_server: CallServer, drain_timeout: float) -> None:
-        """Drain a server at the first stop signal, and end its calls at the second one."""
-        await stop.drain.wait()
-        _log.info("%s: draining; live calls: %d, with %g s to end", stop.name, len(self._live), drain_timeout)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(call_server.drain, drain_timeout)
-            await stop.now.wait()
-            _log.info("%s, the second signal: ending; live calls: %d", stop.name, len(self._live))
-            await call_server.end_now()
 
     async def drain(self, timeout: float = DRAIN_TIMEOUT_S) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Accept no more calls, give the live ones ``timeout`` seconds to finish, then end :meth:`serve`.

@@ -10,6 +10,7 @@ from patter_trio.abc import CallInfo, Carrier
 from patter_trio.agent.agent import Agent
 from patter_trio.call.recording import GrowingWav, RecordingFile
 from patter_trio.call.session import CallSession
+from patter_trio.errors import ConfigurationError
 from patter_trio.events.call_events import Subscribers
 from patter_trio.events.callback_registry import CallbackRegistry
 from patter_trio.events.payloads import Tap
@@ -38,6 +39,21 @@ class RunningServer(Protocol):
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Accept no more calls, and wait at most ``timeout`` seconds for the live ones to end."""
+
+
+def calling_server(servers: Sequence[RunningServer]) -> RunningServer:
+    """Return the server that places calls: the newest one that takes some.
+
+    Raises:
+        ConfigurationError: none is running.
+    """
+    if not servers:
+        raise ConfigurationError(
+            "to place calls, the phone must be served, because the carrier asks there what to do when somebody "
+            "answers: run phone.serve beside it, such as by `await nursery.start(phone.serve, agent)`"
+        )
+    taking = [server for server in servers if not server.draining]
+    return (taking or servers)[-1]
 
 
 @attrs.frozen(kw_only=True, eq=False)
