@@ -243,7 +243,9 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
 def _kept(server: Server) -> int:
     call_server = server.call_server
     # Each of these is empty when no call is up; together they are all that holds calls.
-    known = 0 if call_server is None else len(call_server._grace) + len(call_server._deliveries._running)
+    known = (
+        0 if call_server is None else len(call_server._events._grace) + len(call_server._events._deliveries._running)
+    )
     known += 0 if call_server is None else len(call_server.context.pending) + len(call_server._live)
     return known + len(server.phone._live) + len(server._logs)
 

@@ -6,24 +6,16 @@ one, opened here, holds the tasks of observers, which may outlive their calls by
 
 import logging
 import math
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from weakref import WeakSet
 
 import attrs
 import trio
 
 from patter_trio.abc import (
     CallInfo,
-    CallRinging,
-    CallStatus,
     CarrierReport,
-    CostReported,
-    MachineDetected,
-    RecordingSaved,
-    StreamFailed,
     WebhookKind,
 )
 from patter_trio.abc._usage import usage_sink
@@ -37,24 +29,21 @@ from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.session import CallSession
 from patter_trio.call.tools.webhooks import ToolWebhooks
 from patter_trio.conversation.inputs import TRANSFERRED_REASON
-from patter_trio.errors import CallEnded, PatterError
-from patter_trio.events.call_events import CallEvents
 from patter_trio.events.callback_registry import Callback
 from patter_trio.events.callbacks import CallbackQueue
-from patter_trio.events.delivery import HandlerTasks
-from patter_trio.events.grace import GracePeriods
-from patter_trio.events.rendering import callback_payload
 from patter_trio.events.reporter import CallReporter
 from patter_trio.logs import mask_logs
 from patter_trio.metrics.internal_events import UsageReported
 from patter_trio.metrics.meter import Meter
-from patter_trio.metrics.public_events import CallOver
 from patter_trio.metrics.summary import summary
 from patter_trio.net.http import shared_client
 from patter_trio.net.pulse import Pulse
 from patter_trio.server.admission import Admission
+from patter_trio.server.announced import AnnouncedCalls
 from patter_trio.server.answerer import Answering, check_answerer, message_handler_of
+from patter_trio.server.call_events_source import CallEventsSource
 from patter_trio.server.carrier_facts import CarrierFacts
+from patter_trio.server.carrier_reports import CarrierReports
 from patter_trio.server.context import ServerContext
 from patter_trio.server.ended import EndedCalls
 from patter_trio.server.hang_ups import HangUps
@@ -65,7 +54,6 @@ from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.placed import PlacedCall
 from patter_trio.server.recorders import Recorders
 from patter_trio.server.schedule_host import host_schedules
-from patter_trio.server.starting import StartingCall
 from patter_trio.tracing.setup import OpenTrace, opened_tracing
 from patter_trio.user_code.urls import secret_of
 
@@ -101,18 +89,10 @@ class CallServer:
         self._nursery = nursery
         self._webhooks = webhooks
         self._admission = admission
-        self._tracing = tracing
         self._seams = seams
         self._tap = seams.tap
-        self._bus_tap = seams.bus_tap
         self._hang_ups = HangUps(options.carrier, nursery)
-        self._deliveries = HandlerTasks(nursery)
-        # Weak, because each lives until the last event of its call has been delivered, which is after the call's end.
-        self._grace: WeakSet[GracePeriods] = WeakSet()
-        self._grace_shortened = False
-        # Until ``run_call`` or ``_never_connected`` takes it out; exactly one of them does, for each call.
-        self._starting: dict[str, StartingCall] = {}
-        """The announced calls, each until it is live or given up."""
+        self._events = CallEventsSource(options, seams, nursery)
         self._live: dict[str, CallSession] = {}
         self._ended = EndedCalls()
         self._handed_over = EndedCalls()
@@ -120,7 +100,6 @@ class CallServer:
         self._draining = False
         self._call_over = Pulse()
         self.dialler: Dialler = Dialler(options.carrier, self, nursery)
-        self._announced = trio.Event()
         self.closed: trio.Event = trio.Event()
         """Set when :meth:`drain` has finished and the server can be closed."""
         self.context: ServerContext = ServerContext(
@@ -133,13 +112,34 @@ class CallServer:
             on_report=self.on_report,
             command=self.command,
             knows=self.knows,
-            unix_time=self._unix_time,
+            unix_time=self._events.unix_time,
             on_refused=self.on_refused,
             on_answered=self.dialler.on_offered,
             end_stray=self.end_stray,
         )
+        self._announced = AnnouncedCalls(
+            self.context,
+            nursery,
+            self._events,
+            self._ended,
+            self._hang_ups,
+            find=self.callback,
+            tracing=tracing,
+            tap=seams.tap,
+            on_over=self._never_connected,
+        )
         self._recorders = Recorders(options, seams, nursery, self.context.webhook_url("recording"))
-        self._facts = CarrierFacts(options.carrier, nursery, self._events_of, options.subscribers)
+        self._facts = CarrierFacts(options.carrier, nursery, self._events.of_call, options.subscribers)
+        self._reports = CarrierReports(
+            self.context.pending,
+            nursery,
+            dialler=self.dialler,
+            announced=self._announced,
+            live=self._live,
+            ended=self._ended,
+            hang_ups=self._hang_ups,
+            facts=self._facts,
+        )
         self._transfer = seams.transfer or self.context.transfer
         self._send_digits = seams.send_digits or options.carrier.send_digits
 
@@ -206,13 +206,13 @@ class CallServer:
     def begin(self, placed: PlacedCall, info: CallInfo) -> CallControl:
         """Call ``on_call_start`` for a call that the carrier has taken; return its control."""
         control = PendingControl(info, partial(self.dialler.cancel_unanswered, placed))
-        self._start(info, placed.answering.agent, control)
+        self._announced.begin(info, placed.answering.agent, control)
         return control.control
 
     def give_up(self, info: CallInfo, outcome: str, why: str) -> None:
         """End a call that we placed and that is not live."""
         self.context.pending.give_up(info.call_id)
-        self._never_connected(info, outcome, why)
+        self._announced.never_connected(info, outcome, why)
 
     def webhook_url(self, kind: WebhookKind, dial: str = "") -> str:
         """Return the URL of one of our webhooks, for the call with that reference."""
@@ -225,165 +225,41 @@ class CallServer:
 
     async def expire_pending(self, scope: trio.CancelScope) -> None:
         """Give up announced calls that never connect, each when its token expires, until ``scope`` is cancelled."""
-        pending = self.context.pending
-        with scope:
-            while True:
-                # Renewed before the deadline is read: a call that is announced meanwhile sets the new event, and its
-                # expiry counts.
-                self._announced = trio.Event()
-                with trio.CancelScope(deadline=pending.next_expiry):
-                    await self._announced.wait()
-                self._expire_due()
-
-    def _expire_due(self) -> None:
-        for call in self.context.pending.expire(trio.current_time()):
-            _log.warning(
-                "call %s: its media stream never connected (check that the carrier reaches %s)",
-                call.info.call_id,
-                self.context.stream_url(call.info.call_id),
-            )
-            self._abandon(call.info, "failed", "its media stream never connected")
+        await self._announced.expire(scope)
 
     def on_announced(self, call: PendingCall) -> None:
         """Call ``on_call_start`` for a call as soon as it is announced, before its audio arrives."""
         # WARNING: nothing here may await: the webhook's answer follows, and the media stream may arrive right behind
         # it.
-        self._announced.set()
+        self._announced.watch_expiry()
         # A call that we placed has begun already.
         if call.info.call_id not in self.dialler:
-            self._start(call.info, self._answering.agent, PendingControl(call.info))
-
-    def _start(self, info: CallInfo, agent: Agent, control: PendingControl) -> None:
-        """Call ``on_call_start`` for a call that is announced, or that we have placed."""
-        events = self._events_of(info.call_id)
-        on_call_start = self.callback("on_call_start")
-        media, trace = MediaClock(), None
-        if self._tracing is not None:
-            # Opened at the webhook, so that the trace has the time before the audio, and ``on_call_start`` runs inside
-            # it.
-            trace = self._tracing(info, agent, media, at=trio.current_time(), epoch=events.epoch)
-        starting = self._starting[info.call_id] = StartingCall(
-            events, trio.CancelScope(), trio.Event(), media, trace, control
-        )
-        starting.events.exit_by(starting.call.exit)
-        if on_call_start is None:
-            starting.done.set()
-            return
-        # In the observers' nursery, not in the webhook's task: that one ends with its answer, long before this does.
-        self._nursery.start_soon(starting.ask, on_call_start)
-
-    def _epoch(self) -> float:
-        """Return the Unix time, in seconds, of zero on trio's clock, by the machine's clock as it is set now."""
-        return time.time() - trio.current_time() if self._seams.epoch is None else self._seams.epoch
-
-    def _unix_time(self) -> float:
-        return self._epoch() + trio.current_time()
+            self._announced.begin(call.info, self._answering.agent, PendingControl(call.info))
 
     def command(self, info: CallInfo, request: Callable[[], Awaitable[None]]) -> None:
         """Send a request about an announced call to the carrier, in the background; if it fails, the call is given up."""
-        self._nursery.start_soon(self._send, info, request)
-
-    async def _send(self, info: CallInfo, request: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await request()
-        except CallEnded as error:
-            _log.info("call %s: %s", info.call_id, error)
-            self.on_report(CallStatus(info.call_id, "cancelled"))
-        except PatterError as error:
-            _log.warning("call %s: %s", info.call_id, error)
-            self.on_report(CallStatus(info.call_id, "failed"))
-            # It is unknown what the carrier did; if it answered, the caller would hear silence.
-            self._hang_ups.end(info.call_id)
+        self._nursery.start_soon(self._reports.send, info, request)
 
     def on_report(self, report: CarrierReport) -> None:
         """Act on what the carrier reports about a call."""
-        match report:
-            case CallStatus():
-                if report.cost_usd is not None:
-                    self._facts.on_cost(report.call_id, report.cost_usd)
-                if not self.dialler.on_status(report):
-                    self._on_status(report)
-            case CallRinging():
-                self.dialler.on_ringing(report)
-            case MachineDetected():
-                placed, live = self.dialler.on_machine(report), self._live.get(report.call_id)
-                # It may overtake the media stream; then it is acted on when that begins.
-                if placed is not None and live is not None:
-                    on_finding(live, placed, report, self._nursery)
-            case RecordingSaved():
-                self._facts.on_recording(report)
-            case CostReported():
-                self._facts.on_cost(report.call_id, report.cost_usd)
-            case StreamFailed():
-                _log.warning("call %s: its media stream failed: %s", report.call_id, report.reason)
-                call = self.context.pending.give_up(report.call_id)
-                if call is not None:
-                    self._abandon(call.info, "failed", f"its media stream failed: {report.reason}")
-
-    def _on_status(self, status: CallStatus) -> None:
-        """Give up an announced call, because the carrier says that it is over."""
-        call = self.context.pending.give_up(status.call_id)
-        if call is not None:
-            why = "the call ended before its media stream connected"
-            _log.info("call %s: %s", status.call_id, why)
-            self._never_connected(call.info, status.outcome, why)
-        # A live call ends by its stream, which has the last words; a webhook about it may overtake them.
-        elif status.call_id not in self._live:
-            self._ended.add(status.call_id, trio.current_time())
-
-    def _abandon(self, info: CallInfo, outcome: str, why: str) -> None:
-        """Give up an announced call that goes on at the carrier."""
-        self._never_connected(info, outcome, why)
-        self._hang_ups.end(info.call_id)
+        self._reports.take(report)
 
     def on_refused(self, info: CallInfo, why: str) -> None:
         """Publish that a call hears busy, unless it is a live or ended call that is announced again."""
         now = trio.current_time()
         if info.call_id not in self._live and not self._ended.remembers(info.call_id, now):
             self._ended.add(info.call_id, now)
-            self._events_of(info.call_id).never_connected("busy", why, info)
+            self._events.of_call(info.call_id).never_connected("busy", why, info)
 
-    def _events_of(self, call_id: str) -> CallEvents:
-        # One epoch for a call, so that its timestamps agree although the machine's clock is set meanwhile; and a new
-        # one for the next call, which has the right time again.
-        epoch = self._epoch()
-        events = CallEvents(call_id, self._options.subscribers, self._deliveries, epoch=epoch, tap=self._bus_tap)
-        # Held by the server too, because a cancelled server shortens the time of all calls, live or over.
-        self._grace.add(events.grace)
-        return events
-
-    def _never_connected(self, info: CallInfo, outcome: str, why: str) -> None:
-        starting = self._starting.pop(info.call_id)
-        starting.call.close(outcome)
-        self._ended.add(info.call_id, trio.current_time())
-        over = starting.events.never_connected(outcome, why, info, cancelled=self._grace_shortened)
-        starting.give_up("never connected", outcome)
-        # In the observers' nursery: the end may be noticed by a webhook or by a server that closes.
-        self._nursery.start_soon(self._report_end, starting, over)
-        self.dialler.over(info.call_id, outcome)
+    def _never_connected(self, call_id: str, outcome: str) -> None:
+        self.dialler.over(call_id, outcome)
         # It may be the last call that a drain waits for.
         self._call_over.fire()
-
-    async def _report_end(self, starting: StartingCall, over: CallOver) -> None:
-        """Call ``on_call_end`` for a call that never connected, after its ``on_call_start``."""
-        events, call_id = starting.events, starting.call.info.call_id
-        events.enter()
-        # Shielded like the delivery, by the same limit: a cancelled server reports the ends of its calls.
-        with events.grace.limit("end", shield=True):
-            # Its function has been cancelled, and ends before what it opened is closed.
-            await starting.done.wait()
-        queue = CallbackQueue(call_id, self.callback, events.grace, starting.call.control)
-        payload = dict(callback_payload(over, call_id))
-        if self._tap is not None:
-            self._tap(0.0, over.name, payload)
-        queue.end(payload, starting.call.conversation_state, cancelled=self._grace_shortened)
-        await queue.deliver()
 
     async def run_call(self, leg: MediaLeg) -> None:
         """Run a call from the start of its media stream to its end."""
         info = leg.info
-        # The claim of the token guarantees the entry: only an announced call has a token.
-        starting = self._starting.pop(info.call_id)
+        starting = self._announced.connected(info.call_id)
         events, trace = starting.events, starting.trace
         # Before anything of the call runs: user code, wherever it is called, reads the call from the context.
         events.enter()
@@ -469,8 +345,7 @@ class CallServer:
     def expire_all(self) -> None:
         """Give up all announced and dialled calls, because the server closes and cannot answer them."""
         self.dialler.close()
-        for call in self.context.pending.expire(math.inf):
-            self._abandon(call.info, "cancelled", "the server was closed")
+        self._announced.expire_all()
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Accept no more calls, and wait at most ``timeout`` seconds for the live and announced ones to end.
@@ -497,15 +372,13 @@ class CallServer:
 
     def close(self) -> None:
         """End the tasks of handlers once each queued event has been delivered. Call it when all calls are over."""
-        self._deliveries.close()
+        self._events.close()
         self._recorders.close()
         self._facts.close()
 
     def shorten_grace(self) -> None:
         """Shorten the callbacks' time, because the server is being cancelled."""
-        self._grace_shortened = True
-        for grace in tuple(self._grace):
-            grace.shorten()
+        self._events.shorten_grace()
 
 
 def _report_unfilled(agent: Agent, *, may_come: bool) -> None:

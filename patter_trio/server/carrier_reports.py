@@ -1,0 +1,116 @@
+"""Reports of the carrier about the calls of a server, each handed to the part that it concerns."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+import trio
+
+from patter_trio.abc import (
+    CallInfo,
+    CallRinging,
+    CallStatus,
+    CarrierReport,
+    CostReported,
+    MachineDetected,
+    RecordingSaved,
+    StreamFailed,
+)
+from patter_trio.call.session import CallSession
+from patter_trio.errors import CallEnded, PatterError
+from patter_trio.server.announced import AnnouncedCalls
+from patter_trio.server.carrier_facts import CarrierFacts
+from patter_trio.server.ended import EndedCalls
+from patter_trio.server.hang_ups import HangUps
+from patter_trio.server.machines import on_finding
+from patter_trio.server.outbound import Dialler
+from patter_trio.server.pending import PendingCalls
+
+_log = logging.getLogger("patter_trio.call")
+
+
+class CarrierReports:
+    """The reports about the calls of one server.
+
+    Args:
+        pending: the calls whose media stream is awaited.
+        nursery: outlives the calls.
+        dialler: has the calls that we placed.
+        announced: has the calls that are not live yet.
+        live: the live calls by id.
+        ended: remembers the calls that are over.
+        hang_ups: end calls that go on at the carrier.
+        facts: publishes recordings and costs.
+    """
+
+    def __init__(
+        self,
+        pending: PendingCalls,
+        nursery: trio.Nursery,
+        *,
+        dialler: Dialler,
+        announced: AnnouncedCalls,
+        live: Mapping[str, CallSession],
+        ended: EndedCalls,
+        hang_ups: HangUps,
+        facts: CarrierFacts,
+    ) -> None:
+        self._pending = pending
+        self._nursery = nursery
+        self._dialler = dialler
+        self._announced = announced
+        self._live = live
+        self._ended = ended
+        self._hang_ups = hang_ups
+        self._facts = facts
+
+    def __repr__(self) -> str:
+        return f"<CarrierReports on {len(self._live)} live calls, {len(self._pending)} pending>"
+
+    async def send(self, info: CallInfo, request: Callable[[], Awaitable[None]]) -> None:
+        """Send a request about an announced call to the carrier; if it fails, the call is given up."""
+        try:
+            await request()
+        except CallEnded as error:
+            _log.info("call %s: %s", info.call_id, error)
+            self.take(CallStatus(info.call_id, "cancelled"))
+        except PatterError as error:
+            _log.warning("call %s: %s", info.call_id, error)
+            self.take(CallStatus(info.call_id, "failed"))
+            # It is unknown what the carrier did; if it answered, the caller would hear silence.
+            self._hang_ups.end(info.call_id)
+
+    def take(self, report: CarrierReport) -> None:
+        """Act on what the carrier reports about a call."""
+        match report:
+            case CallStatus():
+                if report.cost_usd is not None:
+                    self._facts.on_cost(report.call_id, report.cost_usd)
+                if not self._dialler.on_status(report):
+                    self._on_status(report)
+            case CallRinging():
+                self._dialler.on_ringing(report)
+            case MachineDetected():
+                placed, live = self._dialler.on_machine(report), self._live.get(report.call_id)
+                # It may overtake the media stream; then it is acted on when that begins.
+                if placed is not None and live is not None:
+                    on_finding(live, placed, report, self._nursery)
+            case RecordingSaved():
+                self._facts.on_recording(report)
+            case CostReported():
+                self._facts.on_cost(report.call_id, report.cost_usd)
+            case StreamFailed():
+                _log.warning("call %s: its media stream failed: %s", report.call_id, report.reason)
+                call = self._pending.give_up(report.call_id)
+                if call is not None:
+                    self._announced.abandon(call.info, "failed", f"its media stream failed: {report.reason}")
+
+    def _on_status(self, status: CallStatus) -> None:
+        """Give up an announced call, because the carrier says that it is over."""
+        call = self._pending.give_up(status.call_id)
+        if call is not None:
+            why = "the call ended before its media stream connected"
+            _log.info("call %s: %s", status.call_id, why)
+            self._announced.never_connected(call.info, status.outcome, why)
+        # A live call ends by its stream, which has the last words; a webhook about it may overtake them.
+        elif status.call_id not in self._live:
+            self._ended.add(status.call_id, trio.current_time())
