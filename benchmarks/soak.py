@@ -230,8 +230,7 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
             now["frames to the VAD"].append(call._voice_activity._frames.waiting)
             if isinstance(call._backend, PipelineBackend):
                 now["audio to the STT"].append(call._backend._transcription._feed.waiting)
-            if call._reply is not None:
-                now["playout queue, samples"].append(call._reply.playout.waiting)
+            now["playout queue, samples"].append(call._live_reply.samples_waiting)
             now["callbacks"].append(len(call._reporter._callback_queue._queue))
     for phone in phones:
         if phone.carrier is not None:

@@ -33,13 +33,12 @@ from patter_trio.call.input.voice_activity import VoiceActivityStage
 from patter_trio.call.last_words import apologise
 from patter_trio.call.leg import Leg, MediaLeg
 from patter_trio.call.limits import Limits
+from patter_trio.call.live_reply import LiveReply
 from patter_trio.call.menus import MenuRunner
 from patter_trio.call.options import CallOptions
-from patter_trio.call.output import reply as replies
 from patter_trio.call.output.digits import DigitsRequest, DigitsSender
 from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.call.pipeline import PipelineBackend
-from patter_trio.call.reply_log import ReplyLog
 from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.call.transfers import TransferRequest, Transfers
 from patter_trio.conversation import actions as do
@@ -47,12 +46,11 @@ from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.playback import Media
-from patter_trio.conversation.playout import HeardSpeech
 from patter_trio.errors import CallEnded, ProviderError, leaves
 from patter_trio.events.callbacks import CallbackQueue, open_callbacks
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.events.reporter import CallReporter, Fired
-from patter_trio.metrics.internal_events import CallFailed, InternalEvent, TtsChunk
+from patter_trio.metrics.internal_events import CallFailed, InternalEvent
 from patter_trio.metrics.public_events import DigitReceived, MachineFound, SpeechEdge
 from patter_trio.metrics.results import CallMetrics
 from patter_trio.net.tasks import split_failure
@@ -110,19 +108,27 @@ class CallSession:
             self._backend.hear,
             remember=options.agent.turn_detector is not None,
         )
-        self._reply: replies.Reply | None = None
-        self._replies = ReplyLog(self._backend, self._reporter, self._history)
         # Made here although only the apology enters it: a scope that is cancelled before it is entered ends its block
         # at once, so no apology is made for a caller who has left.
         self._caller_here = trio.CancelScope()
         self._error = ""
-        self._answering = False
         self._ignores_voice = False
         self._limits = Limits()
         self._transfers = Transfers(self.info.call_id, options.transfer_call, self._demand, self._post)
         self._failover = Failover(self.info.call_id, self._transfers)
         self._menu = MenuRunner(self.control, self._limits)
         self._digits = DigitsSender(self.info.call_id, options.send_digits, self._say)
+        self._live_reply = LiveReply(
+            self._backend,
+            self._writer,
+            self._reporter,
+            self._history,
+            self._post,
+            tools=self._tools,
+            digits=self._digits,
+            recorded=self._recorded,
+            failover=self._failover,
+        )
         # Last, because this carries out the deferred commands, which need every part above.
         pending.connect(self)
 
@@ -230,9 +236,7 @@ class CallSession:
         self._reporter.emit_fact(event, trio.current_time())
 
     def _on_sent(self, media: Media) -> None:
-        reply = self._reply
-        if reply is not None and reply.number == media.reply and self._reporter.wants(TtsChunk):
-            reply.emit_fact(TtsChunk(reply.number, reply.turn, media.audio))
+        self._live_reply.on_sent(media)
 
     # What the leg reports ---------------------------------------------------------------------------------------------
     def on_audio(self, audio: bytes) -> None:
@@ -392,8 +396,8 @@ class CallSession:
                 self._backend.ask_for_words()
             case do.StartReply():
                 self._start_reply(action, nursery)
-            case do.OpenPlayout() if self._reply is not None:
-                self._writer.open(self._reply.playout)
+            case do.OpenPlayout():
+                self._live_reply.open()
             case do.ReportToken():
                 self._reporter.token(action.at, action.turn, *self._backend.names())
             case do.ReportAudio():
@@ -401,9 +405,9 @@ class CallSession:
             case do.ReportAgentStarted():
                 self._reporter.agent_started(action.at, action.turn, self._backend.speaker())
             case do.CutReply():
-                self._cut(action)
+                self._live_reply.cut(action)
             case do.FinishReply():
-                self._finish(action)
+                self._live_reply.finish(action)
             case do.AskDetector():
                 # A model takes time: the task posts its verdict to the inbox.
                 nursery.start_soon(
@@ -426,52 +430,10 @@ class CallSession:
         self._options.on_hang_up()
 
     def _start_reply(self, action: do.StartReply, nursery: trio.Nursery) -> None:
-        """Begin a reply, and count it if it is the apology for one that failed."""
-        self._recorded.reply_begins(action)
-        if action.digits:
-            self._reply = self._digits.start(action, nursery, self._writer, self._post)
-        else:
-            self._reply = self._backend.start(action, nursery)
-        self._answering = action.text is None and not action.apology
+        self._live_reply.start(action, nursery, self._agent)
         # To words that came before the machine was found: cut before it has a sound.
-        if self._answering and self._ignores_voice:
+        if self._live_reply.is_answer and self._ignores_voice:
             self._post(inputs.Say("", interruptible=False, interrupt=True))
-        if action.apology:
-            self._failover.reply_failed(self._agent)
-
-    def _finish(self, action: do.FinishReply) -> None:
-        """Close the live reply, which was played to its end."""
-        heard, reply, self._reply = self._writer.close(), self._reply, None
-        if reply is None:
-            return
-        if action.started:
-            # Fixed texts and the apology itself say nothing about what answers.
-            if self._answering:
-                self._failover.reply_finished()
-            self._replies.heard(reply, action.at, heard, interrupted=False)
-        self._backend.end_reply(reply, heard, "played")
-        self._replies.over(reply, "played")
-        self._recorded.reply_is_over(reply.number, heard=action.started)
-        self._tools.played(reply)
-
-    def _cut(self, action: do.CutReply) -> None:
-        """Silence the live reply: its playout queue, the carrier's buffer, and everything still being made for it."""
-        reply, self._reply = self._reply, None
-        if reply is None:
-            return
-        # The audio first: everything after this line is bookkeeping that the caller does not hear.
-        heard = self._writer.cut(trio.current_time()) if action.opened else HeardSpeech(0.0, "")
-        reply.playout.cut()
-        if action.reason == "failed":
-            reply.time_out()  # unless it has failed by itself: then its deadline passed, and nothing else logs that
-        reply.scope.cancel(reason=action.reason)
-        self._tools.cut(reply)
-        self._backend.end_reply(reply, heard, action.reason)
-        if action.started:
-            self._replies.heard(reply, action.at, heard, interrupted=True)
-            self._reporter.interruption(action.at, action.turn, heard.seconds, heard.text, action.reason)
-        self._recorded.reply_is_over(reply.number, heard=False)
-        self._replies.over(reply, action.reason)
 
     # The call's life --------------------------------------------------------------------------------------------------
     async def run(self, callback_queue: CallbackQueue) -> None:
@@ -512,24 +474,15 @@ class CallSession:
 
     async def _apologise(self) -> None:
         """Say the error message after the conversation crashed, and connect the caller with ``on_failure``."""
-        self._freeze()  # first, because the apology needs the writer, which plays one reply at a time
+        self._live_reply.freeze()  # first, because the apology needs the writer, which plays one reply at a time
         if await apologise(self._backend, self._agent, self._writer, self._transfers, self._caller_here):
             self.outcome = inputs.TRANSFERRED_REASON
-
-    def _freeze(self) -> None:
-        """Cut the live reply without an event, and enter what the caller heard of it in the transcript."""
-        reply, self._reply = self._reply, None
-        if reply is None:
-            return
-        heard = self._writer.cut(trio.current_time())
-        if heard.text:
-            self._history.add("assistant", heard.text, self._reporter.unix(trio.current_time()))
 
     def _end(self, *, cancelled: bool) -> None:
         """Emit on_call_end, once, whatever ended the call."""
         # In the order of the transcript: the caller's last words, then what was heard of the agent's last reply.
         self._backend.user_turns.settle("the call is over")
-        self._freeze()
+        self._live_reply.freeze()
         calls, now = self._tools.close(), trio.current_time()
         if not self.outcome:
             self.outcome = "failed" if self._error else "cancelled"
