@@ -11,12 +11,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.processes import ROOT, description_of, pinned, processors, started
 from benchmarks.report import markdown, plot, pooled
 from benchmarks.setup_peers import DEFAULT_FOLDER, PEERS, installed, interpreter
 from benchmarks.sounds import write_answer
@@ -25,7 +26,6 @@ from benchmarks.sounds import write_answer
 # at one number of calls before the number grows: what disturbs a shared machine for minutes then disturbs all of them.
 # Cost is the server's own processor time as the kernel counts it, so that other processes distort latencies only.
 
-ROOT: Final = Path(__file__).parents[1]
 SERVERS: Final = ("ours", "bare", *PEERS)
 
 
@@ -34,24 +34,6 @@ def command(name: str, peers: Path) -> list[str]:
     if name in PEERS:
         return [str(interpreter(peers, name)), str(ROOT / "benchmarks" / "servers" / f"{name}.py")]
     return [sys.executable, "-m", f"benchmarks.servers.{name}"]
-
-
-def _pinned(core: int, nice: int) -> Callable[[], None] | None:
-    if core < 0 and not nice:
-        return None
-
-    def prepare() -> None:
-        if core >= 0:
-            os.sched_setaffinity(0, {core})
-        if nice:
-            # If the kernel groups tasks by session (autogroup), the niceness of a process counts only within its
-            # session.
-            os.setsid()
-            os.setpriority(os.PRIO_PROCESS, 0, nice)
-            with suppress(OSError):
-                Path("/proc/self/autogroup").write_text(str(nice))
-
-    return prepare
 
 
 @contextmanager
@@ -65,36 +47,20 @@ def serving(
 ) -> Iterator[Any]:
     """Run a server and yield its description of itself; its log goes to a file beside the sounds."""
     log = sounds / f"{name}.log"
-    with log.open("ab") as stderr:
-        server = subprocess.Popen(
-            [*command(name, peers), str(sounds), *arguments],
-            stdout=subprocess.PIPE,
-            # To a file: a pipe that nobody reads would stop a talkative server when it is full.
-            stderr=stderr,
-            cwd=ROOT,
-            # Before the server starts: threads that it makes inherit core and niceness.
-            preexec_fn=_pinned(core, nice),  # noqa: PLW1509 (this process has no threads)
-        )
-    try:
-        assert server.stdout is not None
-        # A server prints its address as JSON once it accepts connections; a server that fails closes the pipe instead.
-        line = server.stdout.readline()
-        if not line.startswith(b"{"):
-            raise RuntimeError(f"{name} did not start: {log.read_text(errors='replace')[-2000:]}")
-        yield json.loads(line)
-    finally:
-        if server.stdout is not None:
-            # First: a server that goes on printing fails at its next line instead of waiting for a reader.
-            server.stdout.close()
-        server.terminate()
+    # Before the server starts: threads that it makes inherit core and niceness.
+    with started([*command(name, peers), str(sounds), *arguments], log, pinned(core, nice)) as server:
         try:
-            # Judged: longer than any of the servers takes to end its calls and, under
-            # ``--profile``, to write its samples.
-            server.wait(10)
-        # What does not end when asked must not run beside the next server.
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+            yield description_of(server, name, log)
+        finally:
+            if server.stdout is not None:
+                # First: a server that goes on printing fails at its next line instead of waiting for a reader.
+                server.stdout.close()
+            server.terminate()
+            # What does not end when asked is killed, so that it does not run beside the next server.
+            with suppress(subprocess.TimeoutExpired):
+                # Judged: longer than any of the servers takes to end its calls and, under
+                # ``--profile``, to write its samples.
+                server.wait(10)
 
 
 def measure(
@@ -107,7 +73,7 @@ def measure(
     """
     # The seed is the number of calls: all servers get callers that begin at the same instants.
     task = {"measure": {"server": about, "calls": calls, "seconds": seconds, "settling": settling}, "seed": calls}
-    stolen_before, all_before = _processors()
+    stolen_before, all_before = processors()
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.client", json.dumps(task)],
         capture_output=True,
@@ -116,26 +82,14 @@ def measure(
         # Connecting is not in the two: a saturated server may take a minute to accept all calls.
         timeout=seconds + settling + 120,
         check=False,
-        preexec_fn=_pinned(core, nice),
+        preexec_fn=pinned(core, nice),
     )
     if done.returncode:
         raise RuntimeError(f"the callers failed: {done.stderr[-2000:]}")
-    stolen, total = _processors()
+    stolen, total = processors()
     share = (stolen - stolen_before) / max(1, total - all_before)
     result: dict[str, Any] = {"stolen": share, **json.loads(done.stdout)}
     return result
-
-
-def _processors() -> tuple[int, int]:
-    """Return the stolen ticks of all processors, and all of their ticks (proc(5), /proc/stat)."""
-    try:
-        # The first line sums all processors: user, nice, system, idle, iowait, irq, softirq, steal. Guest time, the
-        # fields after them, is part of user and would count twice.
-        ticks = [int(field) for field in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
-    # Not Linux: nothing is known to be stolen.
-    except (OSError, ValueError):
-        return 0, 0
-    return ticks[7], sum(ticks)
 
 
 def machine(servers: Sequence[str], peers: Path) -> dict[str, Any]:

@@ -34,8 +34,8 @@ import numpy as np
 import trio
 
 from benchmarks.caller import Tally
-from benchmarks.calls import _pinned
 from benchmarks.client import SAMPLE_INTERVAL_S, CallerSocket, cpu_seconds
+from benchmarks.processes import ROOT, description_of, pinned, started
 from benchmarks.servers.ours import TOKEN, phone_and_agent
 from benchmarks.sounds import INTERRUPTION, QUESTION, frames_of, voiced, write_answer
 from patter_trio.server.admission import MAX_LAG_S
@@ -44,7 +44,6 @@ from patter_trio.server.admission import MAX_LAG_S
 # calls before. The capacity is measured first, in the same run, because it is that of this machine, today. What counts
 # is whether the admitted calls are served as if the others did not exist.
 
-ROOT: Final = Path(__file__).parents[1]
 WEBHOOK_TIMEOUT_S: Final = 15.0
 """Seconds after which Twilio gives up on a webhook."""
 ROUND_S: Final = 12.0
@@ -70,22 +69,10 @@ async def serve(answer: bytes, max_lag: float | None) -> None:
 
 @contextmanager
 def serving(sounds: Path, max_lag: float | None, nice: int) -> Iterator[dict[str, Any]]:
-    command = [sys.executable, "-m", "benchmarks.overload", "--serve", str(sounds)]
-    with (sounds / "server.log").open("wb") as log:
-        server = subprocess.Popen(
-            [*command, "--max-lag", str(max_lag or 0.0)],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            cwd=ROOT,
-            preexec_fn=_pinned(0, nice),  # noqa: PLW1509 (this process has no threads)
-        )
-    try:
-        assert server.stdout is not None
-        yield json.loads(server.stdout.readline())
-    finally:
-        # At once: nothing that it could still do is measured.
-        server.kill()
-        server.wait()
+    command = [sys.executable, "-m", "benchmarks.overload", "--serve", str(sounds), "--max-lag", str(max_lag or 0.0)]
+    log = sounds / "server.log"
+    with started(command, log, pinned(0, nice)) as server:
+        yield description_of(server, "ours", log)
 
 
 # The callers' process -------------------------------------------------------------------------------------------------
@@ -236,7 +223,7 @@ def run(times: float, gap: float, seconds: float, nice: int) -> list[dict[str, A
                 text=True,
                 cwd=ROOT,
                 check=False,
-                preexec_fn=_pinned(1, nice),
+                preexec_fn=pinned(1, nice),
             )
         if done.returncode:
             raise SystemExit(f"the callers failed: {done.stderr[-2000:]}")

@@ -22,7 +22,8 @@ import trio
 
 from benchmarks import provider_loops as ours
 from benchmarks import provider_raw as raw
-from benchmarks.calls import ROOT, _pinned, _processors, serving
+from benchmarks.calls import serving
+from benchmarks.processes import ROOT, pinned, processors
 from benchmarks.report import PERCENTILES
 from benchmarks.sampling import sampled
 
@@ -120,7 +121,7 @@ def measure(pair: str, loop: str, options: argparse.Namespace, cores: tuple[int,
         task = {"pair": pair, "loop": loop, "port": about["ports"][PAIRS[pair].port]}
         task |= {"sessions": options.sessions, "seconds": options.seconds, "warming": options.warming}
         task["profile"] = str(options.profile / f"{pair}-{loop}.json") if options.profile else ""
-        stolen_before, all_before = _processors()
+        stolen_before, all_before = processors()
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.providers", "--child", json.dumps(task)],
             capture_output=True,
@@ -129,11 +130,11 @@ def measure(pair: str, loop: str, options: argparse.Namespace, cores: tuple[int,
             # A loop that hangs fails the run instead of holding it up overnight.
             timeout=options.seconds + SERVER_START_TIMEOUT_S,
             check=False,
-            preexec_fn=_pinned(cores[1], options.nice),
+            preexec_fn=pinned(cores[1], options.nice),
         )
     if done.returncode:
         raise RuntimeError(f"{pair} {loop} failed: {done.stderr[-2000:]}")
-    stolen, total = _processors()
+    stolen, total = processors()
     result: dict[str, Any] = json.loads(done.stdout)
     return {"pair": pair, "loop": loop, "stolen": (stolen - stolen_before) / max(1, total - all_before), **result}
 

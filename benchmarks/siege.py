@@ -28,13 +28,12 @@ import attrs
 import trio
 from websockets.frames import Frame, Opcode
 
-from benchmarks.calls import _pinned
 from benchmarks.client import CallerSocket
 from benchmarks.overload import Arrivals, Floor, serve
+from benchmarks.processes import ROOT, description_of, pinned, started
 from benchmarks.sounds import INTERRUPTION, QUESTION, frames_of, voiced, write_answer
 from patter_trio.server.admission import MAX_LAG_S
 
-ROOT: Final = Path(__file__).parents[1]
 SETTLING_TIME_S: Final = 6.0
 """Seconds of calls before the flood begins: a question and the beginning of its answer."""
 # Judged: nobody hears a hundredth of a second.
@@ -215,17 +214,8 @@ def serving(
 ) -> Iterator[tuple[dict[str, Any], Path]]:
     log = sounds / f"{name}.log"
     command = [sys.executable, "-m", "benchmarks.siege", "--serve", str(sounds), "--files", str(files)]
-    with log.open("wb") as stderr:
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT, preexec_fn=prepare)  # noqa: PLW1509 (no threads)
-    try:
-        assert server.stdout is not None
-        yield json.loads(server.stdout.readline()), log
-    finally:
-        # At once: nothing that it could still do is measured.
-        server.kill()
-        server.wait()
-        if server.stdout is not None:
-            server.stdout.close()
+    with started(command, log, prepare) as server:
+        yield description_of(server, name, log), log
 
 
 def measure(name: str, options: argparse.Namespace, *, control: bool) -> dict[str, Any]:
@@ -236,8 +226,8 @@ def measure(name: str, options: argparse.Namespace, *, control: bool) -> dict[st
         write_answer(sounds)
         files = FLOODS[name].files
         with (
-            serving(sounds, "server", files, _pinned(server_core, options.nice)) as (server, log),
-            serving(sounds, "target", files, _pinned(other_core, options.nice)) as (other, _),
+            serving(sounds, "server", files, pinned(server_core, options.nice)) as (server, log),
+            serving(sounds, "target", files, pinned(other_core, options.nice)) as (other, _),
         ):
             task = {
                 "server": server,
@@ -250,7 +240,7 @@ def measure(name: str, options: argparse.Namespace, *, control: bool) -> dict[st
                 stdout=subprocess.PIPE,
                 text=True,
                 cwd=ROOT,
-                preexec_fn=_pinned(other_core, options.nice),  # noqa: PLW1509 (this process has no threads)
+                preexec_fn=pinned(other_core, options.nice),  # noqa: PLW1509 (this process has no threads)
             )
             assert callers.stdout is not None
             if not callers.stdout.readline():
@@ -263,7 +253,7 @@ def measure(name: str, options: argparse.Namespace, *, control: bool) -> dict[st
                 cwd=ROOT,
                 check=True,
                 # Below the callers, with which the strangers share a core.
-                preexec_fn=_pinned(other_core, options.nice + 10),
+                preexec_fn=pinned(other_core, options.nice + 10),
             )
             heard = json.loads(callers.communicate()[0])
             return heard | {
