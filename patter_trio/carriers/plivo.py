@@ -30,18 +30,15 @@ from patter_trio.abc import (
     CallOffered,
     CallRinging,
     CallStatus,
-    Carrier,
     CarrierReport,
     CarrierRequest,
-    Dialled,
-    DialRequest,
     DocumentWanted,
     Form,
     MachineDetected,
-    NumberSetup,
     RecordingSaved,
     StreamFailed,
 )
+from patter_trio.carriers.account import AccountCarrier
 from patter_trio.carriers.plivo_rest import API_URL, PlivoREST, amount, checked_api_url
 from patter_trio.errors import ConfigurationError, WireError
 from patter_trio.phone_numbers import is_number, shown_id
@@ -104,7 +101,7 @@ def _auth_token(given: str) -> str:
 
 @other_names()
 @attrs.frozen
-class Plivo(Carrier):
+class Plivo(AccountCarrier):
     """A Plivo account; missing credentials are taken from the environment.
 
     Args:
@@ -306,34 +303,6 @@ class Plivo(Carrier):
     async def hang_up(self, call_id: str, request_id: str = "") -> None:
         """End a call, also while it rings, or before Plivo has given it an id."""
         await self._rest.hang_up(call_id, request_id)
-
-    async def dial(self, request: DialRequest) -> Dialled:
-        """Place a call; see :meth:`PlivoREST.dial`."""
-        return await self._rest.dial(request)
-
-    async def start_recording(self, call: CallInfo, callback_url: str) -> str:
-        """Record both sides of a live call, in two channels; return the recording's id, or an empty string."""
-        return await self._rest.start_recording(call.call_id, callback_url)
-
-    async def cost(self, call_id: str) -> float | None:
-        """Return what Plivo charges for a call that is over, in US dollars; None: it has no record of it yet."""
-        return await self._rest.cost(call_id)
-
-    async def number_setup(self, number: str) -> NumberSetup:
-        """Return where a number of the account sends its calls.
-
-        Raises:
-            ProvisionError: the account does not have the number.
-        """
-        return await self._rest.number_setup(number)
-
-    async def point_number(self, number: str, voice_url: str, status_url: str) -> NumberSetup:
-        """Give a number an application of its own, with these webhooks; return the new setup.
-
-        Raises:
-            ProvisionError: the account does not have the number, or Plivo refuses.
-        """
-        return await self._rest.point_number(number, voice_url, status_url)
 
     @property
     def _rest(self) -> PlivoREST:

@@ -23,14 +23,11 @@ import attrs
 
 from patter_trio.abc import (
     CallInfo,
-    Carrier,
     CarrierReport,
     CarrierRequest,
-    Dialled,
-    DialRequest,
     Form,
-    NumberSetup,
 )
+from patter_trio.carriers.account import AccountCarrier
 from patter_trio.carriers.twilio_reports import read_report
 from patter_trio.carriers.twilio_rest import API_URL, TwilioREST, checked_api_url
 from patter_trio.carriers.twilio_signature import (
@@ -66,7 +63,7 @@ def _auth_token(given: str) -> str:
 
 @other_names()
 @attrs.frozen
-class Twilio(Carrier):
+class Twilio(AccountCarrier):
     """A Twilio account; missing credentials are taken from the environment.
 
     Args:
@@ -209,34 +206,6 @@ class Twilio(Carrier):
     async def hang_up(self, call_id: str, request_id: str = "") -> None:  # noqa: ARG002 (all calls have ids)
         """End a call in any state; ``canceled``, Twilio's other word, ends one only before it is answered."""
         await self._rest.update_call(call_id, {"Status": "completed"})
-
-    async def dial(self, request: DialRequest) -> Dialled:
-        """Place a call; see :meth:`TwilioREST.dial`."""
-        return await self._rest.dial(request)
-
-    async def start_recording(self, call: CallInfo, callback_url: str) -> str:
-        """Record both sides of a live call, in two channels; return the recording's id."""
-        return await self._rest.start_recording(call.call_id, callback_url)
-
-    async def cost(self, call_id: str) -> float | None:
-        """Return the price of a call that is over, in US dollars; None: Twilio has not settled it yet."""
-        return await self._rest.cost(call_id)
-
-    async def number_setup(self, number: str) -> NumberSetup:
-        """Return where a number of the account sends its calls.
-
-        Raises:
-            ProvisionError: the account does not have the number.
-        """
-        return await self._rest.number_setup(number)
-
-    async def point_number(self, number: str, voice_url: str, status_url: str) -> NumberSetup:
-        """Make a number send its calls to these webhooks; return the new setup.
-
-        Raises:
-            ProvisionError: the account does not have the number, or it belongs to a SIP trunk.
-        """
-        return await self._rest.point_number(number, voice_url, status_url)
 
     @property
     def _rest(self) -> TwilioREST:

@@ -3,8 +3,7 @@
 import base64
 import uuid
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Unpack
 from urllib.parse import urlencode
 
 from patter_trio.errors import CallEnded
@@ -15,14 +14,15 @@ from patter_trio.testing.carriers.protocol import (
     CallFacts,
     CallRefused,
     CarrierProtocol,
-    Direction,
     FromAgent,
     Line,
+    LineOptions,
     RESTAnswer,
     RESTRequest,
     StreamOrder,
     Webhook,
     checked_stream_url,
+    parted,
     refusing,
 )
 from patter_trio.testing.carriers.rest import read_json
@@ -235,14 +235,8 @@ class SimulatedPlivo(SimulatedCarrier):
         public_url: the address under which the carrier knows the server, without a path.
         auth_id: the account, as in the carrier object of the program under test.
         auth_token: the account's secret, with which requests are signed.
-        caller: the number of the caller.
-        callee: the number that is called.
         call_uuid: Plivo's id of the call.
-        direction: "inbound" for a call to the agent's number, "outbound" for one that the agent's account placed.
-        custom_params: parameters of the call, in the query of the webhook's URL, as an account configures it.
-        up_delay: seconds that the network takes towards the server.
-        down_delay: seconds that the network takes from the server.
-        echo_marks: if False, checkpoints are never confirmed.
+        line: who calls whom, and what the network does; all of it may be left out.
     """
 
     def __init__(
@@ -252,23 +246,15 @@ class SimulatedPlivo(SimulatedCarrier):
         *,
         auth_id: str,
         auth_token: str,
-        caller: str = "+15550100001",
-        callee: str = "+15550100002",
         call_uuid: str = "00000000-0000-4000-8000-000000000001",
-        direction: Direction = "inbound",
-        custom_params: Mapping[str, str] = MappingProxyType({}),
-        up_delay: float = 0.0,
-        down_delay: float = 0.0,
-        echo_marks: bool = True,
+        **line: Unpack[LineOptions],
     ) -> None:
-        facts = CallFacts(call_uuid, caller, callee, direction, custom_params)
+        facts, network = parted(call_uuid, line)
         super().__init__(
             connect,
             public_url,
             PlivoProtocol(facts, auth_id, auth_token),
-            up_delay=up_delay,
-            down_delay=down_delay,
-            echo_marks=echo_marks,
+            **network,
         )
 
 

@@ -4,7 +4,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Literal, Protocol
+from typing import Any, ClassVar, Final, Literal, Protocol, TypedDict
 from urllib.parse import urlsplit
 
 import attrs
@@ -42,6 +42,43 @@ class CallFacts:
     callee: str = "+15550100002"
     direction: Direction = "inbound"
     custom_params: Mapping[str, str] = MappingProxyType({})
+
+
+class NetworkOptions(TypedDict, total=False):
+    """Delays and losses of a simulated network.
+
+    Attributes:
+        up_delay: seconds that the network takes towards the server.
+        down_delay: seconds that the network takes from the server.
+        echo_marks: if False, marks never come back.
+    """
+
+    up_delay: float
+    down_delay: float
+    echo_marks: bool
+
+
+class LineOptions(NetworkOptions, total=False):
+    """Options of a simulated call at any carrier; for facts that are left out, see :class:`CallFacts`.
+
+    Attributes:
+        caller: the number of the caller.
+        callee: the number that is called.
+        direction: "inbound" for a call to the agent's number, "outbound" for one that the agent's account placed.
+        custom_params: parameters of the call, in the query of the webhook's URL, as an account configures it.
+    """
+
+    caller: str
+    callee: str
+    direction: Direction
+    custom_params: Mapping[str, str]
+
+
+def parted(call_id: str, options: LineOptions) -> tuple[CallFacts, dict[str, Any]]:
+    """Return the facts of a call, and the options of its network."""
+    given: dict[str, Any] = {**options}
+    network = {key: given.pop(key) for key in NetworkOptions.__annotations__ if key in given}
+    return CallFacts(call_id, **given), network
 
 
 @attrs.frozen

@@ -9,8 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from types import MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Unpack
 from urllib.parse import urlencode
 
 import msgspec
@@ -26,14 +25,15 @@ from patter_trio.testing.carriers.protocol import (
     CallFacts,
     CallRefused,
     CarrierProtocol,
-    Direction,
     FromAgent,
     Line,
+    LineOptions,
     RESTAnswer,
     RESTRequest,
     StreamOrder,
     Webhook,
     checked_stream_url,
+    parted,
 )
 from patter_trio.testing.carriers.rest import read_json
 from patter_trio.testing.carriers.webhook_post import Connect
@@ -278,15 +278,9 @@ class SimulatedTelnyx(SimulatedCarrier):
         public_url: the address under which the carrier knows the server, without a path.
         api_key: the key of the account, as in the carrier object of the program under test.
         signing_key: the Ed25519 key, 32 bytes, with which the carrier signs; its public key is that of the account.
-        caller: the number of the caller.
-        callee: the number that is called.
         call_id: Telnyx's ``call_control_id`` of the call.
-        direction: "inbound".
-        custom_params: parameters of the call, in the query of the webhook's URL, as an account configures it.
         unix_time: returns the time of signatures, in seconds.
-        up_delay: seconds that the network takes towards the server.
-        down_delay: seconds that the network takes from the server.
-        echo_marks: if False, marks never come back.
+        line: who calls whom, and what the network does; all of it may be left out.
     """
 
     def __init__(
@@ -296,25 +290,17 @@ class SimulatedTelnyx(SimulatedCarrier):
         *,
         api_key: str,
         signing_key: bytes,
-        caller: str = "+15550100001",
-        callee: str = "+15550100002",
         call_id: str = "v3:00000000000000000000000000000001",
-        direction: Direction = "inbound",
-        custom_params: Mapping[str, str] = MappingProxyType({}),
         unix_time: Callable[[], float] = time.time,
-        up_delay: float = 0.0,
-        down_delay: float = 0.0,
-        echo_marks: bool = True,
+        **line: Unpack[LineOptions],
     ) -> None:
-        facts = CallFacts(call_id, caller, callee, direction, custom_params)
+        facts, network = parted(call_id, line)
         key = Ed25519PrivateKey.from_private_bytes(signing_key)
         super().__init__(
             connect,
             public_url,
             TelnyxProtocol(facts, key, api_key, unix_time),
-            up_delay=up_delay,
-            down_delay=down_delay,
-            echo_marks=echo_marks,
+            **network,
         )
 
 

@@ -2,8 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, Unpack
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
@@ -15,9 +14,9 @@ from patter_trio.testing.carriers.protocol import (
     CallRefused,
     CarrierProtocol,
     Clear,
-    Direction,
     FromAgent,
     Line,
+    LineOptions,
     Mark,
     Play,
     RESTAnswer,
@@ -25,6 +24,7 @@ from patter_trio.testing.carriers.protocol import (
     StreamOrder,
     Webhook,
     WebhookAnswer,
+    parted,
     refusing,
 )
 from patter_trio.testing.carriers.webhook_post import Connect
@@ -192,15 +192,9 @@ class SimulatedTwilio(SimulatedCarrier):
         public_url: the address under which the carrier knows the server, without a path.
         account_sid: the account, as in the carrier object of the program under test.
         auth_token: the account's secret, with which requests are signed.
-        caller: the number of the caller.
-        callee: the number that is called.
         call_sid: Twilio's id of the call.
-        direction: "inbound" for a call to the agent's number, "outbound" for one that the agent's account placed.
-        custom_params: parameters of the call, in the query of the webhook's URL, as an account configures it.
-        up_delay: seconds that the network takes towards the server.
-        down_delay: seconds that the network takes from the server.
-        echo_marks: if False, marks never come back.
         shared_key: id and secret of a shared key, with which requests are signed instead.
+        line: who calls whom, and what the network does; all of it may be left out.
     """
 
     def __init__(
@@ -210,24 +204,16 @@ class SimulatedTwilio(SimulatedCarrier):
         *,
         account_sid: str,
         auth_token: str,
-        caller: str = "+15550100001",
-        callee: str = "+15550100002",
         call_sid: str = "CA00000000000000000000000000000001",
-        direction: Direction = "inbound",
-        custom_params: Mapping[str, str] = MappingProxyType({}),
-        up_delay: float = 0.0,
-        down_delay: float = 0.0,
-        echo_marks: bool = True,
         shared_key: tuple[str, str] | None = None,
+        **line: Unpack[LineOptions],
     ) -> None:
-        facts = CallFacts(call_sid, caller, callee, direction, custom_params)
+        facts, network = parted(call_sid, line)
         super().__init__(
             connect,
             public_url,
             TwilioProtocol(facts, account_sid, messages.Signer(auth_token, shared_key)),
-            up_delay=up_delay,
-            down_delay=down_delay,
-            echo_marks=echo_marks,
+            **network,
         )
 
     @property
