@@ -1,5 +1,6 @@
 """Plivo's REST interface: what is sent, what its refusals mean, and that a request can be cancelled anywhere."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ from patter_trio.errors import (
     ProvisionError,
     RateLimitError,
 )
-from patter_trio.testing.conformance.bench import cancelled_at
 from patter_trio.testing.servers.plivo_rest import PlivoRESTFault, PlivoRESTServer, serve_plivo_rest
+from tests.kit.rest_laws import cancels_at_every_step, raises_once, times_out
 
 AUTH_ID, TOKEN = "MA1", "a:secret/ü"
 CALL = "a7bd2e5c-6d1f-4d6e-9b0c-8f7a6b5c4d3e"
@@ -249,13 +250,7 @@ async def test_what_an_answer_of_plivo_means(fault: PlivoRESTFault, error: type[
     """Each refusal, fault or broken answer of Plivo raises its error in under 500 characters, after one request."""
     async with serving() as server:
         server.fault = fault
-        with pytest.raises(error) as raised:
-            await account(server).redirect(INBOUND, VOICE)
-    assert type(raised.value) is error or (error is ProviderError and not isinstance(raised.value, CallEnded))
-    assert said in str(raised.value)
-    assert len(str(raised.value)) < 500
-    assert TOKEN not in str(raised.value)
-    assert len(server.requests) == 1
+        await raises_once(partial(account(server).redirect, INBOUND, VOICE), server, error, said, TOKEN)
 
 
 async def test_rate_limit_says_how_long_to_wait() -> None:
@@ -295,36 +290,12 @@ async def test_dial_without_request_id_counts() -> None:
 
 async def test_missing_answer_of_plivo_times_out(mock_clock: trio.testing.MockClock) -> None:
     """A request without an answer raises ProviderTimeout after four seconds."""
-    failures: list[float] = []
-
-    async def asks(server: PlivoRESTServer) -> None:
-        try:
-            await account(server).dial(REQUEST)
-        except ProviderTimeout:
-            failures.append(trio.current_time())
-
-    async with serving() as server, trio.open_nursery() as nursery:
+    async with serving() as server:
         server.fault = PlivoRESTFault(hang=True)
-        nursery.start_soon(asks, server)
-        while not server.requests:  # the request is real, the time is not
-            await trio.lowlevel.checkpoint()
-        mock_clock.jump(3.99)
-        await trio.testing.wait_all_tasks_blocked()
-        assert not failures
-        mock_clock.jump(0.01)
-    assert failures == [4.0]
+        await times_out(partial(account(server).dial, REQUEST), server, mock_clock)
 
 
 async def test_plivo_request_cancels_at_every_step(stride: int) -> None:
     """A request can be cancelled at each of its steps, without errors or delay."""
     async with serving() as server:
-
-        async def use() -> None:
-            await account(server).redirect(INBOUND, VOICE)
-
-        whole = await cancelled_at(use, 0)
-        assert not whole.errors
-        for step in range(1, whole.steps + 1, stride):
-            end = await cancelled_at(use, step)
-            assert not end.errors, step
-            assert end.took < 0.5, step
+        await cancels_at_every_step(partial(account(server).redirect, INBOUND, VOICE), stride)

@@ -1,5 +1,6 @@
 """Twilio's REST interface: what is sent, what its refusals mean, and that a request can be cancelled anywhere."""
 
+from functools import partial
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -23,8 +24,8 @@ from patter_trio.errors import (
     RateLimitError,
 )
 from patter_trio.phone_numbers import checked_destination, is_number
-from patter_trio.testing.conformance.bench import cancelled_at
 from patter_trio.testing.servers.twilio_rest import RESTFault, TwilioRESTServer, serve_twilio_rest
+from tests.kit.rest_laws import cancels_at_every_step, raises_once, times_out
 
 SID, TOKEN, CALL, DESK = "AC1", "a:secret/ü", "CA1", "+15550100003"
 INBOUND = CallInfo(CALL, "+15550100001", "+15550100002", "inbound")
@@ -111,12 +112,8 @@ async def test_what_an_answer_means(fault: RESTFault, error: type[Exception], sa
     """Each refusal, fault or broken answer of Twilio raises its error in under 500 characters, after one request."""
     async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
         server.fault = fault
-        with pytest.raises(error) as raised:
-            await account(server).update_call(CALL, {"Twiml": "<Response/>"})
-    assert type(raised.value) is error or (error is ProviderError and not isinstance(raised.value, CallEnded))
-    assert said in str(raised.value)
-    assert len(str(raised.value)) < 500
-    assert len(server.requests) == 1
+        ask = partial(account(server).update_call, CALL, {"Twiml": "<Response/>"})
+        await raises_once(ask, server, error, said, TOKEN)
 
 
 async def test_too_many_requests_say_when_again() -> None:
@@ -261,41 +258,18 @@ async def test_nobody_at_the_address_is_a_failure() -> None:
 
 async def test_missing_answer_times_out_after_4_s(mock_clock: trio.testing.MockClock) -> None:
     """A REST request without an answer raises ProviderTimeout after four seconds."""
-    failures: list[tuple[float, str]] = []
-
-    async def asks(server: TwilioRESTServer) -> None:
-        try:
-            await account(server).update_call(CALL, {"Status": "completed"})
-        except ProviderTimeout as error:
-            failures.append((trio.current_time(), str(error)))
-
-    async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server, trio.open_nursery() as nursery:
+    async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
         server.fault = RESTFault(hang=True)
-        nursery.start_soon(asks, server)
-        while not server.requests:  # the request is real, the time is not
-            await trio.lowlevel.checkpoint()
-        mock_clock.jump(3.99)
-        await trio.testing.wait_all_tasks_blocked()
-        assert not failures
-        mock_clock.jump(0.01)
+        ask = partial(account(server).update_call, CALL, {"Status": "completed"})
+        assert await times_out(ask, server, mock_clock) == f"{server.api_url} did not answer within 4 s"
         while not server.left:
             await trio.lowlevel.checkpoint()
-    assert failures == [(4.0, f"{server.api_url} did not answer within 4 s")]
 
 
 async def test_rest_request_cancels_at_every_step(stride: int) -> None:
     """A REST request can be cancelled at each of its steps, without errors or delay."""
     async with serve_twilio_rest(SID, TOKEN, calls=[CALL]) as server:
-
-        async def use() -> None:
-            await account(server).update_call(CALL, {"Twiml": "<Response/>"})
-
-        whole = await cancelled_at(use, 0)
-        assert not whole.errors
-        for step in range(1, whole.steps + 1, stride):
-            end = await cancelled_at(use, step)
-            assert not end.errors, step
-            assert end.took < 0.5, step
+        await cancels_at_every_step(partial(account(server).update_call, CALL, {"Twiml": "<Response/>"}), stride)
 
 
 # The TwiML --------------------------------------------------------------------------------------------------------------

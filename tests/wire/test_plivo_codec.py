@@ -19,7 +19,7 @@ from patter_trio.abc import (
 )
 from patter_trio.errors import WireError
 from patter_trio.wire.plivo import PlivoCodec, read_extra_headers
-from tests.kit.stream_messages import spoilt
+from tests.kit.stream_messages import NOT_MESSAGES, refuses_unquoted, spoilt
 
 START = {
     "event": "start",
@@ -88,14 +88,8 @@ def test_unknown_plivo_fields_are_skipped() -> None:
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        ("", "JSON"),
-        ("{", "JSON"),
-        ('{"event":"media","x":' + "[" * 100_000, "JSON"),
-        ("\ud800", "JSON"),
-        ("[]", "field"),
-        ("{}", "field"),
+        *NOT_MESSAGES,
         ('{"event": 7}', "field"),
-        ('{"event": "media"}', "field"),
         (json.dumps(media("secret words")), "field"),
         (json.dumps(media("")), "an empty one"),
         (json.dumps(media("AAAA", stream="s2")), "streamId must be that of the start"),
@@ -108,14 +102,11 @@ def test_unknown_plivo_fields_are_skipped() -> None:
         (json.dumps(digit(-1)), "digit"),
         (json.dumps(digit("")), "digit"),
         (json.dumps(START), "second one"),
-        (b"\x00\xff", "binary"),
     ],
 )
 def test_plivo_protocol_violation_is_refused_without_quote(message: str | bytes, reason: str) -> None:
     """The codec refuses a message that violates the protocol, and the error does not quote it."""
-    with pytest.raises(WireError, match=reason) as refused:
-        started().receive(message)
-    assert "secret" not in str(refused.value)
+    refuses_unquoted(started(), message, reason)
 
 
 @pytest.mark.parametrize("message", [media("AAAA"), digit("1"), played("m"), CLEARED, STOP, {"event": "stop"}])

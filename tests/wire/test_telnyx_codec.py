@@ -28,7 +28,7 @@ from patter_trio.wire.telnyx import (
     decode_state,
     encode_state,
 )
-from tests.kit.stream_messages import spoilt
+from tests.kit.stream_messages import NOT_MESSAGES, refuses_unquoted, spoilt
 
 CALL = "v3:MdI91X4lWFEs7IgbBEOT9M4AigoY08M0WWZFISt1Yw2axZ_IiE4pqg"
 CONNECTED: dict[str, Any] = {"event": "connected", "version": "1.0.0"}
@@ -294,14 +294,8 @@ def test_ever_new_error_codes_are_bounded(caplog: pytest.LogCaptureFixture) -> N
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        ("", "JSON"),
-        ("{", "JSON"),
+        *NOT_MESSAGES,
         ("[" * 100_000, "field"),
-        ('{"event":"media","x":' + "[" * 100_000, "JSON"),
-        ("\ud800", "JSON"),
-        ("[]", "field"),
-        ("{}", "field"),
-        ('{"event": "media"}', "field"),
         (json.dumps(media("secret words")), "field"),
         (json.dumps(media("")), "an empty one"),
         (json.dumps(media("AAAA", stream="other")), "stream_id must be that of the start"),
@@ -312,16 +306,13 @@ def test_ever_new_error_codes_are_bounded(caplog: pytest.LogCaptureFixture) -> N
         (json.dumps(digit("")), "digit"),
         (json.dumps(digit(5)), "field"),
         (json.dumps(START), "second one"),
-        (b"\x00\xff", "binary"),
         (json.dumps(media("AAAA")).encode(), "binary"),
     ],
     ids=[f"case {number}" for number in range(20)],
 )
 def test_telnyx_protocol_violation_is_refused_without_quote(message: str | bytes, reason: str) -> None:
     """The codec refuses a message that violates the protocol, and the error does not quote it."""
-    with pytest.raises(WireError, match=reason) as refused:
-        started().receive(message)
-    assert "secret" not in str(refused.value)
+    refuses_unquoted(started(), message, reason)
 
 
 @pytest.mark.parametrize("message", [media("AAAA"), digit("1"), mark("m"), STOP], ids=["media", "dtmf", "mark", "stop"])

@@ -19,7 +19,7 @@ from patter_trio.abc import (
 )
 from patter_trio.errors import WireError
 from patter_trio.wire.twilio import TwilioCodec
-from tests.kit.stream_messages import spoilt
+from tests.kit.stream_messages import NOT_MESSAGES, refuses_unquoted, spoilt
 
 CONNECTED = {"event": "connected", "protocol": "Call", "version": "1.0.0"}
 START = {
@@ -95,16 +95,10 @@ def test_unknown_fields_are_skipped_wherever_they_are() -> None:
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        ("", "JSON"),
-        ("{", "JSON"),
+        *NOT_MESSAGES,
         ("[" * 100_000, "field"),
-        ('{"event":"media","x":' + "[" * 100_000, "JSON"),
         ('{"event":"else","x":' + "[" * 100_000, "field"),
-        ("\ud800", "JSON"),
-        ("[]", "field"),
-        ("{}", "field"),
         ('{"event": 7}', "field"),
-        ('{"event": "media"}', "field"),
         (json.dumps(media("secret words")), "field"),
         (json.dumps(media("")), "an empty one"),
         (json.dumps(media("AAAA", stream="MZ2")), "streamSid must be that of the start"),
@@ -115,15 +109,12 @@ def test_unknown_fields_are_skipped_wherever_they_are() -> None:
         (json.dumps(digit("")), "digit"),
         (json.dumps(digit(5)), "field"),
         (json.dumps(START), "second one"),
-        (b"\x00\xff", "binary"),
         (json.dumps(media("AAAA")).encode(), "binary"),
     ],
 )
 def test_twilio_protocol_violation_is_refused_without_quote(message: str | bytes, reason: str) -> None:
     """The codec refuses a message that violates the protocol, and the error does not quote it."""
-    with pytest.raises(WireError, match=reason) as refused:
-        started().receive(message)
-    assert "secret" not in str(refused.value)
+    refuses_unquoted(started(), message, reason)
 
 
 @pytest.mark.parametrize("message", [media("AAAA"), digit("1"), mark("m"), STOP])
