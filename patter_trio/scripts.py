@@ -39,6 +39,11 @@ def is_unspaced(character: str) -> bool:
     return _UNSPACED.match(character) is not None
 
 
+def is_spoken(character: str) -> bool:
+    """Return True for letters, digits and marks; in many scripts the marks are the vowels."""
+    return character.isalnum() or unicodedata.category(character)[0] == "M"
+
+
 def weight(text: str) -> int:
     """Return about how long it takes to speak a text, in letters of an alphabet."""
     return len(text) + (DENSE_CHARACTER_WEIGHT - 1) * len(_DENSE.findall(text))

@@ -42,7 +42,7 @@ from patter_trio.call.input.late_transcripts import LateTranscripts
 from patter_trio.call.opening import open_with_timeout
 from patter_trio.call.output import reply as replies
 from patter_trio.call.output.speech import SpeechFeed
-from patter_trio.call.responder.asking import asked
+from patter_trio.call.responder.asking import asked, pass_on
 from patter_trio.call.responder.responder import messages_from
 from patter_trio.call.tools.loop import ToolLoop
 from patter_trio.call.tools.runner import ToolInvocation, ToolRound
@@ -53,7 +53,6 @@ from patter_trio.errors import ProviderError, leaves
 from patter_trio.metrics.internal_events import AgentReady, AnswerKind, ReplyStarted
 from patter_trio.metrics.metering import parts_of
 from patter_trio.metrics.public_events import AgentSpeechStarted
-from patter_trio.user_code.context import current_call
 
 # Judged, as for the queue of an STT (docs/design.md, "Queues"): few callers talk for longer before anybody answers.
 MAX_OPENING_SAMPLES: Final = 5 * RATE_HZ
@@ -311,7 +310,7 @@ class EngineBackend(Backend):
     async def _said_afresh(self, agent: Agent, reply: EngineReply, text: str, take: TakePiece) -> None:
         """Say a text in a new session, because the call's session has failed."""
         async with self._opened(agent) as session, reply.respond(text, by=session) as response:
-            await _pass_on(response, take)
+            await pass_on(response, take, "engine")
 
     def end_reply(self, reply: replies.Reply, heard: HeardSpeech, reason: str) -> None:
         """Tell the engine what the caller heard of a reply that was cut, or that the TTS spoke."""
@@ -433,21 +432,12 @@ class _Asked:
     async def alone(self, take: TakePiece) -> None:
         """Generate the one answer of an engine without tools."""
         async with asked(self, self.stream, tools=False, again=True) as items:
-            await _pass_on(items, take)
+            await pass_on(items, take, "engine")
 
 
 async def _said(reply: EngineReply, text: str, take: TakePiece) -> None:
     async with reply.respond(text) as response:
-        await _pass_on(response, take)
-
-
-async def _pass_on(items: AsyncIterator[str | SpeechChunk | ToolCall], take: TakePiece) -> None:
-    """Pass on text and speech; log and ignore tool calls, since the engine was offered no tools."""
-    async for item in items:
-        if isinstance(item, ToolCall):
-            _log.warning("call %s: the engine called the tool %r, but has no tools", current_call.get(), item.name)
-        else:
-            await take(item)
+        await pass_on(response, take, "engine")
 
 
 def _result(call: ToolCall, text: str) -> Message:

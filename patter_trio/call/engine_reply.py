@@ -18,11 +18,9 @@ from patter_trio.call.engine_guard import SpeechBlocked, SpeechGuard
 from patter_trio.call.output import reply as replies
 from patter_trio.call.output.speech import SpeechFeed
 from patter_trio.conversation import inputs
-from patter_trio.conversation.text import is_sayable
 from patter_trio.errors import ProviderError, leaves
-from patter_trio.metrics.internal_events import EmitFact, LlmCalledTools, LlmChunk, LlmFailed, TtsFinished
+from patter_trio.metrics.internal_events import EmitFact, LlmCalledTools, LlmFailed, TtsFinished
 from patter_trio.providers.attempts import NothingCame, says_something
-from patter_trio.user_code.context import current_call
 
 TakePiece = replies.TakePiece[str | SpeechChunk]
 EngineSource = Callable[[TakePiece], Awaitable[None]]
@@ -152,7 +150,6 @@ class EngineReply(replies.Reply):
 
     async def _replace(self, guardrail: Guardrail, take: TakePiece, at: CallServices, *, leaked: bool) -> None:
         """Say the replacement of a guardrail in place of the rest of the answer."""
-        _log.info("call %s: guardrail %r blocked a sentence", current_call.get(), guardrail.name)
         self.emit_blocked(guardrail.name)
         await self._push()
         if leaked:
@@ -207,9 +204,7 @@ class EngineReply(replies.Reply):
                 pass  # an engine's reply ends when its response is closed
 
     def _say(self, text: str) -> None:
-        if not is_sayable(text):
-            raise ProviderError("The text contains a lone surrogate (invalid Unicode).")
         if text:
+            self.emit_chunk(text)
             self._says = self._says or says_something(text)
-            self.emit_fact(LlmChunk(self.number, self.turn, text))
             self.playout.add_text(text)

@@ -23,7 +23,6 @@ from patter_trio.audio.formats import MULAW_8K, PCM16_8K, AudioFormat
 from patter_trio.conversation.text import is_sayable
 from patter_trio.metrics.internal_events import EmitFact, HookCalled
 from patter_trio.user_code import invoke
-from patter_trio.user_code.context import current_call
 from patter_trio.user_code.signatures import name_of
 
 EmitBlocked = Callable[[str], None]
@@ -329,7 +328,6 @@ class ReplyHooks:
         guard = await self._hook_runner.blocking(sentence)
         if guard is None:
             return sentence
-        _log.info("call %s: guardrail %r blocked a sentence", current_call.get(), guard.name)
         self._emit_blocked(guard.name)
         # Each guardrail's replacement is said once for each reply; further blocked sentences are dropped.
         if guard.name in self._replaced:

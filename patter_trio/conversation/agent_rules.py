@@ -36,12 +36,7 @@ def accept(conversation: Conversation, event: Ready) -> None:
 
 def give_way(conversation: Conversation, event: None) -> None:
     """Retract the answer, because the caller went on before hearing it. In a gap of a reply: cut the reply."""
-    if (
-        conversation.can_cut
-        and not conversation.has_unheard_say
-        # In a gap of a reply that was heard, barge_in_min_words protects it as if it were being spoken.
-        and not (conversation.live.started and conversation.utterance.unjudged_words < conversation.policy.min_words)
-    ):
+    if conversation.gives_way:
         conversation.yield_floor()
 
 

@@ -11,7 +11,7 @@ import unicodedata
 from typing import Final
 
 from patter_trio.conversation.marks import QUESTION_MARKS
-from patter_trio.scripts import is_unspaced
+from patter_trio.scripts import is_spoken, is_unspaced
 
 MAX_FAREWELL_CHARACTERS: Final = 120
 """Characters of a farewell; a caller who says more wants something."""
@@ -84,10 +84,7 @@ _MORE: Final = {
 def _plain(text: str) -> str:
     """Return a text without case and punctuation, with single spaces."""
     folded = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
-    kept = (
-        character if character.isalnum() or character == "'" or unicodedata.category(character)[0] == "M" else " "
-        for character in folded
-    )
+    kept = (character if is_spoken(character) or character == "'" else " " for character in folded)
     return " ".join("".join(kept).split())
 
 

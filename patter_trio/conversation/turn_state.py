@@ -259,10 +259,16 @@ class ConversationState:
     def agent_has_floor(self) -> bool:
         """True if an utterance that is over has to wait for the agent."""
         if self.agent is AgentState.THINKING:
-            # In a gap of a reply that was heard, as few words as would not interrupt speech do not interrupt it either.
-            remark = self.live.started and self.utterance.unjudged_words < self.policy.min_words
-            return remark or self.has_unheard_say or not self.can_cut
+            return not self.gives_way
         return self.agent is not AgentState.IDLE
+
+    @property
+    def gives_way(self) -> bool:
+        """True if the reply, which is silent at the moment, is cut when the caller goes on."""
+        if not self.can_cut or self.has_unheard_say:
+            return False
+        # In a gap of a reply that was heard, as few words as would not interrupt speech do not interrupt it either.
+        return not self.live.started or self.utterance.unjudged_words >= self.policy.min_words
 
     @property
     def is_over_agent(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from patter_trio.conversation.numerals import ordinal, point, spelled
-from patter_trio.scripts import is_unspaced, units
+from patter_trio.scripts import is_spoken, is_unspaced, units
 
 MAX_COMPARED_WORDS: Final = 120
 """Words of a text that are compared one by one, which takes 5 ms at most; of longer texts, only the lengths count."""
@@ -136,12 +136,7 @@ def _bare(word: str) -> str:
     if folded.isalnum():
         return folded
     kept = {match.start() for match in _IN_NUMBERS.finditer(folded)}
-    return "".join(character for place, character in enumerate(folded) if place in kept or _is_spoken(character))
-
-
-def _is_spoken(character: str) -> bool:
-    # Marks are spoken: in many scripts they are the vowels.
-    return character.isalnum() or unicodedata.category(character)[0] == "M"
+    return "".join(character for place, character in enumerate(folded) if place in kept or is_spoken(character))
 
 
 def _solid(words: Sequence[str]) -> str:

@@ -1,13 +1,12 @@
 """The application's callbacks by name; each can be replaced at any time."""
 
-import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from patter_trio.errors import ConfigurationError, did_you_mean
 from patter_trio.events.payloads import SpeechEventCallback
-from patter_trio.user_code.signatures import name_of, parameters_of, positional, takes_call_control
+from patter_trio.user_code.signatures import is_of_kind, name_of, parameters_of, positional, takes_call_control
 
 Callback = Callable[..., Any]
 SERVE_CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
@@ -40,16 +39,10 @@ def check_callback(name: str, callback: object) -> None:
 
 def _check_is_run(name: str, callback: Callable[..., Any]) -> None:
     """Check that a call runs the function: a generator's body begins to run when somebody iterates over it."""
-    function = callback
-    while isinstance(function, functools.partial):
-        function = function.func
-    # An object with ``__call__`` is what that method is.
-    if not inspect.isroutine(function):
-        function = getattr(function, "__call__", function)  # noqa: B004 (not a test whether it can be called)
-    if inspect.isgeneratorfunction(function):
+    if is_of_kind(callback, inspect.isgeneratorfunction):
         advice = "`async def` to yield the pieces of an answer" if name == "on_message" else "a function without yield"
         raise ConfigurationError(f"{name} must be {advice}, got the generator function {name_of(callback)}")
-    if inspect.isasyncgenfunction(function) and name != "on_message":
+    if name != "on_message" and is_of_kind(callback, inspect.isasyncgenfunction):
         raise ConfigurationError(
             f"{name} must be a function without yield, got the async generator function {name_of(callback)}"
         )

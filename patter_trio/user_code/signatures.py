@@ -16,16 +16,17 @@ def name_of(function: object) -> str:
 
 
 def is_plain(function: object) -> bool:
-    """Return True if calling the function runs all of it: it is not a coroutine function or a generator function."""
+    """Return True if calling the function runs all of it: it is not a coroutine or an async generator function."""
+    return not is_of_kind(function, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+
+
+def is_of_kind(function: object, *kinds: Callable[[object], bool]) -> bool:
+    """Return True if one of the tests, such as :func:`inspect.isgeneratorfunction`, holds for what a call would run."""
     while isinstance(function, functools.partial):
         function = function.func
     # An object that can be called is what the method of its class is.
     method = None if inspect.isroutine(function) else inspect.getattr_static(type(function), "__call__", None)
-    return not any(
-        is_kind(one)
-        for is_kind in (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
-        for one in (function, method)
-    )
+    return any(is_kind(one) for is_kind in kinds for one in (function, method))
 
 
 def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter] | None:

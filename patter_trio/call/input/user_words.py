@@ -57,6 +57,17 @@ class _Entry:
     corrections: int = 0
     """How often its words were corrected; the hook's answer counts for the newest correction only."""
 
+    def replace(self, text: str) -> None:
+        """Put other words in the place of those that are entered, if there are any; without words, remove the entry."""
+        if self.spoken is None:
+            return
+        if text:
+            # Still the same message of the caller: it keeps the time of its first commit.
+            self.spoken.fill(text, self.spoken.timestamp)
+        else:
+            self.spoken.clear()
+            self.spoken = None
+
 
 class UserTurns:
     """The log of the caller's turns in a pipeline: enters their words in the history and emits on_transcript."""
@@ -125,15 +136,14 @@ class UserTurns:
         if text:
             self._correct(entry, text)
         else:
-            entry.spoken.clear()
-            entry.spoken = None
+            entry.replace("")
 
     def _correct(self, entry: _Entry, text: str) -> None:
         spoken = entry.spoken
         if spoken is None or spoken.text == text:
             return
         now = trio.current_time()
-        spoken.fill(text, spoken.timestamp)
+        entry.replace(text)
         if entry is not self._entry:
             self._reporter.emit_fact(LateWords(), now)
         self._reporter.transcript(now, "user", text, self._history.shown(), revises=True)
@@ -177,12 +187,10 @@ class UserTurns:
             if waiting.text == asked:
                 break
         self._waiting = None
-        entry = self._entry
         if text:
             self._enter(text, waiting.at, trio.current_time())
-        elif entry.spoken is not None:
-            entry.spoken.clear()
-            entry.spoken = None
+        else:
+            self._entry.replace("")
         return bool(text)
 
     async def last(self) -> None:
@@ -192,10 +200,10 @@ class UserTurns:
 
     def _enter(self, text: str, at: float, now: float) -> None:
         """Enter the words of the newest message, which was committed at ``at``, and report them."""
-        entry, spoken = self._entry, self._entry.spoken
-        if spoken is None:
-            entry.spoken = self._history.add("user", text, self._reporter.unix(at))
+        entry = self._entry
+        revises = entry.spoken is not None
+        if revises:
+            entry.replace(text)
         else:
-            # Still the same message of the caller: it keeps the time of its first commit.
-            spoken.fill(text, spoken.timestamp)
-        self._reporter.transcript(now, "user", text, self._history.shown(), revises=spoken is not None)
+            entry.spoken = self._history.add("user", text, self._reporter.unix(at))
+        self._reporter.transcript(now, "user", text, self._history.shown(), revises=revises)

@@ -110,6 +110,11 @@ MakeHooks = Callable[[EmitBlocked], ReplyHooks]
 _log = logging.getLogger("patter_trio.call")
 
 
+def _origin(error: BaseException) -> BaseException | None:
+    """Return the exception of code that is not ours behind an error, or None."""
+    return error.__cause__ if isinstance(error, invoke.ApplicationError | ProviderBug) else None
+
+
 def note_first_attempt(error: ProviderError) -> None:
     """Log why a first attempt failed."""
     _log.warning("call %s: %s, and is tried once more", current_call.get(), error)
@@ -173,7 +178,18 @@ class Reply:
 
     def emit_blocked(self, guardrail: str) -> None:
         """Report that a guardrail blocked a sentence of this reply."""
+        _log.info("call %s: guardrail %r blocked a sentence", current_call.get(), guardrail)
         self.emit_fact(SentenceBlocked(self.number, self.turn, guardrail))
+
+    def emit_chunk(self, text: str) -> None:
+        """Report a piece of generated text.
+
+        Raises:
+            ProviderError: it cannot be encoded.
+        """
+        if not is_sayable(text):
+            raise ProviderError("The text contains a lone surrogate (invalid Unicode).")
+        self.emit_fact(LlmChunk(self.number, self.turn, text))
 
     def _used(self, usage: Usage) -> None:
         self.emit_fact(UsageReported(usage, self.number))
@@ -190,8 +206,7 @@ class Reply:
 
     def _log_failure(self, error: BaseException) -> None:
         # With the traceback of an error in code that is not ours.
-        theirs = error.__cause__ if isinstance(error, invoke.ApplicationError | ProviderBug) else None
-        _log.warning("call %s: a reply failed: %s", current_call.get(), error, exc_info=theirs)
+        _log.warning("call %s: a reply failed: %s", current_call.get(), error, exc_info=_origin(error))
         self.emit_fact(ReplyFailure(self.number, self.turn, str(error)))
 
     async def _noting(
@@ -210,8 +225,7 @@ class Reply:
         # The first failure is the cause: the other part often fails because of it.
         if not self._failed:
             self._failed = True
-            theirs = error.__cause__ if isinstance(error, invoke.ApplicationError | ProviderBug) else None
-            self.emit_fact(failed(self.number, self.turn, type(theirs or error).__name__))
+            self.emit_fact(failed(self.number, self.turn, type(_origin(error) or error).__name__))
 
     async def run(
         self, source: AnswerSource, voice: TextToSpeechSession, emits: AudioFormat, writer: CarrierWriter, post: Post
@@ -361,9 +375,7 @@ class Reply:
         if not text:
             return  # some LLMs begin an answer with an empty piece, which must not count as the first token
         self._begin(post)
-        if not is_sayable(text):
-            raise ProviderError("The text contains a lone surrogate (invalid Unicode).")
-        self.emit_fact(LlmChunk(self.number, self.turn, text))
+        self.emit_chunk(text)
         await self._send_text(text if self.hooks is None else await self.hooks.piece(text), sentences)
 
     async def _finish(self, sentences: trio.MemorySendChannel[str]) -> None:

@@ -1,10 +1,10 @@
 """Questions to an LLM or an engine: asked once more if nothing comes of the first time."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from patter_trio.abc import LanguageModel, Message, ToolCall
 from patter_trio.call.output.reply import AnswerPhase, AnswerSource, TakePiece, note_first_attempt
@@ -55,16 +55,27 @@ def asked(
     return open_twice(attempt, FIRST_ATTEMPT_TIMEOUT_S, note_first_attempt)
 
 
+async def pass_on(items: AsyncIterator[Any], take: Callable[[Any], Awaitable[None]], whose: str) -> None:
+    """Pass on the pieces of an answer without tools; log and ignore tool calls.
+
+    Args:
+        items: the answer.
+        take: takes the next piece.
+        whose: "LLM" or "engine".
+    """
+    async for item in items:
+        if isinstance(item, ToolCall):
+            _log.warning("call %s: the %s called the tool %r, but has no tools", current_call.get(), whose, item.name)
+        else:
+            await take(item)
+
+
 def from_llm(llm: LanguageModel, messages: Sequence[Message]) -> AnswerSource:
     """Return the source that asks an LLM without tools; it logs and ignores tool calls."""
 
     async def answer(take: TakePiece[str]) -> None:
         async with asked(llm, partial(llm.stream, messages), tools=False, again=True) as items:
-            async for item in items:
-                if isinstance(item, ToolCall):
-                    _log.warning("call %s: the LLM called the tool %r, but has no tools", current_call.get(), item.name)
-                else:
-                    await take(item)
+            await pass_on(items, take, "LLM")
             await take(AnswerPhase.OVER)
 
     return answer

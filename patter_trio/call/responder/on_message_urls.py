@@ -161,9 +161,14 @@ def _text_of(body: bytes, who: str) -> str:
     with _must_be_text(who):
         said = json.loads(body)
     text = said.get("text", said) if isinstance(said, dict) else said
+    return _sayable(text, f'{who} must answer {{"text": "..."}}, {{"text": null}} or nothing')
+
+
+def _sayable(text: object, must: str) -> str:
+    """Return the text of an answer, "" for null; raise a ProviderError with ``must`` if it is something else."""
     if text is None or (isinstance(text, str) and is_sayable(text)):
         return text or ""
-    raise ProviderError(f'{who} must answer {{"text": "..."}}, {{"text": null}} or nothing')
+    raise ProviderError(must)
 
 
 @contextmanager
@@ -346,11 +351,9 @@ class _StreamedAnswer:
         if said is None:
             return message
         self._done = bool(said.get("done"))
-        text = said.get("text")
-        if text is None or (isinstance(text, str) and is_sayable(text)):
-            return text or ""
-        raise ProviderError(
-            f'{self._who} must send {{"text": "..."}}, {{"done": true}}, or text that is not a JSON object'
+        return _sayable(
+            said.get("text"),
+            f'{self._who} must send {{"text": "..."}}, {{"done": true}}, or text that is not a JSON object',
         )
 
     @contextmanager
