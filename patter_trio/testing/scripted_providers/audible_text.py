@@ -27,6 +27,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 import attrs
@@ -66,6 +67,10 @@ class Kind(IntEnum):
 
 
 _SPOKEN_KINDS: Final = frozenset({Kind.SPEECH, Kind.COUGH, Kind.HUM})
+# One minute of two voices: a frame is made once, and then read by the STT, the caller, the recording and the report.
+_CACHED_FRAMES: Final = 6000
+_SILENT_BYTES: Final = b"\xff\x7f"
+"""The two codes of mu-law for silence: plus and minus zero."""
 
 
 @attrs.frozen
@@ -227,6 +232,7 @@ def unpacked(data: bytes) -> tuple[Kind, tuple[int, int, int, int], bytes] | Non
     return Kind(kind), numbers, words
 
 
+@lru_cache(_CACHED_FRAMES)
 def _frame(kind: Kind, numbers: tuple[int, int, int, int], words: bytes) -> bytes:
     data = np.frombuffer(packed(kind, numbers, words), dtype=np.uint8)
     nibbles = np.zeros(FRAME_SAMPLES - len(MAGIC_BYTES), dtype=np.uint8)
@@ -287,23 +293,35 @@ class Decoder:
 
     def _other(self, count: int) -> Iterator[Sound]:
         """Report sound among the next ``count`` samples, from the first loud sample to the last."""
-        loud = np.flatnonzero(np.abs(g711.decode(self._held[:count]).astype(np.int32)) > MAX_SILENCE_LEVEL)
-        if len(loud):
-            yield Sound(Kind.SOUND, self.position + int(loud[0]), self.position + int(loud[-1]) + 1)
+        part = self._held[:count]
+        # Most of a call is exact silence, which needs no look at its samples.
+        if part.strip(_SILENT_BYTES):
+            loud = np.flatnonzero(np.abs(g711.decode(part).astype(np.int32)) > MAX_SILENCE_LEVEL)
+            if len(loud):
+                yield Sound(Kind.SOUND, self.position + int(loud[0]), self.position + int(loud[-1]) + 1)
         self._drop(count)
 
     def _read(self, frame: bytes) -> Sound | None:
         """Return the sound of a frame, or None if the frame is damaged."""
-        nibbles = np.frombuffer(frame[len(MAGIC_BYTES) :], dtype=np.uint8) & 0x0F
-        data = (nibbles[0::2] << 4 | nibbles[1::2]).tobytes()
-        kind, size = data[0], data[HEAD_BYTES - 3]
-        utterance, part, index, total = numbers = struct.unpack_from(">4H", data, 1)
-        words = data[HEAD_BYTES : HEAD_BYTES + size]
-        # Encoded again and compared byte by byte: filler and signs, too. Only an exact chain passes this.
-        if kind not in _SPOKEN_KINDS or frame != _frame(Kind(kind), numbers, words):
+        read = _decoded(frame)
+        if read is None:
             return None
-        start, end = self.position, self.position + FRAME_SAMPLES
-        return Sound(Kind(kind), start, end, utterance, part, index, total, words.decode())
+        kind, (utterance, part, index, total), words = read
+        return Sound(kind, self.position, self.position + FRAME_SAMPLES, utterance, part, index, total, words)
+
+
+@lru_cache(_CACHED_FRAMES)
+def _decoded(frame: bytes) -> tuple[Kind, tuple[int, int, int, int], str] | None:
+    """Return the kind, the numbers and the text of a frame, or None if it is damaged."""
+    nibbles = np.frombuffer(frame[len(MAGIC_BYTES) :], dtype=np.uint8) & 0x0F
+    data = (nibbles[0::2] << 4 | nibbles[1::2]).tobytes()
+    kind, size = data[0], data[HEAD_BYTES - 3]
+    utterance, part, index, total = struct.unpack_from(">4H", data, 1)
+    numbers, words = (utterance, part, index, total), data[HEAD_BYTES : HEAD_BYTES + size]
+    # Encoded again and compared byte by byte: filler and signs, too. Only an exact chain passes this.
+    if kind not in _SPOKEN_KINDS or frame != _frame(Kind(kind), numbers, words):
+        return None
+    return Kind(kind), numbers, words.decode()
 
 
 def _started_magic(held: bytes) -> int:

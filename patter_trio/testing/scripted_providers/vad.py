@@ -78,6 +78,14 @@ class _VoiceSession(VoiceActivitySession):
 
 def _loud_runs(samples: Samples) -> list[tuple[int, int]]:
     """Return the begin and the end of each run of samples that are not silent."""
-    loud = np.concatenate(([False], np.abs(samples.astype(np.int32)) > audible_text.MAX_SILENCE_LEVEL, [False]))
+    level = audible_text.MAX_SILENCE_LEVEL
+    # Compared on both sides: the magnitude of -32768 has no place in 16 bits.
+    loud = (samples > level) | (samples < -level)
+    # Nearly every frame is silent throughout, or loud throughout.
+    if not loud.any():
+        return []
+    if loud.all():
+        return [(0, len(loud))]
+    loud = np.concatenate(([False], loud, [False]))
     turns = np.flatnonzero(loud[1:] != loud[:-1])
     return list(zip(turns[0::2].tolist(), turns[1::2].tolist(), strict=True))

@@ -80,11 +80,12 @@ class _Instrument(trio.abc.Instrument):
             return
         if threshold != MAX_WAIT_S:
             self._usual = threshold
+        now = trio.lowlevel.current_statistics()
         # Something can run: the clock does not jump in this round.
-        if trio.lowlevel.current_statistics().tasks_runnable:
+        if now.tasks_runnable:
             return
         # Each once: a connection is read and written, and a coroutine may be found in two variables.
-        self._work = list(dict.fromkeys(self._found()))
+        self._work = list(dict.fromkeys(self._found(now.io_statistics)))
         wanted = MAX_WAIT_S if self._work else self._usual
         if threshold != wanted:
             self._set(wanted)
@@ -117,10 +118,9 @@ class _Instrument(trio.abc.Instrument):
             # This gives the loop something to run, so that the clock does not jump after all.
             watched.scope.cancel(reason="work outside of the test took too long")
 
-    def _found(self) -> Iterator[str]:
+    def _found(self, waits: object) -> Iterator[str]:
         """Yield each task that waits for work outside of the run, with what it waits for."""
         threads = trio.testing.active_thread_count()
-        waits = trio.lowlevel.current_statistics().io_statistics
         # First what costs nothing, because this is asked at each step of the clock.
         sockets = getattr(waits, "tasks_waiting_read", 0) + getattr(waits, "tasks_waiting_write", 0) > _OWN_WAITS
         if not threads and not sockets:
