@@ -26,6 +26,9 @@ settings.register_profile("default", derandomize=True, max_examples=40, **_ANY_P
 settings.register_profile("deep", derandomize=False, max_examples=400, print_blob=True, **_ANY_PACE)
 settings.load_profile("default")
 
+# Judged: whole calls take most of the time of a quick run, and by the third case most mistakes have been seen.
+QUICK_CASES = 3
+"""Cases of a test with whole calls that a quick run has, with either backend; a deep run has all."""
 # Judged: calls take most of the time, and two cases of a test reach nearly all lines that its others reach.
 MEASURED_CASES = 2
 """Cases of a test with whole calls that a deep run repeats after a quick one."""
@@ -69,20 +72,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if not _is_product(item)]
     if config.option.deep and not config.option.after_quick:
         return
-    left_out = _repetitions(items) if config.option.deep else [item for item in items if _is_deep(item)]
+    left_out = _repetitions(items) if config.option.deep else _depths(items)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         gone = set(left_out)
         items[:] = [item for item in items if item not in gone]
 
 
+def _carrier_of(item: pytest.Item) -> str:
+    carrier: str = getattr(getattr(item, "callspec", None), "params", {}).get("carrier", "twilio")
+    return carrier
+
+
 def _is_product(item: pytest.Item) -> bool:
-    params = getattr(getattr(item, "callspec", None), "params", {})
-    if params.get("carrier", "twilio") == "twilio":
+    if _carrier_of(item) == "twilio":
         return False
     # Depth is for what Twilio shares with the others.
     deeper = _is_random(item) or {"deep", "stride"} & set(getattr(item, "fixturenames", ()))
-    return bool(deeper) or params.get("backend") is ENGINE
+    return bool(deeper) or _is_engine(item)
 
 
 def _is_deep(item: pytest.Item) -> bool:
@@ -93,10 +100,13 @@ def _is_random(item: pytest.Item) -> bool:
     return bool(getattr(getattr(item, "function", None), "is_hypothesis_test", False))
 
 
+def _is_engine(item: pytest.Item) -> bool:
+    return getattr(getattr(item, "callspec", None), "params", {}).get("backend") is ENGINE
+
+
 def _is_unmeasured(item: pytest.Item) -> bool:
-    params = getattr(getattr(item, "callspec", None), "params", {})
     marked = any(item.get_closest_marker(name) is not None for name in ("deep", "no_coverage"))
-    return marked or _is_random(item) or params.get("backend") is ENGINE
+    return marked or _is_random(item) or _is_engine(item)
 
 
 def _is_call(item: pytest.Item) -> bool:
@@ -106,6 +116,19 @@ def _is_call(item: pytest.Item) -> bool:
 def _goes_deeper(item: pytest.Item) -> bool:
     # A test with ``deep`` among its fixtures goes further in a deep run than in a quick one.
     return _is_deep(item) or _is_random(item) or bool({"deep", "stride"} & set(getattr(item, "fixturenames", ())))
+
+
+def _depths(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return what a quick run leaves to a deep one."""
+    cases: Counter[tuple[str, bool, str]] = Counter()
+    left_out = []
+    for item in items:
+        test = (item.nodeid.partition("[")[0], _is_engine(item), _carrier_of(item))
+        if _is_deep(item) or (_is_call(item) and cases[test] == QUICK_CASES):
+            left_out.append(item)
+        else:
+            cases[test] += 1
+    return left_out
 
 
 def _repetitions(items: list[pytest.Item]) -> list[pytest.Item]:

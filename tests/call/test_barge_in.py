@@ -265,8 +265,8 @@ async def test_a_goodbye_has_ten_seconds(call_simulator: CallSimulator, backend:
 async def test_twenty_concurrent_calls_share_no_words_or_state(
     call_simulator: CallSimulator, backend: Backend, deep: bool
 ) -> None:
-    """Twenty concurrent calls, eight by default, share no words, interruptions, history or state."""
-    count = 20 if deep else 8
+    """Twenty concurrent calls, four by default, share no words, interruptions, history or state."""
+    count = 20 if deep else 4
     phone, ends = Patter(), {}
 
     def reply(messages: Any) -> str:

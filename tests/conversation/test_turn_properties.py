@@ -374,7 +374,7 @@ def test_every_state_has_a_rule_for_every_trigger() -> None:
 
 def test_no_input_raises_in_any_state(deep: bool) -> None:
     """The machine takes every kind of input in every state of a random call and goes on."""
-    for seed in range(300 if deep else 60):
+    for seed in range(300 if deep else 30):
         world = run_call(seed)
         for stop in range(0, len(world.log), 3):
             for event in every_input(world.machine.reply or 1):

@@ -67,9 +67,17 @@ class _Instrument(trio.abc.Instrument):
         self._foreign: dict[tuple[object, object], bool] = {}
         # A task that has not run since waits where it did: only those that ran are looked at again.
         self._waits: dict[trio.lowlevel.Task, list[FrameType]] = {}
+        # Tasks that can run: counted step by step, because trio's statistics cost as much as several steps.
+        self._runnable = 0
+        self._counts = False
+
+    def task_scheduled(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 (trio passes it)
+        """Count a task that can run."""
+        self._runnable += 1
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Forget where a task waited; after its last step it does not come back."""
+        self._runnable -= 1
         self._waits.pop(task, None)
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 (trio passes it)
@@ -80,12 +88,14 @@ class _Instrument(trio.abc.Instrument):
             return
         if threshold != MAX_WAIT_S:
             self._usual = threshold
-        now = trio.lowlevel.current_statistics()
+        # Here, and not when the instrument was added: then, some tasks of the round had yet to take their step.
+        if not self._counts:
+            self._runnable, self._counts = trio.lowlevel.current_statistics().tasks_runnable, True
         # Something can run: the clock does not jump in this round.
-        if now.tasks_runnable:
+        if self._runnable:
             return
         # Each once: a connection is read and written, and a coroutine may be found in two variables.
-        self._work = list(dict.fromkeys(self._found(now.io_statistics)))
+        self._work = list(dict.fromkeys(self._found()))
         wanted = MAX_WAIT_S if self._work else self._usual
         if threshold != wanted:
             self._set(wanted)
@@ -99,6 +109,7 @@ class _Instrument(trio.abc.Instrument):
             self._set(self._usual)
         # What runs from here on is not seen.
         self._waits.clear()
+        self._counts = False
 
     @property
     def _threshold(self) -> float:
@@ -118,9 +129,10 @@ class _Instrument(trio.abc.Instrument):
             # This gives the loop something to run, so that the clock does not jump after all.
             watched.scope.cancel(reason="work outside of the test took too long")
 
-    def _found(self, waits: object) -> Iterator[str]:
+    def _found(self) -> Iterator[str]:
         """Yield each task that waits for work outside of the run, with what it waits for."""
         threads = trio.testing.active_thread_count()
+        waits = trio.lowlevel.current_statistics().io_statistics
         # First what costs nothing, because this is asked at each step of the clock.
         sockets = getattr(waits, "tasks_waiting_read", 0) + getattr(waits, "tasks_waiting_write", 0) > _OWN_WAITS
         if not threads and not sockets:
