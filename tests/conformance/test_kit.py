@@ -93,6 +93,7 @@ FLAWS_OF = {
 # Opens hundreds of sessions.
 SLOW_CHECK = "leaves nothing behind"
 CASES = [(kind, check, flaw) for kind, flaws in FLAWS_OF.items() for check, names in flaws.items() for flaw in names]
+FIRST_CASES = [(kind, check, names[0]) for kind, flaws in FLAWS_OF.items() for check, names in flaws.items() if names]
 
 
 RIGHT = [(kind, check) for kind, (*_, names) in KINDS.items() for check in names]
@@ -126,7 +127,8 @@ async def test_a_right_provider_passes(autojump_clock: MockClock, kind: str, che
 
 
 @pytest.mark.parametrize(
-    ("kind", "check", "flaw"), chosen(CASES, [case for case in CASES if case[1] != SLOW_CHECK or case[0] == "llm"])
+    ("kind", "check", "flaw"),
+    chosen(CASES, [case for case in FIRST_CASES if case[1] != SLOW_CHECK or case[0] == "llm"]),
 )
 async def test_each_check_finds_what_is_wrong(autojump_clock: MockClock, kind: str, check: str, flaw: str) -> None:
     """Each check finds the flaw made for it and reports in one line what happened and what must hold."""
