@@ -5,6 +5,7 @@ All methods are plain functions, so that nothing happens between the steps of on
 
 from collections.abc import Callable
 
+import attrs
 import trio
 
 from patter_trio.agent.agent import Agent
@@ -65,6 +66,7 @@ class LiveReply:
         self._log = ReplyLog(backend, reporter, history)
         self._reply: Reply | None = None
         self._is_answer = False
+        self._turn = 0
 
     def __repr__(self) -> str:
         return f"<LiveReply {self._reply!r}>"
@@ -73,6 +75,11 @@ class LiveReply:
     def is_answer(self) -> bool:
         """True if the newest reply answers the caller; False for a fixed text and for an apology."""
         return self._is_answer
+
+    @property
+    def turn(self) -> int:
+        """The public number of the turn that the newest reply belongs to."""
+        return self._turn
 
     @property
     def samples_waiting(self) -> int:
@@ -87,6 +94,9 @@ class LiveReply:
 
     def start(self, action: do.StartReply, nursery: trio.Nursery, agent: Agent) -> None:
         """Begin a reply, and count it if it is the apology for one that failed."""
+        # Once for each reply: an adapter that commits a turn meanwhile must not shift the numbers of its events.
+        action = attrs.evolve(action, turn=self._reporter.turn_of_reply(action.turn))
+        self._turn = action.turn
         self._recorded.reply_begins(action)
         if action.digits:
             self._reply = self._digits.start(action, nursery, self._writer, self._post)
@@ -131,7 +141,7 @@ class LiveReply:
         self._backend.end_reply(reply, heard, action.reason)
         if action.started:
             self._log.heard(reply, action.at, heard, interrupted=True)
-            self._reporter.interruption(action.at, action.turn, heard.seconds, heard.text, action.reason)
+            self._reporter.interruption(action.at, reply.turn, heard.seconds, heard.text, action.reason)
         self._recorded.reply_is_over(reply.number, heard=False)
         self._log.over(reply, action.reason)
 

@@ -399,11 +399,11 @@ class CallSession:
             case do.OpenPlayout():
                 self._live_reply.open()
             case do.ReportToken():
-                self._reporter.token(action.at, action.turn, *self._backend.names())
+                self._reporter.token(action.at, self._live_reply.turn, *self._backend.names())
             case do.ReportAudio():
-                self._reporter.audio(action.at, action.turn, self._backend.audio_provider())
+                self._reporter.audio(action.at, self._live_reply.turn, self._backend.audio_provider())
             case do.ReportAgentStarted():
-                self._reporter.agent_started(action.at, action.turn, self._backend.speaker())
+                self._reporter.agent_started(action.at, self._live_reply.turn, self._backend.speaker())
             case do.CutReply():
                 self._live_reply.cut(action)
             case do.FinishReply():

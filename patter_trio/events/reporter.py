@@ -201,6 +201,14 @@ class CallReporter:
         offset = None if self._media.start is None else _ms(at - self._media.start)
         self._edge(complete_edge(edge, self._unix_ms(at), self._edges.turn_idx, offset), at)
 
+    def turn_of_reply(self, turn: int) -> int:
+        """Return the public number of the turn that a reply begins in, which its events keep.
+
+        Args:
+            turn: the turn machine's number; it does not count the turns that adapters have committed.
+        """
+        return turn + self._fired_turns
+
     def state_is(self, user: str, agent: str) -> None:
         """Set the public states."""
         self._edges.set_states(user, agent)
@@ -240,24 +248,21 @@ class CallReporter:
 
     def token(self, at: float, turn: int, provider: str, model: str) -> None:
         """Report llm_token."""
-        turn_idx = turn + self._fired_turns
-        self._edge(LlmToken(timestamp_ms=self._unix_ms(at), turn_idx=turn_idx, llm_provider=provider, model=model), at)
+        self._edge(LlmToken(timestamp_ms=self._unix_ms(at), turn_idx=turn, llm_provider=provider, model=model), at)
 
     def audio(self, at: float, turn: int, provider: str) -> None:
         """Report audio_out."""
-        turn_idx = turn + self._fired_turns
-        self._edge(AudioOut(timestamp_ms=self._unix_ms(at), turn_idx=turn_idx, tts_provider=provider), at)
+        self._edge(AudioOut(timestamp_ms=self._unix_ms(at), turn_idx=turn, tts_provider=provider), at)
 
     def agent_started(self, at: float, turn: int, speaker: AgentSpeechStarted) -> None:
         """Report agent_speech_started; ``speaker`` has the provider that speaks, but not the time and the turn."""
-        turn_idx = turn + self._fired_turns
-        self._edge(attrs.evolve(speaker, timestamp_ms=self._unix_ms(at), turn_idx=turn_idx), at)
+        self._edge(attrs.evolve(speaker, timestamp_ms=self._unix_ms(at), turn_idx=turn), at)
 
     def agent_ended(self, at: float, turn: int, seconds: float, *, interrupted: bool) -> None:
         """Report agent_speech_ended, after ``seconds`` were played."""
         edge = AgentSpeechEnded(
             timestamp_ms=self._unix_ms(at),
-            turn_idx=turn + self._fired_turns,
+            turn_idx=turn,
             speech_duration_ms=_ms(seconds),
             interrupted=interrupted,
         )
@@ -265,7 +270,7 @@ class CallReporter:
 
     def interruption(self, at: float, turn: int, seconds: float, text: str, reason: str) -> None:
         """Report that a reply was cut after the caller had heard ``text``, in ``seconds``."""
-        self.emit_fact(ReplyInterrupted(turn + self._fired_turns, text, _ms(seconds), reason), at)
+        self.emit_fact(ReplyInterrupted(turn, text, _ms(seconds), reason), at)
 
     def transcript(
         self,

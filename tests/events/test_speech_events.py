@@ -360,6 +360,23 @@ async def test_fired_user_edges_move_state_and_turn_count(call_simulator: CallSi
     assert [event["turn_idx"] for event in caller.payloads("turn_started")] == [1, 2]
 
 
+async def test_fired_eos_keeps_turn_of_live_reply(call_simulator: CallSimulator, backend: Backend) -> None:
+    """An eos that an adapter fires during a reply changes the turn_idx of later replies, not of that one's events."""
+    phone = Patter()
+    agent = backend.agent_of("A long answer to the caller's question.", "Yes.", first_message="")
+    async with call_simulator(agent, phone=phone) as caller:
+        await caller.speaks("Hello?", seconds=0.5)
+        while not caller.times("agent_speech_started"):
+            await caller.waits(0.1)
+        await phone.speech_events.fire_user_speech_eos(trigger="manual_commit", call_id=caller.carrier.call_id)
+        assert (await caller.hears()).text == "A long answer to the caller's question."
+        await caller.speaks("And then?", seconds=0.5)
+        assert (await caller.hears()).text == "Yes."
+    names = ("llm_token", "audio_out", "agent_speech_started", "agent_speech_ended")
+    assert [[event["turn_idx"] for event in caller.payloads(name)] for name in names] == [[1, 3]] * 4
+    assert {event["turn_idx"] for event in caller.payloads("llm_chunk")} == {1, 3}
+
+
 @pytest.mark.parametrize("trigger", ["manual_commit", "vad_silence", "semantic_turn_detector"])
 async def test_fired_eos_leaves_the_agents_state(call_simulator: CallSimulator, backend: Backend, trigger: str) -> None:
     """After a fired eos the agent stays idle until the call itself answers the caller, who hears that answer."""

@@ -167,13 +167,18 @@ def _eos_after_speech(record: CallRecord) -> Iterator[str]:
 
 
 def _turns_count(record: CallRecord) -> Iterator[str]:
-    turn = 0
+    turn, of_reply = 0, None
     for event in record.events:
         # Counted here: ``turn_idx`` is compared with what the events themselves say, not with the server's counter.
         turn += event.name == "user_speech_eos"
         index = event.payload.get("turn_idx")
-        if index is not None and index != turn:
+        # A reply keeps its turn although an adapter commits another one meanwhile.
+        if index is not None and index not in (turn, of_reply):
             yield f"{event.name} at {event.at:.3f} has turn_idx {index}, after {turn} user_speech_eos"
+        if event.name in ("llm_token", "audio_out", "agent_speech_started"):
+            of_reply = index
+        elif event.name == "agent_speech_ended":
+            of_reply = None
 
 
 def _turns_pair(record: CallRecord) -> Iterator[str]:
