@@ -333,14 +333,15 @@ class CallSession:
         for complaint in agent.unfilled():
             _log.warning("call %s: %s", self.info.call_id, complaint)
         async with self._backend.open(agent, start) as failure:
+            # Before Ready, which begins the first text: the notice comes even before those that on_call_start asked for.
+            if failure is None and (notice := self._recorded.notice(agent)):
+                self._post(notice)
             self._post(inputs.Ready())
             # Behind the input: whatever this lets others ask for comes after it.
             self._options.on_open()
             if failure is not None:
                 self._give_up("engine", failure)
                 await trio.sleep_forever()  # the apology needs the open backend
-            if notice := self._recorded.notice(agent):
-                self._post(notice)
             # The served agent's, like the turn machine's policy: on_call_start cannot replace it.
             if isinstance(menu := self._options.agent.dtmf, Menu):
                 start("menu", self._menu.run, menu, agent.greeting, agent.error_message)

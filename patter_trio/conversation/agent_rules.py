@@ -163,8 +163,8 @@ def speak(conversation: Conversation, event: Say) -> None:
 
 
 def enqueue(conversation: Conversation, event: Say) -> None:
-    """Queue the text; put it first if it is to interrupt."""
-    if event.interrupt:
+    """Queue the text; put it first if it is to interrupt, or if it is the notice that the call is recorded."""
+    if event.interrupt or event.notice:
         conversation.queue.appendleft(event)
     else:
         conversation.queue.append(event)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patter_trio import Patter
+from patter_trio import CallControl, Patter
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.stereo import Sides, Unheard
@@ -115,6 +115,24 @@ async def test_recording_begins_after_the_notice(
     begun = notice.ended
     assert len(left) / RATE_HZ == pytest.approx(12.0 - begun, abs=0.1)
     assert_same((left, right), caller, begun)
+
+
+@pytest.mark.parametrize("interrupt", [False, True])
+async def test_notice_precedes_texts_of_call_start(
+    call_simulator: CallSimulator, backend: Backend, tmp_path: Path, interrupt: bool
+) -> None:
+    """A text that on_call_start has the agent say comes after the notice, and before the first message."""
+    agent = backend.agent_of(recording_notice="This call is recorded.", first_message="Hello there.")
+
+    def greet(_: object, call_control: CallControl) -> None:
+        call_control.say("Welcome back.", interrupt=interrupt)
+
+    async with call_simulator(agent, record_to=tmp_path, on_call_start=greet) as caller:
+        await caller.at(0.1)
+        await caller.speaks("Hi!", seconds=0.3)
+        await caller.at(12.0)
+    said = [utterance.text for utterance in caller.utterances]
+    assert said[:3] == ["This call is recorded.", "Welcome back.", "Hello there."]
 
 
 async def test_notice_that_nobody_heard_records_nothing(
