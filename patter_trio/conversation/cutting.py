@@ -8,6 +8,15 @@ from patter_trio.conversation.pacing import Cut, Pacing
 from patter_trio.conversation.sentences import SentenceChunker
 from patter_trio.conversation.text import TextFilter
 from patter_trio.conversation.written import Gaps
+from patter_trio.scripts import is_unspaced
+
+
+def _goes_on(before: str, text: str) -> bool:
+    """Return True if a piece of text goes on with the last word of the piece before it."""
+    if not (before[-1:].isalnum() and text[:1].isalnum()):
+        return False
+    # Without spaces between words, it is unknown.
+    return not (is_unspaced(before[-1]) or is_unspaced(text[0]))
 
 
 class ReplyText:
@@ -24,6 +33,9 @@ class ReplyText:
         self._pacing = Pacing()
         self._gaps = Gaps()
         self._paused = False
+        self._last = ""
+        self._splits_words = False
+        """True once a piece has gone on with the word of the piece before it."""
 
     def __repr__(self) -> str:
         return f"<ReplyText {self._pacing!r}>"
@@ -31,6 +43,8 @@ class ReplyText:
     def push(self, text: str, now: float) -> list[str]:
         """Take a piece of text; return the sentences that it completes or, if that takes too long, a part of one."""
         self._paused = False
+        self._splits_words = self._splits_words or _goes_on(self._last, text)
+        self._last = text or self._last
         return self._push(text if self._filter is None else self._filter.push(text), now) or self.late(now)
 
     def late(self, now: float) -> list[str]:
@@ -38,9 +52,10 @@ class ReplyText:
         cut = self._pacing.due(now)
         if cut is None:
             return []
-        if not self._paused:
+        if not self._paused or self._splits_words:
             return self._released(self._chunker.release(within_clause=cut is Cut.WORD), now)
-        # A source that reports its pauses gives whole words.
+        # A source that reports its pauses mostly gives whole words. One that passes on a model's tokens does not, and
+        # its pause may be a stall in the middle of a word.
         return self._released(self._chunker.pause(long=True), now) if cut is Cut.WORD else []
 
     def next_late(self, now: float) -> float:
