@@ -7,7 +7,7 @@ import trio
 
 from patter_trio.abc import AudioReceived, CallInfo, DigitPressed, MarkReached, StreamStopped
 from patter_trio.call.keepalive import PING_AFTER_S
-from patter_trio.call.leg import MAX_BAD_MESSAGES, Leg, MediaLeg
+from patter_trio.call.leg import CLOSE_TIMEOUT_S, MAX_BAD_MESSAGES, Leg, MediaLeg
 from patter_trio.call.output.writer import Stalled
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import SocketClosed
@@ -97,7 +97,7 @@ async def reports_of(*messages: object, failure: Exception | None = None) -> lis
         async with trio.open_nursery() as nursery:
             leg.start(nursery)
     await leg.close()
-    assert socket.close_timeout == pytest.approx(0.15)
+    assert socket.close_timeout == CLOSE_TIMEOUT_S
     return seen
 
 

@@ -1,15 +1,19 @@
 """on_call_start, which may change the agent for its call, and on_call_end, which comes once, whatever ended it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
-from patter_trio import CallEnded, CallMetrics, Patter
+from patter_trio import CallEnded, CallMetrics, Patter, PipelineHooks
+from patter_trio.abc import TextToSpeech, TextToSpeechSession
 from patter_trio.carriers.twilio import Twilio
+from patter_trio.net.websocket_client import CLOSE_TIMEOUT_S
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
@@ -280,6 +284,48 @@ async def test_hanging_stt_final_delays_end_under_a_second(call_simulator: CallS
     async with call_simulator(agent_of(stt=stt)) as caller:
         await caller.speaks("Hello there", seconds=0.5)
         assert await hangs_up_in_time(caller) == pytest.approx(0.8, abs=0.01)
+
+
+@attrs.frozen
+class SlowToCloseTTS(TextToSpeech):
+    """A TTS whose connection does not answer the close, as long as the WebSocket shell waits for it."""
+
+    inner: TextToSpeech = attrs.field(factory=ScriptedTTS)
+    provider: str = "scripted"
+    model: str = "scripted"
+
+    @asynccontextmanager
+    async def open(self, *, language: str) -> AsyncIterator[TextToSpeechSession]:
+        async with self.inner.open(language=language) as session:
+            try:
+                yield session
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(CLOSE_TIMEOUT_S)
+
+
+@pytest.mark.pipeline("about the STT and after_transcribe")
+async def test_call_ends_within_second_though_all_hang(call_simulator: CallSimulator) -> None:
+    """STT, hook, vendor and carrier that all take the longest they may delay the end by less than a second in all."""
+
+    async def hang(words: str, context: object) -> None:
+        await trio.sleep_forever()
+
+    # Just in time, so that the hook is asked about the words.
+    stt = ScriptedSTT(final_delay=0.799)
+    agent = agent_of(stt=stt, tts=SlowToCloseTTS(), hooks=PipelineHooks(after_transcribe=hang))
+    async with call_simulator(agent) as caller:
+        await caller.speaks("Hello there", seconds=0.5)
+        began, line = caller.now, caller.carrier
+        # The stream's stop comes, and then the network carries nothing: our close frame has no answer.
+        line.send(str(line.protocol.stopped()))
+        await caller.waits(0.001)
+        line.stall(5.0)
+        while not caller.times("call_end"):
+            await caller._log.news()
+        took = caller.times("call_end")[0] - began
+        line.hang_up()
+    assert took == pytest.approx(0.99, abs=0.005)
 
 
 async def test_hang_up_during_tts_open_ends_call(call_simulator: CallSimulator, backend: Backend) -> None:

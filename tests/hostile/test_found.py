@@ -16,6 +16,7 @@ from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.input.voice_activity import VoiceActivityStage
+from patter_trio.call.leg import CLOSE_TIMEOUT_S
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.conversation.playback import Media, Playback
 from patter_trio.conversation.playout import PlayoutQueue
@@ -55,7 +56,7 @@ async def test_vanished_peer_is_noticed_in_silence(
         faulty_stream_of(caller.carrier).vanish()
         await caller.waits(25.0)
         # The last frame came at 0.98; and the close frame's answer is waited for.
-        assert caller.times("call_end") == pytest.approx([0.98 + 20 + 0.15])
+        assert caller.times("call_end") == pytest.approx([0.98 + 20 + CLOSE_TIMEOUT_S])
         assert caller.outcome == "failed"
     assert [line.partition(": ")[2] for line in warnings(caplog)] == ["the carrier sent nothing for 20 s"]
 

@@ -27,7 +27,8 @@ from patter_trio.events.reporter import CallReporter
 from patter_trio.metrics.internal_events import LateWords
 from patter_trio.user_code.context import current_call
 
-# Judged: what is left of the second after 0.8 s for the STT's last words and 0.15 s for the close (docs/design.md).
+# Judged: what is left of the second after 0.8 s for the STT's last words, and 0.05 s and 0.1 s for closing the sockets
+# of vendors and carrier (docs/design.md).
 LAST_WORDS_TIMEOUT_S = 0.04
 """Seconds for the hook at the end of the call.
 
