@@ -28,9 +28,10 @@ from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import PatterError, WireError
 from patter_trio.net.tasks import split_failure
 from patter_trio.net.websocket import Allowance, SocketClosed, Upgrade, WebSocket, receive_upgrade
-from patter_trio.phone_numbers import mask_number, shown_id
+from patter_trio.phone_numbers import mask_number
 from patter_trio.server.context import ServerContext
 from patter_trio.server.http import serve_http
+from patter_trio.server.refusals import current_peer, peer_of
 from patter_trio.server.webhooks import Application, joined
 from patter_trio.user_code.context import NO_CALL, current_call
 
@@ -70,6 +71,8 @@ class _EmptyConnection(WireError):
 
 async def serve_connection(context: ServerContext, stream: trio.abc.Stream) -> None:
     """Serve one connection, over any stream, and close it. Raise only :class:`trio.Cancelled`."""
+    # For the log of refusals, wherever in this task and in those of the HTTP server it is written.
+    current_peer.set(peer_of(stream))
     try:
         await _serve(context, stream)
     # WARNING: the border. Split, because a call is a nursery and its bug arrives as a group, perhaps with a
@@ -110,7 +113,7 @@ async def _authenticated(context: ServerContext, stream: trio.abc.Stream) -> Med
         if not _is_media(context, head):
             # False: hypercorn has answered 400 itself, so only the log is left to do.
             if not await serve_http(Application(context), stream, head):
-                logger.warning("connection closed: the request must be HTTP")
+                context.refusals.warn("connection closed: the request must be HTTP")
             return None
         # The answer to a bad handshake is sent inside, and a peer that does not read would block it.
         with _answering():
@@ -122,9 +125,8 @@ async def _authenticated(context: ServerContext, stream: trio.abc.Stream) -> Med
         logger.debug("connection closed: %s", nothing)
     # Whatever a peer can cause. Everything else is a bug and goes to the border above.
     except (trio.BrokenResourceError, trio.ClosedResourceError, SocketClosed, WireError, _Refused) as error:
-        # The id comes from the peer's path, so it is cut and cleaned before it reaches the log.
-        whose = f"call {shown_id(call_id)}: " if call_id else ""
-        logger.warning("%sconnection closed: %s", whose, str(error) or "lost")
+        why = f"connection closed: {str(error) or 'lost'}"
+        context.refusals.warn_of_call(call_id, why, announced=call_id in context.pending)
     return None
 
 

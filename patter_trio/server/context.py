@@ -13,6 +13,7 @@ from patter_trio.call.leg import MediaLeg
 from patter_trio.net.urls import checked_url
 from patter_trio.server.documents import Documents
 from patter_trio.server.pending import PendingCall, PendingCalls
+from patter_trio.server.refusals import Refusals
 from patter_trio.server.unproven import UnprovenConnections
 
 DIAL_PARAMETER: Final = "dial"
@@ -75,6 +76,7 @@ class ServerContext:
     )
     unproven: UnprovenConnections = attrs.field(factory=UnprovenConnections, repr=False)
     documents: Documents = attrs.field(factory=Documents)
+    refusals: Refusals = attrs.field(factory=Refusals, repr=False)
 
     @property
     def shown_public_url(self) -> str:

@@ -70,12 +70,13 @@ def carrier_webhook(context: ServerContext, request: CarrierRequest) -> WebhookR
     try:
         # Before the body is parsed, which is most of the work: strangers without a signature cost next to nothing.
         if not carrier.is_signed(request):
-            return _refused(403, "the request must have a signature")
+            return _refused(context, 403, "the request must have a signature")
         if not carrier.is_authentic(request):
-            return _refused(403, f"the signature must match (check that the public URL is {context.shown_public_url})")
+            why = f"the signature must match (check that the public URL is {context.shown_public_url})"
+            return _refused(context, 403, why)
         report = carrier.read(request)
     except WireError as error:
-        return _refused(400, str(error))
+        return _refused(context, 400, str(error))
     if isinstance(report, CallOffered):
         return _offered(context, request, report)
     if isinstance(report, DocumentWanted):
@@ -134,7 +135,8 @@ def _document(context: ServerContext, wanted: DocumentWanted) -> WebhookResponse
     """Answer with the document that a live call was redirected to."""
     document = context.documents.find(wanted.call_id, wanted.reference, trio.current_time())
     if document is None:
-        logger.warning("call %s: webhook refused with 404: it has no such document", shown_id(wanted.call_id))
+        what = "webhook refused with 404: it has no such document"
+        context.refusals.warn(what, f"call {shown_id(wanted.call_id)}: {what}")
         return _plain(404)
     return WebhookResponse(200, document, context.carrier.content_type)
 
@@ -156,8 +158,8 @@ def _busy(context: ServerContext, info: CallInfo, why: str) -> WebhookResponse:
     return WebhookResponse(200, context.carrier.reject(), context.carrier.content_type)
 
 
-def _refused(code: int, why: str) -> WebhookResponse:
-    logger.warning("webhook refused with %d: %s", code, why)
+def _refused(context: ServerContext, code: int, why: str) -> WebhookResponse:
+    context.refusals.warn(f"webhook refused with {code}: {why}")
     return _plain(code)
 
 
@@ -215,19 +217,19 @@ class Application:
         carrier = self._context.carrier
         # A stream that arrives as plain HTTP has lost its upgrade on the way, and the call stays silent.
         if path.startswith(carrier.media_prefix):
-            logger.warning(
-                "call %s: media stream refused with 426: it must be a WebSocket upgrade, got a plain request "
-                "(check that the proxy in front passes the headers Upgrade and Connection)",
-                shown_id(path.removeprefix(carrier.media_prefix)),
+            what = (
+                "media stream refused with 426: it must be a WebSocket upgrade, got a plain request "
+                "(check that the proxy in front passes the headers Upgrade and Connection)"
             )
+            call_id = path.removeprefix(carrier.media_prefix)
+            self._context.refusals.warn_of_call(call_id, what, announced=call_id in self._context.pending)
             return _plain(426, (b"upgrade", b"websocket"))
         # Others are scanners of the internet, whose requests would fill the log.
         if path.startswith(("/webhooks/", "/ws/")):
-            logger.warning(
-                "webhook refused with 404: no route %s (the webhook of a number must be %s%s)",
-                shown_id(path),
-                self._context.shown_public_url,
-                carrier.voice_path,
+            self._context.refusals.warn(
+                "webhook refused with 404",
+                f"webhook refused with 404: no route {shown_id(path)} "
+                f"(the webhook of a number must be {self._context.shown_public_url}{carrier.voice_path})",
             )
         return _plain(404)
 
@@ -243,11 +245,10 @@ class Application:
         if handler is None:
             allowed = ", ".join((*methods, "HEAD") if "GET" in methods else methods)
             if path.startswith("/webhooks/"):
-                logger.warning(
-                    "webhook refused with 405: the method of %s at the carrier must be %s, got %s",
-                    shown_id(path),
-                    allowed,
-                    scope["method"],
+                self._context.refusals.warn(
+                    "webhook refused with 405",
+                    f"webhook refused with 405: the method of {shown_id(path)} at the carrier must be {allowed}, "
+                    f"got {scope['method']}",
                 )
             return _plain(405, (b"allow", allowed.encode()))
         # The HTTP server takes any number for a version.
@@ -265,10 +266,10 @@ class Application:
             more = message["more_body"]
             # While it arrives, not by ``content-length``: a chunked body announces no length.
             if len(body) > MAX_BODY_BYTES:
-                return _refused(413, f"the body must have at most {MAX_BODY_BYTES} bytes")
+                return _refused(self._context, 413, f"the body must have at most {MAX_BODY_BYTES} bytes")
             pieces += 1
             if pieces > MAX_BODY_PIECES:
-                return _refused(413, f"the body must come in at most {MAX_BODY_PIECES} pieces")
+                return _refused(self._context, 413, f"the body must come in at most {MAX_BODY_PIECES} pieces")
         query = scope["query_string"].decode("ascii")
         # The target as it was received, not rebuilt from its parts: it is part of what was signed.
         target = f"{path}?{query}" if query else path
