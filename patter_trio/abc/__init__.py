@@ -44,6 +44,7 @@ from patter_trio.abc._voice import TurnDetector, VoiceActivity, VoiceActivitySes
 from patter_trio.abc._webhooks import (
     AnsweredBy,
     CallOffered,
+    CallReturned,
     CallRinging,
     CallStatus,
     CarrierReport,
@@ -62,6 +63,7 @@ __all__ = [
     "AudioReceived",
     "CallInfo",
     "CallOffered",
+    "CallReturned",
     "CallRinging",
     "CallStatus",
     "Carrier",

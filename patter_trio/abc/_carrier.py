@@ -93,6 +93,10 @@ class Carrier(ABC):
 
         The stream's start brings back ``parameters``, among them the ``token``. Empty for a carrier that
         :meth:`pick_up` instructs.
+
+        A carrier that can ask how a call continues when its stream is over asks the webhook ``return`` beside ``url``
+        (:class:`~patter_trio.abc.CallReturned`). It gets the same answer, for another stream of the call, or
+        :meth:`hang_up_document`.
         """
 
     @abstractmethod
@@ -102,6 +106,18 @@ class Carrier(ABC):
     # Not abstract: most carriers do what the answer to their webhook says.
     async def pick_up(self, call: CallInfo, url: str, parameters: Mapping[str, str]) -> None:  # noqa: ARG002 (for carriers that can)
         """Answer a call whose webhook's answer could not, and stream it to ``url``; see :meth:`connect`."""
+        return
+
+    def hang_up_document(self) -> str:
+        """Return the answer to :class:`~patter_trio.abc.CallReturned` that ends the call."""
+        return ""
+
+    async def reconnect(self, call: CallInfo, url: str, parameters: Mapping[str, str]) -> None:  # noqa: ARG002 (for carriers that can)
+        """Stream a live call whose stream is lost to ``url``; see :meth:`connect`.
+
+        For a carrier that does not ask how a call continues. Its :class:`~patter_trio.abc.StreamFailed` says that the
+        stream could not be opened.
+        """
         return
 
     async def decline(self, call: CallInfo) -> None:  # noqa: ARG002 (for carriers that can)

@@ -14,9 +14,10 @@ from patter_trio.errors import WireError
 Form = Mapping[str, str | Sequence[str]]
 """Fields of a form. A field that occurs more than once has a sequence of values."""
 
-WebhookKind = Literal["voice", "status", "recording", "amd", "transfer", "stream"]
+WebhookKind = Literal["voice", "status", "recording", "amd", "transfer", "return", "stream"]
 """What a webhook is about, by its route: a call, its status, its recording, an answering machine, a document that tells
-the carrier how a live call continues, or the media stream itself, whose upgrade some carriers sign."""
+the carrier how a live call continues, a call whose stream is over and that asks how it continues, or the media stream
+itself, whose upgrade some carriers sign."""
 
 # Judged: Twilio sends about thirty. Parsing comes before the check of the signature, which covers the parsed fields.
 MAX_FORM_FIELDS: Final = 500
@@ -191,6 +192,19 @@ class DocumentWanted:
     reference: str = attrs.field(repr=False)
 
 
+@attrs.frozen
+class CallReturned:
+    """A call that asks how it continues, because its media stream is over.
+
+    Attributes:
+        call_id: the carrier's id of the call.
+        is_over: True if the caller has hung up, so that nobody hears what follows.
+    """
+
+    call_id: str
+    is_over: bool = False
+
+
 # Closed: a carrier translates whatever it sends into these.
 CarrierReport = (
     CallOffered
@@ -201,4 +215,5 @@ CarrierReport = (
     | StreamFailed
     | CostReported
     | DocumentWanted
+    | CallReturned
 )

@@ -29,6 +29,10 @@ MAX_BAD_MESSAGES: Final = 100
 """Messages against the carrier's protocol after which the call gives up its stream."""
 NORMAL_CLOSE_CODES: Final = (1000, 1001)
 """Close codes of a stream that ended as intended (RFC 6455, section 7.4.1)."""
+# The same section, and the registry that it names. Others, such as 1002 and 1009, are those of a peer that broke the
+# protocol: it would do so again.
+LOST_CLOSE_CODES: Final = (1006, 1011, 1012, 1013, 1014)
+"""Close codes of a stream that was lost: no close frame came, or a server or proxy in between failed or restarts."""
 
 _log = logging.getLogger("patter_trio.call")
 
@@ -43,6 +47,21 @@ class MediaLeg:
     info: CallInfo
 
 
+@attrs.frozen
+class LostStream:
+    """Why a stream is over that nobody ended.
+
+    Attributes:
+        why: the reason, for the log.
+        kind: the public name of the reason, without its details.
+        may_return: True if the call may go on over another stream.
+    """
+
+    why: str
+    kind: str
+    may_return: bool = True
+
+
 class LegListener(Protocol):
     """Handler of what a leg receives. Every method returns at once."""
 
@@ -53,14 +72,11 @@ class LegListener(Protocol):
         """Handle a DTMF digit that the caller pressed."""
 
     def on_leg_down(self, reason: str) -> None:
-        """Handle the end of the stream; both directions may report it."""
-
-    def fail(self, why: str, kind: str) -> None:
-        """Record a failure; ``kind`` is its public name, without the details in ``why``."""
+        """Handle the end of the stream, as the carrier wanted it; both directions may report it."""
 
 
 class Leg:
-    """The running media stream of one call.
+    """One running media stream of a call.
 
     Args:
         stream: the started stream.
@@ -69,26 +85,47 @@ class Leg:
     """
 
     def __init__(self, stream: MediaLeg, writer: CarrierWriter, listener: LegListener) -> None:
+        self.stream: MediaLeg = stream
         self._socket = stream.socket
         self._codec = stream.codec
         self._call_id = stream.info.call_id
         self._writer = writer
         self._listener = listener
         self._bad_messages = 0
+        self._lost: LostStream | None = None
+        self._carrying = trio.CancelScope()
+        self.closed: trio.Event = trio.Event()
+        """Set when the stream is closed."""
 
     def __repr__(self) -> str:
         return f"<Leg of {self._call_id}, {self._socket!r}, {self._bad_messages} bad messages>"
 
-    def start(self, nursery: trio.Nursery) -> None:
-        """Start reading, writing and the keep-alive."""
-        nursery.start_soon(self._read)
-        nursery.start_soon(self._write)
-        nursery.start_soon(self._keep_alive)
+    async def run(self) -> LostStream:
+        """Read, write and keep alive until the stream is lost; return why. After an orderly end: until cancelled."""
+        # The three end together: a lost stream must not be written to when the next one has begun.
+        with self._carrying:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read)
+                nursery.start_soon(self._write)
+                nursery.start_soon(self._keep_alive)
+        if self._lost is None:  # the keep-alive ends only with the stream
+            raise AssertionError(f"{self!r} has ended without a reason")
+        return self._lost
+
+    def lose(self, lost: LostStream) -> None:
+        """Count the stream as lost."""
+        # The first reason: both directions notice it.
+        if self._lost is None:
+            self._lost = lost
+            self._carrying.cancel(reason="the stream is lost")
 
     async def close(self) -> None:
         """Close the stream, within :data:`CLOSE_TIMEOUT_S` seconds."""
-        # The deadline is the socket's own: a carrier that does not answer the close frame must not hold up the end.
-        await self._socket.aclose(close_timeout=CLOSE_TIMEOUT_S)
+        try:
+            # The deadline is the socket's own: a carrier that does not answer the close frame must not hold up the end.
+            await self._socket.aclose(close_timeout=CLOSE_TIMEOUT_S)
+        finally:
+            self.closed.set()
 
     async def _read(self) -> None:
         # Awaits nothing but the socket, so that a slow stage never delays marks, digits and the end.
@@ -124,9 +161,8 @@ class Leg:
             # Only the first one is logged: a faulty carrier may send fifty a second.
             _log.warning("call %s: ignoring an invalid message from the carrier: %s", self._call_id, error)
         if self._bad_messages == MAX_BAD_MESSAGES:
-            self._listener.fail(
-                f"the carrier's stream sent {MAX_BAD_MESSAGES} messages that its protocol does not allow", "WireError"
-            )
+            why = f"the carrier's stream sent {MAX_BAD_MESSAGES} messages that its protocol does not allow"
+            self.lose(LostStream(why, "WireError", may_return=False))
             raise SocketClosed(1008, "protocol")  # 1008: policy violation (RFC 6455, section 7.4.1)
 
     async def _write(self) -> None:
@@ -135,19 +171,15 @@ class Leg:
         except SocketClosed as closed:  # the reader and the writer both report it; the listener counts the first
             self._on_closed(closed)
         except Stalled as error:
-            self._lose(str(error), "Stalled")
+            self.lose(LostStream(str(error), "Stalled"))
 
     async def _keep_alive(self) -> None:
         await wait_until_dead(self._socket, self._writer.wake)
-        self._lose(f"the carrier sent nothing for {2 * PING_AFTER_S:g} s", "Silent")
+        self.lose(LostStream(f"the carrier sent nothing for {2 * PING_AFTER_S:g} s", "Silent"))
 
     def _on_closed(self, closed: SocketClosed) -> None:
         if closed.code in NORMAL_CLOSE_CODES:
             self._listener.on_leg_down("caller_hung_up")
         else:
-            self._lose(f"the carrier's stream was lost: {closed}", "SocketClosed")
-
-    def _lose(self, why: str, kind: str) -> None:
-        # The failure first: on_leg_down may end the call, and failures after its end are not recorded.
-        self._listener.fail(why, kind)
-        self._listener.on_leg_down("failed")
+            why = f"the carrier's stream was lost: {closed}"
+            self.lose(LostStream(why, "SocketClosed", may_return=closed.code in LOST_CLOSE_CODES))

@@ -31,7 +31,7 @@ from patter_trio.call.failover import Failover
 from patter_trio.call.inbox import Inbox
 from patter_trio.call.input.voice_activity import VoiceActivityStage
 from patter_trio.call.last_words import apologise
-from patter_trio.call.leg import Leg, MediaLeg
+from patter_trio.call.leg import MediaLeg
 from patter_trio.call.limits import Limits
 from patter_trio.call.live_reply import LiveReply
 from patter_trio.call.menus import MenuRunner
@@ -39,6 +39,7 @@ from patter_trio.call.options import CallOptions
 from patter_trio.call.output.digits import DigitsRequest, DigitsSender
 from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.call.pipeline import PipelineBackend
+from patter_trio.call.streams import CallStreams
 from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.call.transfers import TransferRequest, Transfers
 from patter_trio.conversation import actions as do
@@ -94,7 +95,7 @@ class CallSession:
         self._inbox = Inbox(self.info.call_id)
         self._recorded = options.recorded
         self._writer = CarrierWriter(stream.socket, stream.codec, self._post, self._on_sent, self._recorded.file)
-        self._leg = Leg(stream, self._writer, self)
+        self.streams: CallStreams = CallStreams(stream, self._writer, self, media, options.on_stream_lost)
         self._machine: TurnMachine | None = None
         self._history = History()
         self._tools = ToolRunner(
@@ -276,6 +277,10 @@ class CallSession:
         self._caller_here.cancel(reason="caller left")
         self._post(inputs.LegDown(reason))
 
+    def may_wait(self) -> bool:
+        """Return True if the call goes on over another stream when it loses the one it has."""
+        return not self.outcome and not self._error and (self._machine is None or self._machine.may_wait)
+
     def fail(self, why: str, kind: str) -> None:
         """Record and log the first failure; ``kind`` is its public name, without the details in ``why``."""
         if not self._error and not self.outcome:
@@ -429,6 +434,7 @@ class CallSession:
         self._writer.hang_up()
         # Now, not when the call is over: for some carriers the end of the stream is not the end of the call.
         self._options.on_hang_up()
+        self.streams.hung_up()
 
     def _start_reply(self, action: do.StartReply, nursery: trio.Nursery) -> None:
         self._live_reply.start(action, nursery, self._agent)
@@ -444,7 +450,7 @@ class CallSession:
             # application's own may raise anything, SystemExit included.
             try:
                 async with trio.open_nursery() as leg:
-                    self._leg.start(leg)
+                    leg.start_soon(self.streams.run)
                     try:
                         await self._converse()
                     except BaseException as error:  # noqa: BLE001 (a bug ends its own call only)
@@ -459,7 +465,7 @@ class CallSession:
                 # A deadline of minus infinity means that a scope around the call is cancelled: the server stops.
                 cancelled = trio.current_effective_deadline() == -math.inf
                 try:
-                    await self._leg.close()
+                    await self.streams.close()
                 finally:  # closing a stream ends with a checkpoint, which raises if the server is being cancelled
                     self._end(cancelled=cancelled)
 
@@ -476,6 +482,8 @@ class CallSession:
     async def _apologise(self) -> None:
         """Say the error message after the conversation crashed, and connect the caller with ``on_failure``."""
         self._live_reply.freeze()  # first, because the apology needs the writer, which plays one reply at a time
+        if self.streams.waits_until is not None:
+            return  # nobody hears it
         if await apologise(self._backend, self._agent, self._writer, self._transfers, self._caller_here):
             self.outcome = inputs.TRANSFERRED_REASON
 

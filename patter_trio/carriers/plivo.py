@@ -4,9 +4,10 @@
 * Stream: https://www.plivo.com/docs/voice-agents/audio-streaming/xml/stream
 * Signature: https://www.plivo.com/docs/voice/concepts/signature-validation
 
-Nothing follows ``<Stream>``, so that closing the stream ends the call: with ``keepCallAlive`` Plivo goes on with the
-element behind it when our server closes the stream, and hangs up without one. So a hang-up needs no request. A transfer
-does, and Plivo fetches the new XML from a URL: see :meth:`Plivo.transfer_document`.
+With ``keepCallAlive`` Plivo goes on with the element behind ``<Stream>`` when either side has closed the stream. That
+is a ``<Redirect>``, which asks how the call continues: a call that has lost its stream gets another one, and a call that
+is over is hung up. So a hang-up needs no request. A transfer does, and Plivo fetches the new XML from a URL: see
+:meth:`Plivo.transfer_document`.
 
 Plivo signs the upgrade of a stream, too, but its own pages and packages differ in what the signed URL is. So a right
 signature counts, and a wrong one counts as none: refusing it could lock out all calls of an account whose upgrades are
@@ -28,6 +29,7 @@ import attrs
 from patter_trio.abc import (
     CallInfo,
     CallOffered,
+    CallReturned,
     CallRinging,
     CallStatus,
     CarrierReport,
@@ -180,6 +182,8 @@ class Plivo(AccountCarrier):
         event, dial = request.field("Event"), request.query.get("dial", "")
         if request.kind == "transfer":
             return DocumentWanted(request.field("CallUUID"), request.query.get("document", ""))
+        if request.kind == "return":
+            return self._returned(request)
         # By what it says, not by its route: without a hangup_url of its own, an application reports ends to its answer_url.
         if event == "Hangup" or request.field("CallStatus") in _FINAL_STATUS:
             return self._ended(request, dial)
@@ -237,6 +241,13 @@ class Plivo(AccountCarrier):
             outcome = _FINAL_CAUSE.get(request.field("HangupCauseCode"), outcome)
         return CallStatus(call_id, outcome, dial, amount(request.field("TotalCost")))
 
+    @staticmethod
+    def _returned(request: CarrierRequest) -> CallReturned:
+        call_id = request.field("CallUUID")
+        if not _CALL_UUID.fullmatch(call_id):
+            raise WireError(f"CallUUID must be a UUID, got {shown_id(call_id)}")
+        return CallReturned(call_id, request.field("CallStatus") in _FINAL_STATUS)
+
     # Answers ----------------------------------------------------------------------------------------------------------
     def connect(self, url: str, parameters: Mapping[str, str]) -> str:
         """Return :meth:`xml_stream`."""
@@ -246,10 +257,15 @@ class Plivo(AccountCarrier):
         """Return :meth:`xml_hangup` with the busy tone."""
         return self.xml_hangup("busy")
 
+    def hang_up_document(self) -> str:
+        """Return XML that ends the call."""
+        return f"{_XML_DECLARATION}<Response><Hangup/></Response>"
+
     def xml_stream(self, url: str, parameters: Mapping[str, str]) -> str:
         """Return XML that streams the call's audio both ways; the parameters come back at the stream's start.
 
-        Plivo reports a stream that it cannot open, or loses, to the status webhook beside ``url``.
+        Plivo reports a stream that it cannot open, or loses, to the status webhook beside ``url``, and asks the webhook
+        ``return`` how the call continues when the stream is over.
 
         Raises:
             ConfigurationError: a parameter has other characters than A-Z, a-z and 0-9, or all of them are too long.
@@ -260,18 +276,21 @@ class Plivo(AccountCarrier):
         extra = ",".join(f"{name}={value}" for name, value in parameters.items())
         if len(extra) > MAX_EXTRA_HEADERS_BYTES:
             raise ConfigurationError(f"Plivo: parameters must have at most {MAX_EXTRA_HEADERS_BYTES} bytes together")
-        server = url.partition(self.media_prefix)[0]
+        server, found, _ = url.partition(self.media_prefix)
+        public_url = f"http{server.removeprefix('ws')}"
+        # The answer of ``return`` is the document behind the stream; without one, Plivo would hang up.
+        behind = f'<Redirect method="POST">{escape(public_url + self.path_of("return"))}</Redirect>' if found else ""
         attributes = {
             "bidirectional": "true",
-            # The stream alone: without it, Plivo goes on behind it at once, finds nothing and hangs up.
+            # The stream alone: without it, Plivo goes on behind it at once.
             "keepCallAlive": "true",
             # Plivo's pages disagree about the default.
             "contentType": f"{ENCODING};rate={SAMPLE_RATE_HZ}",
-            "statusCallbackUrl": f"http{server.removeprefix('ws')}{self.status_path}",
+            "statusCallbackUrl": public_url + self.status_path,
             "extraHeaders": extra,
         }
         inner = "".join(f" {name}={quoteattr(value)}" for name, value in attributes.items() if value)
-        return f"{_XML_DECLARATION}<Response><Stream{inner}>{escape(url)}</Stream></Response>"
+        return f"{_XML_DECLARATION}<Response><Stream{inner}>{escape(url)}</Stream>{behind}</Response>"
 
     def xml_hangup(self, reason: Literal["busy", "rejected"] = "busy") -> str:
         """Return XML that refuses the call; the caller hears the tone of ``reason``."""

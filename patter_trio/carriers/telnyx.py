@@ -5,9 +5,11 @@
 * Commands: https://developers.telnyx.com/api-reference/call-commands
 
 The answer to a webhook says nothing to Telnyx: a call is answered, refused and ended by a command
-(``carriers/telnyx_rest.py``). The end of a stream does not end its call. TeXML is another product of Telnyx.
+(``carriers/telnyx_rest.py``). The end of a stream does not end its call, which stays up in silence: a call that has lost
+its stream gets another one by a command. TeXML is another product of Telnyx.
 """
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -23,13 +25,16 @@ from patter_trio.carriers.telnyx_rest import (
     answer_body,
     checked_api_url,
     command_id,
+    reconnect_body,
     streaming_body,
 )
 from patter_trio.carriers.telnyx_signature import SIGNATURE_HEADER, WebhookKey
-from patter_trio.errors import ConfigurationError
+from patter_trio.errors import CallEnded, ConfigurationError, ProviderError
 from patter_trio.phone_numbers import is_number
 from patter_trio.providers.credentials import credential, previous_secret
 from patter_trio.wire.telnyx import TOKEN_HEADER, TelnyxCodec, encode_state
+
+_log = logging.getLogger("patter_trio.carriers")
 
 
 def _api_key(given: str) -> str:
@@ -116,6 +121,19 @@ class Telnyx(Carrier):
             await self._rest.command(call.call_id, "answer", answer_body(url, token))
         else:
             await self._rest.command(call.call_id, "streaming_start", streaming_body(url, token))
+
+    async def reconnect(self, call: CallInfo, url: str, parameters: Mapping[str, str]) -> None:
+        """Stream a call that has lost its stream to ``url``: a call may have one, so the old one is stopped first."""
+        token = parameters.get("token", "")
+        stop = {"command_id": command_id("streaming_stop", token)}
+        try:
+            await self._rest.command(call.call_id, "streaming_stop", stop)
+        except CallEnded:
+            raise
+        except ProviderError as error:
+            # Telnyx refuses to stop what it has given up itself.
+            _log.debug("call %s: streaming_stop: %s", call.call_id, error)
+        await self._rest.command(call.call_id, "streaming_start", reconnect_body(url, token))
 
     async def decline(self, call: CallInfo) -> None:
         """Let a caller hear busy; hang up on somebody who has answered a call of ours."""

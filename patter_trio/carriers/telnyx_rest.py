@@ -100,6 +100,14 @@ def streaming_body(url: str, token: str) -> dict[str, Any]:
     }
 
 
+def reconnect_body(url: str, token: str) -> dict[str, Any]:
+    """Return the body of ``streaming_start`` for a call that has lost its stream.
+
+    The token also goes into the parameters: the call's client state has that of the first stream.
+    """
+    return {**streaming_body(url, token), "custom_parameters": [{"name": "token", "value": token}]}
+
+
 def dial_body(request: DialRequest, connection_id: str) -> dict[str, Any]:
     """Return the body of a request to place a call. It has no stream: that begins when somebody has answered."""
     body: dict[str, Any] = {

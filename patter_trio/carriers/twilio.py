@@ -4,10 +4,10 @@
 * Stream: https://www.twilio.com/docs/voice/twiml/stream
 * Signature: ``carriers/twilio_signature.py``
 
-A stream's URL must not have a query; values that must come back go into ``<Parameter>``. Nothing follows ``<Connect>``,
-so that closing the stream ends the call: when our server closes the stream, Twilio goes on with the verb behind
-``<Connect>``, and hangs up without one. So a hang-up of a connected call needs no request. A transfer does: it gives
-the call other TwiML, which ends the stream (``carriers/twilio_rest.py``).
+A stream's URL must not have a query; values that must come back go into ``<Parameter>``. When either side has
+closed the stream, Twilio asks the ``action`` of ``<Connect>`` how the call continues: a call that has lost its stream
+gets another one, and a call that is over is hung up. So a hang-up of a connected call needs no request. A transfer does:
+it gives the call other TwiML, which ends the stream (``carriers/twilio_rest.py``).
 """
 
 import hashlib
@@ -159,26 +159,37 @@ class Twilio(AccountCarrier):
         """Return :meth:`twiml_stream`; Twilio reports a stream that fails to the webhook for the call's status."""
         # Derived: the stream's URL is that of the server, with our own path behind it.
         server, found, _ = url.partition(self.media_prefix)
-        status = "http" + server.removeprefix("ws") + self.status_path if found else ""
-        return self.twiml_stream(url, parameters, status_callback=status)
+        if not found:
+            return self.twiml_stream(url, parameters)
+        public_url = "http" + server.removeprefix("ws")
+        status, action = public_url + self.status_path, public_url + self.path_of("return")
+        return self.twiml_stream(url, parameters, status_callback=status, action=action)
 
     def reject(self) -> str:
         """Return :meth:`twiml_reject`."""
         return self.twiml_reject()
 
-    def twiml_stream(self, url: str, parameters: Mapping[str, str], *, status_callback: str = "") -> str:
+    def hang_up_document(self) -> str:
+        """Return TwiML that ends the call."""
+        return f"{_XML_DECLARATION}<Response><Hangup/></Response>"
+
+    def twiml_stream(
+        self, url: str, parameters: Mapping[str, str], *, status_callback: str = "", action: str = ""
+    ) -> str:
         """Return TwiML that streams the call's audio both ways.
 
-        The parameters come back at the stream's start. Twilio reports the stream's failure to ``status_callback``.
+        The parameters come back at the stream's start. Twilio reports the stream's failure to ``status_callback``, and
+        asks ``action`` how the call continues when the stream is over; without one, it hangs up.
         """
         # Quoted: a value with a quotation mark would end the attribute.
         inner = "".join(
             f"<Parameter name={quoteattr(name)} value={quoteattr(value)}/>" for name, value in parameters.items()
         )
         callback = f" statusCallback={quoteattr(status_callback)}" if status_callback else ""
+        asked = f" action={quoteattr(action)}" if action else ""
         return (
-            f"{_XML_DECLARATION}<Response><Connect><Stream url={quoteattr(url)}{callback}>{inner}</Stream></Connect>"
-            f"</Response>"
+            f"{_XML_DECLARATION}<Response><Connect{asked}><Stream url={quoteattr(url)}{callback}>{inner}</Stream>"
+            f"</Connect></Response>"
         )
 
     def twiml_reject(self, reason: Literal["busy", "rejected"] = "busy") -> str:

@@ -12,6 +12,7 @@ from typing import Final
 from patter_trio.abc import (
     CallInfo,
     CallOffered,
+    CallReturned,
     CallRinging,
     CallStatus,
     CarrierReport,
@@ -67,6 +68,9 @@ def read_report(request: CarrierRequest, dial: str) -> CarrierReport | None:
             return _machine(request, dial)
         case "recording":
             return _recording(request)
+        case "return":
+            # Also asked for when the caller hangs up: then with the final status, and the answer goes nowhere.
+            return CallReturned(_call_sid(request), request.field("CallStatus") in _FINAL_STATUS)
     # Both come to the URL for the status, for a stream has no other of ours.
     return _stream(request) if request.field("StreamEvent") else _status(request, dial)
 

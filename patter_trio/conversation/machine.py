@@ -13,6 +13,7 @@ import math
 
 from patter_trio.conversation.actions import Action
 from patter_trio.conversation.inputs import (
+    TRANSFERRED_REASON,
     AudioArrived,
     Busy,
     Closing,
@@ -30,6 +31,8 @@ from patter_trio.conversation.turn_table import AGENT, CALLER, Trigger
 
 _REPLY_INPUTS = (TokenArrived, AudioArrived, OnWire, Busy, Closing, Produced, Drained, ReplyFailed)
 """Inputs that carry the number of a reply. They are stale if that reply is not live."""
+_LEAVING = (AgentState.CLOSING, AgentState.FLUSHING, AgentState.ENDED)
+"""States in which the call is about to end, or has ended."""
 _TIMER_ORDER = {timer: place for place, timer in enumerate(Timer)}
 """Position of each deadline in :class:`Timer`, which is the order of deadlines at the same instant."""
 
@@ -55,6 +58,15 @@ class TurnMachine:
     def ended(self) -> bool:
         """True once ``EndCall`` was returned. After that the machine ignores every input."""
         return self._conversation.agent is AgentState.ENDED
+
+    @property
+    def may_wait(self) -> bool:
+        """True if the call goes on over another stream when it loses the one it has: it is neither over nor hung up.
+
+        A call that is to be transferred goes on, too, until the carrier was asked to.
+        """
+        leaves = self._conversation.ending not in (None, TRANSFERRED_REASON)
+        return not leaves and self._conversation.agent not in _LEAVING
 
     @property
     def user_state(self) -> str:

@@ -17,6 +17,8 @@ before it. The ``clear``: it empties the buffer, and the carrier returns all mar
 * A mark that returns because of our own ``clear`` does not prove that its audio was heard.
 * Audio cannot be heard before it can have been played. So a mark that returns more than :data:`CLOCK_SKEW_S` too early
   waits for the clock.
+* A stream that is lost takes the carrier's buffer with it. The open queue is then rewound, and goes on over the next
+  stream; what was heard of it before counts also if it is cut before it goes on.
 
 Positions are samples (at 8 kHz) since the call's first; times are seconds on the call's clock.
 """
@@ -118,6 +120,7 @@ class Playback:
         self._control: deque[Mark | Clear | Command | Close] = deque()
         self._playout: PlayoutQueue | None = None
         self._playout_start = 0  # position of the queue's first sample
+        self._heard_before = 0  # samples of the queue that were heard before the stream was lost
         self._position = 0  # end of the audio that was sent
         self._marked = 0  # end of the audio that is covered by a mark
         self._acknowledged = 0  # end of the audio that valid marks report as played
@@ -179,7 +182,7 @@ class Playback:
         """Start sending a reply's audio to the carrier, after the audio that was sent before."""
         playout.open()
         # At the present end of what was sent, which may still be playing: the carrier plays replies one after another.
-        self._playout, self._playout_start = playout, self._position
+        self._playout, self._playout_start, self._heard_before = playout, self._position, 0
 
     def close(self) -> HeardSpeech:
         """Close the open queue, which was played completely, and return what was heard."""
@@ -192,7 +195,7 @@ class Playback:
         if playout is None:
             return HeardSpeech(0.0, "")
         # Before the queue is cut, because the marks and the end of playback are reset below.
-        heard = max(0, self.played(now) - self._playout_start)
+        heard = max(self._heard_before, self.played(now) - self._playout_start)
         playout.cut()
         # The marks in the control queue are not sent, because their audio is discarded.
         self._control = deque(item for item in self._control if not isinstance(item, Mark))
@@ -206,7 +209,36 @@ class Playback:
         self._marks.clear()
         self._marked = self._acknowledged = self._position
         self._acknowledged_at = self._end = now
-        return playout.heard(min(heard, playout.sent_samples))
+        return playout.heard(max(self._heard_before, min(heard, playout.sent_samples)))
+
+    def lose_stream(self, now: float) -> int:
+        """Rewind the open queue, because the stream is lost; return the samples of it that the caller has heard.
+
+        Nothing must be sent until :meth:`begin_stream`.
+        """
+        playout, heard = self._playout, 0
+        if playout is not None:
+            heard = min(max(self._heard_before, self.played(now) - self._playout_start), playout.sent_samples)
+            playout.rewind(heard)
+            self._heard_before = max(self._heard_before, heard)
+        self._forget_buffer(now)
+        return heard
+
+    def begin_stream(self, now: float) -> None:
+        """Go on over a new stream, whose buffer is empty."""
+        self._forget_buffer(now)
+
+    def _forget_buffer(self, now: float) -> None:
+        # Neither marks nor clears of the old stream come back, and those that wait have nothing to do in the new one.
+        self._control = deque(item for item in self._control if isinstance(item, Command | Close))
+        self._marks.clear()
+        self._probes.clear()
+        self._marked = self._acknowledged = self._on_wire = self._position
+        self._acknowledged_at = self._end = now
+        self._written_off, self.marks_lost = 0, False
+        self._alive_at = self._held_up_until = -math.inf
+        if self._playout is not None:
+            self._playout_start = self._position - self._playout.sent_samples
 
     def command(self, message: str) -> None:
         """Send a message of the carrier's own next."""

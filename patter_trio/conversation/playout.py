@@ -25,6 +25,12 @@ WORD_END_TOLERANCE_SAMPLES: Final = 1e-3
 SECONDS_PER_CHARACTER: Final = 0.06
 """Estimated seconds per letter of a sentence whose audio is not complete yet: about 1000 characters per minute, an
 average speaking rate. :func:`~patter_trio.scripts.weight` counts the letters."""
+# Judged: a sentence that was begun longer ago is tiresome to hear again from its beginning.
+MAX_REPEATED_SAMPLES: Final = 5 * RATE_HZ
+"""5 s: the most of what the caller has heard that is said again after the stream was lost."""
+# A second more than the ledger sends without a mark (conversation/playback.py): what was not heard is always kept.
+MAX_KEPT_SAMPLES: Final = MAX_REPEATED_SAMPLES + 2 * RATE_HZ
+"""7 s of audio that are kept after they were sent."""
 
 
 @attrs.frozen
@@ -59,6 +65,9 @@ class PlayoutQueue:
         self.put_samples: int = 0
         self.sent_samples: int = 0
         self._queue: deque[bytes] = deque()
+        self._kept: deque[bytes] = deque()
+        """The newest audio that was sent, oldest first."""
+        self._kept_samples = 0
         self._spans: list[_Span] = []
         self._written = WrittenSentences()
 
@@ -156,8 +165,48 @@ class PlayoutQueue:
             if len(audio) > room:
                 self._queue.appendleft(audio[room:])
         self.sent_samples += len(taken)
+        self._keep(bytes(taken))
         at_boundary = any(s.start == self.sent_samples for s in self._spans)
         return bytes(taken), at_boundary or (self.produced and not self._queue)
+
+    def _keep(self, audio: bytes) -> None:
+        self._kept.append(audio)
+        self._kept_samples += len(audio)
+        while self._kept_samples - len(self._kept[0]) >= MAX_KEPT_SAMPLES:
+            self._kept_samples -= len(self._kept.popleft())
+
+    def rewind(self, heard: int) -> None:
+        """Put back what was sent of the reply and is to be sent again, because the caller heard only ``heard`` samples.
+
+        The reply goes on with the sentence in which it was broken off, from its beginning; with the last word, if the
+        sentence began more than :data:`MAX_REPEATED_SAMPLES` before and its words have times; else where it broke off.
+        """
+        if self.is_cut:
+            return
+        start = max(self._resumption(heard), self.sent_samples - self._kept_samples)
+        again = b"".join(self._kept)[self._kept_samples - (self.sent_samples - start) :]
+        self._kept.clear()
+        self._kept_samples = 0
+        if again:
+            self._queue.appendleft(again)
+        self.sent_samples = start
+
+    def _resumption(self, heard: int) -> int:
+        """Return the sample from which on the reply is said again."""
+        # All that there is so far was heard: nothing was broken off.
+        if heard >= self.put_samples:
+            return heard
+        earliest = heard - MAX_REPEATED_SAMPLES
+        sentences = [span.start for span in self._spans if span.start <= heard]
+        if sentences and sentences[-1] >= earliest:
+            return sentences[-1]
+        words = [
+            start
+            for span in self._spans
+            for word in span.words
+            if earliest <= (start := span.start + round(word.start * RATE_HZ)) <= heard
+        ]
+        return max(words, default=heard)
 
     def heard(self, samples: int) -> HeardSpeech:
         """Return the speech in the first ``samples`` of this reply, rounded down to a whole word."""

@@ -15,6 +15,7 @@ import trio
 
 from patter_trio.abc import (
     CallInfo,
+    CallReturned,
     CarrierReport,
     WebhookKind,
 )
@@ -47,6 +48,7 @@ from patter_trio.server.carrier_reports import CarrierReports
 from patter_trio.server.context import ServerContext
 from patter_trio.server.ended import EndedCalls
 from patter_trio.server.hang_ups import HangUps
+from patter_trio.server.lost_streams import LostStreams
 from patter_trio.server.machines import on_finding
 from patter_trio.server.options import Seams, ServeOptions
 from patter_trio.server.outbound import Dialler
@@ -116,6 +118,8 @@ class CallServer:
             on_refused=self.on_refused,
             on_answered=self.dialler.on_offered,
             end_stray=self.end_stray,
+            on_returned=self.on_returned,
+            claim_lost=self.claim_lost,
         )
         self._announced = AnnouncedCalls(
             self.context,
@@ -128,6 +132,7 @@ class CallServer:
             tap=seams.tap,
             on_over=self._never_connected,
         )
+        self._lost = LostStreams(options.carrier, self.context.stream_url, nursery, self._call_over.fire)
         self._recorders = Recorders(options, seams, nursery, self.context.webhook_url("recording"))
         self._facts = CarrierFacts(options.carrier, nursery, self._events.of_call, options.subscribers)
         self._reports = CarrierReports(
@@ -139,6 +144,7 @@ class CallServer:
             ended=self._ended,
             hang_ups=self._hang_ups,
             facts=self._facts,
+            lost=self._lost,
         )
         self._transfer = seams.transfer or self.context.transfer
         self._send_digits = seams.send_digits or options.carrier.send_digits
@@ -244,6 +250,14 @@ class CallServer:
         """Act on what the carrier reports about a call."""
         self._reports.take(report)
 
+    def on_returned(self, report: CallReturned) -> str:
+        """Return the document with which a call continues whose stream is over; empty: it is over."""
+        return self._reports.returned(report)
+
+    def claim_lost(self, call_id: str, token: str) -> CallInfo | None:
+        """Return the facts about a live call that waits for another stream, once for a token; None without one."""
+        return self._lost.claim(call_id, token)
+
     def on_refused(self, info: CallInfo, why: str) -> None:
         """Publish that a call hears busy, unless it is a live or ended call that is announced again."""
         now = trio.current_time()
@@ -257,8 +271,11 @@ class CallServer:
         self._call_over.fire()
 
     async def run_call(self, leg: MediaLeg) -> None:
-        """Run a call from the start of its media stream to its end."""
+        """Run a call from the start of its media stream to its end; one that is live goes on over this stream."""
         info = leg.info
+        if (live := self._live.get(info.call_id)) is not None:
+            await live.streams.attach(leg)
+            return
         starting = self._announced.connected(info.call_id)
         events, trace = starting.events, starting.trace
         # Before anything of the call runs: user code, wherever it is called, reads the call from the context.
@@ -292,6 +309,7 @@ class CallServer:
             webhooks=self._webhooks,
             on_open=(lambda: None) if placed is None else placed.talking.set,
             on_hang_up=hang_up,
+            on_stream_lost=lambda: self._lost.begin(info, call.streams.give_up),
             recorded=(recorded := self._recorders.of_call(info, media)),
         )
         call = CallSession(leg, options, starting.call, reporter, media, server_nursery=self._nursery)
@@ -318,6 +336,7 @@ class CallServer:
             # "failed" stands only if no event has reported the call's end; a trace that has ended keeps its outcome.
             starting.give_up("call over", "failed")
             del self._live[info.call_id]
+            self._lost.over(info.call_id)
             del self._options.live[info.call_id]
             self._ended.add(info.call_id, trio.current_time())
             self.dialler.over(info.call_id, call.outcome)
@@ -327,6 +346,9 @@ class CallServer:
                 self._handed_over.add(info.call_id, trio.current_time())
             else:
                 self._hang_ups.end(info.call_id)
+                # After the caller's own hang-up, nobody hears the answer.
+                if call.outcome != "caller_hung_up":
+                    self._lost.hung_up(info.call_id, trio.current_time())
             # Closed with the last event, so that these are the metrics that on_call_end got.
             _log.info("call %s: ended, %s", info.call_id, summary(call.outcome, reporter.metrics(trio.current_time())))
             self._call_over.fire()
@@ -350,20 +372,24 @@ class CallServer:
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Accept no more calls, and wait at most ``timeout`` seconds for the live and announced ones to end.
 
-        An announced call is waited for as long as it is expected to connect: its caller already waits for the agent.
+        An announced call is waited for as long as it is expected to connect: its caller already waits for the agent. A
+        carrier that asks how a call continues, which the agent has ended, gets its answer.
         """
         # First: from here on no webhook adds a call, so the wait below can only get shorter.
         self._draining = True
-        pending = self.context.pending
         with trio.move_on_after(timeout):
-            while self._live or len(self.dialler) or pending.expected(trio.current_time()):
+            while (last := self._last_expected()) > trio.current_time():
                 # Without a live call nothing happens when an announced one becomes overdue; a dialled one ends itself.
-                busy = self._live or len(self.dialler)
-                with trio.CancelScope(deadline=math.inf if busy else pending.last_overdue):
+                with trio.CancelScope(deadline=last):
                     # No await between the check of the calls and this wait, as Pulse requires.
                     await self._call_over.wait()
         # In any case: after the timeout the server closes, and the remaining calls are ended by cancellation.
         self.closed.set()
+
+    def _last_expected(self) -> float:
+        """Return the instant until which something is expected of a call; infinite while one is live or dialled."""
+        busy = self._live or len(self.dialler)
+        return math.inf if busy else max(self.context.pending.last_overdue, self._lost.last_return)
 
     async def end_now(self) -> None:
         """Accept no more calls, end the live ones at once, and shorten the time of the last callbacks."""

@@ -7,6 +7,7 @@ import trio
 
 from patter_trio.abc import (
     CallInfo,
+    CallReturned,
     CallRinging,
     CallStatus,
     CarrierReport,
@@ -21,6 +22,7 @@ from patter_trio.server.announced import AnnouncedCalls
 from patter_trio.server.carrier_facts import CarrierFacts
 from patter_trio.server.ended import EndedCalls
 from patter_trio.server.hang_ups import HangUps
+from patter_trio.server.lost_streams import LostStreams
 from patter_trio.server.machines import on_finding
 from patter_trio.server.outbound import Dialler
 from patter_trio.server.pending import PendingCalls
@@ -40,6 +42,7 @@ class CarrierReports:
         ended: remembers the calls that are over.
         hang_ups: end calls that go on at the carrier.
         facts: publishes recordings and costs.
+        lost: has the live calls whose streams are lost.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class CarrierReports:
         ended: EndedCalls,
         hang_ups: HangUps,
         facts: CarrierFacts,
+        lost: LostStreams,
     ) -> None:
         self._pending = pending
         self._nursery = nursery
@@ -62,6 +66,7 @@ class CarrierReports:
         self._ended = ended
         self._hang_ups = hang_ups
         self._facts = facts
+        self._lost = lost
 
     def __repr__(self) -> str:
         return f"<CarrierReports on {len(self._live)} live calls, {len(self._pending)} pending>"
@@ -85,7 +90,11 @@ class CarrierReports:
             case CallStatus():
                 if report.cost_usd is not None:
                     self._facts.on_cost(report.call_id, report.cost_usd)
-                if not self._dialler.on_status(report):
+                # A live call ends by its stream, which has the last words; a webhook about it may overtake them. One that
+                # has lost its stream ends by the webhook.
+                if report.call_id in self._live:
+                    self._live[report.call_id].streams.give_up()
+                elif not self._dialler.on_status(report):
                     self._on_status(report)
             case CallRinging():
                 self._dialler.on_ringing(report)
@@ -100,6 +109,7 @@ class CarrierReports:
                 self._facts.on_cost(report.call_id, report.cost_usd)
             case StreamFailed():
                 _log.warning("call %s: its media stream failed: %s", report.call_id, report.reason)
+                self._lost.failed(report.call_id)
                 call = self._pending.give_up(report.call_id)
                 if call is not None:
                     self._announced.abandon(call.info, "failed", f"its media stream failed: {report.reason}")
@@ -111,6 +121,19 @@ class CarrierReports:
             why = "the call ended before its media stream connected"
             _log.info("call %s: %s", status.call_id, why)
             self._announced.never_connected(call.info, status.outcome, why)
-        # A live call ends by its stream, which has the last words; a webhook about it may overtake them.
-        elif status.call_id not in self._live:
+        else:
             self._ended.add(status.call_id, trio.current_time())
+
+    def returned(self, report: CallReturned) -> str:
+        """Return the document with which a call continues whose stream is over; empty: it is over."""
+        call = self._live.get(report.call_id)
+        if call is not None and report.is_over:
+            call.streams.give_up()
+        elif call is not None and call.streams.lose("the carrier's stream is over"):
+            self._lost.begin(call.info, call.streams.give_up)
+            return self._lost.document(report.call_id) or ""
+        elif report.call_id in self._pending:
+            # Its first stream did not begin, which the carrier may report as well.
+            self.take(StreamFailed(report.call_id, "the carrier could not open it"))
+        self._lost.returned(report.call_id, trio.current_time())
+        return ""

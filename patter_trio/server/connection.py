@@ -261,8 +261,9 @@ def _claim(context: ServerContext, upgrade: Upgrade, started: StreamStarted) -> 
         raise _Refused("the start message must have a token")
     # WARNING: takes the call out: from here on the token is used.
     call = context.pending.claim(started.call_id, token, trio.current_time())
-    if call is None:
+    # A live call that has lost its stream waits for another one.
+    info = context.claim_lost(started.call_id, token) if call is None else call.info
+    if info is None:
         raise _Refused("the call is unknown, or its token is wrong, used or expired")
-    info = call.info
     logger.info("call %s: connected, from %s", info.call_id, mask_number(info.caller))
     return info

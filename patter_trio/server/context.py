@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 import attrs
 import trio
 
-from patter_trio.abc import CallInfo, CallOffered, Carrier, CarrierReport, WebhookKind
+from patter_trio.abc import CallInfo, CallOffered, CallReturned, Carrier, CarrierReport, WebhookKind
 from patter_trio.call.leg import MediaLeg
 from patter_trio.net.urls import checked_url
 from patter_trio.server.documents import Documents
@@ -55,6 +55,8 @@ class ServerContext:
     * ``on_answered(offered)`` returns the facts about a call that we placed; None: it is not one of ours, or no more.
     * ``end_stray(call_id)`` hangs up such a call, unless it is a repetition about a call that goes on.
     * ``knows(call_id)`` returns True for a call that is live or over: a webhook that announces it is a repetition.
+    * ``on_returned(report)`` returns the document with which a call continues whose stream is over; empty: it is over.
+    * ``claim_lost(call_id, token)`` returns the facts about a live call that waits for another stream, once for a token.
     * ``on_refused(info, why)`` is called for each call that hears busy; it must not raise.
     """
 
@@ -67,6 +69,8 @@ class ServerContext:
     on_report: Callable[[CarrierReport], None] = lambda _: None
     on_refused: Callable[[CallInfo, str], None] = lambda _, __: None
     on_answered: Callable[[CallOffered], CallInfo | None] = lambda _: None
+    on_returned: Callable[[CallReturned], str] = lambda _: ""
+    claim_lost: Callable[[str, str], CallInfo | None] = lambda _, __: None
     end_stray: Callable[[str], None] = lambda _: None
     command: Callable[[CallInfo, Callable[[], Awaitable[None]]], None] = lambda _, __: None
     knows: Callable[[str], bool] = lambda _: False

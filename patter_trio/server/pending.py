@@ -53,7 +53,14 @@ class PendingCalls:
 
     # 32 bytes from the system's source of randomness: nobody guesses one within its minute. In hexadecimal digits: Plivo
     # brings back only letters and digits.
-    def __init__(self, *, limit: int = MAX_PENDING_CALLS, new_token: Callable[[], str] = secrets.token_hex) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int = MAX_PENDING_CALLS,
+        lifetime: float = TOKEN_LIFETIME_S,
+        new_token: Callable[[], str] = secrets.token_hex,
+    ) -> None:
+        self._lifetime = lifetime
         self._calls: dict[str, PendingCall] = {}
         self._limit = limit
         self._new_token = new_token
@@ -93,11 +100,11 @@ class PendingCalls:
         """
         call = self._calls.get(info.call_id)
         if call is not None:
-            call.token, call.expires = self._new_token(), now + TOKEN_LIFETIME_S
+            call.token, call.expires = self._new_token(), now + self._lifetime
             return call
         if len(self._calls) >= self._limit:
             raise TooManyPending(f"the limit of {self._limit} announced calls is reached")
-        call = PendingCall(info, self._new_token(), now + TOKEN_LIFETIME_S)
+        call = PendingCall(info, self._new_token(), now + self._lifetime)
         self._calls[info.call_id] = call
         return call
 

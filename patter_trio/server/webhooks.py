@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import trio
 
-from patter_trio.abc import CallInfo, CallOffered, Carrier, CarrierRequest, DocumentWanted, WebhookKind
+from patter_trio.abc import CallInfo, CallOffered, CallReturned, Carrier, CarrierRequest, DocumentWanted, WebhookKind
 from patter_trio.conversation.prompts import cleaned
 from patter_trio.errors import WireError
 from patter_trio.phone_numbers import mask_number, shown_id
@@ -26,7 +26,7 @@ MAX_BODY_BYTES: Final = 64 * 1024
 # Judged: 64 KiB in segments of 256 bytes. A carrier sends its 1 kB in one piece, or a few.
 MAX_BODY_PIECES: Final = 256
 """Largest accepted number of chunks, or reads, of a body: each costs the event loop the same, whatever its size."""
-WEBHOOK_KINDS: Final[tuple[WebhookKind, ...]] = ("voice", "status", "recording", "amd", "transfer")
+WEBHOOK_KINDS: Final[tuple[WebhookKind, ...]] = ("voice", "status", "recording", "amd", "transfer", "return")
 """What webhooks are about. A carrier may send all of them to one route: what it reports decides."""
 
 logger: Final = logging.getLogger("patter_trio.server")
@@ -81,6 +81,9 @@ def carrier_webhook(context: ServerContext, request: CarrierRequest) -> WebhookR
         return _offered(context, request, report)
     if isinstance(report, DocumentWanted):
         return _document(context, report)
+    if isinstance(report, CallReturned):
+        document = context.on_returned(report) or carrier.hang_up_document()
+        return WebhookResponse(200, document, carrier.content_type)
     if report is not None:
         context.on_report(report)
     return WebhookResponse(204)

@@ -7,7 +7,7 @@ import trio
 
 from patter_trio.abc import AudioReceived, CallInfo, DigitPressed, MarkReached, StreamStopped
 from patter_trio.call.keepalive import PING_AFTER_S
-from patter_trio.call.leg import CLOSE_TIMEOUT_S, MAX_BAD_MESSAGES, Leg, MediaLeg
+from patter_trio.call.leg import CLOSE_TIMEOUT_S, LOST_CLOSE_CODES, MAX_BAD_MESSAGES, Leg, LostStream, MediaLeg
 from patter_trio.call.output.writer import Stalled
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import SocketClosed
@@ -83,20 +83,17 @@ class Recorder:
     def on_leg_down(self, reason: str) -> None:
         self._seen.append(("down", reason))
 
-    def fail(self, why: str, kind: str) -> None:
-        self._seen.append((kind, why))
-
 
 async def reports_of(*messages: object, failure: Exception | None = None) -> list[Any]:
-    """Run a leg for a minute, and return what it reported."""
+    """Run a leg for a minute, and return what it reported, and then why its stream was lost."""
     seen: list[Any] = []
     socket = ScriptedSocket(*messages)
     stream = MediaLeg(socket, AsTheyCome(), None, CallInfo("CA1", "", "", "inbound"))  # type: ignore[arg-type]
     leg = Leg(stream, ScriptedWriter(seen, failure), Recorder(seen))  # type: ignore[arg-type]
-    with trio.move_on_after(60.0):
-        async with trio.open_nursery() as nursery:
-            leg.start(nursery)
+    with trio.move_on_after(15.0 if not failure and messages else 60.0):
+        seen.append(await leg.run())
     await leg.close()
+    assert leg.closed.is_set()
     assert socket.close_timeout == CLOSE_TIMEOUT_S
     return seen
 
@@ -113,18 +110,19 @@ async def test_a_normal_close_is_a_hang_up(code: int, autojump_clock: Any) -> No
     assert (await reports_of(SocketClosed(code)))[0] == ("down", "caller_hung_up")
 
 
-async def test_an_abnormal_close_is_a_failure(autojump_clock: Any) -> None:
-    """A close with code 1006 is reported as a failure first and then as the end of the leg."""
-    seen = await reports_of(SocketClosed(1006, "connection lost"))
-    assert [kind for kind, _ in seen[:2]] == ["SocketClosed", "down"]
-    assert seen[1] == ("down", "failed")
+@pytest.mark.parametrize("code", [*LOST_CLOSE_CODES, 1002, 1007, 1008, 1009])
+async def test_an_abnormal_close_loses_the_stream(code: int, autojump_clock: Any) -> None:
+    """The call may go on over another stream after a loss, and not after a peer that broke the protocol."""
+    why = f"the carrier's stream was lost: websocket closed ({code}, lost)"
+    lost = LostStream(why, "SocketClosed", may_return=code in LOST_CLOSE_CODES)
+    assert await reports_of(SocketClosed(code, "lost")) == [lost]
 
 
 async def test_the_hundredth_bad_message_ends_the_stream(autojump_clock: Any, caplog: pytest.LogCaptureFixture) -> None:
     """The leg ignores 99 bad messages with one log line, and the hundredth one ends the stream."""
-    seen = await reports_of(*["bad"] * MAX_BAD_MESSAGES, DigitPressed("1"))
-    assert [one[0] for one in seen[:3]] == ["WireError", "SocketClosed", "down"]
-    assert "1" not in seen
+    why = f"the carrier's stream sent {MAX_BAD_MESSAGES} messages that its protocol does not allow"
+    lost = LostStream(why, "WireError", may_return=False)
+    assert await reports_of(*["bad"] * MAX_BAD_MESSAGES, DigitPressed("1")) == [lost]
     assert [record.message for record in caplog.records] == [
         "call CA1: ignoring an invalid message from the carrier: bad"
     ]
@@ -132,17 +130,12 @@ async def test_the_hundredth_bad_message_ends_the_stream(autojump_clock: Any, ca
 
 
 async def test_a_carrier_that_stops_reading_is_gone(autojump_clock: Any) -> None:
-    """A writer that notices a stalled carrier has the leg report a failure and go down."""
-    assert (await reports_of(failure=Stalled("the carrier stopped reading")))[:2] == [
-        ("Stalled", "the carrier stopped reading"),
-        ("down", "failed"),
-    ]
+    """A writer that notices a stalled carrier loses the stream."""
+    lost = LostStream("the carrier stopped reading", "Stalled")
+    assert await reports_of(failure=Stalled("the carrier stopped reading")) == [lost]
 
 
 async def test_a_silent_carrier_is_pinged_then_gone(autojump_clock: Any) -> None:
-    """The leg wakes the writer to ping a silent carrier, and goes down if no answer comes."""
-    assert await reports_of() == [
-        "wake",
-        ("Silent", f"the carrier sent nothing for {2 * PING_AFTER_S:g} s"),
-        ("down", "failed"),
-    ]
+    """The leg wakes the writer to ping a silent carrier, and loses the stream if no answer comes."""
+    lost = LostStream(f"the carrier sent nothing for {2 * PING_AFTER_S:g} s", "Silent")
+    assert await reports_of() == ["wake", lost]

@@ -102,14 +102,16 @@ def test_stream_xml_equals_plivos_package() -> None:
         "statusCallbackUrl": "https://agent.example/webhooks/plivo/status",
     }
     built = plivoxml.ResponseElement().add(plivoxml.StreamElement(url, extraHeaders="token=a1,who=me", **options))
+    built.add_redirect("https://agent.example/webhooks/plivo/return", method="POST")
     assert same(ours, built)
     other = plivoxml.ResponseElement().add(plivoxml.StreamElement(url, extraHeaders="token=a2", **options))
     assert not same(ours, other)
 
 
 def test_busy_xml_equals_plivos_package() -> None:
-    """The XML that refuses a call equals what Plivo's own package builds."""
+    """The XML that refuses a call, and the one that ends it, equal what Plivo's own package builds."""
     assert same(CARRIER.reject(), plivoxml.ResponseElement().add_hangup(reason="busy"))
+    assert same(CARRIER.hang_up_document(), plivoxml.ResponseElement().add_hangup())
 
 
 @pytest.mark.parametrize("to", ["+15550100003", "sip:a&b@pbx.example.com;transport=tls"])

@@ -188,7 +188,7 @@ def parsed(xml: str) -> ET.Element:
 def test_stream_xml_asks_for_what_agents_need() -> None:
     """The stream runs both ways, alone and in mu-law; its URL is the text, and the parameters are pairs."""
     xml = PLIVO.connect("wss://agent.example/base/ws/plivo/stream/x&y", {"token": "a1B2", "who": "me"})
-    [stream] = parsed(xml)
+    stream, redirect = parsed(xml)
     assert (stream.tag, stream.text) == ("Stream", "wss://agent.example/base/ws/plivo/stream/x&y")
     assert stream.attrib == {
         "bidirectional": "true",
@@ -197,6 +197,8 @@ def test_stream_xml_asks_for_what_agents_need() -> None:
         "statusCallbackUrl": "https://agent.example/base/webhooks/plivo/status",
         "extraHeaders": "token=a1B2,who=me",
     }
+    assert (redirect.tag, redirect.attrib) == ("Redirect", {"method": "POST"})
+    assert redirect.text == "https://agent.example/base/webhooks/plivo/return"
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,9 @@ def test_stream_twiml_escapes_url_and_parameters() -> None:
 def test_connect_asks_for_failures_of_streams() -> None:
     """The answer to an offered call names our status webhook for the failures of its stream, behind the same server."""
     xml = TWILIO.connect("wss://user@agent.example/base/ws/twilio/stream/CA1", {})
-    stream = ET.fromstring(xml.encode())[0][0]  # noqa: S314 (it is ours)
-    assert stream.attrib["statusCallback"] == "https://user@agent.example/base/webhooks/twilio/status"
+    connect = ET.fromstring(xml.encode())[0]  # noqa: S314 (it is ours)
+    assert connect.attrib == {"action": "https://user@agent.example/base/webhooks/twilio/return"}
+    assert connect[0].attrib["statusCallback"] == "https://user@agent.example/base/webhooks/twilio/status"
     assert (
         TWILIO.connect("ws://a.example/ws/twilio/stream/CA1", {}).count("http://a.example/webhooks/twilio/status") == 1
     )

@@ -489,3 +489,66 @@ def test_heard_text_only_grows(text: str, cuts: list[float], respelled: bool, fi
     assert all(text.startswith(one) for one in heard)
     assert [len(one) for one in heard] == sorted(len(one) for one in heard)
     assert not finished or heard[-1] == text
+
+
+# A stream that is lost -------------------------------------------------------------------------------------------------
+def sent_queue(*sentences: tuple[str, float], words: bool = False) -> PlayoutQueue:
+    """Return a complete queue of which all was sent; each sentence has its seconds."""
+    queue = PlayoutQueue(1)
+    for text, seconds in sentences:
+        parts = text.split()
+        each = seconds / len(parts)
+        timed = tuple(Word(part, place * each, (place + 1) * each) for place, part in enumerate(parts)) if words else ()
+        queue.put(bytes(round(seconds * 8000)), text, timed)
+    queue.end()
+    while queue.waiting:
+        queue.take()
+    return queue
+
+
+@pytest.mark.parametrize(
+    ("heard", "goes_on"),
+    [
+        (0.0, 0.0),
+        (1.5, 0.0),  # within the first sentence
+        (2.0, 2.0),  # between the two
+        (3.9, 2.0),
+        (5.0, 5.0),  # all of it
+    ],
+)
+def test_lost_reply_repeats_its_sentence(heard: float, goes_on: float) -> None:
+    """A queue goes on with the sentence that was broken off, and repeats nothing that was complete."""
+    queue = sent_queue(("One two.", 2.0), ("Three four five.", 3.0))
+    queue.rewind(round(heard * 8000))
+    assert (queue.sent_samples, queue.waiting) == (round(goes_on * 8000), round((5.0 - goes_on) * 8000))
+    sent = 0
+    while queue.waiting:
+        audio, _ = queue.take()
+        sent += len(audio)
+    assert sent == round((5.0 - goes_on) * 8000)
+
+
+@pytest.mark.parametrize(("words", "goes_on"), [(True, 8.0), (False, 8.7)])
+def test_lost_long_sentence_repeats_a_word(words: bool, goes_on: float) -> None:
+    """A sentence that began more than 5 s before goes on with its last word, or where it broke off without times."""
+    queue = sent_queue(("a b c d e f g h i j", 10.0), words=words)
+    queue.rewind(round(8.7 * 8000))
+    assert queue.sent_samples == round(goes_on * 8000)
+
+
+def test_lost_stream_counts_what_was_heard_before() -> None:
+    """A reply that is cut before it goes on counts as heard up to the loss; its marks and clears are forgotten."""
+    ledger, queue = Playback(), PlayoutQueue(1)
+    queue.put(bytes(8000), "One two three four.")
+    queue.end()
+    ledger.open(queue)
+    now = 0.0
+    for _ in range(6):
+        while not isinstance(ledger.next_message(now), float):
+            ledger.sent()
+        now += 0.1
+    assert ledger.lose_stream(now) == pytest.approx(0.2 * 8000, abs=1600)
+    heard = ledger.cut(now + 1.0)
+    assert heard.seconds == pytest.approx(0.2, abs=0.2)
+    ledger.begin_stream(now + 2.0)
+    assert ledger.next_message(now + 2.0) == math.inf

@@ -22,6 +22,7 @@ from patter_trio.net.http import answered_here
 from patter_trio.net.websocket import SocketClosed, WebSocket, connect
 from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
+from patter_trio.server.lost_streams import RETRY_WAIT_S
 from patter_trio.server.options import Seams
 from patter_trio.server.webhooks import WebhookResponse, carrier_webhook
 from patter_trio.testing.scripted_providers.audible_text import Decoder
@@ -51,6 +52,7 @@ _TWILIO: Mapping[str, tuple[WebhookKind, dict[str, str]]] = {
     "ringing": ("status", {"CallStatus": "ringing"}),
     "busy": ("status", {"CallStatus": "busy"}),
     "completed": ("status", {"CallStatus": "completed"}),
+    "return": ("return", {"CallStatus": "in-progress"}),
     "machine": ("amd", {"AnsweredBy": "machine_start"}),
     "recording": (
         "recording",
@@ -67,6 +69,7 @@ _PLIVO: Mapping[str, tuple[WebhookKind, dict[str, str]]] = {
     "ringing": ("status", {"Event": "Ring", "CallStatus": "ringing"}),
     "busy": ("status", {"Event": "Hangup", "CallStatus": "busy"}),
     "completed": ("status", {"Event": "Hangup", "CallStatus": "completed"}),
+    "return": ("return", {"Event": "Redirect", "CallStatus": "in-progress"}),
     "machine": ("amd", {"Event": "MachineDetection", "Machine": "true"}),
     "recording": (
         "recording",
@@ -82,7 +85,7 @@ _TELNYX: Mapping[str, tuple[str, dict[str, Any]]] = {
     "machine": ("call.machine.premium.detection.ended", {"result": "machine"}),
     "recording": ("call.recording.saved", {"recording_urls": {"wav": "https://s3/a.wav"}, "recording_id": "r1"}),
 }
-NEWS = tuple(_TWILIO)
+NEWS = tuple(name for name in _TWILIO if name != "return")
 
 
 @attrs.frozen
@@ -129,6 +132,11 @@ class Stream:
                 await self.socket.send(self.wire.message("media", media=body))
             except SocketClosed:
                 return
+
+    async def lose(self) -> None:
+        """Break the connection without a close, as a proxy that restarts does."""
+        await trio.aclose_forcefully(self.socket._stream)
+        await self.over.wait()
 
     async def hang_up(self) -> None:
         """End the stream as the carrier does when the caller leaves."""
@@ -215,9 +223,25 @@ class Wire:
         answer = self.post("voice", call_id, dial, headers)
         assert answer.status == 200
         if self.name == "telnyx":
-            await trio.testing.wait_all_tasks_blocked()
-            asked = [body for _, body in self.commands[before:] if "stream_url" in body]
-            return Order(asked[-1]["stream_url"], asked[-1]["stream_auth_token"]) if asked else None
+            return await self._commanded(before)
+        return self._order_in(answer)
+
+    async def again(self, call_id: str) -> Order | None:
+        """Ask how a call goes on whose stream is over; of Telnyx, wait for the next command."""
+        if self.name != "telnyx":
+            answer = self.post("return", call_id)
+            assert answer.status == 200
+            return self._order_in(answer)
+        before = len(self.commands)
+        await trio.sleep(RETRY_WAIT_S)
+        return await self._commanded(before)
+
+    async def _commanded(self, before: int) -> Order | None:
+        await trio.testing.wait_all_tasks_blocked()
+        asked = [body for _, body in self.commands[before:] if "stream_url" in body]
+        return Order(asked[-1]["stream_url"], asked[-1]["stream_auth_token"]) if asked else None
+
+    def _order_in(self, answer: WebhookResponse) -> Order | None:
         stream = ET.fromstring(answer.body.encode()).find(".//Stream")  # noqa: S314 (our own XML)
         if stream is None:
             return None

@@ -71,8 +71,7 @@ class Caller:
         """Announce the call, and return the one element of the answer."""
         answer = await self.post(self.answer_url or f"{self.base}/webhooks/plivo/voice", self.announced)
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/xml; charset=utf-8")
-        [element] = ET.fromstring(answer.content)  # noqa: S314 (our own XML)
-        return element
+        return ET.fromstring(answer.content)[0]  # noqa: S314 (our own XML)
 
     @asynccontextmanager
     async def connected(self, parameters: str | None = None, headers: Any = ()) -> AsyncIterator[None]:

@@ -65,6 +65,8 @@ class CarrierWriter:
         self.playback: Playback = Playback()
         self._on_sent = on_sent
         self._recording = recording
+        self._sent_before = 0
+        """Samples of the open playout queue that belong to the streams before this one."""
         # The socket queues its own frames (pong, ping, close) and wakes the writer, which sends them.
         socket.share_sending(self.wake)
 
@@ -77,7 +79,7 @@ class CarrierWriter:
 
     def open(self, playout: PlayoutQueue) -> None:
         """Begin to send a playout queue's audio."""
-        self._playout = playout
+        self._playout, self._sent_before = playout, 0
         self.playback.open(playout)
         if self._recording is not None:
             self._recording.opened()
@@ -95,8 +97,21 @@ class CarrierWriter:
         heard = self.playback.cut(now)
         self.wake()
         if self._recording is not None:
-            self._recording.cut(round(heard.seconds * RATE_HZ))
+            self._recording.cut(round(heard.seconds * RATE_HZ) - self._sent_before)
         return heard
+
+    def lose_stream(self, now: float) -> None:
+        """Note that the stream is lost; :meth:`write` must not run until :meth:`attach`."""
+        heard = self.playback.lose_stream(now)
+        if self._recording is not None:
+            self._recording.cut(heard - self._sent_before)
+        self._sent_before = 0 if self._playout is None else self._playout.sent_samples
+
+    def attach(self, socket: WebSocket, codec: StreamCodec, now: float) -> None:
+        """Go on over another stream of the same call."""
+        self._socket, self._codec = socket, codec
+        socket.share_sending(self.wake)
+        self.playback.begin_stream(now)
 
     def reached(self, name: str, now: float) -> None:
         """Handle a mark that the carrier returned."""

@@ -58,9 +58,6 @@ MAX_MESSAGES_IN_FLIGHT: Final = 8192
 # The bound that the server has to keep, too: a second after the hang-up, nothing of the call is left.
 CLOSE_TIMEOUT_S: Final = 1.0
 """Seconds that the last messages may take after the end of the call."""
-# Judged: the request that ends a call takes a third of a second.
-HANG_UP_TIMEOUT_S: Final = 5.0
-"""Seconds after the end of the media for the request that ends the call, at a carrier that needs one."""
 
 Ended = Literal["caller_hung_up", "agent_hung_up", "transferred", "dropped"]
 
@@ -92,11 +89,13 @@ class SimulatedCarrier:
         self.protocol = protocol
         self.call_id: str = protocol.call_id
         """The carrier's id of the call."""
-        self.stream_id: str = protocol.stream_id
-        """The carrier's id of the media stream."""
-        self.up_delay = up_delay
-        self.down_delay = down_delay
-        self.echo_marks = echo_marks
+        self.returns: bool = True
+        """False: the call ends with its media stream; see :meth:`stay_away`."""
+        self.return_delay: float = 0.0
+        """Seconds from the loss of a media stream until the carrier asks how the call continues."""
+        self.streams: int = 0
+        """Number of the media streams of this call so far."""
+        self.up_delay, self.down_delay, self.echo_marks = up_delay, down_delay, echo_marks
         self._marks_are_early = False
         self._alter: Alter = _unaltered
         self.transferred_to: str = ""
@@ -111,8 +110,7 @@ class SimulatedCarrier:
         """The DTMF digits that the agent's server has had sent to the caller."""
         self.faulty_stream: FaultyStream | None = None
         """The server's end of the media connection, for faults below the messages; None on real sockets."""
-        self._media_is_connected = False
-        self._stream_is_closed = False
+        self._media_is_connected = self._stream_is_closed = False
         self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](MAX_MESSAGES_IN_FLIGHT)
         self._sends_again = self._reads_again = -math.inf
         self._scope = trio.CancelScope()
@@ -139,6 +137,11 @@ class SimulatedCarrier:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.call_id} {self.ended or 'up'}>"
+
+    @property
+    def stream_id(self) -> str:
+        """The carrier's id of the present media stream."""
+        return self.protocol.stream_id
 
     @property
     def now(self) -> float:
@@ -219,6 +222,22 @@ class SimulatedCarrier:
             # Without a stop, and without what the network still carried.
             self._scope.cancel()
 
+    def lose_stream(self) -> None:
+        """Break the media connection without a close, as a proxy that restarts does; the telephone call stays up."""
+        if self.ended is None:
+            self._lose()
+            # Without what the network still carried, in either direction.
+            self._scope.cancel()
+
+    def stay_away(self) -> None:
+        """End the call with its media stream from now on, whatever its carrier would do."""
+        self.returns = False
+
+    def _lose(self) -> None:
+        """Stop playing, and carry no messages: the stream is over, and the call is not."""
+        self._stream_is_closed = True
+        self.playback.clear(self.now)
+
     def stall(self, seconds: float, *, sending: bool = True, receiving: bool = True) -> None:
         """Make the network carry nothing for ``seconds``; messages sent meanwhile arrive afterwards, all at once."""
         if sending:
@@ -262,27 +281,57 @@ class SimulatedCarrier:
             CallRefused: the server did not accept the call, or answered in a way that the carrier does not understand.
         """
         try:
-            order = await self.announce()
-            connection = await self._connect()
-            self._media_is_connected = True
-            try:
-                socket = await self._open(connection, order)
-                # Returns when the scope is cancelled: by either side, or by a broken line.
-                await self._carry(socket, order, task_status)
-                # When the last message was sent: from here on the server can know. Measured
-                # before the close, which waits for the peer.
-                self.end_known_at = self.now
-                # A broken network carries no close frame either.
-                if self.ended != "dropped":
-                    await socket.aclose()
-            finally:
-                # Forced: a peer that does not read must not hold up the end.
-                await trio.aclose_forcefully(connection)
-            for report in self.protocol.ended_reports(str(self.ended)):
+            order: StreamOrder | None = await self.announce()
+            while order is not None:
+                await self._stream(order, task_status)
+                order = await self._again()
+            # When the last message was sent, or asked for: from here on the server can know.
+            self.end_known_at = min(self.end_known_at, self.now)
+            reports = self.protocol.lost_reports() if self.ended == "dropped" or not self.returns else ()
+            for report in (*reports, *self.protocol.ended_reports(str(self.ended))):
                 await self._reports.send(report)
         finally:
             # Also when the call was refused: a test that waits for the end must not wait for ever.
             self.over.set()
+
+    async def _stream(self, order: StreamOrder, task_status: trio.TaskStatus[None]) -> None:
+        """Open a media stream, and carry it to its end."""
+        connection = await self._connect()
+        self._media_is_connected = True
+        try:
+            socket = await self._open(connection, order)
+            # Returns when the scope is cancelled: by either side, or by a broken line.
+            await self._carry(socket, order, task_status)
+            if self.ended is not None:
+                # Measured before the close, which waits for the peer.
+                self.end_known_at = self.now
+            # A broken network carries no close frame either.
+            if self.ended not in (None, "dropped"):
+                await socket.aclose()
+        finally:
+            # Forced: a peer that does not read must not hold up the end.
+            await trio.aclose_forcefully(connection)
+
+    async def _again(self) -> StreamOrder | None:
+        """Return where the call continues after its stream is over; None: it is over, too."""
+        if self.ended is not None:
+            return None
+        # The next webhook has a connection of its own, which is not the media's.
+        self._media_is_connected = False
+        # Cancelled by what ends the call meanwhile.
+        with trio.CancelScope() as self._scope:
+            await trio.sleep(self.return_delay)
+            try:
+                order = await self.protocol.ask_again(self)
+            except CallRefused:  # nobody is there any more, who could say how it goes on
+                order = None
+            if self.ended is None and order is not None:
+                return order
+        if self.ended is None:
+            if not self.protocol.closing_ends_call:
+                self._fault("the media stream was closed, and nobody ended the call")
+            self._end("agent_hung_up")
+        return None
 
     async def announce(self) -> StreamOrder:
         """Announce the call, and return what the agent's server wants for it, as :meth:`run` does first."""
@@ -303,22 +352,28 @@ class SimulatedCarrier:
     async def _carry(self, socket: WebSocket, order: StreamOrder, task_status: trio.TaskStatus[None]) -> None:
         # An empty message makes the writer send the answers to pings, in their place among the others.
         socket.share_sending(lambda: self._queue(""))
-        # Before the first message: call time is that of the caller, whose audio begins with the stream.
-        self.media_start = trio.current_time()
+        self.streams += 1
+        self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](MAX_MESSAGES_IN_FLIGHT)
+        self._stream_is_closed = False
+        # Before the first message: call time is that of the caller, whose audio begins with the first stream.
+        if self.streams == 1:
+            self.media_start = trio.current_time()
+        else:
+            # What was said meanwhile went nowhere.
+            self.caller_audio.take(max(0, round(self.now * RATE_HZ) - len(self.caller_audio.said)))
+        start = trio.current_time()
         for message in self.protocol.opening(order):
             self._queue(message)
-        with self._scope:
+        with trio.CancelScope() as self._scope:
             async with open_flat_nursery() as nursery:
                 nursery.start_soon(self._write, socket)
                 nursery.start_soon(self._read, socket)
-                nursery.start_soon(self._speak)
+                nursery.start_soon(self._speak, start)
                 nursery.start_soon(self._echo)
                 nursery.start_soon(self._reports.run, self.protocol)
                 # Inside the nursery: the starter's task may act as soon as the tasks exist, at call time 0.
-                task_status.started()
-        if self.ended is None:
-            self._fault("the media stream was closed, and nobody ended the call")
-            self._end("agent_hung_up")
+                if self.streams == 1:
+                    task_status.started()
 
     async def _write(self, socket: WebSocket) -> None:
         """Send the posted messages, each when the network has carried it; the only task that writes to the socket."""
@@ -337,7 +392,7 @@ class SimulatedCarrier:
                         await socket.send(one)
                     sent += 1
                     if sent == self.protocol.opening_messages:
-                        self.reached_at = self.now
+                        self.reached_at = min(self.reached_at, self.now)
                 else:
                     await socket.flush()
         except SocketClosed:
@@ -371,13 +426,10 @@ class SimulatedCarrier:
             self._take(message)
 
     def _take(self, message: str | bytes | None) -> None:
-        """Handle a message of the server, or None when it has closed the socket.
-
-        Where the answer to the webhook decides, that ends the call: nothing follows the stream in it.
-        """
+        """Handle a message of the server, or None when it has closed the socket."""
         now = self.now
         # The buffer was emptied with the call: what still comes is not heard.
-        if self.ended is not None:
+        if self.ended is not None or self._stream_is_closed:
             # Nothing can be delivered any more, and the request that ended the call is answered.
             if message is None and not self.protocol.closing_ends_call:
                 self._scope.cancel()
@@ -414,15 +466,12 @@ class SimulatedCarrier:
         self._news.fire()
 
     def _closed(self) -> None:
-        """Note that the agent's server has closed the media stream."""
-        if self.protocol.closing_ends_call:
+        """Note that the media stream is over, and that the carrier did not end it."""
+        if self.protocol.closing_ends_call and not self.returns:
             self._end("agent_hung_up")
-            self._scope.cancel()
-            return
-        # The call stays up in silence, until a request ends it or the caller gives up.
-        self._stream_is_closed = True
-        self.playback.clear(self.now)
-        self._scope.deadline = trio.current_time() + HANG_UP_TIMEOUT_S
+        else:
+            self._lose()
+        self._scope.cancel()
 
     def _clear(self, now: float) -> None:
         waiting = self.playback.clear(now)
@@ -433,13 +482,13 @@ class SimulatedCarrier:
         if confirmation is not None:
             self._queue(confirmation)
 
-    async def _speak(self) -> None:
-        """Send the caller's audio, frame by frame."""
+    async def _speak(self, start: float) -> None:
+        """Send the caller's audio, frame by frame, over the stream that began at ``start``."""
         frame = 0
         while True:
             frame += 1
             # From the start, not from the last frame: 20 ms more each time would add up their rounding.
-            await trio.sleep_until(self.media_start + frame * FRAME_S)
+            await trio.sleep_until(start + frame * FRAME_S)
             if self.ended is not None:
                 return
             self._queue(self.protocol.media(frame, self.caller_audio.take(FRAME_SAMPLES)))

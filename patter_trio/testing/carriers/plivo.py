@@ -62,6 +62,8 @@ class PlivoProtocol(CarrierProtocol):
         self._sequence = 0
         self._nonces = 0
         self._extra_headers = ""
+        self._redirect_url = ""
+        self._streams = 1
         self._is_over = False
 
     # The setup of a call ----------------------------------------------------------------------------------------------
@@ -81,15 +83,36 @@ class PlivoProtocol(CarrierProtocol):
         if isinstance(xml, messages.HangupXML):
             self._is_over = True
             raise CallRefused(xml.outcome, f"the server refused the call: {xml.outcome}")
-        self._extra_headers = xml.extra_headers
+        return self._order(xml)
+
+    def _order(self, xml: messages.StreamXML) -> StreamOrder:
+        self._extra_headers, self._redirect_url = xml.extra_headers, xml.redirect
         # Documented as avoided, so refused: no query in the address.
         with refusing():
-            return StreamOrder(checked_stream_url(xml.url, public_url=line.public_url))
+            return StreamOrder(checked_stream_url(xml.url, public_url=self._public_url))
+
+    async def ask_again(self, line: Line) -> StreamOrder | None:
+        """Follow the element behind ``<Stream>``; without one, the call is over.
+
+        Raises:
+            CallRefused: the URL does not answer, or not in Plivo's XML.
+        """
+        if not self._redirect_url:
+            return None
+        with refusing():
+            xml = await self._fetch(line, self._redirect_url, CallStatus="in-progress", Event="Redirect")
+        if not isinstance(xml, messages.StreamXML):
+            return None
+        # Another stream, with an id and a sequence of its own.
+        self._streams += 1
+        self.stream_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.call_id}/stream/{self._streams}"))
+        self._sequence = 0
+        return self._order(xml)
 
     async def _fetch(
         self, line: Line, url: str, **fields: str
     ) -> messages.StreamXML | messages.HangupXML | messages.DialXML:
-        answer = await line.post(self._webhook(url, CallStatus="ringing", **fields))
+        answer = await line.post(self._webhook(url, **{"CallStatus": "ringing", **fields}))
         if answer.status != 200:  # noqa: PLR2004 (HTTP's OK)
             raise BadAnswer(f"the answer URL answered {answer.status}")
         if not answer.content_type.startswith(("text/xml", "application/xml")):

@@ -52,10 +52,11 @@ def sign(auth_token: str, url: str, form: Mapping[str, str], nonce: str) -> str:
 
 @attrs.frozen
 class StreamXML:
-    """A parsed ``<Stream>``: the address for the media, and what comes back with it."""
+    """A parsed ``<Stream>``: the address for the media, what comes back with it, and the XML that follows it."""
 
     url: str
     extra_headers: str
+    redirect: str = ""
 
 
 @attrs.frozen
@@ -84,7 +85,7 @@ def read_xml(body: bytes) -> StreamXML | HangupXML | DialXML:
         raise BadAnswer(f"the webhook's answer must be XML, got {body[:200]!r} ({error})") from error
     if response.tag != "Response":
         raise BadAnswer(f"Plivo's XML must begin with <Response>, got <{response.tag}>")
-    # Only the first element: the stream holds the call, and what follows runs when it has ended.
+    # The stream holds the call, and the element behind it runs when it has ended.
     element = response[0] if len(response) else None
     if element is None:
         return HangupXML("completed")
@@ -98,10 +99,18 @@ def read_xml(body: bytes) -> StreamXML | HangupXML | DialXML:
         return DialXML(to)
     if element.tag != "Stream":
         raise BadAnswer(f"the first element must be <Stream>, <Dial> or <Hangup>, got <{element.tag}>")
-    return _read_stream(element)
+    return _read_stream(element, _redirect(response[1] if len(response) > 1 else None))
 
 
-def _read_stream(stream: ET.Element) -> StreamXML:
+def _redirect(element: ET.Element | None) -> str:
+    if element is None:
+        return ""
+    if element.tag != "Redirect" or element.get("method", "POST") != "POST":
+        raise BadAnswer(f"the simulation can only follow <Redirect> by POST behind <Stream>, got <{element.tag}>")
+    return (element.text or "").strip()
+
+
+def _read_stream(stream: ET.Element, redirect: str) -> StreamXML:
     unknown = sorted(stream.attrib.keys() - _ATTRIBUTES)
     if unknown or len(stream):
         raise BadAnswer(f"<Stream> must have only documented attributes, got {', '.join(unknown) or 'children'}")
@@ -117,7 +126,7 @@ def _read_stream(stream: ET.Element) -> StreamXML:
         raise BadAnswer(
             f"<Stream extraHeaders> must be at most 512 bytes of k=v with letters and digits, got {extra!r}"
         )
-    return StreamXML((stream.text or "").strip(), extra)
+    return StreamXML((stream.text or "").strip(), extra, redirect)
 
 
 # Messages from the agent's server: strict, unlike the reader of the package. ------------------------------------------

@@ -162,7 +162,11 @@ class Line(Protocol):
     public_url: str
 
     async def post(self, webhook: Webhook) -> WebhookAnswer:
-        """Send a webhook, and return the answer."""
+        """Send a webhook, and return the answer.
+
+        Raises:
+            CallRefused: there was no answer.
+        """
 
     async def transfer(self, to: str) -> None:
         """Transfer the caller."""
@@ -190,12 +194,13 @@ class CarrierProtocol(ABC):
     empty_marks_return: ClassVar[bool] = True
     """True if a mark that finds the buffer empty comes back."""
     closing_ends_call: ClassVar[bool] = True
-    """True if the call ends when the agent's server closes its media stream."""
+    """True if the call ends when its media stream is over and no other follows; False: it stays up in silence."""
 
     def __init__(self, facts: CallFacts, stream_id: str) -> None:
         self.facts: CallFacts = facts
         self.call_id: str = facts.call_id
         self.stream_id: str = stream_id
+        """The id of the present stream."""
 
     # The setup of a call ----------------------------------------------------------------------------------------------
     @abstractmethod
@@ -205,6 +210,14 @@ class CarrierProtocol(ABC):
         Raises:
             CallRefused: it refuses, or answers in a way that this carrier does not understand.
         """
+
+    async def ask_again(self, line: Line) -> StreamOrder | None:  # noqa: ARG002 (for carriers that can)
+        """Ask how the call continues, because its stream is over; None: it does not.
+
+        Raises:
+            CallRefused: there was no answer, or one that this carrier does not understand.
+        """
+        return None
 
     @abstractmethod
     def upgrade_headers(self, order: StreamOrder) -> Mapping[str, str]:
@@ -264,6 +277,10 @@ class CarrierProtocol(ABC):
 
     def ended_reports(self, how: str) -> Sequence[Webhook]:  # noqa: ARG002 (for carriers that report it)
         """Return the webhooks that follow the end of the call."""
+        return ()
+
+    def lost_reports(self) -> Sequence[Webhook]:
+        """Return the webhooks that come before those, if the call ended without a word on its stream."""
         return ()
 
 

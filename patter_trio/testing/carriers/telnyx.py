@@ -46,6 +46,9 @@ _HANGUP: Final[Mapping[str, tuple[str, str]]] = {
     "dropped": ("unspecified", "unknown"),
 }
 """How Telnyx reports the end of a call."""
+# Longer than the agent's server waits for another stream; then it hangs up.
+SILENCE_TIMEOUT_S: Final = 15.0
+"""Seconds without a stream after which the simulation ends a call that nobody has ended."""
 _SUCCESS: Final = RESTAnswer(200, {"data": {"result": "ok"}})
 
 
@@ -78,6 +81,8 @@ class TelnyxProtocol(CarrierProtocol):
         self._order: StreamOrder | None = None
         self._refusal: CallRefused | None = None
         self._decided = trio.Event()
+        self._streams = 1
+        self._restarted = trio.Event()
         self._token = ""
         self._is_over = False
         self._carried_out: set[str] = set()
@@ -103,6 +108,14 @@ class TelnyxProtocol(CarrierProtocol):
         if self._order is None:
             raise CallRefused("failed", f"no command answered the call within {WEBHOOK_TIMEOUT_S:g} s")
         return self._order
+
+    async def ask_again(self, line: Line) -> StreamOrder | None:  # noqa: ARG002 (Telnyx does not ask)
+        """Wait in silence for a command that starts another stream; what ends the call cancels this."""
+        with trio.move_on_after(SILENCE_TIMEOUT_S):
+            await self._restarted.wait()
+            self._restarted = trio.Event()
+            return self._order
+        return None
 
     def upgrade_headers(self, order: StreamOrder) -> Mapping[str, str]:  # noqa: ARG002 (of the interface)
         """Return the token of the command: Telnyx does not sign upgrades."""
@@ -248,6 +261,11 @@ class TelnyxProtocol(CarrierProtocol):
                 self._decided.set()
             case "hangup":
                 line.agent_hangs_up()
+            # Telnyx may have noticed the end of the stream before.
+            case "streaming_stop":
+                pass
+            case "streaming_start" if self._decided.is_set():
+                self._stream_again(fields)
             case "transfer":
                 to = fields.get("to")
                 if not isinstance(to, str) or not to.startswith(("+", "sip:")):
@@ -262,12 +280,28 @@ class TelnyxProtocol(CarrierProtocol):
                 raise BadAnswer(f"the simulation has no command {command!r}")
 
     def _answer(self, fields: Mapping[str, Any]) -> None:
-        url = messages.checked_stream_options(fields)
-        url = checked_stream_url(url, public_url=self._public_url, may_have_query=True)
         self._state = fields.get("client_state")
-        self._token = str(fields.get("stream_auth_token", ""))
-        self._order = StreamOrder(url)
+        self._order = self._ordered(fields)
         self._decided.set()
+
+    def _stream_again(self, fields: Mapping[str, Any]) -> None:
+        self._order = self._ordered(fields)
+        # Another stream, with an id and a sequence of its own.
+        self._streams += 1
+        self.stream_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.call_id}/stream/{self._streams}"))
+        self._sequence = 0
+        self._restarted.set()
+
+    def _ordered(self, fields: Mapping[str, Any]) -> StreamOrder:
+        url = messages.checked_stream_options(fields)
+        self._token = str(fields.get("stream_auth_token", ""))
+        given = fields.get("custom_parameters")
+        parameters = {
+            str(one["name"]): str(one["value"])
+            for one in (given if isinstance(given, list) else [])
+            if isinstance(one, dict) and {"name", "value"} <= one.keys()
+        }
+        return StreamOrder(checked_stream_url(url, public_url=self._public_url, may_have_query=True), parameters)
 
 
 class SimulatedTelnyx(SimulatedCarrier):

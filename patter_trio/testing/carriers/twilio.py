@@ -46,6 +46,9 @@ class TwilioProtocol(CarrierProtocol):
         self._account_sid = account_sid
         self._signer = signer
         self._recording_callback = ""
+        self._public_url = ""
+        self._action = ""
+        self._streams = 1
         # One sequence over all messages of a stream, as documented: a gap in it shows that one is missing.
         self._sequence = 0
 
@@ -55,32 +58,58 @@ class TwilioProtocol(CarrierProtocol):
         Raises:
             CallRefused: it refuses, or does not answer in TwiML.
         """
-        answer = await line.post(self._announcement(line.public_url))
-        _check(answer)
-        with refusing():
-            twiml = messages.read_twiml(answer.body)
+        self._public_url = line.public_url
+        twiml = self._followed(await line.post(self._announcement(line.public_url)))
         if isinstance(twiml, messages.RejectTwiml):
             raise CallRefused(twiml.outcome, f"the server refused the call: {twiml.outcome}")
+        return self._order(twiml)
+
+    def _followed(self, answer: WebhookAnswer) -> messages.StreamTwiml | messages.RejectTwiml:
+        _check(answer)
+        with refusing():
+            return messages.read_twiml(answer.body)
+
+    def _order(self, twiml: messages.StreamTwiml) -> StreamOrder:
         # Plain ws only where the whole server is plain, as on loopback.
-        if twiml.url.startswith("ws:") and line.public_url.startswith("https:"):
+        if twiml.url.startswith("ws:") and self._public_url.startswith("https:"):
             raise CallRefused("failed", f"31922: <Stream url> must be a wss:// address, got {twiml.url!r}")
+        self._action = twiml.action
         return StreamOrder(twiml.url, twiml.parameters)
+
+    async def ask_again(self, line: Line) -> StreamOrder | None:
+        """Ask the action of ``<Connect>``; without one, nothing follows, and the call is over.
+
+        Raises:
+            CallRefused: it does not answer, or not in TwiML.
+        """
+        if not self._action:
+            return None
+        twiml = self._followed(await line.post(self._webhook(self._action, self._form("in-progress"))))
+        if isinstance(twiml, messages.RejectTwiml):
+            return None
+        # Another stream, with ids and a sequence of its own.
+        self._streams += 1
+        self.stream_id = f"MZ{self._streams:02d}{self.call_id[4:]}"
+        self._sequence = 0
+        return self._order(twiml)
 
     def _announcement(self, public_url: str) -> Webhook:
         facts = self.facts
         query = f"?{urlencode(facts.custom_params)}" if facts.custom_params else ""
-        url = f"{public_url}/webhooks/twilio/voice{query}"
-        form = {
+        return self._webhook(f"{public_url}/webhooks/twilio/voice{query}", self._form("ringing"))
+
+    def _form(self, status: str) -> dict[str, str]:
+        facts = self.facts
+        return {
             "CallSid": self.call_id,
             "AccountSid": self._account_sid,
             "From": facts.caller,
             "To": facts.callee,
-            "CallStatus": "ringing",
+            "CallStatus": status,
             # Twilio's name for a call that its REST API placed (twilio.com/docs/voice/twiml#request-parameters).
             "Direction": "outbound-api" if facts.direction == "outbound" else facts.direction,
             "ApiVersion": "2010-04-01",
         }
-        return self._webhook(url, form)
 
     def _webhook(self, url: str, form: Mapping[str, str]) -> Webhook:
         return Webhook(
@@ -130,6 +159,10 @@ class TwilioProtocol(CarrierProtocol):
             "RecordingSource": "StartCallRecordingAPI",
         }
         return (self._webhook(self._recording_callback, form),)
+
+    def lost_reports(self) -> Sequence[Webhook]:
+        """Return the final status of the call, as the number's status callback gets it."""
+        return (self._webhook(f"{self._public_url}/webhooks/twilio/status", self._form("completed")),)
 
     def upgrade_headers(self, order: StreamOrder) -> Mapping[str, str]:
         """Return the signature of the upgrade, which covers its URL."""

@@ -46,10 +46,11 @@ class Signer:
 # The answer to the webhook --------------------------------------------------------------------------------------------
 @attrs.frozen
 class StreamTwiml:
-    """A parsed ``<Connect><Stream>``: the address for the media, and its parameters."""
+    """A parsed ``<Connect><Stream>``: the address for the media, its parameters, and whom to ask when it is over."""
 
     url: str
     parameters: Mapping[str, str]
+    action: str = ""
 
 
 @attrs.frozen
@@ -72,7 +73,8 @@ def read_twiml(body: bytes) -> StreamTwiml | RejectTwiml:
         raise BadAnswer(f"the webhook's answer must be XML, got {body[:200]!r} ({error})") from error
     if response.tag != "Response":
         raise BadAnswer(f"TwiML must begin with <Response>, got <{response.tag}>")
-    # Only the first verb: <Connect> holds the call, and what follows runs when the stream has ended.
+    # Only the first verb: <Connect> holds the call, and what follows runs when the stream has ended, unless an action
+    # says how the call goes on.
     verb = response[0] if len(response) else None
     # An empty response is valid TwiML: the call ends.
     if verb is None or verb.tag == "Hangup":
@@ -84,10 +86,10 @@ def read_twiml(body: bytes) -> StreamTwiml | RejectTwiml:
     stream = verb.find("Stream")
     if stream is None:
         raise BadAnswer("<Connect> must contain <Stream>")
-    return _read_stream(stream)
+    return _read_stream(stream, verb.get("action", ""))
 
 
-def _read_stream(stream: ET.Element) -> StreamTwiml:
+def _read_stream(stream: ET.Element, action: str) -> StreamTwiml:
     try:
         url = urlsplit(stream.get("url", ""))
     # urlsplit raises for brackets that do not match; found by fuzzing.
@@ -110,7 +112,7 @@ def _read_stream(stream: ET.Element) -> StreamTwiml:
                 f"at most {MAX_PARAMETER_CHARACTERS} characters, got {name!r}"
             )
         parameters[name] = value
-    return StreamTwiml(url.geturl(), parameters)
+    return StreamTwiml(url.geturl(), parameters, action)
 
 
 # Messages to the agent's server ---------------------------------------------------------------------------------------

@@ -24,7 +24,11 @@ async def asked(connect: Connect, webhook: Webhook) -> WebhookAnswer:
         CallRefused: there was no answer in time.
     """
     with trio.move_on_after(WEBHOOK_TIMEOUT_S):
-        connection = await connect()
+        try:
+            connection = await connect()
+        # Of a real socket: the server is gone.
+        except OSError as error:
+            raise CallRefused("failed", f"the webhook could not be reached: {error}") from error
         try:
             return await post(connection, webhook.url, webhook.body, webhook.headers)
         # Whatever the reason, the caller hears that something went wrong.

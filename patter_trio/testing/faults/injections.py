@@ -65,6 +65,16 @@ def on_stream(injection: Callable[[FaultyStream], None]) -> FaultInjection:
     return lambda carrier: injection(faulty_stream_of(carrier))
 
 
+def for_good(injection: FaultInjection) -> FaultInjection:
+    """Let the call end with its stream: the carrier opens no other."""
+
+    def injection_and_end(carrier: SimulatedCarrier) -> None:
+        carrier.stay_away()
+        injection(carrier)
+
+    return injection_and_end
+
+
 def raw_bytes(data: bytes) -> FaultInjection:
     """Make the server read these bytes next."""
     return lambda carrier: faulty_stream_of(carrier).inject(data)

@@ -14,6 +14,7 @@ from patter_trio.testing.faults.injections import (
     RESERVED_OPCODE,
     TEXT_OPCODE,
     flood_unread,
+    for_good,
     frame,
     framed,
     in_three,
@@ -28,14 +29,15 @@ _LOST: Final = r"the carrier's stream was lost: websocket closed \(1006, connect
 
 # Each fault names the outcome that was decided for it, not the one that was observed: the tests in tests/hostile hold
 # the call to it. ``within`` counts from the injection: 1 s for an end that is noticed at once, and the sum of the
-# deadlines that apply for one that is not. Positional arguments, because the table is read by columns.
+# deadlines that apply for one that is not. Where the stream alone would be lost, the call ends with it at the carrier: what
+# a call does whose carrier comes back is in ``tests/server/test_lost_streams.py``. Positional arguments, because the table is read by columns.
 STREAM_FAULTS: Final = (
     # The connection
     Fault(
         "connection reset",
         "connection",
         "resets the connection (RST)",
-        on_stream(FaultyStream.reset),
+        for_good(on_stream(FaultyStream.reset)),
         "failed",
         1.0,
         _LOST,
@@ -44,7 +46,7 @@ STREAM_FAULTS: Final = (
         "connection ended",
         "connection",
         "ends the connection without a close frame (FIN)",
-        on_stream(FaultyStream.end),
+        for_good(on_stream(FaultyStream.end)),
         "failed",
         1.0,
         _LOST,
@@ -53,7 +55,7 @@ STREAM_FAULTS: Final = (
         "half-open peer",
         "connection",
         "has vanished without closing the connection; data sent to it is lost",
-        on_stream(FaultyStream.vanish),
+        for_good(on_stream(FaultyStream.vanish)),
         "failed",
         # Pinged after 10 s without a frame, given up after 20 s (docs/design.md), and 1 s to end.
         21.0,
@@ -63,7 +65,7 @@ STREAM_FAULTS: Final = (
         "frozen peer",
         "connection",
         "neither sends nor reads; the connection stays open",
-        on_stream(FaultyStream.freeze),
+        for_good(on_stream(FaultyStream.freeze)),
         "failed",
         # At most both limits, 20 s of silence and the writer's 5 s without progress, and 1 s to end.
         26.0,
@@ -73,7 +75,7 @@ STREAM_FAULTS: Final = (
         "stalled reader",
         "connection",
         "goes on sending, and reads nothing",
-        on_stream(FaultyStream.stop_reading),
+        for_good(on_stream(FaultyStream.stop_reading)),
         "",
         0.0,
         "the carrier stopped reading",
@@ -84,7 +86,7 @@ STREAM_FAULTS: Final = (
         "connection",
         "sends one byte every half second",
         # A frame of 20 ms would take minutes, so no whole frame arrives: bytes alone do not keep the call alive.
-        on_stream(lambda line: line.trickle(1, 0.5)),
+        for_good(on_stream(lambda line: line.trickle(1, 0.5))),
         "failed",
         21.0,
         "the carrier sent nothing for 20 s",
@@ -192,7 +194,7 @@ STREAM_FAULTS: Final = (
         "frames",
         "ends the connection within a frame",
         # Any number of bytes short of the end.
-        raw_bytes_and_end(frame(TEXT_OPCODE, b"{}" * 40)[:-7]),
+        for_good(raw_bytes_and_end(frame(TEXT_OPCODE, b"{}" * 40)[:-7])),
         "failed",
         1.0,
         _LOST,
@@ -303,7 +305,7 @@ STREAM_FAULTS: Final = (
         "closed by an error",
         "frames",
         "sends a close frame (1011)",
-        raw_bytes(frame(CLOSE_OPCODE, b"\x03\xf3oops")),
+        for_good(raw_bytes(frame(CLOSE_OPCODE, b"\x03\xf3oops"))),
         "failed",
         1.0,
         r"\(1011, oops",
