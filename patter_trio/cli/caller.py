@@ -293,8 +293,14 @@ class SimulatedCall:
         await self._until_reported(
             "dtmf", known + len(digits), self._greeting_timeout_s, f"the agent did not receive the keys {digits}"
         )
+        pause = 0.0 if self._agent.dtmf is None else self._agent.policy(reply=0.0).key_pause
         # By number, because what an agent says about a key belongs to no turn of the caller's.
-        await self._answered(f"its answer to {digits}", lambda: len(self.caller.times("agent_speech_ended")) > ended)
+        await self._answered(
+            f"its answer to {digits}",
+            lambda: len(self.caller.times("agent_speech_ended")) > ended,
+            # The agent is idle until the keys are complete, without a terminator after the keypad's pause.
+            silence=pause + NO_ANSWER_AFTER_S,
+        )
 
     async def _greeted(self) -> None:
         """Listen to the greeting, if the agent speaks first."""
@@ -320,18 +326,21 @@ class SimulatedCall:
             return
         raise SimulationFailed("the agent did not answer the first recording")
 
-    async def _answered(self, name: str, spoke: Callable[[], bool] | None = None) -> None:
+    async def _answered(
+        self, name: str, spoke: Callable[[], bool] | None = None, *, silence: float = NO_ANSWER_AFTER_S
+    ) -> None:
         """Wait until the agent has finished: it then stays idle for a while.
 
         Args:
             name: what the agent answers, for the complaint.
             spoke: returns True once the agent has said something; by default, to the caller's last utterance.
+            silence: seconds for which an agent that has said nothing must be idle.
         """
         with trio.move_on_after(self._answer_timeout_s):
             # Each event may end the silence, so the wait begins anew with each.
             while not self._over():
                 has_spoken = (spoke or self._spoke_this_turn)()
-                with trio.move_on_after(PAUSE_BEFORE_SPEAKING_S if has_spoken else NO_ANSWER_AFTER_S) as quiet:
+                with trio.move_on_after(PAUSE_BEFORE_SPEAKING_S if has_spoken else silence) as quiet:
                     await self.log.news()
                 idle = (self._state() or {}).get("agent") == "idle"
                 # Both: a pause of the agent's tool is silence, but not idle.

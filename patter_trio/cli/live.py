@@ -60,6 +60,8 @@ class Live:
                 # In capitals, as an interruption.
                 self._line(at, "agent", "REPLY FAILED")
             case "dtmf":
+                # A key is a turn of the caller's, too: what the agent says next comes this long after it.
+                self._voice_end = at
                 self._line(at, "caller", f"pressed {payload['digit']}")
             case "call_end":
                 self._line(at, "call", payload["outcome"].replace("_", " ") + _error(payload))

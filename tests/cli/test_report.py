@@ -72,6 +72,12 @@ LIVE: list[tuple[float, str, dict[str, Any], str]] = [
     (6.4, "metrics", {"turn": replace(TURN, failed=True)}, "   6.40  agent   REPLY FAILED"),
     (6.5, "metrics", {"turn": TURN}, ""),
     (7.0, "dtmf", {"digit": "5"}, "   7.00  caller  pressed 5"),
+    (
+        7.9,
+        "agent_speech_started",
+        {"turn_idx": 2, "tts_provider": "piper"},
+        "   7.90  agent   speaking ... (0.90 s after the caller)",
+    ),
     (8.0, "call_end", {"outcome": "caller_hung_up"}, "   8.00  call    caller hung up"),
     (8.0, "call_end", {"outcome": "failed", "error": "no voice"}, "   8.00  call    failed: no voice"),
 ]

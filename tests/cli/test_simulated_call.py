@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from patter_trio import ConfigurationError, Patter
+from patter_trio import ConfigurationError, Keypad, Patter
 from patter_trio.cli.busy import LoadMonitor
 from patter_trio.cli.caller import DEFAULT_LINES, Keys, Line, SimulatedCall, synthesised
 from patter_trio.cli.report import latency_table, write_call
@@ -376,3 +376,24 @@ async def test_the_default_caller_asks_in_the_local_voice() -> None:
     ]
     assert all(0.7 * 8000 < len(samples) < 3 * 8000 for _, samples in lines)
     assert all(np.abs(samples.astype(int)).max() > 3000 for _, samples in lines)
+
+
+@pytest.mark.parametrize("dtmf", [None, Keypad(pause=5.0), Keypad(max_digits=1)])
+async def test_keys_without_terminator_are_answered(autojump_clock: MockClock, dtmf: Keypad | None) -> None:
+    """A caller who presses keys without the terminator waits for the keypad's pause, and then hears the answer."""
+    phone = Patter()
+    options = {} if dtmf is None else {"dtmf": dtmf}
+    agent = phone.agent(
+        "x",
+        first_message="Your number?",
+        vad=ScriptedVAD(),
+        stt=ScriptedSTT(),
+        llm=ScriptedLLM(["Found."]),
+        tts=ScriptedTTS(first_audio=0.8, duration=2.0),
+        **options,
+    )
+    async with ready_call(agent, Keys("1"), phone=phone) as (call, _):
+        with trio.fail_after(300):
+            await call.run()
+    assert call.failure == ""
+    assert [heard.text for heard in call.caller.utterances] == ["Your number?", "Found."]
