@@ -17,14 +17,15 @@ FREQUENCIES_HZ: Final = {
 }
 """The low and the high frequency of each key."""
 
-# Judged within ITU-T Q.24, annex A, table A-1: each receiver there accepts tones from 40 ms on, pauses from 40 ms on, and
-# a digit every 120 ms. Longer ones survive a lost packet of 20 ms and the codecs of mobile networks.
+# Judged. Networks promise to recognise 40 ms of tone and of silence (BT SIN 351, section 4.1); a sender has to give at
+# least 65 ms of each (3GPP TS 26.114, annex G.2, after ETSI ES 201 235-2). Browsers send 100 ms by default (W3C WebRTC,
+# insertDTMF). So long a tone survives a lost packet of 20 ms and the codecs of mobile networks.
 TONE_S: Final = 0.1
 """Seconds that a tone lasts."""
 GAP_S: Final = 0.1
 """Seconds of silence behind a tone, unless the application gives another gap."""
-# Judged within the same table: levels of -3 to -24 dBm, and at most 5 dB between the two, are accepted by all. The high
-# one is stronger, because a line dampens it more.
+# Judged within BT SIN 351, section 4.1: each tone from -13 to -7 dBm, and the high one stronger by 1 to 4 dB, because a
+# line dampens it more.
 LOW_LEVEL_DBM0: Final = -10.0
 HIGH_LEVEL_DBM0: Final = -8.0
 # ITU-T G.711: the load capacity of mu-law. A sine of this level has the largest amplitude that a sample can have.
