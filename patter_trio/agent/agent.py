@@ -219,7 +219,8 @@ class Agent:
             the recording begins when it was heard. Empty: the recording begins with the call.
         tools: the functions that the LLM may call: functions, :class:`~patter_trio.Tool`, or dicts of its arguments;
             see ``docs/tools.md``.
-        variables: values for ``{name}`` in ``system_prompt`` and ``first_message``, by name; None: nothing is replaced.
+        variables: values for ``{name}`` in ``system_prompt``, ``first_message`` and ``recording_notice``, by name; None:
+            nothing is replaced.
             A value loses control characters, and what is longer than 500 characters. A name without a value, which
             ``on_call_start`` can give, is logged: it is left out of ``first_message``, and stays as it is in
             ``system_prompt``. Other braces, as of JSON, always stay.
@@ -427,6 +428,11 @@ class Agent:
         return filled_to_speak(self.first_message, self.variables)
 
     @property
+    def spoken_notice(self) -> str:
+        """The notice that the call is recorded as it is spoken; see :attr:`greeting`."""
+        return filled_to_speak(self.recording_notice, self.variables)
+
+    @property
     def instructions(self) -> str:
         """The system prompt as the model gets it: behind the phone preamble, with the variables filled in."""
         prompt = filled(self.system_prompt, self.variables)
@@ -439,7 +445,7 @@ class Agent:
         return [
             f"{option} has {', '.join(f'{{{name}}}{did_you_mean(name, self.variables)}' for name in names)}, "
             "but variables= has no value for it"
-            for option in ("system_prompt", "first_message")
+            for option in ("system_prompt", "first_message", "recording_notice")
             if (names := unknown_names(getattr(self, option), self.variables))
         ]
 

@@ -37,8 +37,8 @@ class Recorded:
         """Return what the agent says first, if the call is recorded: the notice. Without one, the recordings begin."""
         if self.file is None and self._at_carrier is None:
             return None
-        if agent.recording_notice:
-            return inputs.Say(agent.recording_notice, interruptible=False, notice=True)
+        if notice := agent.spoken_notice:
+            return inputs.Say(notice, interruptible=False, notice=True)
         if self.file is not None:
             self.file.begin()
         self._ask_carrier()

@@ -13,6 +13,7 @@ announces its answer is the first that we hear of it, and the call is hung up.
 """
 
 import logging
+from contextvars import copy_context
 from typing import Final, Protocol
 
 import attrs
@@ -99,6 +100,9 @@ class Dialler:
         self._by_id: dict[str, PlacedCall] = {}
         self._abandoned: dict[str, None] = {}
         self._closed = False
+        # Of the server, not of the code that places a call: a callback does so in the context of its own call, with its
+        # id for the log, its span, and what the application keeps there.
+        self._context = copy_context()
 
     def __repr__(self) -> str:
         return f"<Dialler {len(self._by_reference)} calls>"
@@ -204,6 +208,10 @@ class Dialler:
         self._by_id[call_id] = placed
         _log.info("call %s: dialled, to %s", call_id, mask_number(order.to))
         placed.ringing.deadline = trio.current_time() + order.ring_timeout + QUEUE_TIMEOUT_S
+        # Its tasks inherit the context in which they are started.
+        self._context.copy().run(self._begin, placed, info)
+
+    def _begin(self, placed: PlacedCall, info: CallInfo) -> None:
         placed.begin(info, self._calls.begin(placed, info))
         self._nursery.start_soon(self._wait_for_answer, placed)
 

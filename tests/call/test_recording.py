@@ -22,7 +22,7 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.options import Seams
 from patter_trio.testing import ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
-from tests.kit.call import Backend
+from tests.kit.call import Backend, agent_of
 
 pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
@@ -133,6 +133,17 @@ async def test_notice_precedes_texts_of_call_start(
         await caller.at(12.0)
     said = [utterance.text for utterance in caller.utterances]
     assert said[:3] == ["This call is recorded.", "Welcome back.", "Hello there."]
+
+
+async def test_notice_has_its_variables_filled_in(call_simulator: CallSimulator, tmp_path: Path) -> None:
+    """The notice is spoken with the variables of the call, as the first message is."""
+    agent = agent_of(
+        recording_notice="{company} records this call.", first_message="Hello {name}.", variables={"company": "Acme"}
+    )
+    overrides = {"variables": {"company": "Miller", "name": "Ann"}}
+    async with call_simulator(agent, record_to=tmp_path, on_call_start=lambda _: overrides) as caller:
+        await caller.heard(1)
+    assert [utterance.text for utterance in caller.utterances] == ["Miller records this call.", "Hello Ann."]
 
 
 async def test_notice_that_nobody_heard_records_nothing(

@@ -1,7 +1,11 @@
 """Calls that a phone places: what they end with, whatever the carrier, the callee and the program do."""
 
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -36,6 +40,77 @@ class Heard:
     @property
     def callbacks(self) -> dict[str, Any]:
         return {"on_call_start": self.starts.append, "on_call_end": self.ends.append}
+
+
+of_call: ContextVar[str] = ContextVar("of_call", default="")
+"""What an application keeps about the call whose callback runs."""
+
+
+async def test_call_from_a_callback_has_its_own_context(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A call that a callback places inherits nothing of the callback's: no variable, and no call in the log's lines."""
+    seen: list[tuple[str, str]] = []
+    contexts: list[str] = []
+
+    class Context(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if "nobody answered within" in record.getMessage():
+                contexts.append(of_call.get())
+            return True
+
+    async def on_dtmf(event: dict[str, Any]) -> None:
+        of_call.set(event["call_id"])
+        # So that our own wait for an answer has an end.
+        network.reports_lost = True
+        await network.phone.call(BEN, ring_timeout=1)
+
+    def on_call_start(event: dict[str, Any]) -> None:
+        seen.append((event["callee"], of_call.get()))
+
+    async def presses(line: Any) -> None:
+        await line.hears()
+        await line.presses("1")
+        await line.waits(30.0)
+
+    log = logging.getLogger("patter_trio.call")
+    log.addFilter(counted := Context())
+    try:
+        with caplog.at_level(logging.INFO, "patter_trio.call"):
+            async with open_phone_network(
+                agent_of(first_message="Hello."), on_dtmf=on_dtmf, on_call_start=on_call_start
+            ) as network:
+                network.answers(ANN, presses)
+                network.answers(BEN, NOBODY)
+                await network.phone.call(ANN)
+                await trio.sleep(QUEUE_TIMEOUT_S + 40.0)
+    finally:
+        log.removeFilter(counted)
+    assert seen == [(ANN, ""), (BEN, "")]
+    assert contexts == [""]
+
+
+@attrs.frozen
+class _Prewarmed(ScriptedLLM):
+    """An LLM that takes two seconds to load, and tells when it is loaded."""
+
+    loaded: Callable[[float], None] = attrs.field(default=lambda _: None, kw_only=True)
+
+    async def prewarm(self) -> None:
+        await trio.sleep(2.0)
+        self.loaded(trio.current_time())
+
+
+async def test_other_agent_is_prewarmed_before_the_dial(autojump_clock: object) -> None:
+    """An agent that is not the served one is loaded before the phone rings, so that nobody waits on the line."""
+    loaded: list[float] = []
+    other = agent_of(first_message="I am another.", llm=_Prewarmed(["Yes."], loaded=loaded.append))
+    async with open_phone_network(agent_of(first_message="Hello.")) as network:
+        network.answers(ANN, listens)
+        call = await network.phone.call(ANN, agent=other)
+        # 2 s for the model, and 0.2 s for the carrier's answer.
+        assert (loaded, trio.current_time()) == ([pytest.approx(2.0)], pytest.approx(2.2))
+        await call.ended()
 
 
 async def test_a_call_rings_and_is_answered(autojump_clock: object) -> None:
