@@ -30,6 +30,12 @@ def _checked_pause(_: object, __: object, given: Any) -> None:
         raise ConfigurationError(f"pause must be more than 0 and at most {MAX_PAUSE_S:g} seconds, got {given!r}")
 
 
+def _checked_flag(_: object, __: object, given: Any) -> None:
+    # Without this, None would be a keypad that interrupts nothing.
+    if not isinstance(given, bool):
+        raise ConfigurationError(f"interrupts must be True or False, got {given!r}")
+
+
 @attrs.frozen(kw_only=True)
 class Keypad:
     """A keypad: it puts the keys that a caller presses together to a message, such as ``"1234"``.
@@ -48,4 +54,4 @@ class Keypad:
     terminator: str = attrs.field(default=_DEFAULTS.key_terminator, validator=_checked_terminator)
     max_digits: int = attrs.field(default=_DEFAULTS.max_keys, validator=_checked_count)
     pause: float = attrs.field(default=_DEFAULTS.key_pause, validator=_checked_pause)
-    interrupts: bool = attrs.field(default=True, validator=attrs.validators.instance_of(bool))
+    interrupts: bool = attrs.field(default=True, validator=_checked_flag)

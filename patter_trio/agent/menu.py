@@ -28,6 +28,10 @@ def _checked_choices(_: object, __: object, given: Any) -> None:
             raise ConfigurationError(f"a choice must have keys of 0-9, *, #, A-D, got {keys!r}")
         if isinstance(choice, TransferTool) and len(choice.destinations) != 1:
             raise ConfigurationError(f"choice {keys} must be a transfer_call(...) with one destination")
+        if isinstance(choice, str) and not choice.strip():
+            raise ConfigurationError(
+                f"choice {keys} must have a text that is not blank; None leads back to the menu before"
+            )
         if choice is not None and not isinstance(choice, str) and not callable(choice):
             raise ConfigurationError(
                 f"choice {keys} must be a text, a function, a transfer_call(...), a Menu, or None, got {choice!r}"

@@ -95,6 +95,11 @@ def _checked_webhook(_: object, __: object, url: Any) -> None:
         checked_url(url, "webhook_url", "a URL (https or http)", ("https", "http"))
 
 
+def _checked_thread(_: object, __: object, thread: Any) -> None:
+    if not isinstance(thread, bool):
+        raise ConfigurationError(f"thread must be True or False, got {thread!r}")
+
+
 def _checked_retries(_: object, __: object, retries: Any) -> None:
     if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES:
         raise ConfigurationError(f"webhook_retries must be from 0 to {MAX_RETRIES}, got {retries!r}")
@@ -154,7 +159,7 @@ class Tool:
     # ``detach``: a booking that has begun should end, and a caller who only coughed should not undo it.
     on_barge_in: BargeInPolicy = attrs.field(default="detach", validator=_checked_policy, kw_only=True)
     after_speech: bool = attrs.field(default=False, kw_only=True)
-    thread: bool = attrs.field(default=True, validator=attrs.validators.instance_of(bool), kw_only=True)
+    thread: bool = attrs.field(default=True, validator=_checked_thread, kw_only=True)
     webhook_retries: int = attrs.field(default=DEFAULT_RETRIES, validator=_checked_retries, kw_only=True)
     check: Callable[[Mapping[str, Any]], str] | None = attrs.field(default=None, kw_only=True, repr=False)
     """A check of arguments that match ``parameters``, before the tool starts.

@@ -111,8 +111,12 @@ class MenuRunner:
                 await self._try(f"choice {keys}", self._control.transfer, to)
             case _:
                 found = await self._try(f"choice {keys} ({name_of(choice)})", choice, *self._arguments(choice))
-                if isinstance(found, str | Menu):
+                if isinstance(found, Menu) or (isinstance(found, str) and found.strip()):
                     await self._follow(keys, found)
+                elif found is not None and not isinstance(found, str):
+                    self._fail(
+                        f"choice {keys} ({name_of(choice)})", f"it must return a text, a Menu or None, got {found!r}"
+                    )
 
     def _arguments(self, function: Callable[..., Any]) -> tuple[CallControl, ...]:
         return (self._control,) if positional(parameters_of(function)) else ()
@@ -124,6 +128,10 @@ class MenuRunner:
                 return await invoke.call(function, *arguments)
         except (PatterError, trio.TooSlowError) as error:
             why = f"took longer than {CHOICE_TIMEOUT_S:g} s" if isinstance(error, trio.TooSlowError) else str(error)
-            _log.warning("call %s: %s failed: %s", self._control.call_id, name, why, exc_info=error.__cause__)
-            self._say(self._error_message)
+            self._fail(name, why, error.__cause__)
             return None
+
+    def _fail(self, name: str, why: str, cause: BaseException | None = None) -> None:
+        """Log why a choice led nowhere, and tell the caller that something went wrong."""
+        _log.warning("call %s: %s failed: %s", self._control.call_id, name, why, exc_info=cause)
+        self._say(self._error_message)

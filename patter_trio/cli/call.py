@@ -7,8 +7,10 @@ from typing import Any, Final
 
 import trio
 
+from patter_trio.abc import Carrier
 from patter_trio.cli.command_line import TUNNEL_OPTION, Once, add_common
 from patter_trio.cli.live import Live
+from patter_trio.cli.number import credentials_explained
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone_numbers import checked_number, mask_number
 from patter_trio.program import Program, load_program
@@ -103,10 +105,10 @@ def run(options: argparse.Namespace) -> int:
             "the carrier must reach this machine: give --url, --tunnel, or Patter(webhook_url=...)"
         )
     check_installed(tunnel)
-    return trio.run(_call, program, options, tunnel, restrict_keyboard_interrupt_to_checkpoints=True)
+    return trio.run(_call, program, phone.carrier, options, tunnel, restrict_keyboard_interrupt_to_checkpoints=True)
 
 
-async def _call(program: Program, options: argparse.Namespace, tunnel: Tunnel) -> int:
+async def _call(program: Program, carrier: Carrier, options: argparse.Namespace, tunnel: Tunnel) -> int:
     phone, live = program.phone, Live()
     print("Loading ...", file=sys.stderr)
     # Before the phone rings: the person who answers must not wait for it.
@@ -124,16 +126,18 @@ async def _call(program: Program, options: argparse.Namespace, tunnel: Tunnel) -
         async with open_call_server(served, Seams(tap=live.event)) as server, trio.open_nursery() as serving:
             await serving.start(serve_listeners, server.context, listeners)
             # A block, so that Ctrl-C hangs up.
-            async with phone.dial(
+            dialled = phone.dial(
                 options.to,
                 first_message=options.first_message,
                 from_number=options.from_number,
                 machine_detection=options.machine_detection,
                 voicemail_message=options.voicemail_message,
-            ) as call:
-                print(f"Calling {mask_number(options.to)} ...", flush=True)
-                answered = await call.answered()
-                outcome = await call.ended()
+            )
+            with credentials_explained(carrier):
+                async with dialled as call:
+                    print(f"Calling {mask_number(options.to)} ...", flush=True)
+                    answered = await call.answered()
+                    outcome = await call.ended()
             serving.cancel_scope.cancel(reason="the call is over")
     print(f"Call {call.call_id}: {outcome.replace('_', ' ')}")
     return 0 if answered else UNANSWERED_EXIT_STATUS

@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from patter_trio.abc import Carrier, NumberSetup
-from patter_trio.cli.number import leads_to, reports_to
+from patter_trio.cli.number import credentials_advice, leads_to, reports_to
 from patter_trio.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -129,15 +129,13 @@ class Account:
                 report("number", "problem", str(error), "check phone_number, and which account the number is in")
             return
         except AuthenticationError as error:
-            advice = f"copy them again from {name}'s console, into the environment or .env"
-            report("credentials", "problem", f"{name} refuses them: {error}", advice)
+            report("credentials", "problem", f"{name} refuses them: {error}", credentials_advice(self.carrier))
             return
         except ConfigurationError as error:
             report("credentials", "warning", f"they cannot be checked: {error}")
             return
         except ProviderError as error:
-            advice = "check this machine's network, and try again"
-            report("credentials", "problem", f"{name} could not be asked: {error}", advice)
+            report("credentials", "problem", f"{name} could not be asked: {error}", _refusal_advice(str(error)))
             return
         report("credentials", "ok", f"{name} accepts them")
 
@@ -163,6 +161,13 @@ class Account:
             report("number", "warning", f"{text}: calls that never connect end late", set_here)
         else:
             report("number", "ok", f"{self.number}{detail} sends its calls here")
+
+
+def _refusal_advice(text: str) -> str:
+    # An answer came: the network is well, and what was asked for is not there.
+    if "answered 404" in text:
+        return "check the account's id (account_sid, auth_id), and api_url if it is set: nothing is at that address"
+    return "check this machine's network, and try again"
 
 
 async def check_clock(carrier: Carrier, report: Report, now: Callable[[], float] = time.time) -> None:

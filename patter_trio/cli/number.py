@@ -1,6 +1,8 @@
 """Commands ``patter-trio number show`` and ``number point``: where a number sends its calls, and the change of it."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +12,7 @@ import trio
 
 from patter_trio.abc import Carrier, NumberSetup
 from patter_trio.cli.command_line import Once, add_common
-from patter_trio.errors import ConfigurationError
+from patter_trio.errors import AuthenticationError, ConfigurationError
 from patter_trio.phone import Patter
 from patter_trio.phone_numbers import is_number
 from patter_trio.program import load_program
@@ -64,7 +66,8 @@ def add_parser(commands: Any) -> None:
 def run_show(options: argparse.Namespace) -> int:
     """Show where a number sends its calls; return 0."""
     phone, carrier, number = _asked_about(options.file, options.number)
-    setup = trio.run(carrier.number_setup, number)
+    with credentials_explained(carrier):
+        setup = trio.run(carrier.number_setup, number)
     _show(setup, carrier)
     if phone.webhook_url:
         here = voice_url(phone, carrier)
@@ -83,7 +86,8 @@ def run_point(options: argparse.Namespace) -> int:
     if not phone.webhook_url:
         raise ConfigurationError("the public URL must be given: --url https://..., or Patter(webhook_url=...)")
     voice, status = voice_url(phone, carrier), status_url(phone, carrier)
-    before = trio.run(carrier.number_setup, number)
+    with credentials_explained(carrier):
+        before = trio.run(carrier.number_setup, number)
     _show(before, carrier)
     # With a detail, something beside the URLs decides, which the carrier's ``point_number`` settles.
     if leads_to(before, voice) and reports_to(before, voice, status) and not before.detail:
@@ -93,9 +97,26 @@ def run_point(options: argparse.Namespace) -> int:
     if not options.yes and not _agreed():
         print("Nothing was changed.")
         return DECLINED_EXIT_STATUS
-    after = trio.run(partial(carrier.point_number, number, voice, status))
+    with credentials_explained(carrier):
+        after = trio.run(partial(carrier.point_number, number, voice, status))
     print(f"Changed. {_title(after, carrier)} now sends\n{_urls(after.voice_url, after.status_url)}")
     return 0
+
+
+def credentials_advice(carrier: Carrier) -> str:
+    """Return what to do about credentials that a carrier refuses."""
+    return f"copy them again from {carrier.name}'s console, into the environment or .env"
+
+
+@contextmanager
+def credentials_explained(carrier: Carrier) -> Iterator[None]:
+    """Add what to do to an error about credentials that the carrier refuses in the block."""
+    try:
+        yield
+    except AuthenticationError as error:
+        raise AuthenticationError(
+            f"{carrier.name} refuses the credentials ({error}): {credentials_advice(carrier)}"
+        ) from error
 
 
 def leads_to(setup: NumberSetup, voice: str) -> bool:

@@ -24,9 +24,10 @@ import trio
 
 from patter_trio.errors import ConfigurationError
 from patter_trio.integrations.times import Once, Times, cron_of, interval_of, moment_of, zone_of
+from patter_trio.providers.keyword_hints import with_hints
 from patter_trio.server.schedule_host import ScheduleHost, schedule_host
 from patter_trio.user_code import invoke
-from patter_trio.user_code.signatures import name_of
+from patter_trio.user_code.signatures import name_of, parameters_of
 
 ScheduledCallback = Callable[[], Awaitable[object] | object]
 """A function without arguments, sync or async."""
@@ -116,6 +117,7 @@ class ScheduleHandle:
             _log.warning("schedule %s: %s", self.job_id, error, exc_info=error.__cause__)
 
 
+@with_hints()
 def schedule_once(
     at: datetime | str,
     callback: ScheduledCallback,
@@ -136,7 +138,8 @@ def schedule_once(
 
     Raises:
         ConfigurationError: ``at`` is not a time, or passed more than 60 s ago; there is no such ``timezone``;
-            ``callback`` is not a function; or there is no ``nursery``, and no phone is served.
+            ``callback`` is not a function without
+            arguments; or there is no ``nursery``, and no phone is served.
     """
     _check(callback)
     place = _place(nursery)
@@ -150,6 +153,7 @@ def schedule_once(
     return _started("once", Once(moment), callback, place, place.unix_time, is_wall_clock=True)
 
 
+@with_hints()
 def schedule_interval(
     seconds: float, callback: ScheduledCallback, *, nursery: trio.Nursery | None = None
 ) -> ScheduleHandle:
@@ -163,7 +167,8 @@ def schedule_interval(
         nursery: the nursery that runs the schedule; None: one beside the phone that is served, until it is closed.
 
     Raises:
-        ConfigurationError: ``seconds`` is not a number above 0; ``callback`` is not a function; or there is no
+        ConfigurationError: ``seconds`` is not a number above 0; ``callback`` is not a function without
+            arguments; or there is no
             ``nursery``, and no phone is served.
     """
     _check(callback)
@@ -171,6 +176,7 @@ def schedule_interval(
     return _started("interval", times, callback, _place(nursery), trio.current_time, is_wall_clock=False)
 
 
+@with_hints()
 def schedule_cron(
     expression: str,
     callback: ScheduledCallback,
@@ -192,7 +198,8 @@ def schedule_cron(
 
     Raises:
         ConfigurationError: ``expression`` is not one of five fields, or is never due; there is no such ``timezone``;
-            ``callback`` is not a function; or there is no ``nursery``, and no phone is served.
+            ``callback`` is not a function without
+            arguments; or there is no ``nursery``, and no phone is served.
     """
     _check(callback)
     place = _place(nursery)
@@ -201,10 +208,18 @@ def schedule_cron(
 
 
 def _check(callback: Any) -> None:
+    wanted = "callback must be a function without arguments, such as lambda: phone.call(number)"
     if not callable(callback):
-        raise ConfigurationError(
-            f"callback must be a function without arguments, such as lambda: phone.call(number), got {callback!r}"
-        )
+        raise ConfigurationError(f"{wanted}, got {callback!r}")
+    # Now, not when it is due: nobody looks at the log of a call that should be made tomorrow.
+    needed = [
+        parameter.name
+        for parameter in parameters_of(callback) or ()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if needed:
+        raise ConfigurationError(f"{wanted}, got {name_of(callback)}, which needs {', '.join(needed)}")
 
 
 def _place(nursery: trio.Nursery | None) -> ScheduleHost:

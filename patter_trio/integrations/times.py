@@ -173,7 +173,9 @@ def cron_of(expression: Any, zone: tzinfo, now: float) -> Cron:
         first = times.first(now)
     # ``ValueError``: a number with more digits than Python reads.
     except (CronSimError, ValueError) as error:
-        raise ConfigurationError(f"expression must be one of cron, got {expression!r}: {error}") from None
+        raise ConfigurationError(
+            f'expression must be a cron expression such as "0 9 * * 1-5", got {expression!r}: {error}'
+        ) from None
     if first == math.inf:
         raise ConfigurationError(f"expression must be due at some time, got {expression!r}, which never is")
     return times

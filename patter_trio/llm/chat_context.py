@@ -13,12 +13,22 @@ Role = Literal["system", "user", "assistant", "tool"]
 _ROLES: Final = ("system", "user", "assistant", "tool")
 
 
+def _checked_role(_: object, __: object, role: Any) -> None:
+    if role not in _ROLES:
+        raise ConfigurationError(f"a message's role must be one of {', '.join(_ROLES)}, got {role!r}")
+
+
+def _checked_content(_: object, __: object, content: Any) -> None:
+    if not isinstance(content, str):
+        raise ConfigurationError(f"a message's content must be a string, got {content!r}")
+
+
 @attrs.frozen(kw_only=True)
 class ChatMessage:
     """One message; ``timestamp`` is Unix time in seconds."""
 
-    role: Role = attrs.field(validator=attrs.validators.in_(_ROLES))
-    content: str = attrs.field(validator=attrs.validators.instance_of(str))
+    role: Role = attrs.field(validator=_checked_role)
+    content: str = attrs.field(validator=_checked_content)
     tool_call_id: str = ""
     """Id of the tool call whose result this is."""
     # Short: it appears in logs, and need only be unique within one conversation.

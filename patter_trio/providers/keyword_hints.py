@@ -34,12 +34,12 @@ def with_parameters_of(
 
 
 def with_hints(
-    places: Callable[[], Mapping[str, str]],
+    places: Callable[[], Mapping[str, str]] = dict,
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Let a method say where an unknown option belongs, or which one was probably meant.
+    """Let a function say where an unknown option belongs, or which one was probably meant.
 
     Args:
-        places: returns where each option of the method's class and of its neighbours belongs.
+        places: returns where each option of a method's class and of its neighbours belongs.
     """
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:

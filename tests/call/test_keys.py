@@ -299,6 +299,7 @@ async def test_text_before_the_call_waits(call_simulator: CallSimulator, backend
         {"pause": 0},
         {"pause": 61},
         {"pause": "2"},
+        {"interrupts": None},
     ],
     ids=repr,
 )

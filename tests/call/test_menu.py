@@ -135,6 +135,10 @@ async def raises() -> str:
     raise RuntimeError("no room")
 
 
+async def counts() -> int:
+    return 5
+
+
 async def hangs() -> str:
     await trio.sleep_forever()
     return ""
@@ -142,13 +146,17 @@ async def hangs() -> str:
 
 @pytest.mark.parametrize(
     ("function", "logged"),
-    [(raises, "choice 2 (raises) failed: raises raised RuntimeError: no room"), (hangs, "took longer than 30 s")],
-    ids=["raises", "hangs"],
+    [
+        (raises, "choice 2 (raises) failed: raises raised RuntimeError: no room"),
+        (hangs, "took longer than 30 s"),
+        (counts, "choice 2 (counts) failed: it must return a text, a Menu or None, got 5"),
+    ],
+    ids=["raises", "hangs", "returns"],
 )
 async def test_failed_choice_apologises(
     call_simulator: CallSimulator, backend: Backend, caplog: pytest.LogCaptureFixture, function: Any, logged: str
 ) -> None:
-    """A function that raises or hangs is logged, the caller hears an apology, and the menu goes on."""
+    """A function that raises, hangs or returns a number is logged, the caller hears an apology, and the menu goes on."""
     menu = Menu({**HOURS, "2": function}, prompt="Press two.", repeats=0)
     async with call_simulator(backend.agent_of(dtmf=menu)) as caller:
         await caller.heard(0)
@@ -226,13 +234,14 @@ def test_hash_may_be_a_choice() -> None:
         ({"": "x"}, {}, "a choice must have keys"),
         ({"1a": "x"}, {}, "a choice must have keys"),
         ({"1": 5}, {}, "choice 1 must be a text"),
+        ({"1": " "}, {}, "choice 1 must have a text that is not blank"),
         ({"1": transfer_call({"a": DESK, "b": DESK})}, {}, "one destination"),
         (HOURS, {"prompt": " "}, "prompt must be a text"),
         (HOURS, {"invalid": ""}, "invalid must be a text"),
         (HOURS, {"repeat_after": 0}, "repeat_after must be a number"),
         (HOURS, {"repeats": -1}, "repeats must be a whole number"),
     ],
-    ids=["none", "list", "number", "empty", "letter", "value", "two", "prompt", "invalid", "after", "repeats"],
+    ids=["none", "list", "number", "empty", "letter", "value", "blank", "two", "prompt", "invalid", "after", "repeats"],
 )
 def test_wrong_menu_is_refused(choices: Any, options: dict[str, Any], wrong: str) -> None:
     """A menu's options are checked when it is made."""

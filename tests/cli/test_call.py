@@ -169,6 +169,10 @@ def test_a_refused_call_is_one_line(setting: Setting, capsys: pytest.CaptureFixt
     setting.rest.fault = RESTFault(status=400, code=21215, message="Account not authorized to call this country")
     assert setting.ask("--to", ANN) == USAGE_EXIT_STATUS
     assert "21215: Account not authorized to call this country" in capsys.readouterr().err
+    setting.rest.fault = RESTFault(status=401, message="Authenticate")
+    assert setting.ask("--to", ANN) == USAGE_EXIT_STATUS
+    assert "twilio refuses the credentials" in (said := capsys.readouterr().err)
+    assert "copy them again from twilio's console, into the environment or .env" in said
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,13 @@ def test_a_carrier_that_fails_is_reported(setting: Setting, capsys: pytest.Captu
     assert findings["call"][0] == "ok"
 
 
+def test_an_account_that_is_not_there(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
+    """A carrier that knows no such account answers 404: the advice is about the account, and not about the network."""
+    setting.rest.fault = RESTFault(status=404, message="not found")
+    assert setting.ask(setting.program(), "--json") == 2
+    assert found(capsys)["credentials"][2].startswith("check the account's id (account_sid, auth_id), and api_url")
+
+
 @pytest.mark.parametrize(("ahead", "text"), [(-600, "ahead of"), (600, "behind")], ids=["ahead", "behind"])
 def test_a_wrong_clock_is_a_problem(
     setting: Setting, ahead: float, text: str, capsys: pytest.CaptureFixture[str]

@@ -124,7 +124,11 @@ def test_a_number_that_points_here_stays(rest: TwilioRESTServer, capsys: pytest.
     ("options", "words", "message"),
     [
         ({}, [OTHER], "the Twilio account must have the number +1555***0003; it does not"),
-        ({"token": "wrong"}, [], "answered 401 Reason"),
+        (
+            {"token": "wrong"},
+            [],
+            "answered 401 Reason): copy them again from twilio's console, into the environment or .env",
+        ),
         ({"phone_number": ""}, [], "the number must be given: behind agent.py, or as Patter(phone_number=...)"),
         ({}, ["0123"], "NUMBER must be a number in E.164 such as +15550100002, got '0123'"),
         ({"webhook_url": ""}, ["--yes"], "the public URL must be given: --url https://..., or Patter(webhook_url=...)"),

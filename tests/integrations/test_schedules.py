@@ -103,9 +103,14 @@ async def test_time_just_passed_is_now(autojump_clock: object) -> None:
         pytest.param(lambda f: schedule_interval(True, f), "above 0", id="bool"),
         pytest.param(lambda f: schedule_cron("@daily", f), "five fields", id="fields"),
         pytest.param(lambda f: schedule_cron("0 0 9 * * *", f), "five fields", id="seconds"),
-        pytest.param(lambda f: schedule_cron("61 * * * *", f), "Bad minute", id="minute"),
+        pytest.param(lambda f: schedule_cron("61 * * * *", f), "must be a cron expression .* Bad minute", id="minute"),
         pytest.param(lambda f: schedule_cron("0 0 30 2 *", f), "day-of-month", id="never"),
         pytest.param(lambda _: schedule_interval(1, None), "without arguments", id="callback"),  # type: ignore[arg-type]
+        pytest.param(
+            lambda _: schedule_once("2030-01-01", Patter().call),
+            r"such as lambda: phone.call\(number\), got Patter.call, which needs to",
+            id="call-without-number",
+        ),
         pytest.param(lambda f: schedule_interval(1, f, nursery=object()), r"trio\.Nursery", id="nursery"),  # type: ignore[arg-type]
     ],
 )
@@ -114,6 +119,12 @@ async def test_mistakes_are_refused_at_once(make: Callable[[Any], object], messa
     async with served_at("2026-12-01T09:00"):
         with pytest.raises(ConfigurationError, match=message):
             make(Runs())
+
+
+async def test_misspelt_option_is_corrected() -> None:
+    """A misspelt option is an error that names the one which was probably meant."""
+    with pytest.raises(TypeError, match=r"schedule_cron\(\) got .*'timezon' \(did you mean timezone\?\)"):
+        schedule_cron("0 9 * * *", Runs(), timezon="UTC")  # type: ignore[call-arg]
 
 
 async def test_without_a_place_is_refused() -> None:
