@@ -39,7 +39,7 @@ PYTEST_TRIO: Final = "trio"
 """The name under which pytest-trio registers itself."""
 
 PhoneNetworkFixture = Callable[..., AbstractAsyncContextManager["PhoneNetwork"]]
-"""``phone_network(agent, phone=None, **options)``; see ``patter_trio.testing.simulation.outbound``."""
+"""``phone_network(agent, phone=None, carrier=None, **options)``; see ``patter_trio.testing.simulation.outbound``."""
 CallSimulator = Callable[..., AbstractAsyncContextManager["SimulatedCaller"]]
 """``call_simulator(agent, phone=None, carrier=None, **options)``; see ``patter_trio.testing.simulation.simulator``."""
 
@@ -52,20 +52,12 @@ def _call_simulator(request: pytest.FixtureRequest) -> CallSimulator:
     its agent and the functions named after callbacks, and puts scripted providers in place of its own
     (:func:`patter_trio.testing.scripted_providers`). The file is looked up beside the test, then in the current folder.
     """
-    import trio  # noqa: PLC0415 (only for tests with calls)
-
-    from patter_trio.errors import ConfigurationError  # noqa: PLC0415 (only for tests with calls)
     from patter_trio.testing.simulation.simulator import simulate_call  # noqa: PLC0415 (only for tests with calls)
 
     def simulator(
         agent: "Agent | str | Path", phone: "Patter | None" = None, carrier: str | None = None, **options: Any
     ) -> "AbstractAsyncContextManager[SimulatedCaller]":
-        # Otherwise trio's own error would come from deep inside, and name no remedy.
-        if not trio.lowlevel.in_trio_run():
-            raise ConfigurationError(
-                "call_simulator must be used in a test that runs on trio; if pytest-asyncio runs this one, set its "
-                'asyncio_mode = "strict", and remove the mark asyncio'
-            )
+        _check_trio(FIXTURE)
         if isinstance(agent, str | Path):
             agent, phone, options = _from_file(request.path.parent / agent, Path(agent), phone, options)
         return simulate_call(agent, phone, carrier, **options)
@@ -74,14 +66,36 @@ def _call_simulator(request: pytest.FixtureRequest) -> CallSimulator:
 
 
 @pytest.fixture(name=NETWORK_FIXTURE)
-def _phone_network() -> PhoneNetworkFixture:
+def _phone_network(request: pytest.FixtureRequest) -> PhoneNetworkFixture:
     """Serve an agent in a network of simulated phones that it can call: ``async with phone_network(agent) as network``.
 
-    See :mod:`patter_trio.testing.simulation.outbound`.
+    ``agent`` may be the file of a program, as for ``call_simulator``. See
+    :mod:`patter_trio.testing.simulation.outbound`.
     """
     from patter_trio.testing.simulation.outbound import open_phone_network  # noqa: PLC0415 (only for tests with calls)
 
-    return open_phone_network
+    def network(
+        agent: "Agent | str | Path", phone: "Patter | None" = None, carrier: str | None = None, **options: Any
+    ) -> "AbstractAsyncContextManager[PhoneNetwork]":
+        _check_trio(NETWORK_FIXTURE)
+        if isinstance(agent, str | Path):
+            agent, phone, options = _from_file(request.path.parent / agent, Path(agent), phone, options)
+        return open_phone_network(agent, phone, carrier, **options)
+
+    return network
+
+
+def _check_trio(fixture: str) -> None:
+    import trio  # noqa: PLC0415 (only for tests with calls)
+
+    from patter_trio.errors import ConfigurationError  # noqa: PLC0415 (only for tests with calls)
+
+    # Otherwise trio's own error would come from deep inside, and name no remedy.
+    if not trio.lowlevel.in_trio_run():
+        raise ConfigurationError(
+            f"{fixture} must be used in a test that runs on trio; if pytest-asyncio runs this one, set its "
+            'asyncio_mode = "strict", and remove the mark asyncio'
+        )
 
 
 def _from_file(

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from patter_trio import Patter
 from patter_trio.agent.hooks import _warn_of_legacy_form
-from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.pytest_plugin import CallSimulator, PhoneNetworkFixture
 from patter_trio.testing.simulation.carriers import CARRIERS
 from tests.kit.call import ENGINE, PIPELINE, Backend
 
@@ -186,6 +186,16 @@ def call_simulator(call_simulator: CallSimulator, carrier: str | None) -> CallSi
         return call_simulator(agent, phone, chosen or options.pop("carrier", None) or carrier, **options)
 
     return simulator
+
+
+@pytest.fixture
+def phone_network(phone_network: PhoneNetworkFixture, carrier: str | None) -> PhoneNetworkFixture:
+    """Open networks of phones as the plugin's fixture does, over the carrier of the test."""
+
+    def network(agent: Any, phone: Patter | None = None, chosen: str | None = None, **options: Any) -> Any:
+        return phone_network(agent, phone, chosen or options.pop("carrier", None) or carrier, **options)
+
+    return network
 
 
 @pytest.fixture

@@ -246,8 +246,9 @@ class _Shared:
 _shared: Final = trio.lowlevel.RunVar[dict[tuple[Guard | None, bool], _Shared]]("patter_trio_http")
 
 
-Answerer = Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, bytes]]]
-"""Answers a request within this process: from method, URL, headers (names in lower case) and body to status and JSON."""
+Answerer = Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, Mapping[str, str], bytes]]]
+"""Answers a request within this process: from method, URL, headers (names in lower case) and body to status, headers and
+JSON."""
 _answerers: Final = trio.lowlevel.RunVar[dict[str, "httpx.AsyncClient"]]("patter_trio_http_answerers")
 
 

@@ -59,22 +59,24 @@ def new_client(guard: Guard | None, *, direct: bool, tls: SSLContext, connect_ti
 
 
 def local_client(
-    answer: Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, bytes]]],
+    answer: Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, Mapping[str, str], bytes]]],
 ) -> httpx.AsyncClient:
     """Return a client whose requests a function answers; see ``answered_here`` in ``net/http.py``."""
     return httpx.AsyncClient(transport=_LocalTransport(answer), trust_env=False, follow_redirects=False)
 
 
 class _LocalTransport(httpx.AsyncBaseTransport):
-    def __init__(self, answer: Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, bytes]]]) -> None:
+    def __init__(
+        self, answer: Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, Mapping[str, str], bytes]]]
+    ) -> None:
         self._answer = answer
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         body = await request.aread()
         headers = {name.lower(): value for name, value in request.headers.items()}
-        status, content = await self._answer(request.method, str(request.url), headers, body)
+        status, more, content = await self._answer(request.method, str(request.url), headers, body)
         # As a stream: httpx reads any other content at once, and there would be nothing left to read.
-        return httpx.Response(status, headers={"Content-Type": "application/json"}, stream=_Body(content))
+        return httpx.Response(status, headers={"Content-Type": "application/json", **more}, stream=_Body(content))
 
 
 def new_request(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from patter_trio.testing.scripted_providers.vad import ScriptedVAD
     from patter_trio.testing.servers.fake_vendor import FakeVendor, Misbehaviour, ServeVendor
     from patter_trio.testing.simulation.caller import NotAsExpected, SimulatedCaller
-    from patter_trio.testing.simulation.destinations import BUSY, FAILED, NOBODY, Person, Voicemail
+    from patter_trio.testing.simulation.destinations import BUSY, DECLINED, FAILED, NOBODY, Person, Voicemail
     from patter_trio.testing.simulation.outbound import PhoneNetwork
     from patter_trio.testing.simulation.record import Heard
     from patter_trio.testing.simulation.scenario import Scenario, ScenarioError, Step
@@ -57,7 +57,14 @@ else:
                 "check_stt",
                 "check_tts",
             ),
-            "patter_trio.testing.simulation.destinations": ("BUSY", "FAILED", "NOBODY", "Person", "Voicemail"),
+            "patter_trio.testing.simulation.destinations": (
+                "BUSY",
+                "DECLINED",
+                "FAILED",
+                "NOBODY",
+                "Person",
+                "Voicemail",
+            ),
             "patter_trio.testing.simulation.outbound": ("PhoneNetwork",),
             "patter_trio.testing.simulation.record": ("Heard",),
             "patter_trio.testing.simulation.scenario": ("Scenario", "ScenarioError", "Step"),
@@ -73,6 +80,7 @@ else:
 
 __all__ = [
     "BUSY",
+    "DECLINED",
     "ENGINE_CHECKS",
     "FAILED",
     "LLM_CHECKS",

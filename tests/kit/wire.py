@@ -250,7 +250,9 @@ class Wire:
         return Order(str(stream.text), stream.attrib["extraHeaders"].removeprefix("token="))
 
     # REST -------------------------------------------------------------------------------------------------------------
-    async def answer(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+    async def answer(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
         """Answer a request of the server, as the carrier's REST API does."""
         await trio.lowlevel.checkpoint()
         text = body.decode()
@@ -258,7 +260,7 @@ class Wire:
         path = urlsplit(url).path.rstrip("/")
         self.commands.append((path.rpartition("/")[2] if method != "DELETE" else "hangup", fields))
         if method != "POST" or not path.endswith(("/Calls.json", "/Call", "/v2/calls")):
-            return (204, b"") if method == "DELETE" else (200, b'{"sid": "x", "data": {"result": "ok"}}')
+            return (204, {}, b"") if method == "DELETE" else (200, {}, b'{"sid": "x", "data": {"result": "ok"}}')
         if self.name == "telnyx":
             self.reference = decode_state(fields["client_state"])["dial"]
             answer: dict[str, Any] = {"data": {"call_control_id": self.placed_id}}
@@ -271,7 +273,7 @@ class Wire:
         self.during_dial()
         if self.rings:
             self.nursery.start_soon(self._ring)
-        return 201, json.dumps(answer).encode()
+        return 201, {}, json.dumps(answer).encode()
 
     async def _ring(self) -> None:
         await trio.sleep(0.1)

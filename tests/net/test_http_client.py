@@ -38,11 +38,13 @@ async def test_requests_are_answered_within_the_process(autojump_clock: trio.tes
     """Requests below a registered address are answered by its function, refusals as by a server; others are not."""
     asked: list[tuple[str, str, bytes]] = []
 
-    async def answer(method: str, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+    async def answer(
+        method: str, url: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
         await trio.lowlevel.checkpoint()
         asked.append((method, url, body))
         assert headers["content-length"] == "2"
-        return (401, b"no") if url.endswith("refused") else (200, b"Here.")
+        return (401, {}, b"no") if url.endswith("refused") else (200, {}, b"Here.")
 
     async with serving(hello) as web, shared_client() as client:
         with answered_here("https://carrier.test/calls/v3:1/", answer):

@@ -36,7 +36,7 @@ _HANGUP: Final[Mapping[str, tuple[str, str, str, str]]] = {
     "dropped": ("completed", "Lost Connection", "5000", "Plivo"),
 }
 """How Plivo reports the end of a call."""
-_API_ID: Final = "00000000-0000-4000-8000-000000000000"
+API_ID: Final = "00000000-0000-4000-8000-000000000000"
 
 
 class PlivoProtocol(CarrierProtocol):
@@ -65,6 +65,8 @@ class PlivoProtocol(CarrierProtocol):
         self._redirect_url = ""
         self._streams = 1
         self._is_over = False
+        self._callback_url = ""
+        """Where the recording of the call is reported; empty: it is not recorded."""
 
     # The setup of a call ----------------------------------------------------------------------------------------------
     async def ask(self, line: Line) -> StreamOrder:
@@ -74,10 +76,8 @@ class PlivoProtocol(CarrierProtocol):
             CallRefused: it refuses, or does not answer in Plivo's XML.
         """
         self._public_url = line.public_url
-        facts = self.facts
-        query = f"?{urlencode(facts.custom_params)}" if facts.custom_params else ""
         with refusing():
-            xml = await self._fetch(line, f"{line.public_url}/webhooks/plivo/voice{query}", Event="StartApp")
+            xml = await self._fetch(line, self._answer_url(line.public_url), Event="StartApp")
         if isinstance(xml, messages.DialXML):
             raise CallRefused("transferred", f"the server sent the caller to {xml.to}")
         if isinstance(xml, messages.HangupXML):
@@ -109,10 +109,17 @@ class PlivoProtocol(CarrierProtocol):
         self._sequence = 0
         return self._order(xml)
 
+    def _answer_url(self, public_url: str) -> str:
+        facts = self.facts
+        query = f"?{urlencode(facts.custom_params)}" if facts.custom_params else ""
+        return f"{public_url}/webhooks/plivo/voice{query}"
+
     async def _fetch(
         self, line: Line, url: str, **fields: str
     ) -> messages.StreamXML | messages.HangupXML | messages.DialXML:
-        answer = await line.post(self._webhook(url, **{"CallStatus": "ringing", **fields}))
+        # A call that the account has placed is answered first, and then asks what to do.
+        status = "in-progress" if self.facts.direction == "outbound" else "ringing"
+        answer = await line.post(self._webhook(url, **{"CallStatus": status, **fields}))
         if answer.status != 200:  # noqa: PLR2004 (HTTP's OK)
             raise BadAnswer(f"the answer URL answered {answer.status}")
         if not answer.content_type.startswith(("text/xml", "application/xml")):
@@ -196,9 +203,24 @@ class PlivoProtocol(CarrierProtocol):
 
     # Beside the stream ------------------------------------------------------------------------------------------------
     def ended_reports(self, how: str) -> Sequence[Webhook]:
-        """Return the webhook of the hang-up."""
+        """Return the webhooks of the hang-up, and of the recording."""
+        reports = [self._hung_up(f"{self._public_url}/webhooks/plivo/status", *_HANGUP[how])]
+        if self._callback_url:
+            recording = {
+                "RecordUrl": f"https://plivo.test/{self._recording_id}.wav",
+                "RecordingID": self._recording_id,
+                "RecordingDuration": "1",
+            }
+            reports.append(self._webhook(self._callback_url, **recording))
+        return reports
+
+    @property
+    def _recording_id(self) -> str:
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.call_id}/recording"))
+
+    def _hung_up(self, url: str, status: str, name: str, code: str, source: str) -> Webhook:
+        """Return the webhook of the call's end."""
         self._is_over = True
-        status, name, code, source = _HANGUP[how]
         fields = {
             "Event": "Hangup",
             "CallStatus": status,
@@ -209,7 +231,7 @@ class PlivoProtocol(CarrierProtocol):
             "BillDuration": "0",
             "TotalCost": "0.00000",
         }
-        return (self._webhook(f"{self._public_url}/webhooks/plivo/status", **fields),)
+        return self._webhook(url, **fields)
 
     @property
     def api_path(self) -> str:
@@ -219,9 +241,9 @@ class PlivoProtocol(CarrierProtocol):
     async def obey(self, line: Line, request: RESTRequest) -> RESTAnswer:
         """Carry out a request: DELETE hangs up, POST sends the call to other XML."""
         if request.headers.get("authorization") != self._authorization:
-            return _refusal(401, "authentication failed")
+            return refusal(401, "authentication failed")
         if self._is_over:
-            return _refusal(404, "call not found")
+            return refusal(404, "call not found")
         try:
             match request.method, request.path:
                 case "DELETE", "":
@@ -229,15 +251,26 @@ class PlivoProtocol(CarrierProtocol):
                     return RESTAnswer(204)
                 case "POST", "":
                     await self._redirect(line, request.body)
-                    return RESTAnswer(202, {"api_id": _API_ID, "message": "call transferred"})
+                    return RESTAnswer(202, {"api_id": API_ID, "message": "call transferred"})
+                case "POST", "Record/":
+                    return self._record(read_json(request.body) or {})
                 case "POST", "DTMF/":
                     line.sound(str((read_json(request.body) or {}).get("digits", "")))
-                    return RESTAnswer(202, {"api_id": _API_ID, "message": "digits sent"})
+                    return RESTAnswer(202, {"api_id": API_ID, "message": "digits sent"})
         except BadAnswer as error:
-            return _refusal(400, str(error))
+            return refusal(400, str(error))
         except CallEnded:
-            return _refusal(404, "call not found")
-        return _refusal(405, f"the simulation has no {request.method} {request.path}")
+            return refusal(404, "call not found")
+        return refusal(405, f"the simulation has no {request.method} {request.path}")
+
+    def _record(self, fields: Mapping[str, Any]) -> RESTAnswer:
+        url = fields.get("callback_url")
+        if fields.get("file_format") not in ("wav", "mp3") or not isinstance(url, str):
+            raise BadAnswer(f"a recording must have file_format wav or mp3 and a callback_url, got {fields}")
+        self._callback_url = url
+        return RESTAnswer(
+            202, {"api_id": API_ID, "message": "call recording started", "recording_id": self._recording_id}
+        )
 
     async def _redirect(self, line: Line, body: bytes) -> None:
         fields = read_json(body) or {}
@@ -281,5 +314,5 @@ class SimulatedPlivo(SimulatedCarrier):
         )
 
 
-def _refusal(status: int, error: str) -> RESTAnswer:
-    return RESTAnswer(status, {"api_id": _API_ID, "error": error})
+def refusal(status: int, error: str) -> RESTAnswer:
+    return RESTAnswer(status, {"api_id": API_ID, "error": error})

@@ -124,6 +124,7 @@ class RESTAnswer:
 
     status: int
     body: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = attrs.field(factory=dict)
 
 
 # Commands of the agent's server, whatever the carrier calls them. ---------------------------------------------------

@@ -1,6 +1,6 @@
 """The REST interface of a simulated carrier, as far as requests about a simulated call go."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 from urllib.parse import unquote
@@ -10,7 +10,7 @@ import trio
 
 from patter_trio.net.http import answered_here
 from patter_trio.testing.carriers.line import SimulatedCarrier
-from patter_trio.testing.carriers.protocol import RESTRequest
+from patter_trio.testing.carriers.protocol import RESTAnswer, RESTRequest
 
 # Without a socket: in virtual time nothing may wait for the kernel, and no name of a carrier may be looked up.
 _NOT_JSON: Final = b"null"
@@ -30,12 +30,25 @@ def serving_api(carrier: SimulatedCarrier, api_url: str) -> Iterator[None]:
         return
     prefix = api_url.rstrip("/") + path
 
-    async def answer(method: str, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+    async def obey(request: RESTRequest) -> RESTAnswer:
         # A request is a checkpoint on a network, too.
         await trio.lowlevel.checkpoint()
-        request = RESTRequest(method, unquote(url).removeprefix(prefix), headers, body)
-        answered = await carrier.protocol.obey(carrier, request)
-        return answered.status, b"" if answered.body is None else msgspec.json.encode(answered.body)
+        return await carrier.protocol.obey(carrier, request)
+
+    with answering(prefix, obey):
+        yield
+
+
+@contextmanager
+def answering(prefix: str, obey: Callable[[RESTRequest], Awaitable[RESTAnswer]]) -> Iterator[None]:
+    """Carry out this run's requests to URLs that begin with ``prefix`` by a function, while the block runs."""
+
+    async def answer(
+        method: str, url: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        answered = await obey(RESTRequest(method, unquote(url).removeprefix(prefix), headers, body))
+        content = b"" if answered.body is None else msgspec.json.encode(answered.body)
+        return answered.status, answered.headers, content
 
     with answered_here(prefix, answer):
         yield

@@ -49,6 +49,8 @@ _HANGUP: Final[Mapping[str, tuple[str, str]]] = {
 # Longer than the agent's server waits for another stream; then it hangs up.
 SILENCE_TIMEOUT_S: Final = 15.0
 """Seconds without a stream after which the simulation ends a call that nobody has ended."""
+_RECORDS: Final = frozenset((channels, kind) for channels in ("single", "dual") for kind in ("wav", "mp3"))
+"""The channels and formats of a recording."""
 _SUCCESS: Final = RESTAnswer(200, {"data": {"result": "ok"}})
 
 
@@ -64,6 +66,8 @@ class TelnyxProtocol(CarrierProtocol):
 
     opening_messages: ClassVar[int] = 2  # connected, start
     closing_ends_call: ClassVar[bool] = False
+    starting_command: ClassVar[str] = "answer"
+    """The command that starts the stream."""
 
     def __init__(self, facts: CallFacts, key: Ed25519PrivateKey, api_key: str, unix_time: Callable[[], float]) -> None:
         # Ids of the same form as Telnyx's, the same in each run.
@@ -86,6 +90,8 @@ class TelnyxProtocol(CarrierProtocol):
         self._token = ""
         self._is_over = False
         self._carried_out: set[str] = set()
+        self._records: Mapping[str, Any] | None = None
+        """The command that records the call."""
 
     # The setup of a call ----------------------------------------------------------------------------------------------
     async def ask(self, line: Line) -> StreamOrder:
@@ -103,6 +109,14 @@ class TelnyxProtocol(CarrierProtocol):
             raise CallRefused("failed", f"the webhook must be answered with 2xx, got {answer.status}")
         with trio.move_on_after(WEBHOOK_TIMEOUT_S):
             await self._decided.wait()
+        return self._decision()
+
+    def _decision(self) -> StreamOrder:
+        """Return what the commands so far say about the stream.
+
+        Raises:
+            CallRefused: they refuse the call, or say nothing about a stream.
+        """
         if self._refusal is not None:
             raise self._refusal
         if self._order is None:
@@ -185,12 +199,26 @@ class TelnyxProtocol(CarrierProtocol):
         cause, source = _HANGUP[how]
         stream = {"stream_id": self.stream_id, "stream_type": "websocket"}
         hangup = {"state": "hangup", "hangup_cause": cause, "hangup_source": source, "sip_hangup_cause": "200"}
-        return self._event("streaming.stopped", stream), self._event("call.hangup", hangup)
+        reports = (self._event("streaming.stopped", stream), self._event("call.hangup", hangup))
+        return reports if self._records is None else (*reports, self._saved(self._records))
 
-    def _event(self, event_type: str, fields: Mapping[str, Any]) -> Webhook:
+    def _saved(self, asked: Mapping[str, Any]) -> Webhook:
+        """Return the report of a recording, which names the call by the command's client state alone."""
+        kind = asked["format"]
+        recording = {
+            "recording_id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.call_id}/recording")),
+            "channels": asked["channels"],
+            "recording_urls": {kind: f"https://telnyx.test/{self._leg_id}.{kind}"},
+            "recording_started_at": self._occurred_at(),
+            "recording_ended_at": self._occurred_at(),
+            "client_state": asked.get("client_state"),
+        }
+        return self._event("call.recording.saved", recording, names_call=False)
+
+    def _event(self, event_type: str, fields: Mapping[str, Any], *, names_call: bool = True) -> Webhook:
         self._events += 1
         payload = {
-            "call_control_id": self.call_id,
+            **({"call_control_id": self.call_id} if names_call else {}),
             "call_leg_id": self._leg_id,
             "call_session_id": self._session_id,
             "connection_id": "1000000000000000001",
@@ -222,12 +250,12 @@ class TelnyxProtocol(CarrierProtocol):
     async def obey(self, line: Line, request: RESTRequest) -> RESTAnswer:
         """Carry out a command."""
         if request.headers.get("authorization") != self._authorization:
-            return _refusal(401, "10009", "Authentication failed")
+            return refusal(401, "10009", "Authentication failed")
         fields = read_json(request.body)
         if request.method != "POST" or fields is None:
-            return _refusal(400, "10015", "Bad Request", "the body of a command must be a JSON object")
+            return refusal(400, "10015", "Bad Request", "the body of a command must be a JSON object")
         if self._is_over:
-            return _refusal(422, "90018", "Call has already ended")
+            return refusal(422, "90018", "Call has already ended")
         # Telnyx ignores a command whose id it knows.
         command = str(fields.get("command_id", ""))
         if command and command in self._carried_out:
@@ -235,9 +263,9 @@ class TelnyxProtocol(CarrierProtocol):
         try:
             await self._carry_out(line, request.path, fields)
         except BadAnswer as error:
-            return _refusal(422, "10015", "Invalid parameters", str(error))
+            return refusal(422, "10015", "Invalid parameters", str(error))
         except CallEnded as error:
-            return _refusal(422, "90018", "Call has already ended", str(error))
+            return refusal(422, "90018", "Call has already ended", str(error))
         self._carried_out.add(command)
         return _SUCCESS
 
@@ -245,9 +273,13 @@ class TelnyxProtocol(CarrierProtocol):
         match command:
             case "answer" | "reject" if self._decided.is_set():
                 raise BadAnswer("the call is answered already")
-            case "answer":
+            case self.starting_command if not self._decided.is_set():
                 self._answer(fields)
-            case "reject":
+            case "record_start" if self._order is not None:
+                if (fields.get("channels"), fields.get("format")) not in _RECORDS:
+                    raise BadAnswer(f"channels and format must be single or dual, and wav or mp3, got {fields}")
+                self._records = fields
+            case "reject" if self.facts.direction == "inbound":
                 cause = str(fields.get("cause"))
                 if cause not in messages.REJECT_CAUSES:
                     raise BadAnswer(f"cause must be one of {', '.join(messages.REJECT_CAUSES)}, got {cause!r}")
@@ -280,8 +312,9 @@ class TelnyxProtocol(CarrierProtocol):
                 raise BadAnswer(f"the simulation has no command {command!r}")
 
     def _answer(self, fields: Mapping[str, Any]) -> None:
-        self._state = fields.get("client_state")
         self._order = self._ordered(fields)
+        # Without one, that of the command before stays.
+        self._state = fields.get("client_state", self._state)
         self._decided.set()
 
     def _stream_again(self, fields: Mapping[str, Any]) -> None:
@@ -347,5 +380,5 @@ def _text(**fields: Any) -> str:
     return msgspec.json.encode(fields).decode()
 
 
-def _refusal(status: int, code: str, title: str, detail: str = "") -> RESTAnswer:
+def refusal(status: int, code: str, title: str, detail: str = "") -> RESTAnswer:
     return RESTAnswer(status, {"errors": [{"code": code, "title": title, "detail": detail or title}]})

@@ -16,6 +16,7 @@ from patter_trio.audio.wav import read_wav
 from patter_trio.errors import did_you_mean
 from patter_trio.metrics.results import CallMetrics
 from patter_trio.net.threads import run_in_thread
+from patter_trio.testing.carriers.heard_digits import digits_in
 from patter_trio.testing.carriers.line import SimulatedCarrier
 from patter_trio.testing.scripted_providers import audible_text, band_limited
 from patter_trio.testing.scripted_providers.audible_text import Kind
@@ -176,9 +177,12 @@ class SimulatedCaller:
 
         Raises:
             NotAsExpected: the call is over.
+            TypeError: ``digits`` is not a string.
             ValueError: a key is not one of 0-9, ``*``, ``#`` and A-D.
         """
         __tracebackhide__ = True
+        if not isinstance(digits, str):
+            raise TypeError(f'digits must be a string such as "1", got {digits!r}')
         wrong = sorted(set(digits) - KEYS)
         if wrong:
             raise ValueError(f"a key must be one of 0-9, *, # and A-D, got {wrong[0]!r}")
@@ -229,6 +233,13 @@ class SimulatedCaller:
     def utterances(self) -> list[Heard]:
         """The finished utterances of the agent, as the caller heard them."""
         return heard_utterances(self.carrier.played(), self._log.events, self.carrier.down_delay)
+
+    @property
+    def digits(self) -> str:
+        """The DTMF digits that the agent has sent and this caller has heard, as tones in the audio or from the carrier."""
+        tones = "".join(digits_in(stretch.audio) for stretch in self.carrier.played())
+        # ``w`` and ``W`` are pauses.
+        return tones + self.carrier.tones.replace("w", "").replace("W", "")
 
     async def heard(self, number: int = 0, *, within: float = HEAR_TIMEOUT_S) -> Heard:
         """Return the agent's utterance with this number (the first is 0), waiting for its end.

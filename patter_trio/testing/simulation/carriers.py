@@ -12,9 +12,12 @@ from patter_trio.abc import Carrier
 from patter_trio.carriers.plivo import Plivo
 from patter_trio.carriers.telnyx import Telnyx
 from patter_trio.carriers.twilio import Twilio
+from patter_trio.testing.carriers.dialled import Account
 from patter_trio.testing.carriers.line import SimulatedCarrier
+from patter_trio.testing.carriers.plivo_dialled import PlivoAccount
 from patter_trio.testing.carriers.protocol import Direction
 from patter_trio.testing.carriers.twilio import SimulatedTwilio
+from patter_trio.testing.carriers.twilio_dialled import TwilioAccount
 from patter_trio.testing.carriers.webhook_post import Connect
 
 CARRIERS: Final = ("twilio", "telnyx", "plivo")
@@ -142,6 +145,24 @@ def simulated_carrier(
 def _shared_key_of(carrier: Twilio) -> tuple[str, str] | None:
     """Return the id and the secret of the shared key with which the account's requests are signed; None: it has none."""
     return next(iter(carrier.shared_keys.items()), None)
+
+
+def account_of(carrier: Carrier, unix_time: Callable[[], float]) -> Account:
+    """Return the account at the carrier of a server, for calls that its program places.
+
+    Args:
+        carrier: the server's, from :func:`carrier_object`.
+        unix_time: returns the time of signatures, in seconds.
+    """
+    if isinstance(carrier, Telnyx):
+        from patter_trio.testing.carriers.telnyx_dialled import TelnyxAccount  # noqa: PLC0415 (needs the extra ``telnyx``)
+
+        return TelnyxAccount(carrier, _SIGNING_KEY, unix_time)
+    if isinstance(carrier, Plivo):
+        return PlivoAccount(carrier)
+    if isinstance(carrier, Twilio):
+        return TwilioAccount(carrier)
+    raise TypeError(f"carrier must be Twilio, Telnyx or Plivo, got {carrier!r}")
 
 
 def takes_requests(carrier: Carrier) -> bool:

@@ -16,11 +16,12 @@ Script = Callable[[SimulatedCaller], Awaitable[object]]
 
 
 class Unanswered(Enum):
-    """A phone that nobody answers; each member's value is Twilio's word for it."""
+    """A phone that nobody answers; each member's value is the outcome of a call to it."""
 
     BUSY = "busy"
-    NOBODY = "no-answer"
+    NOBODY = "no_answer"
     FAILED = "failed"
+    DECLINED = "rejected"
 
 
 BUSY: Final = Unanswered.BUSY
@@ -29,6 +30,8 @@ NOBODY: Final = Unanswered.NOBODY
 """A phone that rings until the ring timeout."""
 FAILED: Final = Unanswered.FAILED
 """A number that cannot be reached."""
+DECLINED: Final = Unanswered.DECLINED
+"""A phone on which somebody declines the call; at Twilio, which has no word for that, the outcome is ``busy``."""
 
 
 @attrs.frozen
@@ -46,7 +49,7 @@ class Person:
 
 @attrs.frozen
 class Voicemail:
-    """An answering machine: it plays its greeting and a tone, and records until the other side hangs up.
+    """An answering machine: it plays its greeting and a beep, and records until the other side hangs up.
 
     Args:
         greeting: what it says.

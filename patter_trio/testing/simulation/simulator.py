@@ -3,7 +3,7 @@
 This is the only place where the kit and the server under test meet.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,7 @@ import trio.testing
 from patter_trio.abc import CallInfo
 from patter_trio.agent.agent import Agent
 from patter_trio.call.recording import checked_folder
+from patter_trio.errors import did_you_mean
 from patter_trio.phone import Patter
 from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
@@ -105,14 +106,7 @@ async def simulate_call(
     __tracebackhide__ = True  # pytest shows the place where the test failed, not the end of the call
     if not isinstance(agent, Agent):
         raise TypeError(f"agent must be an Agent, or the path of a program, got {agent!r}")
-    # Before anything is opened: a misspelt callback would never be called, and the test would pass.
-    unknown = sorted(set(callbacks) - set(CALLBACKS))
-    if unknown:
-        providers = f"; give providers to the agent, or to scripted(agent, {unknown[0]}=...)"
-        raise TypeError(
-            f"call_simulator has no option {', '.join(unknown)}; options are {', '.join(OPTIONS)}, and the callbacks "
-            f"{', '.join(CALLBACKS)}{providers if unknown[0] in PROVIDERS else ''}"
-        )
+    check_callbacks("call_simulator", callbacks, OPTIONS)
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}")
     phone = phone or Patter()
@@ -142,6 +136,25 @@ async def simulate_call(
         raise
     # Only after a block that passed: a failed test has a reason of its own, and its call was cut short.
     simulation.check()
+
+
+def check_callbacks(fixture: str, callbacks: Mapping[str, Any], options: Sequence[str]) -> None:
+    """Check the names of the options that a fixture takes for callbacks.
+
+    Raises:
+        TypeError: one is not a callback; the message has all options, and the one that was probably meant.
+    """
+    # Before anything is opened: a misspelt callback would never be called, and the test would pass.
+    unknown = sorted(set(callbacks) - set(CALLBACKS))
+    if not unknown:
+        return
+    hint = did_you_mean(unknown[0], (*options, *CALLBACKS))
+    if unknown[0] in PROVIDERS:
+        hint = f"; give providers to the agent, or to scripted(agent, {unknown[0]}=...)"
+    raise TypeError(
+        f"{fixture} has no option {', '.join(unknown)}; options are {', '.join(options)}, and the callbacks "
+        f"{', '.join(CALLBACKS)}{hint}"
+    )
 
 
 class _Simulation:

@@ -1,0 +1,121 @@
+"""The fixture ``phone_network``: programs in files, what it records, and the digits that its phones hear."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from patter_trio import Patter, PatterEventType
+from patter_trio.audio import dtmf, g711
+from patter_trio.pytest_plugin import CallSimulator, PhoneNetworkFixture
+from patter_trio.testing import BUSY, ScriptedLLM, ScriptedTTS
+from patter_trio.testing.carriers.heard_digits import digits_in
+from tests.kit.call import agent_of
+
+# Over Twilio in a quick run; a few tests over all.
+pytestmark = pytest.mark.all_carriers
+quick = pytest.mark.all_carriers(quick=True)
+ANN = "+15550100003"
+PROGRAM = """
+from patter_trio import OpenAILLM, Patter
+
+phone = Patter(phone_number="+15550100002")
+agent = phone.agent("You remind patients.", llm=OpenAILLM(api_key="x"), first_message="Hello.")
+ended = []
+
+
+def on_call_end(event):
+    ended.append(event["outcome"])
+"""
+
+
+async def test_a_program_in_a_file_calls(
+    phone_network: PhoneNetworkFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """phone_network("agent.py") takes phone, agent and callbacks of the file; the test brings the LLM's words."""
+    (tmp_path / "agent.py").write_text(PROGRAM, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+
+    async def ann(line: Any) -> None:
+        said.append((await line.hears()).text)
+        await line.speaks("Who is it?", seconds=1.0)
+        said.append((await line.hears()).text)
+
+    async with phone_network("agent.py", llm=ScriptedLLM(["The dentist."])) as network:
+        network.answers(ANN, ann)
+        assert (await network.phone.call(ANN, wait=True)).outcome == "caller_hung_up"
+        assert network.phone.phone_number == "+15550100002"
+    assert said == ["Hello.", "The dentist."]
+
+
+async def test_calls_tell_what_was_asked_for(phone_network: PhoneNetworkFixture, carrier: str) -> None:
+    """network.calls has each call with what the carrier was asked for, its id, its state and its end."""
+    async with phone_network(agent_of()) as network:
+        network.answers(ANN, BUSY)
+        call = await network.phone.call(ANN, ring_timeout=20)
+        await call.ended()
+        [line] = network.calls
+        await line.over.wait()
+    assert (line.call_id, line.destination, line.status, line.caller) == (call.call_id, BUSY, "busy", None)
+    assert (line.request.to, line.request.from_number, line.request.ring_timeout) == (ANN, "+15550100002", 20)
+    assert network.phone.carrier is None, f"the network brings its own {carrier}"
+
+
+@quick
+async def test_carriers_record_placed_calls(phone_network: PhoneNetworkFixture) -> None:
+    """With recording=True, the simulated carrier is asked to record, and its report is published."""
+    saved: list[dict[str, Any]] = []
+
+    async def ann(line: Any) -> None:
+        await line.hears()
+
+    async with phone_network(agent_of(first_message="Hello."), recording=True) as network:
+        network.phone.events.on(PatterEventType.RECORDING_SAVED, saved.append)
+        network.answers(ANN, ann)
+        call = await network.phone.call(ANN, wait=True)
+        await network.calls[0].over.wait()
+    [event] = saved
+    assert event["call_id"] == call.call_id
+    assert event["recording_id"]
+    assert event["url"].startswith("https://")
+
+
+async def test_carriers_record_calls_that_come_in(call_simulator: CallSimulator) -> None:
+    """A call that comes in is recorded in the same way."""
+    saved: list[dict[str, Any]] = []
+    phone = Patter()
+    phone.events.on(PatterEventType.RECORDING_SAVED, saved.append)
+    async with call_simulator(agent_of(first_message="Hello."), phone, recording=True) as caller:
+        await caller.hears()
+    assert [event["call_id"] for event in saved] == [caller.carrier.call_id]
+
+
+@quick
+async def test_caller_tells_the_digits_it_heard(call_simulator: CallSimulator) -> None:
+    """caller.digits has what send_dtmf sent, without pauses, whichever way the carrier sends it."""
+    phone = Patter()
+    async with call_simulator(agent_of(first_message="Hello.", tts=ScriptedTTS(duration=1.0)), phone) as caller:
+        await caller.hears()
+        assert caller.digits == ""
+        await phone.calls[0].send_dtmf("1155w#*A", wait=True)
+        await caller.waits(0.5)
+        assert caller.digits == "1155#*A"
+
+
+async def test_digits_to_press_are_a_string(call_simulator: CallSimulator) -> None:
+    """Keys that are not a string are an error that says what to give."""
+    async with call_simulator(agent_of()) as caller:
+        with pytest.raises(TypeError, match='digits must be a string such as "1", got 1'):
+            await caller.presses(1)  # type: ignore[arg-type]
+
+
+def test_every_key_is_heard() -> None:
+    """Each key of the keypad is found in its tone, twice if it was pressed twice, and nothing in silence and noise."""
+    keys = "0123456789*#ABCD"
+    pause = g711.silence(0.06)
+    assert digits_in(b"".join(dtmf.tone(key) + pause + dtmf.tone(key) + pause for key in keys)) == "".join(
+        key * 2 for key in keys
+    )
+    assert digits_in(g711.silence(1.0)) == ""
+    assert digits_in(bytes(number * 37 % 251 for number in range(8000))) == ""
