@@ -34,7 +34,7 @@ from patter_trio.server.context import checked_public_url
 from patter_trio.server.listeners import check_port, listening_address, open_listeners
 from patter_trio.server.options import RunningServer, ServeOptions, calling_server
 from patter_trio.server.outbound_call import OutboundCall, ended_with_block
-from patter_trio.server.placed import CallRequest
+from patter_trio.server.placed import CallRequest, WhoAnswers
 from patter_trio.server.serve_checks import check_agent, check_kinds, check_limits, check_scheduler
 from patter_trio.server.serving import serve_until_drained
 from patter_trio.server.signals import StopRequest, stop_signals
@@ -287,13 +287,14 @@ class Patter(SpeechCallbacks):
             for listener in listeners:
                 listener.socket.close()
 
+    @with_hints(_places)
     async def call(  # noqa: PLR0917 (the interface that programs know)
         self,
         to: str,
         agent: Agent | None = None,
         first_message: str = "",
         from_number: str = "",
-        machine_detection: bool = False,
+        machine_detection: WhoAnswers = False,
         on_machine_detection: Callback | None = None,
         voicemail_message: str = "",
         ring_timeout: int = 25,
@@ -311,7 +312,8 @@ class Patter(SpeechCallbacks):
             agent: the agent that talks; None: the one that is served.
             first_message: what the agent says first, instead of its own ``first_message``.
             from_number: the number that is shown, one of the account at the carrier; empty: ``phone_number``.
-            machine_detection: ask the carrier whether a machine has answered, for which it may charge. A machine hears
+            machine_detection: True: ask the carrier whether a machine has answered, for which it may charge;
+                ``"acoustic"``: find out by the sound of the line, without the carrier. A machine hears
                 ``voicemail_message`` after its greeting; without one, the call is hung up; both with the outcome
                 ``voicemail``. With ``on_machine_detection``, and without a message, that function decides.
             on_machine_detection: called with each finding: ``answered_by`` (``human``, ``machine``, ``fax``,
@@ -336,7 +338,7 @@ class Patter(SpeechCallbacks):
             first_message=first_message,
             ring_timeout=ring_timeout,
             custom_params=custom_params or {},
-            machine_detection=bool(machine_detection or voicemail_message or on_machine_detection is not None),
+            machine_detection=machine_detection or bool(voicemail_message or on_machine_detection is not None),
             on_machine_detection=on_machine_detection,
             voicemail_message=voicemail_message,
         )
@@ -346,6 +348,7 @@ class Patter(SpeechCallbacks):
             await call.ended()
         return call
 
+    @with_hints(_places)
     @asynccontextmanager
     async def dial(  # noqa: PLR0917 (as for call)
         self,
@@ -353,7 +356,7 @@ class Patter(SpeechCallbacks):
         agent: Agent | None = None,
         first_message: str = "",
         from_number: str = "",
-        machine_detection: bool = False,
+        machine_detection: WhoAnswers = False,
         on_machine_detection: Callback | None = None,
         voicemail_message: str = "",
         ring_timeout: int = 25,

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import ClassVar, NoReturn
 
 from patter_trio.abc._call_info import CallInfo
-from patter_trio.abc._dialling import Dialled, DialRequest, NumberSetup
+from patter_trio.abc._dialling import Dialled, DialRequest, MachineDetection, NumberSetup
 from patter_trio.abc._streams import StreamCodec
 from patter_trio.abc._webhooks import CarrierReport, CarrierRequest, WebhookKind
 from patter_trio.errors import ConfigurationError
@@ -36,6 +36,10 @@ class Carrier(ABC):
 
     ends_with_stream: ClassVar[bool] = True
     """True if the end of a call's stream ends the call; False: it goes on until :meth:`hang_up`."""
+
+    machine_detection: ClassVar[MachineDetection] = ""
+    """What the carrier can find out about who answers a call that it places: nothing; who; or also when a machine's greeting
+    has ended. What it cannot, we find out by the sound of the line."""
 
     def path_of(self, kind: WebhookKind) -> str:
         """Return the path of a webhook; of ``stream``, the prefix of the media streams' paths."""

@@ -38,6 +38,8 @@ class CallOptions:
     """Called at the instant at which the agent hangs up, which is before the call's last work is done."""
     on_stream_lost: Callable[[], None] = lambda: None
     """Called when the call has lost its media stream and waits for another one: the carrier is to be asked for it."""
+    on_audio: Callable[[bytes], None] | None = None
+    """Called with the other side's audio, mu-law, as it arrives; None: nobody else listens."""
     recorded: Recorded = NOT_RECORDED
     """Says when the call's recordings begin."""
 

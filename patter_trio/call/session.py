@@ -248,6 +248,8 @@ class CallSession:
         self._voice_activity.put(self._media.samples, heard)
         self._media.arrived(len(audio), trio.current_time())
         self._recorded.said(audio)
+        if self._options.on_audio is not None:
+            self._options.on_audio(audio)
 
     def on_digit(self, digit: str) -> None:
         """Emit on_dtmf, and collect the digit."""

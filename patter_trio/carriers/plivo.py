@@ -37,6 +37,7 @@ from patter_trio.abc import (
     DocumentWanted,
     Form,
     MachineDetected,
+    MachineDetection,
     RecordingSaved,
     StreamFailed,
 )
@@ -120,6 +121,8 @@ class Plivo(AccountCarrier):
     name: ClassVar[str] = "plivo"
     protocol: ClassVar[str] = "plivo"
     content_type: ClassVar[str] = "text/xml; charset=utf-8"
+    # Only the machine: nothing says when its greeting has ended.
+    machine_detection: ClassVar[MachineDetection] = "answer"
 
     auth_id: str = attrs.field(default="", converter=_auth_id)
     auth_token: str = attrs.field(default="", repr=False, converter=_auth_token)

@@ -17,7 +17,16 @@ from typing import ClassVar
 
 import attrs
 
-from patter_trio.abc import CallInfo, Carrier, CarrierReport, CarrierRequest, Dialled, DialRequest, NumberSetup
+from patter_trio.abc import (
+    CallInfo,
+    Carrier,
+    CarrierReport,
+    CarrierRequest,
+    Dialled,
+    DialRequest,
+    MachineDetection,
+    NumberSetup,
+)
 from patter_trio.carriers.telnyx_reports import read_report
 from patter_trio.carriers.telnyx_rest import (
     API_URL,
@@ -74,6 +83,7 @@ class Telnyx(Carrier):
     content_type: ClassVar[str] = "application/json"
     acts_on_request: ClassVar[bool] = True
     ends_with_stream: ClassVar[bool] = False
+    machine_detection: ClassVar[MachineDetection] = "greeting_end"
 
     api_key: str = attrs.field(default="", repr=False, converter=_api_key)
     public_key: str = attrs.field(default="", converter=_public_key)

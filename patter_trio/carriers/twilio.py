@@ -26,6 +26,7 @@ from patter_trio.abc import (
     CarrierReport,
     CarrierRequest,
     Form,
+    MachineDetection,
 )
 from patter_trio.carriers.account import AccountCarrier
 from patter_trio.carriers.twilio_reports import read_report
@@ -85,6 +86,7 @@ class Twilio(AccountCarrier):
     name: ClassVar[str] = "twilio"
     protocol: ClassVar[str] = "twilio"
     content_type: ClassVar[str] = "text/xml; charset=utf-8"
+    machine_detection: ClassVar[MachineDetection] = "greeting_end"
 
     account_sid: str = attrs.field(default="", converter=_account_sid)
     auth_token: str = attrs.field(default="", repr=False, converter=_auth_token)

@@ -20,7 +20,9 @@ from patter_trio.agent.tools import MAX_TIMEOUT_S, Tool
 from patter_trio.errors import ConfigurationError, PatterError
 from patter_trio.phone import Patter
 from patter_trio.phone_numbers import checked_number, is_number
+from patter_trio.providers.other_names import other_names
 from patter_trio.server.outbound_call import OutboundCall
+from patter_trio.server.placed import WhoAnswers
 
 # getpatter's limits (https://pypi.org/project/getpatter/).
 DEFAULT_DURATION_S: Final = 180
@@ -40,6 +42,7 @@ DEFAULT_DESCRIPTION: Final = (
 _PREFIX: Final = re.compile(r"\+[1-9][0-9]{0,13}\*")
 
 
+@other_names()
 @attrs.frozen(init=False)
 class PatterTool(Tool):
     """A tool with which an LLM calls somebody; it returns when the call is over.
@@ -57,9 +60,9 @@ class PatterTool(Tool):
         allowed: the numbers that may be called, E.164; one that ends with ``*`` stands for all with that prefix, such
             as ``+4930*``. None: any number, and then a person who talks to the LLM can have it call expensive numbers at
             your cost.
-        machine_detection: ask the carrier who answers, for which some charge. A machine is hung up, or hears the
-            ``voicemail_message`` of :meth:`~patter_trio.Patter.serve`, and the outcome is ``voicemail``. False: the agent
-            talks to machines, too.
+        machine_detection: True: ask the carrier who answers, for which some charge; ``"acoustic"``: find out by the sound
+            of the line. A machine is hung up, or hears the ``voicemail_message`` of :meth:`~patter_trio.Patter.serve`, and
+            the outcome is ``voicemail``. False: the agent talks to machines, too.
 
     Raises:
         ConfigurationError: an argument has a wrong type or value.
@@ -71,8 +74,8 @@ class PatterTool(Tool):
     """Seconds after which a call is ended."""
     allowed: tuple[str, ...] | None = attrs.field(kw_only=True, repr=False)
     """The numbers and prefixes that may be called; None: any number."""
-    machine_detection: bool = attrs.field(kw_only=True)
-    """Whether the carrier is asked who answers. A machine is hung up, or hears the ``voicemail_message`` of the server."""
+    machine_detection: WhoAnswers = attrs.field(kw_only=True)
+    """The detection of answering machines, as for ``Patter.call``. A machine is hung up, or hears the ``voicemail_message`` of the server."""
 
     def __init__(
         self,
@@ -83,7 +86,7 @@ class PatterTool(Tool):
         max_duration_sec: int = DEFAULT_DURATION_S,
         *,
         allowed: Iterable[str] | None = None,
-        machine_detection: bool = True,
+        machine_detection: WhoAnswers = True,
     ) -> None:
         if not isinstance(phone, Patter):
             raise ConfigurationError(f"phone must be a Patter, got {phone!r}")

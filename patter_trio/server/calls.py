@@ -49,7 +49,7 @@ from patter_trio.server.context import ServerContext
 from patter_trio.server.ended import EndedCalls
 from patter_trio.server.hang_ups import HangUps
 from patter_trio.server.lost_streams import LostStreams
-from patter_trio.server.machines import on_finding
+from patter_trio.server.machines import ear_of, on_finding
 from patter_trio.server.options import Seams, ServeOptions
 from patter_trio.server.outbound import Dialler
 from patter_trio.server.pending import PendingCall, PendingCalls
@@ -310,6 +310,7 @@ class CallServer:
             on_open=(lambda: None) if placed is None else placed.talking.set,
             on_hang_up=hang_up,
             on_stream_lost=lambda: self._lost.begin(info, call.streams.give_up),
+            on_audio=None if placed is None else ear_of(placed, self._options.carrier, info.call_id, self.on_report),
             recorded=(recorded := self._recorders.of_call(info, media)),
         )
         call = CallSession(leg, options, starting.call, reporter, media, server_nursery=self._nursery)

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 import trio
@@ -18,6 +18,10 @@ from patter_trio.server.answerer import Answering
 MAX_RING_TIMEOUT_S: Final = 600
 """Largest number of seconds that a phone may ring."""
 
+WhoAnswers = bool | Literal["acoustic"]
+"""The detection of answering machines: by the carrier, by ourselves from the sound of the line, or none."""
+ACOUSTIC: Final = "acoustic"
+
 
 @attrs.frozen(kw_only=True)
 class CallRequest:
@@ -30,8 +34,8 @@ class CallRequest:
         first_message: what the agent says first; empty: what the agent's own field says.
         ring_timeout: seconds that the phone rings at most.
         custom_params: the application's own parameters of the call.
-        machine_detection: True if the carrier is asked who answers.
-        on_machine_detection: called with its findings.
+        machine_detection: True if the carrier is asked who answers, ``acoustic`` if we listen ourselves.
+        on_machine_detection: called with the findings.
         voicemail_message: what is said to a machine after its greeting; empty: nothing.
     """
 
@@ -41,14 +45,19 @@ class CallRequest:
     first_message: str = ""
     ring_timeout: int = attrs.field(default=25)
     custom_params: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-    machine_detection: bool = False
+    machine_detection: WhoAnswers = False
     on_machine_detection: Callback | None = None
     voicemail_message: str = attrs.field(default="", repr=False)
 
     @property
+    def is_acoustic(self) -> bool:
+        """True if we find out by ourselves who answers, and the carrier is not asked."""
+        return self.machine_detection == ACOUSTIC
+
+    @property
     def detection(self) -> MachineDetection:
         """The question to the carrier about who answers."""
-        if not self.machine_detection:
+        if not self.machine_detection or self.is_acoustic:
             return ""
         return "greeting_end" if self.voicemail_message else "answer"
 
@@ -64,6 +73,11 @@ class CallRequest:
             raise ConfigurationError(f"first_message must be a string, got {self.first_message!r}")
         if not isinstance(self.voicemail_message, str):
             raise ConfigurationError(f"voicemail_message must be a string, got {self.voicemail_message!r}")
+        if self.machine_detection not in (True, False, ACOUSTIC):
+            raise ConfigurationError(
+                f"machine_detection must be True (the carrier listens), {ACOUSTIC!r} (patter_trio listens) or False, got "
+                f"{self.machine_detection!r}"
+            )
         if self.on_machine_detection is not None:
             check_callback("on_machine_detection", self.on_machine_detection)
         timeout = self.ring_timeout

@@ -176,6 +176,12 @@ def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
         tool_of(**options)
 
 
+def test_misspelt_option_is_corrected() -> None:
+    """A misspelt option is an error that names the one which was probably meant."""
+    with pytest.raises(TypeError, match=r"PatterTool\(\) got .*'allow' \(did you mean allowed\?\)"):
+        tool_of(allow=[ANN])
+
+
 async def test_agent_on_the_phone_calls_somebody(autojump_clock: object) -> None:
     """An agent has the tool among its own: during a call it calls somebody else, and says what came of it."""
     async with open_phone_network(agent_of()) as network:
