@@ -1,4 +1,4 @@
-"""The callers' side of Telnyx and Plivo: how a call is announced, in blocking code, and its messages, made by the test kit."""
+"""The callers' side of Telnyx and Plivo: announcements, in blocking code, and messages made by the test kit."""
 
 import http.client
 import os

@@ -3,10 +3,10 @@
 ``python -m benchmarks.machines --sounds /usr/share/asterisk/sounds --each 40``
 
 The recordings are those of Debian's packages ``asterisk-core-sounds-{en,es,fr,it,ru}-wav``: prompts by professional
-speakers, at 8 kHz (CC-BY-SA-3.0; the Russian ones CC-BY-3.0). A person is one prompt of the length of a greeting, a wait
-of 4 s for an answer, and two more prompts. A machine is the prompts of a voicemail in the order in which Asterisk plays
-them, or a menu or an announcement. Every line goes through mu-law, at half of the recordings' level, with noise of a
-stated level below the voice.
+speakers, at 8 kHz (CC-BY-SA-3.0; the Russian ones CC-BY-3.0). A person is one prompt of the length of a greeting, a
+wait of 4 s for an answer, and two more prompts. A machine is the prompts of a voicemail in the order in which Asterisk
+plays them, or a menu or an announcement. Every line goes through mu-law, at half of the recordings' level, with noise
+of a stated level below the voice.
 """
 
 import argparse
@@ -151,7 +151,7 @@ def findings(line: Line, noise: Noise | None = None, snr_db: float = 0.0, seed: 
 
 
 def measured(root: Path, each: int, condition: str) -> Iterator[str]:
-    """Yield the lines of the table for one condition: ``clean``, or ``pink`` or ``babble`` with dB, such as ``pink20``."""
+    """Yield the table's lines for one condition: ``clean``, or ``pink`` or ``babble`` with dB, as in ``pink20``."""
     name = condition.rstrip("0123456789")
     snr_db = float(condition.removeprefix(name) or 0)
     folders = sorted(folder for folder in root.iterdir() if (folder / "vm-intro.wav").is_file())

@@ -257,7 +257,8 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Return the table."""
     lines = [
         (
-            "| offered | admission | taken | busy | failed | core | answer ms p50 / p99 | clear ms p50 / p99 | missed turns "
+            "| offered | admission | taken | busy | failed | core | answer ms p50 / p99 | clear ms p50 / p99 | missed "
+            "turns "
             "| gaps | answer p99, missed while they came |"
         ),
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
@@ -270,7 +271,8 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(
             f"| {row['offered']} | {'by load' if row['max_lag'] else 'everybody'} | {row['admitted']} | {row['busy']} "
             f"| {row['failed'] + row['unanswered']} | {100 * row['load']:.0f} % | {answers} | {clears} "
-            f"| {row['missed']} of {row['turns']} | {row['gaps']} | {row['coming_p99_ms']:.0f}, {row['coming_missed']} |"
+            f"| {row['missed']} of {row['turns']} | {row['gaps']} | {row['coming_p99_ms']:.0f}, {row['coming_missed']} "
+            "|"
         )
     return "\n".join(lines)
 

@@ -152,7 +152,8 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
                 result = {"round": number, **measure(pair, loop, options, cores)}
                 results.append(result)
                 print(
-                    f"round {number + 1}: {pair:8} {loop:4} {result['items']:6} items, {result['cpu_us']:6.1f} us each, "
+                    f"round {number + 1}: {pair:8} {loop:4} {result['items']:6} items, {result['cpu_us']:6.1f} us "
+                    "each, "
                     f"{result['load']:.0%} of a core, {result['stolen']:.1%} stolen",
                     file=sys.stderr,
                 )
@@ -224,8 +225,8 @@ how to read it:
   latency   from the moment at which the vendor's message leaves its process to that at which the program has its words,
             its token or its audio. The fake writes the time into each message on its way out.
 
-The fakes are those of patter_trio.testing.servers, in a process of their own on core 0; the client is on core 1, a process
-for each loop. --nice -15 (as root) helps on a machine that others use; more rounds help everywhere.
+The fakes are those of patter_trio.testing.servers, in a process of their own on core 0; the client is on core 1, a
+process for each loop. --nice -15 (as root) helps on a machine that others use; more rounds help everywhere.
 """
 
 

@@ -170,7 +170,8 @@ class Soak:
     def _progress(self, live: int) -> None:
         if self.show:
             print(
-                f"{trio.current_time() / 3600:6.2f} h of {self.seconds / 3600:g}, {self.tally.calls} calls, {live} at once,"
+                f"{trio.current_time() / 3600:6.2f} h of {self.seconds / 3600:g}, {self.tally.calls} calls, {live} at "
+                "once,"
                 f" {_rss() / MB:.1f} MB, {len(self.tally.findings)} findings,"
                 f" {time.monotonic() - self._began:.0f} s",
                 flush=True,

@@ -122,7 +122,10 @@ def spans(measured: LatencyBreakdown) -> Iterator[str]:
         left, right = x(INSTANTS[begin]), x(INSTANTS[end])
         yield f'<line class="span" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>'
         yield f'<path class="span" d="M{left} {y - 4}v8M{right} {y - 4}v8"/>'
-        yield f'<text x="{right + 8:.1f}" y="{y + 4}">{name} <tspan class="value">{getattr(measured, name):g}</tspan></text>'
+        yield (
+            f'<text x="{right + 8:.1f}" y="{y + 4}">{name} <tspan '
+            f'class="value">{getattr(measured, name):g}</tspan></text>'
+        )
 
 
 def picture() -> str:

@@ -15,40 +15,103 @@ BEGIN, END = "<!-- {} -->\n", "<!-- end of {} -->\n"
 NAMES = {
     "The phone": ["Patter", "Agent", "Twilio", "Telnyx", "Plivo", "CallControl"],
     "Engines": ["OpenAIRealtime", "ElevenLabsConvAI"],
-    "STT": ["DeepgramSTT", "OpenAITranscribeSTT", "AssemblyAISTT", "CartesiaSTT", "SonioxSTT", "SpeechmaticsSTT", "WhisperSTT"],
+    "STT": [
+        "DeepgramSTT",
+        "OpenAITranscribeSTT",
+        "AssemblyAISTT",
+        "CartesiaSTT",
+        "SonioxSTT",
+        "SpeechmaticsSTT",
+        "WhisperSTT",
+    ],
     "TTS": ["ElevenLabsTTS", "OpenAITTS", "CartesiaTTS", "RimeTTS", "LMNTTTS"],
     "LLM": ["OpenAILLM", "AnthropicLLM", "GroqLLM", "CerebrasLLM", "GoogleLLM"],
     "Tools and guardrails": ["Tool", "tool", "Guardrail", "guardrail", "PatterTool"],
-    "Hooks": ["PipelineHooks", "HookContext", "PatterDeprecationWarning", "filter_markdown", "filter_emoji", "filter_for_tts"],
-    "Events": ["EventBus", "PatterEventType", "SpeechEvents", "SpeechEventCallback", "ConversationStateSnapshot", "UserState", "AgentState", "EouTrigger"],
+    "Hooks": [
+        "PipelineHooks",
+        "HookContext",
+        "PatterDeprecationWarning",
+        "filter_markdown",
+        "filter_emoji",
+        "filter_for_tts",
+    ],
+    "Events": [
+        "EventBus",
+        "PatterEventType",
+        "SpeechEvents",
+        "SpeechEventCallback",
+        "ConversationStateSnapshot",
+        "UserState",
+        "AgentState",
+        "EouTrigger",
+    ],
     "Metrics": ["CallMetrics", "TurnMetrics", "LatencyBreakdown", "CostBreakdown"],
     "Tracing": ["init_tracing", "shutdown_tracing"],
-    "Audio and text": ["SileroVAD", "SentenceChunker", "BackgroundAudioPlayer", "mix_pcm", "ChatContext", "IVRActivity"],
+    "Audio and text": [
+        "SileroVAD",
+        "SentenceChunker",
+        "BackgroundAudioPlayer",
+        "mix_pcm",
+        "ChatContext",
+        "IVRActivity",
+    ],
     "Time": ["ScheduleHandle", "schedule_once", "schedule_interval", "schedule_cron"],
     "Errors": ["PatterError", "PatterConnectionError", "AuthenticationError", "ProvisionError", "RateLimitError"],
-}  # fmt: skip
+}
 """The names that programs import from ``getpatter``, by purpose."""
 
 EIGHTEEN: list[tuple[str, str, str]] = [
     ("`transcript` in `on_call_end` was always empty", "it is the whole conversation", ""),
     ("no `phone.events`, no `PatterEventType`", "both, with every type", "EventBus"),
     ("speech edges fired only on one carrier with one engine", "they fire on every path", ""),
-    ("the state stayed `initializing`; no `audio_offset_ms`", "states follow their table; the offset is always present", ""),
-    ("with an engine, eos came after the reply: no `llm_token`, no `audio_out`, a wrong `turn_idx`", "the order is the same as with a pipeline", "OpenAIRealtime"),
-    ("a barge-in during the last audio in the carrier's buffer was not reported, and late audio followed it", "it is reported, and nothing follows the `clear`", ""),
+    (
+        "the state stayed `initializing`; no `audio_offset_ms`",
+        "states follow their table; the offset is always present",
+        "",
+    ),
+    (
+        "with an engine, eos came after the reply: no `llm_token`, no `audio_out`, a wrong `turn_idx`",
+        "the order is the same as with a pipeline",
+        "OpenAIRealtime",
+    ),
+    (
+        "a barge-in during the last audio in the carrier's buffer was not reported, and late audio followed it",
+        "it is reported, and nothing follows the `clear`",
+        "",
+    ),
     ("`agent_speech_ended` came before `user_speech_started`", "the caller's voice is reported first", ""),
     ("the audio path awaited callbacks", "callbacks run in a task of their own; the audio never waits", ""),
-    ("one state for all calls; a VAD, STT or TTS object shared by calls mixed them up", "a provider is frozen; each call opens its own session", ""),
-    ("`PATTER_OTEL_ENABLED` was ignored, and no call had a span", "it takes effect, and each call is a trace", "init_tracing"),
+    (
+        "one state for all calls; a VAD, STT or TTS object shared by calls mixed them up",
+        "a provider is frozen; each call opens its own session",
+        "",
+    ),
+    (
+        "`PATTER_OTEL_ENABLED` was ignored, and no call had a span",
+        "it takes effect, and each call is a trace",
+        "init_tracing",
+    ),
     ('"Yes." and "No." were dropped as noise; a second utterance within 0.5 s was lost', "both are answered", ""),
     ("the model got the caller's message twice", "once", ""),
-    ("no barge-in without a VAD or with a confirmation strategy", "barge-in always works; `barge_in_min_words` waits for words", ""),
+    (
+        "no barge-in without a VAD or with a confirmation strategy",
+        "barge-in always works; `barge_in_min_words` waits for words",
+        "",
+    ),
     ("overrides of `on_call_start` damaged hooks and providers", "they make a new agent for that call", ""),
-    ("`call(agent=)` was ignored, no id came back, the direction was always `inbound`", "`agent=` is used, the id is returned, the direction is right", "Patter.call"),
+    (
+        "`call(agent=)` was ignored, no id came back, the direction was always `inbound`",
+        "`agent=` is used, the id is returned, the direction is right",
+        "Patter.call",
+    ),
     ("two outbound calls overwrote each other's voicemail state", "each call has its own", "Patter.call"),
     ("an interrupted reply stayed in the history as a whole", "the history keeps the part that the caller heard", ""),
-    ("media sockets accepted any client; transcripts were on an unprotected dashboard", "a socket needs the one-time token of its call; a dashboard does not exist yet", ""),
-]  # fmt: skip
+    (
+        "media sockets accepted any client; transcripts were on an unprotected dashboard",
+        "a socket needs the one-time token of its call; a dashboard does not exist yet",
+        "",
+    ),
+]
 """What that SDK does, what happens here, and the name that must exist for it."""
 
 

@@ -75,11 +75,11 @@ PUBLIC: Final = (
     "patter_trio.vad.silero",
 )
 """Modules that programs may import, besides the packages in ``PUBLIC_PACKAGES`` with all of their modules."""
-ROUTES_MEAN: Final = """All are on the one port of `phone.serve`, over HTTP/1.1, with one request for each connection. A path that is
-not here is answered with 404, another method with 405, and HEAD as GET without the body. A slash at the end of a
-webhook's path does not matter."""
-PUBLIC_MEANS: Final = """What these modules define under names without an underscore is public: it changes with a note in the
-changelog. Every other module is internal and may change at any time."""
+ROUTES_MEAN: Final = """All are on the one port of `phone.serve`, over HTTP/1.1, with one request for each connection.
+A path that is not here is answered with 404, another method with 405, and HEAD as GET without the body. A slash at the
+end of a webhook's path does not matter."""
+PUBLIC_MEANS: Final = """What these modules define under names without an underscore is public: it changes with a note
+in the changelog. Every other module is internal and may change at any time."""
 PUBLIC_PACKAGES: Final = ("patter_trio.net", "patter_trio.testing")
 
 OTEL: Final = "tracing; read by the OpenTelemetry SDK or exporter"
@@ -223,7 +223,10 @@ def options() -> str:
     """Return the options of phone, agent, server and providers."""
     parts = [
         f"## Patter\n\n{summary(Patter)}\n\n{table(Patter)}",
-        f"## phone.agent and Agent\n\n{summary(Agent)} `phone.agent(...)` and `Agent(...)` take the same.\n\n{table(Agent)}",
+        (
+            f"## phone.agent and Agent\n\n{summary(Agent)} `phone.agent(...)` and `Agent(...)` take the "
+            f"same.\n\n{table(Agent)}"
+        ),
         f"## phone.serve\n\n{summary(Patter.serve)}\n\n{table(Patter.serve, leave_out=['task_status'])}",
         "## Providers\n",
     ]

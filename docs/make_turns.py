@@ -113,9 +113,9 @@ Interim words are committed if their final words are late. When these come:
 
 ## A voice without more words
 
-A VAD may hear noise for as long as it lasts. When an STT that gives words in mid-voice has given none for *lull*, although
-something waits for an answer, it is asked (`AskForWords`). If it finds no more words, the voice ended where its last words
-came. If it finds some, the caller is still speaking, and the next *lull* is twice as long.
+A VAD may hear noise for as long as it lasts. When an STT that gives words in mid-voice has given none for *lull*,
+although something waits for an answer, it is asked (`AskForWords`). If it finds no more words, the voice ended where
+its last words came. If it finds some, the caller is still speaking, and the next *lull* is twice as long.
 
 ## Keys
 
@@ -126,9 +126,9 @@ at once, as far as the caller may interrupt it. With a menu, complete keys are i
 
 ## A goodbye that is cut
 
-A reply that ends the call, by a tool such as `end_call`, may be interrupted. If the caller then says nothing but a farewell,
-thanks or an acknowledgement, or nothing at all, the tool runs (`ResumeGoodbye`). Any other words are answered, and the LLM
-learns that the tool has not run (`DropGoodbye`).
+A reply that ends the call, by a tool such as `end_call`, may be interrupted. If the caller then says nothing but a
+farewell, thanks or an acknowledgement, or nothing at all, the tool runs (`ResumeGoodbye`). Any other words are
+answered, and the LLM learns that the tool has not run (`DropGoodbye`).
 
 ## Speech-to-speech engines
 

@@ -12,7 +12,10 @@ agent = phone.agent(
 
 callers = [f"audio/{name}.wav" for name in ("hours", "book", "name", "phone", "bye")]  # recordings for the simulator
 
-HOURS = "On weekdays we open at noon and close at ten. On Saturday and Sunday we open at 5:30 in the afternoon and close at eleven."
+HOURS = (
+    "On weekdays we open at noon and close at ten. On Saturday and Sunday we open at 5:30 in the afternoon and "
+    "close at eleven."
+)
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 
 

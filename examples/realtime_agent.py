@@ -1,6 +1,7 @@
 """An agent on OpenAI's Realtime API that logs its calls.
 
-It needs TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, OPENAI_API_KEY, PHONE_NUMBER and WEBHOOK_URL, in the environment or in `.env`.
+It needs TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN, OPENAI_API_KEY, PHONE_NUMBER and WEBHOOK_URL, in the environment or in
+`.env`.
 """
 
 import os

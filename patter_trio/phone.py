@@ -221,14 +221,15 @@ class Patter(SpeechCallbacks):
                 caller hears busy; None: no limit.
             max_lag: seconds of event loop lag above which new callers hear busy. They also hear busy if another call is
                 expected to keep the loop busy for more than 85 % of the time. None: neither limit applies.
-            drain_timeout: seconds that live calls have to finish after SIGTERM or SIGHUP; 0: they end at once. The second signal ends them
-                at once, and the last callbacks run within 7 s. Each signal counts for all phones of the process.
+            drain_timeout: seconds that live calls have to finish after SIGTERM or SIGHUP; 0: they end at once. The
+                second signal ends them at once, and the last callbacks run within 7 s. Each signal counts for all
+                phones of the process.
             handle_signals: False: leave the signals to the application, which then calls :meth:`drain` itself. Signals
                 are also left alone outside of the main thread, and where they are ignored.
-            tunnel: as for :class:`Patter`, and in place of its ``tunnel`` and ``webhook_url``; the tunnel is stopped when
-                the last call is over.
-            record_to: a folder in which each call is recorded as ``<call_id>.wav``, while it goes on: on the left what the
-                caller said, on the right what the caller heard. It is made if it is missing; None: no recording.
+            tunnel: as for :class:`Patter`, and in place of its ``tunnel`` and ``webhook_url``; the tunnel is stopped
+                when the last call is over.
+            record_to: a folder in which each call is recorded as ``<call_id>.wav``, while it goes on: on the left what
+                the caller said, on the right what the caller heard. It is made if it is missing; None: no recording.
             recording: True: the carrier records each call, at its own price; the event RECORDING_SAVED says where.
             task_status: for ``nursery.start``.
 

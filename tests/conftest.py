@@ -212,7 +212,10 @@ def unwarned() -> None:
 
 @pytest.fixture(autouse=True)
 def unmeasured(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Have coverage look away while code runs again that other tests measure; measuring triples the time of such tests."""
+    """Have coverage look away while code runs again that other tests measure.
+
+    Measuring triples the time of such tests.
+    """
     coverage = sys.modules.get("coverage") if _is_unmeasured(request.node) else None
     measuring = coverage.Coverage.current() if coverage is not None else None
     if measuring is None:

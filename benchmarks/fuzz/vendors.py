@@ -1,4 +1,4 @@
-"""The fuzzed protocols of vendors and of carriers other than Twilio: any message is decoded, or refused with our own errors."""
+"""Fuzzed protocols of vendors and of other carriers than Twilio: a message is decoded, or refused by our own errors."""
 
 import base64
 import json

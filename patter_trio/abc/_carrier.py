@@ -32,14 +32,15 @@ class Carrier(ABC):
     protocol: ClassVar[str]
     content_type: ClassVar[str]
     acts_on_request: ClassVar[bool] = False
-    """True if the answer to a webhook says nothing to the carrier, which follows requests: :meth:`pick_up` and :meth:`decline`."""
+    """True if the answer to a webhook says nothing to the carrier, which follows requests: :meth:`pick_up` and
+    :meth:`decline`."""
 
     ends_with_stream: ClassVar[bool] = True
     """True if the end of a call's stream ends the call; False: it goes on until :meth:`hang_up`."""
 
     machine_detection: ClassVar[MachineDetection] = ""
-    """What the carrier can find out about who answers a call that it places: nothing; who; or also when a machine's greeting
-    has ended. What it cannot, we find out by the sound of the line."""
+    """What the carrier can find out about who answers a call that it places: nothing; who; or also when a machine's
+    greeting has ended. What it cannot, we find out by the sound of the line."""
 
     def path_of(self, kind: WebhookKind) -> str:
         """Return the path of a webhook; of ``stream``, the prefix of the media streams' paths."""
@@ -71,8 +72,8 @@ class Carrier(ABC):
     def is_signed(self, request: CarrierRequest) -> bool:
         """Return True if the request claims to be the carrier's: it has a signature, right or wrong.
 
-        Of the upgrade of a stream, whose token authenticates it in any case, a carrier whose way of signing is not known
-        for certain counts a wrong signature as none: a request that is signed wrongly is refused.
+        Of the upgrade of a stream, whose token authenticates it in any case, a carrier whose way of signing is not
+        known for certain counts a wrong signature as none: a request that is signed wrongly is refused.
         """
 
     @abstractmethod
@@ -178,7 +179,10 @@ class Carrier(ABC):
 
     # Calls that we place ----------------------------------------------------------------------------------------------
     async def dial(self, request: DialRequest) -> Dialled:
-        """Place a call; return as soon as the carrier has accepted the request. It is never repeated: a call may ring."""
+        """Place a call; return as soon as the carrier has accepted the request.
+
+        It is never repeated: a call may ring.
+        """
         self._cannot(f"place calls: {request.to} was not called")
 
     # Numbers ----------------------------------------------------------------------------------------------------------

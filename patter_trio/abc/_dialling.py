@@ -5,8 +5,8 @@ from typing import Literal
 import attrs
 
 MachineDetection = Literal["", "answer", "greeting_end"]
-"""Whether the carrier is asked who answers: not at all; a finding as soon as it has one; or also when a machine's greeting
-has ended, so that a message can be left."""
+"""Whether the carrier is asked who answers: not at all; a finding as soon as it has one; or also when a machine's
+greeting has ended, so that a message can be left."""
 
 
 @attrs.frozen(kw_only=True)

@@ -155,7 +155,10 @@ class MachineDetected:
 
 @attrs.frozen
 class RecordingSaved:
-    """A recording that the carrier has made of a call; ``seconds`` is None if the carrier does not say how long it is."""
+    """A recording that the carrier has made of a call.
+
+    ``seconds`` is None if the carrier does not say how long it is.
+    """
 
     call_id: str
     recording_id: str

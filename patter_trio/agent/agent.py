@@ -89,8 +89,8 @@ OVERRIDABLE = frozenset(
 )
 """The options that ``on_call_start`` may change for one call.
 
-The others (``vad``, ``turn_detector``, ``barge_in_*``, ``dtmf``, ``endpointing_ms``, ``user_away_timeout``) take effect with the
-first audio frame, which may arrive before ``on_call_start`` has returned.
+The others (``vad``, ``turn_detector``, ``barge_in_*``, ``dtmf``, ``endpointing_ms``, ``user_away_timeout``) take effect
+with the first audio frame, which may arrive before ``on_call_start`` has returned.
 """
 
 
@@ -215,12 +215,12 @@ class Agent:
         voice: the vendor's name or id of the voice for ``engine`` or, without one, for ``tts``; empty: the provider's
             own voice.
         first_message: spoken as soon as the call is connected; empty: the caller speaks first.
-        recording_notice: spoken before ``first_message`` if ``serve`` records the call; the caller cannot interrupt it, and
-            the recording begins when it was heard. Empty: the recording begins with the call.
+        recording_notice: spoken before ``first_message`` if ``serve`` records the call; the caller cannot interrupt it,
+            and the recording begins when it was heard. Empty: the recording begins with the call.
         tools: the functions that the LLM may call: functions, :class:`~patter_trio.Tool`, or dicts of its arguments;
             see ``docs/tools.md``.
-        variables: values for ``{name}`` in ``system_prompt``, ``first_message`` and ``recording_notice``, by name; None:
-            nothing is replaced.
+        variables: values for ``{name}`` in ``system_prompt``, ``first_message`` and ``recording_notice``, by name;
+            None: nothing is replaced.
             A value loses control characters, and what is longer than 500 characters. A name without a value, which
             ``on_call_start`` can give, is logged: it is left out of ``first_message``, and stays as it is in
             ``system_prompt``. Other braces, as of JSON, always stay.
@@ -363,7 +363,8 @@ class Agent:
             beside.remove("text_transforms")
         if beside:
             raise ConfigurationError(
-                f"engine= cannot be combined with {', '.join(f'{name}=' for name in beside)}: it replaces STT, LLM and TTS"
+                f"engine= cannot be combined with {', '.join(f'{name}=' for name in beside)}: it replaces STT, LLM and "
+                "TTS"
             )
 
     def _check_tools(self) -> None:

@@ -51,7 +51,8 @@ ABSENT: Final[Any] = object()
 """The default of an argument that may be left out, where no value stands for that."""
 
 _TAKEN: Final = (
-    "str, int, float, bool, None, list, tuple, set, dict, Literal, Enum, date, datetime, time, Decimal, UUID, TypedDict, "
+    "str, int, float, bool, None, list, tuple, set, dict, Literal, Enum, date, datetime, time, Decimal, UUID, "
+    "TypedDict, "
     "NamedTuple, a dataclass, a class of attrs, msgspec or pydantic, or made of these"
 )
 _SCALARS: Final[Mapping[Any, str]] = {
@@ -431,7 +432,10 @@ def _default(default: Any, factory: Any = attrs.NOTHING, none: Any = attrs.NOTHI
 
 
 def _json_of(value: Any) -> Any:
-    """Return a default as JSON has it; :data:`NO_DEFAULT` if JSON has nothing for it: only the function knows it then."""
+    """Return a default as JSON has it.
+
+    :data:`NO_DEFAULT` if JSON has nothing for it: only the function knows it then.
+    """
     if isinstance(value, Enum):
         return _json_of(value.value)
     if isinstance(value, date | time):

@@ -104,7 +104,8 @@ class AdaptedModel(LanguageModel):
                 yield _Answer(aiter(pieces))
         else:
             raise ProviderError(
-                f"stream() must yield the pieces of its answer, or return an async iterator, got {type(answer).__name__}"
+                "stream() must yield the pieces of its answer, or return an async iterator, got "
+                f"{type(answer).__name__}"
             )
 
 

@@ -31,7 +31,7 @@ class Signature:
 
 
 def function_of(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function that has the name, the docstring and the hints: within a partial, or an object's ``__call__``."""
+    """Return the function that has name, docstring and hints: within a partial, or an object's ``__call__``."""
     while isinstance(function, partial):
         function = function.func
     if inspect.isroutine(function) or isinstance(function, type):

@@ -47,7 +47,8 @@ def checked_failure(given: object) -> TransferTool | None:
     # One: nobody is there to choose when the call fails.
     if not isinstance(given, TransferTool) or len(given.destinations) != 1:
         raise ConfigurationError(
-            'on_failure must be transfer_call(...) with one destination, such as transfer_call({"desk": "+15550100003"}), '
+            'on_failure must be transfer_call(...) with one destination, such as transfer_call({"desk": '
+            '"+15550100003"}), '
             f"got {given!r}"
         )
     return given

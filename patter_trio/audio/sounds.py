@@ -15,8 +15,8 @@ _WINDOW_SAMPLES: Final = 2 * FRAME_SAMPLES
 _HZ_PER_BIN: Final = RATE_HZ / _WINDOW_SAMPLES
 # A window of Hann spreads a sine over two bins on each side.
 _PEAK_BINS: Final = 2
-# Judged on the recordings of docs/outbound.md: a beep in noise of 6 dB below it has 0.8 of the energy in its peak; vowels, whose
-# energy is in several harmonics, seldom have.
+# Judged on the recordings of docs/outbound.md: a beep in noise of 6 dB below it has 0.8 of the energy in its peak;
+# vowels, whose energy is in several harmonics, seldom have.
 MIN_TONE_SHARE: Final = 0.8
 """Smallest share of a sound's energy that a single tone has."""
 # The level of a digital silence is minus infinity; below this, mu-law has nothing but its own rounding.

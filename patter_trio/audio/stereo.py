@@ -148,7 +148,7 @@ class StereoTrack:
 
     # What is taken out ------------------------------------------------------------------------------------------------
     def take(self, now: float) -> list[Sides | Unheard]:
-        """Return what is settled: corrections of what was taken out before, and then the next audio, if there is any."""
+        """Return what is settled: corrections of what was taken out before, then the next audio, if any."""
         return self._take(now, now - HOLD_S)
 
     def finish(self, now: float) -> list[Sides | Unheard]:

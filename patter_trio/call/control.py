@@ -124,7 +124,7 @@ class CallControl:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The conversation so far, the newest 200 entries: role, text (for the agent: the heard words) and timestamp."""
+        """The conversation so far, the newest 200 entries: role, text (of the agent: as heard) and timestamp."""
         return self._carried(lambda: self._call.history)
 
     @property
@@ -174,7 +174,8 @@ class CallControl:
     def send_text(self, text: str) -> None:
         """Give the agent a text as a message of the caller's, which it answers like spoken words.
 
-        The turn is over at once, with whatever the caller said before; a reply that is being spoken is cut, as by a key.
+        The turn is over at once, with whatever the caller said before; a reply that is being spoken is cut, as by a
+        key.
 
         Raises:
             CallEnded: the call is over.
@@ -185,7 +186,7 @@ class CallControl:
         self._carried(lambda: self._call.send_text(" ".join(text.split())))
 
     def hang_up(self) -> None:
-        """End the call after the current speech, and the text that this ``on_message`` returns, was played (10 s at most).
+        """End the call after the current speech and the text that this ``on_message`` returns (10 s at most).
 
         Raises:
             CallEnded: the call is over.
@@ -238,8 +239,8 @@ class CallControl:
         The carrier sends them if it can; otherwise they are played as tones of 100 ms.
 
         Args:
-            digits: 0-9, ``*``, ``#`` and A-D, with ``w`` for a pause of 0.5 s and ``W`` for one of 1 s: ``"1w1234#"``; at
-                most 64 in all.
+            digits: 0-9, ``*``, ``#`` and A-D, with ``w`` for a pause of 0.5 s and ``W`` for one of 1 s: ``"1w1234#"``;
+                at most 64 in all.
             delay_ms: milliseconds of silence behind each tone; a carrier that sends the digits itself has its own.
             wait: return when the last digit was sent, and raise if the carrier does not send them. Do not use it in
                 ``on_message`` or in a tool, which would wait for their own reply.

@@ -1,4 +1,4 @@
-"""A reply that an engine makes: its text and its audio, from the first response to the last sample in the playout queue."""
+"""A reply that an engine makes: text and audio, from the first response to the last sample in the playout queue."""
 
 import logging
 import math

@@ -76,7 +76,10 @@ class HookRunner:
         self._off: set[str] = set()
 
     def __repr__(self) -> str:
-        return f"<HookRunner of {self._call.info.call_id}: {', '.join(self._hooks) or 'no hooks'}, off: {sorted(self._off)}>"
+        return (
+            f"<HookRunner of {self._call.info.call_id}: {', '.join(self._hooks) or 'no hooks'}, off: "
+            f"{sorted(self._off)}>"
+        )
 
     def given(self, *names: str) -> tuple[Hook, ...]:
         """Return those of the named hooks that the agent has."""
@@ -86,7 +89,7 @@ class HookRunner:
         call = self._call
         return HookContext(call.info.call_id, call.info.caller, call.info.callee, tuple(call.history))
 
-    # Calling one hook -------------------------------------------------------------------------------------------------------
+    # Calling one hook -------------------------------------------------------------------------------------------------
     async def transform(self, hook: Hook, expected: Expected, value: Any, *more: object, copied: bool = False) -> Any:
         """Return a hook's result for a value, or the value itself if the hook fails.
 
@@ -152,7 +155,7 @@ class HookRunner:
         return answer
 
     def _complain(self, hook: Hook, problem: str, then: str, cause: BaseException | None, *, for_good: bool) -> None:
-        """Log a hook's failure; for a hook called many times a second, log only the first one, and that it is disabled."""
+        """Log a hook's failure; of one that is called many times a second, only the first, and that it is disabled."""
         if for_good:
             # Waiting for the deadline with every frame would hold up the audio for the rest of the call.
             self._off.add(hook.name)
@@ -290,7 +293,10 @@ class ReplyHooks:
         return bool(self._sound)
 
     async def piece(self, text: str) -> str:
-        """Pass a piece of the answer through ``on_chunk``; return "" if ``on_response`` needs the whole answer first."""
+        """Pass a piece of the answer through ``on_chunk``.
+
+        Return "" if ``on_response`` needs the whole answer first.
+        """
         for hook in self._chunk:
             text = await self._transform(hook, _text, text)
         if not self._whole:
@@ -300,7 +306,10 @@ class ReplyHooks:
         return ""
 
     async def rest(self) -> str:
-        """Return the answer that was held back, passed through ``on_response``; without text, the hook is not called."""
+        """Return the answer that was held back, passed through ``on_response``.
+
+        Without text, the hook is not called.
+        """
         if not self._buffer:
             return ""
         text, self._buffer = "".join(self._buffer), []

@@ -16,7 +16,8 @@ MAX_INBOX_INPUTS: Final = 1024
 MAX_APPLICATION_INPUTS: Final = 512
 """Inputs of the application that may wait: half of the inbox, so that the call's own inputs always find room."""
 MAX_WAITING_TEXTS: Final = 256
-"""Texts of the application that may wait to be spoken: half of the inbox's share, so that a hang-up behind them fits."""
+"""Texts of the application that may wait to be spoken: half of the inbox's share, so that a hang-up behind them
+fits."""
 
 
 class Inbox:

@@ -21,7 +21,8 @@ from patter_trio.errors import WireError
 from patter_trio.net.websocket import SocketClosed, WebSocket
 
 # Judged: a carrier that answers the close frame does so within one round trip. What else the end of a call may wait for
-# takes 0.89 s: the STT's last words 0.8 s, ``after_transcribe`` for them 0.04 s, and the close of vendors' sockets 0.05 s.
+# takes 0.89 s: the STT's last words 0.8 s, ``after_transcribe`` for them 0.04 s, and the close of vendors' sockets 0.05
+# s.
 CLOSE_TIMEOUT_S: Final = 0.1
 """Seconds to close the stream; the call then ends within one second, whatever it waits for."""
 # Judged: two seconds of frames. Single ones are forgiven (docs/robustness.md); this many are another protocol.

@@ -268,7 +268,10 @@ class CallSession:
         self._post(inputs.Say("", interruptible=False, interrupt=True))
 
     def leave_message(self, text: str) -> None:
-        """Say ``text``, which nobody can interrupt, and hang up with the outcome ``voicemail``; empty: hang up at once."""
+        """Say ``text``, which nobody can interrupt, and hang up with the outcome ``voicemail``.
+
+        Empty: hang up at once.
+        """
         self._ignores_voice = True
         self._post(inputs.Say(text, interruptible=False, interrupt=True))
         self._post(inputs.HangUp("voicemail"))
@@ -340,7 +343,8 @@ class CallSession:
         for complaint in agent.unfilled():
             _log.warning("call %s: %s", self.info.call_id, complaint)
         async with self._backend.open(agent, start) as failure:
-            # Before Ready, which begins the first text: the notice comes even before those that on_call_start asked for.
+            # Before Ready, which begins the first text: the notice comes even before those that on_call_start asked
+            # for.
             if failure is None and (notice := self._recorded.notice(agent)):
                 self._post(notice)
             self._post(inputs.Ready())
@@ -472,7 +476,10 @@ class CallSession:
                     self._end(cancelled=cancelled)
 
     def _record_bug(self, error: BaseException) -> None:
-        """Record a bug for the log and for ``on_call_end``; raise the cancellation that came with it or instead of it."""
+        """Record a bug for the log and for ``on_call_end``.
+
+        Raise the cancellation that came with it or instead of it.
+        """
         passing, bugs = split_failure(error)
         if bugs is not None:
             _log.error("call %s: ended by a bug", self.info.call_id, exc_info=bugs)

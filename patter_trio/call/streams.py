@@ -1,10 +1,10 @@
 """The media streams of one call, one after another: a call whose stream is lost waits for the next one.
 
-A proxy that restarts, or a network that loses its state, cuts the carrier's WebSocket and not the telephone call. So the
-call is kept for :data:`RECONNECT_TIMEOUT_S`, in which the server has the carrier open another stream
-(``server/lost_streams.py``). Everything but the stream goes on meanwhile: history, turns, STT, LLM and tools. The caller
-is heard as silence of the same length, so that positions in the audio and the recording stay those of the call's clock,
-and an STT that wants audio gets some. The reply that was being spoken is rewound (``conversation/playout.py``).
+A proxy that restarts, or a network that loses its state, cuts the carrier's WebSocket and not the telephone call. So
+the call is kept for :data:`RECONNECT_TIMEOUT_S`, in which the server has the carrier open another stream
+(``server/lost_streams.py``). Everything but the stream goes on meanwhile: history, turns, STT, LLM and tools. The
+caller is heard as silence of the same length, so that positions in the audio and the recording stay those of the call's
+clock, and an STT that wants audio gets some. The reply that was being spoken is rewound (``conversation/playout.py``).
 """
 
 import logging

@@ -29,7 +29,8 @@ class LocalCarrier(Twilio):
             ConfigurationError: always.
         """
         raise ConfigurationError(
-            f"to call {mask_number(request.to)}, the phone must have a carrier: give Patter(carrier=Twilio()); a test calls "
+            f"to call {mask_number(request.to)}, the phone must have a carrier: give Patter(carrier=Twilio()); a test "
+            "calls "
             f"simulated phones with the fixture phone_network"
         )
 

@@ -5,8 +5,8 @@
 * Signature: https://www.plivo.com/docs/voice/concepts/signature-validation
 
 With ``keepCallAlive`` Plivo goes on with the element behind ``<Stream>`` when either side has closed the stream. That
-is a ``<Redirect>``, which asks how the call continues: a call that has lost its stream gets another one, and a call that
-is over is hung up. So a hang-up needs no request. A transfer does, and Plivo fetches the new XML from a URL: see
+is a ``<Redirect>``, which asks how the call continues: a call that has lost its stream gets another one, and a call
+that is over is hung up. So a hang-up needs no request. A transfer does, and Plivo fetches the new XML from a URL: see
 :meth:`Plivo.transfer_document`.
 
 Plivo signs the upgrade of a stream, too, but its own pages and packages differ in what the signed URL is. So a right
@@ -111,8 +111,8 @@ class Plivo(AccountCarrier):
         auth_id: the account; default: ``PLIVO_AUTH_ID``.
         auth_token: its secret; default: ``PLIVO_AUTH_TOKEN``.
         api_url: URL of the REST API, if a stand-in takes its place.
-        previous_auth_token: the Auth Token before or after the present one, which signs webhooks as well while the account
-            changes its token. Requests to Plivo use ``auth_token``.
+        previous_auth_token: the Auth Token before or after the present one, which signs webhooks as well while the
+            account changes its token. Requests to Plivo use ``auth_token``.
 
     Raises:
         ConfigurationError: a credential is neither given nor in the environment, or ``api_url`` is not valid.
@@ -187,7 +187,8 @@ class Plivo(AccountCarrier):
             return DocumentWanted(request.field("CallUUID"), request.query.get("document", ""))
         if request.kind == "return":
             return self._returned(request)
-        # By what it says, not by its route: without a hangup_url of its own, an application reports ends to its answer_url.
+        # By what it says, not by its route: without a hangup_url of its own, an application reports ends to its
+        # answer_url.
         if event == "Hangup" or request.field("CallStatus") in _FINAL_STATUS:
             return self._ended(request, dial)
         if request.kind == "voice":
@@ -302,9 +303,9 @@ class Plivo(AccountCarrier):
     def xml_dial(self, call: CallInfo, to: str) -> str:
         """Return XML that connects the caller to ``to``.
 
-        The called party sees the caller's number: Plivo's default for an inbound call. For an outbound call it is set, to
-        the number that we called from. After the conversation, or if nobody answers, no element follows, and the call
-        ends.
+        The called party sees the caller's number: Plivo's default for an inbound call. For an outbound call it is set,
+        to the number that we called from. After the conversation, or if nobody answers, no element follows, and the
+        call ends.
         """
         # A caller without a number, such as a SIP address, cannot be shown to others.
         outbound = call.direction == "outbound" and is_number(call.caller)

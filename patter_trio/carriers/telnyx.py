@@ -5,8 +5,8 @@
 * Commands: https://developers.telnyx.com/api-reference/call-commands
 
 The answer to a webhook says nothing to Telnyx: a call is answered, refused and ended by a command
-(``carriers/telnyx_rest.py``). The end of a stream does not end its call, which stays up in silence: a call that has lost
-its stream gets another one by a command. TeXML is another product of Telnyx.
+(``carriers/telnyx_rest.py``). The end of a stream does not end its call, which stays up in silence: a call that has
+lost its stream gets another one by a command. TeXML is another product of Telnyx.
 """
 
 import logging
@@ -69,8 +69,8 @@ class Telnyx(Carrier):
         connection_id: the id of the Call Control application that places calls; default: ``TELNYX_CONNECTION_ID``.
             Without it, the account only takes calls.
         api_url: URL of the REST API, if it is not the usual one.
-        previous_public_key: the public key before or after the present one, which checks webhooks as well while the account
-            changes its key.
+        previous_public_key: the public key before or after the present one, which checks webhooks as well while the
+            account changes its key.
 
     Raises:
         ConfigurationError: ``api_key`` or ``public_key`` is neither given nor in the environment, or is not valid, or
@@ -157,8 +157,8 @@ class Telnyx(Carrier):
     async def transfer(self, call: CallInfo, to: str) -> None:
         """Connect the caller of a live call to ``to``.
 
-        The called party sees the caller's number, which Telnyx allows because of ``diversion``, the number that the call
-        came to. For a call that we placed, it sees the number that we called from.
+        The called party sees the caller's number, which Telnyx allows because of ``diversion``, the number that the
+        call came to. For a call that we placed, it sees the number that we called from.
         """
         body = {"to": to, "command_id": command_id("transfer", to)}
         # A caller without a number, such as a SIP address, cannot be shown: Telnyx then shows the number of ours.
@@ -218,8 +218,8 @@ class Telnyx(Carrier):
         The other numbers of the application send their calls there, too.
 
         Raises:
-            ProvisionError: the account does not have the number, or it belongs to no Call Control application, or Telnyx
-                refuses.
+            ProvisionError: the account does not have the number, or it belongs to no Call Control application, or
+                Telnyx refuses.
         """
         return await self._rest.point_number(number, voice_url)
 

@@ -1,8 +1,8 @@
 """Telnyx's webhooks, translated into our reports.
 
-https://developers.telnyx.com/docs/voice/programmable-voice/receiving-webhooks: JSON with an event's type and its payload.
-All of an application's events come to one URL, at least once, in any order. Types and values that are not known are news
-that change nothing: Telnyx adds new ones without notice.
+https://developers.telnyx.com/docs/voice/programmable-voice/receiving-webhooks: JSON with an event's type and its
+payload. All of an application's events come to one URL, at least once, in any order. Types and values that are not
+known are news that change nothing: Telnyx adds new ones without notice.
 """
 
 import json
@@ -28,8 +28,8 @@ from patter_trio.errors import WireError
 from patter_trio.phone_numbers import shown_id
 from patter_trio.wire.telnyx import decode_state, is_call_id
 
-# https://developers.telnyx.com/api-reference/callbacks/call-hangup. For us: a call that was completed although its stream
-# never came has a caller who hung up first.
+# https://developers.telnyx.com/api-reference/callbacks/call-hangup. For us: a call that was completed although its
+# stream never came has a caller who hung up first.
 _OUTCOME: Final = {
     "normal_clearing": "caller_hung_up",
     "time_limit": "caller_hung_up",
@@ -139,7 +139,8 @@ def _info(payload: Mapping[str, Any], direction: Direction) -> CallInfo:
 
 
 def _recording(payload: Mapping[str, Any]) -> RecordingSaved | None:
-    # The call's own id is not among the documented fields: our command that started the recording put it into the state.
+    # The call's own id is not among the documented fields: our command that started the recording put it into the
+    # state.
     call_id = _text(payload, "call_control_id") or decode_state(payload.get("client_state")).get("call", "")
     urls = [payload.get(name) for name in ("recording_urls", "public_recording_urls")]
     found = [

@@ -2,8 +2,8 @@
 
 * https://developers.telnyx.com/api-reference/call-commands
 * JSON in and out, with the account's API key. A refusal has a body ``{"errors": [{"code", "title", "detail"}]}``.
-* A command names its call in the path. Telnyx ignores a second command with the same ``command_id`` for the same call, so
-  each of ours has one that is made of what it asks for: a command that is asked for twice is carried out once.
+* A command names its call in the path. Telnyx ignores a second command with the same ``command_id`` for the same call,
+  so each of ours has one that is made of what it asks for: a command that is asked for twice is carried out once.
 * ``client_state`` comes back in each later webhook of the call, until a command sets another.
 """
 
@@ -22,8 +22,8 @@ from patter_trio.errors import CallEnded, ProviderError, ProvisionError
 from patter_trio.wire.telnyx import encode_state, is_call_id
 
 API_URL: Final = "https://api.telnyx.com/v2"
-# 90018 is in Telnyx's answer to a command for a call that has ended; 90015 ("Invalid Call Control ID") and 90016 are of its
-# list of Call Control errors.
+# 90018 is in Telnyx's answer to a command for a call that has ended; 90015 ("Invalid Call Control ID") and 90016 are of
+# its list of Call Control errors.
 CALL_OVER_CODES: Final = frozenset({"90015", "90016", "90018"})
 """Codes of "the call has already ended", and of an id that is not, or no longer, that of a call."""
 NOT_FOUND_STATUS: Final = 404
@@ -35,8 +35,9 @@ STREAM: Final = {
     "stream_bidirectional_mode": "rtp",
     "stream_bidirectional_codec": "PCMU",
 }
-# https://developers.telnyx.com/api-reference/call-commands/dial: the first also tells an assistant that asks who is calling,
-# and waits only a few seconds for a greeting to end; the second reports the beep, however long the greeting is.
+# https://developers.telnyx.com/api-reference/call-commands/dial: the first also tells an assistant that asks who is
+# calling, and waits only a few seconds for a greeting to end; the second reports the beep, however long the greeting
+# is.
 _MACHINE_DETECTION: Final[Mapping[MachineDetection, str]] = {
     "answer": "premium_ios_call_screening_detection",
     "greeting_end": "premium",
@@ -78,8 +79,8 @@ def command_id(*asked: str) -> str:
 def answer_body(url: str, token: str) -> dict[str, Any]:
     """Return the body of ``answer``, which streams the call to ``url``.
 
-    ``stream_auth_token`` comes back in the upgrade of the stream. Telnyx documents it for the other commands that start a
-    stream and not for this one, so the token also goes into the client state, which comes back in the stream's start.
+    ``stream_auth_token`` comes back in the upgrade of the stream. Telnyx documents it for the other commands that start
+    a stream and not for this one, so the token also goes into the client state, which comes back in the stream's start.
     """
     return {
         "stream_url": url,
@@ -144,7 +145,8 @@ class TelnyxREST:
         Raises:
             CallEnded: the call is over, or Telnyx does not know its id.
         """
-        # Quoted: an id with a slash would name another resource. The characters of an id stay, as in Telnyx's own package.
+        # Quoted: an id with a slash would name another resource. The characters of an id stay, as in Telnyx's own
+        # package.
         await self._account.command("POST", f"/calls/{quote(call_id, safe=':=+')}/actions/{action}", json=body)
 
     async def hang_up(self, call_id: str) -> None:

@@ -4,8 +4,8 @@
 * Only Telnyx has the private key; the portal shows the public one. So a simulated carrier needs a key pair of its own.
 * The signature covers the body and the time, and not the URL. The time bounds how long a captured webhook can be used.
 
-The algorithm is that of the package ``cryptography``, from the extra ``telnyx``: it is imported when the first carrier of
-this kind is made.
+The algorithm is that of the package ``cryptography``, from the extra ``telnyx``: it is imported when the first carrier
+of this kind is made.
 """
 
 import base64
@@ -60,7 +60,8 @@ class WebhookKey:
         data = _decoded(text.strip(), KEY_BYTES)
         if data is None:
             raise ConfigurationError(
-                f"Telnyx: {argument} must be the base64 of 32 bytes, as the portal shows it under Account, Keys & Credentials"
+                f"Telnyx: {argument} must be the base64 of 32 bytes, as the portal shows it under Account, Keys & "
+                "Credentials"
             )
         return cls(ed25519.Ed25519PublicKey.from_public_bytes(data))
 

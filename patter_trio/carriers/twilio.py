@@ -6,8 +6,8 @@
 
 A stream's URL must not have a query; values that must come back go into ``<Parameter>``. When either side has
 closed the stream, Twilio asks the ``action`` of ``<Connect>`` how the call continues: a call that has lost its stream
-gets another one, and a call that is over is hung up. So a hang-up of a connected call needs no request. A transfer does:
-it gives the call other TwiML, which ends the stream (``carriers/twilio_rest.py``).
+gets another one, and a call that is over is hung up. So a hang-up of a connected call needs no request. A transfer
+does: it gives the call other TwiML, which ends the stream (``carriers/twilio_rest.py``).
 """
 
 import hashlib
@@ -71,16 +71,16 @@ class Twilio(AccountCarrier):
         account_sid: the account; default: ``TWILIO_ACCOUNT_SID``.
         auth_token: its secret; default: ``TWILIO_AUTH_TOKEN``.
         api_url: URL of the REST API, if it is not in the usual region.
-        previous_auth_token: the Auth Token before or after the present one, which signs webhooks as well while the account
-            changes its token. Requests to Twilio use ``auth_token``.
+        previous_auth_token: the Auth Token before or after the present one, which signs webhooks as well while the
+            account changes its token. Requests to Twilio use ``auth_token``.
         shared_keys: secrets of the shared keys that sign the account's webhooks, each by its id
             (``webhooks_sharedkey_...``); two while a key is changed. With them, the Auth Token signs no webhook.
-        accept_auth_token: True: with ``shared_keys``, the Auth Token signs webhooks as well, while an account changes to
-            shared keys.
+        accept_auth_token: True: with ``shared_keys``, the Auth Token signs webhooks as well, while an account changes
+            to shared keys.
 
     Raises:
-        ConfigurationError: a credential is neither given nor in the environment, or ``api_url`` or ``shared_keys`` is not
-            valid.
+        ConfigurationError: a credential is neither given nor in the environment, or ``api_url`` or ``shared_keys`` is
+            not valid.
     """
 
     name: ClassVar[str] = "twilio"

@@ -2,9 +2,9 @@
 
 * https://www.twilio.com/docs/usage/security#validating-requests
 * HMAC over the URL and the sorted fields of the form: SHA-1 with the Auth Token, SHA-256 with a shared key.
-* A request that a shared key signs says so in a header: ``key=webhooks_sharedkey_...,algorithm=HMAC_SHA256``. The header
-  only names one of the keys that are configured. It is not signed, so it decides neither whether the Auth Token is enough
-  nor which algorithm is.
+* A request that a shared key signs says so in a header: ``key=webhooks_sharedkey_...,algorithm=HMAC_SHA256``. The
+  header only names one of the keys that are configured. It is not signed, so it decides neither whether the Auth Token
+  is enough nor which algorithm is.
 """
 
 import base64
@@ -30,8 +30,8 @@ def checked_shared_keys(given: Mapping[str, str] | None) -> Mapping[str, str]:
     """Return a copy of shared keys, each secret by the id of its key.
 
     Raises:
-        ConfigurationError: they are not a mapping from ids to secrets, or one is empty, or an id could not be in the header.
-            The message shows no secret.
+        ConfigurationError: they are not a mapping from ids to secrets, or one is empty, or an id could not be in the
+            header. The message shows no secret.
     """
     if given is None:
         return {}
@@ -62,7 +62,10 @@ def key_named(settings: str) -> str:
 
 
 def sign(secret: str, url: str, params: Form | bytes, digest: Digest) -> str:
-    """Return the signature in base64: HMAC of the URL and all sorted fields; a body that is not a form has no fields."""
+    """Return the signature in base64: HMAC of the URL and all sorted fields.
+
+    A body that is not a form has no fields.
+    """
     text = url
     if not isinstance(params, bytes):
         # Twilio's rule: the names sorted, each with its values, each value once.
@@ -73,8 +76,8 @@ def sign(secret: str, url: str, params: Form | bytes, digest: Digest) -> str:
 def signed(secrets: Sequence[str], url: str, params: Form | bytes, signature: str, digest: Digest) -> bool:
     """Return True if the signature is that of one of the secrets, in constant time.
 
-    Twilio may have signed the URL with or without its port, without the user in front of the host, and a WebSocket's URL
-    with a slash at its end, so all variants are tried.
+    Twilio may have signed the URL with or without its port, without the user in front of the host, and a WebSocket's
+    URL with a slash at its end, so all variants are tried.
     """
     # ``replace``: a header with odd characters must be a wrong signature, not an exception.
     given = signature.encode(errors="replace")

@@ -39,8 +39,8 @@ Variables in a file `.env` beside it, and in one in the working directory, are r
   patter-trio number show bakery.py                where the carrier sends the number's calls
   patter-trio number point bakery.py               send them here, after a yes
 
-Exit status: 0 success; 1 a simulated call failed, nobody answered, the answer was no, or doctor has warnings; 2 a mistake in the command
-or in FILE, or doctor has problems; 130 stopped early by Ctrl-C.
+Exit status: 0 success; 1 a simulated call failed, nobody answered, the answer was no, or doctor has warnings; 2 a
+mistake in the command or in FILE, or doctor has problems; 130 stopped early by Ctrl-C.
 `run` ends only with Ctrl-C or SIGTERM (which lets live calls finish), with status 0. If the shell ignores SIGINT for a
 command, as for one in the background of a script, Ctrl-C does not stop it.
 """

@@ -330,7 +330,10 @@ def _advice(text: str, public_url: str) -> str:
     if "answered 403" in text:
         path = urlsplit(public_url).path
         kept = f"removes {path} and nothing else" if path else "leaves it as it is"
-        return f"the signature covers the URL: check that {public_url} is the carrier's address of this server, and that the proxy {kept}"
+        return (
+            f"the signature covers the URL: check that {public_url} is the carrier's address of this server, and "
+            f"that the proxy {kept}"
+        )
     if "31920" in text:
         return "let the proxy pass the headers Upgrade and Connection, over HTTP/1.1; docs/deploy.md"
     if "answered 404" in text:

@@ -121,7 +121,10 @@ class Progress:
 
     def _show(self, *, new: bool) -> None:
         # Never below 0: a call that is refused ends without having started.
-        text = f"{self._ended} of {self._calls} calls over, {max(0, self._started - self._ended)} live, {self._failed} failed"
+        text = (
+            f"{self._ended} of {self._calls} calls over, {max(0, self._started - self._ended)} live, "
+            f"{self._failed} failed"
+        )
         if self._rewrites:
             print(f"\r{text}", end="", file=sys.stderr, flush=True)
         elif new:

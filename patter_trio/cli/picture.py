@@ -220,7 +220,8 @@ def _span(start: float, end: float, label: str, below: int, kind: str) -> Iterat
         yield f'<line class="pause" x1="{left:g}" x2="{right:g}" y1="{y}" y2="{y}"/>'
         if (row, begun, ended) == longest:
             yield (
-                f'<text class="{kind}" x="{(left + right) / 2:g}" y="{y - 3}" text-anchor="middle">{escape(label)}</text>'
+                f'<text class="{kind}" x="{(left + right) / 2:g}" y="{y - 3}" '
+                f'text-anchor="middle">{escape(label)}</text>'
             )
 
 

@@ -47,7 +47,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         const=True,
         default=None,
         metavar="PROGRAM",
-        help="make a public URL by cloudflared or ngrok, whichever is on PATH, and stop it with the server; or name one "
+        help="make a public URL by cloudflared or ngrok, whichever is on PATH, and stop it with the server; or name "
+        "one "
         "of the two, or the hostname of a tunnel that runs already",
     )
     parser.add_argument(
@@ -162,13 +163,15 @@ def _announce(program: Program, address: tuple[str, int]) -> None:
         print(f"Try:  patter-trio simulate {program.path}")
     else:
         print(
-            f"Give {phone.carrier.name} this webhook for {phone.phone_number or 'your number'} (a call comes in, HTTP POST):"
+            f"Give {phone.carrier.name} this webhook for {phone.phone_number or 'your number'} (a call comes in, HTTP "
+            "POST):"
         )
         print(f"    {phone.public_url(address)}{phone.carrier.voice_path}")
         # The most frequent reason why no call comes.
         if phone.public_url(address) == local:
             print(
-                "The carrier cannot reach that address: set Patter(webhook_url=...) to the public one, or give --tunnel."
+                "The carrier cannot reach that address: set Patter(webhook_url=...) to the public one, or give "
+                "--tunnel."
             )
     if is_interruptible():
         # Flushed: a script that waits for this line must not wait for a buffer.

@@ -121,7 +121,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         type=Path,
         default=Path(),
         metavar="DIR",
-        help="write call.wav, call.svg (its picture) and timeline.json to DIR/calls/<call_id>/ (default: the current folder)",
+        help="write call.wav, call.svg (its picture) and timeline.json to DIR/calls/<call_id>/ (default: the current "
+        "folder)",
     )
     parser.set_defaults(command=run)
     return parser

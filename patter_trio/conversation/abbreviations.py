@@ -7,7 +7,8 @@ from typing import Final
 
 BEFORE_NAMES: Final[Mapping[str, str]] = {
     # Titles, then streets and companies, then words within a sentence.
-    "en": "mr mrs ms mx messrs dr prof rev fr hon rt gen sgt cpl pvt capt cpt lt col maj cmdr cdr adm brig gov sen rep pres "
+    "en": "mr mrs ms mx messrs dr prof rev fr hon rt gen sgt cpl pvt capt cpt lt col maj cmdr cdr adm brig gov sen rep "
+    "pres "
     "supt det insp amb atty cllr msgr jr sr st mt ft "
     "ave blvd rd ln hwy pkwy sq ct pl apt ste bldg rm "
     "inc ltd corp co llc plc bros assn dept univ "
@@ -20,7 +21,8 @@ BEFORE_NAMES: Final[Mapping[str, str]] = {
     "fr": "m mm mme mmes mlle mlles mgr dr drs prof pr me st ste "
     "av bd boul pl rte imp fg bât app appt cie ets tél env p.ex c.-à-d",
     "hi": "डॉ श्री प्रो कु",
-    "it": "sig sig.ra sig.na sigg dott dott.ssa dr prof prof.ssa avv ing geom rag arch on egr spett gent gent.mo gent.ma ill "
+    "it": "sig sig.ra sig.na sigg dott dott.ssa dr prof prof.ssa avv ing geom rag arch on egr spett gent gent.mo "
+    "gent.ma ill "
     "sgr mons cav comm rev "
     "v.le p.za p.zza c.so l.go s.p.a s.r.l ca tel p.es",
     "nl": "dhr mevr mw dr drs ir ing prof mr jhr fam str bijv d.w.z ca tel",

@@ -47,8 +47,8 @@ class CommitUser:
 
     With ``replaces`` the text replaces the newest user entry: the caller went on before the agent was heard, or was
     misheard, so both utterances are one message. No reply follows if the caller is gone, or if :class:`ResumeGoodbye`
-    does. ``typed`` is the part of this commit's text that was typed on a keypad or given as text, and ``spoken`` is False
-    if that is all of it.
+    does. ``typed`` is the part of this commit's text that was typed on a keypad or given as text, and ``spoken`` is
+    False if that is all of it.
     """
 
     at: float
@@ -223,7 +223,10 @@ class HangUpLeg:
 
 @attrs.frozen
 class TransferLeg:
-    """Have the carrier connect the caller to another number. It answers with ``TransferAccepted`` or ``TransferFailed``."""
+    """Have the carrier connect the caller to another number.
+
+    It answers with ``TransferAccepted`` or ``TransferFailed``.
+    """
 
     at: float
 

@@ -1,4 +1,7 @@
-"""The rules for the agent's side of turn-taking; the table ``AGENT`` in ``turn_table`` says when each of them applies."""
+"""The rules for the agent's side of turn-taking.
+
+The table ``AGENT`` in ``turn_table`` says when each of them applies.
+"""
 
 # ruff: noqa: ARG001 - every rule has the same signature, whether or not it looks at the input.
 
@@ -78,8 +81,8 @@ def note_audio(conversation: Conversation, event: AudioArrived) -> None:
     reply.audio = True
     # The provider has delivered. derive() sets the deadline anew when the audio may go out.
     conversation.disarm(Timer.REPLY)
-    # Once per turn, also when the answer is restarted after a failure, or after words that came to nothing. Tones are no
-    # speech.
+    # Once per turn, also when the answer is restarted after a failure, or after words that came to nothing. Tones are
+    # no speech.
     if reply.turn != conversation.audio_turn and not reply.digits:
         conversation.audio_turn = reply.turn
         conversation.emit(actions.ReportAudio(conversation.now, reply.number, reply.turn))

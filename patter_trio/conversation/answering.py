@@ -1,16 +1,16 @@
 """The detection of answering machines by the sound of the line alone: a person, a machine or a fax.
 
-A person says a few words and waits for an answer. A machine talks on: its greeting is long, and often a beep follows. So
-three things decide, in this order of weight:
+A person says a few words and waits for an answer. A machine talks on: its greeting is long, and often a beep follows.
+So three things decide, in this order of weight:
 
 * **A beep** after speech: one steady tone, and then silence. Only machines make one; a message can be left now.
 * **Long speech**: six seconds without a pause of one second. A menu that offers choices counts as a machine, too.
 * **A pause.** After a few words, one second of it means a person who waits. After more than a few words, a machine may
   still beep: only a longer pause means a person.
 
-Words play no part, so neither does the language. The verdict "machine" cuts a person off in the middle of a sentence, the
-verdict "human" only lets an agent talk to a machine; so what is in doubt is a person. The verdict about a person is final,
-whatever the line sounds like later.
+Words play no part, so neither does the language. The verdict "machine" cuts a person off in the middle of a sentence,
+the verdict "human" only lets an agent talk to a machine; so what is in doubt is a person. The verdict about a person is
+final, whatever the line sounds like later.
 
 After the verdict that a machine has answered, the end of its greeting is found: a beep, or a pause of 2.5 s.
 
@@ -58,7 +58,8 @@ MIN_SPEECH_S: Final = 0.3
 # ITU-T E.180: the tones of networks (dial, ringing, busy) are at 400 to 450 Hz, or have two frequencies.
 BEEP_HZ: Final = (500.0, 2500.0)
 """Lowest and highest frequency of a beep."""
-# ITU-T T.30: a fax that is called answers with 2100 Hz (CED) for 2.6 to 4 s; one that calls sends 1100 Hz (CNG) for 0.5 s.
+# ITU-T T.30: a fax that is called answers with 2100 Hz (CED) for 2.6 to 4 s; one that calls sends 1100 Hz (CNG) for 0.5
+# s.
 FAX_TONES: Final[tuple[tuple[float, float, float], ...]] = ((2100.0, 15.0, 1.0), (1100.0, 38.0, 0.42))
 """The tones of a fax: frequency and tolerance in Hz, and the seconds after which it is one."""
 # Judged: machines begin within 2 s of the answer, people, too.

@@ -1,7 +1,7 @@
 """The text of one reply, from the pieces of its answer to the texts for the TTS. Pure, with time as an argument.
 
-The pieces are filtered and cut into sentences (:mod:`patter_trio.conversation.sentences`); text that has waited too long
-for the end of its sentence (:mod:`patter_trio.conversation.pacing`) is cut where that sounds best.
+The pieces are filtered and cut into sentences (:mod:`patter_trio.conversation.sentences`); text that has waited too
+long for the end of its sentence (:mod:`patter_trio.conversation.pacing`) is cut where that sounds best.
 """
 
 from patter_trio.conversation.pacing import Cut, Pacing

@@ -7,8 +7,8 @@ from patter_trio.errors import ConfigurationError
 
 PAUSES_S: Final = {"w": 0.5, "W": 1.0}
 """Seconds that a pause between digits lasts; the letters are those of the carriers."""
-# Judged: an account number, a PIN and the pauses between them. Twilio takes 32 when it dials; a text of any length would
-# keep the line busy for minutes.
+# Judged: an account number, a PIN and the pauses between them. Twilio takes 32 when it dials; a text of any length
+# would keep the line busy for minutes.
 MAX_DIGITS: Final = 64
 """Largest number of digits and pauses that are sent at once."""
 
@@ -19,8 +19,8 @@ def checked_digits(digits: Any) -> str:
     """Return the digits.
 
     Raises:
-        ConfigurationError: (a ``ValueError``) they are not 1 to 64 of 0-9, ``*``, ``#``, A-D, ``w`` and ``W``, or have no
-            digit among them.
+        ConfigurationError: (a ``ValueError``) they are not 1 to 64 of 0-9, ``*``, ``#``, A-D, ``w`` and ``W``, or have
+            no digit among them.
     """
     if (
         not isinstance(digits, str)

@@ -21,30 +21,43 @@ _CORE: Final = {
     "alright|all right|right|fine|great|perfect|lovely|awesome|cool|sure|you too|same to you|likewise|good night|"
     "have a nice day|have a good day|have a good one|have a great day|appreciate it|that's all|that is all|"
     "that's it|mhm|uh huh|will do|got it",
-    "de": "tschüss|tschüs|tschau|ciao|wiedersehen|auf wiedersehen|wiederhören|auf wiederhören|danke|danke schön|dankeschön|"
+    "de": "tschüss|tschüs|tschau|ciao|wiedersehen|auf wiedersehen|wiederhören|auf wiederhören|danke|danke schön|"
+    "dankeschön|"
     "vielen dank|besten dank|herzlichen dank|in ordnung|alles klar|gut|prima|super|servus|ade|bis bald|bis dann|"
     "bis morgen|schönen tag|gleichfalls|ebenso|gute nacht|passt|einverstanden|mach's gut",
-    "es": "adiós|adios|hasta luego|hasta pronto|hasta mañana|chao|chau|gracias|muchas gracias|vale|de acuerdo|bien|muy bien|"
+    "es": "adiós|adios|hasta luego|hasta pronto|hasta mañana|chao|chau|gracias|muchas gracias|vale|de acuerdo|bien|muy "
+    "bien|"
     "perfecto|igualmente|nos vemos|buenas noches|que tenga buen día|que tenga un buen día|claro|listo",
-    "fr": "au revoir|à bientôt|à plus|à demain|salut|merci|merci beaucoup|merci bien|d'accord|entendu|très bien|parfait|"
+    "fr": "au revoir|à bientôt|à plus|à demain|salut|merci|merci beaucoup|merci bien|d'accord|entendu|très bien|"
+    "parfait|"
     "bonne journée|bonne soirée|bonne nuit|pareillement|de même|bien|super|c'est noté",
-    "it": "arrivederci|arrivederla|ciao|addio|a presto|a dopo|a domani|grazie|grazie mille|molte grazie|va bene|d'accordo|"
+    "it": "arrivederci|arrivederla|ciao|addio|a presto|a dopo|a domani|grazie|grazie mille|molte grazie|va bene|"
+    "d'accordo|"
     "perfetto|benissimo|bene|buona giornata|buona serata|buonanotte|buona notte|altrettanto|ottimo",
-    "pt": "tchau|adeus|até logo|até mais|até breve|até amanhã|obrigado|obrigada|muito obrigado|muito obrigada|está bem|tá bom|"
+    "pt": "tchau|adeus|até logo|até mais|até breve|até amanhã|obrigado|obrigada|muito obrigado|muito obrigada|está bem|"
+    "tá bom|"
     "tudo bem|certo|perfeito|ótimo|bom dia|boa tarde|boa noite|igualmente|beleza|valeu",
-    "nl": "dag|doei|tot ziens|tot straks|tot morgen|tot dan|bedankt|dank u|dank je|dank u wel|dank je wel|dankjewel|dankuwel|"
+    "nl": "dag|doei|tot ziens|tot straks|tot morgen|tot dan|bedankt|dank u|dank je|dank u wel|dank je wel|dankjewel|"
+    "dankuwel|"
     "goed|prima|oké|fijne dag|fijne avond|insgelijks|akkoord|hartelijk dank",
-    "sv": "hej då|hejdå|vi hörs|ha det bra|tack|tack så mycket|tack ska du ha|okej|bra|detsamma|farvel|ha det|takk|tusen takk|"
+    "sv": "hej då|hejdå|vi hörs|ha det bra|tack|tack så mycket|tack ska du ha|okej|bra|detsamma|farvel|ha det|takk|"
+    "tusen takk|"
     "tak|mange tak|hej hej|i lige måde",
-    "pl": "do widzenia|do usłyszenia|pa|na razie|dziękuję|dziękuje|dzięki|dobrze|w porządku|wzajemnie|miłego dnia|dobranoc",
-    "ru": "до свидания|пока|всего доброго|всего хорошего|до встречи|спасибо|большое спасибо|хорошо|ладно|понятно|взаимно|"
+    "pl": "do widzenia|do usłyszenia|pa|na razie|dziękuję|dziękuje|dzięki|dobrze|w porządku|wzajemnie|miłego dnia|"
+    "dobranoc",
+    "ru": "до свидания|пока|всего доброго|всего хорошего|до встречи|спасибо|большое спасибо|хорошо|ладно|понятно|"
+    "взаимно|"
     "до побачення|дякую|добре",
-    "tr": "hoşça kal|hoşçakal|hoşça kalın|görüşürüz|güle güle|iyi günler|iyi akşamlar|teşekkürler|teşekkür ederim|sağ olun|"
+    "tr": "hoşça kal|hoşçakal|hoşça kalın|görüşürüz|güle güle|iyi günler|iyi akşamlar|teşekkürler|teşekkür ederim|sağ "
+    "olun|"
     "sağol|tamam|peki",
-    "ja": "さようなら|さよなら|失礼します|失礼いたします|それでは失礼します|ありがとう|ありがとうございます|ありがとうございました|どうも|"
+    "ja": "さようなら|さよなら|失礼します|失礼いたします|それでは失礼します|ありがとう|ありがとうございます|"
+    "ありがとうございました|どうも|"
     "どうもありがとうございました|はい|わかりました|分かりました|了解です|了解しました|承知しました|またね|お願いします|お世話になりました|バイバイ",
-    "zh": "再见|再見|拜拜|拜|谢谢|謝謝|谢谢你|謝謝你|谢谢您|謝謝您|多谢|多謝|好|好的|好吧|行|嗯|知道了|明白了|回头见|祝您愉快|唔該|没事了|沒事了",
-    "ko": "안녕히 계세요|안녕히계세요|안녕히 가세요|안녕|잘 있어요|수고하세요|수고하셨습니다|감사합니다|고맙습니다|고마워요|네|예|"
+    "zh": "再见|再見|拜拜|拜|谢谢|謝謝|谢谢你|謝謝你|谢谢您|謝謝您|多谢|多謝|好|好的|好吧|行|嗯|知道了|明白了|回头见|"
+    "祝您愉快|唔該|没事了|沒事了",
+    "ko": "안녕히 계세요|안녕히계세요|안녕히 가세요|안녕|잘 있어요|수고하세요|수고하셨습니다|감사합니다|고맙습니다|"
+    "고마워요|네|예|"
     "알겠습니다|알겠어요|들어가세요|좋은 하루 되세요|끊을게요",
     "th": "สวัสดี|สวัสดีครับ|สวัสดีค่ะ|ลาก่อน|บาย|บายบาย|ขอบคุณ|ขอบคุณมาก|ขอบคุณครับ|ขอบคุณค่ะ|ขอบคุณมากครับ|ขอบคุณมากค่ะ|โอเค|"
     "ได้ครับ|ได้ค่ะ|แล้วเจอกัน",
@@ -61,10 +74,12 @@ _CORE: Final = {
 }
 """Farewells, thanks and acknowledgements by language. Not "yes" or "no", which may be the answer to a question."""
 _MORE: Final = {
-    "en": "so much|very much|a lot|again|for your help|for the help|for everything|for calling|for that|for the information|"
+    "en": "so much|very much|a lot|again|for your help|for the help|for everything|for calling|for that|for the "
+    "information|"
     "then|now|for now|later|soon|tomorrow|too|and|very|well|oh|ah|um|uh|so|you|have|a|nice|good|great|lovely|day|"
     "evening|afternoon|night|weekend|one|everyone|dear|sir|madam|ma'am|man|mate|bud|it|i|is|that",
-    "de": "noch|einen|ein|schönen|schöne|guten|tag|abend|nachmittag|wochenende|sehr|dann|ihnen|dir|auch|na|also|und|ja|so|für|"
+    "de": "noch|einen|ein|schönen|schöne|guten|tag|abend|nachmittag|wochenende|sehr|dann|ihnen|dir|auch|na|also|und|ja|"
+    "so|für|"
     "die|ihre|hilfe|das|nochmal|nochmals|ihnen auch|dir auch|war's|wünsche|ich",
     "es": "y|muy|amable|por|todo|su|la|ayuda|a|usted|buen|buena|día|tarde|pues|entonces|un|saludo|saludos",
     "fr": "et|à vous|aussi|vous|bonne|bon|alors|donc|pour|votre|aide|tout|bien|monsieur|madame|infiniment",

@@ -20,7 +20,10 @@ MAX_TAG_CHARACTERS: Final = 100
 """Characters of a tag or a special token."""
 
 _REASONING: Final = "think|thinking|thoughts?|reasoning|reflection"
-_TOOLS: Final = r"tool_calls?|toolcalls?|function_calls?|functioncalls?|tool_use|tool_code|tool_results?|tool_response|tools?|invoke"
+_TOOLS: Final = (
+    r"tool_calls?|toolcalls?|function_calls?|functioncalls?|tool_use|tool_code|tool_results?|"
+    r"tool_response|tools?|invoke"
+)
 _TAGS: Final = rf"(?:\w+:)?(?:{_REASONING}|{_TOOLS})"
 
 _MARK: Final = re.compile("[<\u25c1\\[{]|```")
@@ -38,8 +41,10 @@ _HIDDEN: Final = re.compile(
 """The begin of a hidden text, by how it ends."""
 _ALONE: Final = re.compile(
     rf"""
-    </?(?:{_TAGS}|function|parameter)(?:\s[^<>]*)?/?> | \u25c1/think\u25b7 | \[/THINK\] | \[/?INST\] | \[/?TOOL_RESULTS\]
-    | <\|channel\|>\s*final\s*<\|message\|> | <\|(?:im_)?start\|>\s*(?:assistant\b)? | <[|\uff5c][^|\uff5c<>\s]+[|\uff5c]>
+    </?(?:{_TAGS}|function|parameter)(?:\s[^<>]*)?/?>
+    | \u25c1/think\u25b7 | \[/THINK\] | \[/?INST\] | \[/?TOOL_RESULTS\]
+    | <\|channel\|>\s*final\s*<\|message\|>
+    | <\|(?:im_)?start\|>\s*(?:assistant\b)? | <[|\uff5c][^|\uff5c<>\s]+[|\uff5c]>
     """,
     re.VERBOSE | re.IGNORECASE,
 )

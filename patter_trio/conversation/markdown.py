@@ -42,11 +42,13 @@ _ESCAPED: Final = re.compile(r"\\([!-/:-@\[-`{-~])")
 _MARKS: Final = re.compile(r"\*+|_+|~{2,}|`+")
 _ADDRESS: Final = re.compile(r"<((?:https?|mailto|tel):[^<>\s]+)>")
 _INLINE_TAGS: Final = (
-    "a abbr b big cite code del dfn em emphasis font i img ins kbd mark phoneme prosody q s samp say-as small span speak "
+    "a abbr b big cite code del dfn em emphasis font i img ins kbd mark phoneme prosody q s samp say-as small span "
+    "speak "
     "strike strong sub sup time tt u var voice"
 )
 _BLOCK_TAGS: Final = (
-    "article blockquote body br break button caption center dd details div dl dt figcaption figure footer h1 h2 h3 h4 h5 h6 "
+    "article blockquote body br break button caption center dd details div dl dt figcaption figure footer h1 h2 h3 h4 "
+    "h5 h6 "
     "head header hr html label li main nav ol p pre section summary table tbody td tfoot th thead title tr ul wbr"
 )
 _TAG: Final = re.compile(
@@ -174,7 +176,10 @@ class MarkdownFilter:
         return len(text)
 
     def _mark(self, line: str, *, ended: bool) -> tuple[int, str] | None:
-        """Return the length of the mark with which a line begins, and what is said for it; None if that is not decided."""
+        """Return the length of the mark with which a line begins, and what is said for it.
+
+        None if that is not decided.
+        """
         match line[0]:
             case "\\":
                 if len(line) == 1 and not ended:

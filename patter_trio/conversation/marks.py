@@ -1,4 +1,4 @@
-"""Marks that end sentences and clauses, and quotes and brackets, in the scripts that have them: one table for all rules.
+"""Marks that end sentences and clauses, quotes and brackets, of all scripts: one table for all rules.
 
 By the names that Unicode gives them, for scripts that are in use.
 """

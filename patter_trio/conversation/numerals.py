@@ -128,7 +128,8 @@ def _ones_first(teens: str, tens: str, between: str) -> tuple[str, ...]:
 def _french() -> tuple[str, ...]:
     words = list(
         _tens_first(
-            "zéro un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize dixsept dixhuit "
+            "zéro un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize dixsept "
+            "dixhuit "
             "dixneuf",
             "vingt trente quarante cinquante soixante soixante quatrevingts? quatrevingts?",
         )
@@ -146,7 +147,8 @@ def _french() -> tuple[str, ...]:
 def _italian() -> tuple[str, ...]:
     words = list(
         _tens_first(
-            "zero uno due tre quattro cinque sei sette otto nove dieci undici dodici tredici quattordici quindici sedici "
+            "zero uno due tre quattro cinque sei sette otto nove dieci undici dodici tredici quattordici quindici "
+            "sedici "
             "diciassette diciotto diciannove",
             "venti trenta quaranta cinquanta sessanta settanta ottanta novanta",
         )

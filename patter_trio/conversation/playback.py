@@ -6,8 +6,8 @@ before it. The ``clear``: it empties the buffer, and the carrier returns all mar
 
 * Audio is sent ahead of real time by at most :data:`SEND_AHEAD_S`. A longer lead would delay a ``clear`` behind it; a
   shorter one would turn every stall of our event loop into a gap in the speech.
-* Audio is sent in messages of :data:`~patter_trio.conversation.playout.MESSAGE_SAMPLES`. A mark is sent after each :data:`MARK_INTERVAL_SAMPLES`, at the
-  end of each sentence, and after the last audio.
+* Audio is sent in messages of :data:`~patter_trio.conversation.playout.MESSAGE_SAMPLES`. A mark is sent after each
+  :data:`MARK_INTERVAL_SAMPLES`, at the end of each sentence, and after the last audio.
 * If more than :data:`MAX_UNMARKED_SAMPLES` are unacknowledged, the path is blocked and we stop sending, because the
   kernel alone would buffer 8 s of speech, which a ``clear`` could not reach. If the marks do not return, the clock
   alone counts after :data:`MARK_GRACE_S`, or after :data:`MISSING_MARK_S` if the carrier's other messages go on coming,
@@ -53,12 +53,14 @@ MISSING_MARK_S: Final = 0.3
 """Seconds by which a mark may be late while other messages of the carrier come. A later one counts as lost."""
 # Judged: less than the 20 s after which the keep-alive gives up a silent carrier, and as long as a goodbye may take.
 SILENT_GRACE_S: Final = 10.0
-"""The same while nothing at all comes from the carrier: the network is held up, and more audio would only pile up in it."""
+"""The same while nothing at all comes from the carrier: the network is held up, and more audio would only pile up in
+it."""
 # Judged: more than a slow way to the caller, so that a hang-up does not cut the last word.
 LOST_MARK_GRACE_S: Final = 0.5
 """The same while the carrier returns no marks at all: only the way of the audio to the caller."""
 MAX_UNRETURNED_MARKS: Final = 64
-"""Marks that are remembered although the carrier does not return them: 13 s of speech. An older one proves nothing new."""
+"""Marks that are remembered although the carrier does not return them: 13 s of speech. An older one proves nothing
+new."""
 CLOCK_TOLERANCE_S: Final = 1e-9
 """Seconds that count as zero. Adding less may not change a clock reading, and the writer would ask for the same sleep
 again and again."""
@@ -149,7 +151,7 @@ class Playback:
 
     @property
     def round_trip(self) -> float:
-        """The shortest time, in seconds, by which a mark came later than its audio can have been played; 0 without marks.
+        """The shortest time, in seconds, from the end of a mark's audio to the mark; 0 without marks.
 
         That is how long a message takes to the carrier and back.
         """

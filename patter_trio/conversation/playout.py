@@ -137,7 +137,10 @@ class PlayoutQueue:
         self._queue.clear()
 
     def drop_unfinished(self) -> bool:
-        """Drop the waiting audio of the newest sentence, which broke off; return True if a finished one is before it."""
+        """Drop the waiting audio of the newest sentence, which broke off.
+
+        Return True if a finished one is before it.
+        """
         start = self._spans[-1].start if self._spans else 0
         excess = min(self.waiting, self.put_samples - start)
         self.put_samples -= excess

@@ -34,8 +34,10 @@ def phone_preamble(language: str) -> str:
     name = _LANGUAGES.get(primary_language(language))
     spoken = f"in {name} ({language})" if name else f"in the language {language!r}"
     return (
-        f"This is a telephone call {spoken}. What you write is spoken to the caller, and what the caller says reaches you "
-        "through speech recognition, which makes mistakes. Answer briefly, as people talk, without Markdown, lists, links "
+        f"This is a telephone call {spoken}. What you write is spoken to the caller, and what the caller says reaches "
+        "you "
+        "through speech recognition, which makes mistakes. Answer briefly, as people talk, without Markdown, lists, "
+        "links "
         "or emoji."
     )
 
@@ -56,7 +58,7 @@ def filled(template: str, values: Mapping[str, Any]) -> str:
 
 
 def filled_to_speak(template: str, values: Mapping[str, Any]) -> str:
-    """Return ``template`` to be spoken: filled in, and without a ``{name}`` that has no value, which nobody should hear."""
+    """Return ``template`` to be spoken: filled in, without a ``{name}`` that has no value, which nobody should hear."""
     unknown = frozenset(unknown_names(template, values))
 
     def value(found: re.Match[str]) -> str:
@@ -67,8 +69,8 @@ def filled_to_speak(template: str, values: Mapping[str, Any]) -> str:
             return found[0]
         if behind.isalnum():
             return comma + space
-        # Without the space before it, because what is behind has a space or a mark of its own; before a mark, and at the
-        # end, without a comma, too.
+        # Without the space before it, because what is behind has a space or a mark of its own; before a mark, and at
+        # the end, without a comma, too.
         return comma if behind.isspace() else ""
 
     said = _SPOKEN_PLACEHOLDER.sub(value, template)

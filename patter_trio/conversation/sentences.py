@@ -14,8 +14,8 @@ that stands before numbers if a digit follows. In doubt it does not end: two sen
 sentence that is cut in two sounds wrong.
 
 Some texts have no ends: a model that repeats itself, or Thai. A sentence that is longer than
-:data:`MAX_SENTENCE_WEIGHT` is cut at its last clause or word, and :meth:`SentenceChunker.release` cuts an unfinished one
-because the caller has waited long enough.
+:data:`MAX_SENTENCE_WEIGHT` is cut at its last clause or word, and :meth:`SentenceChunker.release` cuts an unfinished
+one because the caller has waited long enough.
 """
 
 import re
@@ -176,7 +176,10 @@ class SentenceChunker:
         return []
 
     def _next_end(self) -> tuple[int, bool] | None:
-        """Return where the sentence ends, once the character that proves it has arrived; True if it is only too long."""
+        """Return where the sentence ends, once the character that proves it has arrived.
+
+        True if it is only too long.
+        """
         limit = self._limit()
         while (mark := self._mark.search(self._text, self._looked)) is not None and mark.start() <= limit:
             end = mark.end()
@@ -278,7 +281,7 @@ class SentenceChunker:
         # "a.m." has the shape of initials, but often ends a sentence.
         return word.isupper() and bool(_INITIALS.fullmatch(word)) and low not in {"a.m", "p.m"}
 
-    # Text that pauses --------------------------------------------------------------------------------------------------
+    # Text that pauses -------------------------------------------------------------------------------------------------
     def pause(self, *, long: bool = False) -> list[str]:
         """Return the sentences so far that are finished, however short, because no more text comes for a moment.
 
@@ -323,7 +326,7 @@ def _is_unspaced_end(ends: str, before: str, following: str) -> bool:
 
 
 def _last_word(text: str) -> tuple[str, str]:
-    """Return what is before the last word, without white space at its end, and the word, without brackets and quotes."""
+    """Return the text before the last word, without white space behind, and the word without brackets and quotes."""
     before = _BEFORE_WORD.match(text)
     start = before.end() if before else 0
     return text[:start].rstrip(), text[start:]

@@ -1,9 +1,9 @@
 """The rules of turn-taking, as two tables: the rule for each input or deadline in each state of caller and agent.
 
 The tables are complete; ``ignored`` is the rule that does nothing. ``CALLER`` has the triggers that change the state of
-the caller, and ``AGENT`` has all others. Its rows ``WORDS`` and ``TYPING`` are the agent's reaction to the caller's words
-and keys. The machine drops the inputs of finished replies before it looks here. After each rule, ``Conversation.derive`` applies the
-consequences that depend on both states together.
+the caller, and ``AGENT`` has all others. Its rows ``WORDS`` and ``TYPING`` are the agent's reaction to the caller's
+words and keys. The machine drops the inputs of finished replies before it looks here. After each rule,
+``Conversation.derive`` applies the consequences that depend on both states together.
 """
 
 # ruff: noqa: ARG001 - every rule has the same signature, whether or not it looks at the input.

@@ -131,7 +131,7 @@ class Utterance:
         return self._count() - self._judged
 
     def mark_judged(self) -> None:
-        """Exclude the present words from ``unjudged_words``: short remarks a while apart do not add up to an interruption."""
+        """Exclude the present words from ``unjudged_words``: remarks a while apart do not add up to an interruption."""
         self._judged = self._count()
 
     def take(self) -> list[Piece]:

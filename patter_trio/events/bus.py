@@ -34,7 +34,7 @@ _log = logging.getLogger("patter_trio.events")
 
 
 class EventBus:
-    """The events of one phone's calls, on all its servers. Every payload has ``call_id``, and each receiver gets a copy.
+    """The events of a phone's calls, on all its servers. Each payload has ``call_id``; each receiver gets a copy.
 
     A subscription made inside a callback of a call is for that call alone, and ends with it, unless ``scope="all"``. A
     subscription made anywhere else is for all calls.

@@ -33,7 +33,8 @@ def check_callback(name: str, callback: object) -> None:
     except TypeError as error:
         required = ", ".join(parameter.name for parameter in positional(parameters))
         raise ConfigurationError(
-            f"{name} must be callable with (event) or (event, call_control), got {name_of(callback)}({required}): {error}"
+            f"{name} must be callable with (event) or (event, call_control), got {name_of(callback)}({required}): "
+            f"{error}"
         ) from None
 
 

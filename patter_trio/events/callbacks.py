@@ -180,7 +180,7 @@ def copied(value: Any) -> Any:
 
 @asynccontextmanager
 async def open_callbacks(nursery: trio.Nursery, callback_queue: CallbackQueue) -> AsyncIterator[CallbackQueue]:
-    """Deliver a call's events in ``nursery``, which outlives the call, for as long as :meth:`CallbackQueue.end` allows."""
+    """Deliver a call's events in ``nursery``, which outlives the call, as long as :meth:`CallbackQueue.end` allows."""
     # In the server's nursery: callbacks may last longer than the call, which must end within a second.
     nursery.start_soon(callback_queue.deliver)
     try:

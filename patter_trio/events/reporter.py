@@ -1,9 +1,9 @@
 """Report what happens in a call to everyone who observes it, in the order in which it happens.
 
 Everything passes through here: **public events** (``metrics/public_events.py``), for the application's callbacks, and
-**internal events** (``metrics/internal_events.py``), for metrics and tracing. The trace and the meter get both, at once;
-so does the event bus, which publishes the classes of ``events/kinds.PUBLISHED``. An event becomes a payload, a dict,
-only for the application (``events/rendering.py``) and for the test kit's tap.
+**internal events** (``metrics/internal_events.py``), for metrics and tracing. The trace and the meter get both, at
+once; so does the event bus, which publishes the classes of ``events/kinds.PUBLISHED``. An event becomes a payload, a
+dict, only for the application (``events/rendering.py``) and for the test kit's tap.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -168,7 +168,10 @@ class SpeechEvents(SpeechCallbacks):
         timestamp_ms: int | None = None,
         call_id: str | None = None,
     ) -> None:
-        """Fire ``agent_speech_ended``: the caller hears no more of the reply; ``speech_duration_ms`` of it was played."""
+        """Fire ``agent_speech_ended``: the caller hears no more of the reply.
+
+        ``speech_duration_ms`` of it was played.
+        """
         edge = AgentSpeechEnded(
             timestamp_ms=timestamp_ms, speech_duration_ms=speech_duration_ms, interrupted=interrupted
         )
@@ -243,7 +246,10 @@ class PhoneSpeechEvents(SpeechEvents):
 
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
-        """The states of the task's call, or in a callback the states at its event; outside of any call, those kept here."""
+        """The states of the task's call, or in a callback the states at its event.
+
+        Outside of any call, those kept here.
+        """
         # Within a callback, the state that belongs to its event: callbacks run later than the call, which has moved on.
         call, seen = self._find_call(current_call.get()), seen_state.get()
         if seen is not None:

@@ -45,7 +45,8 @@ def _wrong(arguments: Mapping[str, Any]) -> str:
 
 press_keys: Final = Tool(
     "press_keys",
-    "Press keys of the telephone, to choose from a menu that you hear or to enter a number. Wait until the menu has named "
+    "Press keys of the telephone, to choose from a menu that you hear or to enter a number. Wait until the menu has "
+    "named "
     "its choices. The keys are 0-9, * and #; w is a pause of half a second, W one of a second.",
     {
         "type": "object",
@@ -54,7 +55,8 @@ press_keys: Final = Tool(
         "additionalProperties": False,
     },
     _press,
-    # The model is not asked again before the menu has answered: what it said about its keys would be spoken to a machine.
+    # The model is not asked again before the menu has answered: what it said about its keys would be spoken to a
+    # machine.
     after_speech=True,
     check=_wrong,
 )

@@ -36,7 +36,8 @@ MAX_TEXT_CHARACTERS: Final = 2000
 """Longest goal or first message, in characters."""
 
 DEFAULT_DESCRIPTION: Final = (
-    "Call a person on the phone and have a conversation to reach a goal. The result, after the call has ended, has how it "
+    "Call a person on the phone and have a conversation to reach a goal. The result, after the call has ended, has how "
+    "it "
     "ended, its duration, and the words of both sides. Use it only if the user wants somebody to be called."
 )
 _PREFIX: Final = re.compile(r"\+[1-9][0-9]{0,13}\*")
@@ -58,11 +59,12 @@ class PatterTool(Tool):
         description: the purpose of the tool and when to call it.
         max_duration_sec: seconds after which a call is ended, from 5 to 1800. The LLM may ask for less.
         allowed: the numbers that may be called, E.164; one that ends with ``*`` stands for all with that prefix, such
-            as ``+4930*``. None: any number, and then a person who talks to the LLM can have it call expensive numbers at
-            your cost.
-        machine_detection: True: ask the carrier who answers, for which some charge; ``"acoustic"``: find out by the sound
-            of the line. A machine is hung up, or hears the ``voicemail_message`` of :meth:`~patter_trio.Patter.serve`, and
-            the outcome is ``voicemail``. False: the agent talks to machines, too.
+            as ``+4930*``. None: any number, and then a person who talks to the LLM can have it call expensive numbers
+            at your cost.
+        machine_detection: True: ask the carrier who answers, for which some charge; ``"acoustic"``: find out by the
+            sound of the line. A machine is hung up, or hears the ``voicemail_message`` of
+            :meth:`~patter_trio.Patter.serve`, and the outcome is ``voicemail``. False: the agent talks to machines,
+            too.
 
     Raises:
         ConfigurationError: an argument has a wrong type or value.
@@ -75,7 +77,8 @@ class PatterTool(Tool):
     allowed: tuple[str, ...] | None = attrs.field(kw_only=True, repr=False)
     """The numbers and prefixes that may be called; None: any number."""
     machine_detection: WhoAnswers = attrs.field(kw_only=True)
-    """The detection of answering machines, as for ``Patter.call``. A machine is hung up, or hears the ``voicemail_message`` of the server."""
+    """The detection of answering machines, as for ``Patter.call``. A machine is hung up, or hears the
+    ``voicemail_message`` of the server."""
 
     def __init__(
         self,

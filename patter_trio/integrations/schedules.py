@@ -6,8 +6,8 @@
         await nursery.start(phone.serve, agent)
         schedule_once("2026-12-01T09:00", lambda: phone.call("+15550100003"), timezone="Europe/Paris")
 
-trio has no loop into which a function could put tasks behind everybody's back: a schedule runs in a nursery. That is the
-one given, or one beside the phone that is served.
+trio has no loop into which a function could put tasks behind everybody's back: a schedule runs in a nursery. That is
+the one given, or one beside the phone that is served.
 """
 
 import logging
@@ -127,8 +127,8 @@ def schedule_once(
 ) -> ScheduleHandle:
     """Call a function once, at a time.
 
-    A time that passed less than 60 s ago is now. A local time that the start of summer time skips is as much later as the
-    clock was put forward; of one that its end repeats, it is the first.
+    A time that passed less than 60 s ago is now. A local time that the start of summer time skips is as much later as
+    the clock was put forward; of one that its end repeats, it is the first.
 
     Args:
         at: a datetime, or an ISO 8601 text such as ``2026-12-01T09:00``.
@@ -186,8 +186,8 @@ def schedule_cron(
 ) -> ScheduleHandle:
     """Call a function by a cron expression, such as ``0 9 * * 1-5``: at nine, from Monday to Friday.
 
-    Runs do not overlap, as for :func:`schedule_interval`. Summer time is as in Debian's cron: a run at a time of day that
-    the clock skips follows at once, and one at a time that it repeats comes once.
+    Runs do not overlap, as for :func:`schedule_interval`. Summer time is as in Debian's cron: a run at a time of day
+    that the clock skips follows at once, and one at a time that it repeats comes once.
 
     Args:
         expression: minute, hour, day of month, month, day of week, as in ``man 5 crontab``; names such as ``MON`` and

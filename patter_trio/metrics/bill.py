@@ -4,7 +4,8 @@ Prices are linear, so the bill keeps sums and prices each of them once, however 
 
 * STT: the whole call from the first frame on, silence included, because STT providers bill an open stream;
 * TTS: the characters that were sent to it, including those that the caller never heard;
-* LLM: one token for :data:`CHARACTERS_PER_TOKEN` characters; a request has the system prompt and the conversation so far.
+* LLM: one token for :data:`CHARACTERS_PER_TOKEN` characters; a request has the system prompt and the conversation so
+  far.
 
 Usage reported for a reply replaces the estimate for that reply, for each side of an LLM on its own: some servers report
 zeros for one of them. Usage reported outside any reply replaces all estimates

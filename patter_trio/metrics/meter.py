@@ -409,7 +409,7 @@ class Meter:
         """Return the costs of the call up to that instant."""
         return self._bill.total(self._seconds(at), self._listened(at))
 
-    # The whole call --------------------------------------------------------------------------------------------------------
+    # The whole call ---------------------------------------------------------------------------------------------------
     def call(self, at: float) -> CallMetrics:
         """Return the call's metrics, as of that instant."""
         return CallMetrics(

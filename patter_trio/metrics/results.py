@@ -44,7 +44,8 @@ class LatencyBreakdown(_Record):
     stt_ms: float | None = None
     """S1 → W: from the end of the caller's speech to the STT's final words; 0 if they came before."""
     endpoint_ms: float | None = None
-    """S1 → E: from the end of the caller's speech to the decision that the caller has finished (``user_speech_eos``)."""
+    """S1 → E: from the end of the caller's speech to the decision that the caller has finished
+    (``user_speech_eos``)."""
     # Twice, because both names are promised (docs/metrics.md).
     llm_ms: float | None = None
     """The same as ``llm_ttft_ms``."""

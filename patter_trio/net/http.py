@@ -247,8 +247,8 @@ _shared: Final = trio.lowlevel.RunVar[dict[tuple[Guard | None, bool], _Shared]](
 
 
 Answerer = Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, Mapping[str, str], bytes]]]
-"""Answers a request within this process: from method, URL, headers (names in lower case) and body to status, headers and
-JSON."""
+"""Answers a request within this process: from method, URL, headers (names in lower case) and body to status, headers
+and JSON."""
 _answerers: Final = trio.lowlevel.RunVar[dict[str, "httpx.AsyncClient"]]("patter_trio_http_answerers")
 
 

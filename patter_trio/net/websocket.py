@@ -58,7 +58,10 @@ _PROTOCOL_LOGGER: Final = logging.getLogger("patter_trio.websocket")
 """Logger of the protocol core. It would log every frame, speech included; only warnings pass unless the application
 sets its level."""
 
-_BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nBad Request\n"
+_BAD_REQUEST: Final = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: "
+    b"12\r\n\r\nBad Request\n"
+)
 
 
 @cache

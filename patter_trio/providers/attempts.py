@@ -116,7 +116,10 @@ class Begun(AsyncIterator[T]):
 
 @contextmanager
 def timed(patience: float, name: str, *, begins: bool = True) -> Iterator[trio.CancelScope]:
-    """Limit the block to ``patience`` seconds, until it moves the scope's deadline; without ``begins`` it has to set it."""
+    """Limit the block to ``patience`` seconds, until it moves the scope's deadline.
+
+    Without ``begins`` it has to set it.
+    """
     # The scope surrounds the whole use: whatever a provider opens inside the scope must be closed before the scope
     # exits.
     with trio.CancelScope(deadline=trio.current_time() + patience if begins else math.inf) as scope:

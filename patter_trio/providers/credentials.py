@@ -40,8 +40,8 @@ def sendable(value: str, *, owner: str, argument: str) -> str:
     """Return a credential, which may be empty, after checking that a header can carry it.
 
     Raises:
-        ConfigurationError: it is not a string, or has characters that no header may have, or a space. The message does not
-            show it.
+        ConfigurationError: it is not a string, or has characters that no header may have, or a space. The message does
+            not show it.
     """
     if not isinstance(value, str):
         raise ConfigurationError(f"{owner}: {argument}= must be a string, got {type(value).__name__}")

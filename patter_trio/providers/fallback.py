@@ -10,10 +10,10 @@
 * **Never after the first token or sample**: once the caller has heard the beginning of a reply, no other provider
   starts it again in another voice or with other words. A later failure fails the reply; the next reply then begins with
   another provider.
-* **Nothing is a failure**, too: an answer without a word or a tool call, and speech without sound. The provider is tried
-  once more before the next one.
-* The call chooses an LLM and a TTS provider for each reply. It keeps its STT provider until that one fails or is silent;
-  then it opens the next one, which gets the audio that was not answered (``call/input/recognition.py``).
+* **Nothing is a failure**, too: an answer without a word or a tool call, and speech without sound. The provider is
+  tried once more before the next one.
+* The call chooses an LLM and a TTS provider for each reply. It keeps its STT provider until that one fails or is
+  silent; then it opens the next one, which gets the audio that was not answered (``call/input/recognition.py``).
 """
 
 import logging

@@ -46,7 +46,8 @@ def with_hints(
         known = keywords_of(function)
         owner = function.__qualname__.removesuffix(".__init__")
 
-        # Not ``async`` for ``serve``: an unknown option is an error of the call, as Python's own is, and not of its await.
+        # Not ``async`` for ``serve``: an unknown option is an error of the call, as Python's own is, and not of its
+        # await.
         @wraps(function)
         def checked(*arguments: _P.args, **options: _P.kwargs) -> _R:
             if options.keys() - known:

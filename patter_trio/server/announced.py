@@ -1,4 +1,4 @@
-"""Announced calls, each until it is live or given up: their ``on_call_start``, and the end of those that never connect."""
+"""Announced calls until they are live or given up: their ``on_call_start``, and the end if they never connect."""
 
 import logging
 import math

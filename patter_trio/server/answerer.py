@@ -68,8 +68,8 @@ def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
 def with_keys(agent: Agent, callbacks: Mapping[str, Any]) -> Agent:
     """Return the agent with what the callbacks decide about keys.
 
-    If ``on_message`` is a menu, that menu acts on them. With ``on_dtmf``, which acts on keys itself, they are no message
-    unless the agent says so: its caller would be answered twice.
+    If ``on_message`` is a menu, that menu acts on them. With ``on_dtmf``, which acts on keys itself, they are no
+    message unless the agent says so: its caller would be answered twice.
     """
     menu = callbacks.get("on_message")
     if isinstance(menu, Menu):

@@ -166,7 +166,7 @@ class CallServer:
         return call_id in self._live or self._ended.remembers(call_id, trio.current_time())
 
     def end_stray(self, call_id: str) -> None:
-        """Hang up a call in the background that somebody has answered, unless it is a repetition about a call that goes on."""
+        """Hang up an answered call in the background, unless it is a repetition about a call that goes on."""
         owned = call_id in self._live or call_id in self.context.pending or call_id in self.dialler
         if not owned and not self._handed_over.remembers(call_id, trio.current_time()):
             self._nursery.start_soon(self.dialler.end_stray, call_id)
@@ -243,7 +243,10 @@ class CallServer:
             self._announced.begin(call.info, self._answering.agent, PendingControl(call.info))
 
     def command(self, info: CallInfo, request: Callable[[], Awaitable[None]]) -> None:
-        """Send a request about an announced call to the carrier, in the background; if it fails, the call is given up."""
+        """Send a request about an announced call to the carrier, in the background.
+
+        If it fails, the call is given up.
+        """
         self._nursery.start_soon(self._reports.send, info, request)
 
     def on_report(self, report: CarrierReport) -> None:
@@ -341,8 +344,8 @@ class CallServer:
             del self._options.live[info.call_id]
             self._ended.add(info.call_id, trio.current_time())
             self.dialler.over(info.call_id, call.outcome)
-            # A call that was handed over goes on without us. Also for a caller who has hung up: the carrier's stream may have
-            # ended by itself.
+            # A call that was handed over goes on without us. Also for a caller who has hung up: the carrier's stream
+            # may have ended by itself.
             if call.outcome == TRANSFERRED_REASON:
                 self._handed_over.add(info.call_id, trio.current_time())
             else:

@@ -70,7 +70,7 @@ class CarrierFacts:
         self._live[call_id] = _LiveCall(events, reporter)
 
     def over(self, call_id: str) -> None:
-        """Ask the carrier what a call has cost, because it is over, unless the carrier has said so or nobody listens."""
+        """Ask the carrier what a call that is over has cost, unless the carrier has said so or nobody listens."""
         del self._live[call_id]
         can_tell = type(self._carrier).cost is not Carrier.cost
         # A request that nobody needs would only use up the account's rate limit.

@@ -90,8 +90,8 @@ class CarrierReports:
             case CallStatus():
                 if report.cost_usd is not None:
                     self._facts.on_cost(report.call_id, report.cost_usd)
-                # A live call ends by its stream, which has the last words; a webhook about it may overtake them. One that
-                # has lost its stream ends by the webhook.
+                # A live call ends by its stream, which has the last words; a webhook about it may overtake them. One
+                # that has lost its stream ends by the webhook.
                 if report.call_id in self._live:
                     self._live[report.call_id].streams.give_up()
                 elif not self._dialler.on_status(report):

@@ -56,7 +56,8 @@ class ServerContext:
     * ``end_stray(call_id)`` hangs up such a call, unless it is a repetition about a call that goes on.
     * ``knows(call_id)`` returns True for a call that is live or over: a webhook that announces it is a repetition.
     * ``on_returned(report)`` returns the document with which a call continues whose stream is over; empty: it is over.
-    * ``claim_lost(call_id, token)`` returns the facts about a live call that waits for another stream, once for a token.
+    * ``claim_lost(call_id, token)`` returns the facts about a live call that waits for another stream, once for a
+      token.
     * ``on_refused(info, why)`` is called for each call that hears busy; it must not raise.
     """
 
@@ -94,7 +95,10 @@ class ServerContext:
         return self.public_url + self.carrier.path_of(kind) + query
 
     async def transfer(self, call: CallInfo, to: str) -> None:
-        """Connect the caller of a live call to ``to``; errors are those of :meth:`~patter_trio.abc.Carrier.transfer`."""
+        """Connect the caller of a live call to ``to``.
+
+        Errors are those of :meth:`~patter_trio.abc.Carrier.transfer`.
+        """
         document = self.carrier.transfer_document(call, to)
         if not document:
             await self.carrier.transfer(call, to)

@@ -10,8 +10,8 @@ import trio
 from patter_trio.abc import Carrier
 from patter_trio.errors import PatterError
 
-# Judged: a request has 4 s (``carriers/rest.py``). A server that is being cancelled waits for it, as it does 5 s for the
-# last callbacks.
+# Judged: a request has 4 s (``carriers/rest.py``). A server that is being cancelled waits for it, as it does 5 s for
+# the last callbacks.
 HANG_UP_TIMEOUT_S: Final = 5.0
 """Seconds within which the carrier must have taken the hang-up."""
 # Judged: one lost connection, or a refusal that asks for fewer requests.

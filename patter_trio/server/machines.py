@@ -7,8 +7,8 @@
 * A person, a screening assistant, or nobody knows: the call goes on. An assistant that asks who is calling wants an
   answer.
 
-A finding of our own (``conversation/answering.py``) is reported like one of the carrier's. An :class:`Ear` makes it from
-the audio of the other side: if the program asks for it, or if the carrier cannot find out what the call asks for.
+A finding of our own (``conversation/answering.py``) is reported like one of the carrier's. An :class:`Ear` makes it
+from the audio of the other side: if the program asks for it, or if the carrier cannot find out what the call asks for.
 """
 
 from collections.abc import Callable
@@ -96,7 +96,10 @@ class Ear:
 def ear_of(
     placed: PlacedCall, carrier: Carrier, call_id: str, report: Callable[[MachineDetected], None]
 ) -> Callable[[bytes], None] | None:
-    """Return what listens to the other side of a call; None: nothing is asked for, or the carrier finds it out itself."""
+    """Return what listens to the other side of a call.
+
+    None: nothing is asked for, or the carrier finds it out itself.
+    """
     request = placed.request
     if request.is_acoustic or (request.machine_detection and not carrier.machine_detection):
         return Ear(placed, call_id, report, carrier_finds=False).hear

@@ -67,7 +67,8 @@ class ServeOptions:
         callbacks: the application's functions; those passed to ``serve`` take precedence over those set on the phone.
         subscribers: the subscriptions to events of all calls of the phone.
         live: the phone's live calls by id; the server adds and removes its own.
-        call_servers: the phone's running servers, oldest first; a server adds itself, and removes itself when it closes.
+        call_servers: the phone's running servers, oldest first; a server adds itself, and removes itself when it
+            closes.
         pricing: prices by provider and model: the list prices, overridden by those of the application.
         guard: decides which addresses the URLs of tools may lead to.
         voicemail_message: what placed calls say to a machine that answers, if they have no message of their own.

@@ -1,15 +1,15 @@
 """Calls that we place, from the dial until somebody answers, or until it is known that nobody will.
 
 Each call has a reference of our own, which the carrier's webhooks bring back: they may overtake the answer to the
-request that places the call, and some carriers give the call's id only in them. All state is in the :class:`PlacedCall`;
-the calls of a server share nothing but two tables to find it.
+request that places the call, and some carriers give the call's id only in them. All state is in the
+:class:`PlacedCall`; the calls of a server share nothing but two tables to find it.
 
 A call begins when the carrier has taken it and its id is known: then ``on_call_start`` is called, and ``on_call_end``
 will be. It is answered when the carrier asks what to do with it, and live when its media stream has begun; from there
 on it is a call like any other (``server/calls.py``).
 
-Nothing is dialled twice: a request whose answer was lost is not repeated. If its call exists after all, the webhook that
-announces its answer is the first that we hear of it, and the call is hung up.
+Nothing is dialled twice: a request whose answer was lost is not repeated. If its call exists after all, the webhook
+that announces its answer is the first that we hear of it, and the call is hung up.
 """
 
 import logging

@@ -21,8 +21,8 @@ TOKEN_LIFETIME_S: Final = 60.0
 """Seconds for which a token is valid; carriers open the stream within seconds of the webhook's answer."""
 # Judged: carriers open the stream within a second or two of the webhook's answer.
 CONNECT_TIMEOUT_S: Final = 10.0
-"""Seconds for which an announced call is expected to connect. It may do so later, but neither a drain nor the estimate of
-the load waits for it any more."""
+"""Seconds for which an announced call is expected to connect. It may do so later, but neither a drain nor the estimate
+of the load waits for it any more."""
 # Judged. Full: the caller hears busy (``webhooks.py``). Only signed webhooks add entries, so an attacker cannot fill
 # it.
 MAX_PENDING_CALLS: Final = 1000
@@ -51,8 +51,8 @@ class PendingCall:
 class PendingCalls:
     """The announced calls of one server, by the carrier's call id."""
 
-    # 32 bytes from the system's source of randomness: nobody guesses one within its minute. In hexadecimal digits: Plivo
-    # brings back only letters and digits.
+    # 32 bytes from the system's source of randomness: nobody guesses one within its minute. In hexadecimal digits:
+    # Plivo brings back only letters and digits.
     def __init__(
         self,
         *,

@@ -75,7 +75,8 @@ class CallRequest:
             raise ConfigurationError(f"voicemail_message must be a string, got {self.voicemail_message!r}")
         if self.machine_detection not in (True, False, ACOUSTIC):
             raise ConfigurationError(
-                f"machine_detection must be True (the carrier listens), {ACOUSTIC!r} (patter_trio listens) or False, got "
+                f"machine_detection must be True (the carrier listens), {ACOUSTIC!r} (patter_trio listens) or False, "
+                "got "
                 f"{self.machine_detection!r}"
             )
         if self.on_machine_detection is not None:

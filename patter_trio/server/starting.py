@@ -80,7 +80,8 @@ class StartingCall:
             await self.done.wait()
         if not self.done.is_set():
             _events.warning(
-                "call %s: on_call_start did not return within %g s of the call's start; the call goes on without overrides",
+                "call %s: on_call_start did not return within %g s of the call's start; the call goes on without "
+                "overrides",
                 call_id,
                 ON_CALL_START_TIMEOUT_S,
             )

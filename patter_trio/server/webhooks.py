@@ -93,8 +93,8 @@ def _offered(context: ServerContext, request: CarrierRequest, offered: CallOffer
     """Accept or refuse an announced call; answer with the URL for its media stream, or with busy."""
     carrier, call_id = context.carrier, offered.info.call_id
     if carrier.acts_on_request and (call_id in context.pending or context.knows(call_id)):
-        # The first webhook's commands are on their way, with a token that must stay valid; and a command that refuses the
-        # call would end it.
+        # The first webhook's commands are on their way, with a token that must stay valid; and a command that refuses
+        # the call would end it.
         logger.debug("call %s: announced again", shown_id(call_id))
         # One of ours that was given up, and whose hang-up may have failed: somebody has answered and hears nothing.
         if offered.dial:
@@ -180,7 +180,10 @@ def routes_of(carrier: Carrier) -> dict[str, dict[str, Handler]]:
 
 
 def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return headers by their names in lower case; one that occurs twice has its values joined (RFC 9110, section 5.3)."""
+    """Return headers by their names in lower case.
+
+    One that occurs twice has its values joined (RFC 9110, section 5.3).
+    """
     found: dict[str, str] = {}
     for name, value in headers:
         key = name.lower()

@@ -169,7 +169,7 @@ class CallTrace:
         return f"<CallTrace of {self._call_id}, {len(self._replies)} replies under way{', over' if self._over else ''}>"
 
     def attach(self) -> None:
-        """Make the call's span current in this task and the tasks that it starts, so that their spans are its children."""
+        """Make the call's span current in this task and those that it starts, so that their spans are its children."""
         with self._isolated():
             # Never detached: the context ends with the task.
             contexts.attach(set_span_in_context(self._span))

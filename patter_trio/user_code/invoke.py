@@ -33,7 +33,10 @@ from patter_trio.user_code.signatures import name_of
 MAX_BLOCKING_S: Final = 0.05
 """Longest step without a warning, in seconds: a longer one delays all calls by more than two frames of 20 ms."""
 
-_ASYNCIO_HINT: Final = "; this runs on trio, not asyncio: use trio.sleep, a trio nursery, httpx, and trio.to_thread.run_sync for what blocks"
+_ASYNCIO_HINT: Final = (
+    "; this runs on trio, not asyncio: use trio.sleep, a trio nursery, httpx, and "
+    "trio.to_thread.run_sync for what blocks"
+)
 _THIS_THREAD: Final = Path("/proc/thread-self")
 
 _log = logging.getLogger("patter_trio.events")

@@ -24,7 +24,8 @@ from patter_trio.providers.validators import is_number_above_zero
 HYSTERESIS_PROBABILITY = 0.15
 """Distance below ``threshold`` at which a voice ends; the value that the model's authors use."""
 MIN_LEAVING_PROBABILITY = 0.01
-"""Lowest probability below which a voice ends, as the model's authors have it; ``threshold`` itself, if that is lower."""
+"""Lowest probability below which a voice ends, as the model's authors have it; ``threshold`` itself, if that is
+lower."""
 
 
 def _probability(_: object, __: object, value: object) -> None:

@@ -326,7 +326,7 @@ class ChatDecoder:
         call.extra |= {key: value for key, value in delta.items() if key not in _STANDARD and value is not None}
 
     def _begins_another(self, call: _Call, name: str, arguments: str) -> bool:
-        """Return True if a piece with a name belongs to another call than ``call``, though the server does not say so."""
+        """Return True if a piece with a name belongs to another call than ``call``, although nothing says so."""
         if not name or not call.name:
             return False
         # A server may repeat the name with each piece of the arguments, so only what cannot be a piece counts.

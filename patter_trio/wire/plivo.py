@@ -13,7 +13,8 @@ Quirks that shape this codec:
   it does not say what becomes of one in an empty buffer; what comes is ``clearedAudio``. So ``clearedAudio`` stands for
   the mark that was requested behind the clear. Nobody waits for the marks before it: the playback ledger forgets them
   when it cuts a reply.
-* A ``stop`` is not in the protocol's reference: the stream ends with the socket. One that comes is the end all the same.
+* A ``stop`` is not in the protocol's reference: the stream ends with the socket. One that comes is the end all the
+  same.
 """
 
 import json

@@ -62,8 +62,8 @@ class MessageDecoder(Generic[Message]):
             raise WireError("a message must be text, got binary data")
         try:
             return self._decode(message)
-        # Valid JSON of an unknown event or with a wrong field; only the event's name tells which. So a message is decoded
-        # twice only if the first time failed.
+        # Valid JSON of an unknown event or with a wrong field; only the event's name tells which. So a message is
+        # decoded twice only if the first time failed.
         except msgspec.ValidationError:
             if self._is_unknown(message):
                 return None

@@ -4,8 +4,8 @@ Protocol: https://developers.telnyx.com/api-reference/websockets/stream-call-med
 
 Quirks that shape this codec:
 
-* ``media`` comes fifty times a second. As for Twilio (``wire/twilio.py``), decoding is typed and takes one pass, and only
-  messages that failed to decode are inspected again, to tell an unknown event from a mistake.
+* ``media`` comes fifty times a second. As for Twilio (``wire/twilio.py``), decoding is typed and takes one pass, and
+  only messages that failed to decode are inspected again, to tell an unknown event from a mistake.
 * Numbers come as text or as numbers; the decoder is lax, so that both are read.
 * The order of ``media`` is not guaranteed: :class:`_Order` restores it by ``chunk``, within :data:`MAX_HELD_FRAMES`.
 * Upgrades are not signed. The one-time token comes back in a header of the upgrade, in ``connected``, or with the state
@@ -44,8 +44,8 @@ MAX_ERROR_CODES: Final = 16
 _STATE_PREFIX: Final = "patter:"
 """Begins the client state of ours, so that the state of other programs on the account is not taken for it."""
 
-# Telnyx calls the id opaque; its examples have a version, a colon and base64 for URLs, older ones base64. It goes into logs
-# and paths, so nothing else is taken.
+# Telnyx calls the id opaque; its examples have a version, a colon and base64 for URLs, older ones base64. It goes into
+# logs and paths, so nothing else is taken.
 _CALL_ID: Final = re.compile(r"[\w.:=+-]{1,128}", re.ASCII)
 
 _log = logging.getLogger("patter_trio.carriers")
@@ -326,7 +326,7 @@ class TelnyxCodec(StreamCodec):
         )
 
     def audio(self, mulaw: bytes) -> str:
-        """Return the message that plays mu-law audio (8 kHz, no header, 20 ms to 30 s) after everything sent before it."""
+        """Return the message that plays mu-law audio (8 kHz, no header, 20 ms to 30 s) behind everything before it."""
         return encode(_OutgoingMedia("media", _OutgoingPayload(mulaw))).decode()
 
     def mark(self, name: str) -> str:

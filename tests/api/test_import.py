@@ -111,7 +111,10 @@ def test_import_loads_no_library() -> None:
     few(
         [
             "from patter_trio import Patter, Twilio\nPatter()",
-            "import patter_trio.stt.whisper, patter_trio.tts.piper, patter_trio.vad.silero, patter_trio.turn.smart_turn",
+            (
+                "import patter_trio.stt.whisper, patter_trio.tts.piper, patter_trio.vad.silero, "
+                "patter_trio.turn.smart_turn"
+            ),
             "import patter_trio.stt.deepgram, patter_trio.tts.elevenlabs, patter_trio.llm.openai, patter_trio.engines",
             "import patter_trio.engines.openai_realtime",
             "import patter_trio.testing",

@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "patter_trio"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# From the ground up. A part is a folder, or a module that lies beside the folders; parts of one floor do not know each other.
+# From the ground up. A part is a folder, or a module that lies beside the folders; parts of one floor do not know each
+# other.
 FLOORS = [
     {"_lazy", "audio", "errors"},
     {"abc", "pricing", "phone_numbers", "scripts"},
@@ -156,8 +157,8 @@ def test_nothing_imports_asyncio() -> None:
 def test_broad_handlers_are_the_eight_that_are_argued() -> None:
     """Exactly eight modules handle every ``Exception`` or ``BaseException``, each at a border.
 
-    The borders are a call, a connection, the measuring and the recording of a call, the application's code, providers of
-    its own, the command line and the conformance kit.
+    The borders are a call, a connection, the measuring and the recording of a call, the application's code, providers
+    of its own, the command line and the conformance kit.
     """
     found = {
         f"{file.relative_to(PACKAGE)}"

@@ -134,7 +134,8 @@ def test_key_must_fit_a_header(make: Callable[[str], Any], key: str) -> None:
     assert SECRET not in str(caught.value)
 
 
-# Each option that takes a duration: what refuses it, and the end of the complaint, which names "no limit" if there is one.
+# Each option that takes a duration: what refuses it, and the end of the complaint, which names "no limit" if there is
+# one.
 NO_ZERO: dict[str, tuple[Callable[[Any], Any], str]] = {
     **{
         f"Agent.{name}": (

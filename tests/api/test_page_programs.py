@@ -1,4 +1,4 @@
-"""Programs written for ``getpatter`` run with their imports and their loop changed, and say in one line what is missing.
+"""Programs for ``getpatter`` run with imports and loop changed, and say in one line what is missing.
 
 They are run as their users run them: in a process of their own, on the real clock, called over real sockets.
 """

@@ -42,7 +42,7 @@ def caller_of(address: tuple[str, int], number: int = 1, public: str = "") -> Si
     )
 
 
-# What is refused --------------------------------------------------------------------------------------------------------
+# What is refused ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -198,7 +198,7 @@ def test_serve_under_asyncio_raises_one_line_hint() -> None:
     )
 
 
-# Where it is reached ----------------------------------------------------------------------------------------------------
+# Where it is reached --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("given", "address", "public"),
     [
@@ -253,7 +253,7 @@ async def bounded() -> AsyncIterator[None]:
         yield
 
 
-# Calls on real sockets --------------------------------------------------------------------------------------------------
+# Calls on real sockets ------------------------------------------------------------------------------------------------
 async def test_calls_beyond_max_calls_hear_busy(bounded: None) -> None:
     """Calls beyond max_calls hear busy, even while the earlier calls are still connecting."""
     phone = phone_of()

@@ -1,4 +1,7 @@
-"""The benchmark of calls, for a few seconds: the servers answer, turns are counted, the table is made. No times are judged."""
+"""The benchmark of calls, for a few seconds: the servers answer, turns are counted, the table is made.
+
+No times are judged.
+"""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""The benchmark of providers, for a moment: both loops get what the vendor sends, the table is made. No times are judged."""
+"""The benchmark of providers, for a moment: both loops get what the vendor sends, the table is made.
+
+No times are judged.
+"""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""The benchmark of floods, for a few seconds: calls are held, strangers send, the table is made. No times are judged."""
+"""The benchmark of floods, for a few seconds: calls are held, strangers send, the table is made.
+
+No times are judged.
+"""
 
 import pytest
 

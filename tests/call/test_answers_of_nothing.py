@@ -283,7 +283,7 @@ async def test_speechless_engine_apologises(
     assert sum("a reply failed: " in line for line in lines(caplog)) == 2  # of the answer, and of the apology
 
 
-# Pieces without a sound of their own ------------------------------------------------------------------------------------
+# Pieces without a sound of their own ----------------------------------------------------------------------------------
 @pytest.mark.pipeline("an engine is its own voice")
 @pytest.mark.parametrize(
     ("reply", "given"),
@@ -305,7 +305,7 @@ async def test_voice_gets_no_piece_without_letter(call_simulator: CallSimulator,
     assert tts.texts == ["".join(given)]
 
 
-# Providers of the application's own -------------------------------------------------------------------------------------
+# Providers of the application's own -----------------------------------------------------------------------------------
 class Own(LanguageModel):
     """A language model of the application's own, which raises at one place."""
 

@@ -161,7 +161,7 @@ async def test_twice_in_a_row(call_simulator: CallSimulator, backend: Backend) -
     assert [role for role, _ in caller.dialogue] == ["user", "assistant"] * 3
 
 
-# What the application says ----------------------------------------------------------------------------------------------
+# What the application says --------------------------------------------------------------------------------------------
 async def test_say_waits_for_current_speech_and_keeps_turn(call_simulator: CallSimulator, backend: Backend) -> None:
     """A say waits for the current speech and keeps the caller's turn."""
     phone = Patter()
@@ -261,7 +261,7 @@ async def test_a_goodbye_has_ten_seconds(call_simulator: CallSimulator, backend:
     assert caller.carrier.ended_at == pytest.approx(11.0)
 
 
-# Many at once -----------------------------------------------------------------------------------------------------------
+# Many at once ---------------------------------------------------------------------------------------------------------
 async def test_twenty_concurrent_calls_share_no_words_or_state(
     call_simulator: CallSimulator, backend: Backend, deep: bool
 ) -> None:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.pipeline("its agents are pipelines")
 NO_LLM = {"llm": None}
 
 
-# Who gets it ------------------------------------------------------------------------------------------------------------
+# Who gets it ----------------------------------------------------------------------------------------------------------
 def one(event: Any) -> str:
     return ""
 
@@ -142,7 +142,7 @@ async def test_responder_signature_is_read_once_at_serve(call_simulator: CallSim
         assert len(looked) == before
 
 
-# What it has ------------------------------------------------------------------------------------------------------------
+# What it has ----------------------------------------------------------------------------------------------------------
 async def test_it_knows_its_call(call_simulator: CallSimulator) -> None:
     """The control gives the call's identity, state and history; data is kept, and other changes have no effect."""
     phone, seen = Patter(), list[dict[str, Any]]()
@@ -205,7 +205,7 @@ async def test_concurrent_calls_have_separate_control_and_data(call_simulator: C
         }
 
 
-# What it does -----------------------------------------------------------------------------------------------------------
+# What it does ---------------------------------------------------------------------------------------------------------
 async def test_hang_up_waits_for_accompanying_reply_playout(call_simulator: CallSimulator) -> None:
     """A hang-up waits until the reply that accompanies it has played."""
 

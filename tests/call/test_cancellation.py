@@ -57,7 +57,7 @@ async def test_provider_bug_in_reply_fails_that_reply(
 async def test_provider_bug_apologises_and_ends_only_its_call(
     call_simulator: CallSimulator, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Beside replies, an exception other than ProviderError ends the call as failed, with an apology if the TTS works."""
+    """Beside replies, an exception that is not a ProviderError fails the call, with an apology if the TTS works."""
     at = At(place, break_down)
     async with call_simulator(faulty_agent(at)) as caller:
         await caller.speaks("Hello there", seconds=1.0)

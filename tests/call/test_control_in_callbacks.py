@@ -19,7 +19,7 @@ DESK = "+15550100003"
 CALLBACKS = ("on_call_start", "on_transcript", "on_metrics", "on_dtmf", "on_call_end")
 
 
-# Who gets it ------------------------------------------------------------------------------------------------------------
+# Who gets it ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_every_callback_can_receive_call_control(call_simulator: CallSimulator, asynchronous: bool) -> None:
     """Every callback can receive the control of its call."""
@@ -85,7 +85,7 @@ async def test_callback_replaced_mid_call_is_inspected_again(call_simulator: Cal
     assert got == ["alone", "+15550100001", "alone"]
 
 
-# What it does -----------------------------------------------------------------------------------------------------------
+# What it does ---------------------------------------------------------------------------------------------------------
 async def test_a_key_connects_the_caller_with_the_desk(call_simulator: CallSimulator) -> None:
     """An on_dtmf that says a text and transfers connects the caller as soon as the text has been played."""
 
@@ -119,7 +119,7 @@ async def test_on_call_end_control_is_read_only(call_simulator: CallSimulator) -
     assert seen == [(True, "caller_hung_up", {}, ["Hello", "Yes."])]
 
 
-# Before the call has begun ------------------------------------------------------------------------------------------------
+# Before the call has begun --------------------------------------------------------------------------------------------
 async def test_data_set_in_on_call_start_persists(call_simulator: CallSimulator) -> None:
     """Data that on_call_start stores in the control is available throughout the call."""
     phone, kept = Patter(), list[CallControl]()

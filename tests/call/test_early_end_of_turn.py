@@ -1,4 +1,4 @@
-"""A vendor that ends the turn before the VAD is sure of the end of the voice: positions and latencies are the true ones."""
+"""A vendor that ends the turn before the VAD is sure of the end of the voice: positions and latencies are true."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -353,7 +353,7 @@ async def test_hang_up_ends_call_wherever_engine_hangs(call_simulator: CallSimul
 
 @pytest.mark.parametrize("place", ["vad.open", "vad.feed", "tts.open"])
 async def test_engine_bug_apologises_and_ends_its_call(call_simulator: CallSimulator, place: str) -> None:
-    """Beside replies, an exception other than ProviderError ends the call as failed, with an apology if the voice works."""
+    """Beside replies, an exception that is not a ProviderError fails the call, with an apology if the voice works."""
     at = At(place, break_down)
     async with call_simulator(faulty_engine(at)) as caller:
         await caller.speaks("Hello there", seconds=1.0)

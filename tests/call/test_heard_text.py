@@ -1,4 +1,4 @@
-"""What history and callbacks say of a reply in scripts without spaces: its text as generated, as far as it was heard."""
+"""What history and callbacks say of a reply in scripts without spaces: its text as generated, as far as heard."""
 
 from collections.abc import AsyncIterator
 from typing import Any

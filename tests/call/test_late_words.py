@@ -79,7 +79,7 @@ def user_entries(caller: SimulatedCaller) -> list[tuple[str, bool]]:
 @pytest.mark.pipeline("of the recogniser")
 @pytest.mark.parametrize("answers", ["llm", "on_message"])
 async def test_late_words_are_reported_and_answered_together(call_simulator: CallSimulator, answers: str) -> None:
-    """Final words 0.1 s after the commit fire a second eos, revise on_transcript, and are answered with the first ones."""
+    """Final words 0.1 s after the commit fire a second eos, revise on_transcript, and are answered with the first."""
     phone, published, asked = Patter(), [], []
     phone.events.on(PatterEventType.TRANSCRIPT_FINAL, lambda event: published.append(dict(event)))
 
@@ -161,7 +161,7 @@ async def test_after_transcribe_revises_what_it_was_asked_about(call_simulator: 
 async def test_corrected_words_reach_everyone(
     call_simulator: CallSimulator, words: str, answers: int, eos_count: int
 ) -> None:
-    """A final result that differs from the committed interim one is told, and answered anew unless only its form differs."""
+    """A final result that differs from the committed interim is told, and answered anew if more than form differs."""
     stt = TimedSTT([interim(0.4, "i want to cancel"), final(3.0, words)])
     llm = ScriptedLLM(["I see."], first_token=1.0)
     async with call_simulator(agent_of(llm=llm, stt=stt)) as caller:

@@ -156,7 +156,7 @@ async def hangs() -> str:
 async def test_failed_choice_apologises(
     call_simulator: CallSimulator, backend: Backend, caplog: pytest.LogCaptureFixture, function: Any, logged: str
 ) -> None:
-    """A function that raises, hangs or returns a number is logged, the caller hears an apology, and the menu goes on."""
+    """A function that raises, hangs or returns a number is logged, the caller hears sorry, and the menu goes on."""
     menu = Menu({**HOURS, "2": function}, prompt="Press two.", repeats=0)
     async with call_simulator(backend.agent_of(dtmf=menu)) as caller:
         await caller.heard(0)

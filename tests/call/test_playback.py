@@ -21,7 +21,8 @@ from tests.kit.depth import few
 pytestmark = pytest.mark.both_backends
 
 GREETING = (
-    "Trattoria Miller, good evening. We are open from noon to eleven at night. We bake bread and rolls and cakes of our "
+    "Trattoria Miller, good evening. We are open from noon to eleven at night. We bake bread and rolls and cakes of "
+    "our "
     "own every morning."
 )
 SECONDS = 7.74
@@ -130,7 +131,7 @@ async def test_last_audio_at_reply_end_is_heard(call_simulator: CallSimulator) -
 
 @attrs.frozen
 class _AllAtOnce(TextToSpeech):
-    """Speaks the first sentence at once, and the second ``pause`` seconds later in one piece, without an await after it."""
+    """Speaks the first sentence at once, and the second ``pause`` seconds later, whole and without an await behind."""
 
     pause: float
     provider: str = "at once"

@@ -12,7 +12,10 @@ from tests.kit.call import Backend, agent_of
 
 @pytest.mark.pipeline("the scripted engine does not show its instructions")
 async def test_preamble_stands_before_the_prompt(call_simulator: CallSimulator) -> None:
-    """The one system message has the preamble and the prompt, also before before_llm; the agent's prompt is as given."""
+    """The one system message has the preamble and the prompt, also before before_llm.
+
+    The agent's prompt is as given.
+    """
     llm = ScriptedLLM(["Yes."])
     agent = agent_of(
         llm=llm, system_prompt="You are {name}.", variables={"name": "Ida"}, phone_preamble=True, language="de"

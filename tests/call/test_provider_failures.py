@@ -121,7 +121,7 @@ async def test_failure_behind_whole_answer_is_logged(
 
 @pytest.mark.pipeline("an engine has no more speech than what came before it failed")
 async def test_barge_in_during_finished_sentence(call_simulator: CallSimulator) -> None:
-    """If the caller interrupts the sentence behind which the LLM has failed, the next answer follows without an apology."""
+    """If the caller interrupts the sentence behind which the LLM failed, the next answer comes without an apology."""
     llm = ScriptedLLM(["One two three four. Five six seven eight.", "Yes."], duration=0.5, fail_after=7)
     agent = agent_of(llm=llm, tts=ScriptedTTS(per_character=0.2))
     async with call_simulator(agent) as caller:
@@ -318,7 +318,7 @@ async def test_stt_failure_after_hang_up_keeps_outcome(call_simulator: CallSimul
     assert caller.outcome == "caller_hung_up"
 
 
-# Formats ---------------------------------------------------------------------------------------------------------------
+# Formats --------------------------------------------------------------------------------------------------------------
 async def test_stt_and_tts_with_16_bit_pcm_work(call_simulator: CallSimulator, backend: Backend) -> None:
     """A call works with an STT and a TTS that use 16-bit PCM samples."""
     agent = backend.agent_of("Yes, of course.", stt=ScriptedSTT(accepts=PCM), tts=ScriptedTTS(emits=PCM))
@@ -344,7 +344,7 @@ def test_an_odd_rate_is_refused_with_a_name(providers: dict[str, Any], error: st
     assert agent_of().overridden(providers) == (agent_of(), [error])
 
 
-# Turn detectors --------------------------------------------------------------------------------------------------------
+# Turn detectors -------------------------------------------------------------------------------------------------------
 async def eos_of(backend: Backend, call_simulator: CallSimulator, detector: FixedDetector) -> tuple[float, str]:
     async with call_simulator(backend.agent_of(turn_detector=detector, vad=ScriptedVAD(end_delay=0.1))) as caller:
         await caller.at(1.0)

@@ -185,7 +185,7 @@ class FullDisk(GrowingWav):
 async def test_full_disk_costs_the_call_nothing(
     call_simulator: CallSimulator, backend: Backend, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The call goes on untouched, one warning says why and one how much is missing, and what was written can be read."""
+    """The call goes on untouched, one warning says why, one how much is missing, and what was written can be read."""
     agent = backend.agent_of("It is noon.", first_message="Hello, who is there?")
     with caplog.at_level(logging.WARNING, "patter_trio.call"):
         async with call_simulator(agent, record_to=tmp_path, seams=Seams(open_recording=FullDisk)) as caller:

@@ -188,7 +188,10 @@ class _SpeakingTwilio(Twilio):
 
 
 async def test_stream_message_sends_digits_without_tones(call_simulator: CallSimulator, backend: Backend) -> None:
-    """A carrier whose stream has a message for digits gets it; pauses lie between two, and the next text behind both."""
+    """A carrier whose stream has a message for digits gets it.
+
+    Pauses lie between two, and the next text behind both.
+    """
     phone = Patter(_SpeakingTwilio(account_sid="AC" + "5" * 32, auth_token="simulated"))
     async with call_simulator(backend.agent_of(), phone) as caller:
         await caller.at(1.0)
@@ -254,7 +257,7 @@ async def test_refused_digits_raise_and_call_continues(
     takes: float,
     raised: str,
 ) -> None:
-    """Digits that the carrier does not send raise for those who wait, are logged without the digits, and end nothing."""
+    """Digits that the carrier refuses raise for those who wait, are logged without the digits, and end nothing."""
     phone, requests = Patter(), _Requests(error=error, takes=takes)
     async with call_simulator(backend.agent_of("Yes."), phone, seams=Seams(send_digits=requests)) as caller:
         await caller.at(0.5)

@@ -86,7 +86,7 @@ async def test_invalid_transfer_destination_changes_nothing(call_simulator: Call
     assert (caller.transferred_to, caller.outcome) == ("", "caller_hung_up")
 
 
-# When it fails ----------------------------------------------------------------------------------------------------------
+# When it fails --------------------------------------------------------------------------------------------------------
 async def test_failed_transfer_apologises_and_call_continues(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -170,7 +170,7 @@ async def test_a_transfer_under_way_is_not_ordered_twice(call_simulator: CallSim
     assert caller.transferred_to == DESK
 
 
-# Who ended the call -----------------------------------------------------------------------------------------------------
+# Who ended the call ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("answer", [0.0, 0.3, 0.7, 3.0])
 async def test_stream_end_before_carrier_answer_counts_as_transfer(
     call_simulator: CallSimulator, answer: float
@@ -264,7 +264,7 @@ async def test_transfer_on_local_carrier_raises_error() -> None:
         await LocalCarrier().transfer(CallInfo("CA1", "+15550100001", "+15550100002", "inbound"), DESK)
 
 
-# Its parts --------------------------------------------------------------------------------------------------------------
+# Its parts ------------------------------------------------------------------------------------------------------------
 async def test_cancelled_call_raises_in_pending_transfer() -> None:
     """A cancelled call raises CallEnded in the task that waits for its transfer."""
     posted: list[Any] = []

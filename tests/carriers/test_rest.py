@@ -81,7 +81,7 @@ async def asked(answer: bytes, use: Callable[[CarrierREST], Any]) -> tuple[Any, 
 
 
 async def test_json_is_sent_and_an_object_returned() -> None:
-    """A request with JSON has the credentials, its type and a connection of its own, and returns the answer's object."""
+    """A request with JSON has credentials, its type and a connection of its own, and returns the answer's object."""
     said, carrier = await asked(
         answer_of(200, {"data": {"id": "x"}}), lambda rest: rest.ask("POST", "/calls", json={"to": "+1", "n": 2})
     )
@@ -162,7 +162,10 @@ async def test_too_many_requests_say_when_again(headers: str, seconds: float | N
     ],
 )
 async def test_success_that_cannot_be_read_is_unknown(body: bytes) -> None:
-    """A success without a readable object raises ProviderTimeout, for it is unknown what was done; ProviderError for a GET."""
+    """A success without a readable object raises ProviderTimeout, for it is unknown what was done.
+
+    ProviderError for a GET.
+    """
     with pytest.raises(ProviderTimeout, match="unknown"):
         await asked(answer_of(201, body), lambda rest: rest.ask("POST", "/calls", json={}))
     with pytest.raises(ProviderError) as raised:

@@ -329,7 +329,10 @@ async def test_old_webhooks_of_an_application_are_told() -> None:
 
 
 async def test_refused_pointing_is_a_provision_error() -> None:
-    """An application that Telnyx does not change raises ProvisionError with the reason; wrong keys stay what they are."""
+    """An application that Telnyx does not change raises ProvisionError with the reason.
+
+    Wrong keys stay what they are.
+    """
     async with serve_telnyx_rest(KEY) as server:
         ours = owned(server)
         # The name is required, and this application has none.

@@ -70,7 +70,7 @@ async def theirs(server: TwilioRESTServer, **fields: str) -> tuple[RESTRequest, 
 
 
 def is_the_same(ours: RESTRequest, theirs: RESTRequest) -> None:
-    """Assert that two requests ask for the same: the order of a form's fields is free, that of a repeated one is not."""
+    """Assert that two requests ask for the same: the order of fields is free, that of a repeated one is not."""
     assert (ours.method, ours.target) == (theirs.method, theirs.target)
     mine, other = parse_qsl(ours.body, keep_blank_values=True), parse_qsl(theirs.body, keep_blank_values=True)
     assert sorted(mine, key=itemgetter(0)) == sorted(other, key=itemgetter(0))

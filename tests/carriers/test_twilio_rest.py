@@ -272,7 +272,7 @@ async def test_rest_request_cancels_at_every_step(stride: int) -> None:
         await cancels_at_every_step(partial(account(server).update_call, CALL, {"Twiml": "<Response/>"}), stride)
 
 
-# The TwiML --------------------------------------------------------------------------------------------------------------
+# The TwiML ------------------------------------------------------------------------------------------------------------
 def dial(call: CallInfo, to: str) -> ET.Element:
     response = ET.fromstring(Twilio(SID, TOKEN).twiml_dial(call, to).encode())  # noqa: S314 (it is ours)
     assert (response.tag, [child.tag for child in response]) == ("Response", ["Dial"])
@@ -326,7 +326,8 @@ def test_numbers_and_sip_addresses_are_destinations(to: str) -> None:
     "to",
     [
         "15550100003", "+1555010000٣", "+15550100003\n", " +15550100003", "+1234567890123456", "+123456", "00441",
-        "sip:a b@c", "sip:a@b\n", "sips:a@b", "SIP:", "sip:@b", "sip:a@" + "b" * 255, "sip:a@b<c", "sip:ü@b", 5, None, b"+1",
+        "sip:a b@c", "sip:a@b\n", "sips:a@b", "SIP:", "sip:@b", "sip:a@" + "b" * 255, "sip:a@b<c", "sip:ü@b", 5, None,
+        b"+1",
     ],
 )  # fmt: skip
 def test_what_is_none(to: Any) -> None:

@@ -115,7 +115,8 @@ def test_server_options_need_a_served_program(option: list[str], capsys: pytest.
     Path("agent.py").write_text("async def main(): raise AssertionError")
     assert main(["run", "agent.py", *option]) == USAGE_EXIT_STATUS
     assert capsys.readouterr().err == (
-        f"patter-trio: {option[0]} cannot be used with agent.py: its main() serves calls itself; pass them to serve() there\n"
+        f"patter-trio: {option[0]} cannot be used with agent.py: its main() serves calls itself; pass them to serve() "
+        "there\n"
     )
 
 
@@ -143,7 +144,11 @@ def test_defaults_of_server_options_are_allowed() -> None:
         (["run", "--max-calls", "0"], "--max-calls must be at least 1, got 0"),
         (
             ["run", "--url", "ftp://a.example"],
-            "the public URL must be an http or https URL such as https://agent.example.com, got a URL that begins with ftp:",
+            (
+                "the public URL must be an http or https URL such as https://agent.example.com, got a URL that begins "
+                "with "
+                "ftp:"
+            ),
         ),
     ],
 )

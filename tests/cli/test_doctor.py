@@ -173,7 +173,10 @@ def test_a_number_that_points_elsewhere(setting: Setting, capsys: pytest.Capture
     assert setting.ask(setting.program(), "--json") == 2
     assert found(capsys)["number"] == (
         "problem",
-        f"{NUMBER} sends its calls to https://old.example.com/webhooks/twilio/voice, not to {setting.url}/webhooks/twilio/voice",
+        (
+            f"{NUMBER} sends its calls to https://old.example.com/webhooks/twilio/voice, not to "
+            f"{setting.url}/webhooks/twilio/voice"
+        ),
         "patter-trio number point agent.py",
     )
 

@@ -110,7 +110,10 @@ def test_dotenv_never_overrides_the_environment(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", "from-environment")
     # In the working directory: it is read, too, after the one beside the file.
     Path(".env").write_text("TWILIO_ACCOUNT_SID=AC-from-elsewhere\nONLY_HERE=1\n")
-    source = "from patter_trio import Patter, Twilio\nphone = Patter(Twilio())\nagent = phone.agent('x')\ndef on_message(e): ..."
+    source = (
+        "from patter_trio import Patter, Twilio\nphone = Patter(Twilio())\nagent = phone.agent('x')\ndef "
+        "on_message(e): ..."
+    )
     found = loaded(source, "sub/agent.py")
     assert isinstance(found, Program)
     assert found.phone.carrier is not None
@@ -187,7 +190,11 @@ MISTAKES = {
     "exception": ("def f():\n    1/0\n\nf()", "agent.py, line 2: ZeroDivisionError: division by zero"),
     "exception in a library": (
         "import json\njson.loads('{')",
-        "agent.py, line 2: JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+        (
+            "agent.py, line 2: JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 "
+            "(char "
+            "1)"
+        ),
     ),
     "exception without words": ("raise ValueError", "agent.py, line 1: ValueError"),
     "exception of many lines": ("raise ValueError('a\\n  b')", "agent.py, line 1: ValueError: a b"),
@@ -226,7 +233,8 @@ MISTAKES = {
     "no responder": (
         AGENT,
         (
-            "agent.py: an agent must have exactly one of llm= (phone.agent's) and on_message= (serve's); this one has neither; "
+            "agent.py: an agent must have exactly one of llm= (phone.agent's) and on_message= (serve's); this one has "
+            "neither; "
             "in a file, `async def on_message(event)` is the latter"
         ),
     ),
@@ -242,7 +250,10 @@ MISTAKES = {
     ),
     "plain generator": (
         AGENT + "def on_message(event): yield 'Hi.'",
-        "agent.py: on_message must be `async def` to yield the pieces of an answer, got the generator function on_message",
+        (
+            "agent.py: on_message must be `async def` to yield the pieces of an answer, got the generator function "
+            "on_message"
+        ),
     ),
     "callback that yields": (
         AGENT + "async def on_message(event): ...\nasync def on_transcript(event): yield 1",
@@ -254,7 +265,10 @@ MISTAKES = {
     ),
     "local models in German": (
         "from patter_trio import Patter\nphone = Patter()\nagent = phone.agent('x', language='de')",
-        "agent.py, line 3: language must be one that stt supports; WhisperSTT: the language of this model must be English",
+        (
+            "agent.py, line 3: language must be one that stt supports; WhisperSTT: the language of this model must be "
+            "English"
+        ),
     ),
     "main raises": ("async def main():\n    1/0", "agent.py, line 2: ZeroDivisionError: division by zero"),
     "main's task raises": (

@@ -92,7 +92,8 @@ def test_port_in_use_is_reported_in_one_line(taken: int, capsys: pytest.CaptureF
     file = write_agent(Path())
     assert main(["run", "--port", str(taken), file]) == USAGE_EXIT_STATUS
     assert capsys.readouterr().err == (
-        f"Loading ...\npatter-trio: port {taken} on 127.0.0.1 is in use: stop the program that uses it, or choose another port\n"
+        f"Loading ...\npatter-trio: port {taken} on 127.0.0.1 is in use: stop the program that uses it, or choose "
+        "another port\n"
     )
 
 
@@ -101,7 +102,8 @@ def test_port_in_use_names_the_scripts_line(taken: int, capsys: pytest.CaptureFi
     write_agent(Path())
     Path("script.py").write_text(
         f"import trio, agent as my\nasync def main():\n    async with trio.open_nursery() as nursery:\n"
-        f"        await nursery.start(lambda task_status: my.phone.serve(my.agent, port={taken}, task_status=task_status))"
+        f"        await nursery.start(lambda task_status: my.phone.serve(my.agent, port={taken}, "
+        "task_status=task_status))"
     )
     assert main(["run", "script.py"]) == USAGE_EXIT_STATUS
     assert re.fullmatch(

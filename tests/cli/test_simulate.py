@@ -134,7 +134,8 @@ def test_failed_simulation_exits_with_1(capsys: pytest.CaptureFixture[str]) -> N
     )
     assert main(["simulate", program, "--caller", write_sound(Path("one.wav"))]) == 1
     assert re.search(
-        r"^Call CA\w+: FAILED: a reply failed \(ScriptedLLM fails after 0 tokens, as scripted\): the caller heard “Sorry\.”$",
+        r"^Call CA\w+: FAILED: a reply failed \(ScriptedLLM fails after 0 tokens, as scripted\): the caller heard "
+        r"“Sorry\.”$",
         capsys.readouterr().out,
         re.MULTILINE,
     )

@@ -1,4 +1,4 @@
-"""The conformance kit itself: a right provider passes, and each check finds the one thing that is wrong with another."""
+"""The conformance kit itself: a right provider passes, and each check finds the one thing wrong with another."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""The conformance kit's checks of engines: each finds the one thing that is wrong with an engine that is right otherwise."""
+"""The conformance kit's checks of engines: each finds the one thing wrong with an engine that is right otherwise."""
 
 from __future__ import annotations
 

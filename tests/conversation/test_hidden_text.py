@@ -41,7 +41,8 @@ def shown(text: str, size: int = 1_000_000) -> str:
         ('{"type": "function", "function": {"name": "f", "parameters": {}}}', ""),
         ('{"tool_calls": [{"name": "f", "args": {}}]}', ""),
         ("<|python_tag|>end_call.call()", ""),
-        ("Bye.<\uff5ctool\u2581calls\u2581begin\uff5c><\uff5ctool\u2581call\u2581begin\uff5c>f<\uff5ctool\u2581sep\uff5c>{}<\uff5ctool\u2581call\u2581end\uff5c><\uff5ctool\u2581calls\u2581end\uff5c>", "Bye."),
+        (("Bye.<\uff5ctool\u2581calls\u2581begin\uff5c><\uff5ctool\u2581call\u2581begin\uff5c>f<\uff5ctool\u2581sep\uff5c>{}"
+         "<\uff5ctool\u2581call\u2581end\uff5c><\uff5ctool\u2581calls\u2581end\uff5c>"), "Bye."),
         ("<|tool_calls_section_begin|><|tool_call_begin|>f:0<|tool_call_end|><|tool_calls_section_end|>Bye.", "Bye."),
         ("Yes.<|im_end|>", "Yes."),
         ("Yes.<|eot_id|><|end_of_text|>", "Yes."),

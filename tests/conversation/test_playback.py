@@ -491,7 +491,7 @@ def test_heard_text_only_grows(text: str, cuts: list[float], respelled: bool, fi
     assert not finished or heard[-1] == text
 
 
-# A stream that is lost -------------------------------------------------------------------------------------------------
+# A stream that is lost ------------------------------------------------------------------------------------------------
 def sent_queue(*sentences: tuple[str, float], words: bool = False) -> PlayoutQueue:
     """Return a complete queue of which all was sent; each sentence has its seconds."""
     queue = PlayoutQueue(1)

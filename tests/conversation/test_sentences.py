@@ -163,7 +163,8 @@ TITLES = {
     "no": "Hr. Ing.",
 }
 PLACES = {
-    "en": "5th Ave.|Suite 300 Sunset Blvd.|Saint 12 Elm Rd.|Apt. 4 Oak Pkwy.|North Acme Inc.|Monday approx.|Forty Bros. Ltd.|Then Tel.|(555)",
+    "en": "5th Ave.|Suite 300 Sunset Blvd.|Saint 12 Elm Rd.|Apt. 4 Oak Pkwy.|North Acme Inc.|Monday approx.|Forty "
+          "Bros. Ltd.|Then Tel.|(555)",
     "de": "Hauptstr.|5 Berliner Str.|12 Marktpl.|3 Fa.|Meier z.T.|Neu inkl.|Steuer",
     "es": "Av.|Libertad C.|Mayor Pza.|España Avda.|Sol Cía.|Naviera Tel.|+34",
     "fr": "bd.|Haussmann av.|Foch l'av.|Foch rte.|Nationale Cie.|Générale tél.|(01)",
@@ -269,7 +270,8 @@ def test_sentences_do_not_depend_on_token_boundaries(chunker: SentenceChunker, t
 
 
 # What a model may repeat, with and without anything that could end a sentence.
-ENDLESS = ["A. ", "a. ", ". ", ".", "…", "! x", "\n", "\na", "x", "word ", "我们", "我，", "สวัสดี", "สวัสดี ", "1,000 ", "e.g. ", '"', '."', ". x",
+ENDLESS = ["A. ", "a. ", ". ", ".", "…", "! x", "\n", "\na", "x", "word ", "我们", "我，", "สวัสดี", "สวัสดี ", "1,000 ",
+"e.g. ", '"', '."', ". x",
            "a\u0301", "नमस्ते ", "😀", "， ", "\t", "Mr. ", "1. ", "?!x "]  # fmt: skip
 
 

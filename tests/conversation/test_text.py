@@ -217,10 +217,14 @@ def test_stream_is_filtered_like_the_whole(written: str, said: str) -> None:
 
 
 PARTS = [
-    "word", "two words", " ", "\n", "\n\n", "**", "*", "_", "__", "~~", "`", "```", "```json\n", "# ", "## ", " ##", "- ", "* ", "> ", "1. ",
-    "[ ] ", "[x] ", "[a](http://b.c/d)", "![", "[", "](", ")", "]", "|", "| a | b |", "|---|---|", "---", "===", "<b>", "</b>", "<br>", "<", ">",
-    "<!-- x -->", "&amp;", "&", "\\", "\\*", "!", ".", ",", "9-5", "😀", "\ufe0f", "\u200d", "👍🏽", "🇫🇷", "1️⃣", "#", "我们", "。", "\u00ad", "\r\n", "\t",
-    "<think>", "</think>", "<tool_call>", "</tool_call>", '{"name": "f", "arguments": {}}', '{"name": "f"}', "{", "}", "[TOOL_CALLS]", "[TO",
+    "word", "two words", " ", "\n", "\n\n", "**", "*", "_", "__", "~~", "`", "```", "```json\n", "# ", "## ", " ##",
+    "- ", "* ", "> ", "1. ",
+    "[ ] ", "[x] ", "[a](http://b.c/d)", "![", "[", "](", ")", "]", "|", "| a | b |", "|---|---|", "---", "===",
+    "<b>", "</b>", "<br>", "<", ">",
+    "<!-- x -->", "&amp;", "&", "\\", "\\*", "!", ".", ",", "9-5", "😀", "\ufe0f", "\u200d", "👍🏽", "🇫🇷", "1️⃣", "#",
+    "我们", "。", "\u00ad", "\r\n", "\t",
+    "<think>", "</think>", "<tool_call>", "</tool_call>", '{"name": "f", "arguments": {}}', '{"name": "f"}', "{", "}",
+    "[TOOL_CALLS]", "[TO",
     "<|im_end|>", "<|channel|>", "analysis", "final", "<|message|>", "<function=f>", "</function>", '"', "🇫", "©", "https://a.b",
 ]  # fmt: skip
 MIXED = st.lists(st.sampled_from(PARTS), max_size=30).map("".join) | WILD

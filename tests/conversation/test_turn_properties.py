@@ -10,8 +10,8 @@ The laws, by the names that their failures begin with (``turn_laws.py``, but for
 
 ==================  ==================================================================================================
 one-reply           at most one live reply; numbers count from 1 and are never reused
-dead-reply,         nothing of a reply after its cut or finish; its playout queue opens at most once, and never over a caller
-open-once/-silent   who is speaking and may interrupt it
+dead-reply,         nothing of a reply after its cut or finish; its playout queue opens at most once, and never over a
+caller open-once/-silent   who is speaking and may interrupt it
 user-edges,         edges alternate; agent edges carry the turn of their reply; turns count by one; token and audio once
 agent-edges,        per turn, in order, after their commit
 turn-count,
@@ -46,8 +46,8 @@ voice-once          every voice that ended is committed, joins a retracted quest
 drop                only remarks are dropped: all of it was over a speaking agent, too short to interrupt; and only
                     while the agent speaks and may be interrupted
 replaces            an utterance joins the last one exactly if nothing was heard of its answer
-cut-for-voice,      an utterance that is over cuts a reply only to be committed; a voice that is not over cuts only after
-barge-in            ``overlap``, and retracts nothing
+cut-for-voice,      an utterance that is over cuts a reply only to be committed; a voice that is not over cuts only
+after barge-in            ``overlap``, and retracts nothing
 trigger             the policy's name for one who was sure, else the silence
 answer-in-time,     an agent who has nothing to do answers within the longest silence; no voice counts for longer than
 stuck               ``max_wordless_voice``

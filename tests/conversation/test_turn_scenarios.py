@@ -485,7 +485,7 @@ ASKED = [do.EmitSpeechStarted(1.125, 1.0), do.AskForWords(6.0)]
 
 
 def test_words_in_endless_noise_are_answered() -> None:
-    """When the STT finds no more words in a voice that goes on, the voice ends where its words were, and is answered."""
+    """When the STT finds no more words in a voice that goes on, the voice ends where they were, and is answered."""
     scene = noisy().at(6.25, FinalWords("", 2))
     assert scene.events() == [
         *ASKED,

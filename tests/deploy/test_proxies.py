@@ -93,7 +93,8 @@ def caddy(folder: Path, ports: Ports, certificate: Path) -> tuple[list[str], dic
     site = replaced(
         (DEPLOY / "Caddyfile").read_text(),
         {
-            ":agent.example.com} {\n": f":agent.example.com}} {{\n\ttls {certificate} {certificate.with_name('key.pem')}\n"
+            ":agent.example.com} {\n": f":agent.example.com}} {{\n\ttls {certificate} "
+            f"{certificate.with_name('key.pem')}\n"
         },
     )
     (folder / "Caddyfile").write_text(CADDY_OPTIONS + site)

@@ -488,7 +488,7 @@ async def test_end_call_follows_the_spoken_goodbye(call_simulator: Simulator) ->
     ),
 )
 async def test_failed_answer_gets_apology_and_call_recovers(call_simulator: Simulator, bad: RealtimeReply) -> None:
-    """The agent apologises for an answer that fails, or does not begin in two attempts, and the next answer succeeds."""
+    """The agent apologises for an answer that fails, or does not begin in two attempts; the next answer succeeds."""
 
     def reply(asked: Asked) -> RealtimeReply:
         if SORRY in asked.instructions:

@@ -1,4 +1,4 @@
-"""A session with OpenAI's Realtime API alone: what goes over the wire, in which order, and what is done when it breaks."""
+"""A session with OpenAI's Realtime API alone: what goes over the wire, in which order, and what follows a break."""
 
 from __future__ import annotations
 
@@ -107,7 +107,8 @@ async def test_the_vendor_never_answers_or_stops_by_itself(autojump_clock: MockC
     [
         ("turn_detection", "vad"), ("turn_detection", 0.5), ("noise_reduction", "wind"), ("max_output_tokens", 0),
         ("max_output_tokens", True), ("speed", 2), ("reasoning_effort", "some"), ("base_url", "https://x"),
-        ("first_audio", 0), ("between", -1), ("renew_after", 7200), ("model", 3), ("voice", None), ("transcription", ""),
+        ("first_audio", 0), ("between", -1), ("renew_after", 7200), ("model", 3), ("voice", None),
+         ("transcription", ""),
         ("transcription", None), ("language", 7),
     ],
 )  # fmt: skip
@@ -766,7 +767,8 @@ async def test_tool_result_after_connection_loss_becomes_a_message(
 # The connection is lost -----------------------------------------------------------------------------------------------
 HISTORY: list[Message] = [
     {"role": "user", "content": "Is it cold in Malmö?"},
-    {"role": "assistant", "content": "", "tool_calls": [{"id": "call_9", "name": "weather", "arguments": '{"at": "Malmö"}'}]},
+    {"role": "assistant", "content": "",
+     "tool_calls": [{"id": "call_9", "name": "weather", "arguments": '{"at": "Malmö"}'}]},
     {"role": "tool", "tool_call_id": "call_9", "name": "weather", "content": "2 degrees"},
     {"role": "assistant", "content": "It is 2 degrees."},
 ]  # fmt: skip
@@ -953,7 +955,7 @@ async def test_occasional_connection_losses_are_each_repaired(autojump_clock: Mo
 
 @pytest.mark.parametrize("trouble", [{"status": 503}, {"half_open": True}, {"mute": True}])
 async def test_outage_without_end_ends_the_session(autojump_clock: MockClock, trouble: dict[str, object]) -> None:
-    """A connection that cannot be replaced ends the session after 10 s, and the last attempt's setup, with the reason."""
+    """A connection that cannot be replaced ends the session after 10 s and the last attempt, with the reason."""
     async with serve() as vendor, line_of(engine_of(vendor)) as line:
         vendor.script = attrs.evolve(vendor.script, **trouble)
         await vendor.connections[0].lose()
@@ -1009,7 +1011,7 @@ async def test_fatal_error_ends_session_harmless_one_does_not(autojump_clock: Mo
 
 
 async def test_silent_vendor_is_replaced(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
-    """A vendor that confirms no request for an answer within 3 s is replaced, and the new connection gives the answer."""
+    """A vendor that confirms no request for an answer in 3 s is replaced, and the new connection gives the answer."""
     async with serve(replies=[BRIEF]) as vendor, line_of(engine_of(vendor), conversation=history) as line:
         vendor.connections[0].frozen = True
         began = trio.current_time()

@@ -1,4 +1,4 @@
-"""The examples of the events page, as a program would have them: all seven edges, the bus, the two ways to a barge-in."""
+"""The examples of the events page, as a program has them: all seven edges, the bus, the two ways to a barge-in."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The payloads that an application is given: their keys are those of the exported TypedDicts, for callbacks and the bus."""
+"""The payloads that an application gets: their keys are those of the exported TypedDicts, for callbacks and bus."""
 
 from collections.abc import Mapping
 from typing import Any, get_args

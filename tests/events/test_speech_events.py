@@ -1,4 +1,4 @@
-"""The dispatcher of speech edges: a small machine of one's own, and the phone's, which speaks for the call it is used in."""
+"""The dispatcher of speech edges: one's own, and the phone's, which speaks for the call that it is used in."""
 
 import asyncio
 import inspect

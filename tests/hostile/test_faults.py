@@ -140,7 +140,7 @@ IN_THE_DARK = {"stalled reader", "pause of 0.3 s", "pause of 3 s", "reordered me
 
 
 def assert_heard_as_reported(fault: Fault, call: ServedCall, *, ending: bool) -> None:
-    """Check every word and every millisecond that the caller heard against the script, and against what was reported."""
+    """Check each word and millisecond that the caller heard against the script, and against what was reported."""
     replies = call.replies()
     for reply in replies:
         script = next(text for text in SCRIPT if text.startswith(reply.text))

@@ -67,7 +67,8 @@ class Backend:
     def agent(self, *arguments: Any, **options: Any) -> Agent:
         """Make an agent from a pipeline's options; an engine gets the LLM's replies and the TTS's audio."""
         if self.is_engine:
-            # The engine takes the place of all three, with the answers and the speech that the test has chosen for them.
+            # The engine takes the place of all three, with the answers and the speech that the test has chosen for
+            # them.
             stt, llm, tts = (options.pop(part) for part in ("stt", "llm", "tts"))
             if llm is None:
                 raise ValueError("on_message answers here: mark the test with pytest.mark.pipeline")

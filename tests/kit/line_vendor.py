@@ -3,8 +3,8 @@
 * ``/stt``: audio as binary messages; ``flush``. Answers ``interim SEGMENT TEXT`` and ``final SEGMENT TEXT``, where the
   text is a checksum of what was loud.
 * ``/llm``: ``ask MESSAGES``. Answers ``token TEXT`` for each word, and ``end``.
-* ``/tts``: ``say REPLY TEXT``, ``end REPLY``, ``cancel REPLY``. Answers ``begin REPLY TEXT`` before the audio of each text,
-  audio as binary messages (reply's number, colon, mu-law), and ``done REPLY``.
+* ``/tts``: ``say REPLY TEXT``, ``end REPLY``, ``cancel REPLY``. Answers ``begin REPLY TEXT`` before the audio of each
+  text, audio as binary messages (reply's number, colon, mu-law), and ``done REPLY``.
 
 All but numbers are JSON.
 """

@@ -1,4 +1,4 @@
-"""Telnyx as a raw client has it: signed webhooks by httpx, media by trio-websocket, a REST API, and no code of ours between.
+"""Telnyx as a raw client has it: signed webhooks by httpx, media by trio-websocket, a REST API, no code of ours.
 
 Only the audio itself, whose words the scripted providers hear and say, is the kit's.
 """

@@ -50,8 +50,8 @@ def key_of(samples: np.ndarray) -> str:
     """Return the key whose tone fills a block; empty if there is none."""
     low, high = ({hertz: level(samples, hertz) for hertz in group} for group in (LOW, HIGH))
     pair = max(low, key=lambda hertz: low[hertz]), max(high, key=lambda hertz: high[hertz])
-    # Judged, as a receiver behind a lossy line: 11 dB below the weakest tone of BT SIN 351, section 4.1 (-13 dBm), and 1 dB more
-    # between the two than that allows a sender.
+    # Judged, as a receiver behind a lossy line: 11 dB below the weakest tone of BT SIN 351, section 4.1 (-13 dBm), and
+    # 1 dB more between the two than that allows a sender.
     strong = min(low[pair[0]], high[pair[1]]) >= -24 and abs(low[pair[0]] - high[pair[1]]) <= 5
     # No other frequency of a group near the one that counts.
     clear = all(best - second > 6 for *_, second, best in map(sorted, (low.values(), high.values())))

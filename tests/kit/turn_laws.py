@@ -466,7 +466,8 @@ class Laws:
         fate = self._ends(action)
         assert action.opened == fate.opened, "open-once: the cut knows better"
         assert action.reason != "retracted" or not fate.started, "retract: it was heard"
-        # Late words are no interruption: they may join a question whose answer cannot be interrupted, while it is unheard.
+        # Late words are no interruption: they may join a question whose answer cannot be interrupted, while it is
+        # unheard.
         late = action.reason == "retracted" and isinstance(self.event, inputs.FinalWords)
         if action.reason in BY_CALLER:
             assert fate.interruptible or late, "uninterruptible: cut by the caller"

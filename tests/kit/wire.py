@@ -1,6 +1,7 @@
 """A carrier of each kind as its wire: signed webhooks, the REST API's answers, and a stream, for a server in this run.
 
-Everything is made from the carriers' pages, one message at a time, so that a test can repeat, delay or forge any of them.
+Everything is made from the carriers' pages, one message at a time, so that a test can repeat, delay or forge any of
+them.
 """
 
 import base64

@@ -230,7 +230,7 @@ async def test_servers_that_leave_something_out_are_understood(autojump_clock: t
         assert await answer_of(llm_of(server)) == ["Yes."]
 
 
-# The provider -----------------------------------------------------------------------------------------------------------
+# The provider ---------------------------------------------------------------------------------------------------------
 def test_missing_openai_key_error_names_its_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a key the ConfigurationError names the class, the argument and the environment variable."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)

@@ -145,7 +145,8 @@ USAGE = {
         (full(content="Yes."), "Yes."),
         (full(refusal="No."), "No."),
         (full(function_call={"name": "f", "arguments": "{}"}), ""),
-        (full(tool_calls=[{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}]), ""),
+        (full(tool_calls=[{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}]),
+         ""),
         ({**full(), "choices": [], "usage": USAGE, "service_tier": "priority", "system_fingerprint": "f"}, ""),
         *(({**full(), "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}, "")
           for reason in ("stop", "length", "tool_calls", "content_filter", "function_call")),

@@ -38,5 +38,5 @@ def metrics(*turns: TurnMetrics, waited: float | None = None, cost: float = 0.0)
     ids=["not measured", "nothing said", "greeting alone", "answered", "one failed"],
 )
 def test_summary_has_what_was_measured(measured: CallMetrics | None, line: str) -> None:
-    """The summary has the outcome, length, turns of the caller, failures, waiting time and cost, as far as they exist."""
+    """The summary has outcome, length, turns of the caller, failures, waiting time and cost, as far as they exist."""
     assert summary("caller_hung_up", measured) == line

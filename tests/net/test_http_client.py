@@ -96,7 +96,8 @@ async def test_shared_client_closes_with_its_last_user(autojump_clock: trio.test
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(400, ProviderError), (401, AuthenticationError), (403, AuthenticationError), (429, RateLimitError), (500, ProviderError)],
+    [(400, ProviderError), (401, AuthenticationError), (403, AuthenticationError), (429, RateLimitError),
+     (500, ProviderError)],
 )  # fmt: skip
 async def test_http_status_raises_a_specific_error(
     autojump_clock: trio.testing.MockClock, status: int, error: type[ProviderError]

@@ -250,7 +250,8 @@ async def test_several_tasks_may_send(autojump_clock: trio.testing.MockClock) ->
 
 
 @pytest.mark.parametrize(
-    ("status", "error"), [(401, AuthenticationError), (403, AuthenticationError), (429, RateLimitError), (500, ProviderError)]
+    ("status", "error"),
+     [(401, AuthenticationError), (403, AuthenticationError), (429, RateLimitError), (500, ProviderError)]
 )  # fmt: skip
 async def test_a_refusal_says_its_status(
     autojump_clock: trio.testing.MockClock, status: int, error: type[ProviderError]

@@ -152,7 +152,7 @@ async def silence(server: Server) -> None:
     await trio.sleep_forever()
 
 
-# Opening ----------------------------------------------------------------------------------------------------------------
+# Opening --------------------------------------------------------------------------------------------------------------
 async def test_refusal_does_not_wait_for_its_body(autojump_clock: trio.testing.MockClock) -> None:
     """A refusal raises at the end of its head: neither a missing body nor a missing length delays it."""
     for length in ("Content-Length: 100\r\n", ""):
@@ -295,7 +295,7 @@ async def test_request_names_host_and_target(autojump_clock: trio.testing.MockCl
     assert {b"User-Agent: patter-trio", b"X-Key: 1"} <= set(first)
 
 
-# Reading ----------------------------------------------------------------------------------------------------------------
+# Reading --------------------------------------------------------------------------------------------------------------
 async def test_pings_are_answered_behind_unread_messages(autojump_clock: trio.testing.MockClock) -> None:
     """The client answers a ping behind 20 messages that no task has taken."""
     answered: list[bytes] = []
@@ -393,7 +393,7 @@ async def test_end_within_a_frame(autojump_clock: trio.testing.MockClock) -> Non
         assert client.ended.is_set()
 
 
-# Writing ----------------------------------------------------------------------------------------------------------------
+# Writing --------------------------------------------------------------------------------------------------------------
 async def test_pong_overtakes_the_queue(autojump_clock: trio.testing.MockClock) -> None:
     """The pong for a ping at 0.5 s follows the message in progress and precedes the eight that wait."""
     came: list[tuple[int, float]] = []
@@ -532,7 +532,7 @@ async def test_what_is_not_text_fails_its_sender(autojump_clock: trio.testing.Mo
     assert said == [b"Hello"]
 
 
-# Closing ----------------------------------------------------------------------------------------------------------------
+# Closing --------------------------------------------------------------------------------------------------------------
 async def test_ping_behind_our_close_frame(autojump_clock: trio.testing.MockClock) -> None:
     """A ping after our close frame raises nothing, and the client still waits for the peer's close frame."""
     ended: list[float] = []
@@ -592,7 +592,7 @@ async def test_closing_with_unread_messages(autojump_clock: trio.testing.MockClo
         assert trio.current_time() == 1.0
 
 
-# Cancelling -------------------------------------------------------------------------------------------------------------
+# Cancelling -----------------------------------------------------------------------------------------------------------
 async def test_cancel_at_each_step(autojump_clock: trio.testing.MockClock, stride: int) -> None:
     """A use that is cancelled at any step ends within 50 ms, without errors or tasks left, and with TCP closed."""
 

@@ -327,7 +327,7 @@ async def test_sentences_are_taken_from_the_mind_once(autojump_clock: MockClock)
     assert texts == ["One.", "Two.", "Three."]
 
 
-# As providers -----------------------------------------------------------------------------------------------------------
+# As providers ---------------------------------------------------------------------------------------------------------
 async def test_prewarming_fails_only_if_none_can_be_loaded(autojump_clock: MockClock) -> None:
     """prewarm() marks an LLM that cannot load as failed, and raises only if every provider fails."""
 

@@ -45,7 +45,10 @@ async def test_outage_end_restarts_the_rule(autojump_clock: MockClock) -> None:
 
 
 async def test_outage_is_warned_about_once(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
-    """The log has one warning for an outage, a line for each further attempt, and one for its end; a vendor that works has none."""
+    """The log has one warning for an outage, a line for each further attempt, and one for its end.
+
+    A vendor that works has none.
+    """
     acme = outage()
     with caplog.at_level(logging.INFO, "patter_trio.stt"):
         acme.worked()

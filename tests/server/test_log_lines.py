@@ -57,7 +57,7 @@ async def a_call(then: Callable[..., None] | None = None, phone: Patter | None =
         await caller.waits(25.0 if then is not None else 8.0)
 
 
-# What can go wrong in the application, in ways that quote the caller's number ---------------------------------------------
+# What can go wrong in the application, in ways that quote the caller's number -----------------------------------------
 def crm(event: dict[str, Any]) -> Any:
     """Look a customer up by number, and fail with a KeyError that quotes the number."""
     return {}[event.get("caller", CALLER)]
@@ -100,7 +100,7 @@ class Undecided(TurnDetector):
         raise ProviderError(f"nothing is known of {CALLER}")
 
 
-# What happens before and after a call -------------------------------------------------------------------------------------
+# What happens before and after a call ---------------------------------------------------------------------------------
 @asynccontextmanager
 async def call_server(**options: Any) -> Any:
     async with (

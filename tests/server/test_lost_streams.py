@@ -65,7 +65,10 @@ async def test_reply_goes_on_with_its_sentence(call_simulator: CallSimulator, ca
 
 @pytest.mark.all_carriers(quick=True)
 async def test_heard_sentence_is_not_repeated(call_simulator: CallSimulator) -> None:
-    """A stream that is lost in the second sentence repeats the second alone; one lost behind the end repeats nothing."""
+    """A stream that is lost in the second sentence repeats the second alone.
+
+    One lost behind the end repeats nothing.
+    """
     async with call_simulator(agent_of("Yes.", first_message=GREETING)) as caller:
         await caller.at(2.5)
         caller.carrier.lose_stream()

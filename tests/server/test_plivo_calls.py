@@ -1,4 +1,4 @@
-"""Whole calls over Plivo, with real sockets on loopback and a client that knows nothing of ours but Plivo's protocol."""
+"""Whole calls over Plivo, with real sockets on loopback and a client that knows only Plivo's protocol."""
 
 import base64
 import json
@@ -222,7 +222,7 @@ QUICK = {"vad": ScriptedVAD(start_delay=0.05, end_delay=0.1)}
 
 
 async def test_whole_plivo_call_with_barge_in() -> None:
-    """Webhook, stream, greeting by checkpoints, keys both ways, a cut reply and the caller's hang-up work over Plivo."""
+    """Webhook, stream, greeting by checkpoints, keys both ways, a cut reply and a hang-up work over Plivo."""
     log = Log()
     agent = agent_of(
         "A very long answer " + "about all of our opening hours " * 20,
@@ -285,7 +285,7 @@ async def test_plivo_agent_hangs_up_by_closing_stream() -> None:
 
 
 async def test_plivo_transfer_fetches_published_document() -> None:
-    """A transfer gives Plivo a URL, whose document only a signed request of that call gets, also when it is repeated."""
+    """A transfer gives Plivo a URL, whose document only signed requests of that call get, also when repeated."""
     log = Log()
 
     async def on_message(event: dict[str, Any], call: CallControl) -> str:

@@ -242,7 +242,10 @@ async def test_end_may_overtake_the_dial(name: str, autojump_clock: CLOCK) -> No
 @each_carrier
 @pytest.mark.parametrize("when", ["ringing", "live", "over"])
 async def test_machine_is_found_once(name: str, when: str, autojump_clock: CLOCK) -> None:
-    """A finding about who answers is told once, by two reports before, during or after the stream; none after the end."""
+    """A finding about who answers is told once, by two reports before, during or after the stream.
+
+    None after the end.
+    """
     found: list[dict[str, Any]] = []
     async with wire_to_server(name) as wire:
         call = await wire.phone.call(TO, machine_detection=True, on_machine_detection=found.append)

@@ -1,4 +1,7 @@
-"""Tunnels beside a server: where the URL comes from, and that no process is left. The programs are stand-ins on PATH."""
+"""Tunnels beside a server: where the URL comes from, and that no process is left.
+
+The programs are stand-ins on PATH.
+"""
 
 import logging
 import re
@@ -28,7 +31,7 @@ def tunnels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tunnels:
 
 
 async def test_call_comes_through_the_tunnel(tunnels: Tunnels) -> None:
-    """With ``serve(tunnel="ngrok")`` a call over the public URL hears the greeting, and the tunnel ends with the server."""
+    """With ``serve(tunnel="ngrok")`` a call over the public URL hears the greeting; the tunnel ends with the server."""
     tunnels.install("ngrok", NGROK)
     phone, ends = Patter(CARRIER), list[dict[str, Any]]()
     with trio.fail_after(60):

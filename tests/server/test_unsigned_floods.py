@@ -47,7 +47,7 @@ async def test_flood_refuses_no_caller(name: str, autojump_clock: CLOCK) -> None
 
 @pytest.mark.parametrize("name", CARRIERS)
 async def test_body_without_signature_is_not_parsed(name: str, autojump_clock: CLOCK) -> None:
-    """An unsigned request with a body that is neither a form nor JSON gets 403 for its missing signature, and not 400."""
+    """An unsigned request whose body is neither a form nor JSON gets 403 for its missing signature, not 400."""
     async with wire_to_server(name) as wire:
         request = CarrierRequest("voice", f"https://agent.test{wire.carrier.voice_path}", {}, b"a=%ff")
         assert carrier_webhook(wire.server.context, request).status == 403

@@ -254,7 +254,7 @@ def test_nothing_but_1_switches_tracing_on(
     )
 
 
-# The watcher by itself: what no call of today brings ----------------------------------------------------------------------
+# The watcher by itself: what no call of today brings ------------------------------------------------------------------
 def a_trace() -> CallTrace:
     info = CallInfo("CA1", "+15551234567", "+15557654321", "outbound", provider="twilio")
     return CallTrace(

@@ -43,7 +43,7 @@ async def asks(caller: SimulatedCaller) -> None:
     await caller.hears()
 
 
-# What there is in every call --------------------------------------------------------------------------------------------
+# What there is in every call ------------------------------------------------------------------------------------------
 async def test_call_span_lasts_from_announcement_to_end(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
@@ -228,7 +228,7 @@ async def test_on_message_span_names_its_function(
     assert token["gen_ai.request.model"] == "reception"
 
 
-# Turns that go otherwise ------------------------------------------------------------------------------------------------
+# Turns that go otherwise ----------------------------------------------------------------------------------------------
 async def test_barge_in_span_runs_from_voice_to_silence(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
@@ -319,7 +319,7 @@ async def test_late_words_belong_to_their_own_voice(
     assert seconds(traced.all("patter.stt")[0].start_time) == 1.0
 
 
-# Failures ---------------------------------------------------------------------------------------------------------------
+# Failures -------------------------------------------------------------------------------------------------------------
 async def test_llm_failure_marks_its_span_not_the_call(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:
@@ -447,7 +447,7 @@ async def test_hangup_mid_reply_ends_open_spans(call_simulator: CallSimulator, t
     assert voices == (["leg down"] if backend.is_pipeline else [])
 
 
-# Calls beside each other, and other people's spans ------------------------------------------------------------------------
+# Calls beside each other, and other people's spans --------------------------------------------------------------------
 async def test_concurrent_calls_have_separate_traces(
     call_simulator: CallSimulator, traced: Trace, backend: Backend
 ) -> None:

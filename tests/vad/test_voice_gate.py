@@ -25,12 +25,14 @@ def edges(probabilities: list[float], rules: GateRules = RULES) -> list[tuple[bo
     [
         pytest.param([0.0] * 50, [], id="silence has no edge"),
         pytest.param([0.0] * 5 + [0.9] * 2 + [0.0] * 20, [], id="a click is no voice"),
-        pytest.param([0.0] * 5 + [0.9] * 3, [(True, 5, 7)], id="a voice began where it began, and is sure 3 windows on"),
+        pytest.param([0.0] * 5 + [0.9] * 3, [(True, 5, 7)],
+         id="a voice began where it began, and is sure 3 windows on"),
         pytest.param([0.9, 0.4, 0.9], [(True, 0, 2)], id="wavering between the thresholds goes on"),
         pytest.param([0.4] * 9, [], id="wavering between the thresholds begins nothing"),
         pytest.param([0.9] * 5 + [0.1] * 8, [(True, 0, 2), (False, 5, 12)], id="the end is where the voice stopped"),
         pytest.param([0.9] * 5 + [0.1] * 7 + [0.9] * 5, [(True, 0, 2)], id="a short pause is bridged"),
-        pytest.param([0.9] * 5 + [0.1] * 4 + [0.4] + [0.1] * 7, [(True, 0, 2)], id="any trace of voice restarts the hang-over"),
+        pytest.param([0.9] * 5 + [0.1] * 4 + [0.4] + [0.1] * 7, [(True, 0, 2)],
+         id="any trace of voice restarts the hang-over"),
     ],
 )  # fmt: skip
 def test_edges(probabilities: list[float], expected: list[tuple[bool, int, int]]) -> None:

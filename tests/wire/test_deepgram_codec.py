@@ -269,7 +269,8 @@ def test_untimed_flux_turn_may_resume_twice() -> None:
     """Each word of a turn that is resumed twice appears once, though its words have no times."""
     events = [
         ("EagerEndOfTurn", "my number"), ("TurnResumed", "my number is"), ("Update", "my number is 5 5"),
-        ("EagerEndOfTurn", "my number is 5 5"), ("TurnResumed", "my number is 55 1"), ("EndOfTurn", "my number is 55 1 2"),
+        ("EagerEndOfTurn", "my number is 5 5"), ("TurnResumed", "my number is 55 1"),
+         ("EndOfTurn", "my number is 55 1 2"),
     ]  # fmt: skip
     transcripts = heard(FluxCodec(), *(turn(event, words, timed=False) for event, words in events))
     assert [one.text for one in transcripts if one.final] == ["my number", "is 5 5", "1 2"]
@@ -358,8 +359,10 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-SHAPES = st.sampled_from([results("a b", 0, 2), results("a", 0, 1, final=True), turn("EagerEndOfTurn", "a b"), turn("TurnResumed", "a b c"),
-    turn("EndOfTurn", "a b c d"), '{"type":"Metadata","duration":1}', '{"type":"Error","description":"x"}'])  # fmt: skip
+SHAPES = st.sampled_from([results("a b", 0, 2), results("a", 0, 1, final=True), turn("EagerEndOfTurn", "a b"),
+turn("TurnResumed", "a b c"),
+    turn("EndOfTurn", "a b c d"), '{"type":"Metadata","duration":1}',
+    '{"type":"Error","description":"x"}'])  # fmt: skip
 
 
 @st.composite

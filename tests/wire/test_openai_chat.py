@@ -177,7 +177,8 @@ CALL = {"tool_calls": [{"index": 0, "id": "call_9aXk2LmQ0pRs", **function("f", "
     [
         ([{"reasoning_content": "look "}, {"reasoning_content": "it up"}], {"reasoning_content": "look it up"}),
         ([{"reasoning": "Hm."}, {"reasoning": None}], {"reasoning": "Hm."}),
-        ([{"reasoning_details": [{"text": "a"}]}, {"reasoning_details": [{"data": "b"}]}], {"reasoning_details": [{"text": "a"}, {"data": "b"}]}),
+        ([{"reasoning_details": [{"text": "a"}]}, {"reasoning_details": [{"data": "b"}]}],
+         {"reasoning_details": [{"text": "a"}, {"data": "b"}]}),
         ([{"thinking_blocks": [{"signature": "s"}]}], {"thinking_blocks": [{"signature": "s"}]}),
         ([SIGNED], SIGNED),
         ([{"annotations": [1], "audio": None, "reasoning_content": ""}], {}),
@@ -261,9 +262,11 @@ def test_too_many_calls_at_once_are_a_failure() -> None:
 @pytest.mark.parametrize(
     ("more", "usage"),
     [
-        ({"usage": {"prompt_tokens": 10, "completion_tokens": 2}}, Usage(stage="llm", input_tokens=10, output_tokens=2)),
+        ({"usage": {"prompt_tokens": 10, "completion_tokens": 2}},
+         Usage(stage="llm", input_tokens=10, output_tokens=2)),
         ({"x_groq": {"usage": {"prompt_tokens": 1}}}, Usage(stage="llm", input_tokens=1)),
-        ({"usage": {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 99}}}, Usage(stage="llm", cache_read_tokens=10)),
+        ({"usage": {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 99}}},
+         Usage(stage="llm", cache_read_tokens=10)),
         ({"usage": {"prompt_tokens": -1, "completion_tokens": "2", "prompt_tokens_details": None}}, None),
         ({"usage": {"prompt_tokens": 0, "completion_tokens": 0}}, None),
         ({"usage": {"prompt_tokens": 0, "completion_tokens": 42}}, Usage(stage="llm", output_tokens=42)),

@@ -17,7 +17,8 @@ from patter_trio.wire.openai_realtime._reader import MAX_ARGUMENT_CHARACTERS, MA
 SOUND = base64.b64encode(b"\xff\x7f\x00").decode()
 OF = {"event_id": "e", "response_id": "r", "item_id": "i", "output_index": 0, "content_index": 0}
 CALL = {
-    "id": "i", "object": "realtime.item", "type": "function_call", "status": "completed", "call_id": "c", "name": "hours",
+    "id": "i", "object": "realtime.item", "type": "function_call", "status": "completed", "call_id": "c",
+    "name": "hours",
     "arguments": '{"day":"Monday"}',
 }  # fmt: skip
 MESSAGE = {"id": "i", "type": "message", "role": "assistant", "status": "completed", "content": []}
@@ -54,16 +55,19 @@ HEARD = "conversation.item.input_audio_transcription"
 TABLE: list[tuple[dict[str, Any], wire.Event | None]] = [
     ({"type": "session.created", "session": {"id": "s", "type": "realtime"}}, wire.SessionReady(updated=False)),
     ({"type": "session.updated", "session": {"type": "realtime"}}, wire.SessionReady(updated=True)),
-    ({"type": "input_audio_buffer.speech_started", "audio_start_ms": 1250, "item_id": "i"}, wire.SpeechStarted(1.25, "i")),
+    ({"type": "input_audio_buffer.speech_started", "audio_start_ms": 1250, "item_id": "i"},
+     wire.SpeechStarted(1.25, "i")),
     ({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": 0, "item_id": "i"}, wire.SpeechStopped(0.0, "i")),
     ({"type": "input_audio_buffer.committed", "item_id": "i", "previous_item_id": None}, wire.Committed("i")),
     ({"type": "input_audio_buffer.committed", "item_id": "i", "previous_item_id": "h"}, wire.Committed("i", "h")),
     ({"type": "input_audio_buffer.cleared"}, None),
     ({"type": f"{HEARD}.delta", "item_id": "i", "delta": " are"}, wire.InputTranscript("i", " are", final=False)),
     ({"type": f"{HEARD}.delta", "item_id": "i", "delta": None}, wire.InputTranscript("i", "", final=False)),
-    ({"type": f"{HEARD}.completed", "item_id": "i", "transcript": "Hello?"}, wire.InputTranscript("i", "Hello?", final=True)),
+    ({"type": f"{HEARD}.completed", "item_id": "i", "transcript": "Hello?"},
+     wire.InputTranscript("i", "Hello?", final=True)),
     (
-        {"type": f"{HEARD}.completed", "item_id": "i", "transcript": "Hello?", "usage": {"type": "duration", "seconds": 2}},
+        {"type": f"{HEARD}.completed", "item_id": "i", "transcript": "Hello?",
+         "usage": {"type": "duration", "seconds": 2}},
         wire.InputTranscript("i", "Hello?", final=True, usage=Usage(stage="stt", seconds=2.0)),
     ),
     (
@@ -74,7 +78,8 @@ TABLE: list[tuple[dict[str, Any], wire.Event | None]] = [
         ),
     ),
     (
-        {"type": f"{HEARD}.failed", "item_id": "i", "error": {"type": "transcription_error", "code": "audio_unintelligible"}},
+        {"type": f"{HEARD}.failed", "item_id": "i",
+         "error": {"type": "transcription_error", "code": "audio_unintelligible"}},
         wire.TranscriptFailed("i", Refused("audio_unintelligible", "transcription_error")),
     ),
     ({"type": "response.created", "response": {"id": "r", "metadata": None}}, wire.ResponseStarted("r")),
@@ -92,7 +97,8 @@ TABLE: list[tuple[dict[str, Any], wire.Event | None]] = [
         {"type": "response.output_item.done", **OF, "item": {**MESSAGE, "status": "incomplete"}},
         wire.ItemDone("r", "i", completed=False),
     ),
-    ({"type": "response.output_item.done", **OF, "item": CALL}, wire.FunctionCall("r", "i", "c", "hours", '{"day":"Monday"}')),
+    ({"type": "response.output_item.done", **OF, "item": CALL},
+     wire.FunctionCall("r", "i", "c", "hours", '{"day":"Monday"}')),
     ({"type": "response.output_item.done", **OF, "item": {**CALL, "status": "incomplete"}}, None),
     ({"type": "response.output_item.done", **OF, "item": {"type": "mcp_call", "name": "x", "arguments": {}}}, None),
     ({"type": "response.function_call_arguments.done", **OF, "call_id": "c", "name": "hours", "arguments": "{"}, None),
@@ -109,14 +115,17 @@ TABLE: list[tuple[dict[str, Any], wire.Event | None]] = [
     (
         response("failed", status_details={"type": "failed", "error": NO_QUOTA}),
         ResponseEnded(
-            "r", Status.FAILED, "insufficient_quota", refusal=Refused("insufficient_quota", "insufficient_quota", "No money.")
+            "r", Status.FAILED, "insufficient_quota",
+            refusal=Refused("insufficient_quota", "insufficient_quota", "No money.")
         ),
     ),
     (response("exploded"), ResponseEnded("r", Status.FAILED)),
-    ({"type": "conversation.item.truncated", "item_id": "i", "content_index": 0, "audio_end_ms": 1500}, wire.Truncated("i", 1.5)),
+    ({"type": "conversation.item.truncated", "item_id": "i", "content_index": 0, "audio_end_ms": 1500},
+     wire.Truncated("i", 1.5)),
     (
         failing("response_cancel_not_active", "Cancellation failed: no active response found", event_id="x", param="p"),
-        Refused("response_cancel_not_active", "invalid_request_error", "Cancellation failed: no active response found", "p", "x"),
+        Refused("response_cancel_not_active", "invalid_request_error",
+         "Cancellation failed: no active response found", "p", "x"),
     ),
     ({"type": "rate_limits.updated", "rate_limits": "whatever"}, None),
     ({"type": "something.new", "response": 7}, None),
@@ -265,7 +274,8 @@ def test_realtime_refusals_have_fatality_and_error_type(
 @pytest.mark.parametrize(
     ("message", "shown"),
     [
-        ("Incorrect API key provided: sk-proj-a1*****9z. You can find it", "Incorrect API key provided: … You can find it"),
+        ("Incorrect API key provided: sk-proj-a1*****9z. You can find it",
+         "Incorrect API key provided: … You can find it"),
         ("Bad ephemeral key ek_68a1b2c3d4", "Bad ephemeral key …"),
         ("Bearer abcdef123 is no good", "… is no good"),
         ("Invalid value: 'my pin is 4711'. Use 'a' or 'b'.", "Invalid value: …. Use … or …."),

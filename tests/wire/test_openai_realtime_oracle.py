@@ -119,7 +119,8 @@ def complaints_about(message: dict[str, Any], kinds: dict[str, Any]) -> list[str
 def spoilt(message: Any, place: tuple[str | int, ...] = ()) -> list[tuple[tuple[str | int, ...], Any]]:
     """Return copies of a message, each with an unknown key in one object other than schemas and metadata."""
     if isinstance(message, list):
-        return [(where, [*message[:n], one, *message[n + 1 :]]) for n in range(len(message)) for where, one in spoilt(message[n], (*place, n))]  # fmt: skip
+        return [(where, [*message[:n], one, *message[n + 1 :]]) for n in range(len(message)) for where,
+        one in spoilt(message[n], (*place, n))]  # fmt: skip
     if not isinstance(message, dict) or place[-1:] in (("parameters",), ("metadata",)):
         return []
     inner = [(where, {**message, key: one}) for key in message for where, one in spoilt(message[key], (*place, key))]
@@ -160,8 +161,10 @@ def test_what_lacks_something_is_refused(name: str) -> None:
     [
         {"type": "session.update", "session": {"modalities": ["audio", "text"], "input_audio_format": "g711_ulaw"}},
         {"type": "response.create", "response": {"modalities": ["audio"]}},
-        {"type": "conversation.item.create", "item": {"type": "message", "role": "assistant", "content": [{"type": "text"}]}},
-        {"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"format": {"type": "g711_ulaw"}}}}},
+        {"type": "conversation.item.create",
+         "item": {"type": "message", "role": "assistant", "content": [{"type": "text"}]}},
+        {"type": "session.update",
+         "session": {"type": "realtime", "audio": {"input": {"format": {"type": "g711_ulaw"}}}}},
         {"type": "session.update", "session": {"type": "realtime", "audio": {"output": {"voice": "nobody"}}}},
     ],
 )  # fmt: skip

@@ -8,7 +8,10 @@ T = TypeVar("T")
 
 
 class DropOldestChannel(Generic[T]):
-    """A memory channel of at most ``bound`` items. Losing old speech is better than delaying marks, hang-ups and new speech."""
+    """A memory channel of at most ``bound`` items.
+
+    Losing old speech is better than delaying marks, hang-ups and new speech.
+    """
 
     def __init__(self, bound: int) -> None:
         self._bound = bound
@@ -87,7 +90,10 @@ class DropOldestChannel(Generic[T]):
         return items + self.take_nowait() if self._buffered else items
 
     def take_nowait(self) -> list[T]:
-        """Return everything that is there, oldest first; it may be nothing. See :attr:`handing_over` for what is not."""
+        """Return everything that is there, oldest first; it may be nothing.
+
+        See :attr:`handing_over` for what is not.
+        """
         items: list[T] = []
         for _ in range(self._buffered):
             items += self._receive.receive_nowait()

@@ -1,7 +1,8 @@
 """The recognition of one call, over as many STT sessions as it takes.
 
-* **A silent session** (:mod:`patter_trio.providers.silence`) is replaced by another one, which gets the audio again whose
-  words are not final. If the replacements are silent, too, for as long as an :class:`Outage` may last, the STT has failed.
+* **A silent session** (:mod:`patter_trio.providers.silence`) is replaced by another one, which gets the audio again
+  whose words are not final. If the replacements are silent, too, for as long as an :class:`Outage` may last, the STT
+  has failed.
 * **A session that fails** is replaced in the same way if the STT is a fallback: by a session of its next provider.
 * **Words** are neither lost nor there twice: those of the repeated audio go into the segment that is still open.
 
@@ -29,8 +30,10 @@ from patter_trio.user_code.context import current_call
 
 # Judged: nearly every STT has the final words of a voice by then. Asked sooner, it would end its segment in a pause.
 UNANSWERED_VOICE_S: Final = 1.0
-"""Seconds of audio after a voice that brought no result; then the STT is asked for its final words, and owes an answer."""
-# Judged: final words in the middle of a voice come within a second of it. Less could lose words, more would double some.
+"""Seconds of audio after a voice that brought no result; then the STT is asked for its final words, and owes an
+answer."""
+# Judged: final words in the middle of a voice come within a second of it. Less could lose words, more would double
+# some.
 UNSETTLED_S: Final = 1.0
 """Seconds of audio before final words in the middle of a voice that these words may not cover."""
 

@@ -5,7 +5,8 @@ step, and the session loop does not wait for it. Until the hook has answered, th
 
 * If the caller goes on, or late words come, the reply is retracted, and the hook is asked about all words as the one
   message that they are. An entry that the message already has is replaced, or removed if the hook vetoes the whole.
-* If words are corrected, the hook is asked again: by the reply, or, if that has its answer already, by a task of its own.
+* If words are corrected, the hook is asked again: by the reply, or, if that has its answer already, by a task of its
+  own.
 * If anything else ends the reply, such as a hang-up, the words pass unchanged, because the hook has not objected.
 
 Each time that words take the place of words that were reported, on_transcript carries ``revises``.
@@ -161,7 +162,7 @@ class UserTurns:
             self.settle(reason)
 
     def after_user_turn(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` at once: waiting words belong to a reply that has not begun, so nothing follows them yet."""
+        """Call ``callback`` at once: waiting words are of a reply that has not begun, so nothing follows them."""
         callback()
 
     def settle(self, reason: str) -> None:

@@ -262,7 +262,10 @@ class _SocketCallHandler(CallMessageHandler):
             client.abandon()
 
     def answer_source(self, event: dict[str, Any]) -> replies.AnswerSource:
-        """Return the source of an answer over the connection; leaving it before the answer's end closes the connection."""
+        """Return the source of an answer over the connection.
+
+        Leaving it before the answer's end closes the connection.
+        """
         message = encoded(event).decode()
 
         async def answer_to(take: replies.TakePiece[str]) -> None:

@@ -47,7 +47,7 @@ class Answers(Protocol[P_co]):
 
 @attrs.frozen(eq=False)
 class ToolLoop(Generic[P]):
-    """One answer of an LLM, or an engine, with tools: asks it, runs the tools that it calls, and asks again until it calls none."""
+    """One answer of an LLM or engine with tools: asks it, runs the tools, and asks again, until it calls none."""
 
     _runner: ToolRunner
     _llm: Answers[P]

@@ -152,7 +152,8 @@ class ToolRunner:
         self._count = 0
         self._deferred: dict[Reply, list[tuple[ToolInvocation, ToolRound]]] = {}
         self._suspended: list[tuple[ToolInvocation, ToolRound]] = []
-        """Tools that waited until their reply was played, which was cut instead; the turn machine decides about them."""
+        """Tools that waited until their reply was played, which was cut instead; the turn machine decides about
+        them."""
         self._ids: set[str] = set()
         """The ids of all tool calls in the conversation."""
         self._floor_is_free = False

@@ -115,7 +115,8 @@ class DeepgramSTT(SpeechToText):
         # Refused, not ignored: who sets it believes that it works.
         if not self.flux and (self.eot_threshold is not None or self.eager_eot_threshold is not None):
             raise ConfigurationError(
-                f"DeepgramSTT: eot_threshold= and eager_eot_threshold= must be unset for {self.model}, which does not detect ends of turns"
+                f"DeepgramSTT: eot_threshold= and eager_eot_threshold= must be unset for {self.model}, which does not "
+                "detect ends of turns"
             )
         eager, sure = self.eager_eot_threshold, self.eot_threshold
         # The vendor refuses it, too, but only in the first call.

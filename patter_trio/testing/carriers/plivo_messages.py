@@ -38,7 +38,7 @@ _KEYS: Final = frozenset("0123456789*#ABCDwW")
 
 
 def sign(auth_token: str, url: str, form: Mapping[str, str], nonce: str) -> str:
-    """Return the ``X-Plivo-Signature-V3`` of a POST: HMAC-SHA256 over address, sorted query and fields, and the nonce."""
+    """Return the ``X-Plivo-Signature-V3`` of a POST: HMAC-SHA256 over address, sorted query, fields and nonce."""
     parts = urlsplit(url)
     query = "&".join(f"{name}={value}" for name, value in sorted(parse_qsl(parts.query, keep_blank_values=True)))
     fields = "".join(name + value for name, value in sorted(form.items()))

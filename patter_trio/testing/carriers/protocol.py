@@ -35,7 +35,7 @@ class BadAnswer(Exception):
 
 @attrs.frozen
 class CallFacts:
-    """The facts about one call; ``custom_params`` are in the query of the webhook's URL, as an account configures it."""
+    """The facts about one call; ``custom_params`` are in the query of the webhook's URL, which an account sets."""
 
     call_id: str
     caller: str = "+15550100001"
@@ -101,7 +101,7 @@ class WebhookAnswer:
 
 @attrs.frozen
 class StreamOrder:
-    """The answer of the agent's server that takes the call: the address for the media, and values that come back with them."""
+    """The answer of the agent's server that takes the call: the media's address, and values that come back with it."""
 
     url: str
     parameters: Mapping[str, str] = MappingProxyType({})
@@ -261,7 +261,10 @@ class CarrierProtocol(ABC):
     # Beside the stream ------------------------------------------------------------------------------------------------
     @property
     def api_path(self) -> str:
-        """The path behind the address of the REST interface that names this call; empty: the interface is not simulated."""
+        """The path behind the address of the REST interface that names this call.
+
+        Empty: the interface is not simulated.
+        """
         return ""
 
     async def obey(self, line: Line, request: RESTRequest) -> RESTAnswer:  # noqa: ARG002 (for carriers that are asked)

@@ -93,7 +93,7 @@ class Bench(ABC):
 
     @abstractmethod
     async def use(self, provider: Any, variant: int = 0) -> Any:
-        """Use a session as a call does, from opening to closing, and return its result, which depends on ``variant``."""
+        """Use a session as a call does, from opening to closing; return its result, which depends on ``variant``."""
 
     @abstractmethod
     def begun(self, provider: Any) -> AbstractAsyncContextManager[None]:

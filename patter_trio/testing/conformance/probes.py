@@ -54,7 +54,7 @@ def live_channels() -> int:
 
 
 class Steps(trio.abc.Instrument):
-    """An instrument that counts the steps of the tasks below a nursery and cancels a scope at the end of one of them."""
+    """An instrument that counts the steps of the tasks below a nursery, and cancels a scope at the end of one."""
 
     def __init__(self, nursery: trio.Nursery, scope: trio.CancelScope, at: int) -> None:
         self._nursery = nursery

@@ -52,7 +52,10 @@ def _words(text: str) -> str:
 
 @attrs.frozen(eq=False)
 class Spoken:
-    """The text of a reply and the bytes of its audio; lengths that differ by a quarter are equal, for TTS is not exact."""
+    """The text of a reply and the bytes of its audio.
+
+    Lengths that differ by a quarter are equal, for TTS is not exact.
+    """
 
     text: str
     size: int

@@ -53,7 +53,8 @@ class FaultProxy:
 
     address: str
     seen: list[object]
-    """The bytes that clients sent, and :data:`~patter_trio.testing.servers.fake_vendor.CLIENT_LEFT_ENTRY` for each client that left.
+    """The bytes that clients sent, and :data:`~patter_trio.testing.servers.fake_vendor.CLIENT_LEFT_ENTRY` for each
+    client that left.
     """
     _upstream: tuple[str, int]
     _unknown: bytes

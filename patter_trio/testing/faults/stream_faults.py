@@ -29,8 +29,9 @@ _LOST: Final = r"the carrier's stream was lost: websocket closed \(1006, connect
 
 # Each fault names the outcome that was decided for it, not the one that was observed: the tests in tests/hostile hold
 # the call to it. ``within`` counts from the injection: 1 s for an end that is noticed at once, and the sum of the
-# deadlines that apply for one that is not. Where the stream alone would be lost, the call ends with it at the carrier: what
-# a call does whose carrier comes back is in ``tests/server/test_lost_streams.py``. Positional arguments, because the table is read by columns.
+# deadlines that apply for one that is not. Where the stream alone would be lost, the call ends with it at the carrier:
+# what a call does whose carrier comes back is in ``tests/server/test_lost_streams.py``. Positional arguments, because
+# the table is read by columns.
 STREAM_FAULTS: Final = (
     # The connection
     Fault(

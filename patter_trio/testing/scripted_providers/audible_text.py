@@ -166,7 +166,10 @@ def _pieces(text: str) -> list[bytes]:
 
 
 def _units(text: str) -> Iterator[str]:
-    """Yield what can be heard by itself, with the white space before it: words; in scripts without spaces, characters."""
+    """Yield what can be heard by itself, with the white space before it: words.
+
+    In scripts without spaces, characters.
+    """
     for word in re.findall(r"\s*\S+", text):
         space = word[: len(word) - len(word.lstrip())]
         for unit in units(word):

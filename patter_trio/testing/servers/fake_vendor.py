@@ -49,7 +49,7 @@ class FakeVendor(Protocol):
 
     @property
     def seen(self) -> Sequence[Any]:
-        """The data that was received, oldest first, and :data:`CLIENT_LEFT_ENTRY` for each connection that a client ended."""
+        """The received data, oldest first, and :data:`CLIENT_LEFT_ENTRY` for each connection that a client ended."""
 
     def misbehave(self, kind: str) -> None:
         """Misbehave in this way from now on (see :class:`Misbehaviour`); an empty ``kind`` restores normal behaviour.

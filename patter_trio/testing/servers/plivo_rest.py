@@ -74,7 +74,10 @@ class PlivoRESTFault:
 
 
 class PlivoRESTServer:
-    """The server: ``calls`` by UUID, ``placed`` by request UUID (``dialled`` is set by the first), ``numbers`` with their applications' ids, ``requests``."""
+    """The server: ``calls`` by UUID, ``placed`` by request UUID, ``numbers`` with applications' ids, ``requests``.
+
+    The first call that is placed sets ``dialled``.
+    """
 
     def __init__(self, auth_id: str, auth_token: str, calls: Iterable[str], numbers: Mapping[str, str]) -> None:
         self._prefix = f"/v1/Account/{auth_id}/"

@@ -65,8 +65,8 @@ class TelnyxCall:
 
 
 OnCommand = Callable[[str, str, dict[str, Any]], None]
-"""Function that is called with a call's id, the name of a command and its body when the command is carried out; ``dial``
-is one, too. It returns at once."""
+"""Function that is called with a call's id, the name of a command and its body when the command is carried out;
+``dial`` is one, too. It returns at once."""
 
 
 class TelnyxRESTServer(CarrierRESTServer):

@@ -6,8 +6,8 @@
         carrier = Twilio("AC1", "secret", api_url=server.api_url)
 
 It keeps a status for each call, checks credentials, parses the TwiML it gets, and refuses as the vendor does: with a
-code, a message and a status in JSON. A call that is placed stays queued: nobody answers it. Numbers of the account are in
-``numbers``. Written from twilio.com/docs/voice/api/call-resource, .../voice/api/recording,
+code, a message and a status in JSON. A call that is placed stays queued: nobody answers it. Numbers of the account are
+in ``numbers``. Written from twilio.com/docs/voice/api/call-resource, .../voice/api/recording,
 .../phone-numbers/api/incomingphonenumber-resource and .../docs/api/errors.
 """
 
@@ -92,8 +92,8 @@ class RESTFault:
 class TwilioRESTServer:
     """The server: ``calls`` by SID, ``requests`` received, and ``left``, when clients left without an answer.
 
-    ``numbers`` has each number of the account with its fields as Twilio names them in JSON. ``clock_ahead`` are the seconds
-    by which the server's clock is ahead of this machine's.
+    ``numbers`` has each number of the account with its fields as Twilio names them in JSON. ``clock_ahead`` are the
+    seconds by which the server's clock is ahead of this machine's.
     """
 
     def __init__(self, account_sid: str, auth_token: str, calls: Iterable[str]) -> None:

@@ -236,7 +236,7 @@ class SimulatedCaller:
 
     @property
     def digits(self) -> str:
-        """The DTMF digits that the agent has sent and this caller has heard, as tones in the audio or from the carrier."""
+        """The DTMF digits that the agent has sent and this caller has heard, as tones or from the carrier."""
         tones = "".join(digits_in(stretch.audio) for stretch in self.carrier.played())
         # ``w`` and ``W`` are pauses.
         return tones + self.carrier.tones.replace("w", "").replace("W", "")
@@ -319,7 +319,10 @@ class SimulatedCaller:
 
     @property
     def transcript(self) -> list[dict[str, Any]]:
-        """The conversation as ``on_call_end`` reports it: role, text and timestamp of each entry; see :attr:`history`."""
+        """The conversation as ``on_call_end`` reports it: role, text and timestamp of each entry.
+
+        See :attr:`history`.
+        """
         return self.history
 
     @property

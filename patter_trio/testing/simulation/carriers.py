@@ -1,4 +1,4 @@
-"""The carriers that can be simulated: for each, the carrier object of the server and the simulated carrier that fits it."""
+"""The carriers that can be simulated: of each, the server's carrier object and the simulated carrier that fits it."""
 
 import hashlib
 import uuid
@@ -57,7 +57,7 @@ def protocol_of(asked: str | None, carrier: Carrier | None) -> str:
 
 
 def carrier_object(protocol: str, carrier: Carrier | None) -> Carrier:
-    """Return the carrier whose credentials both sides use: the phone's, or one with invented credentials if it is another.
+    """Return the carrier whose credentials both sides use: the phone's, or an invented one if that is another.
 
     Telnyx's gets the public key of the simulation, because nobody else has the private key of the account.
     """
@@ -143,7 +143,10 @@ def simulated_carrier(
 
 
 def _shared_key_of(carrier: Twilio) -> tuple[str, str] | None:
-    """Return the id and the secret of the shared key with which the account's requests are signed; None: it has none."""
+    """Return the id and the secret of the shared key with which the account's requests are signed.
+
+    None: it has none.
+    """
     return next(iter(carrier.shared_keys.items()), None)
 
 

@@ -60,7 +60,8 @@ class DialledLine:
         report: Callable[[Sequence[Webhook]], Awaitable[None]],
     ) -> None:
         self.request = request
-        """What the program asked the carrier for: ``to``, ``from_number``, ``ring_timeout``, ``machine_detection`` ..."""
+        """What the program asked the carrier for: ``to``, ``from_number``, ``ring_timeout``, ``machine_detection``
+        ..."""
         self.call_id: str = protocol.call_id
         """The carrier's id of the call."""
         self.destination = destination

@@ -131,7 +131,8 @@ class PhoneNetwork:
             raise ValueError(f"number must be a number in E.164 such as +15550100003, got {number!r}")
         if not isinstance(destination, Person | Voicemail | Unanswered) and not callable(destination):
             raise TypeError(
-                "destination must be an async function of the line, Person, Voicemail, BUSY, NOBODY, DECLINED or FAILED, "
+                "destination must be an async function of the line, Person, Voicemail, BUSY, NOBODY, DECLINED or "
+                "FAILED, "
                 f"got {destination!r}"
             )
         if isinstance(destination, Person | Voicemail | Unanswered):

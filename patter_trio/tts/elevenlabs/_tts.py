@@ -127,7 +127,10 @@ class ElevenLabsTTS(TextToSpeech):
 
     @classmethod
     def for_twilio(cls, *arguments: Any, **options: Any) -> Self:
-        """Return ``ElevenLabsTTS(...)``, which speaks in the telephone's format in any case; getpatter has this name."""
+        """Return ``ElevenLabsTTS(...)``, which speaks in the telephone's format in any case.
+
+        Getpatter has this name.
+        """
         return cls(*arguments, **options)
 
     for_telnyx = for_twilio

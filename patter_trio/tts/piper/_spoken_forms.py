@@ -251,9 +251,12 @@ _UNITS = {
     "mg": ("milligram", "milligrams"), "l": ("liter", "liters"), "ml": ("milliliter", "milliliters"),
     "mi": ("mile", "miles"), "mph": ("mile per hour", "miles per hour"), "ft": ("foot", "feet"),
     "lb": ("pound", "pounds"), "lbs": ("pound", "pounds"), "oz": ("ounce", "ounces"),
-    "min": ("minute", "minutes"), "mins": ("minute", "minutes"), "h": ("hour", "hours"), "hr": ("hour", "hours"), "hrs": ("hour", "hours"),
-    "sec": ("second", "seconds"), "°C": ("degree Celsius", "degrees Celsius"), "°F": ("degree Fahrenheit", "degrees Fahrenheit"),
-    "°": ("degree", "degrees"), "GB": ("gigabyte", "gigabytes"), "MB": ("megabyte", "megabytes"), "%": ("percent", "percent"),
+    "min": ("minute", "minutes"), "mins": ("minute", "minutes"), "h": ("hour", "hours"), "hr": ("hour", "hours"),
+    "hrs": ("hour", "hours"),
+    "sec": ("second", "seconds"), "°C": ("degree Celsius", "degrees Celsius"),
+    "°F": ("degree Fahrenheit", "degrees Fahrenheit"),
+    "°": ("degree", "degrees"), "GB": ("gigabyte", "gigabytes"), "MB": ("megabyte", "megabytes"),
+    "%": ("percent", "percent"),
 }  # fmt: skip
 _SHORT = {
     "e.g.": "for example", "i.e.": "that is", "etc.": "et cetera", "approx.": "approximately", "vs.": "versus",
@@ -295,14 +298,16 @@ def _rule(written: str, say: Say, flags: int = 0) -> Rule:
 
 
 RULES = (
-    _rule(r"(?:https?://|www\.)[\w./-]*\w|\b[\w.-]+@[\w-]+(?:\.[\w-]+)+|\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|io|co)\b(?:/[\w/-]+)?", _address),
+    _rule(r"(?:https?://|www\.)[\w./-]*\w|\b[\w.-]+@[\w-]+(?:\.[\w-]+)+|\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|io|"
+          r"co)\b(?:/[\w/-]+)?", _address),
     # Dates: as numbers, then with the month's name before or after the day.
     _rule(r"\b(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})\b", _date),
     _rule(r"\b(?P<month>\d{1,2})/(?P<day>\d{1,2})/(?P<year>\d{4})\b", _date),
     _rule(r"\b(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})\b", _date),
     _rule(rf"\b{_MONTH}\s+{_DAY}\b(?!:)(?:,?\s+(?P<year>[12]\d{{3}})\b)?", _date),
     _rule(rf"\b{_DAY}\s+(?:of\s+)?{_MONTH}(?![a-z])(?:,?\s+(?P<year>[12]\d{{3}})\b)?", _date),
-    _rule(rf"\b({_choices(_DAYS)})\.?\s?{_DASH}\s?({_choices(_DAYS)})\b\.?", lambda match: f"{_DAYS[match[1]]} to {_DAYS[match[2]]}"),
+    _rule(rf"\b({_choices(_DAYS)})\.?\s?{_DASH}\s?({_choices(_DAYS)})\b\.?",
+          lambda match: f"{_DAYS[match[1]]} to {_DAYS[match[2]]}"),
     _rule(rf"\b({_choices(_DAYS)})\.(?=\s|,)", lambda match: _DAYS[match[1]]),
     # Times of day; spans from one to another first.
     _rule(
@@ -322,8 +327,10 @@ RULES = (
     # Money before plain numbers, phone numbers before ranges.
     _rule(rf"(?<!\w)[-\u2212](?=[{''.join(_MONEY)}]\s?\d)", lambda _: "minus "),
     _rule(rf"(?P<sign>[{''.join(_MONEY)}])\s?(?P<amount>{_AMOUNT})\s?{_DASH}\s?(?P<amount2>{_AMOUNT})", _money_span),
-    _rule(rf"(?P<sign>[{''.join(_MONEY)}])\s?(?P<amount>{_AMOUNT})(?:\s?(?P<scale>thousand|million|billion|k|m|bn)\b)?", _money, re.IGNORECASE),
-    _rule(r"\+\d[\d\s().-]{6,}\d|\(\d{3}\)\s?\d{3}[-.\s]\d{4}\b|\b\d{3}[-.\s]\d{3}[-.\s]\d{4}\b|\b\d{3}[-.]\d{4}\b", _phone),
+    _rule(rf"(?P<sign>[{''.join(_MONEY)}])\s?(?P<amount>{_AMOUNT})(?:\s?(?P<scale>thousand|million|billion|k|m|"
+          r"bn)\b)?", _money, re.IGNORECASE),
+    _rule(r"\+\d[\d\s().-]{6,}\d|\(\d{3}\)\s?\d{3}[-.\s]\d{4}\b|\b\d{3}[-.\s]\d{3}[-.\s]\d{4}\b|\b\d{3}[-.]\d{4}\b",
+     _phone),
     _rule(r"(?<![\d.,])(?:0\d+|\d{5,})(?![\d,]*\.?\d)", _phone),
     # Amounts with a unit, ordinals, years, and the remaining numbers.
     _rule(rf"(?P<amount>{_AMOUNT})\s?(?P<unit>{_choices(_UNITS)})(?![\w°])", _unit),
@@ -335,7 +342,8 @@ RULES = (
     _rule(rf"({_AMOUNT})\s?{_DASH}\s?({_AMOUNT})", lambda match: f"{_cardinal(match[1])} to {_cardinal(match[2])}"),
     _rule(r"#\s?(?=\d)", lambda _: "number "),
     _rule(rf"(?<!\w)[-\u2212](?=(?:{_AMOUNT}))", lambda _: "minus "),
-    _rule(rf"(?<![A-Za-z\d])(?:{_AMOUNT})(?=(?P<letter>[A-Za-z])?)", lambda match: _cardinal(match[0]) + (" " if match["letter"] else "")),
+    _rule(rf"(?<![A-Za-z\d])(?:{_AMOUNT})(?=(?P<letter>[A-Za-z])?)",
+     lambda match: _cardinal(match[0]) + (" " if match["letter"] else "")),
     _rule(r"(?<=[A-Za-z])\d+", lambda match: f" {_digits(match[0])}"),
     _rule(rf"(?<!\w)(?:{_choices(_SHORT)})(?!\w)", _short, re.IGNORECASE),
 )  # fmt: skip

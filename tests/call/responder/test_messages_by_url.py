@@ -39,7 +39,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-# A webhook: what it sees ------------------------------------------------------------------------------------------------
+# A webhook: what it sees ----------------------------------------------------------------------------------------------
 async def test_message_event_is_posted_as_signed_json(
     call_simulator: CallSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +123,7 @@ async def test_one_connection_serves_the_turns_of_a_call(call_simulator: CallSim
     assert [request.connection for request in web.requests] == [1, 1, 1]
 
 
-# A webhook: what it may answer ------------------------------------------------------------------------------------------
+# A webhook: what it may answer ----------------------------------------------------------------------------------------
 def answering(body: bytes, content_type: str = "application/json", status: int = 200) -> Any:
     async def answer(request: Request) -> None:
         await request.answer(body, status, content_type)
@@ -192,7 +192,7 @@ async def test_plain_text_is_spoken_as_it_comes(call_simulator: CallSimulator) -
         assert len(caller.times("agent_speech_started")) == 1
 
 
-# A webhook: what it may do wrong ----------------------------------------------------------------------------------------
+# A webhook: what it may do wrong --------------------------------------------------------------------------------------
 async def never(request: Request) -> None:
     await trio.sleep_forever()
 
@@ -304,7 +304,7 @@ async def test_speech_before_answer_cancels_request_and_asks_again(call_simulato
     assert len(web.interrupted) == 1
 
 
-# A WebSocket ------------------------------------------------------------------------------------------------------------
+# A WebSocket ----------------------------------------------------------------------------------------------------------
 Talk = Callable[[WebSocket, dict[str, Any]], Awaitable[None]]
 
 
@@ -588,7 +588,7 @@ async def test_unrequested_pieces_do_not_enter_next_answer(call_simulator: CallS
             assert await ask(caller, text) == f"You said {text}."
 
 
-# What is said at serve --------------------------------------------------------------------------------------------------
+# What is said at serve ------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("url", "message"),
     [
@@ -640,7 +640,7 @@ async def test_unencrypted_message_url_warns_at_serve(caplog: pytest.LogCaptureF
     assert [("unencrypted" in line, "hush" in line) for line in warnings(caplog)] == [(True, False)] * warned
 
 
-# Wherever it is -----------------------------------------------------------------------------------------------------------
+# Wherever it is -------------------------------------------------------------------------------------------------------
 async def no_handshake(stream: trio.SocketStream) -> None:
     await stream.receive_some(65536)
     await trio.sleep_forever()

@@ -175,7 +175,10 @@ async def returns_a_generator(event: dict[str, Any]) -> Any:
             (yields_half_a_character, "yields_half_a_character must give text that can be encoded in UTF-8"),
             (
                 sleeps_by_asyncio,
-                "sleeps_by_asyncio raised RuntimeError: no running event loop; this runs on trio, not asyncio: use trio.sleep",
+                (
+                    "sleeps_by_asyncio raised RuntimeError: no running event loop; this runs on trio, not asyncio: use "
+                    "trio.sleep"
+                ),
             ),
             (starts_a_task, "starts_a_task raised RuntimeError: no running event loop; this runs on trio, not asyncio"),
             (says_event_loop, "says_event_loop raised RuntimeError: the event loop of our turbine is open\n"),

@@ -279,7 +279,7 @@ async def test_answer_of_nothing_is_asked_for_again(call_simulator: CallSimulato
 async def test_answer_ended_early_ends_at_sentence(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, reason: str
 ) -> None:
-    """Of an answer that was too long or filtered, whole sentences are spoken, without an apology and with a log line."""
+    """Of an answer that was too long or filtered, whole sentences are spoken, without an apology, with a log line."""
     reply = ChatReply("We open at nine. We close at", finish_reason=reason)
     async with serve_openai([reply, ChatReply("Yes.")]) as server, call_simulator(agent_for(server)) as caller:
         await caller.speaks("When?", seconds=0.6)

@@ -75,7 +75,10 @@ async def test_stalled_sentence_is_spoken_in_time(call_simulator: CallSimulator,
 
 
 async def test_stalled_clause_is_spoken_first(call_simulator: CallSimulator) -> None:
-    """A clause that is long enough is given to the TTS 1 s after the first token; the rest when that is nearly spoken."""
+    """A clause that is long enough is given to the TTS 1 s after the first token.
+
+    The rest when that is nearly spoken.
+    """
     text = "Let me see whether that is possible, because it is"
     given, heard = await given_texts(call_simulator, [(0.1, text), (9.1, " a feast day.")])
     assert given[0] == (1.0, "Let me see whether that is possible,")

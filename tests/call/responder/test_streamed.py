@@ -356,7 +356,7 @@ async def test_pause_within_sentence_is_no_end(
     assert caller.times("agent_speech_started") == [pytest.approx(2.0 + 3.0 + FIRST_AUDIO)]
 
 
-# Pieces are never glued -------------------------------------------------------------------------------------------------
+# Pieces are never glued -----------------------------------------------------------------------------------------------
 def at_once(*pieces: str) -> OnMessage:
     return pausing(*pieces, pause=0.0)
 

@@ -130,7 +130,7 @@ async def test_call_key_is_unique_and_random_by_default(
     assert all(len(key) == 36 for key in keys)
 
 
-# What it may answer -----------------------------------------------------------------------------------------------------
+# What it may answer ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("server", "result"),
     [

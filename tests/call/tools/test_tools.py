@@ -110,7 +110,10 @@ async def test_speech_before_tool_plays_while_it_runs(call_simulator: CallSimula
 async def test_model_without_the_parameter_fails_its_reply(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A model whose ``stream`` lacks ``tools`` and does not say so costs the reply, not the call; the log has the cure."""
+    """A model whose ``stream`` lacks ``tools`` and does not say so costs the reply, not the call.
+
+    The log has the cure.
+    """
 
     class Forgetful(ScriptedLLM):
         @asynccontextmanager
@@ -739,7 +742,7 @@ async def test_cut_at_any_time_leaves_nothing_open(call_simulator: CallSimulator
 
 
 async def test_script_counts_only_results_asked_about(call_simulator: CallSimulator, backend: Backend) -> None:
-    """ScriptedLLM does not count the result of a tool whose reply was interrupted: the next line of the script follows."""
+    """ScriptedLLM does not count the result of a tool whose reply was interrupted: its script's next line follows."""
     replies = [["Let me see.", CALL], "Sorry?", "It is room 12."]
     agent, _ = agent_with(backend, looking_up(3.0), replies=replies)
     async with call_simulator(agent) as caller:

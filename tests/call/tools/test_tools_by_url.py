@@ -168,7 +168,7 @@ async def test_one_connection_serves_the_tools_of_a_server(call_simulator: CallS
     assert [request.connection for request in web.requests] == [1, 1, 1]
 
 
-# Whoever is not wanted any more -----------------------------------------------------------------------------------------
+# Whoever is not wanted any more ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("policy", ["cancel", "detach", "shield"])
 async def test_barge_in_closes_connection_by_tool_policy(call_simulator: CallSimulator, policy: Any) -> None:
     """A barge-in closes the webhook's connection at once under cancel and leaves it open otherwise."""
@@ -206,7 +206,7 @@ async def test_hang_up_closes_webhook_connection(call_simulator: CallSimulator, 
     assert left == [pytest.approx(over + later, abs=1.0 if not later else 0.001)]
 
 
-# Where it may be --------------------------------------------------------------------------------------------------------
+# Where it may be ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "url", ["http://localhost:8080/x?token=1", "http://169.254.169.254/x?token=1", "http://[::1]/x?token=1"]
 )
@@ -280,7 +280,7 @@ async def test_the_secret_of_serve_counts_before_the_variable(monkeypatch: pytes
             pass
 
 
-# What is given ----------------------------------------------------------------------------------------------------------
+# What is given --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -157,7 +157,8 @@ async def test_english_flux_rejects_other_languages() -> None:
 # Opening --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(401, AuthenticationError), (403, AuthenticationError), (429, RateLimitError), (400, ProviderError), (503, ProviderError)],
+    [(401, AuthenticationError), (403, AuthenticationError), (429, RateLimitError), (400, ProviderError),
+     (503, ProviderError)],
 )  # fmt: skip
 async def test_a_refusal_is_reported_in_our_terms(status: int, kind: type[ProviderError]) -> None:
     """A refused upgrade raises the error class of its HTTP status, with Deepgram's reason."""

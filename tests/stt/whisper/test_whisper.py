@@ -87,7 +87,11 @@ def wrong(said: list[str], heard: list[str]) -> int:
         [
             (
                 "dashwood_leisure",
-                "and mister john dashwood had then leisure to consider how much there might be prudently in his power to do for them",
+                (
+                    "and mister john dashwood had then leisure to consider how much there might be prudently in his "
+                    "power "
+                    "to do for them"
+                ),
                 0,
             ),
             ("ill_disposed", "he was not an ill disposed young man", 0),

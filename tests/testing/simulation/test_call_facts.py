@@ -112,7 +112,10 @@ async def test_mistakes_say_what_there_is(
 
 
 async def test_program_is_called_by_its_file(call_simulator: CallSimulator, tmp_path: Path) -> None:
-    """call_simulator("agent.py") takes phone, agent, tools and callbacks of the file; the test brings the LLM's words."""
+    """call_simulator("agent.py") takes phone, agent, tools and callbacks of the file.
+
+    The test brings the LLM's words.
+    """
     file = tmp_path / "clinic.py"
     file.write_text(FILE)
     llm = ScriptedLLM([[tool_call("hours", day="Monday")], "From nine to five."])

@@ -86,7 +86,7 @@ def agent_of(tts: ElevenLabsTTS, *replies: str, **options: object) -> Agent:
     )
 
 
-# The provider -----------------------------------------------------------------------------------------------------------
+# The provider ---------------------------------------------------------------------------------------------------------
 def test_missing_elevenlabs_key_error_names_its_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error for a missing API key names the class, its argument and the environment variable."""
     monkeypatch.delenv("ELEVENLABS_API_KEY", raising=False)

@@ -16,7 +16,8 @@ CASES = {
     "7:00 pm": "seven P M",
     "7 p.m. today": "seven P M today",
     "7:30pm,": "seven thirty P M,",
-    "Till 7:30 p.m. We close at 8 p.m., no later than 9 p.m.": "Till seven thirty P M. We close at eight P M, no later than nine P M.",
+    "Till 7:30 p.m. We close at 8 p.m., no later than 9 p.m.": "Till seven thirty P M. We close at eight P M, no later "
+    "than nine P M.",
     "15:30": "fifteen thirty",
     "from 5pm to 11pm": "from five P M to eleven P M",
     "5-11 pm": "five to eleven P M",
@@ -113,7 +114,8 @@ def test_spoken_form_of_any_text_has_no_digit(written: str) -> None:
         ("1" + ",000" * 70, " ".join(["one", *["zero"] * 210])),
         ("3." + "1" * 40, "three point " + " ".join(["one"] * 40)),
         ("1,1234567890123456th", "one,one two three four five six seven eight nine zero one two three four five sixth"),
-        ("€1,234,567,890,123,456", "one two three four five six seven eight nine zero one two three four five six euros"),
+        ("€1,234,567,890,123,456", ("one two three four five six seven eight nine zero one two three four five six "
+                                   "euros")),
         ("1,000,000,000,000 km", "one trillion kilometers"),
     ],
     ids=lambda value: value[:12],

@@ -7,9 +7,9 @@
 
 It listens on loopback, which works on an autojump clock as well; :meth:`RealtimeServer.serve` works over any stream.
 The caller's words come with the audio, and so do those of its answers (see
-:mod:`patter_trio.testing.scripted_providers.audible_text`). It keeps to the vendor's rules: it sends the first event, generates
-audio faster than real time and one response at a time, transcribes independently of responses, refuses to truncate
-audio that it has not sent, rejects the names of the beta, and accepts no other key than its own.
+:mod:`patter_trio.testing.scripted_providers.audible_text`). It keeps to the vendor's rules: it sends the first event,
+generates audio faster than real time and one response at a time, transcribes independently of responses, refuses to
+truncate audio that it has not sent, rejects the names of the beta, and accepts no other key than its own.
 """
 
 from collections.abc import AsyncIterator

@@ -211,7 +211,10 @@ class RealtimeServerSession:
     def _commit(self, message: Json) -> None:
         del message
         if (seconds := self._ear.buffered) < MIN_COMMIT_S:
-            what = f"Expected at least {MIN_COMMIT_S * 1000:g}ms of audio, but buffer only has {seconds * 1000:.2f}ms of audio."
+            what = (
+                f"Expected at least {MIN_COMMIT_S * 1000:g}ms of audio, but buffer only has {seconds * 1000:.2f}ms "
+                "of audio."
+            )
             raise RequestRefused(
                 "input_audio_buffer_commit_empty", f"Error committing input audio buffer: buffer too small. {what}"
             )
