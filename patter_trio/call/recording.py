@@ -127,14 +127,19 @@ def _created(path: Path) -> tuple[Path, int]:
     raise FileExistsError(f"{path} and {MAX_NAMESAKES - 1} numbered ones exist already")
 
 
-def file_name_of(call_id: str) -> str:
-    """Return the name of a call's file: its id, if that is safe in a path, else a form of it that no other id has."""
+def path_name_of(call_id: str) -> str:
+    """Return a call's id, if it is safe in a path on every system, else a form of it that no other id has."""
     safe = _UNSAFE.sub("_", call_id)[:MAX_NAME_CHARACTERS]
     if safe == call_id and safe:
-        return f"{safe}.wav"
+        return safe
     # ``surrogatepass``: an id from the network may hold any character.
     digest = hashlib.sha256(call_id.encode(errors="surrogatepass")).hexdigest()[:16]
-    return f"{safe[: MAX_NAME_CHARACTERS - 17]}-{digest}.wav"
+    return f"{safe[: MAX_NAME_CHARACTERS - 17]}-{digest}"
+
+
+def file_name_of(call_id: str) -> str:
+    """Return the name of a call's file."""
+    return f"{path_name_of(call_id)}.wav"
 
 
 def checked_folder(folder: object) -> Path | None:

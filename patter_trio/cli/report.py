@@ -10,6 +10,7 @@ import anyio
 
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.wav import write_wav
+from patter_trio.call.recording import path_name_of
 from patter_trio.cli.caller import SimulatedCall
 from patter_trio.cli.picture import call_picture
 from patter_trio.events.kinds import PatterEventType
@@ -87,7 +88,8 @@ async def write_call(call: SimulatedCall, folder: Path, program: str = "") -> Pa
         OSError: a file cannot be written.
     """
     # ``anyio``, whose files use worker threads: other calls may still be live.
-    place = anyio.Path(folder / "calls" / call.call_id)
+    # A colon, which Telnyx's ids have, is refused in names of folders by some systems.
+    place = anyio.Path(folder / "calls" / path_name_of(call.call_id))
     await place.mkdir(parents=True, exist_ok=True)
     recording = call.carrier.recording()
     await (place / "call.wav").write_bytes(write_wav(recording))

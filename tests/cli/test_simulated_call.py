@@ -1,6 +1,7 @@
 """A simulated caller's manners, in virtual time: when it speaks, and what it complains of."""
 
 import json
+import re
 import wave
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from patter_trio import ConfigurationError, Keypad, Patter
+from patter_trio.call.recording import path_name_of
 from patter_trio.cli.busy import LoadMonitor
 from patter_trio.cli.caller import DEFAULT_LINES, Keys, Line, SimulatedCall, synthesised
 from patter_trio.cli.report import latency_table, write_call
@@ -303,6 +305,15 @@ async def test_folder_that_became_unwritable_is_one_line(autojump_clock: MockClo
 
 
 # What is left of it ---------------------------------------------------------------------------------------------------
+async def test_folder_is_safe_on_every_system(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """The folder of a call whose id has a colon, as Telnyx's have, has another name."""
+    call, _ = await held(1)
+    call.call_id = "v3:one"
+    place = await write_call(call, tmp_path)
+    assert place.name == path_name_of("v3:one")
+    assert re.fullmatch("v3_one-[0-9a-f]{16}", place.name)
+
+
 async def test_recording_is_stereo_caller_left_agent_right(autojump_clock: MockClock, tmp_path: Path) -> None:
     """The recording is 16-bit stereo, with the caller on the left and the agent on the right."""
     call, _ = await held(1)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from patter_trio import ConfigurationError, Patter, schedule_cron, schedule_interval, schedule_once
 from patter_trio.integrations.times import MAX_COUNTED, Cron, Interval, SystemZone, cron_of
+from patter_trio.pytest_plugin import PhoneNetworkFixture
 from patter_trio.server.schedule_host import host_schedules
-from patter_trio.testing.simulation.outbound import open_phone_network
 from patter_trio.user_code.context import NO_CALL, current_call
 from tests.kit.call import agent_of
 
@@ -296,13 +296,14 @@ async def test_a_served_phone_hosts_schedules() -> None:
     assert not handle.pending
 
 
-async def test_a_call_at_a_time(autojump_clock: object) -> None:
+@pytest.mark.all_carriers
+async def test_a_call_at_a_time(phone_network: PhoneNetworkFixture) -> None:
     """A served phone calls at a time, by the clock of the network."""
 
     async def ann(line: Any) -> None:
         await line.hears()
 
-    async with open_phone_network(agent_of(first_message="Hello Ann.")) as network:
+    async with phone_network(agent_of(first_message="Hello Ann.")) as network:
         network.answers("+15550100003", ann)
         now = datetime.fromtimestamp(network.unix_time, UTC)
         schedule_once(now + timedelta(minutes=10), lambda: network.phone.call("+15550100003"))
