@@ -26,13 +26,14 @@ settings.register_profile("default", derandomize=True, max_examples=40, **_ANY_P
 settings.register_profile("deep", derandomize=False, max_examples=400, print_blob=True, **_ANY_PACE)
 settings.load_profile("default")
 
-# Judged: calls take most of the time, and two cases of a test reach nearly all lines that its others reach.
+# Judged: calls take most of the time, and by the second case most mistakes have been seen.
 CALL_CASES = 2
-"""Cases of a test with whole calls that a quick run has with each backend and carrier, and that a deep run repeats for
-coverage; a deep run by itself has all.
-"""
+"""Cases of a test with whole calls that a quick run has with each backend and carrier; a deep run has all."""
+# Judged: one case of such a test reaches nearly all lines that its others reach.
+MEASURED_CASES = 1
+"""Cases of a test with whole calls that a deep run repeats after a quick one."""
 # Judged: tests of single values often reach a line by one case alone.
-MEASURED_CHECKS = 12
+MEASURED_CHECKS = 6
 """The same for a test without a call."""
 # Judged: the gate has a few minutes for them; all of them take the better part of an hour.
 DEEP_CASES = 2
@@ -45,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--after-quick",
         action="store_true",
         help="with --deep, for coverage after a quick run: of what that run did in the same way, do nothing that "
-        f"coverage does not measure, of each test with whole calls only the first {CALL_CASES} cases, of any other "
+        f"coverage does not measure, of each test with whole calls only {MEASURED_CASES} case, of any other "
         f"test {MEASURED_CHECKS}, and of what is marked deep {DEEP_CASES}",
     )
 
@@ -137,7 +138,7 @@ def _repetitions(items: list[pytest.Item]) -> list[pytest.Item]:
     for item in items:
         deep = _is_deep(item)
         test = (item.nodeid.partition("[")[0], deep)
-        most = DEEP_CASES if deep else CALL_CASES if _is_call(item) else MEASURED_CHECKS
+        most = DEEP_CASES if deep else MEASURED_CASES if _is_call(item) else MEASURED_CHECKS
         if (not _goes_deeper(item) and _is_unmeasured(item)) or cases[test] == most:
             left_out.append(item)
         else:
