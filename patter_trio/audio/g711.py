@@ -1,4 +1,7 @@
-"""ITU-T G.711 mu-law by table: bit-exact, and independent of the audioop module, which Python 3.13 removed."""
+"""ITU-T G.711 by table: bit-exact, and independent of the audioop module, which Python 3.13 removed.
+
+Audio is mu-law everywhere; A-law, its twin outside of North America and Japan, is converted where it comes in.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +39,17 @@ def _encoding_table() -> Codes:
     return codes
 
 
+def _alaw_table() -> bytes:
+    """Return the mu-law code of each A-law code: that of its sample."""
+    # Every second bit of a code is inverted on the wire.
+    code = np.arange(256, dtype=np.int32) ^ 0x55
+    exponent, mantissa = code >> 4 & 0x07, code & 0x0F
+    # On the 13-bit scale: the first two segments have steps of two, each later one twice that of the one before.
+    magnitude = np.where(exponent == 0, mantissa * 2 + 1, (mantissa * 2 + 33) << np.maximum(exponent - 1, 0))
+    # By eight: from 13 bits to 16.
+    return encode((np.where(code & 0x80, magnitude, -magnitude) * 8).astype(np.int16))
+
+
 _DECODED = _decoding_table()
 _ENCODED = _encoding_table()
 
@@ -65,3 +79,11 @@ def from_pcm(pcm: bytes | bytearray | memoryview) -> bytes:
 def silence(seconds: float, rate: int = 8000) -> bytes:
     """Return the given number of seconds of mu-law silence."""
     return bytes([SILENCE_BYTE]) * round(seconds * rate)
+
+
+_MULAW_OF_ALAW = _alaw_table()
+
+
+def from_alaw(alaw: bytes) -> bytes:
+    """Return A-law as mu-law, one byte per sample."""
+    return alaw.translate(_MULAW_OF_ALAW)

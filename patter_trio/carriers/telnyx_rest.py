@@ -47,6 +47,9 @@ RING_SECONDS: Final = (5, 600)
 """The shortest and the longest time that Telnyx lets a phone ring, in seconds."""
 CALL_SECONDS: Final = (30, 14400)
 """The shortest and the longest time limit of a call, in seconds."""
+# Without it, nothing is sent to the caller's network while the agent is silent, and a network may take that for a dead
+# call. Not an option of ``streaming_start``: for a call that we place it belongs to the dial.
+_WHILE_SILENT: Final = {"send_silence_when_idle": True}
 _COMMAND_IDS: Final = uuid.UUID("5d0a4c0e-6f5b-4a53-9b7c-2f1e8f0a7d11")
 
 
@@ -85,6 +88,7 @@ def answer_body(url: str, token: str) -> dict[str, Any]:
     return {
         "stream_url": url,
         **STREAM,
+        **_WHILE_SILENT,
         "stream_auth_token": token,
         "client_state": encode_state(token=token),
         "command_id": command_id("answer", token),
@@ -118,6 +122,7 @@ def dial_body(request: DialRequest, connection_id: str) -> dict[str, Any]:
         "webhook_url": request.voice_url,
         "webhook_url_method": "POST",
         "timeout_secs": min(max(request.ring_timeout, RING_SECONDS[0]), RING_SECONDS[1]),
+        **_WHILE_SILENT,
         "client_state": encode_state(dial=request.reference),
         "command_id": command_id("dial", request.reference),
     }

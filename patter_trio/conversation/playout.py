@@ -20,6 +20,9 @@ from patter_trio.scripts import gap_between, is_unspaced, weight, whole_units
 # ms in messages of 200 ms. A clear takes effect within a message, so their length does not delay it.
 MESSAGE_SAMPLES: Final = 800
 """Samples per message: 100 ms. Each message costs the same processor time, so smaller ones would cost more per call."""
+# Telnyx documents 20 ms as the least that a message may have; the end of a sentence falls anywhere.
+MIN_MESSAGE_SAMPLES: Final = 160
+"""Samples of the shortest message, 20 ms, unless a whole sentence is shorter or the queue runs dry."""
 WORD_END_TOLERANCE_SAMPLES: Final = 1e-3
 """Samples by which a word may end after its sentence, because of rounding when word times are added."""
 SECONDS_PER_CHARACTER: Final = 0.06
@@ -157,9 +160,10 @@ class PlayoutQueue:
     def take(self) -> tuple[bytes, bool]:
         """Return the audio of the next message, empty if the queue is, and True if the audio ends a sentence."""
         # A message ends where a sentence does, so that the mark after it proves that the sentence was heard.
-        limit = min(
-            [MESSAGE_SAMPLES, *(s.start - self.sent_samples for s in self._spans if s.start > self.sent_samples)]
-        )
+        end = min([self.waiting, *(s.start - self.sent_samples for s in self._spans if s.start > self.sent_samples)])
+        # The message before a sentence's last one is shorter, so that the last one is not too short.
+        rest = MIN_MESSAGE_SAMPLES if MESSAGE_SAMPLES < end < MESSAGE_SAMPLES + MIN_MESSAGE_SAMPLES else 0
+        limit = min(MESSAGE_SAMPLES, end - rest)
         taken = bytearray()
         while self._queue and len(taken) < limit:
             audio = self._queue.popleft()

@@ -7,6 +7,8 @@ Quirks that shape this codec:
 * ``media`` comes fifty times a second. As for Twilio (``wire/twilio.py``), decoding is typed and takes one pass, and
   only messages that failed to decode are inspected again, to tell an unknown event from a mistake.
 * Numbers come as text or as numbers; the decoder is lax, so that both are read.
+* Telnyx transcodes a stream to the codec that we ask for where it can, and otherwise sends that of the call: A-law
+  where the call comes from a network outside of North America. The start message names it; what we send stays mu-law.
 * The order of ``media`` is not guaranteed: :class:`_Order` restores it by ``chunk``, within :data:`MAX_HELD_FRAMES`.
 * Upgrades are not signed. The one-time token comes back in a header of the upgrade, in ``connected``, or with the state
   that we gave to the command which started the stream.
@@ -25,6 +27,7 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 
 from patter_trio.abc import AudioReceived, MarkReached, StreamCodec, StreamEvent, StreamStarted, StreamStopped
+from patter_trio.audio import g711
 from patter_trio.errors import WireError
 from patter_trio.wire.stream_messages import MediaBody, MessageDecoder, audio_of, digit_of, encode
 
@@ -36,6 +39,12 @@ MAX_HELD_FRAMES: Final = 3
 """Frames that are held back, 60 ms, while one before them is missing; then it counts as lost."""
 MULAW_ENCODINGS: Final = frozenset({"PCMU", "AUDIO/X-MULAW", "AUDIO/PCMU"})
 """Names of mu-law in the start message, in capitals; the second one is in older documentation."""
+ALAW_ENCODINGS: Final = frozenset({"PCMA", "AUDIO/X-ALAW", "AUDIO/PCMA"})
+"""The same for A-law."""
+# https://developers.telnyx.com/docs/voice/programmable-voice/media-streaming: 20 ms to 30 s in each message.
+MIN_AUDIO_BYTES: Final = 160
+"""Least audio in a message to Telnyx."""
+_SILENCE: Final = bytes([g711.SILENCE_BYTE])
 # Judged: two lines of a log.
 _MAX_DETAIL_CHARACTERS: Final = 200
 # Four are documented: 100002 to 100005.
@@ -241,6 +250,7 @@ class TelnyxCodec(StreamCodec):
         self._stream_id = ""
         self._call_id = ""
         self._order = _Order()
+        self._is_alaw = False
         self._reported: set[str] = set()
 
     def __repr__(self) -> str:
@@ -295,8 +305,10 @@ class TelnyxCodec(StreamCodec):
         if not is_call_id(start.call_control_id):
             raise WireError("the start message must have a call_control_id")
         format_ = start.media_format
-        if format_.encoding.upper() not in MULAW_ENCODINGS or (format_.sample_rate, format_.channels) != (8000, 1):
-            raise WireError("the media format must be mu-law (PCMU), 8000 Hz, one channel")
+        encoding = format_.encoding.upper()
+        if encoding not in MULAW_ENCODINGS | ALAW_ENCODINGS or (format_.sample_rate, format_.channels) != (8000, 1):
+            raise WireError("the media format must be mu-law (PCMU) or A-law (PCMA), 8000 Hz, one channel")
+        self._is_alaw = encoding in ALAW_ENCODINGS
         self._stream_id, self._call_id = message.stream_id, start.call_control_id
         given = start.custom_parameters if isinstance(start.custom_parameters, dict) else {}
         parameters = {name: value for name, value in given.items() if isinstance(value, str)}
@@ -308,6 +320,8 @@ class TelnyxCodec(StreamCodec):
 
     def _audio(self, media: _MediaBody) -> AudioReceived | None:
         received = audio_of(media)
+        if received is not None and self._is_alaw:
+            received = AudioReceived(g711.from_alaw(received.audio))
         if received is None or media.chunk is None:
             return received
         audio = self._order.put(media.chunk, received.audio)
@@ -326,8 +340,12 @@ class TelnyxCodec(StreamCodec):
         )
 
     def audio(self, mulaw: bytes) -> str:
-        """Return the message that plays mu-law audio (8 kHz, no header, 20 ms to 30 s) behind everything before it."""
-        return encode(_OutgoingMedia("media", _OutgoingPayload(mulaw))).decode()
+        """Return the message that plays mu-law audio (8 kHz, no header, up to 30 s) after everything sent before it.
+
+        Telnyx takes no less than :data:`MIN_AUDIO_BYTES`: shorter audio is filled up with silence.
+        """
+        audio = mulaw.ljust(MIN_AUDIO_BYTES, _SILENCE)
+        return encode(_OutgoingMedia("media", _OutgoingPayload(audio))).decode()
 
     def mark(self, name: str) -> str:
         """Return the message that requests a :class:`~patter_trio.abc.MarkReached` of this name."""

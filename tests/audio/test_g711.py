@@ -40,6 +40,25 @@ def test_mulaw_error_is_at_most_half_step(sample: int) -> None:
     assert abs(value - max(-32124, min(32124, sample))) <= step / 2 + 4  # the two lowest bits are not coded
 
 
+def expand_alaw(code: int) -> int:
+    """Recommendation G.711, table 1b, as a formula; the result on the 16-bit scale."""
+    code ^= 0x55
+    segment, step = code >> 4 & 7, code & 0x0F
+    magnitude = 16 * step + 8 if segment == 0 else (16 * step + 264) << segment - 1
+    return magnitude if code & 0x80 else -magnitude
+
+
+def test_alaw_error_is_at_most_half_step() -> None:
+    """Each A-law code becomes a mu-law code that differs by at most half a quantization step of mu-law."""
+    codes = bytes(range(256))
+    for code, mulaw in zip(codes, g711.from_alaw(codes), strict=True):
+        place = VALUES.index(expand(mulaw))
+        step = max(b - a for a, b in pairwise(VALUES[max(0, place - 1) : place + 2]))
+        assert abs(expand(mulaw) - expand_alaw(code)) <= step / 2 + 4  # the two lowest bits are not coded
+    # The two codes of silence, which every second of a call has.
+    assert g711.from_alaw(b"\xd5\x55") == g711.encode(np.array([8, -8], np.int16))
+
+
 def test_silence_is_silent() -> None:
     """20 ms of mu-law silence are 160 bytes 0xFF, which expand to samples of 0."""
     assert g711.silence(0.02) == b"\xff" * 160

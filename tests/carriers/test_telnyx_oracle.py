@@ -65,6 +65,7 @@ COMMANDS: dict[str, tuple[Callable[[Telnyx], Any], Theirs]] = {
             CALL,
             stream_url=STREAM_URL,
             **STREAM,  # type: ignore[arg-type]
+            send_silence_when_idle=True,
             client_state=encode_state(token=TOKEN),
             command_id=command_id("answer", TOKEN),
             # The package has it for the other commands that start a stream.
@@ -164,6 +165,7 @@ async def _dialled_alike(request: DialRequest) -> None:
                 webhook_url=request.voice_url,
                 webhook_url_method="POST",
                 timeout_secs=request.ring_timeout,
+                send_silence_when_idle=True,
                 client_state=encode_state(dial=request.reference),
                 command_id=command_id("dial", request.reference),
                 **more,

@@ -65,6 +65,7 @@ async def test_caller_is_answered_with_a_stream() -> None:
         "stream_codec": "PCMU",
         "stream_bidirectional_mode": "rtp",
         "stream_bidirectional_codec": "PCMU",
+        "send_silence_when_idle": True,
     }
     [request] = server.requests
     assert (request.method, request.target) == ("POST", "/calls/v3:one/actions/answer")
@@ -169,6 +170,7 @@ async def test_dialled_call_has_its_id_at_once() -> None:
         "webhook_url": DIAL.voice_url,
         "webhook_url_method": "POST",
         "timeout_secs": 25,
+        "send_silence_when_idle": True,
         "command_id": command_id("dial", "our-reference"),
     }
 

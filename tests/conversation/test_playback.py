@@ -20,7 +20,7 @@ from patter_trio.conversation.playback import (
     Media,
     Playback,
 )
-from patter_trio.conversation.playout import MESSAGE_SAMPLES, HeardSpeech, PlayoutQueue
+from patter_trio.conversation.playout import MESSAGE_SAMPLES, MIN_MESSAGE_SAMPLES, HeardSpeech, PlayoutQueue
 
 SECOND = b"\x00" * 8000
 
@@ -115,6 +115,21 @@ def test_marks_follow_200_ms_and_sentences() -> None:
     assert kinds == [1, 1, "mark", 1, "mark", 1, 1, "mark", 1, 1, "mark", 1, "mark"]
     assert playback.drained
     assert playback.close() == HeardSpeech(0.8, "One. Two.")
+
+
+@given(sizes=st.lists(st.integers(160, 3000), min_size=1, max_size=5))
+def test_no_message_is_shorter_than_20_ms(sizes: list[int]) -> None:
+    """However long the sentences of a reply are, each message has 20 to 100 ms, and all audio is sent."""
+    playout = PlayoutQueue(1)
+    for index, size in enumerate(sizes):
+        playout.put(bytes(size), f"Sentence {index}.")
+    playout.end()
+    playback, carrier = Playback(), Carrier()
+    playback.open(playout)
+    run(playback, carrier, 0.0, 100.0)
+    lengths = [length for _, length in media_times(carrier)]
+    assert sum(lengths) == sum(sizes)
+    assert all(MIN_MESSAGE_SAMPLES <= length <= MESSAGE_SAMPLES for length in lengths)
 
 
 def test_cut_sends_clear_and_swallows_the_rest() -> None:

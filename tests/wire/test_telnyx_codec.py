@@ -19,10 +19,12 @@ from patter_trio.abc import (
     StreamStarted,
     StreamStopped,
 )
+from patter_trio.audio import g711
 from patter_trio.errors import WireError
 from patter_trio.wire.telnyx import (
     MAX_ERROR_CODES,
     MAX_HELD_FRAMES,
+    MIN_AUDIO_BYTES,
     TOKEN_HEADER,
     TelnyxCodec,
     decode_state,
@@ -122,6 +124,22 @@ def test_mulaw_is_known_by_all_names(encoding: str, rate: object, channels: obje
     """The codec accepts each name of mu-law, and its numbers as numbers or as text."""
     message = start_with(media_format={"encoding": encoding, "sample_rate": rate, "channels": channels})
     assert isinstance(TelnyxCodec().receive(message), StreamStarted)
+
+
+@pytest.mark.parametrize("encoding", ["PCMA", "audio/x-alaw", "pcma"])
+@pytest.mark.parametrize("chunks", [[1, 2], [2, 1], [None, None]], ids=["in order", "swapped", "uncounted"])
+def test_alaw_streams_are_converted(encoding: str, chunks: list[int | None]) -> None:
+    """The audio of a stream in A-law, which Telnyx may announce for calls from other networks, is read as mu-law."""
+    codec = TelnyxCodec()
+    format_ = {"encoding": encoding, "sample_rate": 8000, "channels": 1}
+    assert isinstance(codec.receive(start_with(media_format=format_)), StreamStarted)
+    codes = bytes(range(256))
+    heard = b""
+    for chunk in [0, *chunks]:
+        part = b"\xd5" * 4 if chunk == 0 else codes[:128] if chunk in (1, None) and not heard[4:] else codes[128:]
+        event = codec.receive(json.dumps(media(base64.b64encode(part).decode(), chunk=chunk)))
+        heard += event.audio if isinstance(event, AudioReceived) else b""
+    assert heard == g711.from_alaw(b"\xd5" * 4 + codes)
 
 
 @pytest.mark.parametrize("chunk", [7, "7"])
@@ -335,7 +353,7 @@ def test_nothing_comes_before_telnyx_start(message: object) -> None:
     ids=["no stream", "no call", "call of no type", "L16", "16 kHz", "stereo"],
 )
 def test_contradictory_telnyx_start_is_refused(message: str, reason: str) -> None:
-    """The codec refuses a start message without an id, or with audio that is not mu-law at 8 kHz."""
+    """The codec refuses a start message without an id, or with audio that is neither mu-law nor A-law at 8 kHz."""
     with pytest.raises(WireError, match=reason):
         TelnyxCodec().receive(message)
 
@@ -343,7 +361,7 @@ def test_contradictory_telnyx_start_is_refused(message: str, reason: str) -> Non
 @pytest.mark.parametrize(
     ("sent", "documented"),
     [
-        (lambda c: c.audio(b"\xff\xfe"), {"event": "media", "media": {"payload": "//4="}}),
+        (lambda c: c.audio(bytes(162)), {"event": "media", "media": {"payload": "A" * 216}}),
         (lambda c: c.mark('a"b'), {"event": "mark", "mark": {"name": 'a"b'}}),
         (lambda c: c.clear(), {"event": "clear"}),
     ],
@@ -361,9 +379,9 @@ def test_digits_have_no_message() -> None:
 
 @given(st.binary(min_size=1))
 def test_audio_survives_the_way_to_telnyx(mulaw: bytes) -> None:
-    """Any audio comes back unchanged from its media message."""
+    """Any audio comes back unchanged from its media message, filled up with silence to the least of 20 ms."""
     codec = started()
-    assert codec.receive(codec.audio(mulaw)) == AudioReceived(mulaw)
+    assert codec.receive(codec.audio(mulaw)) == AudioReceived(mulaw.ljust(MIN_AUDIO_BYTES, b"\xff"))
 
 
 @given(st.text() | st.binary())

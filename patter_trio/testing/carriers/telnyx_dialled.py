@@ -49,7 +49,7 @@ _DETECTION: Final[Mapping[str, MachineDetection]] = {
 _FIELDS: Final = frozenset(
     {
         *("connection_id", "to", "from", "webhook_url", "webhook_url_method", "timeout_secs", "time_limit_secs"),
-        *("answering_machine_detection", "client_state", "command_id"),
+        *("answering_machine_detection", "client_state", "command_id", "send_silence_when_idle"),
     }
 )
 # developers.telnyx.com, "API errors".

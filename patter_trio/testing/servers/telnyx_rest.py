@@ -25,7 +25,7 @@ _STREAM: Final = frozenset(
 )
 # Stricter than the vendor, which ignores a field that it does not know: ours would then be without effect.
 FIELDS: Final[dict[str, frozenset[str]]] = {
-    "answer": _COMMON | _STREAM | {"stream_auth_token"},
+    "answer": _COMMON | _STREAM | {"stream_auth_token", "send_silence_when_idle"},
     "reject": _COMMON | {"cause"},
     "hangup": _COMMON,
     "transfer": _COMMON | {"to", "from", "diversion"},
@@ -42,7 +42,7 @@ _REQUIRED: Final[dict[str, frozenset[str]]] = {
 }
 _DIAL_FIELDS: Final = _COMMON | {
     *("connection_id", "to", "from", "webhook_url", "webhook_url_method", "timeout_secs", "time_limit_secs"),
-    "answering_machine_detection",
+    *("answering_machine_detection", "send_silence_when_idle"),
 }
 _APPLICATION_FIELDS: Final = frozenset({"application_name", "webhook_event_url", "webhook_api_version"})
 
