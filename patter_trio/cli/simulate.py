@@ -17,7 +17,6 @@ from typing import Any, Final
 import attrs
 import trio
 
-from patter_trio.abc import CallInfo
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import WavError, read_wav
 from patter_trio.carriers.local import LocalCarrier
@@ -51,7 +50,7 @@ from patter_trio.server.listeners import listening_address, open_listeners, serv
 from patter_trio.server.options import Seams
 from patter_trio.testing.carriers.rest import serving_api
 from patter_trio.testing.simulation.caller import KEYS
-from patter_trio.testing.simulation.carriers import CARRIERS, carrier_object, protocol_of, takes_requests
+from patter_trio.testing.simulation.carriers import CARRIERS, carrier_object, protocol_of
 
 # Judged: as a busy line would bring them; all at once would measure the start of the server.
 CALL_INTERVAL_S: Final = 0.4
@@ -281,9 +280,6 @@ async def _simulate(program: Program, options: _Options) -> int:
         if payload["call_id"] in calls:
             calls[payload["call_id"]].bus_tap(at, name, payload)
 
-    async def transfer(info: CallInfo, to: str) -> None:
-        await calls[info.call_id].carrier.transfer(to)
-
     busy = LoadMonitor()
     stop = _Stop(tuple(calls.values()))
     async with (
@@ -296,7 +292,6 @@ async def _simulate(program: Program, options: _Options) -> int:
             Seams(
                 tap=tap,
                 bus_tap=bus_tap,
-                transfer=None if takes_requests(carrier) else transfer,
                 observers=(ReplyFailures(calls),),
             ),
         ) as call_server,

@@ -22,7 +22,7 @@ is cheap.
 
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
@@ -48,6 +48,8 @@ from patter_trio.net.run_local import run_local
 
 if TYPE_CHECKING:
     import httpx
+
+    from patter_trio.net.httpx_client import Answerer
 
 CONNECT_TIMEOUT_S: Final = 5.0
 """Seconds that opening a connection may take, TLS included: two of TCP's retransmissions."""
@@ -246,15 +248,12 @@ class _Shared:
 _shared: Final = trio.lowlevel.RunVar[dict[tuple[Guard | None, bool], _Shared]]("patter_trio_http")
 
 
-Answerer = Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, Mapping[str, str], bytes]]]
-"""Answers a request within this process: from method, URL, headers (names in lower case) and body to status, headers
-and JSON."""
 _answerers: Final = trio.lowlevel.RunVar[dict[str, "httpx.AsyncClient"]]("patter_trio_http_answerers")
 
 
 # For simulated calls: in virtual time, a carrier's requests must reach it without a socket, a name or a proxy.
 @contextmanager
-def answered_here(prefix: str, answer: Answerer) -> Iterator[None]:
+def answered_here(prefix: str, answer: "Answerer") -> Iterator[None]:
     """Answer this run's requests to URLs that begin with ``prefix`` by a function, while the block runs."""
     from patter_trio.net.httpx_client import local_client
 

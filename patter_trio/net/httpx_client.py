@@ -21,6 +21,12 @@ KEEP_ALIVE_S: Final = 60.0
 MAX_IDLE_CONNECTIONS: Final = 100
 """Most idle connections that are kept: one for each call that is being answered at the same moment."""
 
+Answerer = Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, Mapping[str, str], bytes]]]
+"""Answers a request within this process: from method, URL, headers (names in lower case) and body to status, headers
+and JSON.
+
+A ``ConnectionError`` stands for a connection that broke after the request was sent.
+"""
 StreamError = httpx.StreamError
 BROKEN_CONNECTION_ERRORS: Final = (httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError)
 """Errors of a broken connection; guarded connections raise httpcore's own."""
@@ -58,23 +64,22 @@ def new_client(guard: Guard | None, *, direct: bool, tls: SSLContext, connect_ti
     )
 
 
-def local_client(
-    answer: Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, Mapping[str, str], bytes]]],
-) -> httpx.AsyncClient:
+def local_client(answer: Answerer) -> httpx.AsyncClient:
     """Return a client whose requests a function answers; see ``answered_here`` in ``net/http.py``."""
     return httpx.AsyncClient(transport=_LocalTransport(answer), trust_env=False, follow_redirects=False)
 
 
 class _LocalTransport(httpx.AsyncBaseTransport):
-    def __init__(
-        self, answer: Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, Mapping[str, str], bytes]]]
-    ) -> None:
+    def __init__(self, answer: Answerer) -> None:
         self._answer = answer
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         body = await request.aread()
         headers = {name.lower(): value for name, value in request.headers.items()}
-        status, more, content = await self._answer(request.method, str(request.url), headers, body)
+        try:
+            status, more, content = await self._answer(request.method, str(request.url), headers, body)
+        except ConnectionError as error:
+            raise httpx.ReadError(str(error)) from error
         # As a stream: httpx reads any other content at once, and there would be nothing left to read.
         return httpx.Response(status, headers={"Content-Type": "application/json", **more}, stream=_Body(content))
 

@@ -146,7 +146,6 @@ class CallServer:
             facts=self._facts,
             lost=self._lost,
         )
-        self._transfer = seams.transfer or self.context.transfer
         self._send_digits = seams.send_digits or options.carrier.send_digits
 
     def __repr__(self) -> str:
@@ -307,7 +306,7 @@ class CallServer:
             agent=answering.agent,
             settled=partial(starting.settled, answering.agent, answering.callbacks),
             on_message=answering.messages,
-            transfer_call=partial(self._transfer, info),
+            transfer_call=partial(self.context.transfer, info),
             send_digits=partial(self._send_digits, info),
             webhooks=self._webhooks,
             on_open=(lambda: None) if placed is None else placed.talking.set,
@@ -349,7 +348,7 @@ class CallServer:
             if call.outcome == TRANSFERRED_REASON:
                 self._handed_over.add(info.call_id, trio.current_time())
             else:
-                self._hang_ups.end(info.call_id)
+                hang_up()
                 # After the caller's own hang-up, nobody hears the answer.
                 if call.outcome != "caller_hung_up":
                     self._lost.hung_up(info.call_id, trio.current_time())

@@ -21,8 +21,6 @@ from patter_trio.pricing import Pricing
 from patter_trio.server.admission import Admission, measure
 from patter_trio.server.outbound import Dialler
 
-TransferOverride = Callable[[CallInfo, str], Awaitable[None]]
-"""A function that transfers a call to a number (E.164), as ``Carrier.transfer`` does."""
 SendDigitsOverride = Callable[[CallInfo, str], Awaitable[bool]]
 """A function that sends DTMF digits to the other side of a call, as ``Carrier.send_digits`` does."""
 
@@ -105,7 +103,6 @@ class Seams:
         epoch: Unix time, in seconds, of zero on trio's clock; None: from the machine's clock when the server opens.
         tap: called with each callback event of every call: name, call time in seconds, payload.
         bus_tap: called with each event of the bus; with it, events are published even without a subscriber.
-        transfer: transfers calls instead of the carrier; None: the carrier transfers them.
         send_digits: sends DTMF digits instead of the carrier; None: the carrier sends them.
         observers: receive each event of every call, internal ones included.
         meter: makes the meter of a call.
@@ -117,7 +114,6 @@ class Seams:
     epoch: float | None = None
     tap: Tap | None = None
     bus_tap: Tap | None = None
-    transfer: TransferOverride | None = None
     send_digits: SendDigitsOverride | None = None
     observers: Sequence[CallObserver] = ()
     meter: Callable[..., Meter] = Meter

@@ -2,8 +2,7 @@
 
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -15,9 +14,6 @@ from patter_trio.abc import CallInfo
 from patter_trio.carriers.plivo import Plivo
 from patter_trio.carriers.telnyx import Telnyx
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.calls import open_call_server
-from patter_trio.server.connection import serve_connection
-from patter_trio.server.options import Seams
 from patter_trio.testing import CallRefused, ScriptedTTS
 from patter_trio.testing.carriers import plivo_messages, telnyx_messages, twilio_messages
 from patter_trio.testing.carriers.line import SimulatedCarrier
@@ -29,57 +25,20 @@ from patter_trio.testing.carriers.protocol import (
     Tones,
     checked_stream_url,
 )
-from patter_trio.testing.carriers.rest import serving_api
 from patter_trio.testing.faults.injections import swapped
 from patter_trio.testing.simulation.carriers import (
     CARRIERS,
-    CallOptions,
-    carrier_object,
-    simulated_carrier,
 )
-from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, PUBLIC_URL, CallInvariantError
+from patter_trio.testing.simulation.simulator import PUBLIC_URL, CallInvariantError
 from tests.kit.call import agent_of
+from tests.kit.carriers import line_of, line_to_server
 
 SOUND = base64.b64encode(bytes(160)).decode()
 each_carrier = pytest.mark.parametrize("name", CARRIERS)
 
 
-async def nowhere() -> trio.abc.Stream:
-    raise AssertionError("nothing is connected here")
-
-
-def line_of(name: str, connect: Any = nowhere) -> SimulatedCarrier:
-    return simulated_carrier(
-        carrier_object(name, None),
-        connect,
-        PUBLIC_URL,
-        digits=f"{1:032d}",
-        options=CallOptions(),
-        unix_time=lambda: EPOCH_UNIX_S + trio.current_time(),
-    )
-
-
 def protocol_of(name: str) -> CarrierProtocol:
     return line_of(name).protocol
-
-
-@asynccontextmanager
-async def line_to_server(name: str, **options: Any) -> AsyncIterator[SimulatedCarrier]:
-    """Serve, and yield a line that has not called yet."""
-    carrier = carrier_object(name, None)
-    serve = Patter()._serve_options(agent_of(), public_url=PUBLIC_URL, carrier=carrier, callbacks={}, **options)
-    async with open_call_server(serve, Seams(epoch=EPOCH_UNIX_S)) as server, trio.open_nursery() as nursery:
-
-        async def connect() -> trio.abc.Stream:
-            ours, theirs = trio.testing.memory_stream_pair()
-            nursery.start_soon(serve_connection, server.context, theirs)
-            await trio.lowlevel.checkpoint()
-            return ours
-
-        line = line_of(name, connect)
-        with serving_api(line, carrier.api_url):
-            yield line
-        nursery.cancel_scope.cancel()
 
 
 # Who decides after the webhook, and the socket's authentication -------------------------------------------------------

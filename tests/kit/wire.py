@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 from patter_trio import Patter, Plivo, Telnyx, Twilio
-from patter_trio.abc import Carrier, CarrierRequest, WebhookKind
+from patter_trio.abc import Carrier, CarrierRequest
 from patter_trio.carriers.telnyx_signature import public_key_of, sign
 from patter_trio.net.http import answered_here
 from patter_trio.net.websocket import SocketClosed, WebSocket, connect
@@ -26,6 +26,7 @@ from patter_trio.server.connection import serve_connection
 from patter_trio.server.lost_streams import RETRY_WAIT_S
 from patter_trio.server.options import Seams
 from patter_trio.server.webhooks import WebhookResponse, carrier_webhook
+from patter_trio.testing.carriers.news import PLIVO_NEWS, TELNYX_NEWS, TWILIO_NEWS
 from patter_trio.testing.scripted_providers.audible_text import Decoder
 from patter_trio.testing.simulation.carriers import call_id_of
 from patter_trio.wire.telnyx import decode_state, encode_state
@@ -45,48 +46,6 @@ def carrier_of(name: str) -> Carrier:
             return Telnyx("KEY", public_key_of(PRIVATE), "7267")
         case _:
             return Plivo("MA1", "hush")
-
-
-# What each carrier says, by our word for it: the route, and the fields. Telnyx sends all to one route.
-_TWILIO: Mapping[str, tuple[WebhookKind, dict[str, str]]] = {
-    "voice": ("voice", {"CallStatus": "ringing", "Direction": "inbound"}),
-    "ringing": ("status", {"CallStatus": "ringing"}),
-    "busy": ("status", {"CallStatus": "busy"}),
-    "completed": ("status", {"CallStatus": "completed"}),
-    "return": ("return", {"CallStatus": "in-progress"}),
-    "machine": ("amd", {"AnsweredBy": "machine_start"}),
-    "recording": (
-        "recording",
-        {
-            "RecordingSid": "RE" + "5" * 32,
-            "RecordingUrl": "https://api.twilio.com/recording",
-            "RecordingStatus": "completed",
-            "RecordingDuration": "3",
-        },
-    ),
-}
-_PLIVO: Mapping[str, tuple[WebhookKind, dict[str, str]]] = {
-    "voice": ("voice", {"Event": "StartApp", "CallStatus": "ringing", "Direction": "inbound"}),
-    "ringing": ("status", {"Event": "Ring", "CallStatus": "ringing"}),
-    "busy": ("status", {"Event": "Hangup", "CallStatus": "busy"}),
-    "completed": ("status", {"Event": "Hangup", "CallStatus": "completed"}),
-    "return": ("return", {"Event": "Redirect", "CallStatus": "in-progress"}),
-    "machine": ("amd", {"Event": "MachineDetection", "Machine": "true"}),
-    "recording": (
-        "recording",
-        {"RecordUrl": "https://media.plivo.com/a.wav", "RecordingID": "r1", "RecordingDuration": "3"},
-    ),
-}
-_TELNYX: Mapping[str, tuple[str, dict[str, Any]]] = {
-    "voice": ("call.initiated", {"direction": "incoming", "state": "parked"}),
-    "answered": ("call.answered", {}),
-    "ringing": ("call.initiated", {"direction": "outgoing", "state": "bridging"}),
-    "busy": ("call.hangup", {"hangup_cause": "user_busy"}),
-    "completed": ("call.hangup", {"hangup_cause": "normal_clearing"}),
-    "machine": ("call.machine.premium.detection.ended", {"result": "machine"}),
-    "recording": ("call.recording.saved", {"recording_urls": {"wav": "https://s3/a.wav"}, "recording_id": "r1"}),
-}
-NEWS = tuple(name for name in _TWILIO if name != "return")
 
 
 @attrs.frozen
@@ -169,10 +128,17 @@ class Wire:
     rings: bool = True
     """False: no webhook says that a placed call rings."""
 
+    dials: int = 0
+    """The number of calls that the server has placed."""
+
     @property
     def placed_id(self) -> str:
-        """The id of a call that the server places."""
-        return call_id_of(self.name, f"{7:032d}")
+        """The id of the last call that the server placed, or of the first one that it will."""
+        return self.placed(max(self.dials, 1))
+
+    def placed(self, number: int) -> str:
+        """Return the id of a call that the server places; the first is 1."""
+        return call_id_of(self.name, f"{6 + number:032d}")
 
     def call_id(self, number: int = 1) -> str:
         return call_id_of(self.name, f"{number:032d}")
@@ -184,7 +150,7 @@ class Wire:
         """Return a signed webhook; ``headers`` are added to it."""
         if self.name == "telnyx":
             return self._telnyx(what, call_id, dial, headers or {})
-        kind, fields = (_TWILIO if self.name == "twilio" else _PLIVO)[what]
+        kind, fields = (TWILIO_NEWS if self.name == "twilio" else PLIVO_NEWS)[what]
         url = self.carrier.path_of(kind) + (f"?{urlencode({'dial': dial})}" if dial else "")
         if self.name == "twilio":
             form = {"CallSid": call_id, "AccountSid": "AC" + "1" * 32, "From": CALLER, "To": CALLEE, **fields}
@@ -204,7 +170,7 @@ class Wire:
         return {"x-plivo-signature-v3": signature, "x-plivo-signature-v3-nonce": NONCE}
 
     def _telnyx(self, what: str, call_id: str, dial: str, headers: Mapping[str, str]) -> CarrierRequest:
-        event, fields = _TELNYX["answered" if what == "voice" and dial else what]
+        event, fields = TELNYX_NEWS["answered" if what == "voice" and dial else what]
         state = encode_state(dial=dial) if dial else None
         payload = {"call_control_id": call_id, "from": CALLER, "to": CALLEE, "client_state": state, **fields}
         data = {"event_type": event, "id": "e1", "record_type": "event", "payload": payload}
@@ -262,6 +228,7 @@ class Wire:
         self.commands.append((path.rpartition("/")[2] if method != "DELETE" else "hangup", fields))
         if method != "POST" or not path.endswith(("/Calls.json", "/Call", "/v2/calls")):
             return (204, {}, b"") if method == "DELETE" else (200, {}, b'{"sid": "x", "data": {"result": "ok"}}')
+        self.dials += 1
         if self.name == "telnyx":
             self.reference = decode_state(fields["client_state"])["dial"]
             answer: dict[str, Any] = {"data": {"call_control_id": self.placed_id}}
@@ -269,16 +236,18 @@ class Wire:
             asked = urlsplit(fields["Url" if self.name == "twilio" else "answer_url"])
             self.reference = dict(parse_qsl(asked.query))["dial"]
             answer = (
-                {"sid": self.placed_id} if self.name == "twilio" else {"request_uuid": "r1", "message": "call fired"}
+                {"sid": self.placed_id}
+                if self.name == "twilio"
+                else {"request_uuid": f"r{self.dials}", "message": "call fired"}
             )
         self.during_dial()
         if self.rings:
-            self.nursery.start_soon(self._ring)
+            self.nursery.start_soon(self._ring, self.placed_id, self.reference)
         return 201, {}, json.dumps(answer).encode()
 
-    async def _ring(self) -> None:
+    async def _ring(self, call_id: str, reference: str) -> None:
         await trio.sleep(0.1)
-        assert self.post("ringing", self.placed_id, self.reference).status == 204
+        assert self.post("ringing", call_id, reference).status == 204
 
     @property
     def hang_ups(self) -> int:

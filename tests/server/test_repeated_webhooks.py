@@ -6,9 +6,10 @@ import pytest
 import trio
 import trio.testing
 
-from patter_trio import PatterEventType
+from patter_trio import PatterEventType, ProviderTimeout
+from patter_trio.testing.carriers.news import NEWS
 from patter_trio.testing.simulation.carriers import CARRIERS
-from tests.kit.wire import NEWS, Wire, wire_to_server
+from tests.kit.wire import Wire, wire_to_server
 
 CLOCK = trio.testing.MockClock
 each_carrier = pytest.mark.parametrize("name", CARRIERS)
@@ -286,3 +287,52 @@ async def test_report_of_one_call_spares_another(name: str, autojump_clock: CLOC
         assert (stream.words, stream.closed) == ("Hello.", None)
         await stream.hang_up()
     assert sorted(outcomes(wire)) == ["busy", "caller_hung_up"]
+
+
+@each_carrier
+async def test_number_dialled_twice_is_two_calls(name: str, autojump_clock: CLOCK) -> None:
+    """One number that is called twice at once is dialled twice, under two references; each hears the greeting."""
+    async with wire_to_server(name) as wire:
+        references: list[str] = []
+        wire.during_dial = lambda: references.append(wire.reference)
+        calls: list[Any] = []
+
+        async def place() -> None:
+            calls.append(await wire.phone.call(TO))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(place)
+            nursery.start_soon(place)
+        ids = [wire.placed(number) for number in (1, 2)]
+        assert sorted(call.call_id for call in calls) == sorted(ids)
+        assert len(set(references)) == 2
+        streams = []
+        for call_id, reference in zip(ids, references, strict=True):
+            order = await wire.announce(call_id, reference)
+            assert order is not None
+            streams.append(await wire.open_stream(call_id, order))
+        await trio.sleep(2.0)
+        assert [stream.words for stream in streams] == ["Hello.", "Hello."]
+        await streams[0].hang_up()
+        await trio.sleep(1.0)
+        assert (streams[1].closed, wire.dials) == (None, 2)
+        await streams[1].hang_up()
+    assert outcomes(wire) == ["caller_hung_up"] * 2
+
+
+@each_carrier
+async def test_dial_without_answer_is_not_repeated(name: str, autojump_clock: CLOCK) -> None:
+    """A dial whose answer is lost is not repeated: it raises, and the call is hung up as soon as it rings."""
+    async with wire_to_server(name) as wire:
+
+        def lost() -> None:
+            raise ConnectionResetError("connection reset by peer")
+
+        wire.during_dial = lost
+        with pytest.raises(ProviderTimeout, match="unknown whether the request was carried out"):
+            await wire.phone.call(TO)
+        assert wire.dials == 1
+        assert wire.post("ringing", wire.placed_id, wire.reference).status == 204
+        await trio.sleep(1.0)
+        assert (wire.dials, wire.hang_ups) == (1, 1)
+    assert (wire.starts, wire.ends) == ([], [])

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import trio
 
-from patter_trio.audio import g711
+from patter_trio.audio import dtmf, g711
 from patter_trio.audio.formats import FRAME_S, FRAME_SAMPLES, RATE_HZ
 from patter_trio.audio.g711 import Samples
 from patter_trio.errors import CallEnded, WireError
@@ -37,6 +37,7 @@ from patter_trio.testing.carriers.protocol import (
     WebhookAnswer,
 )
 from patter_trio.testing.carriers.reports import CallReports
+from patter_trio.testing.carriers.requests import CallRequests
 from patter_trio.testing.carriers.webhook_post import Connect, asked
 from patter_trio.testing.flat_nursery import open_flat_nursery
 
@@ -96,7 +97,6 @@ class SimulatedCarrier:
         self.streams: int = 0
         """Number of the media streams of this call so far."""
         self.up_delay, self.down_delay, self.echo_marks = up_delay, down_delay, echo_marks
-        self._marks_are_early = False
         self._alter: Alter = _unaltered
         self.transferred_to: str = ""
         """The number or SIP address to which the caller was transferred; empty without a transfer."""
@@ -110,14 +110,16 @@ class SimulatedCarrier:
         """The DTMF digits that the agent's server has had sent to the caller."""
         self.faulty_stream: FaultyStream | None = None
         """The server's end of the media connection, for faults below the messages; None on real sockets."""
-        self._media_is_connected = self._stream_is_closed = False
+        self._marks_are_early = self._media_is_connected = self._stream_is_closed = False
         self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](MAX_MESSAGES_IN_FLIGHT)
         self._sends_again = self._reads_again = -math.inf
-        self._scope = trio.CancelScope()
-        self._news = Pulse()  # fires when the time of the next mark may have changed
+        # The pulse fires when the time of the next mark may have changed.
+        self._scope, self._news = trio.CancelScope(), Pulse()
         self._reports = CallReports(self.post, self._fault)
         self.caller_audio: CallerAudio = CallerAudio()
         self.playback: PhonePlayback = PhonePlayback()
+        self.requests: CallRequests = CallRequests()
+        """The requests about this call over REST."""
         self.arrivals: list[Arrival] = []
         """All audio, marks and clears that came from the agent's server, in order."""
         self.faults: list[ProtocolFault] = []
@@ -164,6 +166,10 @@ class SimulatedCarrier:
         """Send any message to the agent's server, with the network's delay."""
         self._queue(message)
 
+    def report(self, webhook: Webhook) -> None:
+        """Send a webhook that asks nothing, behind those that wait."""
+        self._reports.queue(webhook)
+
     def hang_up(self) -> None:
         """End the call as the caller; do nothing if it is over."""
         if self.ended is None:
@@ -172,6 +178,10 @@ class SimulatedCarrier:
     def sound(self, digits: str) -> None:
         """Let the caller hear DTMF digits, as the agent's server requested."""
         self.tones += digits
+        # Keys alone: pauses within digits are the server's own, which sends what is between them.
+        tones = b"".join(dtmf.tone(key) + g711.silence(dtmf.GAP_S) for key in digits if key in dtmf.FREQUENCIES_HZ)
+        if tones:
+            self.playback.media(tones, self.now)
 
     def agent_hangs_up(self) -> None:
         """End the call, as the agent's server requested.

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from patter_trio.errors import CallEnded
 from patter_trio.testing.carriers import plivo_messages as messages
 from patter_trio.testing.carriers.line import SimulatedCarrier
+from patter_trio.testing.carriers.news import PLIVO_NEWS
 from patter_trio.testing.carriers.protocol import (
     BadAnswer,
     CallFacts,
@@ -48,6 +49,7 @@ class PlivoProtocol(CarrierProtocol):
         auth_token: the account's secret, with which requests are signed.
     """
 
+    name: ClassVar[str] = "plivo"
     opening_messages: ClassVar[int] = 1  # start
     # A confirmation is documented only for audio that was really played.
     cleared_marks_return: ClassVar[bool] = False
@@ -125,6 +127,11 @@ class PlivoProtocol(CarrierProtocol):
         if not answer.content_type.startswith(("text/xml", "application/xml")):
             raise BadAnswer(f"the answer URL must answer with XML, got {answer.content_type!r}")
         return messages.read_xml(answer.body)
+
+    def news(self, public_url: str, what: str, call_id: str = "") -> Webhook:
+        """Return a webhook with news about a call."""
+        kind, fields = PLIVO_NEWS[what]
+        return self._webhook(f"{public_url}/webhooks/plivo/{kind}", **{**fields, "CallUUID": call_id or self.call_id})
 
     def _webhook(self, url: str, **fields: str) -> Webhook:
         facts = self.facts

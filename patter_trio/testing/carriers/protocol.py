@@ -120,10 +120,10 @@ class RESTRequest:
 
 @attrs.frozen
 class RESTAnswer:
-    """The carrier's answer to a request; ``body`` is sent as JSON, and nothing if it is None."""
+    """The carrier's answer to a request; ``body`` is sent as JSON, bytes as they are, and nothing if it is None."""
 
     status: int
-    body: Mapping[str, Any] | None = None
+    body: Mapping[str, Any] | bytes | None = None
     headers: Mapping[str, str] = attrs.field(factory=dict)
 
 
@@ -188,6 +188,8 @@ class CarrierProtocol(ABC):
     """
 
     # Class variables: facts about a protocol (protocols.md of a carrier), not about a call.
+    name: ClassVar[str]
+    """The carrier's name, as callbacks get it."""
     opening_messages: ClassVar[int]
     """Number of messages that open a stream; from the last one on, the server knows of the call."""
     cleared_marks_return: ClassVar[bool] = True
@@ -256,6 +258,16 @@ class CarrierProtocol(ABC):
 
         Raises:
             BadMessage: this carrier would not accept the message.
+        """
+
+    @abstractmethod
+    def news(self, public_url: str, what: str, call_id: str = "") -> Webhook:
+        """Return a webhook with news about a call, whether they are true or not.
+
+        Args:
+            public_url: the server's address.
+            what: one of :data:`~patter_trio.testing.carriers.news.NEWS`.
+            call_id: the id of the call; by default, this one's.
         """
 
     # Beside the stream ------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def serving_api(carrier: SimulatedCarrier, api_url: str) -> Iterator[None]:
     async def obey(request: RESTRequest) -> RESTAnswer:
         # A request is a checkpoint on a network, too.
         await trio.lowlevel.checkpoint()
-        return await carrier.protocol.obey(carrier, request)
+        return await carrier.requests.obey(carrier.protocol, carrier, request)
 
     with answering(prefix, obey):
         yield
@@ -47,8 +47,8 @@ def answering(prefix: str, obey: Callable[[RESTRequest], Awaitable[RESTAnswer]])
         method: str, url: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, Mapping[str, str], bytes]:
         answered = await obey(RESTRequest(method, unquote(url).removeprefix(prefix), headers, body))
-        content = b"" if answered.body is None else msgspec.json.encode(answered.body)
-        return answered.status, answered.headers, content
+        content = answered.body if isinstance(answered.body, bytes) else msgspec.json.encode(answered.body)
+        return answered.status, answered.headers, b"" if answered.body is None else content
 
     with answered_here(prefix, answer):
         yield

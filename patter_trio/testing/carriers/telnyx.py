@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from patter_trio.errors import CallEnded
 from patter_trio.testing.carriers import telnyx_messages as messages
 from patter_trio.testing.carriers.line import SimulatedCarrier
+from patter_trio.testing.carriers.news import TELNYX_NEWS
 from patter_trio.testing.carriers.protocol import (
     WEBHOOK_TIMEOUT_S,
     BadAnswer,
@@ -64,6 +65,7 @@ class TelnyxProtocol(CarrierProtocol):
         unix_time: returns the time of signatures.
     """
 
+    name: ClassVar[str] = "telnyx"
     opening_messages: ClassVar[int] = 2  # connected, start
     closing_ends_call: ClassVar[bool] = False
     starting_command: ClassVar[str] = "answer"
@@ -214,6 +216,11 @@ class TelnyxProtocol(CarrierProtocol):
             "client_state": asked.get("client_state"),
         }
         return self._event("call.recording.saved", recording, names_call=False)
+
+    def news(self, public_url: str, what: str, call_id: str = "") -> Webhook:  # noqa: ARG002 (all go to the one URL)
+        """Return an event with news about a call."""
+        event, fields = TELNYX_NEWS[what]
+        return self._event(event, {"call_control_id": call_id or self.call_id, **fields})
 
     def _event(self, event_type: str, fields: Mapping[str, Any], *, names_call: bool = True) -> Webhook:
         self._events += 1

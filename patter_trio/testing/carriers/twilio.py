@@ -7,9 +7,12 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
+from patter_trio.errors import CallEnded
 from patter_trio.testing.carriers import twilio_messages as messages
 from patter_trio.testing.carriers.line import SimulatedCarrier
+from patter_trio.testing.carriers.news import TWILIO_NEWS
 from patter_trio.testing.carriers.protocol import (
+    BadAnswer,
     CallFacts,
     CallRefused,
     CarrierProtocol,
@@ -39,6 +42,7 @@ class TwilioProtocol(CarrierProtocol):
         signer: what signs its requests.
     """
 
+    name: ClassVar[str] = "twilio"
     opening_messages: ClassVar[int] = 2  # connected, start
 
     def __init__(self, facts: CallFacts, account_sid: str, signer: messages.Signer) -> None:
@@ -101,14 +105,24 @@ class TwilioProtocol(CarrierProtocol):
     def _form(self, status: str) -> dict[str, str]:
         facts = self.facts
         return {
-            "CallSid": self.call_id,
-            "AccountSid": self._account_sid,
-            "From": facts.caller,
-            "To": facts.callee,
+            **self._about(self.call_id),
             "CallStatus": status,
             # Twilio's name for a call that its REST API placed (twilio.com/docs/voice/twiml#request-parameters).
             "Direction": "outbound-api" if facts.direction == "outbound" else facts.direction,
             "ApiVersion": "2010-04-01",
+        }
+
+    def news(self, public_url: str, what: str, call_id: str = "") -> Webhook:
+        """Return a webhook with news about a call."""
+        kind, fields = TWILIO_NEWS[what]
+        return self._webhook(f"{public_url}/webhooks/twilio/{kind}", {**self._about(call_id or self.call_id), **fields})
+
+    def _about(self, call_id: str) -> dict[str, str]:
+        return {
+            "CallSid": call_id,
+            "AccountSid": self._account_sid,
+            "From": self.facts.caller,
+            "To": self.facts.callee,
         }
 
     def _webhook(self, url: str, form: Mapping[str, str]) -> Webhook:
@@ -128,17 +142,28 @@ class TwilioProtocol(CarrierProtocol):
         """The path of requests about this call."""
         return f"/2010-04-01/Accounts/{self._account_sid}/Calls/{self.call_id}"
 
-    async def obey(self, line: Line, request: RESTRequest) -> RESTAnswer:  # noqa: ARG002 (of the interface)
-        """Record the call, or tell its price, which is not known yet; nothing of a test reaches the real Twilio."""
-        match request.method, request.path:
-            case "POST", "/Recordings.json":
-                fields = dict(parse_qsl(request.body.decode()))
-                self._recording_callback = fields.get("RecordingStatusCallback", "")
-                return RESTAnswer(201, {"sid": self._recording_sid, "call_sid": self.call_id, "status": "in-progress"})
-            case "GET", ".json":
-                return RESTAnswer(200, {"sid": self.call_id, "price": None, "price_unit": "USD"})
-        why = f"the simulation has no {request.method} {request.path}"
-        return RESTAnswer(404, {"code": 20404, "message": why, "status": 404})
+    async def obey(self, line: Line, request: RESTRequest) -> RESTAnswer:
+        """Carry out a request: transfer the call, end it, record it, or tell its price, which is not known yet."""
+        fields = dict(parse_qsl(request.body.decode()))
+        try:
+            match request.method, request.path:
+                case "POST", ".json":
+                    if "Twiml" in fields:
+                        await line.transfer(messages.read_dial(fields["Twiml"]))
+                    else:
+                        line.agent_hangs_up()
+                    return RESTAnswer(200, {"sid": self.call_id, "status": "in-progress"})
+                case "POST", "/Recordings.json":
+                    self._recording_callback = fields.get("RecordingStatusCallback", "")
+                    sid = self._recording_sid
+                    return RESTAnswer(201, {"sid": sid, "call_sid": self.call_id, "status": "in-progress"})
+                case "GET", ".json":
+                    return RESTAnswer(200, {"sid": self.call_id, "price": None, "price_unit": "USD"})
+        except BadAnswer as error:
+            return _refusal(400, 12100, str(error))
+        except CallEnded:
+            return _refusal(400, 21220, "Call is not in-progress. Cannot redirect.")
+        return _refusal(404, 20404, f"the simulation has no {request.method} {request.path}")
 
     @property
     def _recording_sid(self) -> str:
@@ -258,6 +283,10 @@ class SimulatedTwilio(SimulatedCarrier):
     def stream_sid(self) -> str:
         """Twilio's id of the media stream."""
         return self.stream_id
+
+
+def _refusal(status: int, code: int, message: str) -> RESTAnswer:
+    return RESTAnswer(status, {"code": code, "message": message, "status": status})
 
 
 def _check(answer: WebhookAnswer) -> None:

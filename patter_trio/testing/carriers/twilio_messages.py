@@ -89,6 +89,23 @@ def read_twiml(body: bytes) -> StreamTwiml | RejectTwiml:
     return _read_stream(stream, verb.get("action", ""))
 
 
+def read_dial(twiml: str) -> str:
+    """Return the number or SIP address to which TwiML connects the caller of a live call.
+
+    Raises:
+        BadAnswer: the text is not TwiML, or does something else.
+    """
+    try:
+        response = ET.fromstring(twiml)  # noqa: S314 (the server under test wrote it)
+    except ET.ParseError as error:
+        raise BadAnswer(f"Twiml must be XML, got {twiml[:200]!r} ({error})") from error
+    dial = response.find("Dial")
+    to = "" if dial is None else "".join(dial.itertext()).strip()
+    if dial is None or len(response) != 1 or not to or any(child.tag != "Sip" for child in dial):
+        raise BadAnswer(f"the simulation can only follow one <Dial> of a number or <Sip>, got {twiml[:200]!r}")
+    return to
+
+
 def _read_stream(stream: ET.Element, action: str) -> StreamTwiml:
     try:
         url = urlsplit(stream.get("url", ""))

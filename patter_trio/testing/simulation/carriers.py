@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import attrs
 
-from patter_trio.abc import Carrier
+from patter_trio.abc import CallInfo, Carrier
+from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.plivo import Plivo
 from patter_trio.carriers.telnyx import Telnyx
 from patter_trio.carriers.twilio import Twilio
@@ -29,6 +30,15 @@ _SIGNING_KEY: Final = hashlib.sha256(b"the key of the simulated Telnyx").digest(
 _TO_LETTERS: Final = str.maketrans("0123456789abcdef", "abcdef0123456789")
 
 
+@attrs.frozen
+class _PlayedLocal(LocalCarrier):
+    """The development carrier as a simulation plays it, which transfers calls to numbers that it invents."""
+
+    async def transfer(self, call: CallInfo, to: str) -> None:
+        """Transfer the call, as Twilio does."""
+        await Twilio.transfer(self, call, to)
+
+
 @attrs.frozen(kw_only=True)
 class CallOptions:
     """The facts about a simulated call, which are the same for each carrier; see ``SimulatedTwilio``."""
@@ -37,6 +47,8 @@ class CallOptions:
     callee: str = "+15550100002"
     direction: Direction = "inbound"
     custom_params: Mapping[str, str] = MappingProxyType({})
+    up_delay: float = 0.0
+    down_delay: float = 0.0
 
 
 def protocol_of(asked: str | None, carrier: Carrier | None) -> str:
@@ -71,6 +83,8 @@ def carrier_object(protocol: str, carrier: Carrier | None) -> Carrier:
         if isinstance(carrier, Telnyx):
             return attrs.evolve(carrier, public_key=public_key)
         return Telnyx(api_key="simulated", public_key=public_key)
+    if isinstance(carrier, LocalCarrier):
+        return _PlayedLocal(carrier.account_sid, carrier.auth_token)
     if carrier is not None:
         return carrier
     if protocol == "plivo":
@@ -166,9 +180,3 @@ def account_of(carrier: Carrier, unix_time: Callable[[], float]) -> Account:
     if isinstance(carrier, Twilio):
         return TwilioAccount(carrier)
     raise TypeError(f"carrier must be Twilio, Telnyx or Plivo, got {carrier!r}")
-
-
-def takes_requests(carrier: Carrier) -> bool:
-    """Return True if the simulation carries out the requests of this carrier object, transfers among them."""
-    # Twilio's request for a transfer has tests of its own, with its server.
-    return not isinstance(carrier, Twilio)

@@ -13,7 +13,6 @@ import attrs
 import trio
 import trio.testing
 
-from patter_trio.abc import CallInfo
 from patter_trio.agent.agent import Agent
 from patter_trio.call.recording import checked_folder
 from patter_trio.errors import did_you_mean
@@ -36,7 +35,6 @@ from patter_trio.testing.simulation.carriers import (
     carrier_object,
     protocol_of,
     simulated_carrier,
-    takes_requests,
 )
 from patter_trio.testing.simulation.foreign_work import foreign_work_awaited
 from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations
@@ -221,9 +219,6 @@ class _Simulation:
         if payload["call_id"] == self.carrier.call_id:
             self.log.bus_tap(at, name, payload)
 
-    async def _transfer(self, _: CallInfo, to: str) -> None:
-        await self.carrier.transfer(to)
-
     async def _connect(self) -> trio.abc.Stream:
         """Open a connection to the server: a pair of memory streams; the server serves one end."""
         # Connecting is a checkpoint on a network, too.
@@ -268,7 +263,6 @@ class _Simulation:
                             epoch=EPOCH_UNIX_S,
                             tap=self.log.tap,
                             bus_tap=self._bus_tap,
-                            transfer=None if takes_requests(self._carrier_object) else self._transfer,
                         ),
                     ) as self._call_server,
                     self._open_connections() as connections,
