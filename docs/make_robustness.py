@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
+from patter_trio.errors import CallEnded
 from patter_trio.testing.faults import FAULTS, Fault, Hears
+from patter_trio.testing.faults.request_faults import REQUEST_FAULTS
 
 PAGE = Path(__file__).with_name("robustness.md")
 BEGIN, END = "<!-- the catalogue -->\n", "<!-- end of the catalogue -->\n"
@@ -34,6 +36,12 @@ def table() -> str:
             for fault in FAULTS.values()
             if fault.kind == kind
         ]
+    lines.append("| **requests** | | | | |")
+    lines += [
+        f"| {fault.name} | {fault.peer} | goes on; the request raises `{fault.error.__name__}` "
+        f"| every word{'' if fault.error is CallEnded else '; of a transfer that failed, the apology'} | yes |"
+        for fault in REQUEST_FAULTS.values()
+    ]
     return "\n".join(lines) + "\n"
 
 

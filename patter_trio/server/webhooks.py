@@ -153,7 +153,9 @@ def _stray(context: ServerContext, info: CallInfo) -> WebhookResponse:
 
 
 def _busy(context: ServerContext, info: CallInfo, why: str) -> WebhookResponse:
-    logger.warning("call %s: hears busy, from %s: %s", shown_id(info.call_id), mask_number(info.caller), why)
+    # Carriers repeat webhooks, which is usual: only a caller who is turned away needs attention.
+    level = logging.INFO if context.knows(info.call_id) else logging.WARNING
+    logger.log(level, "call %s: hears busy, from %s: %s", shown_id(info.call_id), mask_number(info.caller), why)
     context.on_refused(info, why)
     if context.carrier.acts_on_request:
         context.command(info, partial(context.carrier.decline, info))

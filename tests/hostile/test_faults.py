@@ -1,5 +1,8 @@
 """Every fault of the catalogue, in the phases of a call and at the awaits of its stream, beside a healthy call.
 
+Each carrier has the same faults in its own words. By default Twilio has all of them, and the others those of the marks
+and the webhooks, which they have least in common; with ``--deep`` each has all.
+
 By default each fault is tried in one phase, a different one for each, and with ``--deep`` in two phases and at two
 awaits. ``PATTER_HOSTILE=full`` tries all phases and one await in twenty; ``PATTER_HOSTILE=every`` tries every await,
 which takes hours.
@@ -18,10 +21,11 @@ import pytest
 
 from patter_trio.scripts import whole_units
 from patter_trio.testing.faults import FAULTS, Fault, Hears
+from patter_trio.testing.simulation.carriers import CARRIERS
+from tests.kit.depth import chosen
 from tests.kit.shared_server import (
     ENDING,
     GOODBYE,
-    HEALTHY,
     PHASES,
     SCRIPT,
     ServedCall,
@@ -52,10 +56,19 @@ def phases_of(fault: Fault, *, deep: bool) -> list[str]:
     return names if FULL else [names[(first + step) % len(names)] for step in ((0, 6) if deep else (0,))]
 
 
+BY_CARRIER = [(name, group) for name in CARRIERS for group in GROUPS]
+each_fault_and_carrier = pytest.mark.parametrize(
+    ("name", "group"),
+    chosen(
+        BY_CARRIER, [(name, group) for name, group in BY_CARRIER if name == "twilio" or group in ("marks", "webhooks")]
+    ),
+)
+
+
 @functools.cache
-def undisturbed() -> tuple[list[Any], int]:
+def undisturbed(name: str = "twilio") -> tuple[list[Any], int]:
     """Return the events of an undisturbed call, and the number of reads and writes of its stream."""
-    line, _ = in_virtual_time(day)
+    line, _ = in_virtual_time(partial(day, (), name))
     assert line.findings() == []
     assert line.caller.dialogue == [
         ("assistant", "Good evening."),
@@ -92,20 +105,22 @@ def assert_ended_well(line: ServedCall, outcome: str, caplog: pytest.LogCaptureF
 
 
 def assert_nobody_else_noticed(healthy: ServedCall, caplog: pytest.LogCaptureFixture) -> None:
-    assert events_of(healthy) == undisturbed()[0]
+    assert events_of(healthy) == undisturbed(healthy.carrier.protocol.name)[0]
     assert healthy.findings() == []
     assert said_of(healthy, caplog, logging.WARNING) == []
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_fault_affects_only_its_call_as_specified(group: str, caplog: pytest.LogCaptureFixture, deep: bool) -> None:
+@each_fault_and_carrier
+def test_fault_affects_only_its_call_as_specified(
+    name: str, group: str, caplog: pytest.LogCaptureFixture, deep: bool
+) -> None:
     """Each fault in each phase has the specified effect on its call and none on another call."""
-    undisturbed()
+    undisturbed(name)
     caplog.clear()
     caplog.set_level(logging.INFO)
     cases = [(fault, phase) for fault in GROUPS[group] for phase in phases_of(fault, deep=deep)]
-    healthy, struck = in_virtual_time(partial(day, cases))
+    healthy, struck = in_virtual_time(partial(day, cases, name))
     assert_nobody_else_noticed(healthy, caplog)
     assert list(struck) == cases
     for (fault, phase), line in struck.items():
@@ -120,7 +135,7 @@ def assert_as_specified(
     if fault.outcome:
         assert line.ended_at <= at + fault.within + 1e-6
     if fault.harmless:
-        assert events_of(line) == undisturbed()[0]
+        assert events_of(line) == undisturbed(line.carrier.protocol.name)[0]
     if not fault.outcome:
         assert_heard_as_reported(fault, line, ending=ending)
     lines = [text for text in said_of(line, caplog, logging.WARNING) if not ignored(text, fault)]
@@ -184,21 +199,23 @@ def ignored(text: str, fault: Fault) -> bool:
     return invalid or "blocked every call for" in text
 
 
-def awaits_of(fault: Fault) -> list[int]:
+def awaits_of(fault: Fault, name: str) -> list[int]:
     """Return the numbers of the reads and writes at which a fault strikes."""
-    return list(range(1 + CASES.index(fault) * 7 % STRIDE, undisturbed()[1] + 1, STRIDE))
+    return list(range(1 + CASES.index(fault) * 7 % STRIDE, undisturbed(name)[1] + 1, STRIDE))
 
 
 @pytest.mark.deep
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("group", GROUPS)
-def test_faults_at_every_read_and_write_are_contained(group: str, part: int, caplog: pytest.LogCaptureFixture) -> None:
+@each_fault_and_carrier
+def test_faults_at_every_read_and_write_are_contained(
+    name: str, group: str, part: int, caplog: pytest.LogCaptureFixture
+) -> None:
     """A fault at any read or write of the stream has its specified effect and disturbs no other call."""
-    assert undisturbed()[1] > AWAITS
+    assert undisturbed(name)[1] > AWAITS
     for fault in GROUPS[group]:
         caplog.clear()
         caplog.set_level(logging.INFO)
-        healthy, struck = in_virtual_time(partial(sweep, fault, awaits_of(fault)[part::PARTS]))
+        healthy, struck = in_virtual_time(partial(sweep, fault, awaits_of(fault, name)[part::PARTS], name))
         assert_nobody_else_noticed(healthy, caplog)
         for number, one in struck.items():
             with note(f"{fault.name}, at read or write {number}, {one.at:.3f} s into the call"):
@@ -221,4 +238,3 @@ def test_each_phase_and_each_fault_has_its_turn() -> None:
     """The default run tries every phase of a call with at least one fault."""
     tried = {phase for fault in CASES for phase in phases_of(fault, deep=False)}
     assert tried == set(PHASES)
-    assert HEALTHY

@@ -15,7 +15,7 @@ from patter_trio.server.connection import serve_connection
 from patter_trio.testing.carriers.faulty_stream import FaultyStream
 from patter_trio.testing.faults.injections import BINARY_OPCODE, CONTINUATION_OPCODE, PING_OPCODE, TEXT_OPCODE, frame
 from tests.kit.depth import few
-from tests.kit.shared_server import ALL_OVER, HEALTHY, SharedServer, events_of, in_virtual_time
+from tests.kit.shared_server import ALL_OVER, HEALTHY, HEALTHY_ID, SharedServer, events_of, in_virtual_time
 
 FORM = b"CallSid=CA7&From=%2B15550100001&To=%2B15550100002"
 WEBHOOK = (
@@ -65,7 +65,7 @@ SENT = {
     ),
     "a start of another call": (frame(TEXT_OPCODE, START % b"CA8"), "the start message must name the call of the path"),
     "a start of a live call": (
-        frame(TEXT_OPCODE, START % HEALTHY.encode()),
+        frame(TEXT_OPCODE, START % HEALTHY_ID.encode()),
         "the start message must name the call of the path",
     ),
     "a binary frame": (frame(BINARY_OPCODE, b"\0"), "a message must be text, got binary data"),

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -13,23 +13,23 @@ import trio
 import trio.testing
 
 from patter_trio import Agent, CallMetrics, Patter
-from patter_trio.carriers.twilio import Twilio
 from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
 from patter_trio.testing import NotAsExpected, ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
+from patter_trio.testing.carriers.line import SimulatedCarrier
 from patter_trio.testing.carriers.protocol import CallRefused
-from patter_trio.testing.carriers.twilio import SimulatedTwilio
+from patter_trio.testing.carriers.rest import serving_api
 from patter_trio.testing.faults import Fault
 from patter_trio.testing.faults.injections import FaultInjection
 from patter_trio.testing.scripted_providers.audible_text import Kind
 from patter_trio.testing.scripted_providers.band_limited import sounds_in
 from patter_trio.testing.simulation.caller import SimulatedCaller
+from patter_trio.testing.simulation.carriers import CallOptions, call_id_of, carrier_object, simulated_carrier
 from patter_trio.testing.simulation.invariants import CallRecord, violations
 from patter_trio.testing.simulation.record import EventLog, State
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, PUBLIC_URL
 
-CARRIER = Twilio("AC" + "5" * 32, "simulated")
 T = TypeVar("T")
 
 # All calls of a test share one server, and one of them is left alone: it must have the same events at the same instants
@@ -107,7 +107,7 @@ class HeardReply:
 class ServedCall:
     """One call: its carrier, its caller, and the record of its events."""
 
-    carrier: SimulatedTwilio
+    carrier: SimulatedCarrier
     caller: SimulatedCaller
     log: EventLog
     connections: trio.Nursery
@@ -168,10 +168,16 @@ class ServedCall:
 
 
 class SharedServer:
-    """A server of one phone, and the calls to it."""
+    """A server of one phone, and the calls to it.
 
-    def __init__(self) -> None:
+    Args:
+        name: the carrier of all calls.
+    """
+
+    def __init__(self, name: str = "twilio") -> None:
         self.phone = Patter()
+        self.carrier = carrier_object(name, None)
+        self._interfaces = ExitStack()
         self.lines: dict[str, ServedCall] = {}
         self._call_server: CallServer | None = None
 
@@ -192,18 +198,18 @@ class SharedServer:
             self.lines[event["call_id"]].ends.append(event)
 
         callbacks = {"on_call_start": on_call_start, "on_call_end": on_call_end, "on_dtmf": lambda event: None}
-        async with (
-            open_call_server(
-                self.phone._serve_options(
-                    agent(self.phone), carrier=CARRIER, public_url=PUBLIC_URL, callbacks=callbacks
-                ),
-                Seams(epoch=EPOCH_UNIX_S, tap=self._tap),
-            ) as self._call_server,
-            trio.open_nursery() as nursery,
-        ):
-            yield nursery
-            # Connections that a fault has left hanging end here; the record of their tasks has been made.
-            nursery.cancel_scope.cancel(reason="the server closes")
+        options = self.phone._serve_options(
+            agent(self.phone), carrier=self.carrier, public_url=PUBLIC_URL, callbacks=callbacks
+        )
+        # Around the server: it may end a call with its last breath.
+        with self._interfaces:
+            async with (
+                open_call_server(options, Seams(epoch=EPOCH_UNIX_S, tap=self._tap)) as self._call_server,
+                trio.open_nursery() as nursery,
+            ):
+                yield nursery
+                # Connections that a fault has left hanging end here; the record of their tasks has been made.
+                nursery.cancel_scope.cancel(reason="the server closes")
 
     def _tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
         line = self.lines.get(payload["call_id"])
@@ -215,9 +221,9 @@ class SharedServer:
         return dict(call.conversation_state) if call is not None else None  # type: ignore[arg-type]
 
     async def place(
-        self, nursery: trio.Nursery, call_id: str, injection: FaultInjection | None = None, at: int = 0
+        self, nursery: trio.Nursery, number: int, injection: FaultInjection | None = None, at: int = 0
     ) -> ServedCall:
-        """Place a call; return when its media begins.
+        """Place the call with a number; return when its media begins.
 
         ``injection``, if given, strikes the media connection just before the server's read or write number ``at``.
         """
@@ -227,23 +233,25 @@ class SharedServer:
         async def connect() -> trio.abc.Stream:
             await trio.lowlevel.checkpoint()
             ours, theirs = trio.testing.memory_stream_pair()
-            # The second connection: the first was that of the webhook.
-            is_media = carrier.faulty_stream is not None
+            is_first = carrier.faulty_stream is None
             line_ = carrier.make_faulty(theirs)
+            # Neither the connection of the first webhook nor those of the webhooks that follow.
+            is_media = not is_first and carrier.faulty_stream is line_
             if is_media and injection is not None:
                 line_.before = lambda number: injection(carrier) if number == at else None
             connections.start_soon(serve_connection, self.call_server.context, line_)
             return ours
 
-        carrier = SimulatedTwilio(
+        carrier = simulated_carrier(
+            self.carrier,
             connect,
             PUBLIC_URL,
-            account_sid=CARRIER.account_sid,
-            auth_token=CARRIER.auth_token,
-            call_sid=call_id,
-            up_delay=DELAY,
-            down_delay=DELAY,
+            digits=f"{number:032d}",
+            options=CallOptions(up_delay=DELAY, down_delay=DELAY),
+            unix_time=lambda: EPOCH_UNIX_S + trio.current_time(),
         )
+        call_id = carrier.call_id
+        self._interfaces.enter_context(serving_api(carrier, self.carrier.api_url))
         state = partial(self._state, call_id)
         log = EventLog(lambda: 0.0 if math.isnan(carrier.now) else carrier.now, state)
         line = self.lines[call_id] = ServedCall(carrier, SimulatedCaller(carrier, log, state), log, connections)
@@ -297,16 +305,21 @@ def _tasks_in(nursery: trio.Nursery) -> Iterator[trio.lowlevel.Task]:
             yield from _tasks_in(inner)
 
 
-HEALTHY = "CA" + "0" * 32
+HEALTHY = 0
+"""The number of the call that no fault strikes."""
+HEALTHY_ID = call_id_of("twilio", f"{HEALTHY:032d}")
+"""Its id over Twilio."""
 
 
 def in_virtual_time(function: Callable[[], Awaitable[T]]) -> T:
     return trio.run(function, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-async def day(cases: Sequence[tuple[Fault, str]] = ()) -> tuple[ServedCall, dict[tuple[Fault, str], ServedCall]]:
+async def day(
+    cases: Sequence[tuple[Fault, str]] = (), name: str = "twilio"
+) -> tuple[ServedCall, dict[tuple[Fault, str], ServedCall]]:
     """Hold one undisturbed call, and beside it one for each fault and phase, which the fault strikes in that phase."""
-    server = SharedServer()
+    server = SharedServer(name)
     struck: dict[tuple[Fault, str], ServedCall] = {}
 
     async def hit(line: ServedCall, fault: Fault, at: float) -> None:
@@ -318,7 +331,7 @@ async def day(cases: Sequence[tuple[Fault, str]] = ()) -> tuple[ServedCall, dict
         nursery.start_soon(server.act, healthy)
         # Placed without waiting in between: virtual time stands still while they connect.
         for number, (fault, phase) in enumerate(cases, 1):
-            line = struck[fault, phase] = await server.place(nursery, f"CA{number:032d}")
+            line = struck[fault, phase] = await server.place(nursery, number)
             says_goodbye = not fault.outcome or phase in ENDING
             nursery.start_soon(partial(server.act, line, says_goodbye=lambda said=says_goodbye: said))
             nursery.start_soon(hit, line, fault, PHASES[phase])
@@ -334,13 +347,13 @@ class Struck:
     at: float = math.nan
 
 
-async def sweep(fault: Fault, operations: Sequence[int]) -> tuple[ServedCall, dict[int, Struck]]:
+async def sweep(fault: Fault, operations: Sequence[int], name: str = "twilio") -> tuple[ServedCall, dict[int, Struck]]:
     """Hold one undisturbed call, and one call for each read or write, which the fault strikes at that await."""
-    server = SharedServer()
+    server = SharedServer(name)
     struck: dict[int, Struck] = {}
     hits: dict[str, float] = {}
 
-    def hit(carrier: SimulatedTwilio) -> None:
+    def hit(carrier: SimulatedCarrier) -> None:
         # Before ``call_start`` there is no call that could be ended by the fault.
         started = bool(server.lines[carrier.call_id].seen())
         hits[carrier.call_id] = trio.current_time() - carrier.media_start if started else math.nan
@@ -350,7 +363,7 @@ async def sweep(fault: Fault, operations: Sequence[int]) -> tuple[ServedCall, di
         healthy = await server.place(nursery, HEALTHY)
         nursery.start_soon(server.act, healthy)
         for number in operations:
-            line = await server.place(nursery, f"CA{number:032d}", hit, number)
+            line = await server.place(nursery, number, hit, number)
             struck[number] = Struck(line)
             if not line.refused:
 

@@ -127,6 +127,7 @@ async def test_reannounced_live_call_hears_busy(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The server answers busy when a live call is announced again, and does not start it twice."""
+    caplog.set_level("INFO")
     phone, ends, starts = Patter(), [], []
     async with running_server(phone, on_call_end=ends.append, on_call_start=starts.append) as here:
         first = here.caller(1)

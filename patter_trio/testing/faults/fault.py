@@ -36,7 +36,7 @@ class Fault:
 
     name: str
     kind: str
-    """The part that is affected: connection, frames, messages, media or marks."""
+    """The part that is affected: connection, frames, messages, media, marks or webhooks."""
     peer: str
     """A description of what the other side does, for the table."""
     injection: FaultInjection = attrs.field(repr=False)

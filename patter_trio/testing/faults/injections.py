@@ -4,7 +4,6 @@ Each function returns (or is) a :data:`FaultInjection`: a plain function of a si
 once.
 """
 
-import base64
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -12,8 +11,11 @@ from typing import Final
 from patter_trio.audio import g711
 from patter_trio.testing.carriers.faulty_stream import FaultyStream
 from patter_trio.testing.carriers.line import Alter, SimulatedCarrier
+from patter_trio.testing.faults.words import WORDS, Message, StreamWords, name_of, renamed
 
 FaultInjection = Callable[[SimulatedCarrier], None]
+Say = Callable[[StreamWords], Message]
+"""Makes a message in a carrier's words."""
 
 # Frames are made by hand, because the library that the server uses would refuse to make most of them.
 # Faults in messages pass through ``SimulatedCarrier.alter_messages``, at the writer, so that sequence numbers
@@ -99,39 +101,45 @@ def flood_unread(carrier: SimulatedCarrier) -> None:
 
 
 # Messages -------------------------------------------------------------------------------------------------------------
-def messages(*messages: dict[str, object] | str, times: int = 1) -> FaultInjection:
-    """Send these messages ``times`` times; ``SID`` stands for the stream's id."""
+def words_of(carrier: SimulatedCarrier) -> StreamWords:
+    """Return the words of a simulated carrier's stream."""
+    return WORDS[carrier.protocol.name]
+
+
+def messages(*sayings: Say | str, times: int = 1) -> FaultInjection:
+    """Send these messages ``times`` times, in the carrier's words; a text is sent as it is."""
 
     def injection(carrier: SimulatedCarrier) -> None:
+        words = words_of(carrier)
+        texts = [saying if isinstance(saying, str) else json.dumps(saying(words)) for saying in sayings]
         for _ in range(times):
-            for message in messages:
-                text = message if isinstance(message, str) else json.dumps(message)
+            for text in texts:
                 # Through the network, with its delay, in order with the carrier's own messages.
                 carrier.send(text.replace("SID", carrier.stream_id))
 
     return injection
 
 
-def altering(make: Callable[[], Alter]) -> FaultInjection:
+def altering(make: Callable[[StreamWords], Alter]) -> FaultInjection:
     """Pass every message from now on through a function that is made anew for each call."""
 
     def injection(carrier: SimulatedCarrier) -> None:
         # Made anew, because the functions count and hold: two calls must not share them.
-        carrier.alter_messages(make())
+        carrier.alter_messages(make(words_of(carrier)))
 
     return injection
 
 
 def every(count: int, alter: Alter, event: str = "") -> FaultInjection:
-    """Alter each ``count``-th message, or each ``count``-th message of one event."""
+    """Alter each ``count``-th message, or each ``count``-th message of one event: ``media`` or ``mark``."""
 
-    def make() -> Alter:
+    def make(words: StreamWords) -> Alter:
         seen = 0
 
         def altered(message: str) -> Sequence[str | bytes]:
             nonlocal seen
             # Only messages of the carrier pass here, which are JSON.
-            if event and json.loads(message)["event"] != event:
+            if event and json.loads(message)["event"] != words.event(event):
                 return (message,)
             seen += 1
             return alter(message) if seen % count == 0 else (message,)
@@ -144,13 +152,13 @@ def every(count: int, alter: Alter, event: str = "") -> FaultInjection:
 def swapped(event: str = "") -> FaultInjection:
     """Swap neighbouring messages, or those of one event; the ``stop`` of a stream is not held back."""
 
-    def make() -> Alter:
+    def make(words: StreamWords) -> Alter:
         held: list[str] = []
 
         def altered(message: str) -> Sequence[str]:
             kind = json.loads(message)["event"]
             # A stop that was held back would never be followed by another message, and the call would not end.
-            if kind == "stop" or (event and kind != event):
+            if kind == "stop" or (event and kind != words.event(event)):
                 return (message,)
             if not held:
                 held.append(message)
@@ -194,9 +202,8 @@ def mark_name(change: Callable[[str], str]) -> Alter:
     """Change the name of a mark."""
 
     def altered(message: str) -> Sequence[str]:
-        decoded = json.loads(message)
-        decoded["mark"]["name"] = change(decoded["mark"]["name"])
-        return (json.dumps(decoded),)
+        played = json.loads(message)
+        return (json.dumps(renamed(played, change(name_of(played)))),)
 
     return altered
 
@@ -204,15 +211,6 @@ def mark_name(change: Callable[[str], str]) -> Alter:
 def early_marks(carrier: SimulatedCarrier) -> None:
     """Report marks from now on when they arrive instead of when they are played."""
     carrier.return_marks_early()
-
-
-def media(audio: bytes, sid: str = "SID", track: str = "inbound") -> dict[str, object]:
-    """Return a media message with this mu-law audio."""
-    return {
-        "event": "media",
-        "streamSid": sid,
-        "media": {"track": track, "payload": base64.b64encode(audio).decode()},
-    }
 
 
 def twice(message: str) -> Sequence[str]:
@@ -225,11 +223,22 @@ def gone(_: str) -> Sequence[str]:
     return ()
 
 
+# Webhooks -------------------------------------------------------------------------------------------------------------
+def news(what: str, *, times: int = 1, unknown_call: bool = False) -> FaultInjection:
+    """Send news about the call, or about one that does not exist, by webhooks beside the stream.
+
+    Args:
+        what: one of :data:`~patter_trio.testing.carriers.news.NEWS`.
+        times: how often.
+        unknown_call: if True, the news are about a call that does not exist.
+    """
+
+    def injection(carrier: SimulatedCarrier) -> None:
+        call_id = words_of(carrier).unknown_call if unknown_call else ""
+        for _ in range(times):
+            carrier.report(carrier.protocol.news(carrier.public_url, what, call_id))
+
+    return injection
+
+
 SILENT_FRAME: Final = g711.silence(0.02)
-SECOND_START_MESSAGE: Final[dict[str, object]] = {
-    "event": "start",
-    "streamSid": "SID",
-    "start": {"streamSid": "SID", "callSid": "CA1", "customParameters": {}},
-}
-STOP_MESSAGE: Final[dict[str, object]] = {"event": "stop", "streamSid": "SID", "stop": {}}
-DIGIT_MESSAGE: Final[dict[str, object]] = {"event": "dtmf", "streamSid": "SID", "dtmf": {"digit": "5"}}

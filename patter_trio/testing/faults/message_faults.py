@@ -5,19 +5,30 @@ from typing import Final
 from patter_trio.audio import g711
 from patter_trio.testing.faults.fault import IGNORED, Fault
 from patter_trio.testing.faults.injections import (
-    DIGIT_MESSAGE,
-    SECOND_START_MESSAGE,
     SILENT_FRAME,
-    STOP_MESSAGE,
+    Say,
     early_marks,
     every,
     gone,
     mark_name,
-    media,
     messages,
     swapped,
     twice,
 )
+from patter_trio.testing.faults.words import Message, StreamWords
+
+
+def _audio(mulaw: bytes, stream: str = "SID", track: str = "inbound") -> Say:
+    return lambda words: words.audio(mulaw, stream=stream, track=track)
+
+
+def _start(words: StreamWords) -> Message:
+    return words.start
+
+
+def _stop(words: StreamWords) -> Message:
+    return words.stop
+
 
 MESSAGE_FAULTS: Final = (
     # Messages
@@ -35,7 +46,7 @@ MESSAGE_FAULTS: Final = (
         "wrong types",
         "messages",
         "sends numbers and lists in place of strings",
-        messages({"event": "media", "streamSid": 7, "media": []}),
+        messages(StreamWords.mistyped),
         "",
         0.0,
         IGNORED + "each field must be there and have its type",
@@ -66,7 +77,7 @@ MESSAGE_FAULTS: Final = (
         "unknown events",
         "messages",
         "sends events and fields that are not in the documentation",
-        messages({"event": "new", "streamSid": "SID", "new": {}}, times=100),
+        messages(StreamWords.unknown, times=100),
         harmless=True,
     ),
     Fault(
@@ -74,24 +85,24 @@ MESSAGE_FAULTS: Final = (
         "messages",
         "sends media of another stream",
         # The loudest code, so that audio that got through would be taken for a voice; a second of it would interrupt.
-        messages(media(b"\x00" * 160, sid="MZ9"), times=50),
+        messages(_audio(b"\x00" * 160, stream="MZ9"), times=50),
         "",
         0.0,
-        IGNORED + "the streamSid must be that of the start message",
+        IGNORED + "the stream(Sid|_id|Id) must be that of the start message",
         True,
     ),
     Fault(
         "outbound track",
         "messages",
         "sends the agent's own audio back, marked as outbound",
-        messages(media(b"\x00" * 160, track="outbound"), times=50),
+        messages(_audio(b"\x00" * 160, track="outbound"), times=50),
         harmless=True,
     ),
     Fault(
         "second start",
         "messages",
         "sends a second start",
-        messages(SECOND_START_MESSAGE),
+        messages(_start),
         "",
         0.0,
         IGNORED + "the start message must come once, got a second one",
@@ -101,20 +112,20 @@ MESSAGE_FAULTS: Final = (
         "no such digit",
         "messages",
         "reports a key that no telephone has",
-        # "w" is a pause in Twilio's notation for dialling, and no key.
-        messages({**DIGIT_MESSAGE, "dtmf": {"digit": "w"}}),
+        # "w" is a pause in the carriers' notation for dialling, and no key.
+        messages(lambda words: words.key("w")),
         "",
         0.0,
         IGNORED + "a digit must be 0 to 9, A to D, star or hash",
         True,
     ),
-    Fault("flood of digits", "messages", "reports 300 keys at once", messages(DIGIT_MESSAGE, times=300)),
-    Fault("stop", "messages", "ends the stream as documented", messages(STOP_MESSAGE), "caller_hung_up", 1.0),
+    Fault("flood of digits", "messages", "reports 300 keys at once", messages(lambda words: words.key("5"), times=300)),
+    Fault("stop", "messages", "ends the stream as documented", messages(_stop), "caller_hung_up", 1.0),
     Fault(
         "two stops",
         "messages",
         "ends the stream twice, and goes on sending",
-        messages(STOP_MESSAGE, STOP_MESSAGE, media(SILENT_FRAME)),
+        messages(_stop, _stop, _audio(SILENT_FRAME)),
         "caller_hung_up",
         1.0,
     ),
@@ -126,7 +137,7 @@ MESSAGE_FAULTS: Final = (
         "empty payload",
         "media",
         "sends media without audio",
-        messages(media(b"")),
+        messages(_audio(b"")),
         "",
         0.0,
         IGNORED + "a payload must have audio, got an empty one",
@@ -136,7 +147,7 @@ MESSAGE_FAULTS: Final = (
         "payload not base64",
         "media",
         "sends media that cannot be decoded",
-        messages({**media(b""), "media": {"payload": "%%%%"}}),
+        messages(lambda words: {**words.audio(b""), "media": {"payload": "%%%%"}}),
         "",
         0.0,
         IGNORED + "each field must be there",
@@ -149,10 +160,10 @@ MESSAGE_FAULTS: Final = (
         every(1, gone, "media"),
         deaf=True,
     ),
-    Fault("media in crumbs", "media", "sends 200 messages of one sample", messages(media(b"\xff"), times=200)),
+    Fault("media in crumbs", "media", "sends 200 messages of one sample", messages(_audio(b"\xff"), times=200)),
     # Ten times what the queue to the VAD holds.
-    Fault("media in lumps", "media", "sends ten seconds of audio in one message", messages(media(g711.silence(10.0)))),
-    Fault("flood of media", "media", "sends ten seconds of audio at once", messages(media(SILENT_FRAME), times=500)),
+    Fault("media in lumps", "media", "sends ten seconds of audio in one message", messages(_audio(g711.silence(10.0)))),
+    Fault("flood of media", "media", "sends ten seconds of audio at once", messages(_audio(SILENT_FRAME), times=500)),
     # Once in 50 frames is 2 %: far more than the clocks of real equipment differ.
     Fault("fast clock", "media", "sends audio 2 % faster than real time", every(50, twice, "media")),
     Fault("slow clock", "media", "sends audio 2 % slower than real time", every(50, gone, "media")),
@@ -163,7 +174,7 @@ MESSAGE_FAULTS: Final = (
         "marks",
         "reports marks that were never requested",
         # In the form of the package's own names, of a reply that does not exist.
-        messages({"event": "mark", "streamSid": "SID", "mark": {"name": "r9.999"}}, times=100),
+        messages(lambda words: words.mark("r9.999"), times=100),
         harmless=True,
     ),
     Fault(
