@@ -37,11 +37,18 @@ MEASURED_CHECKS = 6
 """The same for a test without a call."""
 # Judged: the gate has a few minutes for them; all of them take the better part of an hour.
 DEEP_CASES = 2
-"""Cases of a test marked ``deep`` that run after a quick run; without it, a deep run has all."""
+"""Cases of a test marked ``deep`` that run after a quick run, and of a module's calls over each other carrier; without
+it, a deep run has all."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--deep", action="store_true", help="run everything, with random examples in greater number")
+    parser.addoption(
+        "--product",
+        action="store_true",
+        help="with --deep, run the tests that are marked all_carriers over every carrier with both backends, and at "
+        "the same depth; it takes most of an hour",
+    )
     parser.addoption(
         "--after-quick",
         action="store_true",
@@ -69,7 +76,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is marked ``deep``, unless asked for; after a quick run, what would be the same once more."""
     # The other carriers with the pipeline alone, at the depth of a quick run: what is behind the border is the same.
-    items[:] = [item for item in items if not _is_product(item)]
+    if not config.option.product:
+        items[:] = [item for item in items if not _is_product(item)]
     if config.option.deep and not config.option.after_quick:
         return
     left_out = _repetitions(items) if config.option.deep else _depths(items)
@@ -89,7 +97,7 @@ def _is_product(item: pytest.Item) -> bool:
         return False
     # Depth is for what Twilio shares with the others.
     deeper = _is_random(item) or {"deep", "stride"} & set(getattr(item, "fixturenames", ()))
-    return bool(deeper) or _is_engine(item)
+    return bool(deeper) or _is_engine(item) or item.get_closest_marker("engine") is not None
 
 
 def _is_deep(item: pytest.Item) -> bool:
@@ -138,6 +146,9 @@ def _repetitions(items: list[pytest.Item]) -> list[pytest.Item]:
     for item in items:
         deep = _is_deep(item)
         test = (item.nodeid.partition("[")[0], deep)
+        # Of a module's calls over another carrier, a few: thousands of them repeat what Twilio's run has shown.
+        if deep and _carrier_of(item) != "twilio" and item.get_closest_marker("all_carriers") is not None:
+            test = (f"{item.nodeid.partition('::')[0]} over {_carrier_of(item)}", deep)
         most = DEEP_CASES if deep else MEASURED_CASES if _is_call(item) else MEASURED_CHECKS
         if (not _goes_deeper(item) and _is_unmeasured(item)) or cases[test] == most:
             left_out.append(item)
@@ -162,7 +173,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test with all carriers, and with both backends, where its module promises that all do the same."""
     definition = metafunc.definition
     carriers = definition.get_closest_marker("all_carriers")
-    if carriers is not None and "carrier" in metafunc.fixturenames:
+    one = definition.get_closest_marker("one_carrier")
+    if carriers is not None and one is None and "carrier" in metafunc.fixturenames:
         # Twilio alone in a quick run, except for a few whole calls: the others share all but the border.
         others = () if carriers.kwargs.get("quick") else pytest.mark.deep
         chosen = [name if name == "twilio" else pytest.param(name, marks=others) for name in CARRIERS]

@@ -15,7 +15,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedTTS, tool_call
 from tests.kit.call import SORRY, Backend, agent_of, transcripts_of
 from tests.kit.depth import few
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 NOTHING = ["", "\n\n", "   ", "...", "…", "***", "😊", "¿?"]
 NO_WORD = "gave an answer without a word"

@@ -35,6 +35,8 @@ from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import agent_of, transcripts_of
 from tests.kit.depth import chosen, few
 
+pytestmark = pytest.mark.all_carriers
+
 FORMATS = [AudioFormat(encoding, rate) for encoding in Encoding for rate in RATES_HZ]
 WIDE = AudioFormat(Encoding.PCM16, 24_000)
 STUDIO = AudioFormat(Encoding.PCM16, 16_000)

@@ -12,7 +12,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import Backend, agent_of, edges, hangs_up_in_time, transcripts_of
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 LONG = "Our house was built in eighteen hundred and five by a miller."
 

@@ -15,7 +15,7 @@ from patter_trio.user_code.invoke import in_thread
 from patter_trio.user_code.signatures import takes_call_control
 from tests.kit.call import agent_of, edges, transcripts_of
 
-pytestmark = pytest.mark.pipeline("its agents are pipelines")
+pytestmark = [pytest.mark.pipeline("its agents are pipelines"), pytest.mark.all_carriers]
 
 NO_LLM = {"llm": None}
 
@@ -143,7 +143,7 @@ async def test_responder_signature_is_read_once_at_serve(call_simulator: CallSim
 
 
 # What it has ----------------------------------------------------------------------------------------------------------
-async def test_it_knows_its_call(call_simulator: CallSimulator) -> None:
+async def test_it_knows_its_call(call_simulator: CallSimulator, carrier: str) -> None:
     """The control gives the call's identity, state and history; data is kept, and other changes have no effect."""
     phone, seen = Patter(), list[dict[str, Any]]()
 
@@ -172,7 +172,7 @@ async def test_it_knows_its_call(call_simulator: CallSimulator) -> None:
             await caller.hears()
         assert phone.calls[0].data == {"asked": 2}
     assert seen[1] == {
-        "who": (caller.carrier.call_id, "+15550100001", "+15550100002", "inbound", "twilio"),
+        "who": (caller.carrier.call_id, "+15550100001", "+15550100002", "inbound", carrier),
         "params": {},
         "state": {"user": "listening", "agent": "thinking"},
         "ended": (False, ""),

@@ -17,7 +17,7 @@ from patter_trio.user_code import invoke
 from tests.kit.call import SORRY, At, Backend, agent_of, break_down, sound_of_agent, transcripts_of
 from tests.kit.depth import few
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 LONG = "We open at nine and close at five, every day but Sunday and Monday."
 HEARD = "We open at nine and close at five,"
@@ -263,8 +263,8 @@ MISBEHAVIOURS = [
 
 
 @pytest.fixture(scope="module")
-def well_behaved() -> dict[str, list[Any]]:
-    """The audio of the call whose callbacks do nothing, with its instants, by the backend."""
+def well_behaved() -> dict[tuple[str, str], list[Any]]:
+    """The audio of the call whose callbacks do nothing, with its instants, by the backend and the carrier."""
     return {}
 
 
@@ -285,17 +285,18 @@ def well_behaved() -> dict[str, list[Any]]:
 async def test_misbehaving_callback_moves_no_audio(
     call_simulator: CallSimulator,
     caplog: pytest.LogCaptureFixture,
-    well_behaved: dict[str, list[Any]],
+    well_behaved: dict[tuple[str, str], list[Any]],
     name: str,
     misbehaves: Any,
     backend: Backend,
+    carrier: str,
 ) -> None:
     """A misbehaving callback changes no audio, no word and no instant of an event."""
-    if backend.name not in well_behaved:
+    if (backend.name, carrier) not in well_behaved:
         async with call_simulator(agent(backend)) as caller:
             await talk(caller)
-        well_behaved[backend.name] = [audio_of(caller), caller.dialogue, caller.events]
-    audio, transcript, events = well_behaved[backend.name]
+        well_behaved[backend.name, carrier] = [audio_of(caller), caller.dialogue, caller.events]
+    audio, transcript, events = well_behaved[backend.name, carrier]
     async with call_simulator(agent(backend), **{name: misbehaves}) as caller:
         await talk(caller)
     assert audio_of(caller) == audio

@@ -9,6 +9,8 @@ from patter_trio.pytest_plugin import CallSimulator
 from tests.kit.call import SORRY, At, break_down, faulty_agent, hangs_up_in_time, sound_of_agent
 from tests.kit.depth import few
 
+pytestmark = pytest.mark.all_carriers
+
 PLACES = (
     "vad.open", "vad.feed",
     "stt.open", "stt.transcripts", "stt.send", "stt.voice", "stt.next", "stt.flush",

@@ -15,6 +15,8 @@ from patter_trio.testing import ScriptedTTS
 from tests.kit.call import agent_of, transcripts_of
 from tests.kit.depth import few
 
+pytestmark = pytest.mark.all_carriers
+
 DESK = "+15550100003"
 CALLBACKS = ("on_call_start", "on_transcript", "on_metrics", "on_dtmf", "on_call_end")
 

@@ -15,6 +15,8 @@ from patter_trio.testing.servers.openai_realtime import FakeRealtime, RealtimeRe
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import agent_of
 
+pytestmark = pytest.mark.all_carriers
+
 
 def assert_true_positions(caller: SimulatedCaller, end_ms: int, decided_ms: int) -> None:
     """The caller's voice lasted from 0 to ``end_ms``, and the vendor decided at ``decided_ms``."""

@@ -31,7 +31,7 @@ from tests.kit.call import (
 )
 from tests.kit.depth import few
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.all_carriers]
 
 LONG = "Our opening hours are from nine to five, every day of the week."
 

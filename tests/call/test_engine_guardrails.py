@@ -22,7 +22,7 @@ from tests.kit.call import SORRY, sound_of_agent
 from tests.kit.depth import few
 from tests.kit.realtime import engine_of, serve
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.all_carriers]
 
 NO_RIVALS = Guardrail("rivals", ["Initech"], replacement="Let us talk about our tables.")
 SILENT = Guardrail("silent", ["Initech"], replacement="")

@@ -40,7 +40,7 @@ from patter_trio.metrics.public_events import (
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from tests.kit.call import Backend, Witness, reported_events
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 
 def answering(backend: Backend, **options: Any) -> Any:

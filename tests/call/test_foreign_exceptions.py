@@ -16,7 +16,7 @@ from patter_trio.testing import ScriptedLLM
 from tests.kit.call import SORRY, At, Backend, agent_of, faulty_agent, sound_of_agent, transcripts_of
 from tests.kit.running_server import running_server
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 
 class OwnBase(BaseException):

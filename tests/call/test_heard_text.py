@@ -10,6 +10,8 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedTTS, tool_call
 from tests.kit.call import Backend, agent_of, transcripts_of
 
+pytestmark = pytest.mark.all_carriers
+
 ANSWERS = {
     "ja": "かしこまりました。少々お待ちください。本日は午前九時から午後五時まで営業しております。",
     "zh": "您好！请问需要什么服务？我们今天营业到六点。",

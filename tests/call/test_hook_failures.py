@@ -18,7 +18,7 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM
 from tests.kit.call import agent_of
 
-pytestmark = pytest.mark.pipeline("an engine has no hooks")
+pytestmark = [pytest.mark.pipeline("an engine has no hooks"), pytest.mark.all_carriers]
 
 HOURS = "We open at nine. We close at five."
 NAMES = [name for name in TIERS if name != "guardrails"]

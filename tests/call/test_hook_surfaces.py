@@ -13,6 +13,8 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT
 from tests.kit.call import agent_of
 
+pytestmark = pytest.mark.all_carriers
+
 CARD = "4111 1111 1111 1111"
 
 TOLD = {"on_transcript", "on_call_end", "transcript_final", "metrics"}

@@ -20,7 +20,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import Witness, agent_of, edges, sound_of_agent, transcripts_of
 
-pytestmark = pytest.mark.pipeline("an engine has no hooks")
+pytestmark = [pytest.mark.pipeline("an engine has no hooks"), pytest.mark.all_carriers]
 
 HOURS = "We open at nine. We close at five."
 

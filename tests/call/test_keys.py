@@ -12,7 +12,7 @@ from patter_trio.testing import ScriptedEngine, ScriptedLLM, ScriptedSTT, Script
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import Backend, agent_of, edges
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 
 def turns(caller: SimulatedCaller) -> list[tuple[float, str, str]]:

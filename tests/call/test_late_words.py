@@ -17,7 +17,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedV
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import Backend, agent_of, hangs_up_in_time, transcripts_of
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 
 class _TimedSession(SpeechToTextSession):

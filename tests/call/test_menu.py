@@ -15,7 +15,7 @@ from patter_trio.testing import ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import SORRY, Backend, agent_of
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 DESK = "+15550100003"
 HOURS = {"1": "We open at nine."}

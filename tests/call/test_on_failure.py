@@ -26,7 +26,7 @@ from tests.kit.call import (
     transcripts_of,
 )
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 DESK = "+15550100003"
 PERSON = transfer_call({"desk": DESK})

@@ -21,6 +21,8 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedSTT, ScriptedVAD
 from tests.kit.call import agent_of
 
+pytestmark = pytest.mark.all_carriers
+
 FRAME = b"\xff" * 160
 
 

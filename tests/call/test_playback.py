@@ -18,7 +18,7 @@ from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import Backend, agent_of, transcripts_of
 from tests.kit.depth import few
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 GREETING = (
     "Trattoria Miller, good evening. We are open from noon to eleven at night. We bake bread and rolls and cakes of "

@@ -9,6 +9,8 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM
 from tests.kit.call import Backend, agent_of
 
+pytestmark = pytest.mark.all_carriers
+
 
 @pytest.mark.pipeline("the scripted engine does not show its instructions")
 async def test_preamble_stands_before_the_prompt(call_simulator: CallSimulator) -> None:

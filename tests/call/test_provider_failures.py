@@ -15,7 +15,7 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from tests.kit.call import SORRY, At, Backend, FixedDetector, agent_of, edges, faulty_agent, give_up, transcripts_of
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 PCM = AudioFormat(Encoding.PCM16, 8000)
 ODD = AudioFormat(Encoding.PCM16, 11025)

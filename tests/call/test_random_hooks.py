@@ -14,7 +14,7 @@ from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.call.test_random_calls import act, pipeline_for
 from tests.kit.depth import few
 
-pytestmark = pytest.mark.no_coverage
+pytestmark = [pytest.mark.no_coverage, pytest.mark.all_carriers]
 
 
 def marked(text: str) -> str:

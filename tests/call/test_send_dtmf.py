@@ -19,7 +19,7 @@ from patter_trio.wire.twilio import TwilioCodec
 from tests.kit.call import Backend, agent_of, edges
 from tests.kit.tones import keys_in
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 
 def tones_heard(caller: SimulatedCaller) -> list[tuple[str, float, float]]:
@@ -48,6 +48,7 @@ async def test_caller_hears_tones_with_gaps(call_simulator: CallSimulator, backe
     assert [name for _, name in edges(caller)] == ["call_start", "call_end"]
 
 
+@pytest.mark.one_carrier("a carrier that sends digits itself has gaps of its own")
 async def test_gap_between_tones_can_be_longer(call_simulator: CallSimulator, backend: Backend) -> None:
     """delay_ms is the silence behind each tone."""
     phone = Patter()
@@ -187,6 +188,7 @@ class _SpeakingTwilio(Twilio):
         return _SpeakingCodec()
 
 
+@pytest.mark.one_carrier("its carrier is a Twilio with a message for digits")
 async def test_stream_message_sends_digits_without_tones(call_simulator: CallSimulator, backend: Backend) -> None:
     """A carrier whose stream has a message for digits gets it.
 
@@ -218,6 +220,7 @@ class _Requests:
         return self._knows
 
 
+@pytest.mark.one_carrier("Plivo has a message for digits, and needs no request")
 async def test_rest_request_sends_digits_without_tones(call_simulator: CallSimulator, backend: Backend) -> None:
     """A carrier with a REST request for digits gets one for each part between pauses, and no tones are played."""
     phone, requests = Patter(), _Requests()
@@ -230,6 +233,7 @@ async def test_rest_request_sends_digits_without_tones(call_simulator: CallSimul
     assert requests.asked == [(round(began + 1.0, 3), "1"), (round(began + 1.8, 3), "23")]
 
 
+@pytest.mark.one_carrier("Plivo has a message for digits, and needs no request")
 async def test_tones_follow_if_carrier_cannot(call_simulator: CallSimulator, backend: Backend) -> None:
     """A carrier that has no request for digits is asked once, and all digits are played as tones."""
     phone, requests = Patter(), _Requests(knows=False)
@@ -240,6 +244,7 @@ async def test_tones_follow_if_carrier_cannot(call_simulator: CallSimulator, bac
     assert [digits for _, digits in requests.asked] == ["1"]
 
 
+@pytest.mark.one_carrier("Plivo has a message for digits, and needs no request")
 @pytest.mark.parametrize(
     ("error", "takes", "raised"),
     [

@@ -10,7 +10,7 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM
 from tests.kit.call import agent_of
 
-pytestmark = pytest.mark.pipeline("an engine speaks its own text")
+pytestmark = [pytest.mark.pipeline("an engine speaks its own text"), pytest.mark.all_carriers]
 
 WRITTEN = "**Opening hours**\n- Mon: 9-5\n- Tue: 9-5 😊\n\n| Day | Price |\n|---|---|\n| Sun | 5 |\n"
 SAID = filter_for_tts(WRITTEN)

@@ -1,9 +1,8 @@
 """on_call_start, which may change the agent for its call, and on_call_end, which comes once, whatever ended it."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -11,13 +10,11 @@ import pytest
 import trio
 
 from patter_trio import CallEnded, CallMetrics, Patter, PipelineHooks
-from patter_trio.abc import TextToSpeech, TextToSpeechSession
-from patter_trio.carriers.twilio import Twilio
+from patter_trio.abc import StreamEvent, TextToSpeech, TextToSpeechSession
 from patter_trio.net.websocket_client import CLOSE_TIMEOUT_S
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S
-from patter_trio.wire.twilio import TwilioCodec
 from tests.kit.call import (
     SORRY,
     At,
@@ -29,12 +26,13 @@ from tests.kit.call import (
     sound_of_agent,
     transcripts_of,
 )
+from tests.kit.carriers import WrappedCodec, carrier_with_codec
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 
 # on_call_start --------------------------------------------------------------------------------------------------------
-async def test_on_call_start_reports_the_caller(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_on_call_start_reports_the_caller(call_simulator: CallSimulator, backend: Backend, carrier: str) -> None:
     """on_call_start gets the call's id, both numbers, direction, parameters and carrier, and nothing else."""
     starts: list[dict[str, Any]] = []
     async with call_simulator(backend.agent_of(), on_call_start=starts.append) as caller:
@@ -46,7 +44,7 @@ async def test_on_call_start_reports_the_caller(call_simulator: CallSimulator, b
             "callee": "+15550100002",
             "direction": "inbound",
             "custom_params": {},
-            "telephony_provider": "twilio",
+            "telephony_provider": carrier,
         }
     ]
 
@@ -420,27 +418,22 @@ async def test_a_reset_is_a_failure_that_is_named(call_simulator: CallSimulator,
     assert "A greeting.".startswith(end["transcript"][0]["text"])
 
 
-class _Codec(TwilioCodec):
+class _Codec(WrappedCodec):
     """Has a bug, and a carrier that says what its protocol does not allow."""
 
-    def receive(self, message: str | bytes) -> Any:
+    def receive(self, message: str | bytes) -> StreamEvent | None:
         if '"dtmf"' in str(message):
             if '"#"' in str(message):
                 raise RuntimeError("a bug in the reader")
-            return super().receive("{}")
+            return super().receive("{")
         return super().receive(message)
 
 
-class _Carrier(Twilio):
-    def new_codec(self, headers: Mapping[str, str] = MappingProxyType({})) -> TwilioCodec:
-        return _Codec()
-
-
 async def test_reader_bug_ends_its_call_and_is_named(
-    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend, carrier: str
 ) -> None:
     """A bug in the stream reader ends its call, and on_call_end names the bug."""
-    phone = Patter(carrier=_Carrier("AC1", "hush"))
+    phone = Patter(carrier=carrier_with_codec(carrier, _Codec))
     async with call_simulator(backend.agent_of(first_message="A greeting."), phone=phone) as caller:
         await caller.at(1.0)
         await caller.presses("#")
@@ -453,10 +446,10 @@ async def test_reader_bug_ends_its_call_and_is_named(
 
 
 async def test_repeated_protocol_errors_end_stream_after_warning(
-    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, backend: Backend, carrier: str
 ) -> None:
     """A stream that keeps violating its protocol causes one log line and then the end of the call."""
-    phone = Patter(carrier=_Carrier("AC1", "hush"))
+    phone = Patter(carrier=carrier_with_codec(carrier, _Codec))
     async with call_simulator(backend.agent_of("Yes."), phone=phone) as caller:
         await caller.presses("1" * 50)
         assert caplog.text.count("ignoring an invalid message from the carrier") == 1

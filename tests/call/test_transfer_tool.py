@@ -13,6 +13,8 @@ from patter_trio.testing import ScriptedLLM, tool_call
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import SORRY, agent_of, transcripts_of
 
+pytestmark = pytest.mark.all_carriers
+
 BILLING, DESK = "+15550100003", "sip:desk@pbx.example.com"
 PEOPLE = {"billing": BILLING, "the desk": DESK}
 TO_BILLING = tool_call("transfer_call", destination="billing")

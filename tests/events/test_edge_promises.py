@@ -12,7 +12,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedV
 from tests.kit.call import SORRY, Backend, agent_of, edges, never_returns, raises, reported_events, sleeps
 from tests.kit.depth import few
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 
 @pytest.mark.pipeline("on_message answers")

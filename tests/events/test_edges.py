@@ -18,7 +18,7 @@ from patter_trio.user_code import invoke
 from patter_trio.user_code.invoke import in_thread
 from tests.kit.call import Backend, agent_of, edges, reported_events
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 STATES = {
     "user_speech_started": ("speaking", "idle"),

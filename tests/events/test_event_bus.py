@@ -47,7 +47,7 @@ from patter_trio.user_code.context import current_call
 from tests.kit.call import SORRY, Backend, agent_of, edges, never_returns, raises, sleeps
 from tests.kit.depth import few
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 T = PatterEventType
 STATE = ConversationStateSnapshot(user="listening", agent="idle")

@@ -10,7 +10,7 @@ from patter_trio.testing import ScriptedSTT, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import Backend, agent_of
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 
 async def talked_over(caller: SimulatedCaller) -> None:

@@ -33,6 +33,8 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, tool_call
 from tests.kit.call import agent_of
 
+pytestmark = pytest.mark.all_carriers
+
 SPEECH_EDGES: Mapping[str, Any] = {
     "user_speech_started": UserSpeechStartedEvent,
     "user_speech_ended": UserSpeechEndedEvent,

@@ -20,7 +20,7 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedTTS
 from tests.kit.call import Backend, agent_of, edges, reported_events
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 FIRE: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "user_speech_started": ("fire_user_speech_started", {}, {"vad_confidence": 0.9, "audio_offset_ms": 40}),

@@ -12,7 +12,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import agent_of, edges, hangs_up_in_time, transcripts_of
 
-pytestmark = pytest.mark.pipeline("hooks see the STT's words")
+pytestmark = [pytest.mark.pipeline("hooks see the STT's words"), pytest.mark.all_carriers]
 
 
 class Transcribed:

@@ -15,7 +15,7 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedSTT
 from tests.kit.call import agent_of
 
-pytestmark = pytest.mark.pipeline("an engine hears by itself")
+pytestmark = [pytest.mark.pipeline("an engine hears by itself"), pytest.mark.all_carriers]
 
 APOLOGY = "Sorry, something went wrong."
 

@@ -21,6 +21,8 @@ from patter_trio.testing import ScriptedSTT, ScriptedTTS, ScriptedVAD, Simulated
 from tests.kit.depth import few
 from tests.kit.web import Request, Web, _websocket, serving
 
+pytestmark = pytest.mark.all_carriers
+
 SORRY = "Sorry, again please."
 SECRET = "hush"
 

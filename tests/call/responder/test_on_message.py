@@ -16,7 +16,7 @@ from patter_trio.user_code.context import current_call
 from tests.kit.call import SORRY, agent_of, edges, hangs_up_in_time, transcripts_of
 from tests.kit.depth import few
 
-pytestmark = pytest.mark.pipeline("on_message answers in place of an LLM")
+pytestmark = [pytest.mark.pipeline("on_message answers in place of an LLM"), pytest.mark.all_carriers]
 
 NO_LLM = {"llm": None}
 

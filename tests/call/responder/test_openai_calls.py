@@ -16,6 +16,8 @@ from patter_trio.testing.servers.openai import ChatReply, ChatRequest, OpenAISer
 from tests.kit.call import SORRY, agent_of, transcripts_of
 from tests.kit.depth import few
 
+pytestmark = pytest.mark.all_carriers
+
 
 def agent_for(server: OpenAIServer, **options: Any) -> Any:
     return agent_of(llm=OpenAILLM(model="gpt-4o-mini", base_url=server.base_url, provider="openai"), **options)

@@ -17,7 +17,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedTTS, tool_call
 from tests.kit.call import agent_of
 from tests.kit.depth import few
 
-pytestmark = pytest.mark.pipeline("an engine speaks its own text")
+pytestmark = [pytest.mark.pipeline("an engine speaks its own text"), pytest.mark.all_carriers]
 
 TEXTS = {
     "en": "sure i can help with that we are open monday to friday from nine to five and on saturday until noon " * 6,

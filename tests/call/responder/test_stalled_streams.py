@@ -14,7 +14,7 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
 from tests.kit.call import agent_of
 
-pytestmark = pytest.mark.pipeline("an engine speaks its own text")
+pytestmark = [pytest.mark.pipeline("an engine speaks its own text"), pytest.mark.all_carriers]
 
 BEGIN = "Yes, we have a table for two on Friday"
 REST = " evening."

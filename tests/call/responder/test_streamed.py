@@ -22,7 +22,7 @@ from patter_trio.user_code.context import current_call
 from tests.kit.call import SORRY, agent_of, transcripts_of
 from tests.kit.depth import few
 
-pytestmark = pytest.mark.pipeline("on_message answers in place of an LLM")
+pytestmark = [pytest.mark.pipeline("on_message answers in place of an LLM"), pytest.mark.all_carriers]
 
 OnMessage = Callable[[dict[str, Any]], AsyncIterator[str]]
 PIECES = ("We open at seven. ", "Every day but Monday.")

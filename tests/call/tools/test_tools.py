@@ -20,7 +20,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedTTS, tool_call
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import Backend, agent_of, edges, transcripts_of
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 CALL = tool_call("look_up", name="Miller")
 

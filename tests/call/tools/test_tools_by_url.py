@@ -16,6 +16,8 @@ from patter_trio.server.calls import open_call_server
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD, SimulatedCaller, tool_call
 from tests.kit.web import Request, serving
 
+pytestmark = pytest.mark.all_carriers
+
 CALL = tool_call("look_up", name="Miller")
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 

@@ -20,7 +20,7 @@ from patter_trio.user_code.context import MAX_THREADS, current_call, new_thread_
 from patter_trio.user_code.signatures import is_plain
 from tests.kit.call import Backend, transcripts_of
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 CALL = tool_call("look_up", name="Miller")
 
