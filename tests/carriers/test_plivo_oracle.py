@@ -3,7 +3,7 @@
 import json
 import warnings
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -231,6 +231,76 @@ async def test_we_ask_what_plivos_package_asks(what: str) -> None:
     assert (sent.method, sent.target) == (received.method, received.target)
     assert meant(sent.fields) == meant(received.fields)
     assert sent.headers["authorization"] == received.headers["authorization"]
+
+
+DIALS = [
+    DialRequest(to=OTHER, from_number=OURS, reference="r", voice_url=VOICE, status_url=STATUS, amd_url=AMD, **options)
+    for options in (
+        {"ring_timeout": 1},
+        {"ring_timeout": 600, "time_limit": 86400},
+        {"machine_detection": "greeting_end", "time_limit": 1},
+    )
+]
+
+
+@pytest.mark.parametrize("request_", DIALS, ids=["short ring", "long ring", "machines"])
+async def test_any_dial_is_that_of_plivos_package(request_: DialRequest) -> None:
+    """For the extremes of each option, a call is placed with the fields that Plivo's own package sends."""
+    request = request_
+    more: dict[str, Any] = {} if request.time_limit is None else {"time_limit": request.time_limit}
+    if request.machine_detection:
+        more |= {
+            "machine_detection": "true",
+            "machine_detection_time": 5000,
+            "machine_detection_url": request.amd_url,
+        }
+    async with serving() as server:
+        await Plivo(AUTH_ID, TOKEN, api_url=server.api_url).dial(request)
+        sent = server.requests[-1]
+        received, _ = await theirs(
+            server,
+            lambda client: client.calls.create(
+                from_=request.from_number[1:],
+                to_=request.to[1:],
+                answer_url=request.voice_url,
+                ring_url=request.status_url,
+                hangup_url=request.status_url,
+                ring_timeout=request.ring_timeout,
+                **more,
+            ),
+        )
+    assert (sent.method, sent.target) == (received.method, received.target)
+    assert meant(sent.fields) == meant(received.fields)
+
+
+NUMBER_REQUESTS = {
+    "list": lambda client: client.numbers.list(number_startswith=OURS[1:]),
+    "make": lambda client: client.applications.create(
+        app_name=f"patter-trio-{OURS[1:]}", answer_url=VOICE, hangup_url=STATUS
+    ),
+    "point": lambda client: client.numbers.update(OURS[1:], app_id="1"),
+}
+
+
+@pytest.mark.parametrize("what", NUMBER_REQUESTS)
+async def test_numbers_are_asked_for_as_plivos_package_does(what: str) -> None:
+    """A number is looked up, gets an application and is pointed to it by the requests of Plivo's own package."""
+    async with serving() as server:
+        await Plivo(AUTH_ID, TOKEN, api_url=server.api_url).point_number(OURS, VOICE, STATUS)
+        mine = list(server.requests)
+        # Answered without a look at the fields: the package writes out defaults that ours leaves to Plivo.
+        server.fault = PlivoRESTFault(200, {"objects": [], "meta": {}, "app_id": "1", "api_id": "1", "message": "x"})
+        asked, _ = await theirs(server, NUMBER_REQUESTS[what])
+    path, fields = urlsplit(asked.target).path, meant(asked.fields)
+    alike = [one for one in mine if one.method == asked.method and urlsplit(one.target).path == path]
+    assert alike
+    # The package writes the number of the path into the body, too, and defaults about messages and pages.
+    ours = meant(alike[0].fields)
+    assert fields.keys() - ours.keys() <= {"number", "message_method", "log_incoming_messages", "limit", "offset"}
+    # The id of the application is the server's.
+    assert {name: fields[name] for name in ours if name != "app_id"} == {
+        name: value for name, value in ours.items() if name != "app_id"
+    }
 
 
 async def test_fake_plivo_rest_satisfies_plivos_package() -> None:

@@ -237,11 +237,19 @@ def test_twilios_package_builds_another_thing_for_another_number() -> None:
 FIELDS = st.dictionaries(st.text(min_size=1), st.text())
 
 
-@given(FIELDS, st.text(min_size=1), st.booleans())
-def test_shared_key_signatures_agree_with_twilio(form: dict[str, str], secret: str, changed: bool) -> None:
-    """Twilio's own package and this one sign alike by SHA-256, and judge a signature alike."""
+ALGORITHMS: dict[Any, str] = {"sha1": "HMAC_SHA1", "sha256": "HMAC_SHA256"}
+"""Ours and Twilio's names of what the Auth Token and a shared key sign by."""
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@given(form=FIELDS, secret=st.text(min_size=1), changed=st.booleans())
+def test_signatures_agree_with_twilios_package(
+    form: dict[str, str], secret: str, changed: bool, algorithm: Any
+) -> None:
+    """Twilio's own package and this one sign alike by SHA-1 and by SHA-256, and judge a signature alike."""
     url, validator = "https://agent.example/webhooks/twilio/voice?tenant=7", RequestValidator(secret)
-    theirs = validator.compute_signature(url, form, "HMAC_SHA256")
-    assert sign(secret, url, form, "sha256") == theirs
+    theirs = validator.compute_signature(url, form, ALGORITHMS[algorithm])
+    assert sign(secret, url, form, algorithm) == theirs
     asked = form | {"Extra": "1"} if changed else form
-    assert signed((secret,), url, asked, theirs, "sha256") is validator.validate(url, asked, theirs, "HMAC_SHA256")
+    judged = validator.validate(url, asked, theirs, ALGORITHMS[algorithm])
+    assert signed((secret,), url, asked, theirs, algorithm) is judged
