@@ -1,4 +1,7 @@
-"""Write docs/providers/matrix.md from a run of the provider tests: ``python docs/make_matrix.py [options of pytest]``.
+"""Write docs/providers/matrix.md, or the table of docs/carriers.md, from a run of the tests that the page is about.
+
+``python docs/make_matrix.py [options of pytest]`` runs the tests of providers, and with ``carriers`` as its first
+argument those of docs/carriers.toml.
 
 This script lists no provider. Every test ``test_<provider>_conforms`` whose parameter is a check of the kit becomes a
 column; the kinds are the ``*_CHECKS`` of ``patter_trio.testing``; each file ``test_<vendor>_oracle.py`` becomes a table
@@ -11,13 +14,14 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
 import patter_trio.testing
+from patter_trio.testing.simulation.carriers import CARRIERS
 
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = Path(__file__).with_name("providers") / "matrix.md"
@@ -61,37 +65,32 @@ def files() -> list[Path]:
     ]
 
 
-def _pytest(*options: str) -> str:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--deep",
-        "-k",
-        "_conforms or _oracle",
-        *options,
-        *map(str, files()),
-    ]
+def of_providers() -> list[str]:
+    """Return the arguments that select the tests of the providers' page."""
+    return ["-k", "_conforms or _oracle", *map(str, files())]
+
+
+def _pytest(selection: Sequence[str], *options: str) -> str:
+    command = [sys.executable, "-m", "pytest", "-q", "--deep", *options, *selection]
     return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False).stdout  # noqa: S603 (ours)
 
 
-def collected() -> list[str]:
-    """Return the ids of all tests of the page, without running them.
+def collected(selection: Sequence[str]) -> list[str]:
+    """Return the ids of all tests of a page, without running them.
 
     Raises:
-        SystemExit: A test file cannot be imported.
+        SystemExit: A test file cannot be imported, or a test does not exist.
     """
-    output = _pytest("--collect-only")
-    if re.search(r"^ERROR ", output, re.MULTILINE):
+    output = _pytest(selection, "--collect-only")
+    if re.search(r"^ERROR", output, re.MULTILINE):
         raise SystemExit(output[-2000:])
     return [line for line in output.splitlines() if "::" in line]
 
 
-def run(options: list[str]) -> Results:
+def run(selection: Sequence[str], options: list[str]) -> Results:
     """Run the tests and return their outcomes; a test that pytest does not report was skipped."""
-    results = dict.fromkeys(collected(), "skipped")
-    output = _pytest("-rpfE", *options)
+    results = dict.fromkeys(collected(selection), "skipped")
+    output = _pytest(selection, "-rpfE", *options)
     for word, rest in re.findall(r"^(PASSED|FAILED|ERROR) (.+)$", output, re.MULTILINE):
         test = rest if rest in results else next(name for name in results if rest.startswith(f"{name} - "))
         results[test] = "passed" if word == "PASSED" and results[test] != "failed" else "failed"
@@ -244,10 +243,85 @@ def page(results: Results) -> str:
     return HEAD + "\n".join([summary(ordered, judges), *tables, *map(table_of_oracle, judges)])
 
 
+# The carriers ---------------------------------------------------------------------------------------------------------
+CARRIERS_PAGE: Final = Path(__file__).with_name("carriers.md")
+BEGIN, END = "<!-- what is tested -->\n", "<!-- end of what is tested -->\n"
+
+
+@attrs.frozen
+class Feature:
+    """A row of the carriers' table: the tests that prove a feature over each carrier, or why a carrier lacks it."""
+
+    text: str
+    tests: tuple[str, ...] = ()
+    """Tests that run over each carrier, whose name is one of their parameters."""
+    own: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+    """Tests about one carrier alone, by its name."""
+    lacks: Mapping[str, str] = attrs.field(factory=dict)
+    """What a carrier has instead, by its name."""
+
+    def cell(self, carrier: str, results: Results) -> str:
+        """Return the text of a carrier's cell."""
+        if carrier in self.lacks:
+            return self.lacks[carrier]
+        ends = Counter(end for test, end in results.items() if self._proves(carrier, test))
+        if not ends:
+            return ""
+        return shown("failed" if ends["failed"] else "passed" if ends["passed"] else "skipped")
+
+    def _proves(self, carrier: str, test: str) -> bool:
+        name, _, case = test.removeprefix("tests/").partition("[")
+        if name in self.own.get(carrier, ()):
+            return True
+        return name in self.tests and carrier in re.split(r"[^a-z]+", case)
+
+
+def features() -> list[Feature]:
+    """Return the rows of the carriers' table."""
+    rows = tomllib.loads(Path(__file__).with_name("carriers.toml").read_text(encoding="utf-8"))["feature"]
+    return [
+        Feature(
+            row["text"],
+            tuple(row.get("tests", ())),
+            {name: tuple(row[name]) for name in CARRIERS if isinstance(row.get(name), list)},
+            {name: row[name] for name in CARRIERS if isinstance(row.get(name), str)},
+        )
+        for row in rows
+    ]
+
+
+def of_carriers() -> list[str]:
+    """Return the arguments that select the tests of the carriers' table."""
+    names = [name for row in features() for name in (*row.tests, *(one for own in row.own.values() for one in own))]
+    return [f"tests/{name}" for name in dict.fromkeys(names)]
+
+
+def table_of_carriers(results: Results) -> str:
+    """Return the table of docs/carriers.md."""
+    lines = ["| feature | Twilio | Telnyx | Plivo | proved by |", "|---|---|---|---|---|"]
+    for row in features():
+        names = dict.fromkeys([*row.tests, *(one for own in row.own.values() for one in own)])
+        links = [f"[`{name.partition('::')[2]}`](../tests/{name.partition('::')[0]})" for name in names]
+        cells = [row.cell(name, results) for name in CARRIERS]
+        lines.append(f"| {row.text} | {' | '.join(cells)} | {'<br>'.join(links)} |")
+    return "\n".join(lines) + "\n"
+
+
+def carriers_page(text: str, results: Results) -> str:
+    """Return docs/carriers.md with its table for these results."""
+    table = BEGIN + table_of_carriers(results) + END
+    return re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: table, text, flags=re.DOTALL)
+
+
 def main(options: list[str]) -> Any:
     """Run the tests and write the page; return the tests that did not pass."""
-    results = run(options)
-    PAGE.write_text(page(results), encoding="utf-8")
+    if options[:1] == ["carriers"]:
+        results = run(of_carriers(), options[1:])
+        text = CARRIERS_PAGE.read_text(encoding="utf-8")
+        CARRIERS_PAGE.write_text(carriers_page(text, results), encoding="utf-8")
+    else:
+        results = run(of_providers(), options)
+        PAGE.write_text(page(results), encoding="utf-8")
     return [test for test, outcome in results.items() if outcome != "passed"] or None
 
 

@@ -24,7 +24,7 @@ def test_matrix_page_matches_the_tests(maker: ModuleType) -> None:
     """The matrix page is what the present tests produce."""
     for oracle in maker.oracles({}):
         pytest.importorskip(oracle.module, reason="without the vendor's package its tests cannot be counted")
-    made = maker.page(dict.fromkeys(maker.collected(), "passed"))
+    made = maker.page(dict.fromkeys(maker.collected(maker.of_providers()), "passed"))
     assert maker.PAGE.read_text(encoding="utf-8") == made, "run python docs/make_matrix.py"
 
 
@@ -53,3 +53,24 @@ def test_provider_variants_have_own_columns(maker: ModuleType) -> None:
         ("mine x", "TTS", len(tests) // 2),
         ("mine y", "TTS", len(tests) // 2),
     ]
+
+
+def test_carriers_table_matches_the_tests(maker: ModuleType) -> None:
+    """The table of docs/carriers.md is what the present tests produce: each cell has a test, or says what is there."""
+    results = dict.fromkeys(maker.collected(maker.of_carriers()), "passed")
+    text = maker.CARRIERS_PAGE.read_text(encoding="utf-8")
+    assert maker.carriers_page(text, results) == text, "run python docs/make_matrix.py carriers"
+    assert [row.text for row in maker.features() if "" in [row.cell(name, results) for name in maker.CARRIERS]] == []
+
+
+def test_carriers_table_shows_failures(maker: ModuleType) -> None:
+    """A test that fails or is skipped over one carrier shows in the cell of that carrier alone."""
+    row = maker.Feature("keys", ("a.py::test_b",), {"plivo": ("a.py::test_own",)}, {"telnyx": "by request"})
+    results = {
+        "tests/a.py::test_b[twilio-1]": "passed",
+        "tests/a.py::test_b[twilio-2]": "failed",
+        "tests/a.py::test_b[plivo]": "skipped",
+    }
+    assert [row.cell(name, results) for name in maker.CARRIERS] == ["**no**", "by request", "skipped"]
+    assert row.cell("plivo", results | {"tests/a.py::test_own": "passed"}) == "yes"
+    assert row.cell("plivo", {}) == ""
