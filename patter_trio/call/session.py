@@ -24,9 +24,9 @@ from patter_trio.agent.menu import Menu
 from patter_trio.audio import g711
 from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.announced import PendingControl
-from patter_trio.call.backend import Backend, CallServices, StartPart
+from patter_trio.call.backend import CallServices, StartPart
+from patter_trio.call.backends import backend_of
 from patter_trio.call.control import CallControl
-from patter_trio.call.engine import EngineBackend
 from patter_trio.call.failover import Failover
 from patter_trio.call.inbox import Inbox
 from patter_trio.call.input.voice_activity import VoiceActivityStage
@@ -38,7 +38,6 @@ from patter_trio.call.menus import MenuRunner
 from patter_trio.call.options import CallOptions
 from patter_trio.call.output.digits import DigitsRequest, DigitsSender
 from patter_trio.call.output.writer import CarrierWriter
-from patter_trio.call.pipeline import PipelineBackend
 from patter_trio.call.streams import CallStreams
 from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.call.transfers import TransferRequest, Transfers
@@ -101,7 +100,12 @@ class CallSession:
         self._tools = ToolRunner(
             self, self._history, self._emit_fact, self._post, options.webhooks, shield_nursery=server_nursery
         )
-        self._backend = self._backend_of(options)
+        self._backend = backend_of(
+            CallServices(
+                self, self.control, self._history, reporter, self._emit_fact, self._tools, self._writer, self._post
+            ),
+            options,
+        )
         self._voice_activity = VoiceActivityStage(
             options.agent.vad,
             self._media,
@@ -132,21 +136,6 @@ class CallSession:
         )
         # Last, because this carries out the deferred commands, which need every part above.
         pending.connect(self)
-
-    def _backend_of(self, options: CallOptions) -> Backend:
-        services = CallServices(
-            self,
-            self.control,
-            self._history,
-            self._reporter,
-            self._emit_fact,
-            self._tools,
-            self._writer,
-            self._post,
-        )
-        if options.agent.engine is not None:
-            return EngineBackend(services, options.agent.engine)
-        return PipelineBackend(services, options.on_message)
 
     def __repr__(self) -> str:
         return f"<CallSession {self.info.call_id} {self.info.direction}, {self._machine!r}, {self._writer!r}>"
