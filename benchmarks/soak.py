@@ -35,7 +35,7 @@ from patter_trio.call.input import transcription, voice_activity
 from patter_trio.call.output import reply
 from patter_trio.call.pipeline import PipelineBackend
 from patter_trio.events import callbacks
-from patter_trio.testing.carriers import line
+from patter_trio.testing.carriers import network
 
 # Memory is compared between moments in which nothing happens: with calls up, it depends on what they are doing. So the
 # calls come in tides, and at each ebb all of them have ended, with everything that may outlive a call. Virtual time
@@ -60,7 +60,7 @@ BOUNDS: Final = {
     "audio to the STT": transcription.MAX_UNSENT_FRAMES,
     "playout queue, samples": reply.MAX_PLAYOUT_SAMPLES + RATE_HZ,  # a chunk of audio comes on top
     "callbacks": callbacks.MAX_QUEUED_EVENTS,
-    "messages of the simulated line": line.MAX_MESSAGES_IN_FLIGHT,
+    "messages of the simulated line": network.MAX_MESSAGES_IN_FLIGHT,
 }
 MAY_FILL: Final = frozenset({"frames to the VAD", "audio to the STT", "playout queue, samples"})
 """Queues that may be full: the script makes the VAD and the STT stall, and a TTS is faster than the playout."""
@@ -235,7 +235,7 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
             now["callbacks"].append(len(call._reporter._callback_queue._queue))
     for phone in phones:
         if phone.carrier is not None:
-            now["messages of the simulated line"].append(phone.carrier._outbox.statistics().current_buffer_used)
+            now["messages of the simulated line"].append(phone.carrier._network.waiting)
     for name, seen in now.items():
         depths[name] = max(depths[name], *seen)
 

@@ -9,7 +9,6 @@ Call time is seconds since the media began: the caller's sample 0 was spoken at 
 """
 
 import math
-from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 import trio
@@ -21,6 +20,7 @@ from patter_trio.errors import CallEnded, WireError
 from patter_trio.net.pulse import Pulse
 from patter_trio.net.websocket import SocketClosed, WebSocket, connect
 from patter_trio.testing.carriers.faulty_stream import FaultyStream
+from patter_trio.testing.carriers.network import Alter, Network
 from patter_trio.testing.carriers.observed import Arrival, ProtocolFault
 from patter_trio.testing.carriers.playback import CallerAudio, PhonePlayback, Stretch, whole
 from patter_trio.testing.carriers.protocol import (
@@ -41,21 +41,14 @@ from patter_trio.testing.carriers.requests import CallRequests
 from patter_trio.testing.carriers.webhook_post import Connect, asked
 from patter_trio.testing.flat_nursery import open_flat_nursery
 
-Alter = Callable[[str], Sequence[str | bytes]]
-"""A function that returns what is sent instead of a message: one message, several, or none."""
-
-# Theory of operation. The network is two queues, each message with the instant at which it arrives: one task
-# empties the way up, in order, and is the only one that writes to the socket; the reader takes what comes down.
-# Everything else is a plain function that takes effect at once: what the caller does, what the server's messages do
-# to the carrier's buffer, and what marks that causes. So no await lies between a message and its effect, and the
-# order at equal instants is that of the wire.
+# Theory of operation. The network (``network.py``) carries messages in tasks of its own. Everything else is a plain
+# function that takes effect at once: what the caller does, what the server's messages do to the carrier's buffer, and
+# what marks that causes. So no await lies between a message and its effect, and the order at equal instants is that of
+# the wire.
 #
 # The carrier knows of no reply and of no turn. Whether what the caller heard is right is judged afterwards, from
 # ``arrivals``, ``playback`` and the words in the sound.
 
-# 50 frames a second: a server that lets more wait does not read at all, and the call is dropped with a fault.
-MAX_MESSAGES_IN_FLIGHT: Final = 8192
-"""Maximum number of messages in flight in each direction: more than two minutes of the caller's audio."""
 # The bound that the server has to keep, too: a second after the hang-up, nothing of the call is left.
 CLOSE_TIMEOUT_S: Final = 1.0
 """Seconds that the last messages may take after the end of the call."""
@@ -97,7 +90,7 @@ class SimulatedCarrier:
         self.streams: int = 0
         """Number of the media streams of this call so far."""
         self.up_delay, self.down_delay, self.echo_marks = up_delay, down_delay, echo_marks
-        self._alter: Alter = _unaltered
+        self._network = Network(lambda: self.up_delay, lambda: self.down_delay)
         self.transferred_to: str = ""
         """The number or SIP address to which the caller was transferred; empty without a transfer."""
         self.transfer_delay: float = 0.1
@@ -111,8 +104,6 @@ class SimulatedCarrier:
         self.faulty_stream: FaultyStream | None = None
         """The server's end of the media connection, for faults below the messages; None on real sockets."""
         self._marks_are_early = self._media_is_connected = self._stream_is_closed = False
-        self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](MAX_MESSAGES_IN_FLIGHT)
-        self._sends_again = self._reads_again = -math.inf
         # The pulse fires when the time of the next mark may have changed.
         self._scope, self._news = trio.CancelScope(), Pulse()
         self._reports = CallReports(self.post, self._fault)
@@ -250,14 +241,11 @@ class SimulatedCarrier:
 
     def stall(self, seconds: float, *, sending: bool = True, receiving: bool = True) -> None:
         """Make the network carry nothing for ``seconds``; messages sent meanwhile arrive afterwards, all at once."""
-        if sending:
-            self._sends_again = trio.current_time() + seconds
-        if receiving:
-            self._reads_again = trio.current_time() + seconds
+        self._network.stall(seconds, sending=sending, receiving=receiving)
 
     def alter_messages(self, alter: Alter) -> None:
         """Pass every message to the server through a function from now on."""
-        self._alter = alter
+        self._network.alter_messages(alter)
 
     def return_marks_early(self) -> None:
         """Return marks from now on when they arrive instead of when they were played; no carrier should do that."""
@@ -363,7 +351,7 @@ class SimulatedCarrier:
         # An empty message makes the writer send the answers to pings, in their place among the others.
         socket.share_sending(lambda: self._queue(""))
         self.streams += 1
-        self._outbox, self._outgoing = trio.open_memory_channel[tuple[float, str | None]](MAX_MESSAGES_IN_FLIGHT)
+        self._network.open_stream()
         self._stream_is_closed = False
         # Before the first message: call time is that of the caller, whose audio begins with the first stream.
         if self.streams == 1:
@@ -376,8 +364,9 @@ class SimulatedCarrier:
             self._queue(message)
         with trio.CancelScope() as self._scope:
             async with open_flat_nursery() as nursery:
-                nursery.start_soon(self._write, socket)
-                nursery.start_soon(self._read, socket)
+                # The end goes through the queue, so that it comes after all that was sent before.
+                nursery.start_soon(self._network.send_all, socket, self._sent, self._scope.cancel)
+                nursery.start_soon(self._network.receive_all, socket, self._take, self._note_code)
                 nursery.start_soon(self._speak, start)
                 nursery.start_soon(self._echo)
                 nursery.start_soon(self._reports.run, self.protocol)
@@ -385,55 +374,12 @@ class SimulatedCarrier:
                 if self.streams == 1:
                     task_status.started()
 
-    async def _write(self, socket: WebSocket) -> None:
-        """Send the posted messages, each when the network has carried it; the only task that writes to the socket."""
-        sent = 0
-        try:
-            async for due, message in self._outgoing:
-                # Only if there is something to wait for: a checkpoint for each message would let
-                # tasks at the same instant swap places.
-                if max(due, self._sends_again) > trio.current_time():
-                    await trio.sleep_until(max(due, self._sends_again))
-                # Through the queue, so that the connection ends after all that was sent before.
-                if message is None:
-                    self._scope.cancel()
-                elif message:
-                    for one in self._alter(message):
-                        await socket.send(one)
-                    sent += 1
-                    if sent == self.protocol.opening_messages:
-                        self.reached_at = min(self.reached_at, self.now)
-                else:
-                    await socket.flush()
-        except SocketClosed:
-            pass  # the reader gets the same error, with the reason
+    def _sent(self, count: int) -> None:
+        if count == self.protocol.opening_messages:
+            self.reached_at = min(self.reached_at, self.now)
 
-    async def _read(self, socket: WebSocket) -> None:
-        arriving, arrived = trio.open_memory_channel[tuple[float, str | bytes | None]](MAX_MESSAGES_IN_FLIGHT)
-        # Leaving closes the channel: ``_arrive`` takes what is on its way and ends.
-        async with open_flat_nursery() as nursery, arriving:
-            nursery.start_soon(self._arrive, arrived)
-            message: str | bytes | None = ""
-            while message is not None:
-                try:
-                    message = await socket.receive()
-                # The end of the connection travels like a message, and takes as long.
-                except SocketClosed as error:
-                    self.close_code = error.code
-                    message = None
-                # After the receive: a stall may have begun while this task was waiting for the message.
-                if self._reads_again > trio.current_time():
-                    await trio.sleep_until(self._reads_again)
-                if self.down_delay == 0:
-                    # Directly, not through the channel, so that events at equal instants keep their order.
-                    self._take(message)
-                else:
-                    await arriving.send((trio.current_time() + self.down_delay, message))
-
-    async def _arrive(self, arrived: trio.MemoryReceiveChannel[tuple[float, str | bytes | None]]) -> None:
-        async for due, message in arrived:
-            await trio.sleep_until(due)
-            self._take(message)
+    def _note_code(self, code: int) -> None:
+        self.close_code = code
 
     def _take(self, message: str | bytes | None) -> None:
         """Handle a message of the server, or None when it has closed the socket."""
@@ -522,7 +468,7 @@ class SimulatedCarrier:
         if self._stream_is_closed:
             return
         try:
-            self._outbox.send_nowait((trio.current_time() + self.up_delay, message))
+            self._network.queue(message)
         # More than two minutes of audio wait: the server has stopped reading.
         except trio.WouldBlock:
             self._fault("the server does not read; its messages are lost")
@@ -539,7 +485,3 @@ class SimulatedCarrier:
         self._scope.deadline = trio.current_time() + CLOSE_TIMEOUT_S
         # The caller is gone, or hears somebody else: nothing more is played.
         self.playback.clear(self.ended_at)
-
-
-def _unaltered(message: str) -> Sequence[str | bytes]:
-    return (message,)

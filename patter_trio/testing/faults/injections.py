@@ -10,7 +10,8 @@ from typing import Final
 
 from patter_trio.audio import g711
 from patter_trio.testing.carriers.faulty_stream import FaultyStream
-from patter_trio.testing.carriers.line import Alter, SimulatedCarrier
+from patter_trio.testing.carriers.line import SimulatedCarrier
+from patter_trio.testing.carriers.network import Alter
 from patter_trio.testing.faults.words import WORDS, Message, StreamWords, name_of, renamed
 
 FaultInjection = Callable[[SimulatedCarrier], None]
