@@ -107,7 +107,7 @@ class PlivoProtocol(CarrierProtocol):
             return None
         # Another stream, with an id and a sequence of its own.
         self._streams += 1
-        self.stream_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.call_id}/stream/{self._streams}"))
+        self.stream_id: str = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.call_id}/stream/{self._streams}"))
         self._sequence = 0
         return self._order(xml)
 

@@ -328,7 +328,7 @@ class TelnyxProtocol(CarrierProtocol):
         self._order = self._ordered(fields)
         # Another stream, with an id and a sequence of its own.
         self._streams += 1
-        self.stream_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.call_id}/stream/{self._streams}"))
+        self.stream_id: str = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.call_id}/stream/{self._streams}"))
         self._sequence = 0
         self._restarted.set()
 

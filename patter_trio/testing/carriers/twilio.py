@@ -93,7 +93,7 @@ class TwilioProtocol(CarrierProtocol):
             return None
         # Another stream, with ids and a sequence of its own.
         self._streams += 1
-        self.stream_id = f"MZ{self._streams:02d}{self.call_id[4:]}"
+        self.stream_id: str = f"MZ{self._streams:02d}{self.call_id[4:]}"
         self._sequence = 0
         return self._order(twiml)
 
