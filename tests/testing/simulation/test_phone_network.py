@@ -32,8 +32,8 @@ def on_call_end(event):
 async def test_a_program_in_a_file_calls(
     phone_network: PhoneNetworkFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """phone_network("agent.py") takes phone, agent and callbacks of the file; the test brings the LLM's words."""
-    (tmp_path / "agent.py").write_text(PROGRAM, encoding="utf-8")
+    """phone_network("reminders.py") takes phone, agent and callbacks of the file; the test brings the LLM's words."""
+    (tmp_path / "reminders.py").write_text(PROGRAM, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     said: list[str] = []
 
@@ -42,7 +42,7 @@ async def test_a_program_in_a_file_calls(
         await line.speaks("Who is it?", seconds=1.0)
         said.append((await line.hears()).text)
 
-    async with phone_network("agent.py", llm=ScriptedLLM(["The dentist."])) as network:
+    async with phone_network("reminders.py", llm=ScriptedLLM(["The dentist."])) as network:
         network.answers(ANN, ann)
         assert (await network.phone.call(ANN, wait=True)).outcome == "caller_hung_up"
         assert network.phone.phone_number == "+15550100002"
