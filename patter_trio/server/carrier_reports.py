@@ -92,9 +92,11 @@ class CarrierReports:
                     self._facts.on_cost(report.call_id, report.cost_usd)
                 # A live call ends by its stream, which has the last words; a webhook about it may overtake them. One
                 # that has lost its stream ends by the webhook.
+                # Its reference goes first: a report may name one call by that, and another by its id.
+                of_placed = self._dialler.on_status(report)
                 if report.call_id in self._live:
                     self._live[report.call_id].streams.give_up()
-                elif not self._dialler.on_status(report):
+                elif not of_placed:
                     self._on_status(report)
             case CallRinging():
                 self._dialler.on_ringing(report)

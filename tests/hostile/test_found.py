@@ -53,6 +53,7 @@ async def test_vanished_peer_is_noticed_in_silence(
     """The keep-alive ends the call of a vanished peer after 20 s, also while neither side speaks."""
     async with call_simulator(quiet_agent()) as caller:
         await caller.at(1.0)
+        caller.carrier.stay_away()
         faulty_stream_of(caller.carrier).vanish()
         await caller.waits(25.0)
         # The last frame came at 0.98; and the close frame's answer is waited for.
