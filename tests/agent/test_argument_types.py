@@ -330,7 +330,7 @@ def my_tools() -> Tool:
         (lambda: tools_of([Desk]), r"tools\[0\] must be a Tool, a function or a dict, got type"),
     ],
 )
-def test_what_cannot_be_a_tool_is_refused(make_it: Callable[[], Any], message: str) -> None:
+def test_unusable_tool_functions_are_refused(make_it: Callable[[], Any], message: str) -> None:
     """A function that would fail in a call is refused where the agent is made, with what to write."""
     with pytest.raises(ConfigurationError, match=message):
         make_it()
@@ -346,7 +346,7 @@ def test_a_method_is_a_tool_of_its_object() -> None:
         assert made.description == "Look up a guest."
 
 
-def test_partial_offers_what_is_left() -> None:
+def test_partial_offers_its_remaining_parameters() -> None:
     """A functools.partial has the name and the description of its function, and not what it passes itself."""
 
     def book(hotel: str, name: str, nights: int = 1) -> tuple[str, str, int]:

@@ -65,7 +65,7 @@ GUEST = schema_of(("name",), name=TEXT, room=WHOLE)
         ({"type": "object", "properties": {"x": TEXT}, "required": True}, {"x": "y"}, {"x": "y"}),
     ],
 )
-def test_what_has_one_meaning_is_corrected(schema: Any, written: dict[str, Any], fits: dict[str, Any]) -> None:
+def test_unambiguous_tool_arguments_are_corrected(schema: Any, written: dict[str, Any], fits: dict[str, Any]) -> None:
     """2.0 is 2, null is absence, and an argument that does not exist says nothing."""
     found = fitted(schema, written, closed=True)
     # As text, because 2 equals 2.0.
@@ -101,7 +101,7 @@ def test_what_has_one_meaning_is_corrected(schema: Any, written: dict[str, Any],
         (schema_of(room_number=WHOLE), {"roomNumber": 2}, "unknown: roomNumber; did you mean room_number?"),
     ],
 )
-def test_what_does_not_fit_is_explained(schema: Any, written: dict[str, Any], problem: str) -> None:
+def test_wrong_tool_arguments_are_explained(schema: Any, written: dict[str, Any], problem: str) -> None:
     """The LLM learns which argument is wrong, wherever it stands, and what it must be."""
     with pytest.raises(Misfit) as info:
         fitted(schema, written, closed=True)
@@ -124,7 +124,7 @@ def test_any_schema_fits_or_says_why(arguments: dict[str, Any], schema: Any, clo
 
 
 @given(st.dictionaries(st.sampled_from("abc"), st.integers() | st.text(max_size=3) | st.booleans()))
-def test_what_fits_stays_as_it_is(arguments: dict[str, Any]) -> None:
+def test_valid_tool_arguments_stay_unchanged(arguments: dict[str, Any]) -> None:
     """Arguments that fit are the same afterwards, and fit again."""
     kinds = {int: "integer", str: "string", bool: "boolean"}
     schema = schema_of(tuple(arguments), **{name: {"type": kinds[type(item)]} for name, item in arguments.items()})

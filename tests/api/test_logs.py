@@ -106,7 +106,7 @@ def test_an_ordinary_traceback_stays_as_it_is() -> None:
 
 
 @given(st.text())
-def test_one_line_is_printable_and_keeps_what_is(text: str) -> None:
+def test_escaped_text_is_printable(text: str) -> None:
     """An escaped text is printable, and one that was printable is unchanged."""
     assert one_line(text).isprintable()
     assert ascii_line(text).isascii()

@@ -240,7 +240,7 @@ async def test_missing_webhook_url_warns_with_local_address(caplog: pytest.LogCa
     assert f"webhook_url is not set: the carrier must reach us at http://127.0.0.1:{ports[0]}" in record.message
 
 
-def test_what_it_is_shows() -> None:
+def test_repr_shows_carrier_number_and_calls() -> None:
     """The repr of a phone shows its carrier, its number and its live calls."""
     assert repr(Patter()) == "<Patter local without number, 0 calls>"
     assert repr(phone_of(phone_number="+15550100002")) == "<Patter twilio +15550100002, 0 calls>"

@@ -91,7 +91,7 @@ def test_silence_stays_silence(made: AudioFormat) -> None:
 
 
 @pytest.mark.parametrize("rate", OTHERS)
-def test_what_is_too_loud_is_clipped(rate: int) -> None:
+def test_overload_is_clipped_without_wrapping(rate: int) -> None:
     """A filter that rings at full scale does not wrap around: a square wave keeps the sign of each half."""
     half = rate // 100
     square = np.tile(np.repeat(np.array([32767, -32768], "<i2"), half), 20)

@@ -142,7 +142,7 @@ def test_empty_sound_stays_empty() -> None:
         (wav(b"").replace(struct.pack("<HH", 1, 1), struct.pack("<HH", 17, 1)), "format 17, .* `ffmpeg -i in.wav"),
     ],
 )
-def test_what_cannot_be_taken_is_named(data: bytes, reason: str) -> None:
+def test_unreadable_wav_raises_with_reason(data: bytes, reason: str) -> None:
     """A file that the WAV reader cannot take raises a WavError with the reason."""
     with pytest.raises(WavError, match=reason):
         read_wav(data)

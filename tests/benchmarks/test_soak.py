@@ -51,7 +51,7 @@ def test_a_run_in_which_nothing_grew_is_right() -> None:
         ("depth", lambda n: 20 * n, "inbox gets deeper: by 20.0 an hour (bound 1000)"),
     ],
 )
-def test_what_grows_or_is_left_behind_is_found(name: str, change: object, finding: str) -> None:
+def test_soak_verdict_names_growth_and_leftovers(name: str, change: object, finding: str) -> None:
     """The soak's verdict names each quantity that grows, is left behind or fills its queue, with its numbers."""
     assert verdict(flat(**{name: change})) == [finding]
 

@@ -238,7 +238,7 @@ async def test_hanging_up_without_another_word(call_simulator: CallSimulator) ->
     assert caller.outcome == "agent_hung_up"
 
 
-async def test_what_it_says_comes_behind_the_reply(call_simulator: CallSimulator) -> None:
+async def test_say_in_on_message_follows_its_reply(call_simulator: CallSimulator) -> None:
     """A say in on_message follows the reply that on_message returns, within the same turn."""
 
     def on_message(event: Any, call: CallControl) -> str:
@@ -251,7 +251,7 @@ async def test_what_it_says_comes_behind_the_reply(call_simulator: CallSimulator
     assert [payload["turn_idx"] for payload in caller.payloads("agent_speech_started")] == [1, 1]
 
 
-async def test_what_interrupts_is_said_instead_of_the_reply(call_simulator: CallSimulator) -> None:
+async def test_interrupting_say_replaces_its_on_message(call_simulator: CallSimulator) -> None:
     """A say with interrupt=True cancels the on_message that made it, and the caller hears only the say."""
     cancelled: list[float] = []
 
@@ -272,7 +272,7 @@ async def test_what_interrupts_is_said_instead_of_the_reply(call_simulator: Call
     assert transcripts_of(caller, "assistant") == ["I cannot help you with that."]
 
 
-async def test_what_must_be_heard_is_not_interrupted(call_simulator: CallSimulator) -> None:
+async def test_uninterruptible_say_plays_to_its_end(call_simulator: CallSimulator) -> None:
     """A say with interruptible=False plays its 4 s to the end although the caller speaks."""
 
     def on_message(event: Any, call: CallControl) -> None:

@@ -178,7 +178,7 @@ async def test_transfer_before_answer_hands_call_over(call_simulator: CallSimula
     assert (caller.transferred_to, caller.outcome, caller.dialogue) == (DESK, "transferred", [])
 
 
-async def test_one_that_cannot_be_is_answered_after_all(call_simulator: CallSimulator) -> None:
+async def test_failed_early_transfer_lets_agent_answer(call_simulator: CallSimulator) -> None:
     """A transfer ordered in on_call_start that fails lets the agent say so and answer the caller."""
 
     async def on_call_start(event: dict[str, Any], call: CallControl) -> None:

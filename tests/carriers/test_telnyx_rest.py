@@ -321,7 +321,7 @@ async def test_number_without_application_cannot_be_pointed(connection: str, sai
     assert (setup.voice_url, said in setup.detail) == ("", True)
 
 
-async def test_old_webhooks_of_an_application_are_told() -> None:
+async def test_application_with_old_webhooks_is_reported() -> None:
     """An application whose webhooks are of version 1 is told, because we do not read them."""
     async with serve_telnyx_rest(KEY) as server:
         ours = owned(server)

@@ -351,7 +351,7 @@ def test_other_events_change_nothing(kind: str) -> None:
     ],
     ids=[f"case {number}" for number in range(13)],
 )
-def test_body_that_is_no_event_is_refused(body: bytes, said: str) -> None:
+def test_invalid_event_bodies_are_refused(body: bytes, said: str) -> None:
     """A body that is not an event of Telnyx, or whose id could break a log or a path, raises WireError."""
     with pytest.raises(WireError, match=said):
         TELNYX.read(request(body))

@@ -173,7 +173,7 @@ def test_finished_recording_is_reported() -> None:
 
 
 @pytest.mark.parametrize("status", ["in-progress", "absent", ""])
-def test_unfinished_recording_is_no_news(status: str) -> None:
+def test_unfinished_recording_is_not_reported(status: str) -> None:
     """A recording that has begun, or that has no audio, is not reported."""
     assert report("recording", SAVED | {"RecordingStatus": status}) is None
 

@@ -248,7 +248,7 @@ async def test_local_carrier_does_nothing_on_request() -> None:
     assert await local.cost(CALL) is None
 
 
-async def test_nobody_at_the_address_is_a_failure() -> None:
+async def test_unreachable_rest_api_raises_provider_error() -> None:
     """A REST interface that cannot be reached raises ProviderError."""
     async with serve_twilio_rest(SID, TOKEN) as server:
         pass
@@ -330,14 +330,14 @@ def test_numbers_and_sip_addresses_are_destinations(to: str) -> None:
         b"+1",
     ],
 )  # fmt: skip
-def test_what_is_none(to: Any) -> None:
+def test_invalid_destinations_are_refused(to: Any) -> None:
     """Anything but an E.164 number or a SIP address raises a ConfigurationError."""
     with pytest.raises(ConfigurationError, match=r"an E\.164 number"):
         checked_destination(to)
 
 
 @pytest.mark.parametrize("url", ["", "api.twilio.com", "ftp://x", "https://", "http://x y"])
-def test_an_address_that_is_none_is_refused(url: str) -> None:
+def test_invalid_api_url_is_refused(url: str) -> None:
     """An api_url that is not an http or https URL raises a ConfigurationError."""
     with pytest.raises(ConfigurationError):
         Twilio(SID, TOKEN, api_url=url)

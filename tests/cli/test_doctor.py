@@ -197,7 +197,7 @@ def test_a_carrier_that_fails_is_reported(setting: Setting, capsys: pytest.Captu
     assert findings["call"][0] == "ok"
 
 
-def test_an_account_that_is_not_there(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_account_is_named_in_advice(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
     """A carrier that knows no such account answers 404: the advice is about the account, and not about the network."""
     setting.rest.fault = RESTFault(status=404, message="not found")
     assert setting.ask(setting.program(), "--json") == 2
@@ -304,7 +304,7 @@ def test_a_front_that_leads_elsewhere(setting: Setting, capsys: pytest.CaptureFi
     assert re.match(r"let the proxy pass everything to http://127\.0\.0\.1:\d+; docs/deploy\.md", advice)
 
 
-def test_a_host_that_is_not_there(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreachable_public_url_is_reported(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
     """A public URL at which nothing listens is a problem of the public URL."""
     assert setting.ask(setting.program(), "--json", "--url", f"https://127.0.0.1:{free_port()}") == 2
     findings = found(capsys)

@@ -96,7 +96,7 @@ def test_any_other_answer_changes_nothing(
     assert not changes(rest)
 
 
-def test_nobody_to_ask_changes_nothing(
+def test_without_terminal_nothing_is_changed(
     rest: TwilioRESTServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without anybody who could answer, nothing is changed, and the message names --yes."""

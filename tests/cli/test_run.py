@@ -127,7 +127,7 @@ def test_unusable_address_is_reported_in_one_line(
     assert capsys.readouterr().err == f"Loading ...\npatter-trio: {message}\n"
 
 
-def test_what_is_no_mistake_keeps_its_traceback() -> None:
+def test_unexpected_exception_keeps_its_traceback() -> None:
     """An unexpected exception of a provider passes through the command with its traceback."""
     more = "class Broken(ScriptedTTS):\n    async def prewarm(self): 1/0\nagent = attrs.evolve(agent, tts=Broken())"
     with pytest.raises(ExceptionGroup):

@@ -50,7 +50,7 @@ BAND_LIMITED = [
 ]
 
 
-def test_what_needs_no_vendor_is_most() -> None:
+def test_most_checks_need_no_vendor() -> None:
     """More than half of the kit's checks of each kind need no vendor."""
     assert len(LOCAL_STT) * 2 > len(STT_CHECKS)
     assert len(LOCAL_LLM) * 2 > len(LLM_CHECKS)

@@ -143,7 +143,7 @@ def test_filters_preserve_letters_and_digits(text: str) -> None:
 
 
 @given(WILD)
-def test_what_was_filtered_has_nothing_left_to_filter(text: str) -> None:
+def test_filters_change_nothing_the_second_time(text: str) -> None:
     """The emoji filter changes nothing the second time, and the TTS filter leaves one trimmed line."""
     once = filter_emoji(text)
     assert filter_emoji(once) == once

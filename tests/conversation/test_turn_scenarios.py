@@ -853,7 +853,7 @@ def test_gap_in_reply_lasts_for_its_tool() -> None:
     assert scene.until(49.0).events()[0] == do.CutReply(49.0, 1, 1, opened=True, started=True, reason="failed")
 
 
-def test_who_has_the_floor_may_act() -> None:
+def test_agent_has_floor_from_commit_on() -> None:
     """The agent has the floor from the commit on, except while a voice of the caller may be words."""
     scene = Scene()
     assert not scene.machine.has_floor
@@ -863,7 +863,7 @@ def test_who_has_the_floor_may_act() -> None:
     assert scene.until(9.0).machine.has_floor
 
 
-def test_what_comes_from_a_dead_reply_does_nothing() -> None:
+def test_inputs_of_cut_reply_cause_no_action() -> None:
     """Inputs of a reply that has been cut, or has never existed, cause no action."""
     scene = Scene().answered().at(4.0, Say("x", interrupt=True))
     scene.then()

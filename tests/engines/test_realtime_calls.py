@@ -133,7 +133,7 @@ async def test_barge_in_stops_vendor_in_mid_answer(call_simulator: Simulator) ->
         assert not connection.events("error")
 
 
-async def test_what_was_never_heard_was_never_said(call_simulator: Simulator) -> None:
+async def test_unheard_answer_leaves_vendor_conversation(call_simulator: Simulator) -> None:
     """An answer that the caller interrupts before its first sound leaves the vendor's conversation."""
     slow = attrs.evolve(LONG, first_audio=1.5)
     async with serve(replies=[slow, YES]) as vendor:
@@ -731,7 +731,7 @@ USED = {
 }  # fmt: skip
 
 
-async def test_what_was_used_is_paid_for_once(call_simulator: Simulator) -> None:
+async def test_each_kind_of_token_is_charged_once(call_simulator: Simulator) -> None:
     """The cost of a call counts each kind of token once, those from the cache at their own price."""
     async with serve(replies=[attrs.evolve(HOURS, usage=USED)]) as vendor:
         agent = agent_of(vendor, transcription="gpt-x")

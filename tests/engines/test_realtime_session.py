@@ -1298,7 +1298,7 @@ async def test_a_response_that_nobody_asked_for_is_cancelled(autojump_clock: Moc
         assert (await answered(line.session)).text == "Yes."
 
 
-async def test_events_that_nobody_takes_are_dropped(
+async def test_unread_events_are_dropped_beyond_bound(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Events that nobody reads are dropped beyond the queue's bound, each with a log line."""

@@ -74,7 +74,7 @@ def test_callables_of_an_event_are_taken(name: str, callback: Callable[..., Any]
 
 @pytest.mark.parametrize("name", ["on_transcript", "on_message", "on_audio_out"])
 @pytest.mark.parametrize("callback", REFUSED)
-def test_what_cannot_be_called_is_refused(name: str, callback: Any) -> None:
+def test_unusable_callbacks_are_refused(name: str, callback: Any) -> None:
     """What is not callable with an event, or whose body nothing would run, raises ConfigurationError."""
     with pytest.raises(ConfigurationError, match=f"^{name} must be "):
         check_callback(name, callback)

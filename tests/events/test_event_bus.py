@@ -522,7 +522,7 @@ async def test_handler_after_call_end_warns_and_gets_nothing(
     assert caplog.text.count("a subscription to call_ended after the end of the call gets nothing") == 2
 
 
-async def test_another_phones_call_is_no_scope_here(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_subscription_to_other_phone_gets_all_calls(call_simulator: CallSimulator, backend: Backend) -> None:
     """A handler subscribed to another phone's bus within a callback gets all calls of that phone."""
     phone, other, seen = Patter(), Patter(), []
     async with call_simulator(
@@ -629,7 +629,7 @@ async def test_unsubscribe_is_immediate_and_idempotent(autojump_clock: trio.test
         (lambda bus: bus.subscribe(T.LLM_CHUNK, size=0), r"size must be a whole number of at least 1, got 0"),
     ],
 )
-def test_what_cannot_be_subscribed_is_said_at_once(wrong: Callable[[EventBus], Any], message: str) -> None:
+def test_invalid_subscription_is_refused_at_once(wrong: Callable[[EventBus], Any], message: str) -> None:
     """An invalid event type, handler, scope or size raises a ConfigurationError that names it."""
     with pytest.raises(ConfigurationError, match=message):
         wrong(EventBus())
@@ -861,7 +861,7 @@ async def test_event_during_server_close_is_delivered(
     assert [event["digit"] for event in seen] == ["1"]
 
 
-async def test_what_the_parts_of_the_bus_are_shows(autojump_clock: trio.testing.MockClock) -> None:
+async def test_reprs_of_bus_show_handlers_and_counts(autojump_clock: trio.testing.MockClock) -> None:
     """The repr of each part of the bus shows its event, its handler and its counts."""
     shown: list[str] = []
 

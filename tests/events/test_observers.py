@@ -174,7 +174,7 @@ async def test_cancelled_server_gives_on_call_end_five_seconds(
     assert times == [("called", 1.0), ("cancelled", 8.0)]
 
 
-async def test_no_callback_costs_nothing_and_is_no_error(autojump_clock: trio.testing.MockClock) -> None:
+async def test_events_without_callback_are_dropped(autojump_clock: trio.testing.MockClock) -> None:
     """Events without a callback are dropped at once and without an error."""
     await call_with({}, [("user_speech_started", {}), ("transcript", {})])
     assert trio.current_time() == 1.0

@@ -206,7 +206,7 @@ def test_call_without_audio_lasts_from_stream_opening() -> None:
     assert (metrics.duration_seconds, metrics.cost.telephony, metrics.cost.stt, metrics.turns) == (6.0, 6.0, 0.0, ())
 
 
-def test_what_nobody_measures_is_ignored() -> None:
+def test_meter_ignores_events_without_measurement() -> None:
     """The meter ignores DTMF digits, TTS chunks and LLM chunks of a reply that never began."""
     meter = meter_of()
     assert feed(meter, [(11.0, DigitReceived("1")), (11.0, TtsChunk(1, 1, b""))]) == []

@@ -172,7 +172,7 @@ async def test_word_barge_in_latency_counts_from_voice_onset(call_simulator: Cal
     assert turns(caller)[0].latency.bargein_ms == 1200.0
 
 
-async def test_a_caller_who_leaves_barges_in_on_nobody(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_hang_up_has_no_barge_in_latency(call_simulator: CallSimulator, backend: Backend) -> None:
     """A caller who hangs up 100 ms after the voice begins interrupts the turn without a barge-in latency."""
     async with call_simulator(backend.agent_of("Our opening hours are long.", tts=ScriptedTTS(duration=6.0))) as caller:
         await caller.speaks("Your hours?", seconds=1.0)

@@ -30,7 +30,7 @@ def test_percentiles_are_hyndman_and_fans_type_7(values: list[float], share: flo
     assert percentile(values, share) == pytest.approx(expected)
 
 
-def test_of_no_values_there_is_no_percentile() -> None:
+def test_percentile_of_empty_list_raises() -> None:
     """percentile() of an empty list raises ValueError."""
     with pytest.raises(ValueError, match="at least one value"):
         percentile([], 0.5)

@@ -353,7 +353,7 @@ async def test_what_is_opened_and_not_wanted_is_closed(
     assert [line for line in internet.lines if not line.closed] == got
 
 
-async def test_there_is_no_other_way_than_by_tcp() -> None:
+async def test_guarded_network_refuses_unix_sockets() -> None:
     """A guarded network refuses to connect to a Unix socket."""
     network = GuardedNetwork(Guard(), Internet({}))
     with pytest.raises(AddressRefused, match="/run/secret"):
@@ -371,7 +371,7 @@ def test_allowed_hosts_are_normalised() -> None:
 @pytest.mark.parametrize(
     "given", ["localhost", None, 7, [""], ["a b"], ["http://crm"], ["crm:80"], ["*.crm"], [b"crm"], ["a/b"]]
 )
-def test_what_is_no_list_of_hosts_is_refused(given: Any) -> None:
+def test_invalid_allow_private_hosts_is_refused(given: Any) -> None:
     """An allow_private_hosts that is not a list of host names raises ConfigurationError."""
     with pytest.raises(ConfigurationError, match="allow_private_hosts must"):
         Patter(allow_private_hosts=given)

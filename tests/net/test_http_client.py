@@ -200,7 +200,7 @@ async def test_a_server_that_breaks_is_a_providers_failure(autojump_clock: trio.
     assert isinstance(raised.value.__cause__, httpx.HTTPError)
 
 
-async def test_nobody_there_is_a_providers_failure(autojump_clock: trio.testing.MockClock) -> None:
+async def test_closed_port_raises_provider_error(autojump_clock: trio.testing.MockClock) -> None:
     """A closed port raises ProviderError."""
     async with serving(hello) as web:
         pass

@@ -91,7 +91,7 @@ def test_same_proxy_as_httpx(
     assert ours == theirs
 
 
-def test_exception_that_is_not_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_no_proxy_entry_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A NO_PROXY entry that httpx cannot read raises ProviderError, which quotes the entry."""
     monkeypatch.setenv("NO_PROXY", "a:b:c.test")
     with pytest.raises(ProviderError, match=r"NO_PROXY must be a list of hosts, got the entry 'a:b:c\.test'"):

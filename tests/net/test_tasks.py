@@ -85,7 +85,7 @@ async def test_hand_over_waits_only_when_full(autojump_clock: MockClock) -> None
     assert taken.receive_nowait() == "second"
 
 
-async def test_nothing_is_handed_to_nobody() -> None:
+async def test_hand_over_raises_on_closed_channel() -> None:
     """hand_over() raises if the receiver or the sender of the channel is closed."""
     put, taken = trio.open_memory_channel[str](1)
     taken.close()

@@ -81,7 +81,7 @@ def trust(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
     tls_context.cache_clear()
 
 
-async def test_a_server_that_is_trusted_is_spoken_to(
+async def test_trusted_certificate_is_accepted(
     autojump_clock: trio.testing.MockClock, trust: Callable[[Path], None], certificate: Path
 ) -> None:
     """The HTTP client and the WebSocket client exchange data with a server whose certificate is trusted."""
@@ -93,7 +93,9 @@ async def test_a_server_that_is_trusted_is_spoken_to(
         assert await socket.receive() == "Hello"
 
 
-async def test_one_that_is_not_gets_not_a_word(autojump_clock: trio.testing.MockClock, certificate: Path) -> None:
+async def test_untrusted_certificate_raises_provider_error(
+    autojump_clock: trio.testing.MockClock, certificate: Path
+) -> None:
     """An untrusted certificate raises ProviderError in the HTTP client and in the WebSocket client."""
     refused = r"(https|wss)://127\.0\.0\.1:\d+ could not be reached: .*certificate verify failed"
     async with serving(certificate) as port, shared_client() as client:

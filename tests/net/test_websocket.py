@@ -171,7 +171,7 @@ async def test_close_frame_has_code_and_reason(autojump_clock: trio.testing.Mock
     assert trio.current_time() == 0
 
 
-async def test_what_is_no_handshake_is_answered_and_refused() -> None:
+async def test_request_without_handshake_gets_426() -> None:
     """A request without the WebSocket headers gets status 426, and accept() raises WireError."""
     ours, theirs = trio.testing.memory_stream_pair()
     await theirs.send_all(b"GET /ws/x HTTP/1.1\r\nHost: a\r\n\r\n")

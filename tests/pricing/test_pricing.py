@@ -67,7 +67,7 @@ def test_default_pricing_is_a_valid_table() -> None:
 
 
 @pytest.mark.parametrize("provider", ["local", "on_message", "piper", "scripted", "whisper"])
-def test_what_runs_here_costs_nothing_and_no_warning(provider: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_local_providers_cost_nothing_without_warning(provider: str, caplog: pytest.LogCaptureFixture) -> None:
     """Providers that run on this machine cost nothing and log no warning."""
     assert calculate_stt_cost(provider, 3600) == calculate_tts_cost(provider, 9999) == 0
     assert calculate_llm_cost(provider, "any", 9999, 9999) == calculate_telephony_cost(provider, 3600) == 0

@@ -95,7 +95,7 @@ def test_stalled_loop_counts_every_missed_measurement() -> None:
     assert asked(admission, now) == "the event loop is 300 ms late"
 
 
-def test_a_hiccup_is_no_overload() -> None:
+def test_single_late_measurement_refuses_no_call() -> None:
     """One measurement that is 250 ms late refuses no call, although the limit is 100 ms."""
     admission = Admission(max_lag=LIMIT)
     late(admission, 0.0, WINDOW_MEASUREMENTS)

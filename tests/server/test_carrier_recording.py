@@ -213,7 +213,7 @@ async def test_carrier_is_asked_for_the_cost(call_simulator: CallSimulator) -> N
     assert [round(at - ended) for at in carrier.asked_cost] == [5, 65]
 
 
-async def test_nobody_listens_nobody_asks(call_simulator: CallSimulator) -> None:
+async def test_cost_is_not_requested_without_subscriber(call_simulator: CallSimulator) -> None:
     """Without a subscriber to COST_REPORTED, no request is spent on the cost."""
     carrier = twilio(costs=(0.03,))
     async with call_simulator(agent_of(), Patter(carrier=carrier)) as caller:

@@ -214,7 +214,7 @@ async def test_trickling_head_is_closed_at_ten_seconds(autojump_clock: CLOCK) ->
 @pytest.mark.parametrize(
     "sent", [b"", b"GET /health HT", b"GET /ws/twilio/stream/CA1 HTTP/1.1\r\nUpgrade: websocket\r\n"]
 )
-async def test_who_leaves_within_the_head_leaves_nothing_behind(sent: bytes, autojump_clock: CLOCK) -> None:
+async def test_client_leaving_within_head_ends_its_connection(sent: bytes, autojump_clock: CLOCK) -> None:
     """A client that leaves within the head of its request ends its connection at once."""
     async with trio.open_nursery() as nursery:
         stream = FakeCallServer().open(nursery)

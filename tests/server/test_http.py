@@ -131,7 +131,7 @@ async def test_caller_who_withholds_the_number_is_taken(form: dict[str, str]) ->
     assert [call.info.caller for call in call_server.announced] == [""]
 
 
-async def test_a_form_that_is_none_is_400() -> None:
+async def test_unreadable_signed_form_gets_400() -> None:
     """A form with invalid UTF-8, 1000 fields or 4097 escapes gets status 400 if it has a signature, right or wrong."""
     async with serving(FakeCallServer()) as (client, _):
         headers = {"content-type": "application/x-www-form-urlencoded"}

@@ -550,7 +550,7 @@ async def test_a_mistake_is_found_before_dialling(
         assert trio.current_time() == 0.0
 
 
-async def test_the_number_that_is_shown_is_needed(phone_network: PhoneNetworkFixture) -> None:
+async def test_phone_without_number_needs_from_number(phone_network: PhoneNetworkFixture) -> None:
     """A phone without a number of its own must be given from_number=."""
     async with phone_network(agent_of(), Patter()) as network:
         with pytest.raises(ConfigurationError, match=r"from_number \(or phone_number\)"):

@@ -150,7 +150,7 @@ async def test_news_of_unknown_call_change_nothing(name: str, what: str, dial: s
 
 
 @each_carrier
-async def test_answered_call_of_nobody_is_ended(name: str, autojump_clock: CLOCK) -> None:
+async def test_answered_call_that_nobody_placed_is_ended(name: str, autojump_clock: CLOCK) -> None:
     """A call that somebody has answered and nobody here has placed is ended, also by request."""
     async with wire_to_server(name) as wire:
         assert await wire.announce(wire.call_id(), "not-ours") is None

@@ -362,7 +362,7 @@ async def test_call_without_final_metrics_keeps_last_cost(traced: Trace) -> None
     assert (traced.one("patter.call").attributes or {})["patter.cost.total"] == 0.25
 
 
-async def test_what_comes_after_the_end_is_for_nobody(traced: Trace) -> None:
+async def test_events_after_call_end_change_no_span(traced: Trace) -> None:
     """Events after the end of the call change neither its span nor its span events."""
     call = a_trace()
     call.on_event(over(), 1.0)

@@ -58,7 +58,7 @@ def batcher(model: Sums) -> Iterator[Batcher[float]]:
         yield batcher
 
 
-async def test_few_sessions_wait_for_nobody(model: Sums, autojump_clock: MockClock) -> None:
+async def test_few_sessions_are_inferred_at_once(model: Sums, autojump_clock: MockClock) -> None:
     """With 8 sessions or fewer, a window is inferred at once and alone."""
     with batcher_with(MAX_UNBATCHED_SESSIONS, model) as batcher:
         assert await batcher.infer(window(1), 5.0) == (1.0, 6.0)
@@ -132,7 +132,9 @@ async def _cancellable(batcher: Batcher[float], task_status: trio.TaskStatus[tri
         await batcher.infer(window(1), 0.0)
 
 
-async def test_one_who_waits_may_be_cancelled(model: Sums, batcher: Batcher[float], autojump_clock: MockClock) -> None:
+async def test_cancelled_session_does_not_delay_its_batch(
+    model: Sums, batcher: Batcher[float], autojump_clock: MockClock
+) -> None:
     """The cancellation of a session that waits does not delay its batch, which still contains its window."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(batcher.infer, window(1), 0.0)

@@ -29,7 +29,7 @@ MOST = 400
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_what_the_fuzzer_kept_still_holds(target: str) -> None:
+def test_kept_fuzz_inputs_still_pass(target: str) -> None:
     """Each kept input and seed of a fuzz target passes, and a corpus has 1 to 400 inputs."""
     inputs = corpus.load(target)
     assert 0 < len(inputs) <= MOST

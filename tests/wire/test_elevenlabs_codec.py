@@ -59,7 +59,7 @@ HI = (Character("H", 0.0, 0.05), Character("i", 0.05, 0.075))
         ({"audio": SOUND, "contextId": "a", "error": "warning"}, (Audio("a", b"abc"),)),
     ],
 )
-def test_what_comes_means(message: dict[str, object], events: tuple[wire.Event, ...]) -> None:
+def test_each_message_is_read_as_its_events(message: dict[str, object], events: tuple[wire.Event, ...]) -> None:
     """Each message of the table, as text or as bytes, is read as exactly its events."""
     assert wire.receive(json.dumps(message)) == events
     assert wire.receive(json.dumps(message).encode()) == events

@@ -304,7 +304,7 @@ def test_errors_of_the_wire_quote_nothing(message: str | bytes) -> None:
     assert raised.value.__cause__ is None
 
 
-def test_what_a_caller_says_is_in_no_repr() -> None:
+def test_event_reprs_show_no_words() -> None:
     """The repr of an event shows neither words nor arguments of a tool call."""
     for message, event in TABLE:
         if isinstance(event, wire.InputTranscript | wire.TextDelta | wire.AudioDelta | wire.FunctionCall):

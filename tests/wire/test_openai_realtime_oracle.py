@@ -147,7 +147,7 @@ def test_oracle_detects_typo_at_any_depth_sent(name: str) -> None:
 
 @pytest.mark.deep
 @pytest.mark.parametrize("name", SENT)
-def test_what_lacks_something_is_refused(name: str) -> None:
+def test_messages_without_required_key_are_refused(name: str) -> None:
     """OpenAI's models refuse each message of ours without one of its required keys."""
     message = json.loads(SENT[name])
     missing = [key for key, field in FROM_US[message["type"]].model_fields.items() if field.is_required()]

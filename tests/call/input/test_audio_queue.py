@@ -43,7 +43,7 @@ async def test_waking_item_delivers_earlier_items_too(autojump_clock: MockClock)
     assert taken == [(3.0, [0, 1, 2]), (4.0, [3])]
 
 
-async def test_one_who_was_cancelled_while_waiting_took_nothing(autojump_clock: MockClock) -> None:
+async def test_cancelled_receiver_takes_no_item(autojump_clock: MockClock) -> None:
     """A task that is cancelled while it waits takes no item: the next task gets the item that follows."""
     feed = DropOldestChannel[int](5)
     with trio.move_on_after(1):
@@ -72,7 +72,7 @@ async def test_a_second_taker_is_a_mistake() -> None:
         feed.put(1)
 
 
-async def test_items_that_wake_nobody_stay_bounded() -> None:
+async def test_silent_items_stay_within_bound() -> None:
     """Items that do not wake the waiting task stay within the bound: the fourth one drops the oldest of three."""
     feed = DropOldestChannel[int](3)
     taken: list[int] = []

@@ -259,7 +259,9 @@ async def test_webhook_failure_reports_one_failed_reply(
     assert "hush" not in line
 
 
-async def test_nobody_there_is_a_failed_reply(call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture) -> None:
+async def test_unreachable_url_is_a_failed_reply(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
     """The agent apologises if nothing listens at the URL, and the log says that it could not be reached."""
     async with serving(never) as web:
         pass

@@ -128,7 +128,7 @@ async def test_model_without_the_parameter_fails_its_reply(
     assert "Forgetful.stream must take tools=, or Forgetful.takes_tools be False" in caplog.text
 
 
-async def test_later_questions_come_with_what_the_tools_gave(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_next_request_has_earlier_tool_rounds(call_simulator: CallSimulator, backend: Backend) -> None:
     """The LLM's next request has the earlier tool round, and the history of the callbacks has only texts."""
     agent, llm = agent_with(backend, looking_up(), replies=[["Let me see.", CALL], "In room 12.", "Yes."])
     async with call_simulator(agent) as caller:

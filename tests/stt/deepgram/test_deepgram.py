@@ -188,7 +188,7 @@ async def test_nobody_listening_is_a_provider_error(autojump_clock: MockClock) -
             pass
 
 
-async def test_prewarming_needs_nobody() -> None:
+async def test_prewarming_succeeds_without_server() -> None:
     """prewarm() succeeds without a server."""
     await DeepgramSTT(api_key="k").prewarm()
 
@@ -540,7 +540,7 @@ async def test_deepgram_that_stays_mute_fails_the_session(autojump_clock: MockCl
 
 # Closes and errors ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("code", [1000, 1001, 1011])
-async def test_a_close_that_blames_nobody_is_a_loss(code: int, autojump_clock: MockClock) -> None:
+async def test_orderly_close_counts_as_loss(code: int, autojump_clock: MockClock) -> None:
     """A close with 1000, 1001 or 1011 counts as a loss, and the session reconnects."""
     async with serve_deepgram() as vendor, provider(vendor).open(language="en"):
         vendor.connections[0].close(code)

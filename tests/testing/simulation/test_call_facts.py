@@ -102,7 +102,7 @@ async def test_unknown_direction_is_refused(call_simulator: CallSimulator) -> No
         (make_agent(), {"llm": None}, r"no option llm; .*or to scripted\(agent, llm=\.\.\.\)$"),
     ],
 )
-async def test_mistakes_say_what_there_is(
+async def test_simulator_mistakes_name_valid_options(
     call_simulator: CallSimulator, agent: Any, options: dict[str, Any], said: str
 ) -> None:
     """A call simulated with something else than an agent, or with an unknown option, says what it takes."""

@@ -47,7 +47,7 @@ def test_what_is_written_is_read_back_the_same(steps: list[Step]) -> None:
         ({"steps": [{"does": "hangs_up", "now": True}]}, "hangs_up has no option 'now'; its options: none"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_step(data: dict[str, Any], reason: str) -> None:
+def test_invalid_scenario_names_the_step(data: dict[str, Any], reason: str) -> None:
     """An invalid scenario raises ScenarioError that names the step and what the step must be."""
     with pytest.raises(ScenarioError, match=reason):
         Scenario.from_dict(data)

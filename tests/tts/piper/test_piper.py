@@ -121,7 +121,7 @@ async def test_piper_passes_llm_failure_unwrapped() -> None:
     assert [chunk.text for chunk in heard] == ["Yes."]
 
 
-async def test_what_cannot_be_pronounced_makes_no_sound() -> None:
+async def test_unpronounceable_sentences_yield_no_audio() -> None:
     """Sentences without a pronounceable character yield no audio."""
     assert await speak("...", "", "  ", "\u2603", "()") == []
 
