@@ -236,10 +236,8 @@ class SimulatedCaller:
 
     @property
     def digits(self) -> str:
-        """The DTMF digits that the agent has sent and this caller has heard, as tones or from the carrier."""
-        tones = "".join(digits_in(stretch.audio) for stretch in self.carrier.played())
-        # ``w`` and ``W`` are pauses.
-        return tones + self.carrier.tones.replace("w", "").replace("W", "")
+        """The DTMF digits that the agent has sent, as far as this caller has heard their tones."""
+        return "".join(digits_in(stretch.audio) for stretch in self.carrier.played())
 
     async def heard(self, number: int = 0, *, within: float = HEAR_TIMEOUT_S) -> Heard:
         """Return the agent's utterance with this number (the first is 0), waiting for its end.

@@ -99,7 +99,8 @@ async def test_caller_tells_the_digits_it_heard(call_simulator: CallSimulator) -
         await caller.hears()
         assert caller.digits == ""
         await phone.calls[0].send_dtmf("1155w#*A", wait=True)
-        await caller.waits(0.5)
+        # Seven tones of 100 ms, with pauses.
+        await caller.waits(3.0)
         assert caller.digits == "1155#*A"
 
 
