@@ -3,13 +3,18 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar, NoReturn
+from typing import ClassVar, Final, NoReturn
 
 from patter_trio.abc._call_info import CallInfo
 from patter_trio.abc._dialling import Dialled, DialRequest, MachineDetection, NumberSetup
 from patter_trio.abc._streams import StreamCodec
 from patter_trio.abc._webhooks import CarrierReport, CarrierRequest, WebhookKind
 from patter_trio.errors import ConfigurationError
+
+# Judged: six rings. Twilio's default is 30 s (twilio.com/docs/voice/twiml/dial), after which most mailboxes have
+# answered.
+RING_TIMEOUT_S: Final = 25
+"""Seconds for which the party to which a call is transferred may ring, at a carrier that gives the call back then."""
 
 
 class Carrier(ABC):
@@ -34,6 +39,10 @@ class Carrier(ABC):
     acts_on_request: ClassVar[bool] = False
     """True if the answer to a webhook says nothing to the carrier, which follows requests: :meth:`pick_up` and
     :meth:`decline`."""
+
+    takes_back: ClassVar[bool] = False
+    """True if the carrier gives a transferred call back whose party does not answer. Then :meth:`transfer` and
+    :meth:`transfer_document` also get ``public_url``, the server's, for the webhooks that say what became of it."""
 
     ends_with_stream: ClassVar[bool] = True
     """True if the end of a call's stream ends the call; False: it goes on until :meth:`hang_up`."""
@@ -130,7 +139,7 @@ class Carrier(ABC):
         return
 
     # Live calls -------------------------------------------------------------------------------------------------------
-    async def transfer(self, call: CallInfo, to: str) -> None:
+    async def transfer(self, call: CallInfo, to: str, public_url: str = "") -> None:  # noqa: ARG002 (for carriers that ask)
         """Connect the caller of a live call to ``to``, an E.164 number or a SIP address, which ends the call's stream.
 
         Return once the carrier has confirmed it. A carrier that fetches its instructions implements
@@ -138,7 +147,7 @@ class Carrier(ABC):
         """
         self._cannot(f"transfer calls: call {call.call_id} was not sent to {to}")
 
-    def transfer_document(self, call: CallInfo, to: str) -> str:  # noqa: ARG002 (for carriers that fetch their instructions)
+    def transfer_document(self, call: CallInfo, to: str, public_url: str = "") -> str:  # noqa: ARG002 (for carriers that fetch their instructions)
         """Return the document that makes the carrier connect a call to ``to``; empty: :meth:`transfer` says it all.
 
         The server publishes it for this call alone, for a minute, and gives its URL to :meth:`redirect`.

@@ -197,15 +197,31 @@ class DocumentWanted:
 
 @attrs.frozen
 class CallReturned:
-    """A call that asks how it continues, because its media stream is over.
+    """A call that asks how it continues, because its media stream is over, or a transfer of it.
 
     Attributes:
         call_id: the carrier's id of the call.
         is_over: True if the caller has hung up, so that nobody hears what follows.
+        is_unreached: True if the call was transferred, and the other party did not answer.
     """
 
     call_id: str
     is_over: bool = False
+    is_unreached: bool = False
+
+
+@attrs.frozen
+class PartyReached:
+    """The party to which a call was transferred has answered; ``call_id`` is that of the call."""
+
+    call_id: str
+
+
+@attrs.frozen
+class PartyUnreached:
+    """The party to which a call was transferred did not answer, and the call goes on in silence."""
+
+    call_id: str
 
 
 # Closed: a carrier translates whatever it sends into these.
@@ -219,4 +235,6 @@ CarrierReport = (
     | CostReported
     | DocumentWanted
     | CallReturned
+    | PartyReached
+    | PartyUnreached
 )

@@ -376,8 +376,13 @@ class Agent:
                 "must take tools=, and its takes_tools must not be False"
             )
 
-    def policy(self, *, reply: float) -> TurnPolicy:
-        """Return the limits for the turn machine; ``reply``: seconds to wait at most for a reply's first audio."""
+    def policy(self, *, reply: float, takes_back: bool = False) -> TurnPolicy:
+        """Return the limits for the turn machine.
+
+        Args:
+            reply: seconds to wait at most for a reply's first audio.
+            takes_back: True if a transfer may fail as late as nobody answers it.
+        """
         policy = TurnPolicy(
             endpoint=self.endpointing_ms / 1000,
             # 0 means never; infinity is the distance of a deadline that never comes.
@@ -387,6 +392,8 @@ class Agent:
             language=self.language,
             reply=reply,
         )
+        if takes_back:
+            policy = attrs.evolve(policy, transfer=policy.answered_transfer)
         if self.dtmf is not None:
             keypad = self.dtmf.keypad if isinstance(self.dtmf, Menu) else self.dtmf
             policy = attrs.evolve(

@@ -36,6 +36,8 @@ class CallOptions:
     """Called when both sides can talk."""
     on_hang_up: Callable[[], None] = lambda: None
     """Called at the instant at which the agent hangs up, which is before the call's last work is done."""
+    takes_back: bool = False
+    """True if the carrier gives a transferred call back whose party does not answer, and says if it does."""
     on_stream_lost: Callable[[], None] = lambda: None
     """Called when the call has lost its media stream and waits for another one: the carrier is to be asked for it."""
     on_audio: Callable[[bytes], None] | None = None

@@ -119,8 +119,15 @@ class CallSession:
         self._error = ""
         self._ignores_voice = False
         self._limits = Limits()
-        self._transfers = Transfers(self.info.call_id, options.transfer_call, self._demand, self._post)
-        self._failover = Failover(self.info.call_id, self._transfers)
+        self.transfers: Transfers = Transfers(
+            self.info.call_id,
+            options.transfer_call,
+            self._demand,
+            self._post,
+            takes_back=options.takes_back,
+            on_refused=self.streams.transfer_failed,
+        )
+        self._failover = Failover(self.info.call_id, self.transfers)
         self._menu = MenuRunner(self.control, self._limits)
         self._digits = DigitsSender(self.info.call_id, options.send_digits, self._say)
         self._live_reply = LiveReply(
@@ -191,11 +198,11 @@ class CallSession:
 
     def request_transfer(self, to: str, error_message: str | None) -> TransferRequest:
         """Request a transfer to ``to``, and return the request."""
-        return self._transfers.request(to, error_message)
+        return self.transfers.request(to, error_message)
 
     def place_transfer(self, order: TransferRequest) -> None:
         """Carry out a transfer that was requested before the call connected."""
-        self._transfers.place(order)
+        self.transfers.place(order)
 
     def exit(self, why: str) -> None:
         """Apologise and hang up, because code of the application raised SystemExit for this call."""
@@ -273,7 +280,12 @@ class CallSession:
 
     def may_wait(self) -> bool:
         """Return True if the call goes on over another stream when it loses the one it has."""
-        return not self.outcome and not self._error and (self._machine is None or self._machine.may_wait)
+        goes_on = self._machine is None or self._machine.may_wait or self.transfers.is_open
+        return not self.outcome and not self._error and goes_on
+
+    def may_come_back(self) -> bool:
+        """Return True if the stream may end although the call does not: its carrier transfers it."""
+        return self.transfers.is_open
 
     def fail(self, why: str, kind: str) -> None:
         """Record and log the first failure; ``kind`` is its public name, without the details in ``why``."""
@@ -353,7 +365,7 @@ class CallSession:
     async def _loop(self, nursery: trio.Nursery) -> None:
         agent = self._options.agent
         # The served agent, not that of on_call_start: the loop runs before that callback has returned.
-        policy = agent.policy(reply=self._options.reply_timeout)
+        policy = agent.policy(reply=self._options.reply_timeout, takes_back=self._options.takes_back)
         machine = self._machine = TurnMachine(policy, detector=agent.turn_detector is not None)
         # The only await of the loop is the one for the next input, so its actions are carried out without interruption.
         while not machine.ended:
@@ -420,7 +432,7 @@ class CallSession:
                 self._hang_up_leg()
             case do.TransferLeg():
                 # A request to the carrier takes time: the task posts its result to the inbox.
-                nursery.start_soon(self._transfers.run, self._agent.error_message)
+                nursery.start_soon(self.transfers.run, self._agent.error_message)
             # From here on _post() drops inputs: nothing that parts report while they end can reopen the call.
             case do.EndCall():
                 self.outcome = action.reason
@@ -482,7 +494,7 @@ class CallSession:
         self._live_reply.freeze()  # first, because the apology needs the writer, which plays one reply at a time
         if self.streams.waits_until is not None:
             return  # nobody hears it
-        if await apologise(self._backend, self._agent, self._writer, self._transfers, self._caller_here):
+        if await apologise(self._backend, self._agent, self._writer, self.transfers, self._caller_here):
             self.outcome = inputs.TRANSFERRED_REASON
 
     def _end(self, *, cancelled: bool) -> None:
@@ -493,7 +505,7 @@ class CallSession:
         calls, now = self._tools.close(), trio.current_time()
         if not self.outcome:
             self.outcome = "failed" if self._error else "cancelled"
-        self._transfers.close(self.outcome)  # after the outcome is set: it decides whether the transfer succeeded
+        self.transfers.close(self.outcome)  # after the outcome is set: it decides whether the transfer succeeded
         self._digits.close(self.outcome)
         transcript = self._history.whole()
         self._reporter.ended(now, self.outcome, transcript, self._error, tool_calls=calls, cancelled=cancelled)

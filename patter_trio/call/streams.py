@@ -18,6 +18,7 @@ from patter_trio.audio.formats import FRAME_S, FRAME_SAMPLES, RATE_HZ
 from patter_trio.audio.media_clock import MAX_ARRIVAL_DELAY_S, MediaClock
 from patter_trio.call.leg import Leg, LegListener, LostStream, MediaLeg
 from patter_trio.call.output.writer import CarrierWriter
+from patter_trio.call.transfers import REACH_TIMEOUT_S
 
 # Judged: after a longer silence a caller hangs up. Less than a reply has to begin (call/options.py).
 RECONNECT_TIMEOUT_S: Final = 10.0
@@ -34,6 +35,9 @@ class StreamsListener(LegListener, Protocol):
 
     def may_wait(self) -> bool:
         """Return True if the call is to go on over another stream: it is neither over nor about to end."""
+
+    def may_come_back(self) -> bool:
+        """Return True if the stream may end although the call does not: its carrier transfers it."""
 
     def fail(self, why: str, kind: str) -> None:
         """Record a failure; ``kind`` is its public name, without the details in ``why``."""
@@ -69,6 +73,8 @@ class CallStreams:
         self._may_return = True
         """False once the carrier has said that the call is over."""
         self._next: Leg | None = None
+        self._is_transferred = False
+        """True if the present wait is that of a transfer."""
         self._decided = trio.Event()
         """Set when the wait for a stream is over, with or without one."""
         self.waits_until: float | None = None
@@ -87,7 +93,13 @@ class CallStreams:
         self._listener.on_digit(digit)
 
     def on_leg_down(self, reason: str) -> None:
-        """Pass the end on."""
+        """Pass the end on; a call that is being transferred may come back."""
+        if self._may_return and self._listener.may_come_back():
+            self._leg.lose(LostStream("the carrier transfers the call", ""))
+        else:
+            self._end(reason)
+
+    def _end(self, reason: str) -> None:
         self._is_over = True
         self._listener.on_leg_down(reason)
 
@@ -105,9 +117,10 @@ class CallStreams:
             after = trio.current_time() - at
             _log.warning("call %s: goes on after %.1f s over another stream: %s", self._call_id, after, lost.why)
         if not self._is_over:
-            # The failure first: on_leg_down may end the call, and failures after its end are not recorded.
-            self._listener.fail(lost.why, lost.kind)
-            self.on_leg_down("failed")
+            if lost.kind:
+                # First: on_leg_down may end the call, and failures after its end are not recorded.
+                self._listener.fail(lost.why, lost.kind)
+            self._end("failed" if lost.kind else "caller_hung_up")
 
     def _may_wait(self) -> bool:
         return self._may_return and not self._is_over and self._listener.may_wait()
@@ -115,11 +128,15 @@ class CallStreams:
     async def _wait(self, lost: LostStream) -> Leg | None:
         """Wait for another stream; None: none came, or the call is over."""
         self._decided, self._next = trio.Event(), None
-        self.waits_until = trio.current_time() + RECONNECT_TIMEOUT_S
+        self._is_transferred = not lost.kind
+        wait = RECONNECT_TIMEOUT_S if lost.kind else REACH_TIMEOUT_S + RECONNECT_TIMEOUT_S
+        self.waits_until = trio.current_time() + wait
         self._writer.lose_stream(trio.current_time())
         _log.info("call %s: %s; it waits for another stream", self._call_id, lost.why)
-        # The turn machine need not know: a reply has longer to begin than the call waits for a stream.
-        self._ask()
+        # The turn machine need not know: a reply has longer to begin than the call waits for a stream. A call that is
+        # being transferred comes back only if nobody answers, and the carrier says so.
+        if lost.kind:
+            self._ask()
         try:
             async with trio.open_nursery() as nursery:
                 # Beside the wait: to close a half-open socket takes its time, and the carrier may be faster.
@@ -173,10 +190,15 @@ class CallStreams:
         self._may_return = False
         self._decided.set()
 
+    def transfer_failed(self) -> None:
+        """End the wait of a call whose stream has ended because of a transfer that the carrier did not take."""
+        if self.waits_until is not None and self._is_transferred:
+            self._decided.set()
+
     def hung_up(self) -> None:
         """End the call without a stream, because the agent hangs up while none is there."""
         if self.waits_until is not None:
-            self.on_leg_down("caller_hung_up")
+            self._end("caller_hung_up")
             self._decided.set()
 
     async def close(self) -> None:

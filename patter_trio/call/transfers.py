@@ -20,6 +20,10 @@ from patter_trio.phone_numbers import checked_destination, mask_number
 TRANSFER_TIMEOUT_S: Final = 5.0
 """Seconds that the carrier has to answer; the caller hears nothing meanwhile."""
 
+# A little longer than the party may ring (RING_TIMEOUT_S of the carriers), for the way of the report.
+REACH_TIMEOUT_S: Final = 30.0
+"""Seconds after which a transfer counts as reached without any report of the carrier."""
+
 TransferCall = Callable[[str], Awaitable[None]]
 """Asks the carrier to connect the caller to another number; see ``Carrier.transfer``."""
 
@@ -63,6 +67,8 @@ class Transfers:
         transfer_call: asks the carrier.
         demand: posts an input; raises ``CallEnded`` if the call is over.
         post: posts an input; does nothing if the call is over.
+        on_refused: called when the carrier has not taken a transfer.
+        takes_back: True if the carrier reports whether the party answers, and gives the call back if it does not.
     """
 
     def __init__(
@@ -71,12 +77,21 @@ class Transfers:
         transfer_call: TransferCall,
         demand: Callable[[Transfer], None],
         post: Callable[[TransferAccepted | TransferFailed], None],
+        *,
+        takes_back: bool = False,
+        on_refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._call_id = call_id
         self._transfer_call = transfer_call
         self._demand = demand
         self._post = post
         self._request: TransferRequest | None = None
+        self._takes_back = takes_back
+        self._on_refused = on_refused
+        self._reached: bool | None = None
+        self._decided = trio.Event()
+        self.is_open: bool = False
+        """True while the carrier was asked for a transfer from which the call may come back."""
 
     def __repr__(self) -> str:
         return f"<Transfers {self._call_id}{', requested' if self._request is not None else ''}>"
@@ -111,6 +126,7 @@ class Transfers:
         order = self._request
         if order is None:  # the turn machine acts only on a Transfer, which place() posts
             raise AssertionError("the turn machine started a transfer without a request")
+        self._reached, self._decided, self.is_open = None, trio.Event(), self._takes_back
         try:
             # Not shielded: a call that ends meanwhile cancels the request, and close() settles
             # it by the outcome of the call.
@@ -125,7 +141,34 @@ class Transfers:
             _log.info("call %s: transferred to %s", self._call_id, mask_number(order.to))
             # Settled first: TransferAccepted ends the call, and close() must find the request settled.
             order.settle(None)
-            self._post(TransferAccepted())
+            if await self._is_reached():
+                self._post(TransferAccepted())
+            else:
+                _log.info("call %s: nobody answered the transfer; the agent goes on", self._call_id)
+                self._request = None
+                self._post(TransferFailed(apology if order.error_message is None else order.error_message))
+        finally:
+            self.is_open = False
+
+    async def _is_reached(self) -> bool:
+        """Wait until it is known whether the party answers; True without a report."""
+        if self._takes_back:
+            with trio.move_on_after(REACH_TIMEOUT_S):
+                await self._decided.wait()
+        return self._reached is not False
+
+    @property
+    def is_ringing(self) -> bool:
+        """True while it is not known whether the party of a transfer answers."""
+        return self.is_open and self._reached is None
+
+    def decide(self, *, reached: bool) -> bool:
+        """Take the carrier's report about the party; return True if a transfer waited for it."""
+        if not self.is_ringing:
+            return False
+        self._reached = reached
+        self._decided.set()
+        return True
 
     def _failed(self, order: TransferRequest, error: PatterError, apology: str) -> None:
         _log.warning("call %s: transfer failed: %s", self._call_id, error)
@@ -133,6 +176,7 @@ class Transfers:
         # Cleared first: the application may request another transfer as soon as it learns of the failure.
         self._request = None
         order.settle(error)
+        self._on_refused()
         # CallEnded: the carrier says that the call is over, so the caller hears nothing; the leg will end in a moment.
         self._post(TransferFailed("" if isinstance(error, CallEnded) else text))
 

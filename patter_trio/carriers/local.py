@@ -16,6 +16,7 @@ class LocalCarrier(Twilio):
     """Twilio's protocol with credentials made up for this process, so that only this process can sign a call."""
 
     name: ClassVar[str] = "local"
+    takes_back: ClassVar[bool] = False
 
     # 32 hexadecimal digits behind "AC", as Twilio's own: programs may look at them.
     account_sid: str = attrs.field(factory=lambda: f"AC{secrets.token_hex(16)}")
@@ -36,7 +37,7 @@ class LocalCarrier(Twilio):
 
     # The base class's refusals, because this class inherits what Twilio does on request: this machine can call nobody.
     # The simulator can, and does not use these methods.
-    async def transfer(self, call: CallInfo, to: str) -> None:
+    async def transfer(self, call: CallInfo, to: str, public_url: str = "") -> None:  # noqa: ARG002 (of the base class)
         """Refuse to transfer: a ConfigurationError."""
         await Carrier.transfer(self, call, to)
 

@@ -38,9 +38,11 @@ from patter_trio.abc import (
     Form,
     MachineDetected,
     MachineDetection,
+    PartyReached,
     RecordingSaved,
     StreamFailed,
 )
+from patter_trio.abc._carrier import RING_TIMEOUT_S
 from patter_trio.carriers.account import AccountCarrier
 from patter_trio.carriers.plivo_rest import API_URL, PlivoREST, amount, checked_api_url
 from patter_trio.errors import ConfigurationError, WireError
@@ -76,6 +78,7 @@ _FINAL_CAUSE: Final = {
 }
 # Two schemes of names are in Plivo's pages.
 _LOST_STREAM: Final = frozenset({"DroppedStream", "failed"})
+_UNREACHED: Final = frozenset({"busy", "failed", "timeout", "no-answer", "cancel"})
 _HIDDEN_CALLERS: Final = frozenset({"anonymous", "private", "restricted", "unavailable", "unknown"})
 """Names that carriers write in the place of a number that the caller withholds."""
 _CUSTOM_HEADER: Final = re.compile("x-ph-(.+)", re.IGNORECASE)
@@ -123,6 +126,7 @@ class Plivo(AccountCarrier):
     content_type: ClassVar[str] = "text/xml; charset=utf-8"
     # Only the machine: nothing says when its greeting has ended.
     machine_detection: ClassVar[MachineDetection] = "answer"
+    takes_back: ClassVar[bool] = True
 
     auth_id: str = attrs.field(default="", converter=_auth_id)
     auth_token: str = attrs.field(default="", repr=False, converter=_auth_token)
@@ -187,6 +191,9 @@ class Plivo(AccountCarrier):
             return DocumentWanted(request.field("CallUUID"), request.query.get("document", ""))
         if request.kind == "return":
             return self._returned(request)
+        # Of the call that a transfer dials; the other actions (connected, hangup, digits) change nothing.
+        if action := request.field("DialAction"):
+            return self._dialled(request) if action == "answer" else None
         # By what it says, not by its route: without a hangup_url of its own, an application reports ends to its
         # answer_url.
         if event == "Hangup" or request.field("CallStatus") in _FINAL_STATUS:
@@ -250,7 +257,16 @@ class Plivo(AccountCarrier):
         call_id = request.field("CallUUID")
         if not _CALL_UUID.fullmatch(call_id):
             raise WireError(f"CallUUID must be a UUID, got {shown_id(call_id)}")
-        return CallReturned(call_id, request.field("CallStatus") in _FINAL_STATUS)
+        # https://www.plivo.com/docs/voice/xml/dial: "completed" after a conversation, which ends the call as well.
+        dialled = request.field("DialStatus")
+        unreached = dialled in _UNREACHED
+        is_over = request.field("CallStatus") in _FINAL_STATUS or bool(dialled and not unreached)
+        return CallReturned(call_id, is_over, unreached)
+
+    @staticmethod
+    def _dialled(request: CarrierRequest) -> PartyReached | None:
+        call_id = request.field("DialALegUUID") or request.field("CallUUID")
+        return PartyReached(call_id) if _CALL_UUID.fullmatch(call_id) else None
 
     # Answers ----------------------------------------------------------------------------------------------------------
     def connect(self, url: str, parameters: Mapping[str, str]) -> str:
@@ -300,24 +316,27 @@ class Plivo(AccountCarrier):
         """Return XML that refuses the call; the caller hears the tone of ``reason``."""
         return f'{_XML_DECLARATION}<Response><Hangup reason="{escape(reason)}"/></Response>'
 
-    def xml_dial(self, call: CallInfo, to: str) -> str:
+    def xml_dial(self, call: CallInfo, to: str, public_url: str = "") -> str:
         """Return XML that connects the caller to ``to``.
 
         The called party sees the caller's number: Plivo's default for an inbound call. For an outbound call it is set,
         to the number that we called from. After the conversation, or if nobody answers, no element follows, and the
-        call ends.
+        call ends; with ``public_url``, Plivo asks the server there how it continues, and reports an answer to it.
         """
         # A caller without a number, such as a SIP address, cannot be shown to others.
         outbound = call.direction == "outbound" and is_number(call.caller)
         shown = f" callerId={quoteattr(call.caller)}" if outbound else ""
         # SIP addresses have an element of their own.
         target = f"<Number>{escape(to)}</Number>" if is_number(to) else f"<User>{escape(to)}</User>"
+        if public_url:
+            shown += f' timeout="{RING_TIMEOUT_S}" action={quoteattr(public_url + self.path_of("return"))}'
+            shown += f" callbackUrl={quoteattr(public_url + self.status_path)}"
         return f"{_XML_DECLARATION}<Response><Dial{shown}>{target}</Dial></Response>"
 
     # Requests ---------------------------------------------------------------------------------------------------------
-    def transfer_document(self, call: CallInfo, to: str) -> str:
+    def transfer_document(self, call: CallInfo, to: str, public_url: str = "") -> str:
         """Return :meth:`xml_dial`: Plivo fetches the XML of a transfer instead of taking it."""
-        return self.xml_dial(call, to)
+        return self.xml_dial(call, to, public_url)
 
     async def redirect(self, call: CallInfo, url: str) -> None:
         """Make a live call continue with the XML at ``url``; Plivo fetches it when the call's stream has ended."""

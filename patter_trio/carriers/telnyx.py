@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 
@@ -27,6 +27,7 @@ from patter_trio.abc import (
     MachineDetection,
     NumberSetup,
 )
+from patter_trio.abc._carrier import RING_TIMEOUT_S
 from patter_trio.carriers.telnyx_reports import read_report
 from patter_trio.carriers.telnyx_rest import (
     API_URL,
@@ -82,6 +83,7 @@ class Telnyx(Carrier):
     protocol: ClassVar[str] = "telnyx"
     content_type: ClassVar[str] = "application/json"
     acts_on_request: ClassVar[bool] = True
+    takes_back: ClassVar[bool] = True
     ends_with_stream: ClassVar[bool] = False
     machine_detection: ClassVar[MachineDetection] = "greeting_end"
 
@@ -154,13 +156,16 @@ class Telnyx(Carrier):
             await self._rest.hang_up(call.call_id)
 
     # Live calls -------------------------------------------------------------------------------------------------------
-    async def transfer(self, call: CallInfo, to: str) -> None:
+    async def transfer(self, call: CallInfo, to: str, public_url: str = "") -> None:
         """Connect the caller of a live call to ``to``.
 
         The called party sees the caller's number, which Telnyx allows because of ``diversion``, the number that the
         call came to. For a call that we placed, it sees the number that we called from.
         """
-        body = {"to": to, "command_id": command_id("transfer", to)}
+        body: dict[str, Any] = {"to": to, "command_id": command_id("transfer", to)}
+        if public_url:
+            # In each webhook about the leg of the other party: whether it answers, and whose party it is.
+            body |= {"timeout_secs": RING_TIMEOUT_S, "target_leg_client_state": encode_state(transfer=call.call_id)}
         # A caller without a number, such as a SIP address, cannot be shown: Telnyx then shows the number of ours.
         if is_number(call.caller):
             body["from"] = call.caller

@@ -21,6 +21,8 @@ from patter_trio.abc import (
     CostReported,
     Direction,
     MachineDetected,
+    PartyReached,
+    PartyUnreached,
     RecordingSaved,
     StreamFailed,
 )
@@ -69,7 +71,10 @@ def read_report(body: bytes) -> CarrierReport | None:
         WireError: the body is not an event of Telnyx, or an id is missing or has another form.
     """
     event, payload = _event(body)
-    dial = decode_state(payload.get("client_state")).get("dial", "")
+    state = decode_state(payload.get("client_state"))
+    if transferred := state.get("transfer", ""):
+        return _party(event, _checked_id(transferred))
+    dial = state.get("dial", "")
     match event:
         case "call.initiated" if payload.get("direction") == "incoming":
             return CallOffered(_info(payload, "inbound"))
@@ -95,6 +100,17 @@ def read_report(body: bytes) -> CarrierReport | None:
             return StreamFailed(_call_id(payload), reason)
         case "call.cost":
             return _cost(payload)
+    return None
+
+
+def _party(event: str, call_id: str) -> PartyReached | PartyUnreached | None:
+    """Return what an event says about the party to which a call was transferred."""
+    match event:
+        case "call.answered":
+            return PartyReached(call_id)
+        # Also the end of a conversation: whether there was one is known where the answer was reported.
+        case "call.hangup":
+            return PartyUnreached(call_id)
     return None
 
 

@@ -28,6 +28,7 @@ from patter_trio.abc import (
     Form,
     MachineDetection,
 )
+from patter_trio.abc._carrier import RING_TIMEOUT_S
 from patter_trio.carriers.account import AccountCarrier
 from patter_trio.carriers.twilio_reports import read_report
 from patter_trio.carriers.twilio_rest import API_URL, TwilioREST, checked_api_url
@@ -87,6 +88,7 @@ class Twilio(AccountCarrier):
     protocol: ClassVar[str] = "twilio"
     content_type: ClassVar[str] = "text/xml; charset=utf-8"
     machine_detection: ClassVar[MachineDetection] = "greeting_end"
+    takes_back: ClassVar[bool] = True
 
     account_sid: str = attrs.field(default="", converter=_account_sid)
     auth_token: str = attrs.field(default="", repr=False, converter=_auth_token)
@@ -198,23 +200,28 @@ class Twilio(AccountCarrier):
         """Return TwiML that refuses the call; nobody is charged for it."""
         return f'{_XML_DECLARATION}<Response><Reject reason="{escape(reason)}"/></Response>'
 
-    def twiml_dial(self, call: CallInfo, to: str) -> str:
+    def twiml_dial(self, call: CallInfo, to: str, public_url: str = "") -> str:
         """Return TwiML that connects the caller to ``to``.
 
         The called party sees the caller's number: Twilio's default for an inbound call. For an outbound call it must be
         set, to the number that we called from. After the conversation, or if nobody answers, no verb follows, and the
-        call ends.
+        call ends; with ``public_url``, Twilio asks the server there how it continues, and reports an answer to it.
         """
         # A caller without a number, such as a SIP address, cannot be shown to others.
         outbound = call.direction == "outbound" and is_number(call.caller)
         shown = f" callerId={quoteattr(call.caller)}" if outbound else ""
         # SIP addresses have an element of their own.
-        target = escape(to) if is_number(to) else f"<Sip>{escape(to)}</Sip>"
+        element = "Number" if is_number(to) else "Sip"
+        told = ""
+        if public_url:
+            shown += f' timeout="{RING_TIMEOUT_S}" action={quoteattr(public_url + self.path_of("return"))}'
+            told = f' statusCallbackEvent="answered" statusCallback={quoteattr(public_url + self.status_path)}'
+        target = f"<{element}{told}>{escape(to)}</{element}>" if told or element == "Sip" else escape(to)
         return f"{_XML_DECLARATION}<Response><Dial{shown}>{target}</Dial></Response>"
 
-    async def transfer(self, call: CallInfo, to: str) -> None:
+    async def transfer(self, call: CallInfo, to: str, public_url: str = "") -> None:
         """Make the live call continue with :meth:`twiml_dial`; errors are those of :meth:`TwilioREST.update_call`."""
-        await self._rest.update_call(call.call_id, {"Twiml": self.twiml_dial(call, to)})
+        await self._rest.update_call(call.call_id, {"Twiml": self.twiml_dial(call, to, public_url)})
 
     async def hang_up(self, call_id: str, request_id: str = "") -> None:  # noqa: ARG002 (all calls have ids)
         """End a call in any state; ``canceled``, Twilio's other word, ends one only before it is answered."""

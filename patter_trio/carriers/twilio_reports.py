@@ -18,6 +18,7 @@ from patter_trio.abc import (
     CarrierReport,
     CarrierRequest,
     MachineDetected,
+    PartyReached,
     RecordingSaved,
     StreamFailed,
 )
@@ -39,6 +40,8 @@ _FINAL_STATUS: Final = {
     "busy": "busy",
     "failed": "failed",
 }
+# https://www.twilio.com/docs/voice/twiml/dial#dialcallstatus-values
+_UNREACHED: Final = frozenset({"busy", "no-answer", "failed", "canceled"})
 _ANSWERED_BY: Final[dict[str, tuple[AnsweredBy, bool]]] = {
     "human": ("human", False),
     "machine_start": ("machine", False),
@@ -70,7 +73,11 @@ def read_report(request: CarrierRequest, dial: str) -> CarrierReport | None:
             return _recording(request)
         case "return":
             # Also asked for when the caller hangs up: then with the final status, and the answer goes nowhere.
-            return CallReturned(_call_sid(request), request.field("CallStatus") in _FINAL_STATUS)
+            dialled = request.field("DialCallStatus")
+            unreached = dialled in _UNREACHED
+            # Behind a conversation with the other party, the call is over as well.
+            is_over = request.field("CallStatus") in _FINAL_STATUS or bool(dialled and not unreached)
+            return CallReturned(_call_sid(request), is_over, unreached)
     # Both come to the URL for the status, for a stream has no other of ours.
     return _stream(request) if request.field("StreamEvent") else _status(request, dial)
 
@@ -93,8 +100,12 @@ def _offer(request: CarrierRequest) -> CallInfo:
     )
 
 
-def _status(request: CarrierRequest, dial: str) -> CallRinging | CallStatus | None:
+def _status(request: CarrierRequest, dial: str) -> CallRinging | CallStatus | PartyReached | None:
     call_id, status = request.field("CallSid"), request.field("CallStatus")
+    # The call that a transfer dials has an id of its own; the only event of it that we ask for is its answer.
+    parent = request.field("ParentCallSid")
+    if status == "in-progress" and CALL_SID.fullmatch(parent):
+        return PartyReached(parent)
     # Without an error: the account may have other calls that report here, such as those that a transfer dials.
     if not CALL_SID.fullmatch(call_id):
         return None

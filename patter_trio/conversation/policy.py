@@ -52,6 +52,9 @@ class TurnPolicy:
     """How long the carrier may take to end a leg after a hang-up."""
     transfer: float = 6.0
     """How long the carrier may take to accept or refuse a transfer. A little longer than its REST request may take."""
+    # With the 30 s that a transfer may wait for an answer (call/transfers.py).
+    answered_transfer: float = 36.0
+    """The same where the carrier gives the call back if nobody answers."""
     # What is left of the second in which a call must be over (docs/design.md) once the close
     # of the stream has had its time.
     flush: float = 0.8

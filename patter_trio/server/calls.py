@@ -307,6 +307,7 @@ class CallServer:
             settled=partial(starting.settled, answering.agent, answering.callbacks),
             on_message=answering.messages,
             transfer_call=partial(self.context.transfer, info),
+            takes_back=self._options.carrier.takes_back,
             send_digits=partial(self._send_digits, info),
             webhooks=self._webhooks,
             on_open=(lambda: None) if placed is None else placed.talking.set,

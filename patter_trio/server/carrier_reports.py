@@ -13,6 +13,8 @@ from patter_trio.abc import (
     CarrierReport,
     CostReported,
     MachineDetected,
+    PartyReached,
+    PartyUnreached,
     RecordingSaved,
     StreamFailed,
 )
@@ -94,8 +96,9 @@ class CarrierReports:
                 # that has lost its stream ends by the webhook.
                 # Its reference goes first: a report may name one call by that, and another by its id.
                 of_placed = self._dialler.on_status(report)
-                if report.call_id in self._live:
-                    self._live[report.call_id].streams.give_up()
+                if (over := self._live.get(report.call_id)) is not None:
+                    over.transfers.decide(reached=True)
+                    over.streams.give_up()
                 elif not of_placed:
                     self._on_status(report)
             case CallRinging():
@@ -105,6 +108,11 @@ class CarrierReports:
                 # It may overtake the media stream; then it is acted on when that begins.
                 if placed is not None and live is not None:
                     on_finding(live, placed, report, self._nursery)
+            case PartyReached() if (handed_over := self._live.get(report.call_id)) is not None:
+                if handed_over.transfers.decide(reached=True):
+                    handed_over.streams.give_up()
+            case PartyUnreached():
+                self._unreached(report.call_id)
             case RecordingSaved():
                 self._facts.on_recording(report)
             case CostReported():
@@ -115,6 +123,19 @@ class CarrierReports:
                 call = self._pending.give_up(report.call_id)
                 if call is not None:
                     self._announced.abandon(call.info, "failed", f"its media stream failed: {report.reason}")
+
+    def _unreached(self, call_id: str) -> None:
+        """Take a transferred call back whose party did not answer, at a carrier that does not ask how it continues."""
+        call = self._live.get(call_id)
+        if (
+            call is not None
+            and call.transfers.decide(reached=False)
+            and call.streams.lose("nobody answered the transfer")
+        ):
+            self._lost.begin(call.info, call.streams.give_up)
+        # Else its caller would be left on a silent line.
+        elif call is None:
+            self._hang_ups.end(call_id)
 
     def _on_status(self, status: CallStatus) -> None:
         """Give up an announced call, because the carrier says that it is over."""
@@ -129,9 +150,13 @@ class CarrierReports:
     def returned(self, report: CallReturned) -> str:
         """Return the document with which a call continues whose stream is over; empty: it is over."""
         call = self._live.get(report.call_id)
+        if call is not None and report.is_unreached:
+            call.transfers.decide(reached=False)
         if call is not None and report.is_over:
+            call.transfers.decide(reached=True)
             call.streams.give_up()
-        elif call is not None and call.streams.lose("the carrier's stream is over"):
+        # Of a call that is being transferred, only the end of the transfer is news.
+        elif call is not None and not call.transfers.is_ringing and call.streams.lose("the carrier's stream is over"):
             self._lost.begin(call.info, call.streams.give_up)
             return self._lost.document(report.call_id) or ""
         elif report.call_id in self._pending:

@@ -99,9 +99,11 @@ class ServerContext:
 
         Errors are those of :meth:`~patter_trio.abc.Carrier.transfer`.
         """
-        document = self.carrier.transfer_document(call, to)
+        # Only for those that know it: other carriers take no URL.
+        where = {"public_url": self.public_url} if self.carrier.takes_back else {}
+        document = self.carrier.transfer_document(call, to, **where)
         if not document:
-            await self.carrier.transfer(call, to)
+            await self.carrier.transfer(call, to, **where)
             return
         # Before the request: the carrier may fetch the document before it answers.
         reference = self.documents.publish(call.call_id, document, trio.current_time())

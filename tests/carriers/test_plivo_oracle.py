@@ -122,6 +122,14 @@ def test_plivo_transfer_xml_equals_plivos_package(to: str) -> None:
         element = plivoxml.UserElement(to) if to.startswith("sip:") else plivoxml.NumberElement(to)
         call = CallInfo(CALL, OURS, OTHER, direction)  # type: ignore[arg-type]
         assert same(CARRIER.transfer_document(call, to), plivoxml.ResponseElement().add(dial.add(element)))
+        asking = plivoxml.DialElement(
+            timeout=25,
+            action="https://agent.example/webhooks/plivo/return",
+            callback_url="https://agent.example/webhooks/plivo/status",
+            **options,
+        )
+        ours = CARRIER.transfer_document(call, to, "https://agent.example")
+        assert same(ours, plivoxml.ResponseElement().add(asking.add(element)))
 
 
 # Requests -------------------------------------------------------------------------------------------------------------

@@ -228,6 +228,23 @@ def test_transfer_twiml_equals_twilios_package(to: str) -> None:
         assert ET.canonicalize(ET.tostring(ours)) == ET.canonicalize(ET.tostring(built(to, **attributes)))
 
 
+@pytest.mark.parametrize("to", [DESK, SIP])
+def test_asking_transfer_twiml_equals_twilios_package(to: str) -> None:
+    """The TwiML of a transfer from which the call comes back equals what Twilio's own package builds."""
+    dial = Dial(timeout=25, action="https://agent.test/webhooks/twilio/return")
+    told = {
+        "status_callback_event": "answered",
+        "status_callback": "https://agent.test/webhooks/twilio/status",
+    }
+    (dial.sip if to.startswith("sip:") else dial.number)(to, **told)
+    response = VoiceResponse()
+    response.append(dial)
+    ours = Twilio(SID, TOKEN).twiml_dial(INBOUND, to, "https://agent.test")
+    trees = [ET.fromstring(text.encode()) for text in (ours, str(response))]  # noqa: S314 (our own XML, or the oracle's)
+    first, second = (ET.canonicalize(ET.tostring(tree)) for tree in trees)
+    assert first == second
+
+
 def test_twilios_package_builds_another_thing_for_another_number() -> None:
     """The TwiML that Twilio's package builds for another number differs, so the comparison can fail."""
     ours = Twilio(SID, TOKEN).twiml_dial(INBOUND, DESK)

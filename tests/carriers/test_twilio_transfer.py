@@ -69,7 +69,7 @@ async def test_the_callers_line_is_connected_with_the_desk() -> None:
     assert raised is None
     assert (line.ended, line.transferred_to) == ("transferred", DESK)
     assert [end["outcome"] for end in ends] == ["transferred"]
-    assert f"<Dial>{DESK}</Dial>" in server.calls[SID].twiml
+    assert f">{DESK}</Number></Dial>" in server.calls[SID].twiml
     assert len(server.requests) == 1
 
 

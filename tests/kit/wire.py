@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 from patter_trio import Patter, Plivo, Telnyx, Twilio
-from patter_trio.abc import Carrier, CarrierRequest
+from patter_trio.abc import Carrier, CarrierRequest, WebhookKind
 from patter_trio.carriers.telnyx_signature import public_key_of, sign
 from patter_trio.net.http import answered_here
 from patter_trio.net.websocket import SocketClosed, WebSocket, connect
@@ -46,6 +46,26 @@ def carrier_of(name: str) -> Carrier:
             return Telnyx("KEY", public_key_of(PRIVATE), "7267")
         case _:
             return Plivo("MA1", "hush")
+
+
+# What becomes of a transfer.
+_TWILIO: Mapping[str, tuple[WebhookKind, dict[str, str]]] = {
+    **TWILIO_NEWS,
+    "unreached": ("return", {"CallStatus": "in-progress", "DialCallStatus": "no-answer"}),
+    "reached": ("status", {"CallStatus": "in-progress", "ParentCallSid": "", "CallSid": "CA" + "9" * 32}),
+    "talked": ("return", {"CallStatus": "in-progress", "DialCallStatus": "completed"}),
+}
+_PLIVO: Mapping[str, tuple[WebhookKind, dict[str, str]]] = {
+    **PLIVO_NEWS,
+    "unreached": ("return", {"CallStatus": "in-progress", "DialStatus": "no-answer"}),
+    "reached": ("status", {"DialAction": "answer", "DialALegUUID": ""}),
+    "talked": ("return", {"CallStatus": "in-progress", "DialStatus": "completed"}),
+}
+_TELNYX: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    **TELNYX_NEWS,
+    "unreached": ("call.hangup", {"hangup_cause": "timeout"}),
+    "reached": ("call.answered", {}),
+}
 
 
 @attrs.frozen
@@ -150,12 +170,16 @@ class Wire:
         """Return a signed webhook; ``headers`` are added to it."""
         if self.name == "telnyx":
             return self._telnyx(what, call_id, dial, headers or {})
-        kind, fields = (TWILIO_NEWS if self.name == "twilio" else PLIVO_NEWS)[what]
+        kind, fields = (_TWILIO if self.name == "twilio" else _PLIVO)[what]
         url = self.carrier.path_of(kind) + (f"?{urlencode({'dial': dial})}" if dial else "")
         if self.name == "twilio":
             form = {"CallSid": call_id, "AccountSid": "AC" + "1" * 32, "From": CALLER, "To": CALLEE, **fields}
+            if "ParentCallSid" in fields:
+                form["ParentCallSid"] = call_id
         else:
             form = {"CallUUID": call_id, "From": CALLER[1:], "To": CALLEE[1:], **fields}
+            if "DialALegUUID" in fields:
+                form["DialALegUUID"] = call_id
         request = CarrierRequest(kind, PUBLIC + url, body=urlencode(form).encode())
         return attrs.evolve(request, headers={**self.signed_for(PUBLIC, request), **(headers or {})})
 
@@ -170,8 +194,11 @@ class Wire:
         return {"x-plivo-signature-v3": signature, "x-plivo-signature-v3-nonce": NONCE}
 
     def _telnyx(self, what: str, call_id: str, dial: str, headers: Mapping[str, str]) -> CarrierRequest:
-        event, fields = TELNYX_NEWS["answered" if what == "voice" and dial else what]
+        event, fields = _TELNYX["answered" if what == "voice" and dial else what]
         state = encode_state(dial=dial) if dial else None
+        if what in ("unreached", "reached"):
+            # Of the other party's leg, which has an id of its own.
+            state, call_id = encode_state(transfer=call_id), "v3:other"
         payload = {"call_control_id": call_id, "from": CALLER, "to": CALLEE, "client_state": state, **fields}
         data = {"event_type": event, "id": "e1", "record_type": "event", "payload": payload}
         body, now = json.dumps({"data": data}).encode(), self.server.context.unix_time()
@@ -193,10 +220,16 @@ class Wire:
             return await self._commanded(before)
         return self._order_in(answer)
 
-    async def again(self, call_id: str) -> Order | None:
+    async def unreached(self, call_id: str) -> Order | None:
+        """Tell that nobody answers a transfer; return the stream that the server asks for then."""
+        before = len(self.commands)
+        answer = self.post("unreached", call_id)
+        return await self._commanded(before) if self.name == "telnyx" else self._order_in(answer)
+
+    async def again(self, call_id: str, what: str = "return") -> Order | None:
         """Ask how a call goes on whose stream is over; of Telnyx, wait for the next command."""
         if self.name != "telnyx":
-            answer = self.post("return", call_id)
+            answer = self.post(what, call_id)
             assert answer.status == 200
             return self._order_in(answer)
         before = len(self.commands)

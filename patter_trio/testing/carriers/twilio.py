@@ -169,10 +169,14 @@ class TwilioProtocol(CarrierProtocol):
     def _recording_sid(self) -> str:
         return f"RE{self.call_id[2:]}"
 
-    def ended_reports(self, how: str) -> Sequence[Webhook]:  # noqa: ARG002 (of the interface)
-        """Return the report of the call's recording, if it was recorded."""
+    def ended_reports(self, how: str) -> Sequence[Webhook]:
+        """Return the answer of the party to which the call was transferred, and the report of its recording."""
+        answered: tuple[Webhook, ...] = ()
+        if how == "transferred" and self._action:
+            child = {**self._form("in-progress"), "CallSid": f"CA9{self.call_id[3:]}", "ParentCallSid": self.call_id}
+            answered = (self._webhook(f"{self._public_url}/webhooks/twilio/status", child),)
         if not self._recording_callback:
-            return ()
+            return answered
         form = {
             "AccountSid": self._account_sid,
             "CallSid": self.call_id,
@@ -183,7 +187,7 @@ class TwilioProtocol(CarrierProtocol):
             "RecordingChannels": "2",
             "RecordingSource": "StartCallRecordingAPI",
         }
-        return (self._webhook(self._recording_callback, form),)
+        return (*answered, self._webhook(self._recording_callback, form))
 
     def lost_reports(self) -> Sequence[Webhook]:
         """Return the final status of the call, as the number's status callback gets it."""

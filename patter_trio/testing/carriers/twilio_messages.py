@@ -101,7 +101,7 @@ def read_dial(twiml: str) -> str:
         raise BadAnswer(f"Twiml must be XML, got {twiml[:200]!r} ({error})") from error
     dial = response.find("Dial")
     to = "" if dial is None else "".join(dial.itertext()).strip()
-    if dial is None or len(response) != 1 or not to or any(child.tag != "Sip" for child in dial):
+    if dial is None or len(response) != 1 or not to or any(child.tag not in ("Number", "Sip") for child in dial):
         raise BadAnswer(f"the simulation can only follow one <Dial> of a number or <Sip>, got {twiml[:200]!r}")
     return to
 

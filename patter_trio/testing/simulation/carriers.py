@@ -34,9 +34,9 @@ _TO_LETTERS: Final = str.maketrans("0123456789abcdef", "abcdef0123456789")
 class _PlayedLocal(LocalCarrier):
     """The development carrier as a simulation plays it, which transfers calls to numbers that it invents."""
 
-    async def transfer(self, call: CallInfo, to: str) -> None:
+    async def transfer(self, call: CallInfo, to: str, public_url: str = "") -> None:
         """Transfer the call, as Twilio does."""
-        await Twilio.transfer(self, call, to)
+        await Twilio.transfer(self, call, to, public_url)
 
 
 @attrs.frozen(kw_only=True)
