@@ -303,6 +303,7 @@ class SlowToCloseTTS(TextToSpeech):
 
 
 @pytest.mark.pipeline("about the STT and after_transcribe")
+@pytest.mark.one_carrier("it sends the stop of a stream, which Plivo does not have")
 async def test_call_ends_within_second_though_all_hang(call_simulator: CallSimulator) -> None:
     """STT, hook, vendor and carrier that all take the longest they may delay the end by less than a second in all."""
 

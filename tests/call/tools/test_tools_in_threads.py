@@ -16,6 +16,7 @@ from patter_trio.agent.tools import end_call
 from patter_trio.net.threads import run_in_own_thread
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, tool_call
+from patter_trio.testing.simulation.carriers import call_id_of
 from patter_trio.user_code.context import MAX_THREADS, current_call, new_thread_limiter
 from patter_trio.user_code.signatures import is_plain
 from tests.kit.call import Backend, transcripts_of
@@ -136,7 +137,7 @@ async def test_in_thread_works_for_tools(call_simulator: CallSimulator, backend:
 VALUE: ContextVar[str] = ContextVar("value", default="nothing")
 
 
-async def test_context_variables_are_copied(call_simulator: CallSimulator, backend: Backend) -> None:
+async def test_context_variables_are_copied(call_simulator: CallSimulator, backend: Backend, carrier: str) -> None:
     """A tool's thread has the context variables of its call; what it sets stays there."""
 
     @tool
@@ -148,7 +149,7 @@ async def test_context_variables_are_copied(call_simulator: CallSimulator, backe
 
     entry = await result_of(call_simulator, backend, look_up)
     call_id, before = entry["result"].split()
-    assert call_id.startswith("CA")
+    assert call_id == call_id_of(carrier, f"{1:032d}")
     assert before == VALUE.get() == "nothing"
 
 
