@@ -55,7 +55,8 @@ class MenuRunner:
         """Begin with a menu, and go on until cancelled."""
         self._error_message = error_message
         # In one text with the prompt: a key that silences the greeting silences the prompt behind it, too.
-        self._enter(menu, greeting)
+        # Behind the notice that the call is recorded, and what on_call_start has said: nobody has chosen yet.
+        self._enter(menu, greeting, interrupt=False)
         while True:
             keys = await self._next_choice()
             menu = self._path[-1]
@@ -64,15 +65,15 @@ class MenuRunner:
             else:
                 self._say(f"{menu.invalid} {menu.prompt}")
 
-    def _enter(self, menu: Menu, before: str = "") -> None:
+    def _enter(self, menu: Menu, before: str = "", *, interrupt: bool = True) -> None:
         self._path.append(menu)
         self._control.data[DATA_KEY] = menu
-        self._say(f"{before} {menu.prompt}".lstrip())
+        self._say(f"{before} {menu.prompt}".lstrip(), interrupt=interrupt)
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, *, interrupt: bool = True) -> None:
         # In place of what is being said: the caller has chosen, and has heard enough.
         if not self._control.ended:
-            self._control.say(text, interrupt=True)
+            self._control.say(text, interrupt=interrupt)
 
     async def _next_choice(self) -> str:
         """Return the caller's next choice; repeat the prompt after silence meanwhile."""

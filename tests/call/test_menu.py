@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,17 @@ async def test_keys_lead_to_texts(call_simulator: CallSimulator, backend: Backen
     assert said(caller) == ["Hello. Press one.", "We open at nine."]
     assert not caller.times("user_speech_eos")
     assert caller.dialogue == [("assistant", "Hello. Press one."), ("assistant", "We open at nine.")]
+
+
+async def test_prompt_follows_the_recording_notice(
+    call_simulator: CallSimulator, backend: Backend, tmp_path: Path
+) -> None:
+    """The notice that the call is recorded is heard whole before a menu's first prompt, and the call is recorded."""
+    agent = backend.agent_of(recording_notice="This call is recorded.", dtmf=Menu(HOURS, prompt="Press one."))
+    async with call_simulator(agent, record_to=tmp_path) as caller:
+        await caller.heard(1)
+    assert said(caller)[:2] == ["This call is recorded.", "Press one."]
+    assert len(list(tmp_path.iterdir())) == 1  # noqa: ASYNC240 (of a test)
 
 
 async def test_key_silences_the_prompt(call_simulator: CallSimulator, backend: Backend) -> None:
