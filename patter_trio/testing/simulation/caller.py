@@ -74,6 +74,7 @@ class SimulatedCaller:
         band_limited: speak in the voice that survives resampling, for STT providers and engines at other rates than 8
             kHz.
         real_listeners: the agent's providers that may not understand :meth:`speaks`, for failures to name.
+        utterances: the number before that of the first utterance, which its sound carries.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class SimulatedCaller:
         strict: bool = True,
         band_limited: bool = False,
         real_listeners: Sequence[str] = (),
+        utterances: int = 0,
     ) -> None:
         self._real_listeners = real_listeners
         self._band_limited = band_limited
@@ -93,7 +95,7 @@ class SimulatedCaller:
         self._strict = strict
         # Counted per caller and written into the sound: an STT tells two utterances apart
         # even without silence between them.
-        self._utterances = 0
+        self._utterances = utterances
         self.carrier = carrier
         """The simulated carrier, to inject faults of the line: ``stall``, ``drop``."""
         self.said: list[Said] = []
@@ -274,6 +276,12 @@ class SimulatedCaller:
         """
         __tracebackhide__ = True
         return await self.heard(len(self.times("agent_speech_ended")), within=within)
+
+    @property
+    def heard_words(self) -> str:
+        """The words in everything that was heard so far: of the agent, and of a person after a warm transfer."""
+        sounds = (sound for stretch in self.carrier.played() for sound in band_limited.sounds_in(stretch.audio))
+        return "".join(sound.words for sound in sounds)
 
     # The record of the call -------------------------------------------------------------------------------------------
     @property

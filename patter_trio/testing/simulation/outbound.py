@@ -41,10 +41,18 @@ from patter_trio.testing.carriers.rest import answering
 from patter_trio.testing.carriers.webhook_post import asked
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_for, real_listeners
-from patter_trio.testing.simulation.carriers import account_of, call_id_of, carrier_object, protocol_of
+from patter_trio.testing.simulation.carriers import (
+    CallOptions,
+    account_of,
+    call_id_of,
+    carrier_object,
+    protocol_of,
+    simulated_carrier,
+)
 from patter_trio.testing.simulation.destinations import Destination, Person, Script, Unanswered, Voicemail
 from patter_trio.testing.simulation.dialled_line import DialledLine
 from patter_trio.testing.simulation.foreign_work import foreign_work_awaited
+from patter_trio.testing.simulation.incoming_line import IncomingLine
 from patter_trio.testing.simulation.invariants import CallRecord, violations
 from patter_trio.testing.simulation.record import State
 from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, PUBLIC_URL, CallInvariantError, check_callbacks
@@ -52,6 +60,12 @@ from patter_trio.testing.simulation.simulator import EPOCH_UNIX_S, PUBLIC_URL, C
 OPTIONS: Final = ("phone", "carrier", "max_calls", "voicemail_message", "record_to", "recording")
 NUMBER: Final = "+15550100002"
 """The number of the phone under test, unless it has its own."""
+CALLER: Final = "+15550100001"
+"""The number of somebody who calls it."""
+# The sound of an utterance carries its number in 16 bits, and the agent's replies count from 1.
+_FIRST_UTTERANCE: Final = 20_000
+_MAX_UTTERANCES: Final = 100
+_MAX_PEOPLE: Final = 450
 
 
 class PhoneNetwork:
@@ -80,6 +94,8 @@ class PhoneNetwork:
         """The phone under test: ``await network.phone.call(...)``."""
         self.calls: list[DialledLine] = []
         """The calls that the program has placed, oldest first."""
+        self.incoming: list[IncomingLine] = []
+        """The calls that have come in to the program, oldest first."""
         self.reports_lost: bool = False
         """True: from now on, no webhook about a call's status reaches the program."""
         self.dial_delay: float = 0.2
@@ -106,6 +122,8 @@ class PhoneNetwork:
         self._server: CallServer | None = None
         self._connections: trio.Nursery | None = None
         self._lines: trio.Nursery | None = None
+        self._people = 0
+        """Number of people who have been on a line."""
 
     def __repr__(self) -> str:
         return f"<PhoneNetwork {len(self._destinations)} phones, {len(self.calls)} calls>"
@@ -140,6 +158,32 @@ class PhoneNetwork:
         else:
             self._destinations[number] = Person(destination)
 
+    @asynccontextmanager
+    async def call_in(self, number: str = CALLER) -> AsyncIterator[SimulatedCaller]:
+        """Call the program's number, and hang up with the end of the block.
+
+        Args:
+            number: the number of the phone that calls, E.164.
+        """
+        carrier = simulated_carrier(
+            self._account.carrier,
+            self._connect,
+            PUBLIC_URL,
+            digits=f"{len(self.incoming) + 1:031d}c",
+            options=CallOptions(caller=number, callee=self.phone.phone_number or NUMBER),
+            unix_time=lambda: self.unix_time,
+        )
+        line = IncomingLine(number, carrier)
+        self.incoming.append(line)
+        caller = self._caller_of(line)
+        async with open_flat_nursery() as nursery:
+            await nursery.start(line.run, caller)
+            try:
+                yield caller
+            finally:
+                carrier.hang_up()
+                await carrier.over.wait()
+
     # Requests of the program ------------------------------------------------------------------------------------------
     async def _obey(self, request: RESTRequest) -> RESTAnswer:
         """Carry out a request of the program, as the carrier's REST API does."""
@@ -154,6 +198,9 @@ class PhoneNetwork:
             # Before its own id is known, that of its request names a call.
             if asked.call in (line.call_id, line.protocol.request_id or line.call_id):
                 return await line.protocol.obey(line, attrs.evolve(request, path=asked.path))
+        for incoming in self.incoming:
+            if asked.call == incoming.call_id:
+                return await incoming.carrier.protocol.obey(incoming.carrier, attrs.evolve(request, path=asked.path))
         return self._account.refusal(404)
 
     async def _dial(self, request: DialRequest) -> RESTAnswer:
@@ -184,13 +231,16 @@ class PhoneNetwork:
             raise self.dial_error
         return self._account.accepted(protocol)
 
-    def _caller_of(self, line: DialledLine) -> SimulatedCaller:
+    def _caller_of(self, line: DialledLine | IncomingLine) -> SimulatedCaller:
+        self._people += 1
         return SimulatedCaller(
             line.carrier,
             line.log,
             lambda: self._state(line.call_id),
             band_limited=is_resampled_for(self._agent),
             real_listeners=real_listeners(self._agent),
+            # What one person says may be heard by another, and must not be taken for the agent's words.
+            utterances=_FIRST_UTTERANCE + _MAX_UTTERANCES * (self._people % _MAX_PEOPLE),
         )
 
     def _state(self, call_id: str) -> State | None:
@@ -222,7 +272,7 @@ class PhoneNetwork:
         return nursery
 
     def _tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
-        for line in self.calls:
+        for line in (*self.calls, *self.incoming):
             if line.call_id == payload["call_id"]:
                 line.tap(at, name, payload)
 
@@ -272,8 +322,8 @@ class PhoneNetwork:
     def check(self) -> None:
         """Raise if a call violated an invariant."""
         found = [
-            f"  * call to {line.request.to}: {finding}"
-            for line in self.calls
+            f"  * {line!r}: {finding}"
+            for line in (*self.calls, *self.incoming)
             # Without an event, the program never took the call for one of its own.
             if line.log.events
             for finding in violations(
