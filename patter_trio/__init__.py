@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from patter_trio.agent.menu import Menu
     from patter_trio.agent.tools import Tool, end_call, tool
     from patter_trio.agent.transfer_tool import transfer_call
+    from patter_trio.agent.warm_transfer import WarmTransfer
     from patter_trio.call.control import CallControl
     from patter_trio.call.tools.context import ToolContext
     from patter_trio.carriers.plivo import Plivo
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         ProviderTimeout,
         ProvisionError,
         RateLimitError,
+        TransferError,
         WireError,
     )
     from patter_trio.events.bus import EventBus
@@ -123,6 +125,7 @@ else:
                 "ProviderTimeout",
                 "ProvisionError",
                 "RateLimitError",
+                "TransferError",
                 "WireError",
             ),
             "patter_trio.events.bus": ("EventBus",),
@@ -171,6 +174,7 @@ else:
             "patter_trio.tracing.setup": ("init_tracing", "shutdown_tracing"),
             "patter_trio.agent.tools": ("Tool", "end_call", "tool"),
             "patter_trio.agent.transfer_tool": ("transfer_call",),
+            "patter_trio.agent.warm_transfer": ("WarmTransfer",),
             "patter_trio.tts.elevenlabs": ("ElevenLabsTTS",),
             "patter_trio.tts.piper": ("PiperTTS",),
             "patter_trio.turn.smart_turn": ("SmartTurn",),
@@ -244,6 +248,7 @@ __all__ = [
     "ToolContext",
     "TranscriptEvent",
     "TranscriptPartialEvent",
+    "TransferError",
     "TtsChunkEvent",
     "TurnEndedEvent",
     "TurnMetrics",
@@ -253,6 +258,7 @@ __all__ = [
     "UserSpeechEosEvent",
     "UserSpeechStartedEvent",
     "UserState",
+    "WarmTransfer",
     "WhisperSTT",
     "WireError",
     "end_call",

@@ -12,13 +12,14 @@
     │   ├── RateLimitError                     wait, or use another provider
     │   ├── ProvisionError                     set up the account or number at the carrier
     │   ├── ProviderTimeout                    the provider did not answer in time
+    │   ├── TransferError                      nobody took the call; the caller is with the agent again
     │   └── AnswerCut                          the answer ended before it was complete
     └── WireError                              a peer sent what its protocol does not allow
 """
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, Literal
 
 # Judged: two lines of a log.
 MAX_REPORTED_CHARACTERS: Final = 300
@@ -86,6 +87,32 @@ class ProvisionError(ProviderError):
 
 class ProviderTimeout(ProviderError):
     """A provider that did not answer before its deadline."""
+
+
+TransferReason = Literal["declined", "undecided", "hung_up", "busy", "no_answer", "rejected", "failed"]
+"""Why nobody took a call: the person declined it, pressed no key in time, or hung up; the line was busy; nobody answered
+in time; the phone rejected the call; or the call to the person could not be made, or failed."""
+_TRANSFER_REASONS: Final[dict[str, str]] = {
+    "declined": "the person declined the call",
+    "undecided": "the person did not decide in time",
+    "hung_up": "the person hung up before a decision",
+    "busy": "the line was busy",
+    "no_answer": "nobody answered",
+    "rejected": "the call was rejected",
+    "failed": "the call to the person failed",
+}
+
+
+class TransferError(ProviderError):
+    """A warm transfer after which the caller is with the agent again.
+
+    Attributes:
+        reason: why nobody took the call.
+    """
+
+    def __init__(self, reason: TransferReason, detail: str = "") -> None:
+        super().__init__(f"{_TRANSFER_REASONS[reason]}{detail and f': {detail}'}")
+        self.reason: TransferReason = reason
 
 
 class AnswerCut(ProviderError):

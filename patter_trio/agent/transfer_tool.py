@@ -11,18 +11,32 @@ from typing import Any, Final
 
 import attrs
 
-from patter_trio.agent.tools import Tool
-from patter_trio.errors import ConfigurationError
-from patter_trio.phone_numbers import checked_destination, is_number
+from patter_trio.agent.tools import MAX_TIMEOUT_S, Tool
+from patter_trio.agent.warm_transfer import WarmTransfer
+from patter_trio.errors import ConfigurationError, TransferError
+from patter_trio.phone_numbers import checked_destination, checked_number, is_number
 
 # Above the default of 10 s, because it includes the speech before the transfer.
 TOOL_TIMEOUT_S: Final = 20.0
 """Seconds for a transfer: the speech before it may take 10 s, the carrier's answer 5 s; the rest is a reserve."""
+# Judged: 10 s for a function that makes the briefing, 10 s for the request to the carrier, 10 s for its reports.
+WARM_RESERVE_S: Final = 30.0
+"""Seconds for a warm transfer beyond those of the ring and of the decision."""
 CONNECTING_RESULT: Final = "The caller is being connected."
 DEFAULT_DESCRIPTION: Final = (
     "Connect the caller with somebody else, which ends your part of the call. Tell the caller so in the same answer, "
     "before calling this: nothing can be said after it."
 )
+
+WARM_DESCRIPTION: Final = (
+    "Connect the caller with somebody else, who is called and asked first, while the caller is on hold. Tell the caller "
+    "so in the same answer, before calling this. If nobody takes the call, the caller comes back to you."
+)
+BRIEFING_PROPERTY: Final = {
+    "type": "string",
+    "description": "What that person should know before taking the call, in one or two spoken sentences: who is calling, "
+    "and about what.",
+}
 
 # E.164 without its minimum length; "+0" is not a country code.
 _PREFIX: Final = re.compile(r"\+[1-9][0-9]{0,13}")
@@ -34,6 +48,8 @@ class TransferTool(Tool):
 
     destinations: Mapping[str, str] = attrs.field(factory=dict, kw_only=True, repr=False)
     """A number in E.164, or a SIP address, for each name."""
+    warm: WarmTransfer | None = attrs.field(default=None, kw_only=True, repr=False)
+    """The options of a warm transfer; None: a cold one."""
 
 
 def checked_failure(given: object) -> TransferTool | None:
@@ -51,6 +67,11 @@ def checked_failure(given: object) -> TransferTool | None:
             '"+15550100003"}), '
             f"got {given!r}"
         )
+    # A briefing is spoken by the providers that have just failed.
+    if given.warm is not None:
+        raise ConfigurationError(
+            "on_failure must be a transfer_call(...) without warm=: a call that failed cannot brief"
+        )
     return given
 
 
@@ -58,9 +79,10 @@ def transfer_call(
     destinations: Mapping[str, str] | None = None,
     *,
     prefixes: Sequence[str] = (),
+    warm: WarmTransfer | None = None,
     error_message: str | None = None,
     name: str = "transfer_call",
-    description: str = DEFAULT_DESCRIPTION,
+    description: str | None = None,
 ) -> Tool:
     """Make the tool with which an LLM transfers the call, once its last words have been played.
 
@@ -72,14 +94,20 @@ def transfer_call(
         destinations: a number in E.164, or a SIP address, for each name that the LLM may choose.
         prefixes: prefixes of other numbers that the LLM may dial, each with the country code: ``["+1415555"]``. A
             caller can talk the LLM into dialling any number with such a prefix.
+        warm: the person is called, briefed and asked first, while the caller is on hold. If it has no ``briefing``, the
+            LLM writes one. Destinations must be numbers.
         error_message: spoken to the caller if the transfer fails; None: the agent's.
         name: the name for the LLM.
-        description: the description for the LLM.
+        description: the description for the LLM; None: a general one.
 
     Raises:
         ConfigurationError: there is neither a destination nor a prefix, or one of them is invalid.
     """
+    if warm is not None and not isinstance(warm, WarmTransfer):
+        raise ConfigurationError(f"warm must be a WarmTransfer(...), got {warm!r}")
     known = _checked(destinations)
+    if warm is not None:
+        known = {name: checked_number(to, f"destination {name} of a warm transfer") for name, to in known.items()}
     allowed = _checked_prefixes(prefixes)
     if not known and not allowed:
         raise ConfigurationError(
@@ -97,21 +125,30 @@ def transfer_call(
 
     async def transfer(arguments: dict[str, Any], call_context: Any) -> str:
         to = known[arguments["destination"]] if "destination" in arguments else arguments["number"]
-        # Waited for, so that a refusal of the carrier becomes the tool's result and the LLM can say so.
-        await call_context.transfer(to, error_message=error_message, wait=True)
+        how = warm if warm is None or warm.briefing else attrs.evolve(warm, briefing=arguments["briefing"])
+        # Waited for, so that a refusal becomes the tool's result and the LLM can say so.
+        try:
+            await call_context.transfer(to, warm=how, error_message=error_message, wait=True)
+        except TransferError as error:
+            # No mistake of the LLM's: it goes on talking with the caller, and knows why.
+            return f"{error}. The caller is with you again."
         return CONNECTING_RESULT
 
-    schema = _schema(known, allowed)
+    schema = _schema(known, allowed, asks_for_briefing=warm is not None and not warm.briefing)
+    seconds = TOOL_TIMEOUT_S
+    if warm is not None:
+        seconds = min(MAX_TIMEOUT_S, seconds + WARM_RESERVE_S + warm.longest)
     # ``after_speech``: the transfer ends the stream, and with it whatever has not been played.
     return TransferTool(
         name,
-        description,
+        description or (DEFAULT_DESCRIPTION if warm is None else WARM_DESCRIPTION),
         schema,
         transfer,
-        timeout_s=TOOL_TIMEOUT_S,
+        timeout_s=seconds,
         after_speech=True,
         check=wrong,
         destinations=known,
+        warm=warm,
     )
 
 
@@ -142,7 +179,7 @@ def _may_dial(number: Any, allowed: tuple[str, ...]) -> bool:
     return isinstance(number, str) and is_number(number) and number.startswith(allowed)
 
 
-def _schema(known: Mapping[str, str], allowed: tuple[str, ...]) -> dict[str, Any]:
+def _schema(known: Mapping[str, str], allowed: tuple[str, ...], *, asks_for_briefing: bool) -> dict[str, Any]:
     properties: dict[str, Any] = {}
     if known:
         # An enum of names: the LLM never sees the numbers, so it cannot say or change one.
@@ -153,4 +190,7 @@ def _schema(known: Mapping[str, str], allowed: tuple[str, ...]) -> dict[str, Any
         properties["number"] = {"type": "string", "description": what}
     # With both kinds none can be required: one of them is always absent.
     required = list(properties) if len(properties) == 1 else []
+    if asks_for_briefing:
+        properties["briefing"] = BRIEFING_PROPERTY
+        required.append("briefing")
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}

@@ -9,11 +9,10 @@ from typing import Any, Final, Protocol
 from patter_trio.abc import CallInfo
 from patter_trio.call.control import CallControl, ControlledCall, connect_control
 from patter_trio.call.output.digits import DigitsRequest
-from patter_trio.call.transfers import TransferRequest
+from patter_trio.call.transfer_request import TransferRequest
 from patter_trio.errors import CallEnded, PatterError, ProviderError
 from patter_trio.events.payloads import INITIAL_STATE, ConversationStateSnapshot
 from patter_trio.metrics.results import CallMetrics
-from patter_trio.phone_numbers import checked_destination
 
 # Judged: callbacks that get the control this early give a command or two.
 MAX_DEFERRED_COMMANDS: Final = 64
@@ -22,9 +21,6 @@ MAX_DEFERRED_COMMANDS: Final = 64
 
 class ConnectedCall(ControlledCall, Protocol):
     """A connected call, which carries out the commands given to the announced one."""
-
-    def place_transfer(self, order: TransferRequest) -> None:
-        """Carry out a transfer that was requested before the call connected."""
 
     def exit(self, why: str) -> None:
         """End the call, because code of the application raised SystemExit for it."""
@@ -109,22 +105,19 @@ class PendingControl:
         """
         self._defer(lambda call: call.send_text(text))
 
-    def request_transfer(self, to: Any, error_message: str | None) -> TransferRequest:
-        """Request a transfer, as :meth:`Transfers.request` does; it starts after the call has connected.
+    def place_transfer(self, order: TransferRequest) -> None:
+        """Request a transfer, as :meth:`Transfers.place` does; it starts after the call has connected.
 
         Raises:
-            ConfigurationError: (a ``ValueError``) ``to`` is not a valid destination.
             ProviderError: a transfer has already been requested.
             CallEnded: the call never connected.
         """
-        order = TransferRequest(checked_destination(to), error_message)
         # Checked here as well as in Transfers: a second request must fail now, not when the call connects.
         if self._order is not None:
             raise ProviderError(f"call {self.info.call_id} is being transferred already")
         # Deferred before it is stored: a refused command must not leave a request behind.
         self._defer(lambda call: call.place_transfer(order))
         self._order = order
-        return order
 
     def exit(self, why: str) -> None:
         """End the call as soon as it connects, because code of the application raised SystemExit for it."""

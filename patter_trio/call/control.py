@@ -6,8 +6,9 @@ from typing import Any, Protocol, TypeVar
 import trio
 
 from patter_trio.abc import CallInfo
+from patter_trio.agent.warm_transfer import WarmTransfer
 from patter_trio.call.output.digits import DigitsRequest, digits_request
-from patter_trio.call.transfers import TransferRequest
+from patter_trio.call.transfer_request import TransferRequest, transfer_request
 from patter_trio.errors import CallEnded, ConfigurationError
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.metrics.results import CallMetrics
@@ -56,8 +57,8 @@ class ControlledCall(Protocol):
     def hang_up(self) -> None:
         """End the call after the current speech was played."""
 
-    def request_transfer(self, to: str, error_message: str | None) -> TransferRequest:
-        """Request a transfer to ``to``, and return the request."""
+    def place_transfer(self, order: TransferRequest) -> None:
+        """Carry out a transfer."""
 
     def send_digits(self, order: DigitsRequest) -> None:
         """Send DTMF digits after what the agent is saying."""
@@ -207,26 +208,41 @@ class CallControl:
         except trio.RunFinishedError as error:
             raise CallEnded(f"call {self.call_id} is over: its server has stopped") from error
 
-    async def transfer(self, to: str, *, error_message: str | None = None, wait: bool = False) -> None:
+    async def transfer(
+        self,
+        to: str,
+        *,
+        warm: WarmTransfer | None = None,
+        error_message: str | None = None,
+        wait: bool = False,
+    ) -> None:
         """Transfer the caller to ``to``, after the current speech and the text that this ``on_message`` returns.
 
         The method returns at once, and the call ends with the outcome ``transferred``. Until then the agent says
         nothing new and cannot be interrupted (10 s at most). If the transfer fails, the agent says ``error_message``,
         the log has the reason, and the call goes on.
 
+        A warm transfer calls the person first. The caller hears a hold sound until the person has pressed a key; then
+        both hear each other, or the caller is taken back.
+
         Args:
-            to: a number in E.164, such as ``+15550100003``, or a SIP address, such as ``sip:desk@example.com``.
+            to: a number in E.164, such as ``+15550100003``, or a SIP address, such as ``sip:desk@example.com``; of a warm
+                transfer, a number.
+            warm: what the person hears, and the other options of a warm transfer; None: the carrier connects the caller
+                at once.
             error_message: the text that the agent says if the transfer fails. Default: the agent's
                 ``error_message``; empty: nothing.
-            wait: return when the carrier has accepted the transfer, and raise if it does not. Do not use it in
+            wait: return when the carrier, or the person, has accepted the transfer, and raise if not. Do not use it in
                 ``on_message``, which would wait for its own reply.
 
         Raises:
             ConfigurationError: (a ``ValueError``) ``to`` is neither; or (with ``wait``) the carrier cannot transfer.
             CallEnded: the call is over, or (with ``wait``) ended before it was transferred.
+            TransferError: (with ``wait``) nobody took a warm transfer; its ``reason`` says why.
             ProviderError: a transfer is already under way, or (with ``wait``) the carrier did not accept it.
         """
-        order = self._call.request_transfer(to, error_message)
+        order = transfer_request(to, warm, error_message)
+        self._call.place_transfer(order)
         # The request lives in the call: cancelling this wait, with the application's task,
         # does not withdraw the transfer.
         if wait:

@@ -4,6 +4,7 @@ import logging
 from typing import Final
 
 from patter_trio.agent.agent import Agent
+from patter_trio.call.transfer_request import transfer_request
 from patter_trio.call.transfers import Transfers
 from patter_trio.errors import ProviderError
 from patter_trio.phone_numbers import mask_number
@@ -38,7 +39,7 @@ class Failover:
             return False
         try:
             # Nothing is said if it fails: the caller has just heard that something went wrong.
-            self._transfers.request(destination, "")
+            self._transfers.place(transfer_request(destination, None, ""))
         # The caller is being connected already.
         except ProviderError:
             return False

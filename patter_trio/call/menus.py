@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Never
 
 import trio
@@ -109,7 +110,7 @@ class MenuRunner:
                 self._enter(choice)
             case TransferTool():
                 [to] = choice.destinations.values()
-                await self._try(f"choice {keys}", self._control.transfer, to)
+                await self._try(f"choice {keys}", partial(self._control.transfer, to, warm=choice.warm))
             case _:
                 found = await self._try(f"choice {keys} ({name_of(choice)})", choice, *self._arguments(choice))
                 if isinstance(found, Menu) or (isinstance(found, str) and found.strip()):

@@ -10,6 +10,7 @@ from patter_trio.call.output.digits import SendDigits
 from patter_trio.call.recorded import NOT_RECORDED, Recorded
 from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.responder.streamed import ON_MESSAGE_TIMEOUT_S
+from patter_trio.call.second_leg import PlaceSecondLeg
 from patter_trio.call.tools.webhooks import ToolWebhooks
 from patter_trio.call.transfers import TransferCall
 
@@ -30,6 +31,7 @@ class CallOptions:
     """Waits for the answer of ``on_call_start``, and returns the agent for this call."""
     on_message: MessageHandler | None
     transfer_call: TransferCall
+    place_second_leg: PlaceSecondLeg
     send_digits: SendDigits
     webhooks: ToolWebhooks
     on_open: Callable[[], None] = lambda: None
@@ -42,6 +44,8 @@ class CallOptions:
     """Called when the call has lost its media stream and waits for another one: the carrier is to be asked for it."""
     on_audio: Callable[[bytes], None] | None = None
     """Called with the other side's audio, mu-law, as it arrives; None: nobody else listens."""
+    is_deaf: bool = False
+    """True if what the other side says is not for the agent: a person who is briefed presses keys."""
     recorded: Recorded = NOT_RECORDED
     """Says when the call's recordings begin."""
 

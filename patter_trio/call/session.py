@@ -26,8 +26,10 @@ from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.announced import PendingControl
 from patter_trio.call.backend import CallServices, StartPart
 from patter_trio.call.backends import backend_of
+from patter_trio.call.bridge import Bridge, BridgeEnd
 from patter_trio.call.control import CallControl
 from patter_trio.call.failover import Failover
+from patter_trio.call.hold import Hold
 from patter_trio.call.inbox import Inbox
 from patter_trio.call.input.voice_activity import VoiceActivityStage
 from patter_trio.call.last_words import apologise
@@ -40,7 +42,8 @@ from patter_trio.call.output.digits import DigitsRequest, DigitsSender
 from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.call.streams import CallStreams
 from patter_trio.call.tools.runner import ToolRunner
-from patter_trio.call.transfers import TransferRequest, Transfers
+from patter_trio.call.transfer_request import TransferRequest
+from patter_trio.call.transfers import Transfers
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
@@ -82,8 +85,8 @@ class CallSession:
     ) -> None:
         self.info: CallInfo = stream.info
         self.data: dict[str, Any] = pending.data
-        self.outcome: str = ""
-        """The outcome of the call; empty while it lives."""
+        self._outcome = ""
+        """The outcome of the call, from the end of the conversation on."""
         self.control: CallControl = pending.control
         self._options = options
         self._agent = options.agent
@@ -117,11 +120,16 @@ class CallSession:
         # at once, so no apology is made for a caller who has left.
         self._caller_here = trio.CancelScope()
         self._error = ""
-        self._ignores_voice = False
+        self._ignores_voice = options.is_deaf
         self._limits = Limits()
+        self._bridge = BridgeEnd()
+        self._hold = Hold(
+            self.info, self.control, self, self._writer, limits=self._limits, place=options.place_second_leg
+        )
         self.transfers: Transfers = Transfers(
             self.info.call_id,
             options.transfer_call,
+            self._hold.connect,
             self._demand,
             self._post,
             takes_back=options.takes_back,
@@ -148,6 +156,11 @@ class CallSession:
         return f"<CallSession {self.info.call_id} {self.info.direction}, {self._machine!r}, {self._writer!r}>"
 
     # What CallControl forwards to -------------------------------------------------------------------------------------
+    @property
+    def outcome(self) -> str:
+        """The outcome of the call; empty while it lives, with the agent or with the other party of a bridge."""
+        return "" if self._bridge.is_up else self._outcome
+
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
         """The public states at this moment."""
@@ -180,7 +193,7 @@ class CallSession:
 
     def _say(self, say: inputs.Say) -> None:
         queued = 0 if self._machine is None else self._machine.waiting_texts
-        if not self.outcome:
+        if not self._outcome:
             self._inbox.check_room_for_text(queued)
         self._demand(say)
 
@@ -190,35 +203,55 @@ class CallSession:
 
     def hang_up(self) -> None:
         """End the call after the current speech was played; errors are those of :meth:`CallControl.hang_up`."""
-        self._demand(inputs.HangUp("agent_hung_up"))
+        if self._bridge.is_up:
+            self._bridge.end()
+        else:
+            self._demand(inputs.HangUp("agent_hung_up"))
 
     def send_text(self, text: str) -> None:
         """Take ``text`` as a message of the caller's."""
         self._demand(inputs.TextTyped(text))
 
-    def request_transfer(self, to: str, error_message: str | None) -> TransferRequest:
-        """Request a transfer to ``to``, and return the request."""
-        return self.transfers.request(to, error_message)
-
     def place_transfer(self, order: TransferRequest) -> None:
-        """Carry out a transfer that was requested before the call connected."""
+        """Carry out a transfer; errors are those of :meth:`Transfers.place`."""
         self.transfers.place(order)
+
+    # What a bridge to another call uses -------------------------------------------------------------------------------
+    @property
+    def is_handed_over(self) -> bool:
+        """True if the carrier has connected the caller with somebody else: the call goes on there, without us."""
+        return self.outcome == inputs.TRANSFERRED_REASON and not self._bridge.was_joined
+
+    @property
+    def can_join(self) -> bool:
+        """True while the party is there and the conversation with the agent goes on."""
+        return not self._outcome and not self._caller_here.cancel_called and not self._bridge.was_joined
+
+    def join(self, bridge: Bridge, pass_on: Callable[[bytes], None]) -> None:
+        """End the conversation with the agent, and pass the party's audio on from here on."""
+        self._bridge.join(bridge, pass_on)
+        self._post(inputs.Joined())
+
+    def hear(self, audio: bytes) -> None:
+        """Play audio of the other party, mu-law; never waits."""
+        self._writer.relay(audio)
 
     def exit(self, why: str) -> None:
         """Apologise and hang up, because code of the application raised SystemExit for this call."""
         # Once: a hook that raises it with each frame must not begin the apology again and again.
-        if not self._error and not self.outcome:
+        if not self._error and not self._outcome:
             self._give_up_for(why, "SystemExit")
 
     def emit_edge(self, edge: SpeechEdge) -> None:
         """Emit a speech edge in the pipeline's place; for adapters, through ``phone.speech_events``."""
-        if not self.outcome:
+        if not self._outcome:
             self._inbox.put_for_application(Fired(edge))
 
     # Inputs -----------------------------------------------------------------------------------------------------------
     def _demand(self, event: inputs.Input) -> None:
-        if self.outcome:
-            raise CallEnded(f"call {self.info.call_id} is over ({self.outcome})")
+        if self._outcome:
+            what = "is connected with another call" if self._bridge.is_up else "is over"
+            raise CallEnded(f"call {self.info.call_id} {what} ({self._outcome})")
         self._inbox.put_for_application(event)
 
     def _post(self, event: inputs.Input) -> None:
@@ -226,7 +259,7 @@ class CallSession:
         if isinstance(event, inputs.FinalWords) and event.finished:
             # The end of a turn is often reported before the VAD is sure of the end of the voice.
             event = attrs.evolve(event, quiet_since=self._voice_activity.quiet_since)
-        if not self.outcome:
+        if not self._outcome:
             self._inbox.put(event)
 
     def _emit_fact(self, event: InternalEvent) -> None:
@@ -238,6 +271,11 @@ class CallSession:
     # What the leg reports ---------------------------------------------------------------------------------------------
     def on_audio(self, audio: bytes) -> None:
         """Pass the caller's audio to the VAD."""
+        if self._bridge.pass_on(audio):
+            # The agent hears nothing more: what the two say to each other is theirs.
+            self._media.arrived(len(audio), trio.current_time())
+            self._recorded.said(audio)
+            return
         # The position before arrived() counts this frame.
         # A machine's greeting must not be answered; silence in its place keeps the clock of the audio running.
         heard = bytes([g711.SILENCE_BYTE]) * len(audio) if self._ignores_voice else audio
@@ -276,12 +314,17 @@ class CallSession:
         """End the conversation, and an apology, because the caller is gone."""
         # Before the input: after a crash, no loop is left to read it.
         self._caller_here.cancel(reason="caller left")
+        self._hold.end()
+        self._bridge.end()
         self._post(inputs.LegDown(reason))
 
     def may_wait(self) -> bool:
         """Return True if the call goes on over another stream when it loses the one it has."""
-        goes_on = self._machine is None or self._machine.may_wait or self.transfers.is_open
-        return not self.outcome and not self._error and goes_on
+        if self._error or self.outcome:
+            return False
+        # The conversation of a call that is connected with another one is over.
+        goes_on = self._bridge.is_up or self.transfers.is_open
+        return goes_on or self._machine is None or self._machine.may_wait
 
     def may_come_back(self) -> bool:
         """Return True if the stream may end although the call does not: its carrier transfers it."""
@@ -289,7 +332,7 @@ class CallSession:
 
     def fail(self, why: str, kind: str) -> None:
         """Record and log the first failure; ``kind`` is its public name, without the details in ``why``."""
-        if not self._error and not self.outcome:
+        if not self._error and not self._outcome:
             self._error = why
             self._emit_fact(CallFailed(kind))  # without ``why``, which may quote words of the call
             _log.warning("call %s: %s", self.info.call_id, why)
@@ -328,12 +371,13 @@ class CallSession:
         if self._backend.can_speak:
             # Not interruptible: the call ends with this sentence, and the caller must learn why.
             self._post(inputs.Say(self._agent.error_message, interruptible=False, interrupt=True))
-        if not self.outcome and self._failover.hand_over(self._agent):
+        if not self._outcome and self._failover.hand_over(self._agent):
             # A provider may have failed before all of them were open; the transfer must not wait for the others.
             # Ignored by a call that has begun.
             self._post(inputs.Ready())
         # Behind the apology in the inbox; the machine hangs up once that was played, or if the transfer fails.
-        self._post(inputs.HangUp("failed"))
+        # Patient: a person can take over from an agent that has failed.
+        self._post(inputs.HangUp("failed", patient=True))
 
     async def _talk(self, start: StartPart) -> None:
         """Open the backend for the call's agent, and keep it open until the conversation is cancelled."""
@@ -432,12 +476,13 @@ class CallSession:
                 self._hang_up_leg()
             case do.TransferLeg():
                 # A request to the carrier takes time: the task posts its result to the inbox.
-                nursery.start_soon(self.transfers.run, self._agent.error_message)
+                nursery.start_soon(self.transfers.run, self._agent)
             # From here on _post() drops inputs: nothing that parts report while they end can reopen the call.
             case do.EndCall():
-                self.outcome = action.reason
+                self._outcome = action.reason
 
     def _hang_up_leg(self) -> None:
+        self._hold.end()
         self._writer.hang_up()
         # Now, not when the call is over: for some carriers the end of the stream is not the end of the call.
         self._options.on_hang_up()
@@ -463,7 +508,10 @@ class CallSession:
                     except BaseException as error:  # noqa: BLE001 (a bug ends its own call only)
                         self._record_bug(error)
                         # Inside the leg's nursery: reader and writer still run and send the apology.
-                        await self._apologise()
+                        if not self._bridge.is_up:
+                            await self._apologise()
+                    # The leg outlives the conversation for as long as both parties hear each other.
+                    await self._bridge.last(self._limits.ends_at)
                     # The keep-alive never ends by itself, nor does a reader whose carrier has gone silent.
                     leg.cancel_scope.cancel(reason="call over")
             except BaseException as error:  # noqa: BLE001 (in the leg, or in the apology)
@@ -471,6 +519,8 @@ class CallSession:
             finally:
                 # A deadline of minus infinity means that a scope around the call is cancelled: the server stops.
                 cancelled = trio.current_effective_deadline() == -math.inf
+                # Also when this call is cancelled: the other party has nobody to talk to.
+                self._bridge.end()
                 try:
                     await self.streams.close()
                 finally:  # closing a stream ends with a checkpoint, which raises if the server is being cancelled
@@ -495,7 +545,7 @@ class CallSession:
         if self.streams.waits_until is not None:
             return  # nobody hears it
         if await apologise(self._backend, self._agent, self._writer, self.transfers, self._caller_here):
-            self.outcome = inputs.TRANSFERRED_REASON
+            self._outcome = inputs.TRANSFERRED_REASON
 
     def _end(self, *, cancelled: bool) -> None:
         """Emit on_call_end, once, whatever ended the call."""
@@ -503,9 +553,9 @@ class CallSession:
         self._backend.user_turns.settle("the call is over")
         self._live_reply.freeze()
         calls, now = self._tools.close(), trio.current_time()
-        if not self.outcome:
-            self.outcome = "failed" if self._error else "cancelled"
-        self.transfers.close(self.outcome)  # after the outcome is set: it decides whether the transfer succeeded
-        self._digits.close(self.outcome)
+        if not self._outcome:
+            self._outcome = "failed" if self._error else "cancelled"
+        self.transfers.close(self._outcome)  # after the outcome is set: it decides whether the transfer succeeded
+        self._digits.close(self._outcome)
         transcript = self._history.whole()
-        self._reporter.ended(now, self.outcome, transcript, self._error, tool_calls=calls, cancelled=cancelled)
+        self._reporter.ended(now, self._outcome, transcript, self._error, tool_calls=calls, cancelled=cancelled)

@@ -6,14 +6,16 @@ application's task, which may wait for the result, does not cancel a request tha
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
-import attrs
 import trio
 
+from patter_trio.agent.agent import Agent
+from patter_trio.agent.warm_transfer import WarmTransfer
+from patter_trio.call.transfer_request import TransferRequest
 from patter_trio.conversation.inputs import TRANSFERRED_REASON, Transfer, TransferAccepted, TransferFailed
 from patter_trio.errors import CallEnded, PatterError, ProviderError, ProviderTimeout
-from patter_trio.phone_numbers import checked_destination, mask_number
+from patter_trio.phone_numbers import mask_number
 
 # Judged; below TurnPolicy.transfer (6 s), so that the turn machine gets this failure and not its own deadline.
 # docs/callbacks.md promises it.
@@ -23,40 +25,18 @@ TRANSFER_TIMEOUT_S: Final = 5.0
 # A little longer than the party may ring (RING_TIMEOUT_S of the carriers), for the way of the report.
 REACH_TIMEOUT_S: Final = 30.0
 """Seconds after which a transfer counts as reached without any report of the carrier."""
+# Judged: 10 s for the function that makes the briefing, 10 s for the request to the carrier, 10 s for its reports, and a
+# reserve, because that task ends by itself.
+LONGEST_SETUP_S: Final = 40.0
+"""Seconds that a warm transfer may take beyond those of the ring and of the decision."""
 
 TransferCall = Callable[[str], Awaitable[None]]
 """Asks the carrier to connect the caller to another number; see ``Carrier.transfer``."""
 
+ConnectWarmly = Callable[[str, WarmTransfer, Agent], Awaitable[None]]
+"""Connects the caller with a person at a number, if that person takes the call; the agent briefs the person."""
+
 _log = logging.getLogger("patter_trio.call")
-
-
-@attrs.define(eq=False)
-class TransferRequest:
-    """A requested transfer, and its result."""
-
-    to: str
-    error_message: str | None
-    """The text that the agent says if the transfer fails; None for the agent's ``error_message``."""
-    error: PatterError | None = None
-    """The failure; None if the carrier accepted the transfer, and before ``over`` is set."""
-    # Kept when set, so that a task which waits only afterwards learns the result, too.
-    over: trio.Event = attrs.field(factory=trio.Event)
-
-    def settle(self, error: PatterError | None) -> None:
-        """Set the result, None for success, and wake the tasks that wait for it."""
-        self.error = error
-        self.over.set()
-
-    async def accepted(self) -> None:
-        """Wait until the carrier has accepted the transfer.
-
-        Raises:
-            CallEnded: the call ended before.
-            PatterError: the carrier did not accept the transfer, and the call goes on.
-        """
-        await self.over.wait()
-        if self.error is not None:
-            raise self.error
 
 
 class Transfers:
@@ -65,6 +45,7 @@ class Transfers:
     Args:
         call_id: the id of the call.
         transfer_call: asks the carrier.
+        connect_warmly: asks a person, while the caller is on hold; see :meth:`Hold.connect`.
         demand: posts an input; raises ``CallEnded`` if the call is over.
         post: posts an input; does nothing if the call is over.
         on_refused: called when the carrier has not taken a transfer.
@@ -75,6 +56,7 @@ class Transfers:
         self,
         call_id: str,
         transfer_call: TransferCall,
+        connect_warmly: ConnectWarmly,
         demand: Callable[[Transfer], None],
         post: Callable[[TransferAccepted | TransferFailed], None],
         *,
@@ -83,6 +65,7 @@ class Transfers:
     ) -> None:
         self._call_id = call_id
         self._transfer_call = transfer_call
+        self._connect_warmly = connect_warmly
         self._demand = demand
         self._post = post
         self._request: TransferRequest | None = None
@@ -96,18 +79,6 @@ class Transfers:
     def __repr__(self) -> str:
         return f"<Transfers {self._call_id}{', requested' if self._request is not None else ''}>"
 
-    def request(self, to: Any, error_message: str | None) -> TransferRequest:
-        """Request a transfer.
-
-        Raises:
-            ConfigurationError: (a ``ValueError``) ``to`` is not a valid destination.
-            ProviderError: another transfer is already under way.
-            CallEnded: the call is over.
-        """
-        order = TransferRequest(checked_destination(to), error_message)
-        self.place(order)
-        return order
-
     def place(self, order: TransferRequest) -> None:
         """Start a requested transfer.
 
@@ -118,37 +89,55 @@ class Transfers:
         if self._request is not None:
             raise ProviderError(f"call {self._call_id} is being transferred already")
         # Posted before it is stored: if the call is over, no request stays behind.
-        self._demand(Transfer())
+        self._demand(Transfer(hold=0.0 if order.warm is None else LONGEST_SETUP_S + order.warm.longest))
         self._request = order
 
-    async def run(self, apology: str) -> None:
-        """Ask the carrier; if it fails, the agent says the request's ``error_message``, or ``apology`` without one."""
+    async def run(self, agent: Agent) -> None:
+        """Make the requested transfer; if it fails, the agent says the request's ``error_message``, or else its own."""
         order = self._request
         if order is None:  # the turn machine acts only on a Transfer, which place() posts
             raise AssertionError("the turn machine started a transfer without a request")
-        self._reached, self._decided, self.is_open = None, trio.Event(), self._takes_back
+        self._reached, self._decided, self.is_open = None, trio.Event(), self._takes_back and order.warm is None
+        try:
+            await self._make(order, agent)
+        except PatterError as error:
+            # Whatever the carrier's side raises by contract; anything else is a bug and ends the call.
+            self._failed(order, error, agent.error_message)
+        else:
+            _log.info("call %s: transferred to %s", self._call_id, mask_number(order.to))
+            # Settled first: TransferAccepted ends the call, and close() must find the request settled.
+            order.settle(None)
+            # A warm transfer has told both calls of it already.
+            if order.warm is None:
+                await self._report(order, agent.error_message)
+        finally:
+            self.is_open = False
+
+    async def _report(self, order: TransferRequest, apology: str) -> None:
+        """Post what became of a transfer that the carrier has accepted."""
+        if await self._is_reached():
+            self._post(TransferAccepted())
+        else:
+            _log.info("call %s: nobody answered the transfer; the agent goes on", self._call_id)
+            self._request = None
+            self._post(TransferFailed(apology if order.error_message is None else order.error_message))
+
+    async def _make(self, order: TransferRequest, agent: Agent) -> None:
+        """Ask the carrier, or the person; return when the caller is connected.
+
+        Raises:
+            PatterError: the caller is not connected.
+        """
+        if order.warm is not None:
+            await self._connect_warmly(order.to, order.warm, agent)
+            return
         try:
             # Not shielded: a call that ends meanwhile cancels the request, and close() settles
             # it by the outcome of the call.
             with trio.fail_after(TRANSFER_TIMEOUT_S):
                 await self._transfer_call(order.to)
-        except trio.TooSlowError:
-            self._failed(order, ProviderTimeout(f"the carrier did not answer within {TRANSFER_TIMEOUT_S:g} s"), apology)
-        except PatterError as error:
-            # Whatever the carrier's side raises by contract; anything else is a bug and ends the call.
-            self._failed(order, error, apology)
-        else:
-            _log.info("call %s: transferred to %s", self._call_id, mask_number(order.to))
-            # Settled first: TransferAccepted ends the call, and close() must find the request settled.
-            order.settle(None)
-            if await self._is_reached():
-                self._post(TransferAccepted())
-            else:
-                _log.info("call %s: nobody answered the transfer; the agent goes on", self._call_id)
-                self._request = None
-                self._post(TransferFailed(apology if order.error_message is None else order.error_message))
-        finally:
-            self.is_open = False
+        except trio.TooSlowError as error:
+            raise ProviderTimeout(f"the carrier did not answer within {TRANSFER_TIMEOUT_S:g} s") from error
 
     async def _is_reached(self) -> bool:
         """Wait until it is known whether the party answers; True without a report."""
@@ -171,12 +160,15 @@ class Transfers:
         return True
 
     def _failed(self, order: TransferRequest, error: PatterError, apology: str) -> None:
-        _log.warning("call %s: transfer failed: %s", self._call_id, error)
+        # A hang-up on hold is the caller's decision, and not a failure.
+        is_failure = order.warm is None or not isinstance(error, CallEnded)
+        _log.log(logging.WARNING if is_failure else logging.INFO, "call %s: transfer failed: %s", self._call_id, error)
         text = apology if order.error_message is None else order.error_message
         # Cleared first: the application may request another transfer as soon as it learns of the failure.
         self._request = None
         order.settle(error)
-        self._on_refused()
+        if order.warm is None:
+            self._on_refused()
         # CallEnded: the carrier says that the call is over, so the caller hears nothing; the leg will end in a moment.
         self._post(TransferFailed("" if isinstance(error, CallEnded) else text))
 

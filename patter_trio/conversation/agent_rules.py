@@ -14,6 +14,7 @@ from patter_trio.conversation.inputs import (
     Drained,
     Flushed,
     HangUp,
+    Joined,
     LegDown,
     OnWire,
     Produced,
@@ -195,18 +196,20 @@ def hang_up(conversation: Conversation, event: HangUp) -> None:
 
 def transfer(conversation: Conversation, event: Transfer) -> None:
     """Transfer the call at once."""
+    conversation.hold = event.hold
     conversation.close(event.reason)
 
 
 def await_ready(conversation: Conversation, event: Transfer) -> None:
     """Transfer the call once all providers are open, because only then can the agent go on if the transfer fails."""
-    conversation.ending = event.reason
+    conversation.ending, conversation.hold = event.reason, event.hold
 
 
 def leave(conversation: Conversation, event: HangUp | Transfer) -> None:
     """Hang up or transfer once the present reply and the queued texts have been spoken, within *goodbye*."""
     if conversation.ending is None:
         conversation.ending = event.reason
+        conversation.hold = event.hold if isinstance(event, Transfer) else 0.0
         conversation.arm(Timer.GOODBYE, conversation.now + conversation.policy.goodbye)
     else:
         fall_back(conversation, event)
@@ -217,6 +220,14 @@ def fall_back(conversation: Conversation, event: HangUp | Transfer) -> None:
     if conversation.ending == TRANSFERRED_REASON and conversation.pending_hang_up is None and isinstance(event, HangUp):
         # The first one counts, as for ending.
         conversation.pending_hang_up = event.reason
+
+
+def end_hold(conversation: Conversation, event: HangUp) -> None:
+    """Hang up a caller who is on hold, at once; else remember to hang up if the transfer that is under way fails."""
+    if conversation.hold and conversation.ending == TRANSFERRED_REASON and not event.patient:
+        conversation.close(event.reason)
+    else:
+        fall_back(conversation, event)
 
 
 def take_back(conversation: Conversation, event: TransferFailed) -> None:
@@ -246,6 +257,12 @@ def confirm(conversation: Conversation, event: TransferAccepted) -> None:
     conversation.transfer_accepted = True
     if conversation.flushed:
         conversation.finish_call()
+
+
+def join(conversation: Conversation, event: Joined) -> None:
+    """Cut everything, because the party hears somebody else from now on, and wait for the STT's last words."""
+    conversation.transfer_accepted = True
+    conversation.leg_down(TRANSFERRED_REASON)
 
 
 def stop_goodbye(conversation: Conversation, event: None) -> None:

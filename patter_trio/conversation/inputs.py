@@ -169,16 +169,25 @@ class Say:
 
 @attrs.frozen
 class HangUp:
-    """The agent's side ends the call as soon as the present reply has been played."""
+    """The agent's side ends the call as soon as the present reply has been played.
+
+    ``patient``: a caller on hold is not hung up, unless nobody takes the call.
+    """
 
     reason: str
+    patient: bool = False
 
 
 @attrs.frozen
 class Transfer:
-    """The agent's side transfers the call to another number as soon as the present reply has been played."""
+    """The agent's side transfers the call to another number as soon as the present reply has been played.
+
+    ``hold``: the seconds for which the caller may be on hold, until a person has decided; 0: the carrier connects the
+    caller at once.
+    """
 
     reason: str = TRANSFERRED_REASON
+    hold: float = 0.0
 
 
 @attrs.frozen
@@ -191,6 +200,11 @@ class TransferFailed:
     """The carrier did not transfer the call, so the call goes on. The agent says ``text``, unless it is empty."""
 
     text: str = ""
+
+
+@attrs.frozen
+class Joined:
+    """The leg is connected with that of another call: the conversation is over, and the leg goes on without it."""
 
 
 @attrs.frozen
@@ -228,6 +242,7 @@ Input = (
     | Transfer
     | TransferAccepted
     | TransferFailed
+    | Joined
     | LegDown
     | Flushed
 )

@@ -63,10 +63,12 @@ class TurnMachine:
     def may_wait(self) -> bool:
         """True if the call goes on over another stream when it loses the one it has: it is neither over nor hung up.
 
-        A call that is to be transferred goes on, too, until the carrier was asked to.
+        A call that is to be transferred goes on, too, until the carrier was asked to; and a caller may be on hold.
         """
-        leaves = self._conversation.ending not in (None, TRANSFERRED_REASON)
-        return not leaves and self._conversation.agent not in _LEAVING
+        conversation = self._conversation
+        leaves = conversation.ending not in (None, TRANSFERRED_REASON)
+        on_hold = conversation.hold > 0 and conversation.agent is AgentState.CLOSING
+        return not leaves and (on_hold or conversation.agent not in _LEAVING)
 
     @property
     def user_state(self) -> str:

@@ -31,6 +31,7 @@ import attrs
 
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.conversation.playout import MESSAGE_SAMPLES, HeardSpeech, PlayoutQueue
+from patter_trio.conversation.relay import Relay
 
 # Judged between the two failures in the module's docstring. Measured with 100 calls on one core, a turn of the event
 # loop took 31 ms at most; a network may stall for longer.
@@ -67,6 +68,8 @@ again and again."""
 # Judged: 0.2 % of half a minute of speech.
 CLOCK_SKEW_S: Final = 0.05
 """Seconds by which the carrier's clock may be ahead of ours."""
+NO_REPLY: Final = 0
+"""The number, instead of a reply's, of audio that the agent does not speak: hold sound, or another party's voice."""
 
 
 @attrs.frozen
@@ -135,6 +138,7 @@ class Playback:
         self._end = -math.inf  # instant at which all sent audio will have been played
         self._marks: deque[_Sent] = deque()
         self._probes: dict[str, float] = {}
+        self._relay: Relay | None = None
         self._sequence = 0
         self.marks_lost: bool = False
         """True if the carrier did not return the marks of audio that it must have played. Until it returns a mark, only
@@ -238,6 +242,7 @@ class Playback:
         self._marked = self._acknowledged = self._on_wire = self._position
         self._acknowledged_at = self._end = now
         self._written_off, self.marks_lost = 0, False
+        self._relay = None if self._relay is None else Relay()
         self._alive_at = self._held_up_until = -math.inf
         if self._playout is not None:
             self._playout_start = self._position - self._playout.sent_samples
@@ -245,6 +250,12 @@ class Playback:
     def command(self, message: str) -> None:
         """Send a message of the carrier's own next."""
         self._control.append(Command(message))
+
+    def relay(self, audio: bytes) -> None:
+        """Pass on audio of another call, mu-law; from the first one on, nothing else is played."""
+        if self._relay is None:
+            self._relay = Relay()
+        self._relay.put(audio)
 
     def hang_up(self) -> None:
         """End the stream with the next message."""
@@ -294,6 +305,13 @@ class Playback:
         # Before the ledger is asked for audio: a clear, or the close, must not wait behind speech.
         if self._control:
             return self._control.popleft()
+        if self._relay is not None:
+            audio = self._relay.next_audio(now)
+            if isinstance(audio, float):
+                return audio
+            if mark := self._relay.next_mark():
+                self._control.append(Mark(mark))
+            return Media(audio, NO_REPLY)
         return self._next_media(now, self._settle(now))
 
     def _next_media(self, now: float, ahead: float) -> Outgoing | float:
@@ -354,6 +372,8 @@ class Playback:
         """
         if name in self._probes:
             return now - self._probes.pop(name)
+        if self._relay is not None and self._relay.is_behind(name, now):
+            self._control.append(Clear())
         # Not only the first: marks may be lost, or come out of order (docs/robustness.md).
         mark = next((mark for mark in self._marks if mark.name == name), None)
         if mark is None:

@@ -44,6 +44,7 @@ class Conversation(ConversationState):
     end: float
     generation: int
     goodbye_cut: bool
+    hold: float
     is_complete: bool
     message: Message | None
     pending_hang_up: str | None
@@ -429,7 +430,7 @@ class Conversation(ConversationState):
         self.queue.clear()
         self.disarm(Timer.GOODBYE)
         if reason == TRANSFERRED_REASON:
-            self.arm(Timer.LEG, self.now + self.policy.transfer)
+            self.arm(Timer.LEG, self.now + (self.hold or self.policy.transfer))
             self.emit(actions.TransferLeg(self.now))
         else:
             self.arm(Timer.LEG, self.now + self.policy.leg)
@@ -438,6 +439,7 @@ class Conversation(ConversationState):
     def take_back(self, text: str) -> None:
         """Go on after a transfer that failed, and tell the caller; or hang up, if that was wanted meanwhile."""
         instead, self.ending, self.pending_hang_up = self.pending_hang_up, None, None
+        self.hold = 0.0
         self.agent = AgentState.IDLE
         self.disarm(Timer.LEG)
         if instead is not None:

@@ -137,6 +137,9 @@ class WordFlow:
 class ConversationState:
     """The state of one call's conversation: what both sides are doing, and what follows from it."""
 
+    hold: float = 0.0
+    """Seconds for which a transfer may keep the caller on hold; 0: none does."""
+
     def __init__(self, policy: TurnPolicy, *, detector: bool) -> None:
         self.policy = policy
         self.detector = detector

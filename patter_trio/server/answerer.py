@@ -39,6 +39,11 @@ class Answering:
             return found
         return attrs.evolve(found, agent=attrs.evolve(found.agent, first_message=first_message))
 
+    def briefing(self, agent: Agent) -> "Answering":
+        """Return what briefs a person: this agent, with its own menu instead of one that is served."""
+        answers = agent.engine is not None or agent.llm is not None
+        return attrs.evolve(self, agent=agent, messages=None if answers else self.messages)
+
     def _of(self, agent: Agent) -> "Answering":
         answers = agent.engine is not None or agent.llm is not None
         callbacks = self.callbacks.without("on_message") if answers else self.callbacks

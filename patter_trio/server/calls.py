@@ -29,7 +29,6 @@ from patter_trio.call.options import CallOptions
 from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.session import CallSession
 from patter_trio.call.tools.webhooks import ToolWebhooks
-from patter_trio.conversation.inputs import TRANSFERRED_REASON
 from patter_trio.events.callback_registry import Callback
 from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.events.reporter import CallReporter
@@ -53,9 +52,10 @@ from patter_trio.server.machines import ear_of, on_finding
 from patter_trio.server.options import Seams, ServeOptions
 from patter_trio.server.outbound import Dialler
 from patter_trio.server.pending import PendingCall, PendingCalls
-from patter_trio.server.placed import PlacedCall
+from patter_trio.server.placed import CallRequest, PlacedCall
 from patter_trio.server.recorders import Recorders
 from patter_trio.server.schedule_host import host_schedules
+from patter_trio.server.second_legs import SecondLegs
 from patter_trio.tracing.setup import OpenTrace, opened_tracing
 from patter_trio.user_code.urls import secret_of
 
@@ -102,6 +102,7 @@ class CallServer:
         self._draining = False
         self._call_over = Pulse()
         self.dialler: Dialler = Dialler(options.carrier, self, nursery)
+        self._second_legs = SecondLegs(self.dialler, nursery)
         self.closed: trio.Event = trio.Event()
         """Set when :meth:`drain` has finished and the server can be closed."""
         self.context: ServerContext = ServerContext(
@@ -193,15 +194,18 @@ class CallServer:
         )
 
     # Calls that we place ----------------------------------------------------------------------------------------------
-    def answering(self, agent: Agent | None, first_message: str) -> Answering:
-        """Return what talks in a call with this agent; None: the served one.
+    def answering(self, request: CallRequest) -> Answering:
+        """Return what talks in a call that is to be placed.
 
         Raises:
             ConfigurationError: nothing answers for the agent, or the URL of one of its tools is not allowed.
         """
-        if agent is not None:
-            self._webhooks.check(agent.tools)
-        return self._answering.instead(agent, first_message)
+        if request.agent is None:
+            return self._answering.instead(None, request.first_message)
+        if request.second_leg is not None:
+            return self._answering.briefing(request.agent)
+        self._webhooks.check(request.agent.tools)
+        return self._answering.instead(request.agent, request.first_message)
 
     @property
     def voicemail_message(self) -> str:
@@ -302,24 +306,30 @@ class CallServer:
         # A context variable, because providers report usage without knowing a call; the tasks of the call inherit it.
         usage_sink.set(lambda usage: reporter.emit_fact(UsageReported(usage), trio.current_time()))
         hang_up = self._hang_ups.once(info.call_id)
+        second_leg = None if placed is None else placed.request.second_leg
         options = CallOptions(
             agent=answering.agent,
-            settled=partial(starting.settled, answering.agent, answering.callbacks),
+            # What on_call_start returns is meant for callers, and not for a person who is briefed.
+            settled=partial(starting.settled, answering.agent, answering.callbacks, may_change=second_leg is None),
             on_message=answering.messages,
             transfer_call=partial(self.context.transfer, info),
             takes_back=self._options.carrier.takes_back,
+            place_second_leg=self._second_legs.place,
             send_digits=partial(self._send_digits, info),
             webhooks=self._webhooks,
             on_open=(lambda: None) if placed is None else placed.talking.set,
             on_hang_up=hang_up,
             on_stream_lost=lambda: self._lost.begin(info, call.streams.give_up),
             on_audio=None if placed is None else ear_of(placed, self._options.carrier, info.call_id, self.on_report),
+            is_deaf=second_leg is not None,
             recorded=(recorded := self._recorders.of_call(info, media)),
         )
         call = CallSession(leg, options, starting.call, reporter, media, server_nursery=self._nursery)
         events.exit_by(call.exit)
         self._facts.begin(info.call_id, events, reporter)
         self._live[info.call_id] = self._options.live[info.call_id] = call
+        if second_leg is not None:
+            second_leg.meet(call)
         _log.info("call %s: started, %s", info.call_id, info.direction)
         if self._tap is not None:
             self._tap(0.0, "call_start", info.payload())
@@ -346,7 +356,7 @@ class CallServer:
             self.dialler.over(info.call_id, call.outcome)
             # A call that was handed over goes on without us. Also for a caller who has hung up: the carrier's stream
             # may have ended by itself.
-            if call.outcome == TRANSFERRED_REASON:
+            if call.is_handed_over:
                 self._handed_over.add(info.call_id, trio.current_time())
             else:
                 hang_up()

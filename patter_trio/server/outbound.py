@@ -29,7 +29,6 @@ from patter_trio.abc import (
     MachineDetected,
     WebhookKind,
 )
-from patter_trio.agent.agent import Agent
 from patter_trio.call.control import CallControl
 from patter_trio.errors import CallEnded, PatterError, ProviderTimeout
 from patter_trio.phone_numbers import mask_number
@@ -70,8 +69,8 @@ class Calls(Protocol):
     def voicemail_message(self) -> str:
         """The message for a machine that answers a placed call, if the call has none of its own."""
 
-    def answering(self, agent: Agent | None, first_message: str) -> Answering:
-        """Return what talks in a call with this agent; None: the served one."""
+    def answering(self, request: CallRequest) -> Answering:
+        """Return what talks in a call that is to be placed."""
 
     def begin(self, placed: PlacedCall, info: CallInfo) -> CallControl:
         """Call ``on_call_start`` for a call that the carrier has taken; return its control."""
@@ -126,8 +125,9 @@ class Dialler:
             PatterError: the server drains or is full; the carrier did not take the call, for one of the reasons in
                 :class:`~patter_trio.abc.Carrier`; or the server was closed meanwhile.
         """
-        answering = self._calls.answering(request.agent, request.first_message)
-        if request.agent is not None:
+        answering = self._calls.answering(request)
+        # That of a second leg has the providers of the call that is transferred.
+        if request.agent is not None and request.second_leg is None:
             # Before the dial: nobody must wait on the telephone while a model loads.
             await answering.agent.prewarm()
         # Without an await from here to the entry in the table: the limit holds for calls that are placed at once.

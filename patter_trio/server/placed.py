@@ -10,6 +10,7 @@ import trio
 from patter_trio.abc import CallInfo, Dialled, MachineDetected, MachineDetection
 from patter_trio.agent.agent import Agent
 from patter_trio.call.control import CallControl
+from patter_trio.call.second_leg import SecondLeg
 from patter_trio.errors import ConfigurationError
 from patter_trio.events.callback_registry import Callback, check_callback
 from patter_trio.server.answerer import Answering
@@ -37,6 +38,7 @@ class CallRequest:
         machine_detection: True if the carrier is asked who answers, ``acoustic`` if we listen ourselves.
         on_machine_detection: called with the findings.
         voicemail_message: what is said to a machine after its greeting; empty: nothing.
+        second_leg: the transfer for which a person is called; None: the call stands alone.
     """
 
     to: str
@@ -48,6 +50,7 @@ class CallRequest:
     machine_detection: WhoAnswers = False
     on_machine_detection: Callback | None = None
     voicemail_message: str = attrs.field(default="", repr=False)
+    second_leg: SecondLeg | None = attrs.field(default=None, repr=False)
 
     @property
     def is_acoustic(self) -> bool:
@@ -63,7 +66,10 @@ class CallRequest:
 
     def find(self, name: str, otherwise: Callable[[str], Callback | None]) -> Callback | None:
         """Return the callback of that name for this call; the server's by ``otherwise``."""
-        return self.on_machine_detection if name == "on_machine_detection" else otherwise(name)
+        if name == "on_machine_detection":
+            return self.on_machine_detection
+        # The keys of a person who is briefed are the decision, and no wish of a caller's.
+        return None if name == "on_dtmf" and self.second_leg is not None else otherwise(name)
 
     def __attrs_post_init__(self) -> None:
         """Check what the application gave, before anything is sent."""

@@ -72,8 +72,10 @@ class StartingCall:
         # After the scope, so also if it was cancelled: the call waits for this event, not for a result.
         self.done.set()
 
-    async def settled(self, served: Agent, callbacks: CallbackRegistry) -> Agent:
-        """Return the agent for this call: the served one, with the overrides of ``on_call_start``."""
+    async def settled(self, served: Agent, callbacks: CallbackRegistry, *, may_change: bool = True) -> Agent:
+        """Return the agent for this call: the served one, with the overrides of ``on_call_start`` if it may change."""
+        if not may_change:
+            return served
         call_id = self.call.info.call_id
         # From the start of the audio on; the function itself has run since the webhook.
         with trio.move_on_after(ON_CALL_START_TIMEOUT_S):

@@ -228,7 +228,7 @@ async def test_a_call_that_never_connects_is_over(autojump_clock: Any) -> None:
             wish()
 
 
-def test_deferred_commands_are_limited_and_validated() -> None:
+async def test_deferred_commands_are_limited_and_validated() -> None:
     """The control of a pending call keeps at most 64 commands and rejects an invalid transfer number."""
     announced = PendingControl(INFO)
     for _ in range(MAX_DEFERRED_COMMANDS):
@@ -236,7 +236,7 @@ def test_deferred_commands_are_limited_and_validated() -> None:
     with pytest.raises(PatterError, match="has not connected, and 64 commands already wait for it"):
         announced.control.say("x")
     with pytest.raises(ValueError, match=r"E\.164"):
-        announced.request_transfer("5", None)
+        await announced.control.transfer("5")
 
 
 @pytest.mark.parametrize("count", few([256, 1025], 1))

@@ -10,6 +10,7 @@ import trio.testing
 
 from patter_trio import CallControl, CallEnded, Patter, ProviderError, ProviderTimeout
 from patter_trio.abc import CallInfo
+from patter_trio.call.transfer_request import transfer_request
 from patter_trio.call.transfers import Transfers
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.conversation.inputs import Transfer, TransferFailed
@@ -269,6 +270,10 @@ async def test_transfer_on_local_carrier_raises_error() -> None:
         await LocalCarrier().transfer(CallInfo("CA1", "+15550100001", "+15550100002", "inbound"), DESK)
 
 
+async def asks_nobody(*_: Any) -> None:
+    raise AssertionError("a cold transfer asks nobody")
+
+
 # Its parts ------------------------------------------------------------------------------------------------------------
 async def test_cancelled_call_raises_in_pending_transfer() -> None:
     """A cancelled call raises CallEnded in the task that waits for its transfer."""
@@ -277,10 +282,11 @@ async def test_cancelled_call_raises_in_pending_transfer() -> None:
     async def stalls(to: str) -> None:
         await trio.sleep_forever()
 
-    transfers = Transfers("CA1", stalls, posted.append, posted.append)
-    order = transfers.request(DESK, None)
+    transfers = Transfers("CA1", stalls, asks_nobody, posted.append, posted.append)
+    order = transfer_request(DESK, None, None)
+    transfers.place(order)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(transfers.run, "Sorry.")
+        nursery.start_soon(transfers.run, agent_of())
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert not order.over.is_set()
@@ -294,12 +300,13 @@ async def test_unsupported_transfer_is_reported_to_caller() -> None:
     """A carrier without transfers fails the transfer, and the caller hears the error message."""
     posted: list[Any] = []
     offer = CallInfo("CA1", "+15550100001", "+15550100002", "inbound")
-    transfers = Transfers("CA1", partial(LocalCarrier().transfer, offer), posted.append, posted.append)
-    order = transfers.request(DESK, None)
-    await transfers.run("Sorry.")
+    transfers = Transfers("CA1", partial(LocalCarrier().transfer, offer), asks_nobody, posted.append, posted.append)
+    order = transfer_request(DESK, None, None)
+    transfers.place(order)
+    await transfers.run(agent_of())
     with pytest.raises(ConfigurationError, match="LocalCarrier cannot transfer calls"):
         await order.accepted()
-    assert posted == [Transfer(), TransferFailed("Sorry.")]
+    assert posted == [Transfer(), TransferFailed(SORRY)]
 
 
 async def test_transfer_of_ended_call_stays_silent() -> None:
@@ -309,9 +316,9 @@ async def test_transfer_of_ended_call_stays_silent() -> None:
     async def over(to: str) -> None:
         raise CallEnded("the call is over: 21220")
 
-    transfers = Transfers("CA1", over, posted.append, posted.append)
-    transfers.request(DESK, "Sorry.")
-    await transfers.run("Sorry.")
+    transfers = Transfers("CA1", over, asks_nobody, posted.append, posted.append)
+    transfers.place(transfer_request(DESK, None, "Sorry."))
+    await transfers.run(agent_of())
     assert posted == [Transfer(), TransferFailed("")]
 
 
@@ -322,11 +329,12 @@ async def test_carrier_without_a_limit_has_five_seconds(autojump_clock: trio.tes
     async def never(to: str) -> None:
         await trio.sleep_forever()
 
-    transfers = Transfers("CA1", never, posted.append, posted.append)
-    order = transfers.request(DESK, None)
+    transfers = Transfers("CA1", never, asks_nobody, posted.append, posted.append)
+    order = transfer_request(DESK, None, None)
+    transfers.place(order)
     began = trio.current_time()
-    await transfers.run("Sorry.")
+    await transfers.run(agent_of())
     assert trio.current_time() == pytest.approx(began + 5.0)
     with pytest.raises(ProviderTimeout, match="did not answer within 5 s"):
         await order.accepted()
-    assert posted == [Transfer(), TransferFailed("Sorry.")]
+    assert posted == [Transfer(), TransferFailed(SORRY)]

@@ -118,6 +118,7 @@ class World:
         self.machine = TurnMachine(self.policy, detector=self.detector)
         self.laws = Laws(self.policy) if self.policy.needs_words else VoiceLaws(self.policy)
         self.switching = random.Random(f"{seed} transfers")  # noqa: S311 (of its own, for the same reason)
+        self.hold = 20.0 * (random.Random(f"{seed} warm").random() < 0.3)  # noqa: S311 (of its own, for the same reason)
         self.asking = random.Random(f"{seed} asking")  # noqa: S311 (of its own, for the same reason)
         self.agenda: list[tuple[float, int, inputs.Input]] = []
         self.count = itertools.count()
@@ -161,7 +162,7 @@ class World:
         if self.chance(0.3):
             self.post(self.span(0, now + 8), inputs.LegDown("caller"))
         if self.switching.random() < 0.15:
-            self.post(round(self.switching.uniform(0, now + 4) * GRID) / GRID, inputs.Transfer())
+            self.post(round(self.switching.uniform(0, now + 4) * GRID) / GRID, inputs.Transfer(hold=self.hold))
         if self.chance(0.05):
             self.post(self.span(0, now), self.random.choice((inputs.Flushed(), inputs.Ready(), inputs.HangUp("b"))))
 
@@ -243,9 +244,11 @@ class World:
                 self.post(now + self.span(0.02, 1), inputs.Flushed())
 
     def switch(self, now: float) -> None:
-        """The carrier hands the call over, or not, or says nothing; and the caller may leave meanwhile."""
+        """The carrier or a person takes the call, or not, or the carrier says nothing; the caller may leave meanwhile."""
         at = now + round(self.switching.uniform(0.02, 5) * GRID) / GRID
-        if self.switching.random() < 0.5:
+        if self.hold and self.switching.random() < 0.5:
+            self.post(at, inputs.Joined())
+        elif self.hold or self.switching.random() < 0.5:
             text = f"switch{next(self.words)}" if self.switching.random() < 0.7 else ""
             self.post(at, inputs.TransferFailed(text))
         elif self.switching.random() < 0.7:
@@ -255,7 +258,7 @@ class World:
         if self.switching.random() < 0.2:
             self.post(now + round(self.switching.uniform(0.02, 6) * GRID) / GRID, inputs.HangUp("meanwhile"))
         if self.switching.random() < 0.2:
-            self.post(at + 1, inputs.Transfer())
+            self.post(at + 1, inputs.Transfer(hold=self.hold))
 
     def produce(self, reply: int, now: float) -> None:
         at = now + self.span(0.02, 1)

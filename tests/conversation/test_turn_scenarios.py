@@ -20,6 +20,7 @@ from patter_trio.conversation.inputs import (
     HangUp,
     Input,
     InterimWords,
+    Joined,
     LegDown,
     OnWire,
     Produced,
@@ -1069,6 +1070,44 @@ def test_transferred_leg_without_end_is_abandoned() -> None:
     """A transferred leg that does not end is given up after a while, and the call ends as transferred."""
     scene = Scene().at(1.0, Transfer()).at(2.0, TransferAccepted(), TransferFailed("Sorry.")).until(20.0)
     assert scene.events() == [do.TransferLeg(1.0), do.FlushTranscripts(7.0), do.EndCall(7.75, "transferred")]
+
+
+def test_hang_up_ends_the_hold() -> None:
+    """A warm transfer may take its own time; a hang-up meanwhile is carried out at once, and a late failure changes nothing."""
+    scene = Scene().at(1.0, Transfer(hold=90.0)).until(60.0)
+    assert (scene.then(), scene.machine.deadline) == ([do.TransferLeg(1.0)], 91.0)
+    scene.at(61.0, HangUp("completed")).at(61.0, TransferFailed("Sorry."), HangUp("silence"))
+    assert scene.then() == [do.HangUpLeg(61.0, "completed")]
+    scene.at(61.5, LegDown("stopped"), Flushed())
+    assert scene.events() == [do.FlushTranscripts(61.5), do.EndCall(61.5, "completed")]
+
+
+def test_warm_transfer_after_another_failed() -> None:
+    """After a warm transfer that failed, a cold one has its deadline again."""
+    scene = Scene().at(1.0, Transfer(hold=90.0)).at(60.0, TransferFailed())
+    scene.then()
+    assert scene.at(61.0, Transfer()).until(90.0).events()[:2] == [do.TransferLeg(61.0), do.FlushTranscripts(67.0)]
+
+
+def test_joined_call_ends_its_conversation() -> None:
+    """When the leg is joined with another one, the conversation ends as after a hang-up, and the leg is left alone."""
+    scene = Scene().at(1.0, Transfer(hold=90.0)).voice(2.0, 3.0).at(3.25, FinalWords("hello?", 1)).until(4.0)
+    scene.then()
+    assert scene.at(5.0, Joined()).at(5.25, Flushed()).events() == [
+        do.FlushTranscripts(5.0),
+        committed(5.25, 1, "hello?", 2.25),
+        do.EndCall(5.25, "transferred"),
+    ]
+
+
+def test_joined_call_cuts_its_reply() -> None:
+    """A call that is joined while its agent speaks cuts the speech: the person has heard enough of the briefing."""
+    scene = Scene().answered().at(4.0, Joined())
+    assert scene.then()[-2:] == [
+        do.CutReply(4.0, 1, 1, opened=True, started=True, reason="leg down"),
+        do.FlushTranscripts(4.0),
+    ]
+    assert scene.at(4.125, Flushed()).events() == [do.EndCall(4.125, "transferred")]
 
 
 @pytest.mark.parametrize(

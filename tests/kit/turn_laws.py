@@ -80,6 +80,8 @@ class Laws:
         """The keys that were pressed and are not complete."""
         self.key_at = -math.inf
         """When the newest of them was pressed."""
+        self.hold = 0.0
+        """The seconds of hold of the transfer that was wanted first; 0: of a cold one."""
         self.has_left = False
         """True once the call was to end, or to be transferred."""
         self.chosen = ""
@@ -178,15 +180,23 @@ class Laws:
             self.reasons = [reason for reason in self.reasons if reason != inputs.TRANSFERRED_REASON]
         self.leaving, self.patient = True, False
         self.leave_at = min(self.leave_at, self.now)
-        if not self.flushing:
+        if self.hold and self.asked and not self.taken and self.reasons[:1] == [inputs.TRANSFERRED_REASON]:
+            # A caller on hold does not wait for the person's decision.
+            self.reasons = self.reasons if self.flushing else [event.reason]
+        elif not self.flushing:
             self.reasons.append(event.reason)
 
     def _in_Transfer(self, event: inputs.Transfer) -> None:
         if not self.leaving:
             self.reasons.append(inputs.TRANSFERRED_REASON)
+            self.hold = event.hold
             self.patient = not self.ready
             self.leave_at = math.inf if self.patient else self.now
         self.leaving = True
+
+    def _in_Joined(self, event: inputs.Joined) -> None:
+        self.taken = True
+        self._in_LegDown(inputs.LegDown(inputs.TRANSFERRED_REASON))
 
     def _in_TransferAccepted(self, event: inputs.TransferAccepted) -> None:
         self.taken = self.taken or self.asked

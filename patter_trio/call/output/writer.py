@@ -15,7 +15,7 @@ from patter_trio.abc import StreamCodec
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.call.recording import CallRecording
 from patter_trio.conversation.inputs import Drained, OnWire
-from patter_trio.conversation.playback import CLOCK_TOLERANCE_S, Clear, Close, Command, Mark, Media, Playback
+from patter_trio.conversation.playback import CLOCK_TOLERANCE_S, NO_REPLY, Clear, Close, Command, Mark, Media, Playback
 from patter_trio.conversation.playout import HeardSpeech, PlayoutQueue
 from patter_trio.errors import PatterConnectionError
 from patter_trio.net.pulse import Pulse
@@ -137,6 +137,11 @@ class CarrierWriter:
         self.wake()
         return True
 
+    def relay(self, audio: bytes) -> None:
+        """Pass on audio of another call; never waits, and drops the oldest if the carrier does not read."""
+        self.playback.relay(audio)
+        self.wake()
+
     def hang_up(self) -> None:
         """Make the writer close the stream after the current message."""
         self.playback.hang_up()
@@ -208,7 +213,8 @@ class CarrierWriter:
             self._post(OnWire(message.reply))
             self._on_sent(message)
             # Audio of a reply that was cut while it was being sent is cleared before it is heard.
-            if self._recording is not None and self._playout is not None and self._playout.reply == message.reply:
+            current = NO_REPLY if self._playout is None else self._playout.reply
+            if self._recording is not None and current == message.reply:
                 self._recording.sent(message.audio)
             self._progress.fire()
 

@@ -1,0 +1,140 @@
+"""The calls to people in warm transfers, as a server has them: many at once, cancelled at any instant, and recorded."""
+
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trio
+
+from patter_trio import CallEnded, TransferError, WarmTransfer
+from patter_trio.audio.formats import RATE_HZ
+from patter_trio.testing.simulation.outbound import PhoneNetwork, open_phone_network
+from tests.kit.call import agent_of
+from tests.kit.depth import few
+from tests.kit.warm import ANSWER_S, ASKED_S, DESK, PROMPT, WARM, says_nothing, takes_it
+
+
+@pytest.mark.parametrize("callers", few([4, 100], 1))
+async def test_many_at_once_do_not_mix(callers: int, autojump_clock: object) -> None:
+    """Each caller is connected with the person who has heard of that caller, and with nobody else."""
+
+    def person(number: int) -> Any:
+        async def takes(line: Any) -> None:
+            await line.hears()
+            await line.presses("1")
+            await line.waits(0.5)
+            await line.speaks(f"Desk {number}.", seconds=1.0)
+            await line.waits(1.0)
+
+        return takes
+
+    async def calls(network: PhoneNetwork, number: int) -> None:
+        desk = f"+155501{10000 + number}"
+        network.answers(desk, person(number))
+        async with network.call_in(f"+155502{10000 + number}") as caller:
+            await caller.at(0.1 * (number % 7) + 0.1)
+            [call] = [one for one in network.phone.calls if one.call_id == caller.carrier.call_id]
+            await call.transfer(desk, warm=WarmTransfer(f"Caller {number}.", prompt=PROMPT), wait=True)
+            await caller.speaks(f"Ann {number}.", seconds=1.0)
+            await caller.carrier.over.wait()
+        assert caller.heard_words == f"Desk {number}."
+        [line] = [one for one in network.calls if one.number == desk]
+        assert line.caller is not None
+        assert line.caller.heard_words == f"Caller {number}.{PROMPT}Ann {number}."
+
+    async with open_phone_network(agent_of()) as network, trio.open_nursery() as nursery:
+        for number in range(callers):
+            nursery.start_soon(calls, network, number)
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        pytest.param(1.1, id="dialling"),
+        pytest.param(1.5, id="before ringing"),
+        pytest.param(4.0, id="ringing"),
+        pytest.param(ANSWER_S + 0.1, id="answered"),
+        pytest.param(ANSWER_S + 0.9, id="briefing"),
+        pytest.param(ASKED_S + 0.001, id="decision"),
+        pytest.param(ASKED_S + 0.03, id="bridging"),
+        pytest.param(ASKED_S + 1.5, id="bridged"),
+    ],
+)
+async def test_cancelled_server_leaves_nobody(at: float, autojump_clock: object) -> None:
+    """A server that is cancelled in any phase of a transfer ends both calls, reports both ends, and leaves no phone ringing."""
+    ends: list[str] = []
+
+    async def stays(line: Any) -> None:
+        await line.at(ASKED_S - ANSWER_S)
+        await line.presses("1")
+        await line.carrier.over.wait()
+
+    async def calls(network: PhoneNetwork) -> None:
+        async with network.call_in() as caller:
+            await caller.at(1.0)
+            with pytest.raises(CallEnded) if at < ASKED_S else trio.CancelScope():
+                await network.phone.calls[0].transfer(DESK, warm=WARM, wait=True)
+            await caller.carrier.over.wait()
+
+    async with trio.open_nursery() as nursery:
+        async with open_phone_network(agent_of(), on_call_end=lambda event: ends.append(event["direction"])) as network:
+            network.hangs_up_at_end = False
+            network.answers(DESK, stays)
+            nursery.start_soon(calls, network)
+            await trio.sleep_until(at)
+        # Requests to the carrier take 0.2 s each; the ends of calls are reported within their own limits.
+        assert trio.current_time() < at + 2.0
+    # A call that was never taken has not begun.
+    assert sorted(ends) == (["inbound", "outbound"] if at > 1.2 else ["inbound"])
+    assert all(line.over.is_set() for line in network.calls)
+
+
+async def test_each_leg_is_a_call_of_its_own(autojump_clock: object) -> None:
+    """Both calls are live and measured, each with the cost of its own leg for as long as it lasts."""
+    ends: list[dict[str, Any]] = []
+    async with open_phone_network(agent_of(), on_call_end=ends.append) as network:
+        network.answers(DESK, takes_it)
+        async with network.call_in() as caller:
+            await caller.at(1.0)
+            await network.phone.calls[0].transfer(DESK, warm=WARM, wait=True)
+            assert [call.direction for call in network.phone.calls] == ["inbound", "outbound"]
+            await caller.carrier.over.wait()
+            seconds = caller.carrier.ended_at
+    by_direction = {end["direction"]: end["metrics"] for end in ends}
+    assert by_direction["inbound"].duration_seconds == pytest.approx(seconds, abs=0.1)
+    assert by_direction["outbound"].duration_seconds == pytest.approx(seconds - ANSWER_S, abs=0.1)
+    assert all(metrics.cost.telephony > 0 for metrics in by_direction.values())
+
+
+async def test_recording_goes_on_while_both_talk(autojump_clock: object, tmp_path: Path) -> None:
+    """Our recordings hold what each party said and heard to the end: the hold sound, and the other party."""
+    async with open_phone_network(agent_of(), record_to=tmp_path) as network:
+        network.answers(DESK, takes_it)
+        async with network.call_in() as caller:
+            await caller.at(1.0)
+            await network.phone.calls[0].transfer(DESK, warm=WARM, wait=True)
+            await caller.speaks("I am Ann.", seconds=1.0)
+            await caller.carrier.over.wait()
+        people = {caller.carrier.call_id: caller, network.calls[0].call_id: network.calls[0].caller}
+    for call_id, person in people.items():
+        assert person is not None
+        with wave.open(str(tmp_path / f"{call_id}.wav"), "rb") as file:
+            sides = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2)
+        for ours, theirs in zip((sides[:, 0], sides[:, 1]), person.carrier.recording(), strict=True):
+            # The last frames may be on their way when the call ends.
+            length = min(len(ours), len(theirs))
+            assert length > len(theirs) - 0.1 * RATE_HZ
+            np.testing.assert_array_equal(ours[:length], theirs[:length])
+
+
+async def test_full_server_takes_no_second_leg(autojump_clock: object) -> None:
+    """The call to the person counts for max_calls like any other; a full server takes the caller back."""
+    async with open_phone_network(agent_of(), max_calls=2) as network:
+        network.answers(DESK, says_nothing)
+        async with network.call_in() as caller, network.call_in("+15550100009"):
+            await caller.at(1.0)
+            with pytest.raises(TransferError, match="limit of 2"):
+                await network.phone.calls[0].transfer(DESK, warm=WARM, error_message="", wait=True)
+        assert network.calls == []
