@@ -90,8 +90,8 @@ class ProviderTimeout(ProviderError):
 
 
 TransferReason = Literal["declined", "undecided", "hung_up", "busy", "no_answer", "rejected", "failed"]
-"""Why nobody took a call: the person declined it, pressed no key in time, or hung up; the line was busy; nobody answered
-in time; the phone rejected the call; or the call to the person could not be made, or failed."""
+"""Why nobody took a call: the person declined it, pressed no key in time, or hung up; the line was busy; nobody
+answered in time; the phone rejected the call; or the call to the person could not be made, or failed."""
 _TRANSFER_REASONS: Final[dict[str, str]] = {
     "declined": "the person declined the call",
     "undecided": "the person did not decide in time",

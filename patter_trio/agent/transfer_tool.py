@@ -29,13 +29,13 @@ DEFAULT_DESCRIPTION: Final = (
 )
 
 WARM_DESCRIPTION: Final = (
-    "Connect the caller with somebody else, who is called and asked first, while the caller is on hold. Tell the caller "
-    "so in the same answer, before calling this. If nobody takes the call, the caller comes back to you."
+    "Connect the caller with somebody else, who is called and asked first, while the caller is on hold. Tell the "
+    "caller so in the same answer, before calling this. If nobody takes the call, the caller comes back to you."
 )
 BRIEFING_PROPERTY: Final = {
     "type": "string",
-    "description": "What that person should know before taking the call, in one or two spoken sentences: who is calling, "
-    "and about what.",
+    "description": "What that person should know before taking the call, in one or two spoken sentences: who is "
+    "calling, and about what.",
 }
 
 # E.164 without its minimum length; "+0" is not a country code.

@@ -71,8 +71,8 @@ class WarmTransfer:
 
         await call_control.transfer("+15550100003", warm=WarmTransfer("Ann Miller has a question about her bill."))
 
-    If the person takes the call, both hear each other. If not, the caller is taken back. Make it once and use it for each
-    call, because it reads ``hold_sound``.
+    If the person takes the call, both hear each other. If not, the caller is taken back. Make it once and use it for
+    each call, because it reads ``hold_sound``.
 
     Args:
         briefing: what the person hears first: a text, or a function of ``(call_control)``, sync or async, that returns

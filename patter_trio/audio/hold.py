@@ -9,8 +9,8 @@ from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.wav import WavError, read_wav
 
-# Judged: two notes, because dial tone, busy tone and the beep of an answering machine are steady; softer than speech, and
-# seldom enough to wait with.
+# Judged: two notes, because dial tone, busy tone and the beep of an answering machine are steady; softer than speech,
+# and seldom enough to wait with.
 NOTES_HZ: Final = (523.25, 659.25)
 """The two notes of the tone, C5 and E5."""
 NOTE_S: Final = 0.6

@@ -226,8 +226,8 @@ class CallControl:
         both hear each other, or the caller is taken back.
 
         Args:
-            to: a number in E.164, such as ``+15550100003``, or a SIP address, such as ``sip:desk@example.com``; of a warm
-                transfer, a number.
+            to: a number in E.164, such as ``+15550100003``, or a SIP address, such as ``sip:desk@example.com``;
+                of a warm transfer, a number.
             warm: what the person hears, and the other options of a warm transfer; None: the carrier connects the caller
                 at once.
             error_message: the text that the agent says if the transfer fails. Default: the agent's

@@ -25,8 +25,8 @@ TRANSFER_TIMEOUT_S: Final = 5.0
 # A little longer than the party may ring (RING_TIMEOUT_S of the carriers), for the way of the report.
 REACH_TIMEOUT_S: Final = 30.0
 """Seconds after which a transfer counts as reached without any report of the carrier."""
-# Judged: 10 s for the function that makes the briefing, 10 s for the request to the carrier, 10 s for its reports, and a
-# reserve, because that task ends by itself.
+# Judged: 10 s for the function that makes the briefing, 10 s for the request to the carrier, 10 s for its reports, and
+# a reserve, because that task ends by itself.
 LONGEST_SETUP_S: Final = 40.0
 """Seconds that a warm transfer may take beyond those of the ring and of the decision."""
 

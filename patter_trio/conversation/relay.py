@@ -1,8 +1,8 @@
 """The audio of another call that is passed on to the carrier as it comes, in real time.
 
-It is neither paced nor stretched: the other carrier sends it in real time, and gaps in it stay gaps. What waits is bounded
-instead, because each second that waits would delay the rest of the conversation: here by dropping the oldest, and at the
-carrier, which takes in a burst what the network held up, by emptying its buffer. Marks tell of that backlog.
+It is neither paced nor stretched: the other carrier sends it in real time, and gaps in it stay gaps. What waits is
+bounded instead, because each second that waits would delay the rest of the conversation: here by dropping the oldest,
+and at the carrier, which takes in a burst what the network held up, by emptying its buffer. Marks tell of that backlog.
 """
 
 import math
@@ -74,7 +74,7 @@ class Relay:
         return name
 
     def is_behind(self, mark: str, now: float) -> bool:
-        """Return True if the carrier has a backlog, by the mark that it has returned; its buffer is to be emptied then."""
+        """Return True if a mark that the carrier has returned shows a backlog; its buffer is to be emptied then."""
         due = self._marks.pop(mark, None)
         if due is None:
             return False

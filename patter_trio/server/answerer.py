@@ -27,6 +27,8 @@ class Answering:
     agent: Agent
     messages: MessageHandler | None
     callbacks: CallbackRegistry
+    is_briefing: bool = False
+    """True if the agent briefs a person who is to take a call over."""
 
     def instead(self, agent: Agent | None, first_message: str) -> "Answering":
         """Return what talks in a call that we place: this agent, or another one, which may bring its own LLM.
@@ -42,7 +44,7 @@ class Answering:
     def briefing(self, agent: Agent) -> "Answering":
         """Return what briefs a person: this agent, with its own menu instead of one that is served."""
         answers = agent.engine is not None or agent.llm is not None
-        return attrs.evolve(self, agent=agent, messages=None if answers else self.messages)
+        return attrs.evolve(self, agent=agent, messages=None if answers else self.messages, is_briefing=True)
 
     def _of(self, agent: Agent) -> "Answering":
         answers = agent.engine is not None or agent.llm is not None

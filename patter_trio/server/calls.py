@@ -306,11 +306,12 @@ class CallServer:
         # A context variable, because providers report usage without knowing a call; the tasks of the call inherit it.
         usage_sink.set(lambda usage: reporter.emit_fact(UsageReported(usage), trio.current_time()))
         hang_up = self._hang_ups.once(info.call_id)
-        second_leg = None if placed is None else placed.request.second_leg
         options = CallOptions(
             agent=answering.agent,
             # What on_call_start returns is meant for callers, and not for a person who is briefed.
-            settled=partial(starting.settled, answering.agent, answering.callbacks, may_change=second_leg is None),
+            settled=partial(
+                starting.settled, answering.agent, answering.callbacks, may_change=not answering.is_briefing
+            ),
             on_message=answering.messages,
             transfer_call=partial(self.context.transfer, info),
             takes_back=self._options.carrier.takes_back,
@@ -321,22 +322,19 @@ class CallServer:
             on_hang_up=hang_up,
             on_stream_lost=lambda: self._lost.begin(info, call.streams.give_up),
             on_audio=None if placed is None else ear_of(placed, self._options.carrier, info.call_id, self.on_report),
-            is_deaf=second_leg is not None,
+            is_deaf=answering.is_briefing,
             recorded=(recorded := self._recorders.of_call(info, media)),
         )
         call = CallSession(leg, options, starting.call, reporter, media, server_nursery=self._nursery)
         events.exit_by(call.exit)
         self._facts.begin(info.call_id, events, reporter)
         self._live[info.call_id] = self._options.live[info.call_id] = call
-        if second_leg is not None:
-            second_leg.meet(call)
         _log.info("call %s: started, %s", info.call_id, info.direction)
         if self._tap is not None:
             self._tap(0.0, "call_start", info.payload())
         events.connected(media, info)
         if placed is not None:
-            for finding in tuple(placed.findings):
-                on_finding(call, placed, finding, self._nursery)
+            self._take_findings(call, placed)
         try:
             # Of a call that we placed: its owner may end it at once.
             with trio.CancelScope() if placed is None else placed.running:
@@ -366,6 +364,12 @@ class CallServer:
             # Closed with the last event, so that these are the metrics that on_call_end got.
             _log.info("call %s: ended, %s", info.call_id, summary(call.outcome, reporter.metrics(trio.current_time())))
             self._call_over.fire()
+
+    def _take_findings(self, call: CallSession, placed: PlacedCall) -> None:
+        """Report the person to the transfer that waits for one, and act on what the carrier has found out already."""
+        placed.request.met_by(call)
+        for finding in tuple(placed.findings):
+            on_finding(call, placed, finding, self._nursery)
 
     def _meter(self, info: CallInfo, media: MediaClock, epoch: float) -> Meter:
         return self._seams.meter(

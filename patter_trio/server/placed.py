@@ -9,6 +9,7 @@ import trio
 
 from patter_trio.abc import CallInfo, Dialled, MachineDetected, MachineDetection
 from patter_trio.agent.agent import Agent
+from patter_trio.call.bridge import Party
 from patter_trio.call.control import CallControl
 from patter_trio.call.second_leg import SecondLeg
 from patter_trio.errors import ConfigurationError
@@ -70,6 +71,11 @@ class CallRequest:
             return self.on_machine_detection
         # The keys of a person who is briefed are the decision, and no wish of a caller's.
         return None if name == "on_dtmf" and self.second_leg is not None else otherwise(name)
+
+    def met_by(self, party: Party) -> None:
+        """Let the transfer know, for which this call was placed, that the person is there."""
+        if self.second_leg is not None:
+            self.second_leg.meet(party)
 
     def __attrs_post_init__(self) -> None:
         """Check what the application gave, before anything is sent."""

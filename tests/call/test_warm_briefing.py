@@ -17,7 +17,7 @@ from patter_trio.testing.simulation.outbound import open_phone_network
 from tests.kit.call import SORRY, Backend, agent_of
 from tests.kit.warm import ANSWER_S, BRIEFING, DESK, PROMPT, WARM, declines, hold_sound, on_hold, says_nothing, takes_it
 
-# The tool ---------------------------------------------------------------------------------------------------------------
+# The tool -------------------------------------------------------------------------------------------------------------
 WITH_BRIEFING = tool_call("transfer_call", destination="desk", briefing="Ann Miller, about her bill.")
 
 
@@ -85,7 +85,7 @@ async def test_menu_transfers_warmly(autojump_clock: object) -> None:
     assert caller.heard_words == "Press 1 for the desk.This is the desk."
 
 
-# The briefing -----------------------------------------------------------------------------------------------------------
+# The briefing ---------------------------------------------------------------------------------------------------------
 async def test_function_makes_the_briefing(autojump_clock: object) -> None:
     """A function gets the control of the call, and the phone is dialled when it has returned."""
 
@@ -133,7 +133,7 @@ async def test_broken_briefing_leaves_the_question(
     assert f"the person gets no briefing: {why}" in caplog.text
 
 
-# The hold sound -----------------------------------------------------------------------------------------------------------
+# The hold sound -------------------------------------------------------------------------------------------------------
 async def test_caller_hears_the_named_file(autojump_clock: object, tmp_path: Path) -> None:
     """A WAV file is played from its begin, again and again, until the decision."""
     samples = np.arange(3000, dtype=np.int16) * 8

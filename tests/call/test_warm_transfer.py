@@ -8,6 +8,7 @@ import trio
 from patter_trio import CallEnded, ProviderError, TransferError, WarmTransfer
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.testing.scripted_providers.band_limited import sounds_in
+from patter_trio.testing.simulation.carriers import CARRIERS
 from patter_trio.testing.simulation.destinations import BUSY, FAILED, NOBODY, Person, Voicemail
 from patter_trio.testing.simulation.outbound import open_phone_network
 from tests.kit.call import SORRY, At, FaultySTT, agent_of
@@ -28,7 +29,7 @@ from tests.kit.warm import (
 )
 
 
-# Taken ------------------------------------------------------------------------------------------------------------------
+# Taken ----------------------------------------------------------------------------------------------------------------
 async def test_both_hear_each_other(autojump_clock: object) -> None:
     """The caller hears the hold sound, until the person takes the call; then each hears the other, frame by frame."""
     ends: list[dict[str, Any]] = []
@@ -54,6 +55,39 @@ async def test_both_hear_each_other(autojump_clock: object) -> None:
     # The transcripts are those of the agent's part: nobody listens to the two.
     assert [entry["text"] for entry in ends[0]["transcript"]] == [f"{BRIEFING} {PROMPT}"]
     assert ends[1]["transcript"] == []
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+async def test_each_carrier_connects_and_ends(carrier: str, autojump_clock: object) -> None:
+    """Over each carrier both hear each other, and the person's hang-up ends the caller's call at the carrier, too."""
+    async with on_hold(agent_of(), takes_it, carrier=carrier) as (network, caller, outcome):
+        await caller.at(ASKED_S + 2.0)
+        await caller.speaks("I am Ann.", seconds=1.0)
+        await caller.carrier.over.wait()
+    [line] = network.calls
+    assert line.caller is not None
+    assert outcome.error is None
+    assert hold_sound(caller) == (pytest.approx(1.0), pytest.approx(outcome.at))
+    assert caller.heard_words == "This is the desk."
+    assert line.caller.heard_words.endswith("I am Ann.")
+    assert (caller.outcome, line.caller.outcome) == ("transferred", "transferred")
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+async def test_each_carrier_takes_back(carrier: str, autojump_clock: object) -> None:
+    """Over each carrier a busy line takes the caller back, and a caller who hangs up stops the ringing."""
+    async with on_hold(agent_of(), BUSY, carrier=carrier) as (network, caller, outcome):
+        assert (await caller.hears()).text == SORRY
+        assert isinstance(outcome.error, TransferError)
+        assert outcome.error.reason == "busy"
+        network.answers(DESK, NOBODY)
+        [call] = [call for call in network.phone.calls if call.call_id == caller.carrier.call_id]
+        await call.transfer(DESK, warm=WARM)
+        await caller.waits(3.0)
+        await caller.hangs_up()
+        await caller.waits(0.5)
+        assert network.calls[1].over.is_set()
+        assert network.calls[1].status == "canceled"
 
 
 async def test_caller_who_leaves_ends_both(autojump_clock: object) -> None:
@@ -138,7 +172,7 @@ async def test_decision_cuts_the_briefing(autojump_clock: object) -> None:
         assert PROMPT not in line.caller.heard_words
 
 
-# Taken back ---------------------------------------------------------------------------------------------------------------
+# Taken back -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("destination", "reason", "at"),
     [
@@ -153,7 +187,7 @@ async def test_decision_cuts_the_briefing(autojump_clock: object) -> None:
     ],
 )
 async def test_caller_is_taken_back(destination: Any, reason: str, at: float, autojump_clock: object) -> None:
-    """If nobody takes the call, the tone ends at that instant, the agent says so and goes on, and the program knows why."""
+    """If nobody takes the call, the tone ends at that instant, the agent goes on, and the program knows why."""
     warm = WarmTransfer(BRIEFING, prompt=PROMPT, ring_timeout=10, decision_timeout=8.0)
     async with on_hold(agent_of(), destination, warm) as (network, caller, outcome):
         sorry = await caller.hears()
@@ -170,7 +204,7 @@ async def test_caller_is_taken_back(destination: Any, reason: str, at: float, au
 
 @pytest.mark.parametrize("error", [ProviderError("21210: not verified"), None])
 async def test_refused_dial_takes_caller_back(error: Any, autojump_clock: object) -> None:
-    """If the carrier does not take the call, or none is possible, the caller is taken back, with the carrier's reason."""
+    """If the carrier does not take the call, or none is possible, the caller is taken back; the reason is given."""
     async with open_phone_network(agent_of(), max_calls=1 if error is None else None) as network:
         network.answers(DESK, takes_it)
         network.dial_error = error
@@ -212,7 +246,7 @@ async def test_agent_that_fails_keeps_the_hold(person: Any, autojump_clock: obje
     assert caller.heard_words == ("This is the desk." if taken else "")
 
 
-# Who leaves ---------------------------------------------------------------------------------------------------------------
+# Who leaves -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("at", "status"),
     [
@@ -241,6 +275,7 @@ async def test_hang_up_on_hold_ends_both(autojump_clock: object) -> None:
     async with on_hold(agent_of(), takes_it) as (network, caller, outcome):
         await caller.at(3.0)
         network.phone.calls[0].hang_up()
+        await caller.carrier.over.wait()
         await network.calls[0].over.wait()
         assert (caller.outcome, caller.carrier.ended_at) == ("agent_hung_up", pytest.approx(3.0))
         assert network.calls[0].status == "canceled"
@@ -257,7 +292,7 @@ async def test_silence_on_hold_is_not_counted(autojump_clock: object) -> None:
         assert (caller.outcome, caller.carrier.ended_at) == ("silence", pytest.approx(outcome.at + 5.0))
 
 
-# The person ---------------------------------------------------------------------------------------------------------------
+# The person -----------------------------------------------------------------------------------------------------------
 async def test_person_is_asked_again(autojump_clock: object) -> None:
     """What the person says is not answered; silence and a wrong key repeat the question."""
     heard: list[str] = []

@@ -27,7 +27,7 @@ def test_frames_pass_as_they_come() -> None:
 
 
 def test_burst_is_bounded() -> None:
-    """Of a burst after a stall, the carrier gets 0.2 s at once and the newest 0.2 s behind it; what is older is dropped."""
+    """Of a burst after a stall, the carrier gets the newest 0.2 s; what is older is dropped."""
     relay = Relay()
     for number in range(150):
         relay.put(frame(number))
@@ -72,7 +72,7 @@ def test_close_comes_before_what_waits() -> None:
 
 
 def test_backlog_is_emptied_once() -> None:
-    """A mark that comes much later than the quickest one shows a backlog; the marks that come because of the clear do not."""
+    """A mark that comes much later than the quickest one shows a backlog; those behind the clear do not."""
     relay, marks = Relay(), []
     for number in range(200):
         relay.put(frame(number))

@@ -244,7 +244,7 @@ class World:
                 self.post(now + self.span(0.02, 1), inputs.Flushed())
 
     def switch(self, now: float) -> None:
-        """The carrier or a person takes the call, or not, or the carrier says nothing; the caller may leave meanwhile."""
+        """The carrier or a person takes the call, or not, or nothing is said; the caller may leave meanwhile."""
         at = now + round(self.switching.uniform(0.02, 5) * GRID) / GRID
         if self.hold and self.switching.random() < 0.5:
             self.post(at, inputs.Joined())

@@ -1073,7 +1073,7 @@ def test_transferred_leg_without_end_is_abandoned() -> None:
 
 
 def test_hang_up_ends_the_hold() -> None:
-    """A warm transfer may take its own time; a hang-up meanwhile is carried out at once, and a late failure changes nothing."""
+    """A warm transfer takes its own time; a hang-up meanwhile acts at once, and a late failure changes nothing."""
     scene = Scene().at(1.0, Transfer(hold=90.0)).until(60.0)
     assert (scene.then(), scene.machine.deadline) == ([do.TransferLeg(1.0)], 91.0)
     scene.at(61.0, HangUp("completed")).at(61.0, TransferFailed("Sorry."), HangUp("silence"))

@@ -13,7 +13,7 @@ from patter_trio.audio.formats import RATE_HZ
 from patter_trio.testing.simulation.outbound import PhoneNetwork, open_phone_network
 from tests.kit.call import agent_of
 from tests.kit.depth import few
-from tests.kit.warm import ANSWER_S, ASKED_S, DESK, PROMPT, WARM, says_nothing, takes_it
+from tests.kit.warm import ANSWER_S, ASKED_S, DESK, PROMPT, WARM, on_hold, says_nothing, takes_it
 
 
 @pytest.mark.parametrize("callers", few([4, 100], 1))
@@ -40,7 +40,7 @@ async def test_many_at_once_do_not_mix(callers: int, autojump_clock: object) -> 
             await caller.speaks(f"Ann {number}.", seconds=1.0)
             await caller.carrier.over.wait()
         assert caller.heard_words == f"Desk {number}."
-        [line] = [one for one in network.calls if one.number == desk]
+        [line] = [one for one in network.calls if one.request.to == desk]
         assert line.caller is not None
         assert line.caller.heard_words == f"Caller {number}.{PROMPT}Ann {number}."
 
@@ -63,7 +63,7 @@ async def test_many_at_once_do_not_mix(callers: int, autojump_clock: object) -> 
     ],
 )
 async def test_cancelled_server_leaves_nobody(at: float, autojump_clock: object) -> None:
-    """A server that is cancelled in any phase of a transfer ends both calls, reports both ends, and leaves no phone ringing."""
+    """A server that is cancelled in any phase of a transfer ends and reports both calls, and no phone rings on."""
     ends: list[str] = []
 
     async def stays(line: Any) -> None:
@@ -138,3 +138,32 @@ async def test_full_server_takes_no_second_leg(autojump_clock: object) -> None:
             with pytest.raises(TransferError, match="limit of 2"):
                 await network.phone.calls[0].transfer(DESK, warm=WARM, error_message="", wait=True)
         assert network.calls == []
+
+
+@pytest.mark.parametrize("at", [pytest.param(3.0, id="on hold"), pytest.param(ASKED_S + 1.0, id="bridged")])
+async def test_lost_stream_costs_nobody(at: float, autojump_clock: object) -> None:
+    """A caller whose stream is lost on hold, or while both talk, is back on another one, and both talk on."""
+
+    async def talks(line: Any) -> None:
+        await line.hears()
+        await line.presses("1")
+        await line.waits(4.0)
+        await line.speaks("Are you back?", seconds=1.0)
+        await line.waits(2.0)
+
+    async with on_hold(agent_of(), talks) as (network, caller, outcome):
+        caller.carrier.return_delay = 1.0
+        await caller.at(at)
+        caller.carrier.lose_stream()
+        await caller.at(ASKED_S + 5.5)
+        await caller.speaks("Yes.", seconds=0.6)
+        await caller.carrier.over.wait()
+    assert outcome.error is None
+    assert caller.carrier.streams == 2
+    # The tone goes on where it broke off, and nothing else is heard but the person.
+    assert caller.heard_words == "Are you back?"
+    [line] = network.calls
+    assert line.caller is not None
+    assert line.caller.heard_words.endswith("Yes.")
+    assert caller.outcome == "transferred"
+    assert "error" not in caller.payloads("call_end")[0]

@@ -184,6 +184,10 @@ class PhoneNetwork:
                 carrier.hang_up()
                 await carrier.over.wait()
 
+    @property
+    def _all_lines(self) -> tuple[DialledLine | IncomingLine, ...]:
+        return (*self.calls, *self.incoming)
+
     # Requests of the program ------------------------------------------------------------------------------------------
     async def _obey(self, request: RESTRequest) -> RESTAnswer:
         """Carry out a request of the program, as the carrier's REST API does."""
@@ -272,7 +276,7 @@ class PhoneNetwork:
         return nursery
 
     def _tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
-        for line in (*self.calls, *self.incoming):
+        for line in self._all_lines:
             if line.call_id == payload["call_id"]:
                 line.tap(at, name, payload)
 
@@ -323,7 +327,7 @@ class PhoneNetwork:
         """Raise if a call violated an invariant."""
         found = [
             f"  * {line!r}: {finding}"
-            for line in (*self.calls, *self.incoming)
+            for line in self._all_lines
             # Without an event, the program never took the call for one of its own.
             if line.log.events
             for finding in violations(
