@@ -126,6 +126,7 @@ class Playback:
         self._playout: PlayoutQueue | None = None
         self._playout_start = 0  # position of the queue's first sample
         self._heard_before = 0  # samples of the queue that were heard before the stream was lost
+        self._stream_start = 0  # position of the queue's first sample in the present stream
         self._position = 0  # end of the audio that was sent
         self._marked = 0  # end of the audio that is covered by a mark
         self._acknowledged = 0  # end of the audio that valid marks report as played
@@ -188,7 +189,8 @@ class Playback:
         """Start sending a reply's audio to the carrier, after the audio that was sent before."""
         playout.open()
         # At the present end of what was sent, which may still be playing: the carrier plays replies one after another.
-        self._playout, self._playout_start, self._heard_before = playout, self._position, 0
+        self._playout, self._heard_before = playout, 0
+        self._playout_start = self._stream_start = self._position
 
     def close(self) -> HeardSpeech:
         """Close the open queue, which was played completely, and return what was heard."""
@@ -217,18 +219,14 @@ class Playback:
         self._acknowledged_at = self._end = now
         return playout.heard(max(self._heard_before, min(heard, playout.sent_samples)))
 
-    def lose_stream(self, now: float) -> int:
-        """Rewind the open queue, because the stream is lost; return the samples of it that the caller has heard.
-
-        Nothing must be sent until :meth:`begin_stream`.
-        """
-        playout, heard = self._playout, 0
+    def lose_stream(self, now: float) -> None:
+        """Rewind the open queue, because the stream is lost. Nothing must be sent until :meth:`begin_stream`."""
+        playout = self._playout
         if playout is not None:
             heard = min(max(self._heard_before, self.played(now) - self._playout_start), playout.sent_samples)
             playout.rewind(heard)
             self._heard_before = max(self._heard_before, heard)
         self._forget_buffer(now)
-        return heard
 
     def begin_stream(self, now: float) -> None:
         """Go on over a new stream, whose buffer is empty."""
@@ -244,6 +242,7 @@ class Playback:
         self._written_off, self.marks_lost = 0, False
         self._relay = None if self._relay is None else Relay()
         self._alive_at = self._held_up_until = -math.inf
+        self._stream_start = self._position
         if self._playout is not None:
             self._playout_start = self._position - self._playout.sent_samples
 
@@ -299,6 +298,13 @@ class Playback:
         since_mark = self._acknowledged + (now - self._acknowledged_at) * RATE_HZ
         next_mark = self._marks[0].position if self._marks else self._position
         return max(self._acknowledged, int(min(by_clock, since_mark, next_mark) + 1e-6))
+
+    def played_of_queue(self, now: float) -> int:
+        """Return the samples of the open queue that the caller has heard over the present stream.
+
+        What was rewound and is said again counts again.
+        """
+        return 0 if self._playout is None else max(0, self.played(now) - self._stream_start)
 
     def next_message(self, now: float) -> Outgoing | float:
         """Return the message to send now, or the seconds until the next one is due if nothing changes."""

@@ -9,6 +9,7 @@ import sys
 import wave
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from patter_trio.audio.stereo import Sides, Unheard
 from patter_trio.call.recording import GrowingWav, file_name_of
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.options import Seams
-from patter_trio.testing import ScriptedTTS
+from patter_trio.testing import ScriptedLLM, ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import Backend, agent_of
 
@@ -67,6 +68,29 @@ async def test_recording_is_what_was_heard(call_simulator: CallSimulator, backen
     assert path.name == file_name_of(caller.carrier.call_id)
     assert_same(read(path), caller)
     assert read(path)[0].any()
+
+
+class OwnBase(BaseException):
+    """A BaseException of the application's own, which no border of providers takes."""
+
+
+class CrashingLLM(ScriptedLLM):
+    """A provider of the application's own that crashes its call at its first request."""
+
+    def stream(self, *_: object, **__: object) -> NoReturn:
+        raise OwnBase
+
+
+async def test_crash_before_an_answer_keeps_the_recording(call_simulator: CallSimulator, tmp_path: Path) -> None:
+    """A call that crashes while its answer is still being made keeps the greeting in the recording."""
+    agent = agent_of(llm=CrashingLLM(["It is noon."]), first_message="Hello, who is there?")
+    async with call_simulator(agent, record_to=tmp_path) as caller:
+        await caller.hears()
+        await caller.speaks("What time is it?")
+        await caller.waits(5.0)
+    assert caller.outcome == "failed"
+    assert_same(read(the_file(tmp_path)), caller)
+    assert read(the_file(tmp_path))[1].any()
 
 
 async def test_barge_in_cuts_the_recording(call_simulator: CallSimulator, backend: Backend, tmp_path: Path) -> None:

@@ -562,7 +562,9 @@ def test_lost_stream_counts_what_was_heard_before() -> None:
         while not isinstance(ledger.next_message(now), float):
             ledger.sent()
         now += 0.1
-    assert ledger.lose_stream(now) == pytest.approx(0.2 * 8000, abs=1600)
+    assert ledger.played_of_queue(now) == pytest.approx(0.2 * 8000, abs=1600)
+    ledger.lose_stream(now)
+    assert ledger.played_of_queue(now + 1.0) == 0
     heard = ledger.cut(now + 1.0)
     assert heard.seconds == pytest.approx(0.2, abs=0.2)
     ledger.begin_stream(now + 2.0)

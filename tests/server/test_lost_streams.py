@@ -117,6 +117,26 @@ async def test_recording_has_silence_for_the_loss(call_simulator: CallSimulator,
     np.testing.assert_array_equal(right[:length], played[:length])
 
 
+@pytest.mark.parametrize("losses", [[6.0], [2.5, 2.8], [1.0, 6.0]], ids=str)
+async def test_losses_keep_the_recording(call_simulator: CallSimulator, tmp_path: Path, losses: list[float]) -> None:
+    """The recording keeps what the caller heard, no less and no more.
+
+    A stream is lost behind the end of the greeting; also after one that was lost within it, and went on; and twice
+    within it, the second time before the caller has heard as much as the first time.
+    """
+    async with call_simulator(agent_of("It is noon.", first_message=GREETING), record_to=tmp_path) as caller:
+        for loss in losses:
+            await caller.at(loss)
+            caller.carrier.lose_stream()
+        await caller.at(10.0)
+    _, right = sides_in(tmp_path)
+    _, played = caller.carrier.recording()
+    length = min(len(right), len(played))
+    np.testing.assert_array_equal(right[:length], played[:length])
+    assert not right[length:].any()
+    assert not played[length:].any()
+
+
 def sides_in(folder: Path) -> tuple[Any, Any]:
     [path] = folder.iterdir()
     samples = np.frombuffer(path.read_bytes()[HEAD_BYTES:], np.int16)

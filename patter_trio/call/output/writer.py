@@ -12,7 +12,6 @@ from typing import Final
 import trio
 
 from patter_trio.abc import StreamCodec
-from patter_trio.audio.formats import RATE_HZ
 from patter_trio.call.recording import CallRecording
 from patter_trio.conversation.inputs import Drained, OnWire
 from patter_trio.conversation.playback import CLOCK_TOLERANCE_S, NO_REPLY, Clear, Close, Command, Mark, Media, Playback
@@ -65,8 +64,6 @@ class CarrierWriter:
         self.playback: Playback = Playback()
         self._on_sent = on_sent
         self._recording = recording
-        self._sent_before = 0
-        """Samples of the open playout queue that belong to the streams before this one."""
         # The socket queues its own frames (pong, ping, close) and wakes the writer, which sends them.
         socket.share_sending(self.wake)
 
@@ -79,7 +76,7 @@ class CarrierWriter:
 
     def open(self, playout: PlayoutQueue) -> None:
         """Begin to send a playout queue's audio."""
-        self._playout, self._sent_before = playout, 0
+        self._playout = playout
         self.playback.open(playout)
         if self._recording is not None:
             self._recording.opened()
@@ -92,20 +89,24 @@ class CarrierWriter:
 
     def cut(self, now: float) -> HeardSpeech:
         """Cut the open playout queue; return what the caller heard."""
+        self._record_cut(now)
         self._playout = None
         # The ledger first: wake() only makes the writer ask it again, and clear must be the answer.
         heard = self.playback.cut(now)
         self.wake()
-        if self._recording is not None:
-            self._recording.cut(round(heard.seconds * RATE_HZ) - self._sent_before)
         return heard
 
     def lose_stream(self, now: float) -> None:
         """Note that the stream is lost; :meth:`write` must not run until :meth:`attach`."""
-        heard = self.playback.lose_stream(now)
-        if self._recording is not None:
-            self._recording.cut(heard - self._sent_before)
-        self._sent_before = 0 if self._playout is None else self._playout.sent_samples
+        self._record_cut(now)
+        self.playback.lose_stream(now)
+
+    def _record_cut(self, now: float) -> None:
+        """Take out of the recording what the caller will not hear of the open playout queue's sent audio."""
+        # Before the ledger forgets what is in the carrier's buffer. Without an open queue the last reply, which the
+        # recording still has, was heard to its end.
+        if self._recording is not None and self._playout is not None:
+            self._recording.cut(self.playback.played_of_queue(now))
 
     def attach(self, socket: WebSocket, codec: StreamCodec, now: float) -> None:
         """Go on over another stream of the same call."""
