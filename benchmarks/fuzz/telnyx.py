@@ -5,9 +5,10 @@ import json
 from typing import Final
 
 from patter_trio.abc import AudioReceived, DigitPressed, MarkReached, StreamEvent, StreamStarted, StreamStopped
+from patter_trio.audio import g711
 from patter_trio.errors import WireError
 from patter_trio.wire.stream_messages import DIGITS
-from patter_trio.wire.telnyx import MAX_HELD_FRAMES, TelnyxCodec
+from patter_trio.wire.telnyx import ALAW_ENCODINGS, MAX_HELD_FRAMES, MIN_AUDIO_BYTES, TelnyxCodec
 
 # A closed list: a message that is quoted in a reason would end up in a log.
 REASONS: Final = frozenset(
@@ -19,7 +20,7 @@ REASONS: Final = frozenset(
         "the start message must come once, got a second one",
         "the start message must have a stream_id",
         "the start message must have a call_control_id",
-        "the media format must be mu-law (PCMU), 8000 Hz, one channel",
+        "the media format must be mu-law (PCMU) or A-law (PCMA), 8000 Hz, one channel",
         "each field must be there and have its type",
         "a message must be valid JSON",
         "a payload must have audio, got an empty one",
@@ -37,7 +38,7 @@ def _received(reading: TelnyxCodec, message: str) -> tuple[StreamEvent | None, s
 
 def telnyx(data: bytes) -> None:
     """Check Telnyx's messages, one a line; audio may be held back, but never for more than three frames."""
-    reading, held = TelnyxCodec(), 0
+    reading, held, is_alaw = TelnyxCodec(), 0, False
     for line in data.split(b"\n"):
         # Surrogates on request: the codec takes any string, also one that no UTF-8 decodes to.
         message = line.decode("utf-8", "surrogateescape" if line[:1] == b"!" else "replace")
@@ -50,9 +51,10 @@ def telnyx(data: bytes) -> None:
             case AudioReceived():
                 # In any case the end of it, or what was held before it is.
                 payload = base64.b64decode(whole["media"]["payload"])
-                assert payload in event.audio
+                assert (g711.from_alaw(payload) if is_alaw else payload) in event.audio
                 held = 0
-                assert reading.receive(reading.audio(event.audio)) == event
+                sent = base64.b64decode(json.loads(reading.audio(event.audio))["media"]["payload"])
+                assert sent == event.audio.ljust(MIN_AUDIO_BYTES, bytes([g711.SILENCE_BYTE]))
             case MarkReached():
                 assert event.name == whole["mark"]["name"]
                 assert json.loads(reading.mark(event.name))["mark"]["name"] == event.name
@@ -60,6 +62,7 @@ def telnyx(data: bytes) -> None:
                 assert event.digit in DIGITS
             case StreamStarted():
                 assert event.call_id == whole["start"]["call_control_id"]
+                is_alaw = whole["start"]["media_format"]["encoding"].upper() in ALAW_ENCODINGS
                 assert all(isinstance(value, str) for value in event.parameters.values())
             case StreamStopped():
                 assert whole["event"] == "stop"
