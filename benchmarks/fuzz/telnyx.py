@@ -62,7 +62,9 @@ def telnyx(data: bytes) -> None:
                 assert event.digit in DIGITS
             case StreamStarted():
                 assert event.call_id == whole["start"]["call_control_id"]
-                is_alaw = whole["start"]["media_format"]["encoding"].upper() in ALAW_ENCODINGS
+                # Without a format, it is mu-law.
+                format_ = whole["start"].get("media_format") or {}
+                is_alaw = format_.get("encoding", "").upper() in ALAW_ENCODINGS
                 assert all(isinstance(value, str) for value in event.parameters.values())
             case StreamStopped():
                 assert whole["event"] == "stop"
