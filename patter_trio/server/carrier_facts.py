@@ -13,6 +13,7 @@ from patter_trio.events.call_events import CallEvents, Subscribers
 from patter_trio.events.kinds import PatterEventType
 from patter_trio.events.reporter import CallReporter
 from patter_trio.metrics.internal_events import CostKnown, RecordingReported
+from patter_trio.server.carrier_border import carrier_border
 
 # Judged: as many as the ids of ended calls that a busy server gets within hours; a carrier repeats within minutes.
 MAX_REMEMBERED_FACTS: Final = 10_000
@@ -119,7 +120,8 @@ class CarrierFacts:
             cost = None
             with trio.move_on_after(COST_TIMEOUT_S):
                 try:
-                    cost = await self._carrier.cost(call_id)
+                    with carrier_border(self._carrier, call_id):
+                        cost = await self._carrier.cost(call_id)
                 except PatterError as error:
                     _log.info("call %s: %s did not tell its cost: %s", call_id, self._carrier.name, error)
             if cost is not None:

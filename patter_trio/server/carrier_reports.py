@@ -21,6 +21,7 @@ from patter_trio.abc import (
 from patter_trio.call.session import CallSession
 from patter_trio.errors import CallEnded, PatterError
 from patter_trio.server.announced import AnnouncedCalls
+from patter_trio.server.carrier_border import carrier_border
 from patter_trio.server.carrier_facts import CarrierFacts
 from patter_trio.server.ended import EndedCalls
 from patter_trio.server.hang_ups import HangUps
@@ -76,7 +77,8 @@ class CarrierReports:
     async def send(self, info: CallInfo, request: Callable[[], Awaitable[None]]) -> None:
         """Send a request about an announced call to the carrier; if it fails, the call is given up."""
         try:
-            await request()
+            with carrier_border(self._hang_ups.carrier, info.call_id):
+                await request()
         except CallEnded as error:
             _log.info("call %s: %s", info.call_id, error)
             self.take(CallStatus(info.call_id, "cancelled"))

@@ -9,6 +9,7 @@ import trio
 
 from patter_trio.abc import Carrier
 from patter_trio.errors import PatterError
+from patter_trio.server.carrier_border import carrier_border
 
 # Judged: a request has 4 s (``carriers/rest.py``). A server that is being cancelled waits for it, as it does 5 s for
 # the last callbacks.
@@ -55,7 +56,8 @@ class HangUps:
         with trio.move_on_after(HANG_UP_TIMEOUT_S, shield=True) as scope:
             while True:
                 try:
-                    await self.carrier.hang_up(call_id)
+                    with carrier_border(self.carrier, call_id):
+                        await self.carrier.hang_up(call_id)
                 except PatterError as error:
                     _log.warning("call %s: hang-up failed: %s", call_id, error)
                 else:

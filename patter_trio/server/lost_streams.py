@@ -17,6 +17,7 @@ import trio
 from patter_trio.abc import CallInfo, Carrier
 from patter_trio.call.streams import RECONNECT_TIMEOUT_S
 from patter_trio.errors import CallEnded, PatterError
+from patter_trio.server.carrier_border import carrier_border
 from patter_trio.server.pending import PendingCalls
 
 # Judged: a carrier opens a stream within a second; what lies between us and it may take longer to start again.
@@ -136,7 +137,8 @@ class LostStreams:
             while True:
                 lost.failed = trio.Event()
                 try:
-                    await self._carrier.reconnect(lost.info, *self._order(lost))
+                    with carrier_border(self._carrier, lost.info.call_id):
+                        await self._carrier.reconnect(lost.info, *self._order(lost))
                 except CallEnded:
                     lost.on_over()
                     return

@@ -33,6 +33,7 @@ from patter_trio.call.control import CallControl
 from patter_trio.errors import CallEnded, PatterError, ProviderTimeout
 from patter_trio.phone_numbers import mask_number
 from patter_trio.server.answerer import Answering
+from patter_trio.server.carrier_border import carrier_border
 from patter_trio.server.placed import CallRequest, PlacedCall
 
 # Twilio may add 5 s to the time that it was asked for (twilio.com/docs/voice/api/call-resource, "Timeout"); the rest is
@@ -167,7 +168,8 @@ class Dialler:
         # Shielded, within its limit: a request that is given up halfway may have placed a call that nobody owns.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + DIAL_TIMEOUT_S) as limit:
             try:
-                dialled = await self._carrier.dial(request)
+                with carrier_border(self._carrier):
+                    dialled = await self._carrier.dial(request)
             except PatterError:
                 # A report was faster, and the answer was lost: the call exists all the same.
                 if placed.info is not None:
@@ -336,7 +338,8 @@ class Dialler:
         # Shielded, within its limit: a server that is being cancelled still hangs up the phones that ring.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + HANG_UP_TIMEOUT_S) as limit:
             try:
-                await self._carrier.hang_up(call_id, request_id)
+                with carrier_border(self._carrier, call_id or request_id):
+                    await self._carrier.hang_up(call_id, request_id)
             except CallEnded:
                 pass
             # Best effort: the ring timeout at the carrier ends the call at last.

@@ -9,6 +9,7 @@ from patter_trio.audio.media_clock import MediaClock
 from patter_trio.call.recorded import NOT_RECORDED, Recorded
 from patter_trio.call.recording import Recordings
 from patter_trio.errors import PatterError
+from patter_trio.server.carrier_border import carrier_border
 from patter_trio.server.options import Seams, ServeOptions
 
 # Judged: longer than the 4 s for the head of an answer and as much for its body (``carriers/rest.py``).
@@ -54,7 +55,7 @@ class Recorders:
     async def _ask(self, carrier: Carrier, info: CallInfo) -> None:
         """Make the carrier record a call."""
         try:
-            with trio.fail_after(RECORD_TIMEOUT_S):
+            with trio.fail_after(RECORD_TIMEOUT_S), carrier_border(carrier, info.call_id):
                 recording_id = await carrier.start_recording(info, self._callback_url)
         except trio.TooSlowError:
             _log.warning(

@@ -331,13 +331,16 @@ class Wire:
 
 
 @asynccontextmanager
-async def wire_to_server(name: str, **callbacks: Any) -> AsyncIterator[Wire]:
-    """Serve an agent that greets with "Hello." to a carrier, and yield the carrier."""
-    carrier = carrier_of(name)
+async def wire_to_server(
+    name: str, *, carrier: Carrier | None = None, options: Mapping[str, Any] | None = None, **callbacks: Any
+) -> AsyncIterator[Wire]:
+    """Serve an agent that greets with "Hello." to a carrier, or to another one of the kind, and yield the carrier."""
+    carrier = carrier_of(name) if carrier is None else carrier
     phone, starts, ends = Patter(carrier, CALLEE), [], []  # type: ignore[var-annotated]
     told = {"on_call_start": starts.append, "on_call_end": ends.append, **callbacks}
-    options = phone._serve_options(agent_of(first_message="Hello."), public_url=PUBLIC, callbacks=told)
-    async with open_call_server(options, Seams(epoch=EPOCH)) as server, trio.open_nursery() as nursery:
+    agent = agent_of(first_message="Hello.")
+    served = phone._serve_options(agent, public_url=PUBLIC, callbacks=told, **(options or {}))
+    async with open_call_server(served, Seams(epoch=EPOCH)) as server, trio.open_nursery() as nursery:
         wire = Wire(name, carrier, phone, server, nursery, starts, ends)
         with answered_here(carrier.api_url, wire.answer):
             yield wire
