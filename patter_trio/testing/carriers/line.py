@@ -423,7 +423,7 @@ class SimulatedCarrier:
 
     def _closed(self) -> None:
         """Note that the media stream is over, and that the carrier did not end it."""
-        if self.protocol.closing_ends_call and not self.returns:
+        if not self.returns:
             self._end("agent_hung_up")
         else:
             self._lose()

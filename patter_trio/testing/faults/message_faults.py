@@ -60,7 +60,8 @@ MESSAGE_FAULTS: Final = (
         messages('{"event":"mark","x":' + "[" * 100_000),
         "",
         0.0,
-        IGNORED + "a message must be valid JSON",
+        # Plivo's mark has another name, so that its codec gives up at another place.
+        IGNORED + "(a message must be valid JSON|each field must be there and have its type)",
         True,
     ),
     Fault(
