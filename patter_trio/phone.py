@@ -34,7 +34,7 @@ from patter_trio.server.context import checked_public_url
 from patter_trio.server.listeners import check_port, listening_address, open_listeners
 from patter_trio.server.options import RunningServer, ServeOptions, calling_server
 from patter_trio.server.outbound_call import OutboundCall, ended_with_block
-from patter_trio.server.placed import CallRequest, WhoAnswers
+from patter_trio.server.placed import CallRequest, WhoAnswers, checked_detection
 from patter_trio.server.serve_checks import check_agent, check_kinds, check_limits, check_scheduler
 from patter_trio.server.serving import serve_until_drained
 from patter_trio.server.signals import StopRequest, stop_signals
@@ -295,7 +295,7 @@ class Patter(SpeechCallbacks):
         agent: Agent | None = None,
         first_message: str = "",
         from_number: str = "",
-        machine_detection: WhoAnswers = False,
+        machine_detection: WhoAnswers | None = None,
         on_machine_detection: Callback | None = None,
         voicemail_message: str = "",
         ring_timeout: int = 25,
@@ -316,18 +316,19 @@ class Patter(SpeechCallbacks):
             machine_detection: True: ask the carrier whether a machine has answered, for which it may charge;
                 ``"acoustic"``: find out by the sound of the line, without the carrier. A machine hears
                 ``voicemail_message`` after its greeting; without one, the call is hung up; both with the outcome
-                ``voicemail``. With ``on_machine_detection``, and without a message, that function decides.
+                ``voicemail``. With ``on_machine_detection``, and without a message, that function decides. None: True
+                if one of these two is given, else False.
             on_machine_detection: called with each finding: ``answered_by`` (``human``, ``machine``, ``fax``,
-                ``screening``, ``unknown``) and ``greeting_ended``; it switches ``machine_detection`` on.
-            voicemail_message: what is said to a machine; it switches ``machine_detection`` on. Empty: that of
+                ``screening``, ``unknown``) and ``greeting_ended``; not together with ``machine_detection=False``.
+            voicemail_message: what is said to a machine; not together with ``machine_detection=False``. Empty: that of
                 :meth:`serve`.
             ring_timeout: seconds that the phone rings at most, from 1 to 600; the carrier may add 5 s.
             custom_params: the application's own parameters of the call, which callbacks receive.
             wait: return only when the call is over.
 
         Raises:
-            ConfigurationError: no server of this phone is running, a number cannot be dialled, or nothing answers for
-                the agent. Nothing was sent.
+            ConfigurationError: no server of this phone is running, a number cannot be dialled, options are wrong or
+                contradict each other, or nothing answers for the agent. Nothing was sent.
             PatterError: the server is full or drains, and nothing was sent; or the carrier did not take the call. After
                 a :class:`~patter_trio.errors.ProviderTimeout` it is unknown whether it did; if so, the call is hung up
                 as soon as it is answered.
@@ -339,7 +340,12 @@ class Patter(SpeechCallbacks):
             first_message=first_message,
             ring_timeout=ring_timeout,
             custom_params=custom_params or {},
-            machine_detection=machine_detection or bool(voicemail_message or on_machine_detection is not None),
+            machine_detection=checked_detection(
+                machine_detection,
+                found_for="voicemail_message"
+                if voicemail_message
+                else ("" if on_machine_detection is None else "on_machine_detection"),
+            ),
             on_machine_detection=on_machine_detection,
             voicemail_message=voicemail_message,
         )
@@ -357,7 +363,7 @@ class Patter(SpeechCallbacks):
         agent: Agent | None = None,
         first_message: str = "",
         from_number: str = "",
-        machine_detection: WhoAnswers = False,
+        machine_detection: WhoAnswers | None = None,
         on_machine_detection: Callback | None = None,
         voicemail_message: str = "",
         ring_timeout: int = 25,

@@ -52,7 +52,8 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--machine-detection",
-        action="store_true",
+        action="store_const",
+        const=True,
         help="ask the carrier, which may charge for it, whether a machine has answered; if so, hang up",
     )
     parser.add_argument(

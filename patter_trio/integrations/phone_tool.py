@@ -22,7 +22,7 @@ from patter_trio.phone import Patter
 from patter_trio.phone_numbers import checked_number, is_number
 from patter_trio.providers.other_names import other_names
 from patter_trio.server.outbound_call import OutboundCall
-from patter_trio.server.placed import WhoAnswers
+from patter_trio.server.placed import WhoAnswers, checked_detection
 
 # getpatter's limits (https://pypi.org/project/getpatter/).
 DEFAULT_DURATION_S: Final = 180
@@ -110,7 +110,7 @@ class PatterTool(Tool):
             agent=_agent_of(phone, agent),
             max_duration_sec=seconds,
             allowed=_allowed_of(allowed),
-            machine_detection=machine_detection,
+            machine_detection=checked_detection(machine_detection),
         )
 
     def openai_schema(self) -> dict[str, Any]:

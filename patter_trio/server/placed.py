@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import attrs
 import trio
@@ -23,6 +23,32 @@ MAX_RING_TIMEOUT_S: Final = 600
 WhoAnswers = bool | Literal["acoustic"]
 """The detection of answering machines: by the carrier, by ourselves from the sound of the line, or none."""
 ACOUSTIC: Final = "acoustic"
+
+
+def checked_detection(given: Any, *, found_for: str = "") -> WhoAnswers:
+    """Return whether to find out who answers, and how.
+
+    Args:
+        given: the option ``machine_detection``; None: by the carrier if a finding is of use, else not at all.
+        found_for: the option that a finding is of use for; empty: none is given.
+
+    Raises:
+        ConfigurationError: ``given`` is no such value, or False although ``found_for`` is given.
+    """
+    if given is None:
+        return bool(found_for)
+    # By type, because 1 == True: a number is a mistake, such as a number of seconds.
+    if not isinstance(given, bool) and given != ACOUSTIC:
+        raise ConfigurationError(
+            f"machine_detection must be True (the carrier listens), {ACOUSTIC!r} (patter_trio listens) or False, "
+            f"got {given!r}"
+        )
+    if given is False and found_for:
+        raise ConfigurationError(
+            f"machine_detection=False and {found_for}= contradict each other: without detection, no machine is found; "
+            f"leave out one of them"
+        )
+    return given
 
 
 @attrs.frozen(kw_only=True)
@@ -85,12 +111,6 @@ class CallRequest:
             raise ConfigurationError(f"first_message must be a string, got {self.first_message!r}")
         if not isinstance(self.voicemail_message, str):
             raise ConfigurationError(f"voicemail_message must be a string, got {self.voicemail_message!r}")
-        if self.machine_detection not in (True, False, ACOUSTIC):
-            raise ConfigurationError(
-                f"machine_detection must be True (the carrier listens), {ACOUSTIC!r} (patter_trio listens) or False, "
-                "got "
-                f"{self.machine_detection!r}"
-            )
         if self.on_machine_detection is not None:
             check_callback("on_machine_detection", self.on_machine_detection)
         timeout = self.ring_timeout

@@ -186,7 +186,31 @@ async def test_wrong_options_of_detection_are_named(phone_network: PhoneNetworkF
             await network.phone.call(ANN, on_machine_detection=lambda: None)
         with pytest.raises(ConfigurationError, match=r"machine_detection must be True .* got 'acustic'"):
             await network.phone.call(ANN, machine_detection="acustic")  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match=r"machine_detection must be True .* got 1$"):
+            await network.phone.call(ANN, machine_detection=1)  # type: ignore[arg-type]
         assert trio.current_time() == 0.0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"voicemail_message": MESSAGE}, {"on_machine_detection": lambda finding: None}],
+    ids=["message", "callback"],
+)
+async def test_refused_detection_contradicts_its_options(
+    options: dict[str, Any], phone_network: PhoneNetworkFixture
+) -> None:
+    """An explicit False is never overruled at the program's cost: with an option that needs detection, it raises."""
+    async with phone_network(agent_of()) as network:
+        network.answers(ANN, Voicemail())
+        with pytest.raises(ConfigurationError, match=f"machine_detection=False and {next(iter(options))}= contradict"):
+            await network.phone.call(ANN, machine_detection=False, **options)
+        with pytest.raises(ConfigurationError, match="contradict"):
+            async with network.phone.dial(ANN, machine_detection=False, **options):
+                pass
+        assert network.calls == []
+        call = await network.phone.call(ANN, machine_detection=None, **options)
+        assert network.calls[0].request.machine_detection
+        call.hang_up()
 
 
 # Our own detection --------------------------------------------------------------------------------------------------
