@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import attrs
 import trio
@@ -48,7 +48,7 @@ def checked_detection(given: Any, *, found_for: str = "") -> WhoAnswers:
             f"machine_detection=False and {found_for}= contradict each other: without detection, no machine is found; "
             f"leave out one of them"
         )
-    return given
+    return cast("WhoAnswers", given)
 
 
 @attrs.frozen(kw_only=True)
