@@ -120,13 +120,32 @@ async def test_recording_goes_on_while_both_talk(autojump_clock: object, tmp_pat
         people = {caller.carrier.call_id: caller, network.calls[0].call_id: network.calls[0].caller}
     for call_id, person in people.items():
         assert person is not None
-        with wave.open(str(tmp_path / f"{call_id}.wav"), "rb") as file:
-            sides = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2)
-        for ours, theirs in zip((sides[:, 0], sides[:, 1]), person.carrier.recording(), strict=True):
+        for ours, theirs in zip(sides_in(tmp_path / f"{call_id}.wav"), person.carrier.recording(), strict=True):
             # The last frames may be on their way when the call ends.
             length = min(len(ours), len(theirs))
             assert length > len(theirs) - 0.1 * RATE_HZ
             np.testing.assert_array_equal(ours[:length], theirs[:length])
+
+
+def sides_in(path: Path) -> tuple[Any, Any]:
+    with wave.open(str(path), "rb") as file:
+        sides = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2)
+    return sides[:, 0], sides[:, 1]
+
+
+@pytest.mark.parametrize("at", [pytest.param(3.0, id="on hold"), pytest.param(ASKED_S + 3.5, id="bridged")])
+async def test_loss_keeps_what_was_relayed(at: float, autojump_clock: object, tmp_path: Path) -> None:
+    """A stream that is lost takes nothing out of the caller's recording: neither hold sound nor the person's words."""
+    async with on_hold(agent_of(), takes_it, record_to=tmp_path) as (_, caller, _):
+        await caller.at(at)
+        caller.carrier.lose_stream()
+        await caller.at(ASKED_S + 5.0)
+    assert caller.heard_words == "This is the desk."
+    _, ours = sides_in(tmp_path / f"{caller.carrier.call_id}.wav")
+    _, theirs = caller.carrier.recording()
+    length = min(len(ours), len(theirs))
+    np.testing.assert_array_equal(ours[:length], theirs[:length])
+    assert not theirs[length:].any()
 
 
 async def test_full_server_takes_no_second_leg(autojump_clock: object) -> None:
