@@ -125,7 +125,7 @@ def transfer_call(
 
     async def transfer(arguments: dict[str, Any], call_context: Any) -> str:
         to = known[arguments["destination"]] if "destination" in arguments else arguments["number"]
-        how = warm if warm is None or warm.briefing else attrs.evolve(warm, briefing=arguments["briefing"])
+        how = warm if warm is None or warm.briefing else warm.with_briefing(arguments["briefing"])
         # Waited for, so that a refusal becomes the tool's result and the LLM can say so.
         try:
             await call_context.transfer(to, warm=how, error_message=error_message, wait=True)

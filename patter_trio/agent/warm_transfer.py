@@ -1,5 +1,6 @@
 """The options of a warm transfer: a person is called, briefed and asked, while the caller is on hold."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -98,6 +99,14 @@ class WarmTransfer:
     # Read once: no call waits for a disk.
     sound: bytes = attrs.field(init=False, eq=False, repr=False, default=attrs.Factory(_sound_of, takes_self=True))
     """The hold sound, mu-law at 8 kHz."""
+
+    def with_briefing(self, briefing: str) -> "WarmTransfer":
+        """Return the same transfer with another briefing, and with the hold sound that was read."""
+        # Not by ``attrs.evolve``, which would read the file again, in the event loop of all calls.
+        other = copy.copy(self)
+        # ``object.__setattr__``, because the class is frozen.
+        object.__setattr__(other, "briefing", briefing)
+        return other
 
     @property
     def longest(self) -> float:

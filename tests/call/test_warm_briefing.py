@@ -23,7 +23,8 @@ WITH_BRIEFING = tool_call("transfer_call", destination="desk", briefing="Ann Mil
 
 def agent_with_tool(*replies: Any, **options: Any) -> tuple[Agent, ScriptedLLM]:
     llm = ScriptedLLM(list(replies))
-    tool = transfer_call({"desk": DESK}, warm=WarmTransfer(prompt=PROMPT), **options)
+    warm = options.pop("warm", None) or WarmTransfer(prompt=PROMPT)
+    tool = transfer_call({"desk": DESK}, warm=warm, **options)
     return agent_of(llm=llm, tools=[tool]), llm
 
 
@@ -145,6 +146,25 @@ async def test_caller_hears_the_named_file(autojump_clock: object, tmp_path: Pat
         await caller.hears()
     assert hold_sound(caller, g711.encode(samples)) == (pytest.approx(1.0), pytest.approx(ANSWER_S + 3.0))
     assert outcome.at == pytest.approx(ANSWER_S + 3.0)
+
+
+async def test_written_briefing_reads_no_file(autojump_clock: object, tmp_path: Path) -> None:
+    """The briefing that an LLM writes goes with the hold sound that was read when the tool was made."""
+    samples = np.arange(3000, dtype=np.int16) * 8
+    (tmp_path / "hold.wav").write_bytes(write_wav([samples]))
+    agent, _ = agent_with_tool([WITH_BRIEFING], warm=WarmTransfer(prompt=PROMPT, hold_sound=tmp_path / "hold.wav"))
+    (tmp_path / "hold.wav").unlink()
+    async with open_phone_network(agent) as network:
+        network.answers(DESK, takes_it)
+        async with network.call_in() as caller:
+            await caller.speaks("The desk, please.", seconds=1.0)
+            await caller.carrier.over.wait()
+        [line] = network.calls
+    assert line.caller is not None
+    assert line.caller.utterances[0].text == f"Ann Miller, about her bill. {PROMPT}"
+    begin, end = hold_sound(caller, g711.encode(samples))
+    # From the end of the caller's turn until the person's key.
+    assert end - begin > ANSWER_S - 1.0
 
 
 def test_tone_is_soft_and_even() -> None:
