@@ -67,6 +67,9 @@ SILENT_TIMEOUT_S: Final = 6.0
 """Seconds without a voice until the verdict is that nobody knows."""
 VERDICT_TIMEOUT_S: Final = 20.0
 """Seconds until there is a verdict in any case."""
+# Judged: Plivo listens for 5 s (carriers/plivo_rest.py), and its report has a way to go.
+REPORT_TIMEOUT_S: Final = 30.0
+"""Seconds after the answer in which a carrier reports a machine; without a report, a person has answered."""
 
 
 @attrs.frozen
@@ -229,12 +232,17 @@ class GreetingDetector:
     def __init__(self) -> None:
         self._line = _Line()
         self.is_done: bool = False
-        """True if the end was found."""
+        """True if the end was found, or a person has answered."""
 
     def hear(self, sound: Sound, *, is_machine: bool) -> Answer | None:
         """Take the next step of audio; return the end of the greeting as soon as ``is_machine`` and it has ended."""
+        if self.is_done:
+            return None
         beeped = self._line.hear(sound)
-        if self.is_done or not is_machine or not (beeped or self._line.pause >= GREETING_PAUSE_S):
+        if not is_machine:
+            self.is_done = self._line.at >= REPORT_TIMEOUT_S
+            return None
+        if not (beeped or self._line.pause >= GREETING_PAUSE_S):
             return None
         self.is_done = True
         return Answer("machine", greeting_ended=True)

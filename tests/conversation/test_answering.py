@@ -9,6 +9,7 @@ from patter_trio.conversation.answering import (
     BEEP_SILENCE_S,
     GREETING_PAUSE_S,
     MACHINE_SPEECH_S,
+    REPORT_TIMEOUT_S,
     SILENT_TIMEOUT_S,
     SPEECH_PAUSE_S,
     VERDICT_TIMEOUT_S,
@@ -135,3 +136,16 @@ def test_greeting_ends_only_for_a_machine() -> None:
         if answer := detector.hear(sound, is_machine=number * STEP_S > 8.0):
             answers.append((round(number * STEP_S, 2), answer))
     assert answers == [(pytest.approx(10.4 + BEEP_SILENCE_S, abs=0.05), ENDED)]
+    assert detector.is_done
+
+
+def test_person_ends_the_search_for_greetings() -> None:
+    """Without a report of a machine the detector is done after 30 s, and a late report finds no end any more."""
+    detector = GreetingDetector()
+    steps = list(sounds([("voice", 1.0), ("quiet", 2.0)] * 11))
+    done = []
+    for sound in steps:
+        assert detector.hear(sound, is_machine=False) is None
+        done.append(detector.is_done)
+    assert done.index(True) + 1 == pytest.approx(REPORT_TIMEOUT_S / STEP_S, abs=1)
+    assert [detector.hear(sound, is_machine=True) for sound in sounds([("quiet", 4.0)])] == [None] * round(4.0 / STEP_S)
