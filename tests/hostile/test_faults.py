@@ -148,7 +148,7 @@ UNREPORTED_MS = 70
 UNREPORTED_IN_THE_DARK_MS = 460
 """The same where the clear is held up, or a mark fails just before the cut: what the carrier may hold, and its way."""
 UNPLAYED_MS = 40
-"""Milliseconds of a goodbye that are still to be played when the carrier reports its end too early: the network's way."""
+"""Milliseconds of a goodbye still to be played when the carrier reports its end too early: the network's way."""
 IN_THE_DARK = {"stalled reader", "pause of 0.3 s", "pause of 3 s", "reordered messages", "lost messages"} | {
     "marks never come",
     "marks of other names",
