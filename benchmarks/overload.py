@@ -258,8 +258,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         (
             "| offered | admission | taken | busy | failed | core | answer ms p50 / p99 | clear ms p50 / p99 | missed "
-            "turns "
-            "| gaps | answer p99, missed while they came |"
+            "turns | gaps | answer p99, missed while they came |"
         ),
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]

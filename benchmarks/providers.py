@@ -153,8 +153,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
                 results.append(result)
                 print(
                     f"round {number + 1}: {pair:8} {loop:4} {result['items']:6} items, {result['cpu_us']:6.1f} us "
-                    "each, "
-                    f"{result['load']:.0%} of a core, {result['stolen']:.1%} stolen",
+                    f"each, {result['load']:.0%} of a core, {result['stolen']:.1%} stolen",
                     file=sys.stderr,
                 )
     return results

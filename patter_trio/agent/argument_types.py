@@ -52,8 +52,7 @@ ABSENT: Final[Any] = object()
 
 _TAKEN: Final = (
     "str, int, float, bool, None, list, tuple, set, dict, Literal, Enum, date, datetime, time, Decimal, UUID, "
-    "TypedDict, "
-    "NamedTuple, a dataclass, a class of attrs, msgspec or pydantic, or made of these"
+    "TypedDict, NamedTuple, a dataclass, a class of attrs, msgspec or pydantic, or made of these"
 )
 _SCALARS: Final[Mapping[Any, str]] = {
     str: "string",

@@ -74,9 +74,8 @@ def _decoded(layout: bytes, sound: bytes) -> Samples:
     if bits not in _WIDTHS_BITS.get(kind, ()) or channels not in (1, 2) or rate not in RATES_HZ:
         raise WavError(
             "the format must be PCM (format 1) of 8, 16, 24 or 32 bits, float (3) of 32 or 64 bits, mu-law (7) or "
-            "A-law (6), "
-            f"mono or stereo, 8000 to 48000 Hz; got format {kind}, {bits} bits, {channels} channels, {rate} Hz; "
-            "`ffmpeg -i in.wav -ac 1 -ar 8000 -c:a pcm_s16le out.wav` converts it"
+            f"A-law (6), mono or stereo, 8000 to 48000 Hz; got format {kind}, {bits} bits, {channels} channels, {rate} "
+            "Hz; `ffmpeg -i in.wav -ac 1 -ar 8000 -c:a pcm_s16le out.wav` converts it"
         )
     width = bits // 8 * channels
     # A file that was cut in the middle of a sample loses that sample.

@@ -31,8 +31,7 @@ class LocalCarrier(Twilio):
         """
         raise ConfigurationError(
             f"to call {mask_number(request.to)}, the phone must have a carrier: give Patter(carrier=Twilio()); a test "
-            "calls "
-            f"simulated phones with the fixture phone_network"
+            "calls simulated phones with the fixture phone_network"
         )
 
     # The base class's refusals, because this class inherits what Twilio does on request: this machine can call nobody.

@@ -29,10 +29,8 @@ def add_parser(commands: Any) -> None:
         "call",
         help="call a number",
         description="Call a number with the agent in FILE, and show the call line by line until it is over. FILE is "
-        "served "
-        "meanwhile, because the carrier asks it what to do when somebody answers, and streams the call to it. Ctrl-C "
-        "hangs "
-        "up. Exit status 1: nobody has answered. The call costs what the carrier charges.",
+        "served meanwhile, because the carrier asks it what to do when somebody answers, and streams the call to it. "
+        "Ctrl-C hangs up. Exit status 1: nobody has answered. The call costs what the carrier charges.",
     )
     parser.add_argument("--to", action=Once, required=True, metavar="NUMBER", help="the number to call, E.164")
     parser.add_argument(

@@ -47,11 +47,9 @@ def add_parser(commands: Any) -> None:
         help="find out why no call comes",
         description="Check all that stands between FILE and its first call: credentials, number, clock, models, port, "
         "public URL, proxy. It serves FILE on its port and calls it through the public URL as the carrier would, "
-        "signed "
-        "with FILE's credentials, hears the greeting and hangs up; so the agent's providers are used once, and of "
-        "FILE's "
-        "callbacks only on_message. It changes nothing at the carrier. "
-        "Exit status: 0 all is well, 1 warnings, 2 problems.",
+        "signed with FILE's credentials, hears the greeting and hangs up; so the agent's providers are used once, and "
+        "of FILE's callbacks only on_message. It changes nothing at the carrier. Exit status: 0 all is well, 1 "
+        "warnings, 2 problems.",
     )
     parser.add_argument(
         "--host", action=Once, default="127.0.0.1", help="address that FILE is served on (default: %(default)s)"

@@ -48,8 +48,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         default=None,
         metavar="PROGRAM",
         help="make a public URL by cloudflared or ngrok, whichever is on PATH, and stop it with the server; or name "
-        "one "
-        "of the two, or the hostname of a tunnel that runs already",
+        "one of the two, or the hostname of a tunnel that runs already",
     )
     parser.add_argument(
         "--max-calls",

@@ -35,10 +35,8 @@ def phone_preamble(language: str) -> str:
     spoken = f"in {name} ({language})" if name else f"in the language {language!r}"
     return (
         f"This is a telephone call {spoken}. What you write is spoken to the caller, and what the caller says reaches "
-        "you "
-        "through speech recognition, which makes mistakes. Answer briefly, as people talk, without Markdown, lists, "
-        "links "
-        "or emoji."
+        "you through speech recognition, which makes mistakes. Answer briefly, as people talk, without Markdown, "
+        "lists, links or emoji."
     )
 
 

@@ -46,8 +46,7 @@ def _wrong(arguments: Mapping[str, Any]) -> str:
 press_keys: Final = Tool(
     "press_keys",
     "Press keys of the telephone, to choose from a menu that you hear or to enter a number. Wait until the menu has "
-    "named "
-    "its choices. The keys are 0-9, * and #; w is a pause of half a second, W one of a second.",
+    "named its choices. The keys are 0-9, * and #; w is a pause of half a second, W one of a second.",
     {
         "type": "object",
         "properties": {"digits": {"type": "string", "description": "The keys in their order, such as 1 or 4711#."}},

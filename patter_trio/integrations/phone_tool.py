@@ -37,8 +37,7 @@ MAX_TEXT_CHARACTERS: Final = 2000
 
 DEFAULT_DESCRIPTION: Final = (
     "Call a person on the phone and have a conversation to reach a goal. The result, after the call has ended, has how "
-    "it "
-    "ended, its duration, and the words of both sides. Use it only if the user wants somebody to be called."
+    "it ended, its duration, and the words of both sides. Use it only if the user wants somebody to be called."
 )
 _PREFIX: Final = re.compile(r"\+[1-9][0-9]{0,13}\*")
 

@@ -138,8 +138,7 @@ def schedule_once(
 
     Raises:
         ConfigurationError: ``at`` is not a time, or passed more than 60 s ago; there is no such ``timezone``;
-            ``callback`` is not a function without
-            arguments; or there is no ``nursery``, and no phone is served.
+            ``callback`` is not a function without arguments; or there is no ``nursery``, and no phone is served.
     """
     _check(callback)
     place = _place(nursery)
@@ -167,9 +166,8 @@ def schedule_interval(
         nursery: the nursery that runs the schedule; None: one beside the phone that is served, until it is closed.
 
     Raises:
-        ConfigurationError: ``seconds`` is not a number above 0; ``callback`` is not a function without
-            arguments; or there is no
-            ``nursery``, and no phone is served.
+        ConfigurationError: ``seconds`` is not a number above 0; ``callback`` is not a function without arguments;
+            or there is no ``nursery``, and no phone is served.
     """
     _check(callback)
     times = interval_of(seconds)
@@ -198,8 +196,7 @@ def schedule_cron(
 
     Raises:
         ConfigurationError: ``expression`` is not one of five fields, or is never due; there is no such ``timezone``;
-            ``callback`` is not a function without
-            arguments; or there is no ``nursery``, and no phone is served.
+            ``callback`` is not a function without arguments; or there is no ``nursery``, and no phone is served.
     """
     _check(callback)
     place = _place(nursery)

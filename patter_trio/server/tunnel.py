@@ -42,8 +42,7 @@ _QUICK_URL: Final = re.compile(r"https://[a-z0-9-]+\.trycloudflare\.com\b")
 _INSTALL: Final = (
     "a tunnel needs a program: install cloudflared (no account needed; "
     "https://developers.cloudflare.com/tunnel/downloads/) or ngrok (https://ngrok.com/download), so that it is on "
-    "PATH; "
-    "or give the address of a proxy or tunnel that runs already: webhook_url=, or --url"
+    "PATH; or give the address of a proxy or tunnel that runs already: webhook_url=, or --url"
 )
 _log = logging.getLogger("patter_trio.server")
 

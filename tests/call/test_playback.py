@@ -22,8 +22,7 @@ pytestmark = [pytest.mark.both_backends, pytest.mark.all_carriers]
 
 GREETING = (
     "Trattoria Miller, good evening. We are open from noon to eleven at night. We bake bread and rolls and cakes of "
-    "our "
-    "own every morning."
+    "our own every morning."
 )
 SECONDS = 7.74
 

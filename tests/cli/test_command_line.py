@@ -146,8 +146,7 @@ def test_defaults_of_server_options_are_allowed() -> None:
             ["run", "--url", "ftp://a.example"],
             (
                 "the public URL must be an http or https URL such as https://agent.example.com, got a URL that begins "
-                "with "
-                "ftp:"
+                "with ftp:"
             ),
         ),
     ],

@@ -192,8 +192,7 @@ MISTAKES = {
         "import json\njson.loads('{')",
         (
             "agent.py, line 2: JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 "
-            "(char "
-            "1)"
+            "(char 1)"
         ),
     ),
     "exception without words": ("raise ValueError", "agent.py, line 1: ValueError"),
@@ -234,8 +233,7 @@ MISTAKES = {
         AGENT,
         (
             "agent.py: an agent must have exactly one of llm= (phone.agent's) and on_message= (serve's); this one has "
-            "neither; "
-            "in a file, `async def on_message(event)` is the latter"
+            "neither; in a file, `async def on_message(event)` is the latter"
         ),
     ),
     "misspelt callback": (AGENT + "def on_mesage(event): ...", "agent.py: the name of a callback must be one of on_"),

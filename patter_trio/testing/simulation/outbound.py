@@ -150,8 +150,7 @@ class PhoneNetwork:
         if not isinstance(destination, Person | Voicemail | Unanswered) and not callable(destination):
             raise TypeError(
                 "destination must be an async function of the line, Person, Voicemail, BUSY, NOBODY, DECLINED or "
-                "FAILED, "
-                f"got {destination!r}"
+                f"FAILED, got {destination!r}"
             )
         if isinstance(destination, Person | Voicemail | Unanswered):
             self._destinations[number] = destination
