@@ -28,7 +28,9 @@ settings.load_profile("default")
 
 # Judged: calls take most of the time, and by the second case most mistakes have been seen.
 CALL_CASES = 2
-"""Cases of a test with whole calls that a quick run has with each backend and carrier; a deep run has all."""
+"""Cases of a test with whole calls that a quick run has with a pipeline, over each carrier; a deep run has all."""
+ENGINE_CASES = 1
+"""The same with an engine, whose calls differ from those in what comes before the words and the sound."""
 # Judged: one case of such a test reaches nearly all lines that its others reach.
 MEASURED_CASES = 1
 """Cases of a test with whole calls that a deep run repeats after a quick one."""
@@ -132,7 +134,7 @@ def _depths(items: list[pytest.Item]) -> list[pytest.Item]:
     left_out = []
     for item in items:
         test = (item.nodeid.partition("[")[0], _is_engine(item), _carrier_of(item))
-        if _is_deep(item) or (_is_call(item) and cases[test] == CALL_CASES):
+        if _is_deep(item) or (_is_call(item) and cases[test] == (ENGINE_CASES if _is_engine(item) else CALL_CASES)):
             left_out.append(item)
         else:
             cases[test] += 1

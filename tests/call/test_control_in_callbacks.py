@@ -239,7 +239,7 @@ async def test_deferred_commands_are_limited_and_validated() -> None:
         await announced.control.transfer("5")
 
 
-@pytest.mark.parametrize("count", few([256, 1025], 1))
+@pytest.mark.parametrize("count", few([256, 1025], 0))
 async def test_flood_of_texts_is_refused_not_fatal(call_simulator: CallSimulator, count: int) -> None:
     """say() raises a PatterError once 256 texts wait to be spoken; the call goes on, and those 256 are spoken."""
     refused: list[str] = []

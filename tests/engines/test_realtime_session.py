@@ -565,6 +565,7 @@ async def test_audio_after_cancellation_is_dropped(autojump_clock: MockClock) ->
         assert (answer.text, answer.seconds) == ("Yes.", 1.0)
 
 
+@pytest.mark.deep
 async def test_answer_exceeding_the_buffer_is_stopped(autojump_clock: MockClock) -> None:
     """An answer that exceeds the waiting buffer fails and is cancelled at the vendor."""
     endless = attrs.evolve(TEN, seconds=200.0, speed=1000.0, chunk=0.02)

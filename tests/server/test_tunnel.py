@@ -145,6 +145,7 @@ async def test_a_lost_tunnel_ends_the_server(tunnels: Tunnels) -> None:
             await Patter(CARRIER, tunnel=True).serve(agent_of(), 0)
 
 
+@pytest.mark.deep
 async def test_output_is_read_to_its_end(tunnels: Tunnels, caplog: pytest.LogCaptureFixture) -> None:
     """A program that prints without end is never stopped by a full pipe, nor is its output kept."""
     more = "sys.stderr.write('x' * 300000 + '\\n' + 'y\\n' * 100000)\nprint('done', flush=True)\ntime.sleep(3600)"

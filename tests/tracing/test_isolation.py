@@ -112,7 +112,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]
 
 
 @pytest.mark.parametrize("at", few(["start", "end"], 1))
-@pytest.mark.parametrize("name", ["patter.call", "patter.stt", "chat", "patter.tts", "patter.bargein", ""])
+@pytest.mark.parametrize("name", few(["patter.call", "patter.bargein", "patter.stt", "chat", "patter.tts", ""], 2))
 def test_raising_tracer_warns_once_without_changing_call(
     provided: Callable[[SpanProcessor], None],
     caplog: pytest.LogCaptureFixture,

@@ -159,6 +159,7 @@ async def test_no_inference_is_long(text: str) -> None:
     assert max(seconds) < 20
 
 
+@pytest.mark.deep
 async def test_long_number_is_one_word_in_several_chunks() -> None:
     """The text of a number of 40 digits comes with its first chunk, and its time with its last one."""
     chunks = await speak("9" * 40)
