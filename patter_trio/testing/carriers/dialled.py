@@ -56,12 +56,25 @@ class OfCall:
 
 
 class Account(ABC):
-    """One carrier's account: it takes the requests of the program under test."""
+    """One carrier's account: it takes the requests of the program under test.
+
+    Args:
+        carrier: the carrier object with which the program must be served, whose credentials both sides use.
+        authorization: the header that proves the credentials.
+    """
+
+    def __init__(self, carrier: Carrier, authorization: str) -> None:
+        self._carrier: Carrier = carrier
+        self._authorization = authorization
 
     @property
-    @abstractmethod
     def carrier(self) -> Carrier:
         """The carrier object with which the program must be served."""
+        return self._carrier
+
+    def is_authorized(self, request: RESTRequest) -> bool:
+        """Return True if a request proves the account's credentials."""
+        return request.headers.get("authorization") == self._authorization
 
     @property
     @abstractmethod

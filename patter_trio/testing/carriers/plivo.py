@@ -26,7 +26,7 @@ from patter_trio.testing.carriers.protocol import (
     parted,
     refusing,
 )
-from patter_trio.testing.carriers.rest import read_json
+from patter_trio.testing.carriers.rest import basic_authorization, read_json
 from patter_trio.testing.carriers.webhook_post import Connect
 
 _HANGUP: Final[Mapping[str, tuple[str, str, str, str]]] = {
@@ -59,7 +59,7 @@ class PlivoProtocol(CarrierProtocol):
         super().__init__(facts, str(uuid.uuid5(uuid.NAMESPACE_URL, f"{facts.call_id}/stream")))
         self._auth_id = auth_id
         self._auth_token = auth_token
-        self._authorization = "Basic " + base64.b64encode(f"{auth_id}:{auth_token}".encode()).decode()
+        self._authorization = basic_authorization(auth_id, auth_token)
         self._public_url = ""
         self._sequence = 0
         self._nonces = 0

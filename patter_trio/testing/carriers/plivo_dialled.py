@@ -3,18 +3,17 @@
 Sources: plivo.com/docs/voice/api/calls, .../voice/concepts/machine-detection, .../voice/troubleshooting/hangup-causes.
 """
 
-import base64
 import re
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from patter_trio.abc import AnsweredBy, Carrier, DialRequest
+from patter_trio.abc import AnsweredBy, DialRequest
 from patter_trio.carriers.plivo import Plivo
 from patter_trio.testing.carriers.dialled import Account, DialledCall, OfCall, Unreached, reference_in, whole_number
 from patter_trio.testing.carriers.plivo import API_ID, PlivoProtocol, refusal
 from patter_trio.testing.carriers.protocol import BadAnswer, CallFacts, RESTAnswer, RESTRequest, Webhook
-from patter_trio.testing.carriers.rest import read_json
+from patter_trio.testing.carriers.rest import basic_authorization, read_json
 
 _HANGUP: Final[Mapping[Unreached, tuple[str, str, str, str]]] = {
     # CallStatus, HangupCauseName, HangupCauseCode, HangupSource
@@ -89,15 +88,10 @@ class PlivoAccount(Account):
         carrier: the carrier object of the program, whose credentials both sides use.
     """
 
-    def __init__(self, carrier: Plivo) -> None:
-        self._carrier = carrier
-        credentials = f"{carrier.auth_id}:{carrier.auth_token}".encode()
-        self._authorization = f"Basic {base64.b64encode(credentials).decode()}"
+    _carrier: Plivo
 
-    @property
-    def carrier(self) -> Carrier:
-        """Plivo."""
-        return self._carrier
+    def __init__(self, carrier: Plivo) -> None:
+        super().__init__(carrier, basic_authorization(carrier.auth_id, carrier.auth_token))
 
     @property
     def api_path(self) -> str:
@@ -106,7 +100,7 @@ class PlivoAccount(Account):
 
     def read(self, request: RESTRequest) -> DialRequest | OfCall | RESTAnswer:
         """Read a request: for a new call, about a call, or about the request that placed one."""
-        if request.headers.get("authorization") != self._authorization:
+        if not self.is_authorized(request):
             return self.refusal(401)
         kind, _, rest = request.path.partition("/")
         if kind not in ("Call", "Request"):

@@ -1,5 +1,6 @@
 """The REST interface of a simulated carrier, as far as requests about a simulated call go."""
 
+import base64
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
@@ -61,3 +62,8 @@ def read_json(body: bytes) -> dict[str, object] | None:
     except msgspec.DecodeError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def basic_authorization(user: str, password: str) -> str:
+    """Return the header ``Authorization`` of a request with these credentials (RFC 7617)."""
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"

@@ -10,7 +10,7 @@ import attrs
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from patter_trio.abc import AnsweredBy, Carrier, DialRequest, MachineDetection
+from patter_trio.abc import AnsweredBy, DialRequest, MachineDetection
 from patter_trio.carriers.telnyx import Telnyx
 from patter_trio.testing.carriers.dialled import Account, DialledCall, OfCall, Unreached, reference_in, whole_number
 from patter_trio.testing.carriers.protocol import (
@@ -153,18 +153,16 @@ class TelnyxAccount(Account):
         unix_time: returns the time of signatures, in seconds.
     """
 
+    _carrier: Telnyx
+
     def __init__(self, carrier: Telnyx, signing_key: bytes, unix_time: Callable[[], float]) -> None:
         # Any: which applications an account has is not simulated.
-        self._carrier = carrier if carrier.connection_id else attrs.evolve(carrier, connection_id="1000000000000000001")
+        known = carrier if carrier.connection_id else attrs.evolve(carrier, connection_id="1000000000000000001")
+        super().__init__(known, f"Bearer {known.api_key}")
         self._key = Ed25519PrivateKey.from_private_bytes(signing_key)
         self._unix_time = unix_time
         self._states: dict[str, str] = {}
         """Each call's client state, by the program's reference of the call."""
-
-    @property
-    def carrier(self) -> Carrier:
-        """Telnyx."""
-        return self._carrier
 
     @property
     def api_path(self) -> str:
@@ -173,7 +171,7 @@ class TelnyxAccount(Account):
 
     def read(self, request: RESTRequest) -> DialRequest | OfCall | RESTAnswer:
         """Read a command: to dial, or about a call."""
-        if request.headers.get("authorization") != f"Bearer {self._carrier.api_key}":
+        if not self.is_authorized(request):
             return self.refusal(401)
         if request.path:
             call, _, command = request.path.removeprefix("/").partition("/actions/")

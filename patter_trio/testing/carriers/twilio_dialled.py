@@ -3,18 +3,18 @@
 Sources: twilio.com/docs/voice/api/call-resource, .../voice/answering-machine-detection.
 """
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 from xml.etree import ElementTree as ET
 
-from patter_trio.abc import AnsweredBy, Carrier, DialRequest, MachineDetection
+from patter_trio.abc import AnsweredBy, DialRequest, MachineDetection
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import CallEnded
 from patter_trio.testing.carriers import twilio_messages as messages
 from patter_trio.testing.carriers.dialled import Account, DialledCall, OfCall, Unreached, reference_in, whole_number
 from patter_trio.testing.carriers.protocol import BadAnswer, CallFacts, Line, RESTAnswer, RESTRequest, Webhook
+from patter_trio.testing.carriers.rest import basic_authorization
 from patter_trio.testing.carriers.twilio import TwilioProtocol
 
 _STATUS: Final[Mapping[Unreached, str]] = {
@@ -114,17 +114,12 @@ class TwilioAccount(Account):
         carrier: the carrier object of the program, whose credentials both sides use.
     """
 
+    _carrier: Twilio
+
     def __init__(self, carrier: Twilio) -> None:
-        self._carrier = carrier
+        super().__init__(carrier, basic_authorization(carrier.account_sid, carrier.auth_token))
         shared = next(iter(carrier.shared_keys.items()), None)
         self._signer = messages.Signer(carrier.auth_token, shared)
-        credentials = f"{carrier.account_sid}:{carrier.auth_token}".encode()
-        self._authorization = f"Basic {base64.b64encode(credentials).decode()}"
-
-    @property
-    def carrier(self) -> Carrier:
-        """Twilio."""
-        return self._carrier
 
     @property
     def api_path(self) -> str:
@@ -133,7 +128,7 @@ class TwilioAccount(Account):
 
     def read(self, request: RESTRequest) -> DialRequest | OfCall | RESTAnswer:
         """Read a form: of a new call, or about one."""
-        if request.headers.get("authorization") != self._authorization:
+        if not self.is_authorized(request):
             return self.refusal(401, "Authenticate")
         if request.path != ".json":
             call, dot, rest = request.path.removeprefix("/").partition(".")
