@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import trio
 
-from patter_trio import CallEnded, TransferError, WarmTransfer
+from patter_trio import CallEnded, Patter, TransferError, Twilio, WarmTransfer
+from patter_trio.abc import Dialled, DialRequest
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.testing.simulation.outbound import PhoneNetwork, open_phone_network
 from tests.kit.call import agent_of
@@ -146,6 +147,25 @@ async def test_loss_keeps_what_was_relayed(at: float, autojump_clock: object, tm
     length = min(len(ours), len(theirs))
     np.testing.assert_array_equal(ours[:length], theirs[:length])
     assert not theirs[length:].any()
+
+
+class CrashingDial(Twilio):
+    """A carrier of the application's own that crashes when it is to place a call."""
+
+    async def dial(self, request: DialRequest) -> Dialled:
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("own")
+
+
+async def test_crash_of_dial_takes_the_caller_back(autojump_clock: object) -> None:
+    """Whatever a carrier's code raises when it is to call the person, the caller is taken back, and hears the agent."""
+    phone = Patter(CrashingDial("AC" + "1" * 32, "hush"), "+15550100001")
+    async with open_phone_network(agent_of("It is noon."), phone) as network, network.call_in() as caller:
+        await caller.at(1.0)
+        with pytest.raises(TransferError, match="raised RuntimeError: own"):
+            await network.phone.calls[0].transfer(DESK, warm=WARM, error_message="", wait=True)
+        await caller.speaks("What time is it?", seconds=1.0)
+        assert (await caller.hears()).text == "It is noon."
 
 
 async def test_full_server_takes_no_second_leg(autojump_clock: object) -> None:
