@@ -24,7 +24,7 @@ from patter_trio.events.payloads import EDGES, ConversationStateSnapshot, seen_s
 from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
 from patter_trio.logs import shown_value
 from patter_trio.net.address_guard import Guard
-from patter_trio.phone_numbers import checked_number, is_number
+from patter_trio.phone_numbers import E164_FORM, checked_number, is_number, load_numbering_plans
 from patter_trio.pricing import Pricing, merge_pricing
 from patter_trio.providers.keyword_hints import with_hints, with_parameters_of
 from patter_trio.providers.other_names import keywords_of
@@ -67,9 +67,7 @@ def _check_number(phone_number: object) -> None:
     if not isinstance(phone_number, str):
         raise ConfigurationError(f"phone_number must be a string, got {type(phone_number).__name__}")
     if phone_number and not is_number(phone_number):
-        raise ConfigurationError(
-            f"phone_number must be E.164, a plus and digits without spaces such as +15550100002, got {phone_number!r}"
-        )
+        raise ConfigurationError(f"phone_number must be E.164, {E164_FORM}, got {phone_number!r}")
 
 
 class Patter(SpeechCallbacks):
@@ -261,6 +259,7 @@ class Patter(SpeechCallbacks):
         # WARNING: the order matters. Models load before the port opens: a call that came meanwhile would have to wait
         # for them.
         await agent.prewarm()
+        load_numbering_plans()
         # 127.0.0.1, not 0.0.0.0: a server is open to a network only if somebody says so.
         listeners = await open_listeners(host or os.environ.get("PATTER_BIND_HOST", "127.0.0.1"), port)
         # Python delivers signals to the main thread alone.

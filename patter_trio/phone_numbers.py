@@ -9,8 +9,15 @@ from typing import Any, Final
 
 from patter_trio.errors import ConfigurationError
 
-_E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
-"""E.164, section 6.2.1: at most 15 digits, beginning with the country code. Fewer than seven digits reach nobody."""
+_MIN_DIGITS: Final = 7
+"""Fewest digits of a number with its country code: judged, fewer reach nobody."""
+_MAX_DIGITS: Final = 15
+"""Most digits of a number with its country code: E.164, section 6.2.1."""
+_E164: Final = re.compile(rf"\+[1-9][0-9]{{{_MIN_DIGITS - 1},{_MAX_DIGITS - 1}}}")
+_PLUS_AND_DIGITS: Final = re.compile(r"\+[1-9][0-9]*")
+# In words: logs mask each number, an example too.
+E164_FORM: Final = "a plus, the country code and digits without spaces, such as +1 and ten digits"
+"""The form of E.164, as the messages of errors describe it."""
 # No spaces, quotes or angle brackets: the address goes into TwiML and into headers.
 _SIP: Final = re.compile(r"sip:[^\s@<>\"\\]+@[^\s@<>\"\\]+")
 _MAX_SIP_CHARACTERS: Final = 255
@@ -56,8 +63,9 @@ def is_number(to: str) -> bool:
 
 
 def checked_number(number: Any, name: str) -> str:
-    """Return ``number`` if it can be dialled: E.164, of a country that exists, with as many digits as it has there.
+    """Return ``number`` if it can be dialled: E.164, of a country that exists, in the form that it has from abroad.
 
+    It has as many digits as numbers have there, and no trunk prefix, such as the zero of ``020`` in Great Britain.
     Whether somebody has the number is not known.
 
     Args:
@@ -68,34 +76,62 @@ def checked_number(number: Any, name: str) -> str:
         ConfigurationError: (a ``ValueError``) ``number`` cannot be dialled.
     """
     if not isinstance(number, str) or not is_number(number):
-        raise ConfigurationError(
-            f"{name} must be E.164, a plus and digits without spaces such as +15550100003, got {number!r}"
-        )
-    import phonenumbers  # noqa: PLC0415 (only to place calls: the import takes 50 ms)
+        raise ConfigurationError(f"{name} must be E.164, {_why_not_e164(number)}")
+    why = _why_impossible(number)
+    if why:
+        raise ConfigurationError(f"{name} must be a number that can be dialled, got {number}: {why}")
+    return number
+
+
+def load_numbering_plans() -> None:
+    """Load what :func:`checked_number` needs, so that a transfer does not hold up the audio of all calls for 50 ms."""
+    import phonenumbers.phonemetadata  # noqa: F401, PLC0415 (only for servers: the import takes 50 ms)
+
+
+def _why_not_e164(given: Any) -> str:
+    digits = len(given) - 1 if isinstance(given, str) and _PLUS_AND_DIGITS.fullmatch(given) else 0
+    if digits and not _MIN_DIGITS <= digits <= _MAX_DIGITS:
+        # Advice about spaces would not help: the form is right.
+        wrong = "short" if digits < _MIN_DIGITS else "long"
+        return f"from {_MIN_DIGITS} to {_MAX_DIGITS} digits behind the plus, got {given!r}, which is too {wrong}"
+    return f"{E164_FORM}, got {given!r}"
+
+
+def _why_impossible(number: str) -> str:
+    """Return why nobody can have a number in E.164; empty: somebody may have it."""
+    import phonenumbers  # noqa: PLC0415 (only for servers: the import takes 50 ms)
 
     try:
         parsed = phonenumbers.parse(number)
-    except phonenumbers.NumberParseException as error:
-        raise ConfigurationError(f"{name} must be a number that can be dialled, got {number}: {error}") from None
+    except phonenumbers.NumberParseException:
+        # The library's words name neither the number nor its country.
+        return f"no country has the code {number[1:4]}"
     reason = phonenumbers.is_possible_number_with_reason(parsed)
     if reason != phonenumbers.ValidationResult.IS_POSSIBLE:
-        what = _IMPOSSIBLE.get(reason, "no number of its country is like that")
-        raise ConfigurationError(f"{name} must be a number that can be dialled, got {number}: {what}")
-    return number
+        return _IMPOSSIBLE.get(reason, "no number of its country is like that")
+    # The parser forgives a trunk prefix and drops it; a carrier dials it.
+    from_abroad = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    if from_abroad != number:
+        return f"it has a prefix that is dialled only within the country; from abroad it is {from_abroad}"
+    # The numbering plan of North America, nanpa.com: NXX-NXX-XXXX, where N is 2 to 9. The exchange is not judged:
+    # fictional numbers have one that begins with 0.
+    if number[1] == "1" and number[2] in "01":
+        return "no area code of North America begins with 0 or 1"
+    return ""
 
 
 def checked_destination(to: Any) -> str:
     """Return ``to`` if a call can be transferred there.
 
     Raises:
-        ConfigurationError: (a ``ValueError``) ``to`` is neither an E.164 number nor a SIP address.
+        ConfigurationError: (a ``ValueError``) ``to`` is neither an E.164 number that can be dialled nor a SIP address.
     """
-    if isinstance(to, str) and (is_number(to) or _is_sip(to)):
-        return to
-    raise ConfigurationError(
-        f"the destination of a transfer must be an E.164 number (+15550100003: no spaces, no dashes) or a SIP address "
-        f"(sip:name@example.com), got {to!r}"
-    )
+    if not isinstance(to, str) or not (is_number(to) or _is_sip(to)):
+        raise ConfigurationError(
+            f"the destination of a transfer must be an E.164 number ({E164_FORM}) or a SIP address "
+            f"(sip:name@example.com), got {to!r}"
+        )
+    return to if _is_sip(to) else checked_number(to, "the destination of a transfer")
 
 
 def _is_sip(to: str) -> bool:

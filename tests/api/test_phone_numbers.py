@@ -1,10 +1,61 @@
-"""Phone numbers in logs."""
+"""Phone numbers: which can be dialled, and how logs show them."""
+
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patter_trio.phone_numbers import mask_number, mask_numbers, shown_id
+from patter_trio.errors import ConfigurationError
+from patter_trio.phone_numbers import checked_destination, checked_number, mask_number, mask_numbers, shown_id
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["+15550100003", "+442079460000", "+33123456789", "+4930123456", "+390612345678", "+2250123456789"],
+)
+def test_numbers_from_abroad_can_be_dialled(number: str) -> None:
+    """Numbers as they are dialled from abroad pass, also fictional ones, and zeros that belong to a number (Italy)."""
+    assert checked_number(number, "to") == checked_destination(number) == number
+
+
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [
+        ("+4402079460000", r"dialled only within the country; from abroad it is \+442079460000"),
+        ("+440207946000", "dialled only within the country"),
+        ("+330123456789", r"from abroad it is \+33123456789"),
+        ("+610291234567", "dialled only within the country"),
+        ("+11550100003", "no area code of North America begins with 0 or 1"),
+        ("+10234567890", "no area code of North America begins with 0 or 1"),
+        ("+155501000031", "too long"),
+        ("+15550100", "lacks its area code"),
+        ("+999123456789", "no country has the code 999$"),
+    ],
+)
+def test_impossible_numbers_are_refused(number: str, why: str) -> None:
+    """A number that nobody can have is refused, for calls and for transfers, and the message says why."""
+    with pytest.raises(ConfigurationError, match=why):
+        checked_number(number, "to")
+    with pytest.raises(ConfigurationError, match=f"the destination of a transfer must be a number .*{why}"):
+        checked_destination(number)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        ("+1555", r"to must be E.164, from 7 to 15 digits behind the plus, got '\+1555', which is too short"),
+        ("+1911", r"to must be E.164, from 7 to 15 digits behind the plus, got '\+1911', which is too short"),
+        ("+1234567890123456", "to must be E.164, from 7 to 15 digits .*, which is too long"),
+        ("+1 555", r"to must be E.164, a plus, .* without spaces, such as \+1 and ten digits, got"),
+        (5, "to must be E.164, a plus"),
+    ],
+)
+def test_wrong_form_is_named(number: Any, said: str) -> None:
+    """A text of the wrong length is told its length; the description of the form survives the masking of logs."""
+    with pytest.raises(ConfigurationError, match=said) as raised:
+        checked_number(number, "to")
+    assert mask_numbers(str(raised.value)).partition("got")[0] == str(raised.value).partition("got")[0]
 
 
 @pytest.mark.parametrize(

@@ -314,9 +314,7 @@ def test_destination_is_in_twiml_unchanged(to: str) -> None:
     assert to.strip() == to
 
 
-@pytest.mark.parametrize(
-    "to", ["+15550100003", "+4930123456", "+123456789012345", "sip:a@b", "sip:+1555@b.example:5061"]
-)
+@pytest.mark.parametrize("to", ["+15550100003", "+4930123456", "+390612345678", "sip:a@b", "sip:+1555@b.example:5061"])
 def test_numbers_and_sip_addresses_are_destinations(to: str) -> None:
     """E.164 numbers and SIP addresses are accepted as destinations unchanged."""
     assert checked_destination(to) == to
