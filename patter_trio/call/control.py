@@ -168,8 +168,12 @@ class CallControl:
 
         Raises:
             CallEnded: the call is over.
+            ConfigurationError: (a ``ValueError``) the text is not a string.
             PatterError: 256 texts already wait to be spoken.
         """
+        # Else the caller would hear silence, and only the log would know.
+        if not isinstance(text, str):
+            raise ConfigurationError(f"text must be a string, got {text!r}")
         self._carried(lambda: self._call.say(text, interruptible=interruptible, interrupt=interrupt))
 
     def send_text(self, text: str) -> None:

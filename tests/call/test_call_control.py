@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from patter_trio import CallControl, CallEnded, Patter
+from patter_trio import CallControl, CallEnded, ConfigurationError, Patter
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
 from patter_trio.user_code.invoke import in_thread
@@ -286,6 +286,18 @@ async def test_uninterruptible_say_plays_to_its_end(call_simulator: CallSimulato
         await caller.speaks("Yes yes", seconds=1.0)
         notice = await caller.heard(0)
     assert (notice.interrupted, notice.seconds) == (False, pytest.approx(4.0, abs=0.05))
+
+
+@pytest.mark.parametrize("text", [None, 5, ["Hello"], b"Hello"], ids=["none", "number", "list", "bytes"])
+async def test_say_takes_only_a_string(text: Any, call_simulator: CallSimulator) -> None:
+    """A say of anything but a string raises at once, and what the agent says next is heard: no silent turn."""
+    phone = Patter()
+    async with call_simulator(agent_of(first_message="Hello."), phone) as caller:
+        await caller.hears()
+        with pytest.raises(ConfigurationError, match="text must be a string, got"):
+            phone.calls[0].say(text)
+        phone.calls[0].say("Still here.")
+        assert (await caller.hears()).text == "Still here."
 
 
 async def test_after_the_call_it_says_so(call_simulator: CallSimulator) -> None:
