@@ -31,6 +31,7 @@ from patter_trio.net.tasks import open_side_tasks
 from patter_trio.net.websocket_client import open_stream_to
 from patter_trio.phone import Patter
 from patter_trio.program import Program
+from patter_trio.server.context import doubt_about
 from patter_trio.testing.carriers.line import SimulatedCarrier
 from patter_trio.testing.simulation.carriers import CallOptions, carrier_object, protocol_of, simulated_carrier
 from patter_trio.tracing.setup import ENABLED_VARIABLE
@@ -207,9 +208,9 @@ def check_url(phone: Patter, public_url: str, report: Report) -> None:
     if not phone.webhook_url and not phone.tunnel:
         advice = "Patter(webhook_url=...), or Patter(tunnel=True) on a laptop"
         report("webhook_url", "problem", "not set: no carrier can reach this server", advice)
-    elif urlsplit(public_url).scheme != "https":
-        text = f"{origin_of(public_url)} is not https: carriers open media streams by wss alone"
-        report("webhook_url", "problem", text, "put a proxy with a certificate in front; docs/deploy.md")
+    elif doubt := doubt_about(public_url):
+        advice = "put a proxy with a name in DNS and a certificate in front; docs/deploy.md"
+        report("webhook_url", "problem", f"{origin_of(public_url)} {doubt}", advice)
     else:
         report("webhook_url", "ok", public_url)
 

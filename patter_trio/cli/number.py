@@ -1,6 +1,7 @@
 """Commands ``patter-trio number show`` and ``number point``: where a number sends its calls, and the change of it."""
 
 import argparse
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,11 +13,11 @@ import trio
 
 from patter_trio.abc import Carrier, NumberSetup
 from patter_trio.cli.command_line import Once, add_common
-from patter_trio.errors import AuthenticationError, ConfigurationError
+from patter_trio.errors import AuthenticationError, ConfigurationError, ProvisionError
 from patter_trio.phone import Patter
 from patter_trio.phone_numbers import is_number
 from patter_trio.program import load_program
-from patter_trio.server.context import checked_public_url
+from patter_trio.server.context import checked_public_url, doubt_about
 
 DECLINED_EXIT_STATUS: Final = 1
 """Exit status of ``number point`` if the answer to its question is no."""
@@ -93,12 +94,21 @@ def run_point(options: argparse.Namespace) -> int:
     if leads_to(before, voice) and reports_to(before, voice, status) and not before.detail:
         print("Its calls come here already: nothing to change.")
         return 0
+    doubt = doubt_about(voice)
+    if doubt:
+        print(f"warning: {voice} {doubt}", file=sys.stderr)
     print(f"It would be changed to\n{_urls(voice, status)}")
     if not options.yes and not _agreed():
         print("Nothing was changed.")
         return DECLINED_EXIT_STATUS
     with credentials_explained(carrier):
         after = trio.run(partial(carrier.point_number, number, voice, status))
+    # What the carrier has afterwards, not what it was asked for: else the next caller finds out.
+    if not leads_to(after, voice) or not reports_to(after, voice, status):
+        raise ProvisionError(
+            f"{carrier.name} accepted the change and did not make it: {number} sends its calls to "
+            f"{after.voice_url or 'nowhere'} and their status to {after.status_url or 'nowhere'}; look into its console"
+        )
     print(f"Changed. {_title(after, carrier)} now sends\n{_urls(after.voice_url, after.status_url)}")
     return 0
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import attrs
 import trio
@@ -37,6 +37,18 @@ def checked_public_url(url: str) -> str:
         url, "the public URL", "an http or https URL such as https://agent.example.com", ("http", "https"), is_base=True
     )
     return url.rstrip("/")
+
+
+def doubt_about(public_url: str) -> str:
+    """Return why no carrier can use a public URL, as a clause behind the URL; empty: nothing speaks against it."""
+    parts = urlsplit(public_url)
+    if parts.scheme.lower() != "https":
+        return "is not https: carriers open media streams by wss alone"
+    host = parts.hostname or ""
+    # A name of a local network, or a slip of the pen; an IPv6 address has colons.
+    if "." not in host and ":" not in host:
+        return f"leads to {host}, a name without a domain: no carrier finds it"
+    return ""
 
 
 @attrs.frozen

@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,6 +111,38 @@ def test_yes_and_url_need_no_question(rest: TwilioRESTServer) -> None:
     """With --yes nothing is asked, and --url takes the place of the program's webhook_url."""
     assert main(["number", "point", program(rest), NUMBER, "--url", "https://new.example.com", "--yes"]) == 0
     assert rest.numbers[NUMBER]["voice_url"] == "https://new.example.com/webhooks/twilio/voice"
+
+
+class Stuck(dict[str, str | None]):
+    """The fields of a number that keep what they have."""
+
+    def update(self, *_: Any, **__: Any) -> None:
+        """Change nothing."""
+
+
+def test_change_that_was_not_made_is_an_error(rest: TwilioRESTServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """A carrier that answers with the old URLs has changed nothing: the command fails and says where calls go."""
+    rest.numbers[NUMBER] = Stuck(rest.numbers[NUMBER])
+    assert main(["number", "point", program(rest), "--yes"]) == USAGE_EXIT_STATUS
+    shown = capsys.readouterr()
+    assert "Changed." not in shown.out
+    assert "twilio accepted the change and did not make it" in shown.err
+    assert "sends its calls to https://old.example.com/voice" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("url", "doubt"),
+    [
+        ("http://localhost:8000", "http://localhost:8000/webhooks/twilio/voice is not https"),
+        ("nonsense", "https://nonsense/webhooks/twilio/voice leads to nonsense, a name without a domain"),
+    ],
+)
+def test_url_that_no_carrier_reaches_is_doubted(
+    url: str, doubt: str, rest: TwilioRESTServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A URL that no carrier can use is set, because the program may know better, and warned of before."""
+    assert main(["number", "point", program(rest), "--url", url, "--yes"]) == 0
+    assert f"warning: {doubt}" in capsys.readouterr().err
 
 
 def test_a_number_that_points_here_stays(rest: TwilioRESTServer, capsys: pytest.CaptureFixture[str]) -> None:
