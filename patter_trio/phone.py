@@ -30,7 +30,7 @@ from patter_trio.providers.keyword_hints import with_hints, with_parameters_of
 from patter_trio.providers.other_names import keywords_of
 from patter_trio.server.admission import MAX_LAG_S
 from patter_trio.server.answerer import with_keys
-from patter_trio.server.context import checked_public_url
+from patter_trio.server.context import checked_public_url, doubt_about
 from patter_trio.server.listeners import check_port, listening_address, open_listeners
 from patter_trio.server.options import RunningServer, ServeOptions, calling_server
 from patter_trio.server.outbound_call import OutboundCall, ended_with_block
@@ -323,7 +323,8 @@ class Patter(SpeechCallbacks):
                 :meth:`serve`.
             ring_timeout: seconds that the phone rings at most, from 1 to 600; the carrier may add 5 s.
             custom_params: the application's own parameters of the call, which callbacks receive.
-            wait: return only when the call is over.
+            wait: return only when the call is over; if the wait is cancelled, the call ends at once, as with
+                :meth:`dial`.
 
         Raises:
             ConfigurationError: no server of this phone is running, a number cannot be dialled, options are wrong or
@@ -351,7 +352,9 @@ class Patter(SpeechCallbacks):
         dialler = calling_server(self._call_servers).dialler
         call = OutboundCall(dialler, await dialler.call(request))
         if wait:
-            await call.ended()
+            # Who waits owns the call: it does not ring on for a task that is cancelled.
+            async with ended_with_block(call):
+                await call.ended()
         return call
 
     @with_hints(_places)
@@ -395,6 +398,8 @@ class Patter(SpeechCallbacks):
             url = checked_public_url(self._given_url())
             if self.carrier is not None and is_exposed(url):
                 _log.warning("webhook_url begins with http: carriers open media streams by wss alone, so give https")
+            elif self.carrier is not None and url.startswith("https:") and (doubt := doubt_about(url)):
+                _log.warning("webhook_url %s %s", url, doubt)
 
     @asynccontextmanager
     async def _reachable(

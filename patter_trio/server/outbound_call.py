@@ -86,16 +86,18 @@ class OutboundCall:
 
         Raises:
             CallEnded: the call is over.
+            ConfigurationError: (a ``ValueError``) the text is not a string.
         """
         self.control.say(text, interruptible=interruptible, interrupt=interrupt)
 
     def hang_up(self) -> None:
-        """End the call: at once while it rings, else as :meth:`CallControl.hang_up` does.
+        """End the call: at once while it rings, else as :meth:`CallControl.hang_up` does. Again, it changes nothing.
 
         Raises:
-            CallEnded: the call is over.
+            CallEnded: the call is over, and was not cancelled while it rang.
         """
-        self.control.hang_up()
+        if self._placed.outcome != "cancelled":
+            self.control.hang_up()
 
 
 @asynccontextmanager
