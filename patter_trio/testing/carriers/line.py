@@ -89,7 +89,9 @@ class SimulatedCarrier:
         """Seconds from the loss of a media stream until the carrier asks how the call continues."""
         self.streams: int = 0
         """Number of the media streams of this call so far."""
-        self.up_delay, self.down_delay, self.echo_marks = up_delay, down_delay, echo_marks
+        self.up_delay: float = up_delay
+        self.down_delay: float = down_delay
+        self.echo_marks: bool = echo_marks
         self._network = Network(lambda: self.up_delay, lambda: self.down_delay)
         self.transferred_to: str = ""
         """The number or SIP address to which the caller was transferred; empty without a transfer."""
