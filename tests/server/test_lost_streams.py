@@ -217,6 +217,32 @@ async def test_slow_answer_waits_for_the_stream(call_simulator: CallSimulator) -
     assert (answer.text, answer.started) == ("It is noon.", pytest.approx(12.0))
 
 
+@pytest.mark.all_carriers(quick=True)
+async def test_caller_hangs_up_without_a_stream(call_simulator: CallSimulator) -> None:
+    """A caller who hangs up during the loss ends the call at once: the carrier reports it, as no stream can."""
+    async with call_simulator(agent_of("Yes.")) as caller:
+        caller.carrier.return_delay = 5.0
+        await caller.at(1.0)
+        caller.carrier.lose_stream()
+        await caller.at(2.0)
+        await caller.hangs_up()
+    assert caller.times("call_end") == [pytest.approx(2.0, abs=0.001)]
+    assert caller.carrier.ended == "caller_hung_up"
+
+
+async def test_second_loss_without_a_stream_changes_nothing(call_simulator: CallSimulator) -> None:
+    """A test that loses the stream again before the next one is there still gets the next one."""
+    async with call_simulator(agent_of("Yes.", first_message=GREETING)) as caller:
+        caller.carrier.return_delay = 3.0
+        await caller.at(1.0)
+        caller.carrier.lose_stream()
+        await caller.at(2.0)
+        caller.carrier.lose_stream()
+        await caller.hears()
+    assert heard(caller) == [(0.2, "Hotel Miller,"), (4.0, FIRST + SECOND)]
+    assert caller.outcome == "caller_hung_up"
+
+
 # Tokens ---------------------------------------------------------------------------------------------------------------
 async def live(wire: Wire) -> tuple[Order, Stream]:
     order = await wire.announce(wire.call_id())

@@ -105,7 +105,7 @@ class SimulatedCarrier:
         """The DTMF digits that the agent's server has had sent to the caller."""
         self.faulty_stream: FaultyStream | None = None
         """The server's end of the media connection, for faults below the messages; None on real sockets."""
-        self._marks_are_early = self._media_is_connected = self._stream_is_closed = False
+        self._marks_are_early = self._media_is_connected = self._stream_is_closed = self._end_is_unsaid = False
         # The pulse fires when the time of the next mark may have changed.
         self._scope, self._news = trio.CancelScope(), Pulse()
         self._reports = CallReports(self.post, self._fault)
@@ -188,8 +188,9 @@ class SimulatedCarrier:
     def _leave(self, how: Ended) -> None:
         """End the stream as the carrier does when the call leaves it."""
         self._end(how)
-        # The agent's server has closed it already.
         if self._stream_is_closed:
+            # No stream is there to say so: a report has to. What the server itself has ended, it knows.
+            self._end_is_unsaid = how == "caller_hung_up"
             self._scope.cancel()
             return
         stop = self.protocol.stopped()
@@ -226,8 +227,12 @@ class SimulatedCarrier:
             self._scope.cancel()
 
     def lose_stream(self) -> None:
-        """Break the media connection without a close, as a proxy that restarts does; the telephone call stays up."""
-        if self.ended is None:
+        """Break the media connection without a close, as a proxy that restarts does; the telephone call stays up.
+
+        Do nothing between the loss of a stream and the next one: no stream is there to lose.
+        """
+        # Without the second condition the carrier's wait for the next stream would be what is cancelled.
+        if self.ended is None and not self._stream_is_closed:
             self._lose()
             # Without what the network still carried, in either direction.
             self._scope.cancel()
@@ -287,7 +292,8 @@ class SimulatedCarrier:
                 order = await self._again()
             # When the last message was sent, or asked for: from here on the server can know.
             self.end_known_at = min(self.end_known_at, self.now)
-            reports = self.protocol.lost_reports() if self.ended == "dropped" or not self.returns else ()
+            is_silent = self.ended == "dropped" or not self.returns or self._end_is_unsaid
+            reports = self.protocol.lost_reports() if is_silent else ()
             for report in (*reports, *self.protocol.ended_reports(str(self.ended))):
                 await self._reports.send(report)
         finally:
