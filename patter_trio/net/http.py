@@ -248,26 +248,30 @@ class _Shared:
 _shared: Final = trio.lowlevel.RunVar[dict[tuple[Guard | None, bool], _Shared]]("patter_trio_http")
 
 
-_answerers: Final = trio.lowlevel.RunVar[dict[str, "httpx.AsyncClient"]]("patter_trio_http_answerers")
+_answerers: Final = trio.lowlevel.RunVar[list[tuple[str, "httpx.AsyncClient"]]]("patter_trio_http_answerers")
 
 
 # For simulated calls: in virtual time, a carrier's requests must reach it without a socket, a name or a proxy.
 @contextmanager
 def answered_here(prefix: str, answer: "Answerer") -> Iterator[None]:
-    """Answer this run's requests to URLs that begin with ``prefix`` by a function, while the block runs."""
+    """Answer this run's requests to URLs that begin with ``prefix`` by a function, while the block runs.
+
+    Of several prefixes of a URL, the longest counts; of equal ones, that of the oldest block.
+    """
     from patter_trio.net.httpx_client import local_client
 
-    answerers = run_local(_answerers, dict)
-    answerers[prefix] = local_client(answer)
+    answerers = run_local(_answerers, list)
+    answerer = (prefix, local_client(answer))
+    answerers.append(answerer)
     try:
         yield
     finally:
-        del answerers[prefix]
+        answerers.remove(answerer)
 
 
 def _answerer_of(url: str) -> "httpx.AsyncClient | None":
-    answerers = run_local(_answerers, dict)
-    return next((client for prefix, client in answerers.items() if unquote(url).startswith(prefix)), None)
+    answerers = [one for one in run_local(_answerers, list) if unquote(url).startswith(one[0])]
+    return max(answerers, key=lambda one: len(one[0]))[1] if answerers else None
 
 
 @attrs.frozen

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from patter_trio import Patter, PatterEventType
+from patter_trio import Patter, PatterEventType, ProviderError
 from patter_trio.audio import dtmf, g711
 from patter_trio.pytest_plugin import CallSimulator, PhoneNetworkFixture
 from patter_trio.testing import BUSY, ScriptedLLM, ScriptedTTS
@@ -109,6 +109,17 @@ async def test_digits_to_press_are_a_string(call_simulator: CallSimulator) -> No
     async with call_simulator(agent_of()) as caller:
         with pytest.raises(TypeError, match='digits must be a string such as "1", got 1'):
             await caller.presses(1)  # type: ignore[arg-type]
+
+
+@quick
+async def test_simulated_calls_place_no_others(call_simulator: CallSimulator) -> None:
+    """phone.call beside call_simulator reaches no carrier: it raises an error that names phone_network."""
+    phone = Patter(phone_number="+15550100002")
+    async with call_simulator(agent_of(first_message="Hello."), phone) as caller:
+        with pytest.raises(ProviderError, match="to place calls, use phone_network"):
+            await phone.call(ANN)
+        await caller.hears()
+    assert caller.outcome == "caller_hung_up"
 
 
 def test_every_key_is_heard() -> None:
