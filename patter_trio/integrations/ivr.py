@@ -16,10 +16,13 @@ from patter_trio.events.bus import EventBus
 from patter_trio.events.kinds import PatterEventType
 from patter_trio.logs import shown_value
 from patter_trio.user_code import invoke
-from patter_trio.user_code.signatures import name_of, parameters_of, positional
+from patter_trio.user_code.signatures import name_of, parameters_of, positional, takes_at_most_one
 
 # The default of getpatter's class of this name.
 MAX_SILENCE_S: Final = 5.0
+# Judged: the event follows the outcome at once; a call that still rings down its tasks has ended a second later.
+END_TIMEOUT_S: Final = 2.0
+"""Seconds after the end of a call in which the bus must report it."""
 LOOP_MESSAGE: Final = "[You have heard this menu before. Press another key, say what you want, or hang up.]"
 SILENCE_MESSAGE: Final = "[Nobody has spoken for {seconds:g} seconds. Press a key, say something, or wait.]"
 PRESSED_RESULT: Final = "The keys were pressed."
@@ -102,8 +105,10 @@ class IVRActivity:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
             raise ConfigurationError(f"max_silence_duration must be a number of seconds above 0, got {seconds!r}")
         for name, report in (("on_loop_detected", on_loop_detected), ("on_silence", on_silence)):
-            if report is not None and not callable(report):
-                raise ConfigurationError(f"{name} must be a function, got {shown_value(report)}")
+            if report is not None and not (callable(report) and takes_at_most_one(report)):
+                raise ConfigurationError(
+                    f"{name} must be a function of () or (call_control), got {shown_value(report)}"
+                )
         self._control = call_control
         self._max_silence = float(seconds)
         self._silence_message = SILENCE_MESSAGE.format(seconds=self._max_silence)
@@ -124,20 +129,32 @@ class IVRActivity:
 
         Args:
             events: the bus of the call's phone: ``phone.events``.
+
+        Raises:
+            ConfigurationError: ``events`` is no bus of events, or that of another phone; the latter is noticed at the
+                end of the call.
         """
+        if not isinstance(events, EventBus):
+            raise ConfigurationError(f"events must be the bus of the call's phone, phone.events, got {events!r}")
+        is_told = False
         async with (
             events.subscribe(PatterEventType.CALL_ENDED, scope="all") as ends,
             events.subscribe(PatterEventType.TRANSCRIPT_FINAL, scope="all") as transcripts,
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(self._listen, transcripts)
-            nursery.start_soon(self._watch_silence)
+            nursery.start_soon(self._watch_silence, nursery.cancel_scope)
             # Subscribed before the check, so that an end in between is not missed.
             while not self._control.outcome:
                 event = await ends.receive()
                 if event["call_id"] == self._control.call_id:
                     break
+            is_told = True
             nursery.cancel_scope.cancel(reason="the call is over")
+        if not is_told:
+            raise ConfigurationError(
+                "events must be the bus of the phone that has the call: the call has ended, and no event has said so"
+            )
 
     async def on_user_transcribed(self, text: str) -> None:
         """Take what the other side has said; :meth:`run` does so by itself."""
@@ -154,9 +171,10 @@ class IVRActivity:
             if event["call_id"] == self._control.call_id and event["role"] == "user" and "revises" not in event:
                 await self.on_user_transcribed(event["text"])
 
-    async def _watch_silence(self) -> None:
+    async def _watch_silence(self, watch: trio.CancelScope) -> None:
+        """Report silences; end the watch if no event says that the call is over."""
         reported = -math.inf
-        while True:
+        while not self._control.outcome:
             now = trio.current_time()
             # A silence that was reported counts anew from then on.
             since = max(now - self._control.silence, reported)
@@ -166,6 +184,9 @@ class IVRActivity:
             else:
                 # Silence that begins meanwhile needs the whole time from then on.
                 await trio.sleep(self._max_silence - (now - since))
+        # The event of the end usually comes first, and cancels this wait. A bus of another phone never has it.
+        await trio.sleep(END_TIMEOUT_S)
+        watch.cancel(reason="the call is over, and its phone has another bus")
 
     async def _report(self, report: Report | None, message: str) -> None:
         try:

@@ -58,3 +58,16 @@ def takes_call_control(function: Callable[..., Any]) -> bool:
     function that takes any number of arguments (``*arguments``) gets only the event.
     """
     return takes_extra_argument(positional(parameters_of(function)), CONTROL_PARAMETER)
+
+
+def takes_at_most_one(function: Callable[..., Any]) -> bool:
+    """Return True if a function can be called with no argument or with one by position, as its signature wants.
+
+    A built-in function without a signature counts as one that can.
+    """
+    must = [
+        one
+        for one in parameters_of(function) or ()
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    return len(must) <= 1 and all(one.kind is not one.KEYWORD_ONLY for one in must)

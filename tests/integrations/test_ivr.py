@@ -152,10 +152,31 @@ async def test_watch_ends_with_call(call_simulator: CallSimulator, backend: Back
         await IVRActivity(call).run(phone.events)
 
 
+async def test_bus_of_another_phone_is_noticed(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A watch on the bus of another phone raises 2 s after it has noticed the end; it waited for ever."""
+    phone = Patter()
+    async with call_simulator(backend.agent_of(), phone) as caller:
+        await caller.waits(0.5)
+        activity = IVRActivity(phone.calls[0])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(caller.hangs_up)
+            with trio.fail_after(10.0), pytest.raises(ConfigurationError, match="the phone that has the call"):
+                await activity.run(Patter().events)
+        with pytest.raises(ConfigurationError, match=r"events must be the bus of the call's phone, phone\.events"):
+            await activity.run(phone)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "options",
-    [{"max_silence_duration": 0}, {"max_silence_duration": "5"}, {"on_silence": 3}, {"on_loop_detected": "x"}],
-    ids=repr,
+    [
+        {"max_silence_duration": 0},
+        {"max_silence_duration": "5"},
+        {"on_silence": 3},
+        {"on_loop_detected": "x"},
+        {"on_loop_detected": lambda a, b, c: 1},
+        {"on_silence": lambda *, level: level},
+    ],
+    ids=lambda given: next(iter(given)),
 )
 async def test_wrong_options_are_refused(call_simulator: CallSimulator, options: dict[str, Any]) -> None:
     """Options are checked when the activity is made; so is the call."""
