@@ -180,6 +180,7 @@ class DialledLine:
                 self.status = "completed"
                 return
             self.caller = self._new_caller(self)
+            nursery.start_soon(self._note_end)
             with self.acts:
                 if isinstance(destination, Voicemail):
                     await self._record(self.caller, destination, nursery)
@@ -190,6 +191,12 @@ class DialledLine:
             await self.carrier.over.wait()
             nursery.cancel_scope.cancel(reason="the call is over")
         self.status = "completed"
+
+    async def _note_end(self) -> None:
+        """Note the end of the call when it comes: the person's script may go on long after the program has hung up."""
+        await self.carrier.over.wait()
+        self.status = "completed"
+        self.over.set()
 
     async def _record(self, caller: SimulatedCaller, machine: Voicemail, nursery: trio.Nursery) -> None:
         """Play the greeting and the beep, and record; report what the carrier finds out meanwhile."""

@@ -104,9 +104,7 @@ class PhoneNetwork:
         """Seconds from placing a call until then; webhooks may come meanwhile."""
         self.hangs_up_at_end: bool = True
         """False: at the end of the block, phones go on ringing, and people stay on the line."""
-        self.refuses: int = 0
-        """The HTTP status with which the carrier refuses the next requests that place calls, such as 402, 403, 422, 429
-        (with ``Retry-After: 7``) or 503; 0: it takes them."""
+        self._refuses = 0
         self.dial_error: Exception | None = None
         """The error of the next requests that place calls, instead of a call."""
         self.answer_is_lost: bool = False
@@ -129,6 +127,24 @@ class PhoneNetwork:
         return f"<PhoneNetwork {len(self._destinations)} phones, {len(self.calls)} calls>"
 
     @property
+    def refuses(self) -> int:
+        """The HTTP status with which the carrier refuses the next requests that place calls; 0: it takes them.
+
+        Such as 402, 403, 422, 429 (with ``Retry-After: 7``) or 503.
+
+        Raises:
+            ValueError: it is set to anything but 0 or a number from 400 to 599.
+        """
+        return self._refuses
+
+    @refuses.setter
+    def refuses(self, status: int) -> None:
+        # Checked here: to the program under test, "429" would be an answer of the carrier that makes no sense.
+        if isinstance(status, bool) or not isinstance(status, int) or not (status == 0 or 400 <= status < 600):  # noqa: PLR2004 (HTTP's errors)
+            raise ValueError(f"refuses must be 0 or a status code from 400 to 599, got {status!r}")
+        self._refuses = status
+
+    @property
     def unix_time(self) -> float:
         """The time that the program under test reads, in seconds; schedules follow it."""
         return EPOCH_UNIX_S + trio.current_time()
@@ -147,15 +163,15 @@ class PhoneNetwork:
         """
         if not is_number(number):
             raise ValueError(f"number must be a number in E.164 such as +15550100003, got {number!r}")
-        if not isinstance(destination, Person | Voicemail | Unanswered) and not callable(destination):
-            raise TypeError(
-                "destination must be an async function of the line, Person, Voicemail, BUSY, NOBODY, DECLINED or "
-                f"FAILED, got {destination!r}"
-            )
-        if isinstance(destination, Person | Voicemail | Unanswered):
-            self._destinations[number] = destination
-        else:
-            self._destinations[number] = Person(destination)
+        if isinstance(destination, type) or not isinstance(destination, Person | Voicemail | Unanswered):
+            # Person checks the rest. A class instead of an object is the likely slip, and callable, too.
+            if isinstance(destination, type) or not callable(destination):
+                raise TypeError(
+                    "destination must be an async function of the line, Person(...), Voicemail(), BUSY, NOBODY, "
+                    f"DECLINED or FAILED, got {destination!r}"
+                )
+            destination = Person(destination)
+        self._destinations[number] = destination
 
     @asynccontextmanager
     async def call_in(self, number: str = CALLER) -> AsyncIterator[SimulatedCaller]:

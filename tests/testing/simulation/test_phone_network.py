@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from patter_trio import Patter, PatterEventType, ProviderError
 from patter_trio.audio import dtmf, g711
 from patter_trio.pytest_plugin import CallSimulator, PhoneNetworkFixture
-from patter_trio.testing import BUSY, ScriptedLLM, ScriptedTTS
+from patter_trio.testing import BUSY, Person, ScriptedLLM, ScriptedTTS, Voicemail
 from patter_trio.testing.carriers.heard_digits import digits_in
 from tests.kit.call import agent_of
 
@@ -109,6 +110,66 @@ async def test_digits_to_press_are_a_string(call_simulator: CallSimulator) -> No
     async with call_simulator(agent_of()) as caller:
         with pytest.raises(TypeError, match='digits must be a string such as "1", got 1'):
             await caller.presses(1)  # type: ignore[arg-type]
+
+
+async def test_wrong_destinations_are_refused(phone_network: PhoneNetworkFixture) -> None:
+    """What cannot answer a phone is refused when the test says so, and not inside a call."""
+    async with phone_network(agent_of()) as network:
+        for wrong in (Voicemail, Person, "busy", None):
+            with pytest.raises(TypeError, match=r"destination must be .* Person\(\.\.\.\), Voicemail\(\), BUSY"):
+                network.answers(ANN, wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="script must be an async function of the line"):
+            network.answers(ANN, lambda line: None)  # type: ignore[arg-type,return-value]
+
+
+def test_people_and_machines_check_their_options() -> None:
+    """A person needs an async script; seconds are numbers from 0."""
+
+    async def ann(line: Any) -> None:
+        await line.hears()
+
+    async def two(line: Any, other: Any) -> None:
+        await line.hears(other)
+
+    for script in (None, print, two, Person):
+        with pytest.raises(TypeError, match="script must be an async function of the line"):
+            Person(script)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="after must be seconds from 0, got -1"):
+        Person(ann, after=-1)
+    with pytest.raises(ValueError, match="seconds must be seconds from 0, got -1"):
+        Voicemail(seconds=-1)
+    with pytest.raises(TypeError, match="seconds must be a number of seconds, got '5'"):
+        Voicemail(seconds="5")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="greeting"):
+        Voicemail(greeting=None)  # type: ignore[arg-type]
+
+
+async def test_refusals_are_status_codes(phone_network: PhoneNetworkFixture) -> None:
+    """network.refuses takes 0 and the statuses of HTTP's errors."""
+    async with phone_network(agent_of()) as network:
+        for wrong in ("429", True, 200, None, 600):
+            with pytest.raises(ValueError, match="refuses must be 0 or a status code from 400 to 599"):
+                network.refuses = wrong  # type: ignore[assignment]
+        network.refuses = 503
+        network.refuses = 0
+
+
+@quick
+async def test_call_is_over_before_its_script(phone_network: PhoneNetworkFixture) -> None:
+    """A call that the program ends has its end at once, although the person's script goes on."""
+
+    async def ann(line: Any) -> None:
+        await line.waits(40.0)
+
+    async with phone_network(agent_of()) as network:
+        network.answers(ANN, ann)
+        with trio.move_on_after(9.0):
+            async with network.phone.dial(ANN) as call:
+                await call.ended()
+        await trio.sleep(1.0)
+        [line] = network.calls
+        assert (line.status, line.over.is_set()) == ("completed", True)
+    assert call.outcome == "cancelled"
 
 
 @quick
