@@ -6,8 +6,10 @@ from typing import Any, Final, Union
 import attrs
 
 from patter_trio.agent.keypad import KEYS, Keypad
+from patter_trio.agent.tools import Tool
 from patter_trio.agent.transfer_tool import TransferTool
 from patter_trio.errors import ConfigurationError
+from patter_trio.user_code.signatures import takes_at_most_one
 
 Choice = Union[str, Callable[..., Any], TransferTool, "Menu", None]
 """What a key leads to."""
@@ -18,6 +20,11 @@ REPEAT_AFTER_S: Final = 6.0
 MAX_REPEATS: Final = 2
 DATA_KEY: Final = "menu"
 """The key of ``call_control.data`` under which the menu is that the caller is in."""
+
+
+def called_by_key(choice: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that a choice calls: a tool such as ``end_call`` is that of its handler."""
+    return choice.handler if isinstance(choice, Tool) and choice.handler is not None else choice
 
 
 def _checked_choices(_: object, __: object, given: Any) -> None:
@@ -32,6 +39,15 @@ def _checked_choices(_: object, __: object, given: Any) -> None:
             raise ConfigurationError(
                 f"choice {keys} must have a text that is not blank; None leads back to the menu before"
             )
+        if isinstance(choice, Tool) and not isinstance(choice, TransferTool) and choice.handler is None:
+            raise ConfigurationError(f"choice {keys} must be a tool with a handler, got one with webhook_url=")
+        # A menu and a transfer are callable, too, and are never called.
+        if (
+            callable(choice)
+            and not isinstance(choice, Menu | TransferTool)
+            and not takes_at_most_one(called_by_key(choice))
+        ):
+            raise ConfigurationError(f"choice {keys} must be a function of () or (call_control), got {choice!r}")
         if choice is not None and not isinstance(choice, str) and not callable(choice):
             raise ConfigurationError(
                 f"choice {keys} must be a text, a function, a transfer_call(...), a Menu, or None, got {choice!r}"
@@ -69,10 +85,11 @@ class Menu:
     in.
 
     Args:
-        choices: by keys, such as ``"1"`` or ``"12"``: a text, which is spoken; a function of ``()`` or
-            ``(call_control)``, sync or async, whose text or menu is next; a ``transfer_call(...)`` with one
-            destination; another menu; or None, which leads back to the menu before. If all keys have one digit, a
-            choice is made at once; longer ones are complete after ``#`` or a pause of 2 s.
+        choices: by keys, such as ``"1"`` or ``"12"``: a text, which is spoken, a number, too; a function of ``()`` or
+            ``(call_control)``, sync or async, whose text or menu is next; :data:`~patter_trio.end_call`; a
+            ``transfer_call(...)`` with one destination; another menu; or None, which leads back to the menu before, and
+            in the first menu to its prompt. If all keys have one digit, a choice is made at once; longer ones are
+            complete after ``#`` or a pause of 2 s.
         prompt: spoken when the caller comes to the menu.
         invalid: spoken before the prompt when the caller has pressed keys that lead nowhere.
         repeat_after: seconds of silence after which the prompt is spoken again.

@@ -8,7 +8,7 @@ from typing import Any, Final, Never
 
 import trio
 
-from patter_trio.agent.menu import DATA_KEY, Choice, Menu
+from patter_trio.agent.menu import DATA_KEY, Choice, Menu, called_by_key
 from patter_trio.agent.transfer_tool import TransferTool
 from patter_trio.call.control import CallControl
 from patter_trio.call.limits import Limits
@@ -121,7 +121,7 @@ class MenuRunner:
                     )
 
     def _arguments(self, function: Callable[..., Any]) -> tuple[CallControl, ...]:
-        return (self._control,) if positional(parameters_of(function)) else ()
+        return (self._control,) if positional(parameters_of(called_by_key(function))) else ()
 
     async def _try(self, name: str, function: Callable[..., Any], *arguments: object) -> Any:
         """Call a function, and return its result; tell the caller if it fails."""

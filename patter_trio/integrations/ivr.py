@@ -131,7 +131,7 @@ class IVRActivity:
             events: the bus of the call's phone: ``phone.events``.
 
         Raises:
-            ConfigurationError: ``events`` is no bus of events, or that of another phone; the latter is noticed at the
+            ConfigurationError: ``events`` is not a bus, or is that of another phone; the latter is noticed at the
                 end of the call.
         """
         if not isinstance(events, EventBus):

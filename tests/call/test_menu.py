@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from patter_trio import CallControl, ConfigurationError, Menu, Patter, transfer_call
+from patter_trio import CallControl, ConfigurationError, Menu, Patter, Tool, end_call, transfer_call
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedTTS
 from patter_trio.testing.simulation.caller import SimulatedCaller
@@ -143,6 +143,15 @@ async def test_key_calls_a_function(call_simulator: CallSimulator, backend: Back
         assert (await caller.heard(1)).text == text
 
 
+async def test_key_ends_the_call(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A key may lead to end_call; the result of that tool, which is for a model, is not spoken."""
+    async with call_simulator(backend.agent_of(dtmf=Menu({"9": end_call}, prompt="Press nine."))) as caller:
+        await caller.heard(0)
+        await caller.presses("9")
+        await caller.carrier.over.wait()
+    assert (said(caller), caller.outcome) == (["Press nine."], "agent_hung_up")
+
+
 async def raises() -> str:
     raise RuntimeError("no room")
 
@@ -246,6 +255,8 @@ def test_hash_may_be_a_choice() -> None:
         ({"": "x"}, {}, "a choice must have keys"),
         ({"1a": "x"}, {}, "a choice must have keys"),
         ({"1": 5}, {}, "choice 1 must be a text"),
+        ({"1": lambda call, more: "x"}, {}, r"choice 1 must be a function of \(\) or \(call_control\)"),
+        ({"1": Tool("book", webhook_url="https://a.example")}, {}, "choice 1 must be a tool with a handler"),
         ({"1": " "}, {}, "choice 1 must have a text that is not blank"),
         ({"1": transfer_call({"a": DESK, "b": DESK})}, {}, "one destination"),
         (HOURS, {"prompt": " "}, "prompt must be a text"),
@@ -253,7 +264,22 @@ def test_hash_may_be_a_choice() -> None:
         (HOURS, {"repeat_after": 0}, "repeat_after must be a number"),
         (HOURS, {"repeats": -1}, "repeats must be a whole number"),
     ],
-    ids=["none", "list", "number", "empty", "letter", "value", "blank", "two", "prompt", "invalid", "after", "repeats"],
+    ids=[
+        "none",
+        "list",
+        "number",
+        "empty",
+        "letter",
+        "value",
+        "two-arguments",
+        "url",
+        "blank",
+        "two",
+        "prompt",
+        "invalid",
+        "after",
+        "repeats",
+    ],
 )
 def test_wrong_menu_is_refused(choices: Any, options: dict[str, Any], wrong: str) -> None:
     """A menu's options are checked when it is made."""
