@@ -109,6 +109,10 @@ PIPELINE_ONLY_OPTIONS = ("stt", "llm", "hooks", "text_transforms", "barge_in_min
 """Options that act on the texts between STT, LLM and TTS. With an engine there are no such texts."""
 ERROR_MESSAGE = "I am sorry, something went wrong. Could you say that again?"
 """The text spoken when a reply fails, unless the agent has its own ``error_message``."""
+CHOICE_FAILED_MESSAGE = "I am sorry, something went wrong."
+"""The same where a key of a menu fails; the prompt follows. The caller has said nothing that could be said again."""
+TRANSFER_FAILED_MESSAGE = "I am sorry, nobody can take your call right now."
+"""The same where a transfer fails."""
 DEFAULT_TEXT_TRANSFORMS: tuple[Callable[[str], str], ...] = (filter_for_tts,)
 """The text transforms of an agent without any of its own: models write Markdown, whatever the prompt says."""
 # Judged: longer than the calls of any desk, and short enough that a line which both sides have forgotten costs little.

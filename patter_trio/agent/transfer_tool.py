@@ -96,7 +96,8 @@ def transfer_call(
             caller can talk the LLM into dialling any number with such a prefix.
         warm: the person is called, briefed and asked first, while the caller is on hold. If it has no ``briefing``, the
             LLM writes one. Destinations must be numbers.
-        error_message: spoken to the caller if the transfer fails; None: the agent's.
+        error_message: spoken to the caller if the transfer fails; None: the agent's, or that nobody can take the
+            call.
         name: the name for the LLM.
         description: the description for the LLM; None: a general one.
 

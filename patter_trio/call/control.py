@@ -235,7 +235,7 @@ class CallControl:
             warm: what the person hears, and the other options of a warm transfer; None: the carrier connects the caller
                 at once.
             error_message: the text that the agent says if the transfer fails. Default: the agent's
-                ``error_message``; empty: nothing.
+                ``error_message``, or that nobody can take the call; empty: nothing.
             wait: return when the carrier, or the person, has accepted the transfer, and raise if not. Do not use it in
                 ``on_message``, which would wait for its own reply.
 

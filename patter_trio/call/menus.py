@@ -8,6 +8,7 @@ from typing import Any, Final, Never
 
 import trio
 
+from patter_trio.agent.agent import CHOICE_FAILED_MESSAGE, ERROR_MESSAGE
 from patter_trio.agent.menu import DATA_KEY, Choice, Menu, called_by_key
 from patter_trio.agent.transfer_tool import TransferTool
 from patter_trio.call.control import CallControl
@@ -136,4 +137,5 @@ class MenuRunner:
     def _fail(self, name: str, why: str, cause: BaseException | None = None) -> None:
         """Log why a choice led nowhere, and tell the caller that something went wrong."""
         _log.warning("call %s: %s failed: %s", self._control.call_id, name, why, exc_info=cause)
-        self._say(self._error_message)
+        is_own = self._error_message != ERROR_MESSAGE
+        self._say(self._error_message if is_own else f"{CHOICE_FAILED_MESSAGE} {self._path[-1].prompt}")

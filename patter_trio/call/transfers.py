@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from patter_trio.agent.agent import Agent
+from patter_trio.agent.agent import ERROR_MESSAGE, TRANSFER_FAILED_MESSAGE, Agent
 from patter_trio.agent.warm_transfer import WarmTransfer
 from patter_trio.call.transfer_request import TransferRequest
 from patter_trio.conversation.inputs import TRANSFERRED_REASON, Transfer, TransferAccepted, TransferFailed
@@ -102,25 +102,25 @@ class Transfers:
             await self._make(order, agent)
         except PatterError as error:
             # Whatever the carrier's side raises by contract; anything else is a bug and ends the call.
-            self._failed(order, error, agent.error_message)
+            self._failed(order, error, _apology(order, agent))
         else:
             _log.info("call %s: transferred to %s", self._call_id, mask_number(order.to))
             # Settled first: TransferAccepted ends the call, and close() must find the request settled.
             order.settle(None)
             # A warm transfer has told both calls of it already.
             if order.warm is None:
-                await self._report(order, agent.error_message)
+                await self._report(_apology(order, agent))
         finally:
             self.is_open = False
 
-    async def _report(self, order: TransferRequest, apology: str) -> None:
+    async def _report(self, apology: str) -> None:
         """Post what became of a transfer that the carrier has accepted."""
         if await self._is_reached():
             self._post(TransferAccepted())
         else:
             _log.info("call %s: nobody answered the transfer; the agent goes on", self._call_id)
             self._request = None
-            self._post(TransferFailed(apology if order.error_message is None else order.error_message))
+            self._post(TransferFailed(apology))
 
     async def _make(self, order: TransferRequest, agent: Agent) -> None:
         """Ask the carrier, or the person; return when the caller is connected.
@@ -163,14 +163,13 @@ class Transfers:
         # A hang-up on hold is the caller's decision, and not a failure.
         is_failure = order.warm is None or not isinstance(error, CallEnded)
         _log.log(logging.WARNING if is_failure else logging.INFO, "call %s: transfer failed: %s", self._call_id, error)
-        text = apology if order.error_message is None else order.error_message
         # Cleared first: the application may request another transfer as soon as it learns of the failure.
         self._request = None
         order.settle(error)
         if order.warm is None:
             self._on_refused()
         # CallEnded: the carrier says that the call is over, so the caller hears nothing; the leg will end in a moment.
-        self._post(TransferFailed("" if isinstance(error, CallEnded) else text))
+        self._post(TransferFailed("" if isinstance(error, CallEnded) else apology))
 
     async def hand_over(self, to: str) -> bool:
         """Ask the carrier at once, without the turn machine; return True if it connects the caller."""
@@ -188,3 +187,11 @@ class Transfers:
         if order is not None and not order.over.is_set():
             over = CallEnded(f"call {self._call_id} was over before it was transferred ({outcome})")
             order.settle(None if outcome == TRANSFERRED_REASON else over)
+
+
+def _apology(order: TransferRequest, agent: Agent) -> str:
+    """Return what the caller hears if a transfer fails."""
+    if order.error_message is not None:
+        return order.error_message
+    # The agent's default asks the caller to repeat something, which does not help here.
+    return TRANSFER_FAILED_MESSAGE if agent.error_message == ERROR_MESSAGE else agent.error_message

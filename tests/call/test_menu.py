@@ -189,6 +189,15 @@ async def test_failed_choice_apologises(
         assert (await caller.heard(2)).text == "We open at nine."
 
 
+async def test_failed_choice_has_its_own_default(call_simulator: CallSimulator, backend: Backend) -> None:
+    """Without an error_message, an apology and the prompt are said: the caller has pressed a key, and said nothing."""
+    menu = Menu({"2": raises}, prompt="Press two.", repeats=0)
+    async with call_simulator(backend.agent_of(dtmf=menu, error_message=None)) as caller:
+        await caller.heard(0)
+        await caller.presses("2")
+        assert (await caller.heard(1)).text == "I am sorry, something went wrong. Press two."
+
+
 async def test_impatient_keys_are_bounded(
     call_simulator: CallSimulator, backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -123,6 +123,17 @@ async def test_transfer_error_message_can_be_customised(call_simulator: CallSimu
     assert caller.outcome == "caller_hung_up"
 
 
+async def test_failed_transfer_has_its_own_default(call_simulator: CallSimulator) -> None:
+    """Without an error_message, the caller hears that nobody is free: there is nothing to say again."""
+    phone = Patter()
+    async with call_simulator(agent_of(error_message=None), phone) as caller:
+        await caller.waits(0.5)
+        caller.carrier.transfer_error = ProviderError("refused")
+        await phone.calls[0].transfer("+15550100003")
+        assert (await caller.hears()).text == "I am sorry, nobody can take your call right now."
+    assert caller.transferred_to == ""
+
+
 async def test_awaited_transfer_raises_cause_without_apology(call_simulator: CallSimulator) -> None:
     """An awaited transfer raises the cause of its failure, and the application speaks next."""
     phone = Patter()
