@@ -333,6 +333,9 @@ class Patter(SpeechCallbacks):
                 a :class:`~patter_trio.errors.ProviderTimeout` it is unknown whether it did; if so, the call is hung up
                 as soon as it is answered.
         """
+        # By type: "no" would count as True.
+        if not isinstance(wait, bool):
+            raise ConfigurationError(f"wait must be True or False, got {wait!r}")
         request = CallRequest(
             to=checked_number(to, "to"),
             from_number=checked_number(from_number or self.phone_number or None, "from_number (or phone_number)"),

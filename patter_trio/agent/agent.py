@@ -143,6 +143,11 @@ def _instance_of(kind: type) -> Any:
     return check
 
 
+def _words(_: object, attribute: "attrs.Attribute[Any]", value: str) -> None:
+    if value and not value.strip():
+        raise ConfigurationError(f"{attribute.name} must have words, or be empty for none; got {value!r}")
+
+
 def _vad_of(given: VoiceActivity | None) -> VoiceActivity:
     # A default for each agent rather than one for all: the models behind it are shared anyway.
     return default_vad() if given is None else given
@@ -274,8 +279,8 @@ class Agent:
     )
     language: str = attrs.field(default="en", kw_only=True, validator=_instance_of(str))
     voice: str = attrs.field(default="", kw_only=True, validator=_instance_of(str))
-    first_message: str = attrs.field(default="", kw_only=True, validator=_instance_of(str))
-    recording_notice: str = attrs.field(default="", kw_only=True, validator=_instance_of(str))
+    first_message: str = attrs.field(default="", kw_only=True, validator=[_instance_of(str), _words])
+    recording_notice: str = attrs.field(default="", kw_only=True, validator=[_instance_of(str), _words])
     tools: tuple[Tool, ...] = attrs.field(default=(), kw_only=True, converter=tools_of)
     variables: Mapping[str, Any] = attrs.field(
         default=None, kw_only=True, converter=_variables_of, validator=[_instance_of(Mapping), _names]

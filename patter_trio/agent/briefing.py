@@ -37,7 +37,8 @@ def briefing_agent(
     menu = Menu(choices, prompt=prompt, repeat_after=PROMPT_AGAIN_S, repeats=MAX_PROMPTS)
     return attrs.evolve(
         agent,
-        first_message=text,
+        # A function or a model may write blanks alone: then the person hears only the prompt.
+        first_message=text.strip(),
         dtmf=menu,
         # What the person says is not answered, so nothing of the conversation with the caller applies.
         tools=(),

@@ -1,6 +1,7 @@
 """The options of a warm transfer: a person is called, briefed and asked, while the caller is on hold."""
 
 import copy
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,7 @@ from patter_trio.audio.hold import hold_sound_of, hold_tone
 from patter_trio.audio.wav import WavError
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone_numbers import checked_number
+from patter_trio.user_code.signatures import name_of, parameters_of
 
 PROMPT: Final = "Press 1 to take the call, or 2 to decline."
 # As of phone.call; the caller is on hold meanwhile.
@@ -25,6 +27,17 @@ Briefing = str | Callable[..., Any]
 def _text_or_function(_: object, __: object, given: Any) -> None:
     if not isinstance(given, str) and not callable(given):
         raise ConfigurationError(f"briefing must be a text, or a function that returns one, got {given!r}")
+    if isinstance(given, str) and given and not given.strip():
+        raise ConfigurationError(f"briefing must have words, or be empty for none; got {given!r}")
+    # A built-in without a signature: nobody can know.
+    parameters = None if isinstance(given, str) else parameters_of(given)
+    if parameters is not None:
+        try:
+            inspect.Signature(parameters).bind(None)
+        except TypeError as error:
+            raise ConfigurationError(
+                f"briefing must be callable with (call_control), got {name_of(given)}: {error}"
+            ) from None
 
 
 def _text(_: object, attribute: "attrs.Attribute[Any]", given: Any) -> None:

@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from patter_trio.abc import Carrier, NumberSetup
+from patter_trio.carriers.telnyx import Telnyx
 from patter_trio.cli.number import credentials_advice, leads_to, reports_to
 from patter_trio.errors import (
     AuthenticationError,
@@ -169,6 +170,18 @@ def _refusal_advice(text: str) -> str:
     if "answered 404" in text:
         return "check the account's id (account_sid, auth_id), and api_url if it is set: nothing is at that address"
     return "check this machine's network, and try again"
+
+
+def check_dialling(carrier: Carrier, report: Report) -> None:
+    """Report that the carrier takes calls and cannot place any, if an option for that is missing."""
+    # No warning: a program that only answers needs nothing more.
+    if isinstance(carrier, Telnyx) and not carrier.connection_id:
+        report(
+            "outbound",
+            "ok",
+            "connection_id is not set: calls can come in, and none can be placed",
+            "to call, Telnyx(connection_id=...) or TELNYX_CONNECTION_ID: the id of the Call Control application",
+        )
 
 
 async def check_clock(carrier: Carrier, report: Report, now: Callable[[], float] = time.time) -> None:

@@ -17,6 +17,7 @@ from patter_trio.cli.checks import (
     SelfCall,
     check_call,
     check_clock,
+    check_dialling,
     check_extras,
     check_providers,
     check_reachable,
@@ -136,6 +137,7 @@ async def _examine(options: argparse.Namespace, report: Report) -> None:
         return
     account = Account(carrier, program.phone.phone_number)
     await account.check(report)
+    check_dialling(carrier, report)
     await check_clock(carrier, report)
     try:
         listeners = await open_listeners(options.host, options.port)

@@ -55,7 +55,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         action=Once,
         type=int,
         metavar="N",
-        help="most calls at once, further callers hear busy (default: no limit)",
+        help="most calls at once, further callers hear busy; 0: each does (default: no limit)",
     )
     parser.add_argument(
         "--drain",
@@ -71,8 +71,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return 0 after Ctrl-C, and after SIGTERM once the last call is over."""
-    if options.max_calls is not None and options.max_calls < 1:
-        raise ConfigurationError(f"--max-calls must be at least 1, got {options.max_calls}")
+    if options.max_calls is not None and options.max_calls < 0:
+        raise ConfigurationError(f"--max-calls must be at least 0, got {options.max_calls}")
     if not 0 <= options.drain < math.inf:
         raise ConfigurationError(f"--drain must be a number of seconds of at least 0, got {options.drain:g}")
     program = load(options.file)

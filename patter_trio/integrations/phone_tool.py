@@ -237,7 +237,8 @@ def _allowed_of(given: Any) -> tuple[str, ...] | None:
         isinstance(entry, str) and (is_number(entry) or _PREFIX.fullmatch(entry)) for entry in entries
     ):
         raise ConfigurationError(
-            f'allowed must be a list of E.164 numbers, and of prefixes such as "+4930*", got {given!r}'
+            'allowed must be a list of at least one E.164 number, or prefix such as "+4930*"; left out, any number may '
+            f"be called; got {given!r}"
         )
     return entries
 

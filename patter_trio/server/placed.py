@@ -25,6 +25,18 @@ WhoAnswers = bool | Literal["acoustic"]
 ACOUSTIC: Final = "acoustic"
 
 
+def check_spoken(name: str, text: object) -> None:
+    """Check a text that somebody is to hear; an empty one says nothing.
+
+    Raises:
+        ConfigurationError: the text is not a string; or it is blank, and a machine would record silence.
+    """
+    if not isinstance(text, str):
+        raise ConfigurationError(f"{name} must be a string, got {text!r}")
+    if text and not text.strip():
+        raise ConfigurationError(f"{name} must have words, or be empty for none; got {text!r}")
+
+
 def checked_detection(given: Any, *, found_for: str = "") -> WhoAnswers:
     """Return whether to find out who answers, and how.
 
@@ -107,10 +119,8 @@ class CallRequest:
         """Check what the application gave, before anything is sent."""
         if self.agent is not None and not isinstance(self.agent, Agent):
             raise ConfigurationError(f"agent must be an Agent such as phone.agent(...) returns, got {self.agent!r}")
-        if not isinstance(self.first_message, str):
-            raise ConfigurationError(f"first_message must be a string, got {self.first_message!r}")
-        if not isinstance(self.voicemail_message, str):
-            raise ConfigurationError(f"voicemail_message must be a string, got {self.voicemail_message!r}")
+        check_spoken("first_message", self.first_message)
+        check_spoken("voicemail_message", self.voicemail_message)
         if self.on_machine_detection is not None:
             check_callback("on_machine_detection", self.on_machine_detection)
         timeout = self.ring_timeout

@@ -9,6 +9,7 @@ import trio
 from patter_trio.agent.agent import ERROR_MESSAGE, Agent
 from patter_trio.errors import ConfigurationError
 from patter_trio.server.answerer import check_answerer
+from patter_trio.server.placed import check_spoken
 
 _log = logging.getLogger("patter_trio.server")
 
@@ -38,10 +39,9 @@ def check_kinds(voicemail_message: object, recording: object) -> None:
     """Check the types of the options that a program easily mistakes for others.
 
     Raises:
-        ConfigurationError: ``voicemail_message`` is not a string, or ``recording`` not a bool.
+        ConfigurationError: ``voicemail_message`` is not a string or is blank, or ``recording`` is not a bool.
     """
-    if not isinstance(voicemail_message, str):
-        raise ConfigurationError(f"voicemail_message must be a string, got {voicemail_message!r}")
+    check_spoken("voicemail_message", voicemail_message)
     if not isinstance(recording, bool):
         raise ConfigurationError(f"recording must be True or False, got {recording!r}; a folder is record_to=")
 

@@ -31,6 +31,8 @@ def make(**options: Any) -> Agent:
         ({"turn_detector": ScriptedVAD()}, "turn_detector must be a TurnDetector, got ScriptedVAD: "),
         ({"language": None}, "language must be a str, got NoneType: None"),
         ({"first_message": ["Hi"]}, "first_message must be a str, got list"),
+        ({"first_message": "   "}, "first_message must have words, or be empty for none"),
+        ({"recording_notice": "\n"}, "recording_notice must have words, or be empty for none"),
         ({"variables": 5}, "variables must be a Mapping, got int: 5"),
         ({"variables": "name"}, "variables must be a Mapping, got str: 'name'"),
         ({"variables": {1: 2}}, "variables must have strings as names, got 1"),

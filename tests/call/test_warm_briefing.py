@@ -183,6 +183,9 @@ def test_tone_is_soft_and_even() -> None:
     ("options", "message"),
     [
         ({"briefing": 7}, "briefing must be a text, or a function"),
+        ({"briefing": "  "}, "briefing must have words, or be empty for none"),
+        ({"briefing": lambda call, event: "x"}, r"briefing must be callable with \(call_control\), got"),
+        ({"briefing": lambda: "x"}, r"briefing must be callable with \(call_control\), got"),
         ({"prompt": " "}, "prompt must be a text that is not blank"),
         ({"ring_timeout": 0}, "ring_timeout must be a whole number of seconds from 1 to 600"),
         ({"decision_timeout": 0}, "decision_timeout must be more than 0"),

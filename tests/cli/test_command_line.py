@@ -141,7 +141,7 @@ def test_defaults_of_server_options_are_allowed() -> None:
         ),
         (["run", "--drain", "-1"], "--drain must be a number of seconds of at least 0, got -1"),
         (["run", "--drain", "nan"], "--drain must be a number of seconds of at least 0, got nan"),
-        (["run", "--max-calls", "0"], "--max-calls must be at least 1, got 0"),
+        (["run", "--max-calls", "-1"], "--max-calls must be at least 0, got -1"),
         (
             ["run", "--url", "ftp://a.example"],
             (

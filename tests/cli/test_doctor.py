@@ -126,6 +126,7 @@ def test_other_carriers_are_played_too(
     assert setting.ask(setting.program(more=more), "--json") == 2
     findings = found(capsys)
     assert "could not be asked" in findings["credentials"][1]
+    assert ("outbound" in findings) == carrier.startswith("Telnyx")
     assert findings["call"][:2] == ("ok", f"{text}, upgrade passed, stream opened and the greeting was heard")
 
 

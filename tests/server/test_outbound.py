@@ -553,6 +553,11 @@ async def test_call_without_server_says_what_helps() -> None:
         pytest.param({"from_number": "Patter"}, "from_number .* must be E.164", id="from"),
         pytest.param({"agent": "agent"}, "agent must be an Agent", id="agent"),
         pytest.param({"first_message": 5}, "first_message must be a string", id="first"),
+        pytest.param({"first_message": "  "}, "first_message must have words, or be empty", id="first-blank"),
+        pytest.param(
+            {"voicemail_message": " "}, "voicemail_message must have words, or be empty", id="voicemail-blank"
+        ),
+        pytest.param({"wait": "no"}, "wait must be True or False, got 'no'", id="wait"),
         pytest.param({"ring_timeout": 0}, "ring_timeout must be", id="ring-0"),
         pytest.param({"ring_timeout": 601}, "ring_timeout must be", id="ring-601"),
         pytest.param({"ring_timeout": True}, "ring_timeout must be", id="ring-bool"),
