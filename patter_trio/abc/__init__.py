@@ -58,6 +58,7 @@ from patter_trio.abc._webhooks import (
     RecordingSaved,
     StreamFailed,
     WebhookKind,
+    stream_reference,
 )
 
 __all__ = [
@@ -117,4 +118,5 @@ __all__ = [
     "WebhookKind",
     "Word",
     "report_usage",
+    "stream_reference",
 ]

@@ -8,7 +8,7 @@ from typing import ClassVar, Final, NoReturn
 from patter_trio.abc._call_info import CallInfo
 from patter_trio.abc._dialling import Dialled, DialRequest, MachineDetection, NumberSetup
 from patter_trio.abc._streams import StreamCodec
-from patter_trio.abc._webhooks import CarrierReport, CarrierRequest, WebhookKind
+from patter_trio.abc._webhooks import CarrierReport, CarrierRequest, WebhookKind, stream_reference
 from patter_trio.errors import ConfigurationError
 
 # Judged: six rings. Twilio's default is 30 s (twilio.com/docs/voice/twiml/dial), after which most mailboxes have
@@ -54,6 +54,11 @@ class Carrier(ABC):
     def path_of(self, kind: WebhookKind) -> str:
         """Return the path of a webhook; of ``stream``, the prefix of the media streams' paths."""
         return self.media_prefix if kind == "stream" else f"/webhooks/{self.protocol}/{kind}"
+
+    def return_path(self, parameters: Mapping[str, str]) -> str:
+        """Return the path and query of the webhook ``return`` for the stream that brings back ``parameters``."""
+        # The stream's, because the carrier may repeat the webhook when the call has another one.
+        return f"{self.path_of('return')}?stream={stream_reference(parameters.get('token', ''))}"
 
     @property
     def api_url(self) -> str:
@@ -108,7 +113,7 @@ class Carrier(ABC):
         The stream's start brings back ``parameters``, among them the ``token``. Empty for a carrier that
         :meth:`pick_up` instructs.
 
-        A carrier that can ask how a call continues when its stream is over asks the webhook ``return`` beside ``url``
+        A carrier that can ask how a call continues when its stream is over asks :meth:`return_path` beside ``url``
         (:class:`~patter_trio.abc.CallReturned`). It gets the same answer, for another stream of the call, or
         :meth:`hang_up_document`.
         """

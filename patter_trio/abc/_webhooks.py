@@ -1,5 +1,6 @@
 """Webhooks of carriers: the request that a carrier signs, and the closed set of what it may report."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Final, Literal
@@ -25,6 +26,9 @@ MAX_FORM_FIELDS: Final = 500
 # Judged: a name in Chinese has ten; 64 KiB of nothing else would take 6 ms, in which all calls wait.
 MAX_FORM_ESCAPES: Final = 4096
 """Largest accepted number of escapes in a form, counted by their percent signs; it bounds the same work."""
+# Judged: 64 bits tell the streams of a call apart. The carrier signs the URL that has them, so nobody can choose one.
+STREAM_REFERENCE_DIGITS: Final = 16
+"""Length of a reference of a stream, in hexadecimal digits."""
 FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 
@@ -195,17 +199,29 @@ class DocumentWanted:
     reference: str = attrs.field(repr=False)
 
 
+def stream_reference(token: str) -> str:
+    """Return our reference of the stream that brings this token.
+
+    A carrier that asks how a call continues puts it into the URL of the webhook ``return``, as ``stream``.
+    """
+    # A hash: the URL of a webhook is written into more logs than the document that has the token.
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()[:STREAM_REFERENCE_DIGITS]
+
+
 @attrs.frozen
 class CallReturned:
     """A call that asks how it continues, because its media stream is over, or a transfer of it.
 
     Attributes:
         call_id: the carrier's id of the call.
+        stream: the reference of the stream that is over, from the URL of the webhook (:func:`stream_reference`). A
+            report about any other stream than the call's present one is repeated or late, and changes nothing.
         is_over: True if the caller has hung up, so that nobody hears what follows.
         is_unreached: True if the call was transferred, and the other party did not answer.
     """
 
     call_id: str
+    stream: str = ""
     is_over: bool = False
     is_unreached: bool = False
 

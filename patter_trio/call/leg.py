@@ -14,6 +14,7 @@ from patter_trio.abc import (
     StreamCodec,
     StreamStarted,
     StreamStopped,
+    stream_reference,
 )
 from patter_trio.call.keepalive import PING_AFTER_S, wait_until_dead
 from patter_trio.call.output.writer import CarrierWriter, Stalled
@@ -46,6 +47,11 @@ class MediaLeg:
     codec: StreamCodec
     started: StreamStarted
     info: CallInfo
+
+    @property
+    def reference(self) -> str:
+        """Our reference of the stream, which the carrier names when it asks how the call continues."""
+        return stream_reference(self.started.parameters.get("token", ""))
 
 
 @attrs.frozen

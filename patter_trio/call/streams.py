@@ -167,6 +167,17 @@ class CallStreams:
         if samples > 0:
             self._listener.on_audio(bytes([g711.SILENCE_BYTE]) * samples)
 
+    @property
+    def is_transferred(self) -> bool:
+        """True while the call is without a stream because it is being transferred, or was, and nobody answered."""
+        return self.waits_until is not None and self._is_transferred
+
+    @property
+    def reference(self) -> str:
+        """Our reference of the present stream; while the call waits for one, of the lost one."""
+        # Another stream may have come at this instant, and run() not yet have gone on with it.
+        return (self._next or self._leg).stream.reference
+
     # What the server tells --------------------------------------------------------------------------------------------
     def lose(self, why: str) -> bool:
         """Count the stream as lost, because the carrier says so; return True if the call waits for another one."""

@@ -261,7 +261,7 @@ class Plivo(AccountCarrier):
         dialled = request.field("DialStatus")
         unreached = dialled in _UNREACHED
         is_over = request.field("CallStatus") in _FINAL_STATUS or bool(dialled and not unreached)
-        return CallReturned(call_id, is_over, unreached)
+        return CallReturned(call_id, request.query.get("stream", ""), is_over, unreached)
 
     @staticmethod
     def _dialled(request: CarrierRequest) -> PartyReached | None:
@@ -299,7 +299,8 @@ class Plivo(AccountCarrier):
         server, found, _ = url.partition(self.media_prefix)
         public_url = f"http{server.removeprefix('ws')}"
         # The answer of ``return`` is the document behind the stream; without one, Plivo would hang up.
-        behind = f'<Redirect method="POST">{escape(public_url + self.path_of("return"))}</Redirect>' if found else ""
+        then = escape(public_url + self.return_path(parameters))
+        behind = f'<Redirect method="POST">{then}</Redirect>' if found else ""
         attributes = {
             "bidirectional": "true",
             # The stream alone: without it, Plivo goes on behind it at once.

@@ -137,9 +137,8 @@ class Telnyx(Carrier):
     async def reconnect(self, call: CallInfo, url: str, parameters: Mapping[str, str]) -> None:
         """Stream a call that has lost its stream to ``url``: a call may have one, so the old one is stopped first."""
         token = parameters.get("token", "")
-        stop = {"command_id": command_id("streaming_stop", token)}
         try:
-            await self._rest.command(call.call_id, "streaming_stop", stop)
+            await self._rest.command(call.call_id, "streaming_stop", {})
         except CallEnded:
             raise
         except ProviderError as error:

@@ -108,9 +108,11 @@ def streaming_body(url: str, token: str) -> dict[str, Any]:
 def reconnect_body(url: str, token: str) -> dict[str, Any]:
     """Return the body of ``streaming_start`` for a call that has lost its stream.
 
-    The token also goes into the parameters: the call's client state has that of the first stream.
+    The token also goes into the parameters: the call's client state has that of the first stream. There is no
+    ``command_id``: Telnyx would ignore the second request of a wait, which has the same token.
     """
-    return {**streaming_body(url, token), "custom_parameters": [{"name": "token", "value": token}]}
+    custom = [{"name": "token", "value": token}]
+    return {"stream_url": url, **STREAM, "stream_auth_token": token, "custom_parameters": custom}
 
 
 def dial_body(request: DialRequest, connection_id: str) -> dict[str, Any]:

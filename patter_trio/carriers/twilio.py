@@ -166,7 +166,7 @@ class Twilio(AccountCarrier):
         if not found:
             return self.twiml_stream(url, parameters)
         public_url = "http" + server.removeprefix("ws")
-        status, action = public_url + self.status_path, public_url + self.path_of("return")
+        status, action = public_url + self.status_path, public_url + self.return_path(parameters)
         return self.twiml_stream(url, parameters, status_callback=status, action=action)
 
     def reject(self) -> str:

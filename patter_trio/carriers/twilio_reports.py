@@ -77,7 +77,7 @@ def read_report(request: CarrierRequest, dial: str) -> CarrierReport | None:
             unreached = dialled in _UNREACHED
             # Behind a conversation with the other party, the call is over as well.
             is_over = request.field("CallStatus") in _FINAL_STATUS or bool(dialled and not unreached)
-            return CallReturned(_call_sid(request), is_over, unreached)
+            return CallReturned(_call_sid(request), request.query.get("stream", ""), is_over, unreached)
     # Both come to the URL for the status, for a stream has no other of ours.
     return _stream(request) if request.field("StreamEvent") else _status(request, dial)
 

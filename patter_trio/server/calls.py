@@ -320,7 +320,7 @@ class CallServer:
             webhooks=self._webhooks,
             on_open=(lambda: None) if placed is None else placed.talking.set,
             on_hang_up=hang_up,
-            on_stream_lost=lambda: self._lost.begin(info, call.streams.give_up),
+            on_stream_lost=lambda: self._lost.begin(info, call.streams.reference, call.streams.give_up),
             on_audio=None if placed is None else ear_of(placed, self._options.carrier, info.call_id, self.on_report),
             is_deaf=answering.is_briefing,
             recorded=(recorded := self._recorders.of_call(info, media)),

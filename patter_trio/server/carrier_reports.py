@@ -134,7 +134,7 @@ class CarrierReports:
             and call.transfers.decide(reached=False)
             and call.streams.lose("nobody answered the transfer")
         ):
-            self._lost.begin(call.info, call.streams.give_up)
+            self._lost.begin(call.info, "", call.streams.give_up)
         # Else its caller would be left on a silent line.
         elif call is None:
             self._hang_ups.end(call_id)
@@ -152,17 +152,23 @@ class CarrierReports:
     def returned(self, report: CallReturned) -> str:
         """Return the document with which a call continues whose stream is over; empty: it is over."""
         call = self._live.get(report.call_id)
-        if call is not None and report.is_unreached:
-            call.transfers.decide(reached=False)
+        back = call is not None and report.is_unreached
+        if call is not None and back:
+            # Repeated, it gets the same answer as long as the call waits for the stream behind its transfer.
+            back = call.transfers.decide(reached=False) or call.streams.is_transferred
         if call is not None and report.is_over:
             call.transfers.decide(reached=True)
             call.streams.give_up()
-        # Of a call that is being transferred, only the end of the transfer is news.
-        elif call is not None and not call.transfers.is_ringing and call.streams.lose("the carrier's stream is over"):
-            self._lost.begin(call.info, call.streams.give_up)
-            return self._lost.document(report.call_id) or ""
-        elif report.call_id in self._pending:
+        # WARNING: only about the present stream, or the end of a transfer, once. A webhook that is repeated or late must
+        # not end the stream that has come since, nor be answered with a token. Of a call that is being transferred, only
+        # the end of the transfer is news.
+        elif call is not None and (back or (not call.transfers.is_ringing and report.stream == call.streams.reference)):
+            if call.streams.lose("the carrier's stream is over"):
+                self._lost.begin(call.info, report.stream, call.streams.give_up)
+        elif self._pending.awaits(report.call_id, report.stream):
             # Its first stream did not begin, which the carrier may report as well.
             self.take(StreamFailed(report.call_id, "the carrier could not open it"))
-        self._lost.returned(report.call_id, trio.current_time())
-        return ""
+        document = self._lost.document(report.call_id, report.stream)
+        if not document and (call is None or report.stream == call.streams.reference):
+            self._lost.returned(report.call_id, trio.current_time())
+        return document

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from patter_trio.abc import CallInfo
+from patter_trio.abc import CallInfo, stream_reference
 from patter_trio.errors import PatterError
 
 # Judged: more than any carrier needs, and short enough that a leaked answer is worthless a minute later.
@@ -41,6 +41,11 @@ class PendingCall:
     # Out of the repr, and so out of logs and tracebacks: who has the token can take the call.
     token: str = attrs.field(repr=False)
     expires: float
+
+    @property
+    def reference(self) -> str:
+        """Our reference of the awaited stream."""
+        return stream_reference(self.token)
 
     @property
     def overdue(self) -> float:
@@ -118,6 +123,11 @@ class PendingCalls:
             return None
         # Removed at once: a token works once, even for a peer that read it on the wire.
         return self._calls.pop(call_id)
+
+    def awaits(self, call_id: str, stream: str) -> bool:
+        """Return True if the call is announced and the stream with this reference is the one that is awaited."""
+        call = self._calls.get(call_id)
+        return call is not None and call.reference == stream
 
     def give_up(self, call_id: str) -> PendingCall | None:
         """Remove a call that will not connect and return it; return None if it is not announced."""

@@ -20,6 +20,7 @@ from patter_trio.abc import (
     DigitPressed,
     MarkReached,
     StreamStarted,
+    stream_reference,
 )
 from patter_trio.carriers.plivo_rest import API_URL
 from patter_trio.testing.servers.plivo_rest import PlivoRESTFault, PlivoRESTRequest, PlivoRESTServer, serve_plivo_rest
@@ -102,7 +103,8 @@ def test_stream_xml_equals_plivos_package() -> None:
         "statusCallbackUrl": "https://agent.example/webhooks/plivo/status",
     }
     built = plivoxml.ResponseElement().add(plivoxml.StreamElement(url, extraHeaders="token=a1,who=me", **options))
-    built.add_redirect("https://agent.example/webhooks/plivo/return", method="POST")
+    back = f"https://agent.example/webhooks/plivo/return?stream={stream_reference('a1')}"
+    built.add_redirect(back, method="POST")
     assert same(ours, built)
     other = plivoxml.ResponseElement().add(plivoxml.StreamElement(url, extraHeaders="token=a2", **options))
     assert not same(ours, other)

@@ -24,6 +24,7 @@ from patter_trio.abc import (
     RecordingSaved,
     StreamFailed,
     WebhookKind,
+    stream_reference,
 )
 from patter_trio.carriers.plivo import (
     MAIN_ACCOUNT_SIGNATURE_HEADER,
@@ -198,7 +199,8 @@ def test_stream_xml_asks_for_what_agents_need() -> None:
         "extraHeaders": "token=a1B2,who=me",
     }
     assert (redirect.tag, redirect.attrib) == ("Redirect", {"method": "POST"})
-    assert redirect.text == "https://agent.example/base/webhooks/plivo/return"
+    back = f"https://agent.example/base/webhooks/plivo/return?stream={stream_reference('a1B2')}"
+    assert redirect.text == back
 
 
 @pytest.mark.parametrize(

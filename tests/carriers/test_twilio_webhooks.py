@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from patter_trio.abc import stream_reference
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.carriers.twilio import Twilio
 from patter_trio.errors import ConfigurationError
@@ -124,9 +125,11 @@ def test_stream_twiml_escapes_url_and_parameters() -> None:
 
 def test_connect_asks_for_failures_of_streams() -> None:
     """The answer to an offered call names our status webhook for the failures of its stream, behind the same server."""
-    xml = TWILIO.connect("wss://user@agent.example/base/ws/twilio/stream/CA1", {})
+    xml = TWILIO.connect("wss://user@agent.example/base/ws/twilio/stream/CA1", {"token": "a1"})
     connect = ET.fromstring(xml.encode())[0]  # noqa: S314 (it is ours)
-    assert connect.attrib == {"action": "https://user@agent.example/base/webhooks/twilio/return"}
+    assert connect.attrib == {
+        "action": f"https://user@agent.example/base/webhooks/twilio/return?stream={stream_reference('a1')}"
+    }
     assert connect[0].attrib["statusCallback"] == "https://user@agent.example/base/webhooks/twilio/status"
     assert (
         TWILIO.connect("ws://a.example/ws/twilio/stream/CA1", {}).count("http://a.example/webhooks/twilio/status") == 1

@@ -70,10 +70,11 @@ _TELNYX: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 @attrs.frozen
 class Order:
-    """Where a stream is wanted, and the token that it must bring."""
+    """Where a stream is wanted, the token that it must bring, and its reference in the question what follows it."""
 
     url: str
     token: str
+    reference: str = ""
 
 
 @attrs.define(eq=False)
@@ -141,6 +142,8 @@ class Wire:
     ends: list[dict[str, Any]]
     commands: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
     """The requests over REST: the last part of the path, and the fields."""
+    opened: dict[str, Order] = attrs.field(factory=dict)
+    """The order of the last stream that each call opened."""
     reference: str = ""
     """Our server's reference of the last call that it placed."""
     during_dial: Callable[[], None] = lambda: None
@@ -165,13 +168,14 @@ class Wire:
 
     # Webhooks ---------------------------------------------------------------------------------------------------------
     def webhook(
-        self, what: str, call_id: str, dial: str = "", headers: Mapping[str, str] | None = None
+        self, what: str, call_id: str, dial: str = "", headers: Mapping[str, str] | None = None, *, stream: str = ""
     ) -> CarrierRequest:
-        """Return a signed webhook; ``headers`` are added to it."""
+        """Return a signed webhook; ``headers`` are added to it, and the references to its URL."""
         if self.name == "telnyx":
             return self._telnyx(what, call_id, dial, headers or {})
         kind, fields = (_TWILIO if self.name == "twilio" else _PLIVO)[what]
-        url = self.carrier.path_of(kind) + (f"?{urlencode({'dial': dial})}" if dial else "")
+        references = {name: value for name, value in (("dial", dial), ("stream", stream)) if value}
+        url = f"{self.carrier.path_of(kind)}?{urlencode(references)}".rstrip("?")
         if self.name == "twilio":
             form = {"CallSid": call_id, "AccountSid": "AC" + "1" * 32, "From": CALLER, "To": CALLEE, **fields}
             if "ParentCallSid" in fields:
@@ -206,10 +210,10 @@ class Wire:
         return CarrierRequest("voice", f"{PUBLIC}/webhooks/telnyx/voice", signed, body, received_at=now)
 
     def post(
-        self, what: str, call_id: str, dial: str = "", headers: Mapping[str, str] | None = None
+        self, what: str, call_id: str, dial: str = "", headers: Mapping[str, str] | None = None, *, stream: str = ""
     ) -> WebhookResponse:
         """Send a webhook to the server's handler, and return the answer."""
-        return carrier_webhook(self.server.context, self.webhook(what, call_id, dial, headers))
+        return carrier_webhook(self.server.context, self.webhook(what, call_id, dial, headers, stream=stream))
 
     async def announce(self, call_id: str, dial: str = "", headers: Mapping[str, str] | None = None) -> Order | None:
         """Announce a call, and return the stream that the server asks for; None: it asks for none."""
@@ -226,15 +230,23 @@ class Wire:
         answer = self.post("unreached", call_id)
         return await self._commanded(before) if self.name == "telnyx" else self._order_in(answer)
 
-    async def again(self, call_id: str, what: str = "return") -> Order | None:
-        """Ask how a call goes on whose stream is over; of Telnyx, wait for the next command."""
+    async def again(self, call_id: str, after: Order | None = None, what: str = "return") -> Order | None:
+        """Ask how a call goes on whose stream is over; of Telnyx, wait for the next command.
+
+        The stream is the last that the call opened, or that of the order ``after``.
+        """
         if self.name != "telnyx":
-            answer = self.post(what, call_id)
+            over = after or self.opened[call_id]
+            answer = self.post(what, call_id, stream=over.reference)
             assert answer.status == 200
             return self._order_in(answer)
         before = len(self.commands)
-        await trio.sleep(RETRY_WAIT_S)
-        return await self._commanded(before)
+        # The second request of a wait, or else the third, twice as long after it.
+        for _ in range(2):
+            await trio.sleep(RETRY_WAIT_S)
+            if (order := await self._commanded(before)) is not None:
+                return order
+        return None
 
     async def _commanded(self, before: int) -> Order | None:
         await trio.testing.wait_all_tasks_blocked()
@@ -242,12 +254,17 @@ class Wire:
         return Order(asked[-1]["stream_url"], asked[-1]["stream_auth_token"]) if asked else None
 
     def _order_in(self, answer: WebhookResponse) -> Order | None:
-        stream = ET.fromstring(answer.body.encode()).find(".//Stream")  # noqa: S314 (our own XML)
+        document = ET.fromstring(answer.body.encode())  # noqa: S314 (our own XML)
+        stream = document.find(".//Stream")
         if stream is None:
             return None
         if self.name == "twilio":
-            return Order(stream.attrib["url"], stream[0].attrib["value"])
-        return Order(str(stream.text), stream.attrib["extraHeaders"].removeprefix("token="))
+            [connected] = document
+            back = urlsplit(connected.attrib["action"])
+            return Order(stream.attrib["url"], stream[0].attrib["value"], dict(parse_qsl(back.query))["stream"])
+        back = urlsplit(str(document.findtext("Redirect")))
+        token = stream.attrib["extraHeaders"].removeprefix("token=")
+        return Order(str(stream.text), token, dict(parse_qsl(back.query))["stream"])
 
     # REST -------------------------------------------------------------------------------------------------------------
     async def answer(
@@ -317,6 +334,7 @@ class Wire:
         self, call_id: str, order: Order, token: str | None = None, headers: Mapping[str, str] | None = None
     ) -> Stream:
         """Open a stream for a call, with the order's token or another one; its sound is carried in the background."""
+        self.opened[call_id] = order
         shown = order.token if token is None else token
         given = {"x-telnyx-streaming-auth-token": shown} if self.name == "telnyx" else {}
         if self.name == "twilio":

@@ -93,7 +93,7 @@ async def test_call_after_a_conversation_is_over(name: str, autojump_clock: CLOC
         await transferred(wire)
         wire.post("reached", wire.call_id())
         await trio.sleep(60.0)
-        assert await wire.again(wire.call_id(), "talked") is None
+        assert await wire.again(wire.call_id(), what="talked") is None
     assert [end["outcome"] for end in wire.ends] == ["transferred"]
 
 
