@@ -29,6 +29,8 @@ CLOSE_TIMEOUT_S: Final = 0.1
 # Judged: two seconds of frames. Single ones are forgiven (docs/robustness.md); this many are another protocol.
 MAX_BAD_MESSAGES: Final = 100
 """Messages against the carrier's protocol after which the call gives up its stream."""
+CALLER_HUNG_UP: Final = "caller_hung_up"
+"""The outcome of a call that its caller has ended."""
 NORMAL_CLOSE_CODES: Final = (1000, 1001)
 """Close codes of a stream that ended as intended (RFC 6455, section 7.4.1)."""
 # The same section, and the registry that it names. Others, such as 1002 and 1009, are those of a peer that broke the
@@ -156,7 +158,7 @@ class Leg:
                     case DigitPressed():
                         self._listener.on_digit(event.digit)
                     case StreamStopped():
-                        self._listener.on_leg_down("caller_hung_up")
+                        self._listener.on_leg_down(CALLER_HUNG_UP)
                         return
         except SocketClosed as closed:
             # Not re-raised: the end of the leg is an input of the conversation, which still has last words to collect.
@@ -186,7 +188,7 @@ class Leg:
 
     def _on_closed(self, closed: SocketClosed) -> None:
         if closed.code in NORMAL_CLOSE_CODES:
-            self._listener.on_leg_down("caller_hung_up")
+            self._listener.on_leg_down(CALLER_HUNG_UP)
         else:
             why = f"the carrier's stream was lost: {closed}"
             self.lose(LostStream(why, "SocketClosed", may_return=closed.code in LOST_CLOSE_CODES))

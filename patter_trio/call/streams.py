@@ -16,7 +16,7 @@ import trio
 from patter_trio.audio import g711
 from patter_trio.audio.formats import FRAME_S, FRAME_SAMPLES, RATE_HZ
 from patter_trio.audio.media_clock import MAX_ARRIVAL_DELAY_S, MediaClock
-from patter_trio.call.leg import Leg, LegListener, LostStream, MediaLeg
+from patter_trio.call.leg import CALLER_HUNG_UP, Leg, LegListener, LostStream, MediaLeg
 from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.call.transfers import REACH_TIMEOUT_S
 
@@ -70,8 +70,8 @@ class CallStreams:
         self._leg = Leg(stream, writer, self)
         self._is_over = False
         """True once the end of the streams was reported."""
-        self._may_return = True
-        """False once the carrier has said that the call is over."""
+        self._reported = ""
+        """The outcome of the call that the carrier has reported; empty: it goes on there."""
         self._next: Leg | None = None
         self._is_transferred = False
         """True if the present wait is that of a transfer."""
@@ -94,7 +94,7 @@ class CallStreams:
 
     def on_leg_down(self, reason: str) -> None:
         """Pass the end on; a call that is being transferred may come back."""
-        if self._may_return and self._listener.may_come_back():
+        if not self._reported and self._listener.may_come_back():
             self._leg.lose(LostStream("the carrier transfers the call", ""))
         else:
             self._end(reason)
@@ -116,14 +116,17 @@ class CallStreams:
             self._writer.attach(leg.stream.socket, leg.stream.codec, trio.current_time())
             after = trio.current_time() - at
             _log.warning("call %s: goes on after %.1f s over another stream: %s", self._call_id, after, lost.why)
-        if not self._is_over:
-            if lost.kind:
-                # First: on_leg_down may end the call, and failures after its end are not recorded.
-                self._listener.fail(lost.why, lost.kind)
-            self._end("failed" if lost.kind else "caller_hung_up")
+        if self._is_over:
+            return
+        # The end of a stream because of a transfer is no failure, nor that of one whose caller has hung up.
+        hung_up = not lost.kind or (self._reported == CALLER_HUNG_UP and lost.may_return)
+        if not hung_up:
+            # First: on_leg_down may end the call, and failures after its end are not recorded.
+            self._listener.fail(lost.why, lost.kind)
+        self._end(CALLER_HUNG_UP if hung_up else "failed")
 
     def _may_wait(self) -> bool:
-        return self._may_return and not self._is_over and self._listener.may_wait()
+        return not self._reported and not self._is_over and self._listener.may_wait()
 
     async def _wait(self, lost: LostStream) -> Leg | None:
         """Wait for another stream; None: none came, or the call is over."""
@@ -196,9 +199,9 @@ class CallStreams:
         self._decided.set()
         await leg.closed.wait()
 
-    def give_up(self) -> None:
-        """Wait for no other stream, because the call is over at the carrier."""
-        self._may_return = False
+    def give_up(self, outcome: str) -> None:
+        """Wait for no other stream, because the call is over at the carrier, which reports this outcome."""
+        self._reported = outcome
         self._decided.set()
 
     def transfer_failed(self) -> None:
@@ -209,7 +212,7 @@ class CallStreams:
     def hung_up(self) -> None:
         """End the call without a stream, because the agent hangs up while none is there."""
         if self.waits_until is not None:
-            self._end("caller_hung_up")
+            self._end(CALLER_HUNG_UP)
             self._decided.set()
 
     async def close(self) -> None:

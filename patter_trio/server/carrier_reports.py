@@ -18,6 +18,7 @@ from patter_trio.abc import (
     RecordingSaved,
     StreamFailed,
 )
+from patter_trio.call.leg import CALLER_HUNG_UP
 from patter_trio.call.session import CallSession
 from patter_trio.errors import CallEnded, PatterError
 from patter_trio.server.announced import AnnouncedCalls
@@ -100,7 +101,7 @@ class CarrierReports:
                 of_placed = self._dialler.on_status(report)
                 if (over := self._live.get(report.call_id)) is not None:
                     over.transfers.decide(reached=True)
-                    over.streams.give_up()
+                    over.streams.give_up(report.outcome)
                 elif not of_placed:
                     self._on_status(report)
             case CallRinging():
@@ -112,7 +113,7 @@ class CarrierReports:
                     on_finding(live, placed, report, self._nursery)
             case PartyReached() if (handed_over := self._live.get(report.call_id)) is not None:
                 if handed_over.transfers.decide(reached=True):
-                    handed_over.streams.give_up()
+                    handed_over.streams.give_up(CALLER_HUNG_UP)
             case PartyUnreached():
                 self._unreached(report.call_id)
             case RecordingSaved():
@@ -156,12 +157,12 @@ class CarrierReports:
         if call is not None and back:
             # Repeated, it gets the same answer as long as the call waits for the stream behind its transfer.
             back = call.transfers.decide(reached=False) or call.streams.is_transferred
-        if call is not None and report.is_over:
-            call.transfers.decide(reached=True)
-            call.streams.give_up()
-        # WARNING: only about the present stream, or the end of a transfer, once. A webhook that is repeated or late must
-        # not end the stream that has come since, nor be answered with a token. Of a call that is being transferred, only
-        # the end of the transfer is news.
+        if report.is_over:
+            # As the status would report it, which comes later or, if no webhook for it is set up, never.
+            self.take(CallStatus(report.call_id, CALLER_HUNG_UP))
+        # WARNING: only about the present stream, or the end of a transfer, once. A webhook that is repeated or late
+        # must not end the stream that has come since, nor be answered with a token. Of a call that is being
+        # transferred, only the end of the transfer is news.
         elif call is not None and (back or (not call.transfers.is_ringing and report.stream == call.streams.reference)):
             if call.streams.lose("the carrier's stream is over"):
                 self._lost.begin(call.info, report.stream, call.streams.give_up)

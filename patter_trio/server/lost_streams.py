@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from patter_trio.abc import CallInfo, Carrier
+from patter_trio.call.leg import CALLER_HUNG_UP
 from patter_trio.call.streams import RECONNECT_TIMEOUT_S
 from patter_trio.errors import CallEnded, PatterError
 from patter_trio.server.carrier_border import carrier_border
@@ -39,8 +40,8 @@ class _LostStream:
     stream: str
     """The reference of the stream that is lost."""
     awaited: PendingCall
-    on_over: Callable[[], None]
-    """Called if the carrier says that the call is over."""
+    on_over: Callable[[str], None]
+    """Called with the outcome if the carrier says that the call is over."""
     asking: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     failed: trio.Event = attrs.field(factory=trio.Event)
 
@@ -75,7 +76,7 @@ class LostStreams:
     def __repr__(self) -> str:
         return f"<LostStreams {len(self._lost)}>"
 
-    def begin(self, info: CallInfo, stream: str, on_over: Callable[[], None]) -> None:
+    def begin(self, info: CallInfo, stream: str, on_over: Callable[[str], None]) -> None:
         """Note that a live call has lost this stream, and request another one from a carrier that follows requests."""
         # The carrier's own word about the loss may be faster than the socket's.
         if info.call_id in self._lost:
@@ -151,7 +152,7 @@ class LostStreams:
                     with carrier_border(self._carrier, info.call_id):
                         await self._carrier.reconnect(info, *self._order(lost))
                 except CallEnded:
-                    lost.on_over()
+                    lost.on_over(CALLER_HUNG_UP)
                     return
                 except PatterError as error:
                     _log.warning("call %s: no other stream: %s", info.call_id, error)

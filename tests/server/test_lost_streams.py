@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from patter_trio import Patter
+from patter_trio.abc import CallReturned
 from patter_trio.audio.wav import HEAD_BYTES
 from patter_trio.call.streams import RECONNECT_TIMEOUT_S
 from patter_trio.pytest_plugin import CallSimulator
@@ -360,13 +361,37 @@ async def test_slow_stream_of_telnyx_is_accepted(autojump_clock: CLOCK) -> None:
 
 
 @each_carrier
-async def test_report_of_the_end_ends_a_lost_call(name: str, autojump_clock: CLOCK) -> None:
-    """A final status while the call waits for a stream ends it at once; the caller has hung up meanwhile."""
+async def test_hang_up_ends_a_lost_call(name: str, autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture) -> None:
+    """A final status while the call waits for a stream ends it at once as the caller's hang-up, without a warning."""
     async with wire_to_server(name) as wire:
         _, stream = await live(wire)
         await stream.lose()
         await trio.sleep(0.1)
         wire.post("completed", wire.call_id())
         await trio.sleep(1.0)
-        assert [end["outcome"] for end in wire.ends] == ["failed"]
+        assert [end["outcome"] for end in wire.ends] == ["caller_hung_up"]
+        assert "error" not in wire.ends[0]
         assert await wire.again(wire.call_id()) is None
+    assert warnings_of(caplog) == []
+
+
+@pytest.mark.parametrize("name", ["twilio", "plivo"])
+@pytest.mark.parametrize("placed", [False, True])
+async def test_hang_up_before_the_first_stream(
+    name: str, autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture, *, placed: bool
+) -> None:
+    """A carrier that asks with a final status before a stream has come reports the caller's hang-up, not a failure."""
+    async with wire_to_server(name) as wire:
+        if placed:
+            await wire.phone.call("+15550100009")
+            order = await wire.announce(wire.placed_id, wire.reference)
+        else:
+            order = await wire.announce(wire.call_id())
+        assert order is not None
+        call_id = wire.placed_id if placed else wire.call_id()
+        await trio.sleep(0.5)
+        wire.server.on_returned(CallReturned(call_id, order.reference, is_over=True))
+        wire.post("completed", call_id)
+        await trio.sleep(1.0)
+        assert [end["outcome"] for end in wire.ends] == ["caller_hung_up"]
+    assert warnings_of(caplog) == []
