@@ -121,6 +121,11 @@ class Leg:
             raise AssertionError(f"{self!r} has ended without a reason")
         return self._lost
 
+    @property
+    def is_lost(self) -> bool:
+        """True if nobody ended the stream, and it is over."""
+        return self._lost is not None
+
     def lose(self, lost: LostStream) -> None:
         """Count the stream as lost."""
         # The first reason: both directions notice it.

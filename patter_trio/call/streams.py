@@ -70,6 +70,8 @@ class CallStreams:
         self._leg = Leg(stream, writer, self)
         self._is_over = False
         """True once the end of the streams was reported."""
+        self._ended_lost = False
+        """True if the call had no stream at that instant."""
         self._reported = ""
         """The outcome of the call that the carrier has reported; empty: it goes on there."""
         self._next: Leg | None = None
@@ -100,6 +102,9 @@ class CallStreams:
             self._end(reason)
 
     def _end(self, reason: str) -> None:
+        # Now: behind an orderly end, the writer may find the socket closed, which is no loss.
+        if not self._is_over:
+            self._ended_lost = self._leg.is_lost
         self._is_over = True
         self._listener.on_leg_down(reason)
 
@@ -174,6 +179,11 @@ class CallStreams:
     def is_transferred(self) -> bool:
         """True while the call is without a stream because it is being transferred, or was, and nobody answered."""
         return self.waits_until is not None and self._is_transferred
+
+    @property
+    def is_lost(self) -> bool:
+        """True if the call has no stream, and goes on at the carrier as far as that has reported."""
+        return not self._reported and (self._ended_lost if self._is_over else self._leg.is_lost)
 
     @property
     def reference(self) -> str:

@@ -305,7 +305,7 @@ class CallServer:
         )
         # A context variable, because providers report usage without knowing a call; the tasks of the call inherit it.
         usage_sink.set(lambda usage: reporter.emit_fact(UsageReported(usage), trio.current_time()))
-        hang_up = self._hang_ups.once(info.call_id)
+        hang_up = self._hang_ups.once(info.call_id, lambda: call.streams.is_lost)
         options = CallOptions(
             agent=answering.agent,
             # What on_call_start returns is meant for callers, and not for a person who is briefed.

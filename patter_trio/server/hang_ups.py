@@ -1,4 +1,7 @@
-"""Ends calls whose carrier does not end them with their stream: without a request, their callers would hear silence."""
+"""Ends calls that the carrier does not end with their stream: without a request, their callers would hear silence.
+
+Some carriers never do so; and none does if the stream was lost, and with it the close that says that the call is over.
+"""
 
 import logging
 from collections.abc import Callable
@@ -34,20 +37,25 @@ class HangUps:
     carrier: Carrier
     nursery: trio.Nursery = attrs.field(repr=False)
 
-    def end(self, call_id: str) -> None:
-        """End a call in the background, if the end of its stream has not ended it already."""
-        if not self.carrier.ends_with_stream:
-            self.nursery.start_soon(self._end, call_id)
+    def end(self, call_id: str, *, is_lost: bool = False) -> bool:
+        """End a call in the background, if the end of its stream has not ended it already; return False if it has.
 
-    def once(self, call_id: str) -> Callable[[], None]:
+        The end of a stream that ``is_lost`` has told the carrier nothing, whatever the carrier does at the end of one.
+        """
+        if self.carrier.ends_with_stream and not is_lost:
+            return False
+        self.nursery.start_soon(self._end, call_id)
+        return True
+
+    def once(self, call_id: str, is_lost: Callable[[], bool]) -> Callable[[], None]:
         """Return a function that ends a call, however often it is called."""
         asked = False
 
         def end() -> None:
             nonlocal asked
+            # Also again: the call may have lost its stream since.
             if not asked:
-                asked = True
-                self.end(call_id)
+                asked = self.end(call_id, is_lost=is_lost())
 
         return end
 

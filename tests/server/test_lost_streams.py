@@ -191,7 +191,7 @@ async def test_cut_without_stream_keeps_heard_text(call_simulator: CallSimulator
 
 @pytest.mark.all_carriers(quick=True)
 async def test_agent_hangs_up_without_a_stream(call_simulator: CallSimulator) -> None:
-    """An agent that hangs up during the loss ends the call at once, also at the carrier."""
+    """An agent that hangs up during the loss ends the call at once, also at the carrier, before that comes back."""
     phone = Patter()
     async with call_simulator(agent_of("Yes."), phone) as caller:
         caller.carrier.return_delay = 3.0
@@ -199,7 +199,7 @@ async def test_agent_hangs_up_without_a_stream(call_simulator: CallSimulator) ->
         caller.carrier.lose_stream()
         await caller.at(2.0)
         phone.calls[0].hang_up()
-        await caller.at(5.0)
+        await caller.at(3.0)
         assert caller.carrier.ended == "agent_hung_up"
     assert caller.outcome == "agent_hung_up"
     assert caller.times("call_end") == [pytest.approx(2.0, abs=0.001)]
@@ -373,6 +373,34 @@ async def test_hang_up_ends_a_lost_call(name: str, autojump_clock: CLOCK, caplog
         assert "error" not in wire.ends[0]
         assert await wire.again(wire.call_id()) is None
     assert warnings_of(caplog) == []
+
+
+@each_carrier
+async def test_lost_call_is_ended_by_request(name: str, autojump_clock: CLOCK) -> None:
+    """A call without a stream is ended over REST, once, at every carrier, which no close can tell that it is over."""
+    async with wire_to_server(name) as wire:
+        _, stream = await live(wire)
+        await stream.lose()
+        await trio.sleep(RECONNECT_TIMEOUT_S - 1.0)
+        assert wire.hang_ups == 0
+        await trio.sleep(20.0)
+        assert wire.hang_ups == 1
+        assert [end["outcome"] for end in wire.ends] == ["failed"]
+
+
+@each_carrier
+async def test_ended_stream_needs_no_request(name: str, autojump_clock: CLOCK) -> None:
+    """A call that got its stream back and then ends with it is ended by request at Telnyx alone, as any other."""
+    async with wire_to_server(name) as wire:
+        _, stream = await live(wire)
+        await stream.lose()
+        order = await wire.again(wire.call_id())
+        assert order is not None
+        await wire.open_stream(wire.call_id(), order)
+        await trio.sleep(1.0)
+        wire.phone.calls[0].hang_up()
+        await trio.sleep(5.0)
+        assert wire.hang_ups == (name == "telnyx")
 
 
 @pytest.mark.parametrize("name", ["twilio", "plivo"])
