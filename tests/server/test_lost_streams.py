@@ -389,6 +389,28 @@ async def test_lost_call_is_ended_by_request(name: str, autojump_clock: CLOCK) -
 
 
 @each_carrier
+@pytest.mark.parametrize("hung_up", [False, True])
+async def test_proxy_that_goes_away_loses_the_stream(name: str, autojump_clock: CLOCK, *, hung_up: bool) -> None:
+    """A close with 1001 and without a stop is a loss: the call goes on, or ends as the carrier's report says."""
+    async with wire_to_server(name) as wire:
+        _, stream = await live(wire)
+        await stream.socket.aclose(1001, "restarting")
+        await trio.sleep(0.1)
+        assert wire.ends == []
+        if hung_up:
+            wire.post("completed", wire.call_id())
+        else:
+            order = await wire.again(wire.call_id())
+            assert order is not None
+            stream = await wire.open_stream(wire.call_id(), order)
+            await trio.sleep(12.0)
+            assert (stream.closed, stream.words) == (None, "Hello.")
+            await stream.hang_up()
+        await trio.sleep(1.0)
+        assert [end["outcome"] for end in wire.ends] == ["caller_hung_up"]
+
+
+@each_carrier
 async def test_ended_stream_needs_no_request(name: str, autojump_clock: CLOCK) -> None:
     """A call that got its stream back and then ends with it is ended by request at Telnyx alone, as any other."""
     async with wire_to_server(name) as wire:
