@@ -22,23 +22,31 @@ _log = logging.getLogger("patter_trio.call")
 
 
 async def apologise(
-    backend: Backend, agent: Agent, writer: CarrierWriter, transfers: Transfers, caller_here: trio.CancelScope
+    backend: Backend,
+    agent: Agent,
+    writer: CarrierWriter,
+    transfers: Transfers,
+    caller_here: trio.CancelScope,
+    *,
+    has_stream: bool,
 ) -> bool:
     """Say the error message within :data:`APOLOGY_TIMEOUT_S` seconds, and connect the caller with ``on_failure``.
 
-    Return True if the carrier has connected the caller. ``caller_here`` is cancelled when the caller leaves.
+    Return True if the carrier has connected the caller. ``caller_here`` is cancelled when the caller leaves. Without a
+    stream nobody hears the message; the request to connect the caller needs none.
     """
     reply = Reply(0, 0)
     caller_here.deadline = trio.current_time() + APOLOGY_TIMEOUT_S
     with caller_here:
-        try:
-            await backend.apologise(agent, reply)
-        except ProviderError as error:
-            # The apology is a courtesy: if it fails, too, the error of the call is still the bug before it.
-            _log.warning("call %s: apology failed: %s", current_call.get(), error)
-        # Until all of it is sent, and then until it is played: closing the stream would cut it off.
-        await writer.wait_for_room(reply.playout, 1)
-        await trio.sleep_until(writer.playback.end)
+        if has_stream:
+            try:
+                await backend.apologise(agent, reply)
+            except ProviderError as error:
+                # The apology is a courtesy: if it fails, too, the error of the call is still the bug before it.
+                _log.warning("call %s: apology failed: %s", current_call.get(), error)
+            # Until all of it is sent, and then until it is played: closing the stream would cut it off.
+            await writer.wait_for_room(reply.playout, 1)
+            await trio.sleep_until(writer.playback.end)
         if destination := agent.failure_destination:
             caller_here.deadline = trio.current_time() + TRANSFER_TIMEOUT_S
             # Without the turn machine, which has crashed with the conversation.

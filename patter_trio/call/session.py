@@ -43,7 +43,7 @@ from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.call.streams import CallStreams
 from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.call.transfer_request import TransferRequest
-from patter_trio.call.transfers import Transfers
+from patter_trio.call.transfers import TRANSFER_TIMEOUT_S, Transfers
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
 from patter_trio.conversation.history import History
@@ -119,6 +119,8 @@ class CallSession:
         # Made here although only the apology enters it: a scope that is cancelled before it is entered ends its block
         # at once, so no apology is made for a caller who has left.
         self._caller_here = trio.CancelScope()
+        self._apologised: trio.Event | None = None
+        """Set when the apology after a crash of the conversation is over; None before it begins."""
         self._error = ""
         self._ignores_voice = options.is_deaf
         self._limits = Limits()
@@ -325,6 +327,17 @@ class CallSession:
         # The conversation of a call that is connected with another one is over.
         goes_on = self._bridge.is_up or self.transfers.is_open
         return goes_on or self._machine is None or self._machine.may_wait
+
+    async def connect_on_failure(self) -> bool:
+        """Connect the caller with ``on_failure``, because no stream has come; True if the carrier has done so."""
+        if self._apologised is not None:
+            # It connects the caller itself, and must not be broken off.
+            await self._apologised.wait()
+            return False
+        if destination := self._agent.failure_destination:
+            with trio.move_on_after(TRANSFER_TIMEOUT_S):
+                return await self.transfers.hand_over(destination)
+        return False
 
     def may_come_back(self) -> bool:
         """Return True if the stream may end although the call does not: its carrier transfers it."""
@@ -542,10 +555,14 @@ class CallSession:
     async def _apologise(self) -> None:
         """Say the error message after the conversation crashed, and connect the caller with ``on_failure``."""
         self._live_reply.freeze()  # first, because the apology needs the writer, which plays one reply at a time
-        if self.streams.waits_until is not None:
-            return  # nobody hears it
-        if await apologise(self._backend, self._agent, self._writer, self.transfers, self._caller_here):
-            self._outcome = inputs.TRANSFERRED_REASON
+        self._apologised, has_stream = trio.Event(), self.streams.waits_until is None
+        try:
+            if await apologise(
+                self._backend, self._agent, self._writer, self.transfers, self._caller_here, has_stream=has_stream
+            ):
+                self._outcome = inputs.TRANSFERRED_REASON
+        finally:
+            self._apologised.set()
 
     def _end(self, *, cancelled: bool) -> None:
         """Emit on_call_end, once, whatever ended the call."""

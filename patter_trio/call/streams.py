@@ -19,6 +19,7 @@ from patter_trio.audio.media_clock import MAX_ARRIVAL_DELAY_S, MediaClock
 from patter_trio.call.leg import CALLER_HUNG_UP, Leg, LegListener, LostStream, MediaLeg
 from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.call.transfers import REACH_TIMEOUT_S
+from patter_trio.conversation.inputs import TRANSFERRED_REASON
 
 # Judged: after a longer silence a caller hangs up. Less than a reply has to begin (call/options.py).
 RECONNECT_TIMEOUT_S: Final = 10.0
@@ -35,6 +36,9 @@ class StreamsListener(LegListener, Protocol):
 
     def may_wait(self) -> bool:
         """Return True if the call is to go on over another stream: it is neither over nor about to end."""
+
+    async def connect_on_failure(self) -> bool:
+        """Connect the caller with a person, over REST; return True if the carrier has done so."""
 
     def may_come_back(self) -> bool:
         """Return True if the stream may end although the call does not: its carrier transfers it."""
@@ -114,7 +118,8 @@ class CallStreams:
         while True:
             lost = await self._leg.run()
             at = trio.current_time()
-            leg = await self._wait(lost) if lost.may_return and self._may_wait() else None
+            waits = lost.may_return and self._may_wait()
+            leg = await self._wait(lost) if waits else None
             if leg is None:
                 break
             self._leg = leg
@@ -125,10 +130,14 @@ class CallStreams:
             return
         # The end of a stream because of a transfer is no failure, nor that of one whose caller has hung up.
         hung_up = not lost.kind or (self._reported == CALLER_HUNG_UP and lost.may_return)
-        if not hung_up:
-            # First: on_leg_down may end the call, and failures after its end are not recorded.
-            self._listener.fail(lost.why, lost.kind)
-        self._end(CALLER_HUNG_UP if hung_up else "failed")
+        if hung_up:
+            self._end(CALLER_HUNG_UP)
+            return
+        # First: on_leg_down may end the call, and failures after its end are not recorded.
+        self._listener.fail(lost.why, lost.kind)
+        # Only behind a wait: a call that is about to end, or whose peer broke the protocol, ends.
+        connected = waits and not self._reported and await self._listener.connect_on_failure()
+        self._end(TRANSFERRED_REASON if connected else "failed")
 
     def _may_wait(self) -> bool:
         return not self._reported and not self._is_over and self._listener.may_wait()

@@ -80,6 +80,21 @@ async def test_tts_that_never_opens_connects_a_person(call_simulator: CallSimula
 
 
 @pytest.mark.pipeline
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_call_without_stream_connects_a_person(call_simulator: CallSimulator, *, crashes: bool) -> None:
+    """A call without a stream connects its caller after 10 s, or at once if the conversation crashes meanwhile."""
+    agent = faulty_agent(At("stt.next", break_down if crashes else trio.lowlevel.checkpoint), on_failure=PERSON)
+    async with call_simulator(agent) as caller:
+        caller.carrier.return_delay = 60.0
+        await caller.at(1.0)
+        await caller.speaks("Hello?", seconds=0.5)
+        caller.carrier.lose_stream()
+        await caller.carrier.over.wait()
+        assert caller.now == pytest.approx(1.78 if crashes else 11.6)
+    assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
+
+
+@pytest.mark.pipeline
 async def test_failed_transfer_ends_the_call(call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture) -> None:
     """If the person cannot be connected either, the call ends as failed, and the apology is heard once."""
     ends: list[dict[str, Any]] = []
