@@ -43,7 +43,7 @@ class CallOptions:
     on_stream_lost: Callable[[], None] = lambda: None
     """Called when the call has lost its media stream and waits for another one: the carrier is to be asked for it."""
     on_audio: Callable[[bytes], None] | None = None
-    """Called with the other side's audio, mu-law, as it arrives; None: nobody else listens."""
+    """Called with the other side's audio, mu-law, as it arrives; empty: some was lost. None: nobody else listens."""
     is_deaf: bool = False
     """True if what the other side says is not for the agent: a person who is briefed presses keys."""
     recorded: Recorded = NOT_RECORDED

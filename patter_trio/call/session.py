@@ -273,6 +273,13 @@ class CallSession:
     # What the leg reports ---------------------------------------------------------------------------------------------
     def on_audio(self, audio: bytes) -> None:
         """Pass the caller's audio to the VAD."""
+        self._take(audio, audio)
+
+    def on_gap(self, silence: bytes) -> None:
+        """Pass silence to the VAD in the place of audio that was lost; it does not show who has answered."""
+        self._take(silence, b"")
+
+    def _take(self, audio: bytes, sound: bytes) -> None:
         if self._bridge.pass_on(audio):
             # The agent hears nothing more: what the two say to each other is theirs.
             self._media.arrived(len(audio), trio.current_time())
@@ -285,7 +292,7 @@ class CallSession:
         self._media.arrived(len(audio), trio.current_time())
         self._recorded.said(audio)
         if self._options.on_audio is not None:
-            self._options.on_audio(audio)
+            self._options.on_audio(sound)
 
     def on_digit(self, digit: str) -> None:
         """Emit on_dtmf, and collect the digit."""

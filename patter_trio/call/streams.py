@@ -37,6 +37,9 @@ class StreamsListener(LegListener, Protocol):
     def may_wait(self) -> bool:
         """Return True if the call is to go on over another stream: it is neither over nor about to end."""
 
+    def on_gap(self, silence: bytes) -> None:
+        """Handle silence in the place of audio that was lost."""
+
     async def connect_on_failure(self) -> bool:
         """Connect the caller with a person, over REST; return True if the carrier has done so."""
 
@@ -182,7 +185,7 @@ class CallStreams:
         # After a longer gap the clock starts anew with the next audio, as after any other (audio/media_clock.py).
         samples = FRAME_SAMPLES if behind > MAX_ARRIVAL_DELAY_S else int(behind * RATE_HZ + _TOLERANCE_SAMPLES)
         if samples > 0:
-            self._listener.on_audio(bytes([g711.SILENCE_BYTE]) * samples)
+            self._listener.on_gap(bytes([g711.SILENCE_BYTE]) * samples)
 
     @property
     def is_transferred(self) -> bool:

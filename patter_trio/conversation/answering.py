@@ -149,6 +149,8 @@ class _Line:
         self.voice: _Voice = _Voice()
         self.tone: _Tone | None = None
         """The newest tone, until what follows it says what it was."""
+        self._resumed = 0.0
+        """When the line was heard again after audio was lost."""
 
     @property
     def at(self) -> float:
@@ -158,7 +160,11 @@ class _Line:
     @property
     def pause(self) -> float:
         """Seconds since the newest voice; 0 while a tone sounds, which may be a beep."""
-        return 0.0 if self.tone is not None else self.at - self.voice.ended
+        return 0.0 if self.tone is not None else self.at - max(self.voice.ended, self._resumed)
+
+    def miss(self) -> None:
+        """Begin the pause anew, and forget a tone, because audio was lost: somebody may have spoken in it."""
+        self._resumed, self.tone = self.at, None
 
     def hear(self, sound: Sound) -> bool:
         """Take the next step; return True if a beep is over, and neither voice nor tone has followed it."""
@@ -195,6 +201,10 @@ class AnswerDetector:
 
     def __repr__(self) -> str:
         return f"<AnswerDetector after {self._line.at:.2f} s: {self.verdict}>"
+
+    def miss(self) -> None:
+        """Note that audio was lost behind what was heard."""
+        self._line.miss()
 
     def hear(self, sound: Sound) -> Answer | None:
         """Take the next step of audio; return what it shows, if that is new."""
@@ -233,6 +243,10 @@ class GreetingDetector:
         self._line = _Line()
         self.is_done: bool = False
         """True if the end was found, or a person has answered."""
+
+    def miss(self) -> None:
+        """Note that audio was lost behind what was heard."""
+        self._line.miss()
 
     def hear(self, sound: Sound, *, is_machine: bool) -> Answer | None:
         """Take the next step of audio; return the end of the greeting as soon as ``is_machine`` and it has ended."""

@@ -79,11 +79,13 @@ class Ear:
         self._detector = GreetingDetector() if carrier_finds else AnswerDetector()
 
     def hear(self, audio: bytes) -> None:
-        """Take the newest audio of the other side, mu-law at 8 kHz, and report what it shows."""
+        """Take the newest audio of the other side, mu-law at 8 kHz, and report what it shows; empty: some was lost."""
         detector = self._detector
         # For the rest of the call: a person, or a machine that has its message, costs nothing more.
         if detector.is_done:
             return
+        if not audio:
+            detector.miss()
         for sound in self._meter.hear(g711.decode(audio)):
             if isinstance(detector, GreetingDetector):
                 found = detector.hear(sound, is_machine=self._placed.greeting.is_set())

@@ -54,6 +54,17 @@ def test_few_words_and_a_pause_are_a_person(noise_db: float) -> None:
     assert found(*parts, noise_db=noise_db) == [(pytest.approx(0.5 + 0.8 + SPEECH_PAUSE_S, abs=0.03), HUMAN)]
 
 
+def test_pause_begins_anew_behind_lost_audio() -> None:
+    """What was quiet before audio was lost is no part of the pause behind it, and a tone across the gap is no beep."""
+    detector = AnswerDetector()
+    for sound in sounds([("voice", 0.8), ("quiet", 0.9), ("1000", 0.3)]):
+        assert detector.hear(sound) is None
+    detector.miss()
+    after = [detector.hear(sound) for sound in sounds([("quiet", 1.5)])]
+    assert after.index(HUMAN) * STEP_S == pytest.approx(SPEECH_PAUSE_S, abs=0.03)
+    assert after.count(None) == len(after) - 1
+
+
 def test_sentence_of_a_person_waits_for_beep() -> None:
     """After four seconds of speech only a long pause means a person."""
     assert found(("voice", 4.0), ("quiet", 5.0)) == [(pytest.approx(4.0 + GREETING_PAUSE_S, abs=0.03), HUMAN)]

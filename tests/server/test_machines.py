@@ -255,6 +255,25 @@ async def test_acoustic_person_hears_no_message(phone_network: PhoneNetworkFixtu
     assert [event["answered_by"] for event in events] == ["human"]
 
 
+async def test_lost_stream_is_no_pause_of_a_greeting(phone_network: PhoneNetworkFixture) -> None:
+    """A greeting that loses its stream for 3 s has not ended: the message is said behind it, and not into it."""
+
+    async def machine(line: Any) -> None:
+        await line.speaks("You have reached Ann. I cannot come to the phone.", seconds=6.5)
+        line.carrier.return_delay = 3.0
+        line.carrier.lose_stream()
+        greeting = await line.speaks("Please say who you are and what you want.", seconds=5.0)
+        message = await line.hears()
+        assert message.text == MESSAGE
+        assert message.started >= greeting.ended + GREETING_PAUSE_S
+
+    async with phone_network(agent_of(tts=ScriptedTTS(duration=3.0))) as network:
+        network.answers(ANN, machine)
+        call = await network.phone.call(ANN, machine_detection="acoustic", voicemail_message=MESSAGE)
+        assert await call.ended() == "voicemail"
+        assert said_to(network) == [(MESSAGE, False)]
+
+
 async def test_silent_line_stays_with_agent(phone_network: PhoneNetworkFixture) -> None:
     """A line without a voice is unknown after some seconds, and the call goes on with the agent."""
     events: list[Any] = []
