@@ -121,6 +121,7 @@ class CallServer:
             end_stray=self.end_stray,
             on_returned=self.on_returned,
             claim_lost=self.claim_lost,
+            is_lost=lambda call_id: call_id in self._lost,
         )
         self._announced = AnnouncedCalls(
             self.context,

@@ -126,7 +126,7 @@ async def _authenticated(context: ServerContext, stream: trio.abc.Stream) -> Med
     # Whatever a peer can cause. Everything else is a bug and goes to the border above.
     except (trio.BrokenResourceError, trio.ClosedResourceError, SocketClosed, WireError, _Refused) as error:
         why = f"connection closed: {str(error) or 'lost'}"
-        context.refusals.warn_of_call(call_id, why, announced=call_id in context.pending)
+        context.refusals.warn_of_call(call_id, why, is_awaited=context.awaits_stream(call_id))
     return None
 
 

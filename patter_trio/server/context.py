@@ -70,6 +70,7 @@ class ServerContext:
     * ``on_returned(report)`` returns the document with which a call continues whose stream is over; empty: it is over.
     * ``claim_lost(call_id, token)`` returns the facts about a live call that waits for another stream, once for a
       token.
+    * ``is_lost(call_id)`` returns True for a live call that waits for another stream.
     * ``on_refused(info, why)`` is called for each call that hears busy; it must not raise.
     """
 
@@ -84,6 +85,7 @@ class ServerContext:
     on_answered: Callable[[CallOffered], CallInfo | None] = lambda _: None
     on_returned: Callable[[CallReturned], str] = lambda _: ""
     claim_lost: Callable[[str, str], CallInfo | None] = lambda _, __: None
+    is_lost: Callable[[str], bool] = lambda _: False
     end_stray: Callable[[str], None] = lambda _: None
     command: Callable[[CallInfo, Callable[[], Awaitable[None]]], None] = lambda _, __: None
     knows: Callable[[str], bool] = lambda _: False
@@ -121,6 +123,10 @@ class ServerContext:
         reference = self.documents.publish(call.call_id, document, trio.current_time())
         url = f"{self.webhook_url('transfer')}?{urlencode({DOCUMENT_PARAMETER: reference})}"
         await self.carrier.redirect(call, url)
+
+    def awaits_stream(self, call_id: str) -> bool:
+        """Return True if a call waits for its first stream, or for another one; strangers do not know its id."""
+        return call_id in self.pending or self.is_lost(call_id)
 
     def stream_url(self, call_id: str) -> str:
         """Return the URL at which the carrier must open the media stream of a call."""

@@ -76,6 +76,9 @@ class LostStreams:
     def __repr__(self) -> str:
         return f"<LostStreams {len(self._lost)}>"
 
+    def __contains__(self, call_id: str) -> bool:
+        return call_id in self._lost
+
     def begin(self, info: CallInfo, stream: str, on_over: Callable[[str], None]) -> None:
         """Note that a live call has lost this stream, and request another one from a carrier that follows requests."""
         # The carrier's own word about the loss may be faster than the socket's.

@@ -78,17 +78,17 @@ class Refusals:
         if line is not None:
             _log.warning("%s", line)
 
-    def warn_of_call(self, call_id: str, kind: str, *, announced: bool) -> None:
-        """Log the refusal of a connection for a call; of a call that is announced, each one.
+    def warn_of_call(self, call_id: str, kind: str, *, is_awaited: bool) -> None:
+        """Log the refusal of a connection for a call; of a call that waits for a stream, each one.
 
         Args:
             call_id: the id in the path, which anybody may have chosen; empty: it is not known.
             kind: as for :meth:`warn`.
-            announced: True if the call's media stream is awaited; strangers do not know its id.
+            is_awaited: True if the call's media stream is awaited; strangers do not know its id.
         """
         # Cut and cleaned before it reaches the log.
         text = f"call {shown_id(call_id)}: {kind}" if call_id else kind
-        if announced:
+        if is_awaited:
             _log.warning("%s", text)
         else:
             self.warn(kind, text, lines=MAX_LINES_OF_CALLS)

@@ -230,7 +230,7 @@ class Application:
                 "(check that the proxy in front passes the headers Upgrade and Connection)"
             )
             call_id = path.removeprefix(carrier.media_prefix)
-            self._context.refusals.warn_of_call(call_id, what, announced=call_id in self._context.pending)
+            self._context.refusals.warn_of_call(call_id, what, is_awaited=self._context.awaits_stream(call_id))
             return _plain(426, (b"upgrade", b"websocket"))
         # Others are scanners of the internet, whose requests would fill the log.
         if path.startswith(("/webhooks/", "/ws/")):

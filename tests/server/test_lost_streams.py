@@ -14,6 +14,7 @@ from patter_trio.abc import CallReturned
 from patter_trio.audio.wav import HEAD_BYTES
 from patter_trio.call.streams import RECONNECT_TIMEOUT_S
 from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.server.refusals import MAX_LINES_OF_CALLS
 from patter_trio.testing import ScriptedLLM
 from patter_trio.testing.faults import FAULTS
 from patter_trio.testing.scripted_providers.band_limited import sounds_in
@@ -242,6 +243,23 @@ async def test_second_loss_without_a_stream_changes_nothing(call_simulator: Call
         await caller.hears()
     assert heard(caller) == [(0.2, "Hotel Miller,"), (4.0, FIRST + SECOND)]
     assert caller.outcome == "caller_hung_up"
+
+
+@each_carrier
+async def test_each_refusal_of_a_lost_call_is_logged(
+    name: str, autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A call that waits for a stream is not under the limit of lines about calls, which may be those of strangers."""
+    async with wire_to_server(name) as wire:
+        order, stream = await live(wire)
+        await stream.lose()
+        for _ in range(MAX_LINES_OF_CALLS + 2):
+            await closed(await wire.open_stream(wire.call_id(), order))
+        wire.post("completed", wire.call_id())
+        await trio.sleep(1.0)
+    refused = [line for line in caplog.messages if "wrong, used or expired" in line]
+    assert len(refused) == MAX_LINES_OF_CALLS + 2
+    assert [end["outcome"] for end in wire.ends] == ["caller_hung_up"]
 
 
 # Tokens ---------------------------------------------------------------------------------------------------------------
