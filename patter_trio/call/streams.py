@@ -109,7 +109,7 @@ class CallStreams:
             self._end(reason)
 
     def _end(self, reason: str) -> None:
-        # Now: behind an orderly end, the writer may find the socket closed, which is no loss.
+        # Now: behind an orderly end, the writer may find the socket closed, which does not count as a loss.
         if not self._is_over:
             self._ended_lost = self._leg.is_lost
         self._is_over = True
@@ -131,7 +131,7 @@ class CallStreams:
             _log.warning("call %s: goes on after %.1f s over another stream: %s", self._call_id, after, lost.why)
         if self._is_over:
             return
-        # The end of a stream because of a transfer is no failure, nor that of one whose caller has hung up.
+        # Neither a transfer nor a caller who has hung up is a failure of the stream that ends with them.
         hung_up = not lost.kind or (self._reported == CALLER_HUNG_UP and lost.may_return)
         if hung_up:
             self._end(CALLER_HUNG_UP)
