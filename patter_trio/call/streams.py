@@ -131,8 +131,8 @@ class CallStreams:
             _log.warning("call %s: goes on after %.1f s over another stream: %s", self._call_id, after, lost.why)
         if self._is_over:
             return
-        # Neither a transfer nor a caller who has hung up is a failure of the stream that ends with them.
-        hung_up = not lost.kind or (self._reported == CALLER_HUNG_UP and lost.may_return)
+        # A transfer and a hang-up end the stream, and do not make it fail.
+        hung_up = not lost.kind or (self._reported == CALLER_HUNG_UP and lost.may_be_hang_up)
         if hung_up:
             self._end(CALLER_HUNG_UP)
             return

@@ -54,8 +54,8 @@ def test_few_words_and_a_pause_are_a_person(noise_db: float) -> None:
     assert found(*parts, noise_db=noise_db) == [(pytest.approx(0.5 + 0.8 + SPEECH_PAUSE_S, abs=0.03), HUMAN)]
 
 
-def test_lost_audio_restarts_the_pause() -> None:
-    """What was quiet before audio was lost is no part of the pause behind it, and a tone across the gap is no beep."""
+def test_pause_begins_anew_after_lost_audio() -> None:
+    """The pause behind lost audio begins with the line, and a tone across the gap does not count as a beep."""
     detector = AnswerDetector()
     for sound in sounds([("voice", 0.8), ("quiet", 0.9), ("1000", 0.3)]):
         assert detector.hear(sound) is None
