@@ -106,6 +106,8 @@ def transfer_call(
     """
     if warm is not None and not isinstance(warm, WarmTransfer):
         raise ConfigurationError(f"warm must be a WarmTransfer(...), got {warm!r}")
+    if error_message is not None and not isinstance(error_message, str):
+        raise ConfigurationError(f"error_message must be a string, or None for the agent's, got {error_message!r}")
     known = _checked(destinations)
     if warm is not None:
         known = {name: checked_number(to, f"destination {name} of a warm transfer") for name, to in known.items()}
@@ -122,7 +124,7 @@ def transfer_call(
         if "number" in arguments and not _may_dial(arguments["number"], allowed):
             # Names what is allowed, so that the LLM can correct itself.
             return f"number must be in E.164, and begin with {' or '.join(allowed)}"
-        return ""
+        return _why_impossible(arguments["number"]) if "number" in arguments else ""
 
     async def transfer(arguments: dict[str, Any], call_context: Any) -> str:
         to = known[arguments["destination"]] if "destination" in arguments else arguments["number"]
@@ -173,6 +175,15 @@ def _checked_prefixes(prefixes: Any) -> tuple[str, ...]:
         if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
             raise ConfigurationError(f"a prefix must be + and a country code, such as +1415555, got {prefix!r}")
     return tuple(prefixes)
+
+
+def _why_impossible(number: str) -> str:
+    """Return why nobody can have the number that the LLM asks for; empty: somebody may have it."""
+    try:
+        checked_number(number, "number")
+    except ConfigurationError as error:
+        return str(error)
+    return ""
 
 
 def _may_dial(number: Any, allowed: tuple[str, ...]) -> bool:

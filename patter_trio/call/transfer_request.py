@@ -49,5 +49,7 @@ def transfer_request(to: Any, warm: Any, error_message: str | None) -> TransferR
     """
     if warm is not None and not isinstance(warm, WarmTransfer):
         raise ConfigurationError(f"warm must be a WarmTransfer(...), got {warm!r}")
+    if error_message is not None and not isinstance(error_message, str):
+        raise ConfigurationError(f"error_message must be a string, or None for the agent's, got {error_message!r}")
     to = checked_destination(to) if warm is None else checked_number(to, "the destination of a warm transfer")
     return TransferRequest(to, warm, error_message)

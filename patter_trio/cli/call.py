@@ -10,7 +10,7 @@ import trio
 from patter_trio.abc import Carrier
 from patter_trio.cli.command_line import TUNNEL_OPTION, Once, add_common
 from patter_trio.cli.live import Live
-from patter_trio.cli.number import credentials_explained
+from patter_trio.cli.number import credentials_explained, voice_url, warn_of_url
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone_numbers import checked_number, mask_number
 from patter_trio.program import Program, load_program
@@ -106,6 +106,8 @@ def run(options: argparse.Namespace) -> int:
             "the carrier must reach this machine: give --url, --tunnel, or Patter(webhook_url=...)"
         )
     check_installed(tunnel)
+    if not tunnel:
+        warn_of_url(voice_url(phone, phone.carrier))
     return trio.run(_call, program, phone.carrier, options, tunnel, restrict_keyboard_interrupt_to_checkpoints=True)
 
 

@@ -94,9 +94,7 @@ def run_point(options: argparse.Namespace) -> int:
     if leads_to(before, voice) and reports_to(before, voice, status) and not before.detail:
         print("Its calls come here already: nothing to change.")
         return 0
-    doubt = doubt_about(voice)
-    if doubt:
-        print(f"warning: {voice} {doubt}", file=sys.stderr)
+    warn_of_url(voice)
     print(f"It would be changed to\n{_urls(voice, status)}")
     if not options.yes and not _agreed():
         print("Nothing was changed.")
@@ -111,6 +109,13 @@ def run_point(options: argparse.Namespace) -> int:
         )
     print(f"Changed. {_title(after, carrier)} now sends\n{_urls(after.voice_url, after.status_url)}")
     return 0
+
+
+def warn_of_url(url: str) -> None:
+    """Print a warning if no carrier can use a URL."""
+    doubt = doubt_about(url)
+    if doubt:
+        print(f"warning: {url} {doubt}", file=sys.stderr)
 
 
 def credentials_advice(carrier: Carrier) -> str:

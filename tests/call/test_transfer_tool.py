@@ -124,10 +124,11 @@ async def test_a_number_with_an_allowed_beginning_is_dialled(call_simulator: Cal
 
 async def test_another_number_is_refused_before_anything_is_done(call_simulator: CallSimulator) -> None:
     """The transfer tool refuses a number without an allowed prefix, or a number beside a destination."""
-    tool = transfer_call(PEOPLE, prefixes=["+4930"])
+    tool = transfer_call(PEOPLE, prefixes=["+4930", "+440"])
     agent, llm = agent_with(
         tool_call("transfer_call", number="+19005550100"),
         tool_call("transfer_call", number="+493012345", destination="billing"),
+        tool_call("transfer_call", number="+4402079460000"),
         "I cannot do that.",
         tool=tool,
     )
@@ -135,8 +136,10 @@ async def test_another_number_is_refused_before_anything_is_done(call_simulator:
         await asks(caller)
         assert (await caller.heard(0)).text == "I cannot do that."
     assert results(llm) == [
-        "The tool failed: number must be in E.164, and begin with +4930",
+        "The tool failed: number must be in E.164, and begin with +4930 or +440",
         "The tool failed: give one of destination and number",
+        "The tool failed: number must be a number that can be dialled, got +4402079460000: it has a prefix that is "
+        "dialled only within the country; from abroad it is +442079460000",
     ]
     assert caller.transferred_to == ""
 
@@ -198,6 +201,8 @@ def test_several_named_transfer_tools_coexist() -> None:
         ((), {"prefixes": ["+0"]}, "a prefix must be"),
         ((), {"prefixes": ["0049"]}, "a prefix must be"),
         (({"x": BILLING},), {"name": "no name"}, "a tool's name"),
+        (({"x": "+4402079460000"},), {}, "dialled only within the country"),
+        (({"x": BILLING},), {"error_message": 5}, "error_message must be a string, or None"),
     ],
 )
 def test_invalid_transfer_tool_raises_at_construction(arguments: Any, options: Any, said: str) -> None:
