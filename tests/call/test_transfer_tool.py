@@ -138,8 +138,10 @@ async def test_another_number_is_refused_before_anything_is_done(call_simulator:
     assert results(llm) == [
         "The tool failed: number must be in E.164, and begin with +4930 or +440",
         "The tool failed: give one of destination and number",
-        "The tool failed: number must be a number that can be dialled, got +4402079460000: it has a prefix that is "
-        "dialled only within the country; from abroad it is +442079460000",
+        (
+            "The tool failed: number must be a number that can be dialled, got +4402079460000: it has a prefix that is "
+            "dialled only within the country; from abroad it is +442079460000"
+        ),
     ]
     assert caller.transferred_to == ""
 
