@@ -1,11 +1,14 @@
 """The command line: what its words mean, in any order, and which of them are refused."""
 
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from patter_trio.__main__ import INTERRUPT_EXIT_STATUS
+from patter_trio.__main__ import main as launch
 from patter_trio.cli import USAGE_EXIT_STATUS, main, parser
 from patter_trio.cli.command_line import Step
 from tests.kit.cli import write_agent, write_sound
@@ -157,3 +160,19 @@ def test_invalid_value_is_one_line(arguments: list[str], message: str, capsys: p
     program = write_agent(Path(), greeting="Hi.")
     assert main([arguments[0], program, *arguments[1:]]) == USAGE_EXIT_STATUS
     assert capsys.readouterr().err.removeprefix("Loading ...\n").startswith(f"patter-trio: {message}")
+
+
+class _PressesKeys:
+    """An import hook that stands for Ctrl-C while the command line is loaded."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "patter_trio.cli":
+            raise KeyboardInterrupt
+
+
+def test_interrupted_imports_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C while a command is loaded ends it with one line and status 130, as it does later."""
+    monkeypatch.delitem(sys.modules, "patter_trio.cli")
+    monkeypatch.setattr(sys, "meta_path", [_PressesKeys(), *sys.meta_path])
+    assert launch() == INTERRUPT_EXIT_STATUS
+    assert capsys.readouterr().err == "\npatter-trio: stopped\n"
