@@ -234,8 +234,8 @@ def _place(nursery: trio.Nursery | None) -> ScheduleHost:
         return ScheduleHost(nursery, _own_unix_time() if host is None else host.unix_time)
     if host is None:
         raise ConfigurationError(
-            "a schedule must have a place to run: make it while phone.serve runs, such as after "
-            "`await nursery.start(phone.serve, agent)`, or give nursery=, in a task of trio in any case"
+            "a schedule must be made while phone.serve runs, such as after `await nursery.start(phone.serve, agent)`, "
+            "or be given nursery=; both need a program that runs on trio, such as by trio.run(main)"
         )
     return host
 

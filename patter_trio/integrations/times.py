@@ -174,7 +174,8 @@ def cron_of(expression: Any, zone: tzinfo, now: float) -> Cron:
     # ``ValueError``: a number with more digits than Python reads.
     except (CronSimError, ValueError) as error:
         raise ConfigurationError(
-            f'expression must be a cron expression such as "0 9 * * 1-5", got {expression!r}: {error}'
+            f'expression must be a cron expression such as "0 9 * * 1-5", got {expression!r}: {error}; a field is '
+            f"*, a number, a name such as MON or JAN, a range in order (MON-FRI), a list (1,15) or a step (*/10)"
         ) from None
     if first == math.inf:
         raise ConfigurationError(f"expression must be due at some time, got {expression!r}, which never is")

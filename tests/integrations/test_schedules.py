@@ -105,6 +105,7 @@ async def test_time_just_passed_is_now(autojump_clock: object) -> None:
         pytest.param(lambda f: schedule_cron("0 0 9 * * *", f), "five fields", id="seconds"),
         pytest.param(lambda f: schedule_cron("61 * * * *", f), "must be a cron expression .* Bad minute", id="minute"),
         pytest.param(lambda f: schedule_cron("0 0 30 2 *", f), "day-of-month", id="never"),
+        pytest.param(lambda f: schedule_cron("0 9 * * FRI-MON", f), r"a range in order \(MON-FRI\)", id="backwards"),
         pytest.param(lambda _: schedule_interval(1, None), "without arguments", id="callback"),  # type: ignore[arg-type]
         pytest.param(
             lambda _: schedule_once("2030-01-01", Patter().call),
@@ -123,6 +124,8 @@ async def test_mistakes_are_refused_at_once(make: Callable[[Any], object], messa
 
 async def test_misspelt_option_is_corrected() -> None:
     """A misspelt option is an error that names the one which was probably meant."""
+    with pytest.raises(TypeError, match=r"takes 2 positional arguments but 3 .* by name: timezone=, nursery="):
+        schedule_cron("0 9 * * *", Runs(), "UTC")  # type: ignore[misc]
     with pytest.raises(TypeError, match=r"schedule_cron\(\) got .*'timezon' \(did you mean timezone\?\)"):
         schedule_cron("0 9 * * *", Runs(), timezon="UTC")  # type: ignore[call-arg]
 
@@ -135,7 +138,7 @@ async def test_without_a_place_is_refused() -> None:
 
 def test_outside_of_trio_is_refused() -> None:
     """Outside of a trio run, the error says what to do."""
-    with pytest.raises(ConfigurationError, match="in a task of trio"):
+    with pytest.raises(ConfigurationError, match="a program that runs on trio"):
         schedule_interval(1, Runs())
 
 
