@@ -6,6 +6,7 @@ import attrs
 
 from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.errors import ConfigurationError
+from patter_trio.providers.other_names import other_names
 
 KEYS: Final = frozenset("0123456789*#ABCD")
 _DEFAULTS: Final = TurnPolicy()
@@ -36,6 +37,7 @@ def _checked_flag(_: object, __: object, given: Any) -> None:
         raise ConfigurationError(f"interrupts must be True or False, got {given!r}")
 
 
+@other_names()
 @attrs.frozen(kw_only=True)
 class Keypad:
     """A keypad: it puts the keys that a caller presses together to a message, such as ``"1234"``.

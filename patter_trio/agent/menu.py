@@ -9,6 +9,7 @@ from patter_trio.agent.keypad import KEYS, Keypad
 from patter_trio.agent.tools import Tool
 from patter_trio.agent.transfer_tool import TransferTool
 from patter_trio.errors import ConfigurationError
+from patter_trio.providers.other_names import other_names
 from patter_trio.user_code.signatures import takes_at_most_one
 
 Choice = Union[str, Callable[..., Any], TransferTool, "Menu", None]
@@ -69,6 +70,7 @@ def _count(_: object, attribute: "attrs.Attribute[Any]", given: Any) -> None:
         raise ConfigurationError(f"{attribute.name} must be a whole number of at least 0, got {given!r}")
 
 
+@other_names()
 @attrs.frozen
 class Menu:
     """A menu of a call: what each key leads to.

@@ -12,6 +12,7 @@ from patter_trio.audio.hold import hold_sound_of, hold_tone
 from patter_trio.audio.wav import WavError
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone_numbers import checked_number
+from patter_trio.providers.other_names import other_names
 from patter_trio.user_code.signatures import name_of, parameters_of
 
 PROMPT: Final = "Press 1 to take the call, or 2 to decline."
@@ -77,6 +78,7 @@ def _sound_of(warm: "WarmTransfer") -> bytes:
         ) from error
 
 
+@other_names()
 @attrs.frozen
 class WarmTransfer:
     """A warm transfer: a person is called, briefed and asked first, and the caller is on hold meanwhile.

@@ -15,6 +15,7 @@ from patter_trio.errors import CallEnded, ConfigurationError, PatterError
 from patter_trio.events.bus import EventBus
 from patter_trio.events.kinds import PatterEventType
 from patter_trio.logs import shown_value
+from patter_trio.providers.other_names import other_names
 from patter_trio.user_code import invoke
 from patter_trio.user_code.signatures import name_of, parameters_of, positional, takes_at_most_one
 
@@ -65,6 +66,7 @@ press_keys: Final = Tool(
 """The tool with which a model presses keys, for ``phone.agent(tools=[press_keys])``."""
 
 
+@other_names()
 class IVRActivity:
     """The watch over a call in which an agent goes through the menus of somebody else.
 

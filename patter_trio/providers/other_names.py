@@ -14,6 +14,9 @@ from typing import Any, Final, TypeVar
 from patter_trio.errors import did_you_mean
 
 _PACKAGE: Final = __name__.partition(".")[0] + "."
+# Judged: two lines of a terminal. phone.call has 10 options, phone.agent more than 40.
+MAX_LISTED_OPTIONS: Final = 16
+"""Most options that the error about an unknown one lists."""
 Class = TypeVar("Class", bound=type)
 Means = str | Callable[[Any], Mapping[str, Any]]
 """Our name of an option, or a function that returns our options from its value."""
@@ -76,6 +79,9 @@ def check_keywords(owner: str, options: Mapping[str, Any], known: frozenset[str]
             continue
         # Python's own words, which programs and their authors know; its hint exists for names in code only.
         hint = f": it belongs to {elsewhere[name]}" if name in elsewhere else did_you_mean(name, sorted(known))
+        # A word of another library resembles none of ours: then all are shown, where they fit into a few lines.
+        if not hint and len(known) <= MAX_LISTED_OPTIONS:
+            hint = f"; it takes {', '.join(f'{one}=' for one in sorted(known))}"
         raise TypeError(f"{owner}() got an unexpected keyword argument {name!r}{hint}")
 
 

@@ -1,6 +1,7 @@
 """Options of all public classes and functions: URLs, keys and durations of 0."""
 
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,6 +14,9 @@ from patter_trio import (
     DeepgramSTT,
     ElevenLabsTTS,
     Fallback,
+    IVRActivity,
+    Keypad,
+    Menu,
     OpenAILLM,
     OpenAIRealtime,
     Patter,
@@ -20,8 +24,10 @@ from patter_trio import (
     SileroVAD,
     Tool,
     Twilio,
+    WarmTransfer,
     WhisperSTT,
     init_tracing,
+    schedule_interval,
 )
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS
 
@@ -205,3 +211,21 @@ def test_meaning_of_zero_is_documented(owner: Any, option: str) -> None:
         else:
             break
     assert "0" in " ".join(own)
+
+
+@pytest.mark.parametrize(
+    ("make", "hint"),
+    [
+        (lambda: Menu({"1": "x"}, prompt="x", timeout=3), "; it takes choices=, invalid=, prompt="),
+        (lambda: Keypad(timeout=3), "; it takes interrupts=, max_digits=, pause="),
+        (lambda: WarmTransfer("x", hold_music="a.wav"), " (did you mean hold_sound?)"),
+        (lambda: IVRActivity(None, loops=3), "; it takes call_control=, loop_detector="),
+        (lambda: Patter().call("+15550100003", caller_id="x"), "; it takes agent=, custom_params="),
+        (lambda: schedule_interval(minutes=3), "; it takes callback=, nursery=, seconds="),
+    ],
+    ids=["menu", "keypad", "warm-transfer", "other-menus", "call", "schedule"],
+)
+def test_unknown_options_are_answered_with_known_ones(make: Callable[[], Any], hint: str) -> None:
+    """An option of another library is an error that names the one that was meant, or else all."""
+    with pytest.raises(TypeError, match=f"got an unexpected keyword argument '[a-z_]+'{re.escape(hint)}"):
+        make()
