@@ -292,6 +292,7 @@ class SimulatedCarrier:
                 order = await self._again()
             # When the last message was sent, or asked for: from here on the server can know.
             self.end_known_at = min(self.end_known_at, self.now)
+            self.protocol.note_length(self.ended_at)
             is_silent = self.ended == "dropped" or not self.returns or self._end_is_unsaid
             reports = self.protocol.lost_reports() if is_silent else ()
             for report in (*reports, *self.protocol.ended_reports(str(self.ended))):

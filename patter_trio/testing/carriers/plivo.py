@@ -216,7 +216,7 @@ class PlivoProtocol(CarrierProtocol):
             recording = {
                 "RecordUrl": f"https://plivo.test/{self._recording_id}.wav",
                 "RecordingID": self._recording_id,
-                "RecordingDuration": "1",
+                "RecordingDuration": str(round(self._lasted)),
             }
             reports.append(self._webhook(self._callback_url, **recording))
         return reports

@@ -1,6 +1,7 @@
 """The interface between a simulated line and one carrier's protocol: how a call is announced, and its messages."""
 
 import contextlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -204,6 +205,8 @@ class CarrierProtocol(ABC):
         self.call_id: str = facts.call_id
         self.stream_id: str = stream_id
         """The id of the present stream."""
+        self._lasted = 0.0
+        """Seconds from the begin of the call's media to its end, once it is known."""
 
     # The setup of a call ----------------------------------------------------------------------------------------------
     @abstractmethod
@@ -290,6 +293,11 @@ class CarrierProtocol(ABC):
     def opened_reports(self) -> Sequence[Webhook]:
         """Return the webhooks that follow the start of the stream."""
         return ()
+
+    def note_length(self, seconds: float) -> None:
+        """Take the length of the call, which is over; what it recorded is as long."""
+        # NaN: the call was over before it had any media.
+        self._lasted = seconds if math.isfinite(seconds) else 0.0
 
     def ended_reports(self, how: str) -> Sequence[Webhook]:  # noqa: ARG002 (for carriers that report it)
         """Return the webhooks that follow the end of the call."""

@@ -211,7 +211,7 @@ class TelnyxProtocol(CarrierProtocol):
             "recording_id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.call_id}/recording")),
             "channels": asked["channels"],
             "recording_urls": {kind: f"https://telnyx.test/{self._leg_id}.{kind}"},
-            "recording_started_at": self._occurred_at(),
+            "recording_started_at": self._occurred_at(ago=self._lasted),
             "recording_ended_at": self._occurred_at(),
             "client_state": asked.get("client_state"),
         }
@@ -245,8 +245,8 @@ class TelnyxProtocol(CarrierProtocol):
         signed = messages.sign(self._key, int(self._unix_time()), body)
         return Webhook(self._url, body, {"Content-Type": "application/json", "User-Agent": "telnyx-webhooks", **signed})
 
-    def _occurred_at(self) -> str:
-        return datetime.fromtimestamp(self._unix_time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    def _occurred_at(self, *, ago: float = 0.0) -> str:
+        return datetime.fromtimestamp(self._unix_time() - ago, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     # Commands ---------------------------------------------------------------------------------------------------------
     @property

@@ -183,7 +183,7 @@ class TwilioProtocol(CarrierProtocol):
             "RecordingSid": self._recording_sid,
             "RecordingUrl": f"https://api.twilio.com/2010-04-01/Accounts/{self._account_sid}/Recordings/{self._recording_sid}",
             "RecordingStatus": "completed",
-            "RecordingDuration": "1",
+            "RecordingDuration": str(round(self._lasted)),
             "RecordingChannels": "2",
             "RecordingSource": "StartCallRecordingAPI",
         }
