@@ -48,18 +48,28 @@ def add_parser(commands: Any) -> None:
         metavar="TEXT",
         help="what the agent says first (default: its first_message)",
     )
-    parser.add_argument(
+    detection = parser.add_mutually_exclusive_group()
+    detection.add_argument(
         "--machine-detection",
         action="store_const",
         const=True,
         help="ask the carrier, which may charge for it, whether a machine has answered; if so, hang up",
+    )
+    # A flag, and no value of the one above: that could not be told from FILE behind it.
+    detection.add_argument(
+        "--acoustic-detection",
+        action="store_const",
+        dest="machine_detection",
+        const="acoustic",
+        help="find out by the sound of the line, without the carrier, whether a machine has answered; if so, hang up",
     )
     parser.add_argument(
         "--voicemail-message",
         action=Once,
         default="",
         metavar="TEXT",
-        help="what a machine hears after its greeting, before the agent hangs up; asks the carrier as well",
+        help="what a machine hears after its greeting, before the agent hangs up; asks the carrier, too, unless "
+        "--acoustic-detection is given",
     )
     parser.add_argument(
         "--host", action=Once, default="127.0.0.1", help="address that FILE is served on (default: %(default)s)"

@@ -128,12 +128,16 @@ def test_nobody_answers_is_status_1(
         ([], None),
         (["--machine-detection"], {"Enable", "DetectMessageEnd"}),
         (["--voicemail-message", "Please call back."], {"DetectMessageEnd"}),
+        (["--voicemail-message", "Please call back.", "--acoustic-detection"], None),
     ],
-    ids=["not", "detected", "with-message"],
+    ids=["not", "detected", "with-message", "acoustic"],
 )
 @pytest.mark.parametrize("setting", ["busy"], indirect=True)
 def test_machines_are_detected_on_request(setting: Setting, words: list[str], asked_for: set[str] | None) -> None:
-    """The carrier is asked about machines with --machine-detection, and about their greeting's end with a message."""
+    """The carrier is asked about machines with --machine-detection, and about their greeting's end with a message.
+
+    With --acoustic-detection it is asked about neither.
+    """
     setting.ask("--to", ANN, *words)
     [request] = [one for one in setting.rest.requests if one.target.endswith("/Calls.json")]
     given = request.fields.get("MachineDetection")
