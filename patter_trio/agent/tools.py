@@ -29,6 +29,7 @@ import attrs
 
 from patter_trio.abc import ToolDefinition
 from patter_trio.agent.docstrings import described
+from patter_trio.agent.keypad import Keypad
 from patter_trio.agent.tool_schema import Signature, function_of, is_of_method, signature_of, without_type_lists
 from patter_trio.errors import ConfigurationError
 from patter_trio.net.urls import checked_url
@@ -427,6 +428,10 @@ def _tool_of(place: int, item: object) -> Tool:
         raise ConfigurationError(
             f"tools[{place}]: {name} must be of an object: {name.rpartition('.')[0]}(...).{name.rpartition('.')[2]}"
         )
+    # A menu can be called, as on_message is, and a model would have got it as a tool of no use. By its keypad, because
+    # the module of menus imports this one.
+    if isinstance(getattr(item, "keypad", None), Keypad):
+        raise ConfigurationError(f"tools[{place}] must not be a Menu: give it as dtmf=, or to serve as on_message=")
     # Not classes: one that is given by mistake would be called to make an object.
     if callable(item) and not isinstance(item, type):
         try:

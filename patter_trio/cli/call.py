@@ -55,7 +55,7 @@ def add_parser(commands: Any) -> None:
         const=True,
         help="ask the carrier, which may charge for it, whether a machine has answered; if so, hang up",
     )
-    # A flag, and no value of the one above: that could not be told from FILE behind it.
+    # A flag instead of a value of the one above, for which argparse would take the FILE that follows.
     detection.add_argument(
         "--acoustic-detection",
         action="store_const",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 import pytest
 import trio
 
-from patter_trio import ConfigurationError, Tool, end_call, tool
+from patter_trio import ConfigurationError, Menu, Tool, end_call, tool
 from patter_trio.agent.tools import tools_of
 from tests.agent.test_agent import make
 
@@ -157,6 +157,7 @@ def test_a_handler_is_called_in_its_own_form(function: Callable[..., Any], form:
         (lambda: Tool("f"), "exactly one of handler= and webhook_url=; f has neither"),
         (lambda: tools_of([end_call, end_call]), "tools must have different names, got twice: end_call"),
         (lambda: tools_of(end_call), "tools must be a list of tools, got Tool"),
+        (lambda: tools_of([Menu({"1": "x"}, prompt="x")]), r"tools\[0\] must not be a Menu: give it as dtmf="),
         (lambda: tools_of(["x"]), r"tools\[0\] must be a Tool, a function or a dict, got str"),
         (lambda: tools_of([{"nmae": "x"}]), r"tools\[0\]: .*nmae"),
     ],
