@@ -1,5 +1,6 @@
 """What all tests share: the markers, what the default run leaves out, and both backends of an agent."""
 
+import os
 import random
 import sys
 from collections import Counter
@@ -68,6 +69,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_profile = config.option.hypothesis_profile or "deep"
         if config.option.hypothesis_seed is None:
             config.option.hypothesis_seed = str(random.SystemRandom().randrange(10**9))
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one process more than there are cores: tests that wait for a socket or a process leave a core idle."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

@@ -296,20 +296,24 @@ async def test_plivo_transfer_fetches_published_document() -> None:
     async with plivo_call(agent, on_message=on_message, **log.callbacks) as (caller, _, rest):
         async with caller.connected():
             caller.speak("The desk, please.", 0.4)
+            await rest.calls[CALL].changed.wait()
+            url = rest.calls[CALL].url
+            assert url.startswith(f"{caller.base}/webhooks/plivo/transfer?document=")
+            assert DESK[1:] not in url
+            form = ANNOUNCED | {"CallStatus": "in-progress", "Event": "Redirect"}
+            for _ in range(2):
+                answer = await caller.post(url, form)
+                [dial] = ET.fromstring(answer.content)  # noqa: S314 (our own XML)
+                assert (dial.tag, [(child.tag, child.text) for child in dial]) == ("Dial", [("Number", DESK)])
+            other = form | {"CallUUID": CALL.replace("a", "b")}
+            assert (await caller.post(url, form, signed=False)).status_code == 403
+            assert (await caller.post(url, other)).status_code == 404
+            assert (await caller.post(f"{url}0", form)).status_code == 404
+            # The desk answers; without that, the call would wait for it.
+            answered = {"DialAction": "answer", "DialALegUUID": CALL, "CallUUID": CALL}
+            assert (await caller.post(dial.attrib["callbackUrl"], answered)).status_code < 300
             await caller.over.wait()
         await log.over.wait()
-        url = rest.calls[CALL].url
-        assert url.startswith(f"{caller.base}/webhooks/plivo/transfer?document=")
-        assert DESK[1:] not in url
-        form = ANNOUNCED | {"CallStatus": "in-progress", "Event": "Redirect"}
-        for _ in range(2):
-            answer = await caller.post(url, form)
-            [dial] = ET.fromstring(answer.content)  # noqa: S314 (our own XML)
-            assert (dial.tag, [(child.tag, child.text) for child in dial]) == ("Dial", [("Number", DESK)])
-        other = form | {"CallUUID": CALL.replace("a", "b")}
-        assert (await caller.post(url, form, signed=False)).status_code == 403
-        assert (await caller.post(url, other)).status_code == 404
-        assert (await caller.post(f"{url}0", form)).status_code == 404
     assert [end["outcome"] for end in log.ends] == ["transferred"]
     assert [(request.method, request.path) for request in rest.requests] == [("POST", f"Call/{CALL}/")]
 
