@@ -45,6 +45,7 @@ from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedV
 from patter_trio.testing.carriers import twilio_messages as kit
 from patter_trio.testing.carriers.faulty_stream import FaultyStream
 from patter_trio.testing.carriers.protocol import BadAnswer, BadMessage
+from patter_trio.testing.carriers.rest import RESTAnswer, RESTRequest, answering
 from patter_trio.testing.faults.injections import TEXT_OPCODE, frame
 from patter_trio.wire.stream_messages import DIGITS
 from patter_trio.wire.twilio import TwilioCodec
@@ -340,6 +341,17 @@ def _steps(data: bytes) -> Iterator[bytes | float]:
 
 
 async def _call(data: bytes) -> None:
+    # A call that loses its stream is hung up by a request, which must not leave this process.
+    with answering(CARRIER.api_url, _hung_up):
+        await _served_call(data)
+
+
+async def _hung_up(request: RESTRequest) -> RESTAnswer:
+    assert request.method == "POST"
+    return RESTAnswer(200, {"sid": "CA1"})
+
+
+async def _served_call(data: bytes) -> None:
     phone = Patter()
     agent = phone.agent(
         "x",
