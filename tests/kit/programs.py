@@ -64,8 +64,9 @@ async def running(folder: Path, program: str, env: Mapping[str, str], port: int)
         [sys.executable, "program.py"], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
-        # Real time, on a machine that others use: far more than a program needs to start and to end.
-        with trio.fail_after(60):
+        # Real time, on a machine that others use: far more than a program needs to start and to end, and longer than a
+        # caller calls again who hears busy.
+        with trio.fail_after(BUSY_PATIENCE_S + 60):
             async with trio.open_nursery() as nursery:
                 program_ = Running(process)
                 nursery.start_soon(program_.read)
