@@ -32,11 +32,11 @@ CALL_CASES = 2
 """Cases of a test with whole calls that a quick run has with a pipeline, over each carrier; a deep run has all."""
 ENGINE_CASES = 1
 """The same with an engine, whose calls differ from those in what comes before the words and the sound."""
-# Judged: one case of such a test reaches nearly all lines that its others reach.
-MEASURED_CASES = 1
+# Judged: two cases of such a test reach nearly all lines that its others reach.
+MEASURED_CASES = 2
 """Cases of a test with whole calls that a deep run repeats after a quick one."""
 # Judged: tests of single values often reach a line by one case alone.
-MEASURED_CHECKS = 6
+MEASURED_CHECKS = 12
 """The same for a test without a call."""
 # Judged: the gate has a few minutes for them; all of them take the better part of an hour.
 DEEP_CASES = 2
@@ -56,7 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--after-quick",
         action="store_true",
         help="with --deep, for coverage after a quick run: of what that run did in the same way, do nothing that "
-        f"coverage does not measure, of each test with whole calls only {MEASURED_CASES} case, of any other "
+        f"coverage does not measure, of each test with whole calls only {MEASURED_CASES} cases, of any other "
         f"test {MEASURED_CHECKS}, and of what is marked deep {DEEP_CASES}",
     )
 
