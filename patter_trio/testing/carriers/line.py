@@ -324,7 +324,7 @@ class SimulatedCarrier:
         if self.ended is not None:
             return None
         # The next webhook has a connection of its own, which is not the media's.
-        self._media_is_connected = False
+        media, self._media_is_connected = self.faulty_stream, False
         # Cancelled by what ends the call meanwhile.
         with trio.CancelScope() as self._scope:
             await trio.sleep(self.return_delay)
@@ -334,6 +334,8 @@ class SimulatedCarrier:
                 order = None
             if self.ended is None and order is not None:
                 return order
+        # No other stream follows: what was read and written is of the last one, and not of the webhook.
+        self.faulty_stream = media
         if self.ended is None:
             if not self.protocol.closing_ends_call:
                 self._fault("the media stream was closed, and nobody ended the call")
