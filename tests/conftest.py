@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from patter_trio import Patter
 from patter_trio.agent.hooks import _warn_of_legacy_form
+from patter_trio.pricing.rates import _log_missing_price
 from patter_trio.pytest_plugin import CallSimulator, PhoneNetworkFixture
 from patter_trio.testing.simulation.carriers import CARRIERS
 from tests.kit.call import ENGINE, PIPELINE, Backend
@@ -228,8 +229,9 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture(autouse=True)
 def unwarned() -> None:
-    """Let each test get the warnings that a process gets once."""
+    """Let each test get the warnings that a process gets once, whichever tests ran before it."""
     _warn_of_legacy_form.cache_clear()
+    _log_missing_price.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ Without any rate the cost is 0, and the log says so once. All amounts are USD.
 import logging
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 from patter_trio.errors import ConfigurationError, full_name
@@ -47,9 +48,6 @@ _DESCRIPTIONS: Final = frozenset({"unit", "source", "as_of", "round_up"})
 # What vendors put between a model's name and its date, size, tag or host.
 _BORDERS: Final = "-_:@/"
 _log = logging.getLogger("patter_trio.telemetry")
-# For the process: the same price is missing in every call, and in each of its turns.
-_logged: Final[set[tuple[str, str, str]]] = set()
-"""Missing prices that were logged already: unit, provider and model."""
 
 
 # Your own prices ------------------------------------------------------------------------------------------------------
@@ -250,9 +248,12 @@ def _rate(provider: str, model: str | None, unit: str, pricing: Pricing | None) 
     # A provider whose rates are all at its models has no rate of its own.
     if general == "free" or (general == unit and rates.keys() & _ALL_AMOUNTS):
         return rates
-    if (unit, provider, name) not in _logged:
-        _logged.add((unit, provider, name))
-        which = full_name(provider, name) or "a provider without a name"
-        _log.warning("%s: no price per %s, counting 0; set it in Patter(pricing=...)", which, unit)
     # A missing price must not fail a call, so it counts as 0 and is logged.
+    _log_missing_price(full_name(provider, name) or "a provider without a name", unit)
     return {}
+
+
+# Once per process: the same price is missing in every call, and in each of its turns.
+@cache
+def _log_missing_price(which: str, unit: str) -> None:
+    _log.warning("%s: no price per %s, counting 0; set it in Patter(pricing=...)", which, unit)

@@ -170,7 +170,7 @@ async def test_hanging_llm_is_asked_again_in_time(
         await caller.speaks("Hello", seconds=0.5)
         answer = await caller.hears()
         assert (answer.text, answer.started) == ("One two. Three four.", pytest.approx(1.0 + 8.0 + 0.2))
-    [record] = caplog.records
+    [record] = [record for record in caplog.records if record.name == "patter_trio.call"]
     assert record.message.endswith("gave no result within 8 s, and is tried once more")
 
 
@@ -221,7 +221,7 @@ async def test_tts_ending_before_text_is_failure(
         await caller.waits(5.0)
         assert caller.state["agent"] == "idle"
     assert transcripts_of(caller, "assistant") == ["One.", SORRY]
-    [record] = caplog.records
+    [record] = [record for record in caplog.records if record.name == "patter_trio.call"]
     assert "a reply failed: the TTS " in record.message
 
 

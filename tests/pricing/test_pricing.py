@@ -42,12 +42,6 @@ TABLE: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def nothing_said_before() -> None:
-    """Forget the warnings that the process has logged once, so that each test sees its own."""
-    rates._logged.clear()
-
-
 def llm(model: str, provider: str = "acme") -> float:
     return calculate_llm_cost(provider, model, UNITS_PER_MILLION, UNITS_PER_MILLION, pricing=TABLE)
 
