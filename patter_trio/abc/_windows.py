@@ -287,7 +287,7 @@ class CallArchive(Protocol):
         """Return the picture of the timeline as SVG; None: the call is unknown."""
 
     async def recording(self, call_id: str) -> Path | None:
-        """Return the WAV file of the recording, left the caller and right the agent; None: the call has no recording."""
+        """Return the WAV file of the recording, the caller on the left; None: the call has no recording."""
 
     async def stats(self, *, since: float | None = None, until: float | None = None) -> Sequence[DayStats]:
         """Return the figures of each day that has calls, oldest first; the bounds are Unix times in seconds."""
