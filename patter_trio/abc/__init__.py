@@ -28,6 +28,7 @@ from patter_trio.abc._engine import (
     EngineWords,
 )
 from patter_trio.abc._language_model import LanguageModel, ToolCall, ToolDefinition
+from patter_trio.abc._page_calls import CallTicket, PageCalls
 from patter_trio.abc._recognition import RecognitionProgress, SpeechToText, SpeechToTextSession, Transcript
 from patter_trio.abc._streams import (
     AudioReceived,
@@ -84,6 +85,7 @@ __all__ = [
     "CallRinging",
     "CallStatus",
     "CallSummary",
+    "CallTicket",
     "Carrier",
     "CarrierReport",
     "CarrierRequest",
@@ -112,6 +114,7 @@ __all__ = [
     "MarkReached",
     "Message",
     "NumberSetup",
+    "PageCalls",
     "PartyReached",
     "PartyUnreached",
     "Prewarmable",

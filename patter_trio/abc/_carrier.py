@@ -47,6 +47,10 @@ class Carrier(ABC):
     ends_with_stream: ClassVar[bool] = True
     """True if the end of a call's stream ends the call; False: it goes on until :meth:`hang_up`."""
 
+    streams_from_pages: ClassVar[bool] = False
+    """True if pages of the server open the media streams: the upgrade must then come from such a page, and that of any
+    other carrier from no page at all."""
+
     machine_detection: ClassVar[MachineDetection] = ""
     """What the carrier can find out about who answers a call that it places: nothing; who; or also when a machine's
     greeting has ended. What it cannot, we find out by the sound of the line."""

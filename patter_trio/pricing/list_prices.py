@@ -189,6 +189,7 @@ PRICES: Final[Mapping[str, Mapping[str, Any]]] = {
         },
     },
     # Free of charge.
+    "browser": _HERE,
     "local": _HERE,
     "on_message": _HERE,
     "piper": _HERE,

@@ -73,6 +73,7 @@ class CallServer:
         webhooks: calls the tools behind URLs.
         admission: decides whether to accept another call.
         tracing: opens the trace of a call; None: tracing is off.
+        neighbours: the servers of other calls behind the same port.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class CallServer:
         webhooks: ToolWebhooks,
         admission: Admission,
         tracing: OpenTrace | None,
+        neighbours: tuple[ServerContext, ...] = (),
     ) -> None:
         self._options = options
         self._answering = Answering(options.agent, messages, options.callbacks)
@@ -122,6 +124,7 @@ class CallServer:
             on_returned=self.on_returned,
             claim_lost=self.claim_lost,
             is_lost=lambda call_id: call_id in self._lost,
+            neighbours=neighbours,
         )
         self._announced = AnnouncedCalls(
             self.context,
@@ -436,12 +439,15 @@ def _report_unfilled(agent: Agent, *, may_come: bool) -> None:
 
 
 @asynccontextmanager
-async def open_call_server(options: ServeOptions, seams: Seams | None = None) -> AsyncIterator[CallServer]:
+async def open_call_server(
+    options: ServeOptions, seams: Seams | None = None, neighbours: tuple[ServerContext, ...] = ()
+) -> AsyncIterator[CallServer]:
     """Open a call server; on exit, wait for the last callbacks, each within its time limit.
 
     Args:
         options: the agent, the carrier, the callbacks and the limits.
         seams: replacements for tests and simulated calls.
+        neighbours: the servers of other calls behind the same port, which are open as long as this one.
 
     Raises:
         ConfigurationError: the agent does not have exactly one of ``llm=`` and ``on_message=``, or the URL of a tool
@@ -481,6 +487,7 @@ async def open_call_server(options: ServeOptions, seams: Seams | None = None) ->
             webhooks=webhooks,
             admission=admission,
             tracing=opened_tracing(),
+            neighbours=neighbours,
         )
         # Before the first connection: ``phone.drain`` must reach a server that has just begun.
         options.call_servers.append(call_server)

@@ -4,6 +4,10 @@ Webhooks and media streams use the same port. This module reads the head of the 
 of a media stream goes to our own WebSocket implementation, any other request to the HTTP server, with the bytes that
 were read replayed.
 
+A media socket belongs to the server whose prefix its path has: that of the carrier, or one of the same port, such as
+that of the browser phone (:attr:`~patter_trio.server.context.ServerContext.doors`). Only pages of our own may open the
+streams of the browser phone, and no page those of a carrier.
+
 A media socket must authenticate before we open any provider for it. If its upgrade carries the carrier's signature, the
 signature must be right. In any case it must present the one-time token of an announced call, and its path and start
 message must name that call. A socket that has not done so within 10 s, 8 frames and 8 KiB is closed with code
@@ -31,6 +35,7 @@ from patter_trio.net.websocket import Allowance, SocketClosed, Upgrade, WebSocke
 from patter_trio.phone_numbers import mask_number
 from patter_trio.server.context import ServerContext
 from patter_trio.server.http import serve_http
+from patter_trio.server.origins import is_own_origin
 from patter_trio.server.refusals import current_peer, peer_of
 from patter_trio.server.webhooks import Application, joined
 from patter_trio.user_code.context import NO_CALL, current_call
@@ -89,28 +94,33 @@ async def serve_connection(context: ServerContext, stream: trio.abc.Stream) -> N
 
 
 async def _serve(context: ServerContext, stream: trio.abc.Stream) -> None:
-    leg = None
+    found = None
     # The block is left early, without a leg, if the connection must make room for others.
     with context.unproven.one():
-        leg = await _authenticated(context, stream)
-    if leg is None:
+        found = await _authenticated(context, stream)
+    if found is None:
         return
+    server, leg = found
     # Assumed to have failed until it has not: an exception or a cancellation passes through the ``finally`` below.
     code = INTERNAL_ERROR_CLOSE_CODE
     try:
-        await context.run_call(leg)
+        await server.run_call(leg)
         code = NORMAL_CLOSE_CODE
     finally:
         # The call closes its leg itself; this is for a call that failed before it had one. Closing twice is harmless.
         await leg.socket.aclose(code)
 
 
-async def _authenticated(context: ServerContext, stream: trio.abc.Stream) -> MediaLeg | None:
-    """Return the leg of the call that a connection proves; None: the connection was something else and is over."""
-    call_id = ""
+async def _authenticated(context: ServerContext, stream: trio.abc.Stream) -> tuple[ServerContext, MediaLeg] | None:
+    """Return the leg of the call that a connection proves, and the call's server.
+
+    None: the connection was something else and is over.
+    """
+    call_id, door = "", context
     try:
         head = await _read_head(stream)
-        if not _is_media(context, head):
+        found = _door_of(context, head)
+        if found is None:
             # False: hypercorn has answered 400 itself, so only the log is left to do.
             if not await serve_http(Application(context), stream, head):
                 context.refusals.warn("connection closed: the request must be HTTP")
@@ -118,15 +128,15 @@ async def _authenticated(context: ServerContext, stream: trio.abc.Stream) -> Med
         # The answer to a bad handshake is sent inside, and a peer that does not read would block it.
         with _answering():
             upgrade = await receive_upgrade(stream, head)
-        call_id = _call_id(context, upgrade)
-        return await _open_leg(context, upgrade)
+        door, call_id = found, _call_id(found, upgrade)
+        return door, await _open_leg(door, upgrade)
     # Load balancers and port scanners do this every few seconds; a warning for each would hide the others.
     except _EmptyConnection as nothing:
         logger.debug("connection closed: %s", nothing)
     # Whatever a peer can cause. Everything else is a bug and goes to the border above.
     except (trio.BrokenResourceError, trio.ClosedResourceError, SocketClosed, WireError, _Refused) as error:
         why = f"connection closed: {str(error) or 'lost'}"
-        context.refusals.warn_of_call(call_id, why, is_awaited=context.awaits_stream(call_id))
+        context.refusals.warn_of_call(call_id, why, is_awaited=door.awaits_stream(call_id))
     return None
 
 
@@ -158,11 +168,13 @@ async def _read_head(stream: trio.abc.Stream) -> bytes:
     raise WireError(f"a request must come within {HEAD_TIMEOUT_S:g} s")
 
 
-def _is_media(context: ServerContext, head: bytes) -> bool:
+def _door_of(context: ServerContext, head: bytes) -> ServerContext | None:
+    """Return the server whose media stream a request asks for; None: it asks for something else."""
     end = head.find(b"\r\n\r\n")
     # By path and header, because a carrier's webhook may share the prefix, and other upgrades are HTTP's business.
-    wanted = head.startswith(f"GET {context.carrier.media_prefix}".encode())
-    return wanted and end > 0 and _UPGRADE.search(head, 0, end) is not None
+    if end < 0 or _UPGRADE.search(head, 0, end) is None:
+        return None
+    return next((door for prefix, door in context.doors.items() if head.startswith(b"GET " + prefix)), None)
 
 
 def _call_id(context: ServerContext, upgrade: Upgrade) -> str:
@@ -186,6 +198,7 @@ async def _open_leg(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
         _Refused: the peer did not authenticate; the refusal has been sent.
         WireError, SocketClosed: the peer broke the protocol or left.
     """
+    await _check_origin(context, upgrade)
     request = CarrierRequest(
         "stream",
         context.websocket_url(upgrade.path),
@@ -214,6 +227,26 @@ async def _open_leg(context: ServerContext, upgrade: Upgrade) -> MediaLeg:
     # After the claim, successful or not: an authenticated call must not take up a place for its whole length.
     finally:
         context.unauthenticated.release()
+
+
+async def _check_origin(context: ServerContext, upgrade: Upgrade) -> None:
+    """Refuse a page that opens the stream of a carrier's call, or a page of another site.
+
+    Raises:
+        _Refused: the refusal has been sent.
+    """
+    origins, hosts = upgrade.headers.get_all("Origin"), upgrade.headers.get_all("Host")
+    if context.carrier.streams_from_pages:
+        allowed = is_own_origin(origins, hosts)
+        why = "the stream of the browser phone must be opened by its own page (Origin equal to Host)"
+    else:
+        # Browsers alone send the header, and no carrier is one: a page would use the network that its user is in.
+        allowed = not origins
+        why = "a page must not open the media stream of a carrier (the upgrade has Origin)"
+    if not allowed:
+        with _answering():
+            await upgrade.refuse(403, "Forbidden\n")
+        raise _Refused(why)
 
 
 async def _accept_media(context: ServerContext, upgrade: Upgrade, request: CarrierRequest) -> MediaLeg:

@@ -1,7 +1,8 @@
 """The state that all connections of a server share: its carrier, its public URL and its handlers of calls."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -72,6 +73,9 @@ class ServerContext:
       token.
     * ``is_lost(call_id)`` returns True for a live call that waits for another stream.
     * ``on_refused(info, why)`` is called for each call that hears busy; it must not raise.
+
+    ``neighbours`` are the servers of other calls behind the same port, such as those of the browser phone. Each has its
+    own prefix of media streams.
     """
 
     carrier: Carrier
@@ -90,12 +94,18 @@ class ServerContext:
     command: Callable[[CallInfo, Callable[[], Awaitable[None]]], None] = lambda _, __: None
     knows: Callable[[str], bool] = lambda _: False
     unix_time: Callable[[], float] = time.time
+    neighbours: tuple["ServerContext", ...] = ()
     unauthenticated: trio.Semaphore = attrs.field(
         factory=lambda: trio.Semaphore(MAX_UNAUTHENTICATED_SOCKETS), repr=False
     )
     unproven: UnprovenConnections = attrs.field(factory=UnprovenConnections, repr=False)
     documents: Documents = attrs.field(factory=Documents)
     refusals: Refusals = attrs.field(factory=Refusals, repr=False)
+
+    @cached_property
+    def doors(self) -> Mapping[bytes, "ServerContext"]:
+        """The prefixes of the paths of media streams, each with the server whose calls they carry."""
+        return {server.carrier.media_prefix.encode(): server for server in (self, *self.neighbours)}
 
     @property
     def shown_public_url(self) -> str:

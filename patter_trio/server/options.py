@@ -20,6 +20,7 @@ from patter_trio.net.address_guard import Guard
 from patter_trio.pricing import Pricing
 from patter_trio.server.admission import Admission, measure
 from patter_trio.server.outbound import Dialler
+from patter_trio.server.page_calls import AnnouncedPageCalls
 
 SendDigitsOverride = Callable[[CallInfo, str], Awaitable[bool]]
 """A function that sends DTMF digits to the other side of a call, as ``Carrier.send_digits`` does."""
@@ -76,6 +77,7 @@ class ServeOptions:
             that is not set.
         record_to: the folder of our own recordings; None: calls are not recorded there.
         recording: True: the carrier records each call.
+        page_calls: announces the calls of the browser phone; None: only carriers bring calls.
     """
 
     agent: Agent
@@ -93,6 +95,7 @@ class ServeOptions:
     on_message_secret: str = attrs.field(default="", repr=False)
     record_to: Path | None = None
     recording: bool = False
+    page_calls: AnnouncedPageCalls | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -1,14 +1,18 @@
 """Serving calls on listening sockets, until drained by the application or by a stop signal."""
 
 import logging
-from collections.abc import Sized
+from collections.abc import AsyncIterator, Sequence, Sized
+from contextlib import asynccontextmanager
 
+import attrs
 import trio
 
+from patter_trio.carriers.browser import BrowserPhone
 from patter_trio.net.tasks import open_side_tasks
 from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.listeners import listening_address, serve_listeners
 from patter_trio.server.options import ServeOptions
+from patter_trio.server.page_calls import MAX_PAGE_CALLS
 from patter_trio.server.signals import StopRequest
 
 _log = logging.getLogger("patter_trio.server")
@@ -34,25 +38,43 @@ async def serve_until_drained(
     # server waits for the last callbacks.
     async with (
         open_side_tasks() as beside,
-        open_call_server(options) as call_server,
+        _open_page_server(options) as page_servers,
+        open_call_server(options, neighbours=tuple(server.context for server in page_servers)) as call_server,
         trio.open_nursery() as nursery,
     ):
+        call_servers = (call_server, *page_servers)
         await nursery.start(serve_listeners, call_server.context, listeners)
         if stop is not None:
-            beside.start_soon(_stop_on, stop, call_server, options.live, drain_timeout)
+            beside.start_soon(_stop_on, stop, call_servers, options.live, drain_timeout)
         # After the listeners are served: a task that waits for this may connect at once.
         task_status.started(listening_address(listeners))
-        await call_server.closed.wait()
+        for server in call_servers:
+            await server.closed.wait()
         # The calls that are left after a drain's time are ended here.
         nursery.cancel_scope.cancel(reason="drained")
 
 
-async def _stop_on(stop: StopRequest, call_server: CallServer, live: Sized, drain_timeout: float) -> None:
-    """Drain a server at the first stop signal, and end its calls at the second one."""
+@asynccontextmanager
+async def _open_page_server(options: ServeOptions) -> AsyncIterator[Sequence[CallServer]]:
+    """Open the server of the calls that come from the browser phone; yield it, or nothing."""
+    if options.page_calls is None:
+        yield ()
+        return
+    pages = attrs.evolve(options, carrier=BrowserPhone(), max_calls=MAX_PAGE_CALLS, recording=False, page_calls=None)
+    # Before the server of the carrier's calls: the newest one places calls.
+    async with open_call_server(pages) as call_server:
+        with options.page_calls.served_by(call_server.context):
+            yield (call_server,)
+
+
+async def _stop_on(stop: StopRequest, call_servers: Sequence[CallServer], live: Sized, drain_timeout: float) -> None:
+    """Drain the servers at the first stop signal, and end their calls at the second one."""
     await stop.drain.wait()
     _log.info("%s: draining; live calls: %d, with %g s to end", stop.name, len(live), drain_timeout)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(call_server.drain, drain_timeout)
+        for server in call_servers:
+            nursery.start_soon(server.drain, drain_timeout)
         await stop.now.wait()
         _log.info("%s, the second signal: ending; live calls: %d", stop.name, len(live))
-        await call_server.end_now()
+        for server in call_servers:
+            await server.end_now()
