@@ -23,6 +23,7 @@ FLOORS = [
     {"agent"},
     {"metrics"},
     {"events", "tracing"},
+    {"timeline"},
     {"call"},
     {"server"},
     {"phone"},
@@ -140,6 +141,13 @@ def test_extension_points_are_pure_too() -> None:
 def test_what_measures_a_call_knows_no_clock(name: str) -> None:
     """The modules that calculate metrics and prices import no clock, socket or task."""
     assert not {module for module in imports(PACKAGE / name) if module.split(".")[0] in IMPURE}
+
+
+def test_timelines_are_pure() -> None:
+    """The modules of ``timeline`` import no clock, socket, task or randomness."""
+    assert not {
+        name for file in (PACKAGE / "timeline").glob("*.py") for name in imports(file) if name.split(".")[0] in IMPURE
+    }
 
 
 @pytest.mark.parametrize("name", ["net/addresses.py", "net/circuit.py", "call/tools/values.py"])
