@@ -125,6 +125,8 @@ class CallServer:
             claim_lost=self.claim_lost,
             is_lost=lambda call_id: call_id in self._lost,
             neighbours=neighbours,
+            routes=options.routes,
+            access=options.access,
         )
         self._announced = AnnouncedCalls(
             self.context,

@@ -22,7 +22,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 import trio
@@ -37,8 +37,11 @@ from patter_trio.server.context import ServerContext
 from patter_trio.server.http import serve_http
 from patter_trio.server.origins import is_own_origin
 from patter_trio.server.refusals import current_peer, peer_of
-from patter_trio.server.webhooks import Application, joined
+from patter_trio.server.webhooks import joined
 from patter_trio.user_code.context import NO_CALL, current_call
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 MAX_HEAD_BYTES: Final = 16 * 1024
 """Largest head of a request, in bytes; h11, which parses all other requests, has the same limit."""
@@ -74,12 +77,28 @@ class _EmptyConnection(WireError):
     """A connection without a request, such as a TCP health check; it is logged without a warning."""
 
 
-async def serve_connection(context: ServerContext, stream: trio.abc.Stream) -> None:
-    """Serve one connection, over any stream, and close it. Raise only :class:`trio.Cancelled`."""
+def http_application(context: ServerContext) -> "ASGIApp":
+    """Return the ASGI application that answers the HTTP requests of a server."""
+    # Starlette takes 0.1 s to import, and only servers need it.
+    from patter_trio.server.application import Application  # noqa: PLC0415 (see above)
+
+    return Application(context)
+
+
+async def serve_connection(
+    context: ServerContext, stream: trio.abc.Stream, application: "ASGIApp | None" = None
+) -> None:
+    """Serve one connection, over any stream, and close it. Raise only :class:`trio.Cancelled`.
+
+    Args:
+        context: the state of the server.
+        stream: the connection.
+        application: answers HTTP requests; None: one is made if it is needed.
+    """
     # For the log of refusals, wherever in this task and in those of the HTTP server it is written.
     current_peer.set(peer_of(stream))
     try:
-        await _serve(context, stream)
+        await _serve(context, stream, application)
     # WARNING: the border. Split, because a call is a nursery and its bug arrives as a group, perhaps with a
     # cancellation in it, which alone may go further: anything else would end the whole server.
     except BaseException as error:
@@ -93,11 +112,11 @@ async def serve_connection(context: ServerContext, stream: trio.abc.Stream) -> N
         await trio.aclose_forcefully(stream)
 
 
-async def _serve(context: ServerContext, stream: trio.abc.Stream) -> None:
+async def _serve(context: ServerContext, stream: trio.abc.Stream, application: "ASGIApp | None") -> None:
     found = None
     # The block is left early, without a leg, if the connection must make room for others.
     with context.unproven.one():
-        found = await _authenticated(context, stream)
+        found = await _authenticated(context, stream, application)
     if found is None:
         return
     server, leg = found
@@ -111,7 +130,9 @@ async def _serve(context: ServerContext, stream: trio.abc.Stream) -> None:
         await leg.socket.aclose(code)
 
 
-async def _authenticated(context: ServerContext, stream: trio.abc.Stream) -> tuple[ServerContext, MediaLeg] | None:
+async def _authenticated(
+    context: ServerContext, stream: trio.abc.Stream, application: "ASGIApp | None"
+) -> tuple[ServerContext, MediaLeg] | None:
     """Return the leg of the call that a connection proves, and the call's server.
 
     None: the connection was something else and is over.
@@ -122,7 +143,7 @@ async def _authenticated(context: ServerContext, stream: trio.abc.Stream) -> tup
         found = _door_of(context, head)
         if found is None:
             # False: hypercorn has answered 400 itself, so only the log is left to do.
-            if not await serve_http(Application(context), stream, head):
+            if not await serve_http(application or http_application(context), stream, head):
                 context.refusals.warn("connection closed: the request must be HTTP")
             return None
         # The answer to a bad handshake is sent inside, and a peer that does not read would block it.

@@ -1,9 +1,9 @@
 """The state that all connections of a server share: its carrier, its public URL and its handlers of calls."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 import attrs
@@ -12,10 +12,14 @@ import trio
 from patter_trio.abc import CallInfo, CallOffered, CallReturned, Carrier, CarrierReport, WebhookKind
 from patter_trio.call.leg import MediaLeg
 from patter_trio.net.urls import checked_url
+from patter_trio.server.access import NOBODY, Access
 from patter_trio.server.documents import Documents
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.refusals import Refusals
 from patter_trio.server.unproven import UnprovenConnections
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
 
 DIAL_PARAMETER: Final = "dial"
 """The parameter in the query of our webhooks that holds the reference of a call that we placed."""
@@ -72,6 +76,7 @@ class ServerContext:
     * ``claim_lost(call_id, token)`` returns the facts about a live call that waits for another stream, once for a
       token.
     * ``is_lost(call_id)`` returns True for a live call that waits for another stream.
+    * ``routes`` are those of windows; ``access`` is what the rule about them uses.
     * ``on_refused(info, why)`` is called for each call that hears busy; it must not raise.
 
     ``neighbours`` are the servers of other calls behind the same port, such as those of the browser phone. Each has its
@@ -95,6 +100,8 @@ class ServerContext:
     knows: Callable[[str], bool] = lambda _: False
     unix_time: Callable[[], float] = time.time
     neighbours: tuple["ServerContext", ...] = ()
+    routes: Sequence["BaseRoute"] = ()
+    access: Access = NOBODY
     unauthenticated: trio.Semaphore = attrs.field(
         factory=lambda: trio.Semaphore(MAX_UNAUTHENTICATED_SOCKETS), repr=False
     )

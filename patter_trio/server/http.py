@@ -22,7 +22,7 @@ import trio
 
 if TYPE_CHECKING:
     from hypercorn.config import Config
-    from hypercorn.typing import ASGIFramework
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # A later answer would reach nobody: the carrier has given the call up.
 REQUEST_TIMEOUT_S: Final = 15.0
@@ -45,7 +45,7 @@ def load_hypercorn() -> None:
     _config()
 
 
-async def serve_http(app: "ASGIFramework", stream: trio.abc.Stream, head: bytes) -> bool:
+async def serve_http(app: "ASGIApp", stream: trio.abc.Stream, head: bytes) -> bool:
     """Answer the one request that begins with ``head``, and leave the stream open for its owner to close.
 
     Return True if the application was called. If the request was not HTTP, the peer receives an error and the result is
@@ -58,11 +58,11 @@ async def serve_http(app: "ASGIFramework", stream: trio.abc.Stream, head: bytes)
     asked = False
 
     # Tells the caller that the request reached the application; hypercorn answers malformed requests itself.
-    async def asking(scope: Any, receive: Any, send: Any) -> None:
+    async def asking(scope: "Scope", receive: "Receive", send: "Send") -> None:
         nonlocal asked
         asked = True
 
-        async def answering(message: Any) -> None:
+        async def answering(message: "Message") -> None:
             # From here on only the answer is awaited: hypercorn itself would wait until somebody takes the rest of a
             # body that was refused halfway, and nobody does.
             limit.deadline = min(limit.deadline, trio.current_time() + SEND_TIMEOUT_S + LINGER_TIMEOUT_S)
@@ -74,7 +74,7 @@ async def serve_http(app: "ASGIFramework", stream: trio.abc.Stream, head: bytes)
     with trio.move_on_after(REQUEST_TIMEOUT_S) as limit:
         # The empty dict is the lifespan state; our application does not use one.
         await TCPServer(
-            ASGIWrapper(asking),
+            ASGIWrapper(cast(Any, asking)),
             _config(),
             WorkerContext(None),
             {},

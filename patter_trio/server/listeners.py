@@ -10,7 +10,7 @@ from typing import Final, Never
 import trio
 
 from patter_trio.errors import ConfigurationError
-from patter_trio.server.connection import serve_connection
+from patter_trio.server.connection import http_application, serve_connection
 from patter_trio.server.context import ServerContext
 from patter_trio.server.http import load_hypercorn
 from patter_trio.server.unproven import UnprovenConnections
@@ -97,10 +97,12 @@ async def serve_listeners(
     """
     # Now, while no call is live whose audio it could delay.
     load_hypercorn()
+    application = http_application(context)
     patient = [PatientListener(listener, context.unproven) for listener in listeners]
     # Connections wait in the system's queue from the opening of the sockets on.
     task_status.started(listeners)
-    await trio.serve_listeners(partial(serve_connection, context), patient)
+    # One for all connections: its routes are compiled once.
+    await trio.serve_listeners(partial(serve_connection, context, application=application), patient)
 
 
 class PatientListener(trio.abc.Listener[trio.SocketStream]):

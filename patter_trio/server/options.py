@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
@@ -18,9 +18,13 @@ from patter_trio.events.reporter import CallObserver
 from patter_trio.metrics.meter import Meter
 from patter_trio.net.address_guard import Guard
 from patter_trio.pricing import Pricing
+from patter_trio.server.access import NOBODY, Access
 from patter_trio.server.admission import Admission, measure
 from patter_trio.server.outbound import Dialler
 from patter_trio.server.page_calls import AnnouncedPageCalls
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
 
 SendDigitsOverride = Callable[[CallInfo, str], Awaitable[bool]]
 """A function that sends DTMF digits to the other side of a call, as ``Carrier.send_digits`` does."""
@@ -78,6 +82,9 @@ class ServeOptions:
         record_to: the folder of our own recordings; None: calls are not recorded there.
         recording: True: the carrier records each call.
         page_calls: announces the calls of the browser phone; None: only carriers bring calls.
+        routes: the routes of windows, served beside the server's own, after them. The access rule is applied before
+            each; a route checks nothing itself.
+        access: what the access rule uses; by default nobody may look.
     """
 
     agent: Agent
@@ -96,6 +103,8 @@ class ServeOptions:
     record_to: Path | None = None
     recording: bool = False
     page_calls: AnnouncedPageCalls | None = None
+    routes: Sequence["BaseRoute"] = ()
+    access: Access = NOBODY
 
 
 @attrs.frozen(kw_only=True)

@@ -1,11 +1,11 @@
-"""The webhooks and the health check as an ASGI application: a table of routes, each a plain function of the request."""
+"""The webhooks and the health check: a table of routes, each a plain function of the request."""
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import attrs
 import trio
@@ -17,15 +17,6 @@ from patter_trio.phone_numbers import mask_number, shown_id
 from patter_trio.server.context import ServerContext
 from patter_trio.server.pending import TooManyPending
 
-if TYPE_CHECKING:
-    from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
-
-# Judged: sixty times as much, which is refused while it arrives.
-MAX_BODY_BYTES: Final = 64 * 1024
-"""Largest accepted body, in bytes; a carrier's webhook has about 1 kB."""
-# Judged: 64 KiB in segments of 256 bytes. A carrier sends its 1 kB in one piece, or a few.
-MAX_BODY_PIECES: Final = 256
-"""Largest accepted number of chunks, or reads, of a body: each costs the event loop the same, whatever its size."""
 WEBHOOK_KINDS: Final[tuple[WebhookKind, ...]] = ("voice", "status", "recording", "amd", "transfer", "return")
 """What webhooks are about. A carrier may send all of them to one route: what it reports decides."""
 
@@ -191,102 +182,3 @@ def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         key = name.lower()
         found[key] = f"{found[key]}, {value}" if key in found else value
     return found
-
-
-class Application:
-    """The ASGI application of a server. It receives only HTTP; ``connection`` handles media streams before it."""
-
-    def __init__(self, context: ServerContext) -> None:
-        self._context = context
-        self._routes = routes_of(context.carrier)
-        self._kinds = {context.carrier.path_of(kind): kind for kind in WEBHOOK_KINDS}
-
-    async def __call__(self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable") -> None:
-        """Answer one request; send nothing if the client leaves before its request is complete."""
-        if scope["type"] != "http":
-            return
-        method = scope["method"]
-        # HEAD wherever GET: monitors ask with it, and RFC 9110 section 9.3.2 wants the head of GET's answer.
-        asked = "GET" if method == "HEAD" else method
-        response = await self._respond(scope["raw_path"].decode("ascii"), {**scope, "method": asked}, receive)
-        if response is None:
-            return
-        body = response.body.encode()
-        headers = [(b"content-type", response.content_type.encode()), (b"content-length", b"%d" % len(body))]
-        # Not to be stored: the answer to a webhook has a token.
-        headers += [(b"cache-control", b"no-store"), *response.headers]
-        await send({"type": "http.response.start", "status": response.status, "headers": headers, "trailers": False})
-        # The length above stays that of GET's body, as the RFC wants it.
-        shown = b"" if method == "HEAD" else body
-        await send({"type": "http.response.body", "body": shown, "more_body": False})
-
-    def _no_route(self, path: str) -> WebhookResponse:
-        """Refuse a path; one that a carrier or a proxy was set up with is logged with what to set instead."""
-        carrier = self._context.carrier
-        # A stream that arrives as plain HTTP has lost its upgrade on the way, and the call stays silent.
-        if path.startswith(carrier.media_prefix):
-            what = (
-                "media stream refused with 426: it must be a WebSocket upgrade, got a plain request "
-                "(check that the proxy in front passes the headers Upgrade and Connection)"
-            )
-            call_id = path.removeprefix(carrier.media_prefix)
-            self._context.refusals.warn_of_call(call_id, what, is_awaited=self._context.awaits_stream(call_id))
-            return _plain(426, (b"upgrade", b"websocket"))
-        # Others are scanners of the internet, whose requests would fill the log.
-        if path.startswith(("/webhooks/", "/ws/")):
-            self._context.refusals.warn(
-                "webhook refused with 404",
-                f"webhook refused with 404: no route {shown_id(path)} "
-                f"(the webhook of a number must be {self._context.shown_public_url}{carrier.voice_path})",
-            )
-        return _plain(404)
-
-    async def _respond(
-        self, path: str, scope: Mapping[str, Any], receive: "ASGIReceiveCallable"
-    ) -> WebhookResponse | None:
-        # A slash at the end is easily typed into a carrier's console; what was signed still has it.
-        route = path if path in self._routes else path.rstrip("/")
-        methods = self._routes.get(route)
-        if methods is None:
-            return self._no_route(path)
-        handler = methods.get(scope["method"])
-        if handler is None:
-            allowed = ", ".join((*methods, "HEAD") if "GET" in methods else methods)
-            if path.startswith("/webhooks/"):
-                self._context.refusals.warn(
-                    "webhook refused with 405",
-                    f"webhook refused with 405: the method of {shown_id(path)} at the carrier must be {allowed}, "
-                    f"got {scope['method']}",
-                )
-            return _plain(405, (b"allow", allowed.encode()))
-        # The HTTP server takes any number for a version.
-        if scope["http_version"] not in ("1.0", "1.1"):
-            return _plain(505)
-        # Latin-1 maps each byte to one character, so nothing in a header can fail to decode.
-        headers = joined((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
-        body, pieces = bytearray(), 0
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                return None
-            body += message["body"]
-            more = message["more_body"]
-            # While it arrives, not by ``content-length``: a chunked body announces no length.
-            if len(body) > MAX_BODY_BYTES:
-                return _refused(self._context, 413, f"the body must have at most {MAX_BODY_BYTES} bytes")
-            pieces += 1
-            if pieces > MAX_BODY_PIECES:
-                return _refused(self._context, 413, f"the body must come in at most {MAX_BODY_PIECES} pieces")
-        query = scope["query_string"].decode("ascii")
-        # The target as it was received, not rebuilt from its parts: it is part of what was signed.
-        target = f"{path}?{query}" if query else path
-        request = CarrierRequest(
-            self._kinds.get(route, "voice"),
-            self._context.public_url + target,
-            headers,
-            bytes(body),
-            method=scope["method"],
-            received_at=self._context.unix_time(),
-        )
-        return handler(self._context, request)

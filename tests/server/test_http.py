@@ -20,9 +20,9 @@ from hypercorn.trio.tcp_server import TCPServer
 from patter_trio.call.leg import MediaLeg
 from patter_trio.errors import ConfigurationError
 from patter_trio.net.websocket import SocketClosed, connect
+from patter_trio.server.application import MAX_BODY_BYTES, Application
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 from patter_trio.server.pending import PendingCall
-from patter_trio.server.webhooks import MAX_BODY_BYTES, Application
 from tests.kit.server import CALLEE, CALLER, CARRIER, MEDIA, STOP, FakeCallServer, closing, read_all, start
 
 FIRST, SECOND, THIRD = (f"CA{number:032d}" for number in (1, 2, 3))

@@ -7,7 +7,8 @@ import trio.testing
 from patter_trio.abc import CarrierRequest
 from patter_trio.abc._webhooks import MAX_FORM_ESCAPES
 from patter_trio.errors import WireError
-from patter_trio.server.webhooks import MAX_BODY_BYTES, carrier_webhook
+from patter_trio.server.application import MAX_BODY_BYTES
+from patter_trio.server.webhooks import carrier_webhook
 from patter_trio.testing.simulation.carriers import CARRIERS
 from tests.kit.wire import Wire, wire_to_server
 
