@@ -21,6 +21,7 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.events.bus import EventBus, subscribers_of
 from patter_trio.events.callback_registry import Callback, CallbackRegistry, SpeechCallbacks
 from patter_trio.events.payloads import EDGES, ConversationStateSnapshot, seen_state
+from patter_trio.events.records import EventRecorder
 from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
 from patter_trio.logs import shown_value
 from patter_trio.net.address_guard import Guard
@@ -98,6 +99,7 @@ class Patter(SpeechCallbacks):
         "_call_servers",
         "_guard",
         "_live",
+        "_recorder",
         "_tunnels",
         "carrier",
         "events",
@@ -137,6 +139,8 @@ class Patter(SpeechCallbacks):
         """The guard that decides which addresses the URLs of tools may lead to."""
         self.events: EventBus = EventBus()
         """The event bus, which publishes the events of all calls of this phone."""
+        # The phone's, because it numbers the events of all servers.
+        self._recorder: EventRecorder = EventRecorder()
         # The phone's, not a server's: callbacks and speech events find the calls of all its servers here.
         self._live: dict[str, CallSession] = {}
         """The live calls by id, oldest first; the call servers add and remove them."""
@@ -469,6 +473,7 @@ class Patter(SpeechCallbacks):
             max_calls=max_calls,
             max_lag=max_lag,
             on_message_secret=on_message_secret,
+            recorder=self._recorder,
             record_to=record_to,
             recording=recording,
         )

@@ -12,10 +12,11 @@ from patter_trio.events.delivery import HandlerTasks, Published
 from patter_trio.events.grace import GracePeriods
 from patter_trio.events.kinds import FREQUENT_EVENTS, PUBLISHED, PatterEventType, PublishedEvent
 from patter_trio.events.payloads import INITIAL_STATE, ConversationStateSnapshot, Tap
+from patter_trio.events.records import EventRecorder
 from patter_trio.events.rendering import bus_payload
 from patter_trio.events.turns import Turns
 from patter_trio.metrics.internal_events import CallEvent, LlmChunk
-from patter_trio.metrics.public_events import CallConnected, CallOver
+from patter_trio.metrics.public_events import CallConnected, CallOver, SpeechEdge
 from patter_trio.user_code.context import current_call, exit_call, new_thread_limiter, no_exit, threads_of_call
 
 
@@ -46,6 +47,7 @@ class CallEvents:
         handler_tasks: the server's tasks that call the handlers.
         epoch: Unix time of the clock's zero, in seconds.
         tap: gets every event at once, under its bus name; for the test kit.
+        recorder: records the events, for windows and the call log; None: nobody does.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class CallEvents:
         *,
         epoch: float,
         tap: Tap | None = None,
+        recorder: EventRecorder | None = None,
     ) -> None:
         self.call_id = call_id
         self.everywhere = everywhere
@@ -72,6 +75,7 @@ class CallEvents:
         self.epoch: float = epoch
         """Unix time of the clock's zero, in seconds."""
         self._tap = tap
+        self._recorder = EventRecorder() if recorder is None else recorder
         self._media: MediaClock | None = None
         self._turns = Turns()
 
@@ -102,7 +106,9 @@ class CallEvents:
 
     def wants(self, kind: type[CallEvent]) -> bool:
         """Return True if events of this class are needed; frequent ones are only if they have a subscriber."""
-        return kind not in FREQUENT_EVENTS or self._listened(FREQUENT_EVENTS[kind]) or self._tap is not None
+        if kind not in FREQUENT_EVENTS:
+            return True
+        return self._listened(FREQUENT_EVENTS[kind]) or self._tap is not None or self._recorder.wants(kind)
 
     def _listened(self, kind: PatterEventType) -> bool:
         return kind in self.everywhere or kind in self.own
@@ -117,9 +123,21 @@ class CallEvents:
             isinstance(event, LlmChunk) and not self._turns.thought(event.reply)
         ):
             itself = [event]
+        # The edges are not on the bus, and have a record all the same.
+        if isinstance(event, SpeechEdge):
+            self._record(event, at)
         # The end of a call is its last event.
         for published in [*turns, *itself] if isinstance(event, CallOver) else [*itself, *turns]:
+            self._record(published, at)
             self._publish(published, at, state)
+
+    def _record(self, event: PublishedEvent | SpeechEdge, at: float) -> None:
+        if self._recorder.wants(type(event)):
+            self._recorder.record(event, self.call_id, at=at, call_time=self._call_time(at), unix=self.epoch)
+
+    def _call_time(self, at: float) -> float:
+        start = None if self._media is None else self._media.start
+        return 0.0 if start is None else at - start
 
     def _publish(self, published: PublishedEvent, at: float, state: ConversationStateSnapshot) -> None:
         kind = PUBLISHED[type(published)]
@@ -128,8 +146,7 @@ class CallEvents:
             return
         payload = bus_payload(published, self.call_id, round((self.epoch + at) * 1000))
         if self._tap is not None:
-            start = None if self._media is None else self._media.start
-            self._tap(0.0 if start is None else at - start, kind.value, dict(payload))
+            self._tap(self._call_time(at), kind.value, dict(payload))
         event = Published(kind, payload, state, self)
         for subscribers in (self.everywhere, self.own):
             # A copy, because a subscriber may end its subscription.

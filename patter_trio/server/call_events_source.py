@@ -24,6 +24,7 @@ class CallEventsSource:
         self._subscribers = options.subscribers
         self._fixed_epoch = seams.epoch
         self._tap = seams.bus_tap
+        self._recorder = options.recorder
         self._deliveries = HandlerTasks(nursery)
         # Weak, because each lives until the last event of its call has been delivered, which is after the call's end.
         self._grace: WeakSet[GracePeriods] = WeakSet()
@@ -41,7 +42,14 @@ class CallEventsSource:
         """Return new events for a call."""
         # One epoch for a call, so that its timestamps agree although the machine's clock is set meanwhile; and a new
         # one for the next call, which has the right time again.
-        events = CallEvents(call_id, self._subscribers, self._deliveries, epoch=self._epoch(), tap=self._tap)
+        events = CallEvents(
+            call_id,
+            self._subscribers,
+            self._deliveries,
+            epoch=self._epoch(),
+            tap=self._tap,
+            recorder=self._recorder,
+        )
         # Held here too, because a cancelled server shortens the time of all calls, live or over.
         self._grace.add(events.grace)
         return events

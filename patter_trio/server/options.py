@@ -14,6 +14,7 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.events.call_events import Subscribers
 from patter_trio.events.callback_registry import CallbackRegistry
 from patter_trio.events.payloads import Tap
+from patter_trio.events.records import EventRecorder
 from patter_trio.events.reporter import CallObserver
 from patter_trio.metrics.meter import Meter
 from patter_trio.net.address_guard import Guard
@@ -79,6 +80,7 @@ class ServeOptions:
         max_lag: seconds of event loop lag above which new callers hear busy; None: no limit.
         on_message_secret: signs requests to the application's URLs; empty: ``PATTER_WEBHOOK_SECRET``, or unsigned if
             that is not set.
+        recorder: records the events of all calls of the phone, for windows and the call log.
         record_to: the folder of our own recordings; None: calls are not recorded there.
         recording: True: the carrier records each call.
         page_calls: announces the calls of the browser phone; None: only carriers bring calls.
@@ -100,6 +102,7 @@ class ServeOptions:
     max_calls: int | None = None
     max_lag: float | None = None
     on_message_secret: str = attrs.field(default="", repr=False)
+    recorder: EventRecorder = attrs.field(factory=EventRecorder)
     record_to: Path | None = None
     recording: bool = False
     page_calls: AnnouncedPageCalls | None = None

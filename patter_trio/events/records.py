@@ -1,0 +1,123 @@
+"""The records of events, in which windows and the call log see calls: ``abc/_windows.py`` says their form.
+
+One recorder belongs to a phone and numbers the events of all its calls. A record is made once for all receivers, and
+only if there is one that wants it.
+"""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from patter_trio.abc import EventRecord
+from patter_trio.events.kinds import PUBLISHED, PublishedEvent
+from patter_trio.events.rendering import bus_payload
+from patter_trio.metrics.internal_events import TtsChunk
+from patter_trio.metrics.public_events import SpeechEdge
+from patter_trio.metrics.results import CallMetrics, CostBreakdown, TurnMetrics
+from patter_trio.user_code.invoke import ApplicationError, contained
+
+# Judged: deeper than any schema of a tool; a value that contains itself ends there.
+MAX_DEPTH: Final = 20
+"""Levels of a tool's arguments or result that are recorded; what is below is recorded as its ``repr``."""
+_SCALARS: Final = frozenset({str, int, bool})
+_UNRECORDED: Final = frozenset({"history"})
+"""Keys that are left out: the transcripts before say it, and again with each one it would be most of all records."""
+
+
+class RecordSink(Protocol):
+    """A receiver of records; it neither waits nor raises."""
+
+    def wants(self, kind: type[Any]) -> bool:
+        """Return True if it uses the events of a class."""
+
+    def take(self, record: EventRecord) -> None:
+        """Take a record, which is shared with others."""
+
+
+class EventRecorder:
+    """The recorder of a phone's events."""
+
+    def __init__(self) -> None:
+        self._sinks: list[RecordSink] = []
+        self._seq = 0
+
+    def __repr__(self) -> str:
+        return f"<EventRecorder of {self._seq} events for {len(self._sinks)}>"
+
+    def add(self, sink: RecordSink) -> None:
+        """Give the events from now on to a receiver, too."""
+        self._sinks.append(sink)
+
+    def remove(self, sink: RecordSink) -> None:
+        """Give a receiver no more events."""
+        self._sinks.remove(sink)
+
+    def wants(self, kind: type[Any]) -> bool:
+        """Return True if somebody uses the events of a class."""
+        # Audio has no record: it would be most of all bytes.
+        return kind is not TtsChunk and any(sink.wants(kind) for sink in self._sinks)
+
+    def record(
+        self, event: PublishedEvent | SpeechEdge, call_id: str, *, at: float, call_time: float, unix: float
+    ) -> None:
+        """Record an event for those who want it.
+
+        Args:
+            event: the event.
+            call_id: its call.
+            at: its instant on the call's clock, in seconds.
+            call_time: seconds since the call's media began; 0 without media.
+            unix: the Unix time of zero on the call's clock, in seconds.
+        """
+        kind = type(event)
+        sinks = [sink for sink in self._sinks if sink.wants(kind)]
+        if not sinks or kind is TtsChunk:
+            return
+        self._seq += 1
+        record = record_of(event, call_id, seq=self._seq, call_time=call_time, unix=unix + at)
+        for sink in sinks:
+            sink.take(record)
+
+
+def record_of(
+    event: PublishedEvent | SpeechEdge, call_id: str, *, seq: int, call_time: float, unix: float
+) -> EventRecord:
+    """Return the record of an event at a Unix time, in seconds."""
+    payload = bus_payload(event, call_id, round(unix * 1000))  # type: ignore[arg-type]
+    published = PUBLISHED.get(type(event))
+    return EventRecord(
+        seq=seq,
+        call_id=call_id,
+        type=event.name if published is None else published.value,  # type: ignore[union-attr]
+        at_ms=round(call_time * 1000, 1),
+        time=datetime.fromtimestamp(unix, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        data={key: plain(value) for key, value in payload.items() if key not in _UNRECORDED},
+    )
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return a copy of a value that JSON can represent; each part that it cannot is there as its ``repr``."""
+    # By exact type, because a subclass of the application's may be written as it likes.
+    if value is None or type(value) in _SCALARS:
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, TurnMetrics | CostBreakdown | CallMetrics):
+        return value.to_dict()
+    if depth < MAX_DEPTH:
+        if isinstance(value, Mapping):
+            return {key if type(key) is str else _shown(key): plain(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item, depth + 1) for item in value]
+    # An enum of strings has its text.
+    return str.__str__(value) if isinstance(value, str) else _shown(value)
+
+
+def _shown(value: Any) -> str:
+    """Return the ``repr`` of a value of the application's, or its type if that fails."""
+    try:
+        with contained("repr"):
+            return repr(value)
+    except ApplicationError:
+        return f"<{type(value).__name__}>"

@@ -1,0 +1,166 @@
+"""Records of events: one for each event, in one numbering, as JSON, and none while nobody wants them."""
+
+import enum
+import json
+from typing import Any
+
+import attrs
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patter_trio import Patter, tool
+from patter_trio.abc import EventRecord
+from patter_trio.events.payloads import EDGES
+from patter_trio.events.records import MAX_DEPTH, plain
+from patter_trio.metrics.internal_events import LlmChunk
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedLLM, tool_call
+from tests.kit.call import agent_of
+
+
+@attrs.define
+class Kept:
+    """A receiver that keeps what it gets."""
+
+    chunks: bool = False
+    records: list[EventRecord] = attrs.field(factory=list)
+
+    def wants(self, kind: type[Any]) -> bool:
+        return self.chunks or kind is not LlmChunk
+
+    def take(self, record: EventRecord) -> None:
+        self.records.append(record)
+
+    def types(self) -> list[str]:
+        return [record["type"] for record in self.records]
+
+
+@attrs.frozen
+class Odd:
+    """A value of an application's that has no JSON."""
+
+    name: str = "odd"
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+class Broken:
+    def __repr__(self) -> str:
+        raise LookupError("broken")
+
+
+@tool
+async def look(where: str) -> dict[str, Any]:
+    """Look something up."""
+    return {"where": where, "found": Odd(), "colour": Colour.RED}
+
+
+async def test_each_event_has_one_record(call_simulator: CallSimulator) -> None:
+    """Records are numbered from 1, have the instants and payloads of the events, and are JSON; edges are among them."""
+    phone, kept = Patter(), Kept()
+    phone._recorder.add(kept)
+    agent = agent_of(llm=ScriptedLLM([[tool_call("look", where="here")], "It is there."]), tools=[look])
+    async with call_simulator(agent, phone=phone) as caller:
+        await caller.speaks("Where is it?", seconds=1.0)
+        await caller.hears()
+    assert [record["seq"] for record in kept.records] == list(range(1, len(kept.records) + 1))
+    assert {record["call_id"] for record in kept.records} == {caller.payloads("call_start")[0]["call_id"]}
+    published = [
+        name for _, name, _ in caller.events if name not in ("transcript", "metrics", "dtmf", "call_start", "call_end")
+    ]
+    assert sorted(kept.types()) == sorted(name for name in published if name not in ("tts_chunk", "llm_chunk"))
+    assert set(EDGES) <= set(kept.types())
+    assert kept.types()[0] == "call_started"
+    assert kept.types()[-1] == "call_ended"
+    assert json.loads(json.dumps(kept.records)) == kept.records
+    done = next(record for record in kept.records if record["type"] == "tool_call_completed")
+    assert done["data"]["result"] == {"where": "here", "found": repr(Odd()), "colour": "red"}
+
+
+async def test_instants_are_call_time_and_utc(call_simulator: CallSimulator) -> None:
+    """at_ms counts from the begin of the media; time is the wall clock's, in UTC."""
+    phone, kept = Patter(), Kept()
+    phone._recorder.add(kept)
+    async with call_simulator(agent_of(first_message=""), phone=phone) as caller:
+        await caller.waits(1.0)
+        await caller.speaks("Hi", seconds=0.5)
+        await caller.hears()
+    started = next(record for record in kept.records if record["type"] == "user_speech_started")
+    ended = next(record for record in kept.records if record["type"] == "user_speech_ended")
+    assert ended["at_ms"] > started["at_ms"] >= 1000.0
+    assert started["time"].startswith("2023-11-14T22:13:2")
+    assert started["time"].endswith("Z")
+
+
+async def test_transcripts_leave_the_history_out(call_simulator: CallSimulator) -> None:
+    """A transcript's record has its own words, and not once more all words before."""
+    phone, kept = Patter(), Kept()
+    phone._recorder.add(kept)
+    async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+        await caller.speaks("Hi", seconds=0.5)
+        await caller.hears()
+    said = [record["data"] for record in kept.records if record["type"] == "transcript_final"]
+    assert [(data["role"], data["text"]) for data in said] == [("user", "Hi"), ("assistant", "Yes.")]
+    assert all("history" not in data for data in said)
+    measured = next(record["data"] for record in kept.records if record["type"] == "metrics_collected")
+    assert measured["turn"]["agent_text"] == "Yes."
+
+
+async def test_chunks_are_recorded_for_those_who_want_them(call_simulator: CallSimulator) -> None:
+    """Pieces of the LLM's text go to the receiver that wants them; audio has no record."""
+    phone, few, many = Patter(), Kept(), Kept(chunks=True)
+    phone._recorder.add(few)
+    phone._recorder.add(many)
+    async with call_simulator(agent_of("Yes, we do."), phone=phone) as caller:
+        await caller.speaks("Hi", seconds=0.5)
+        await caller.hears()
+    assert "llm_chunk" in many.types()
+    assert "tts_chunk" not in many.types()
+    assert [record for record in many.records if record["type"] != "llm_chunk"] == few.records
+
+
+async def test_receiver_that_is_removed_gets_no_more(call_simulator: CallSimulator) -> None:
+    """Without a receiver, events are neither recorded nor counted."""
+    phone, kept = Patter(), Kept()
+    phone._recorder.add(kept)
+    phone._recorder.remove(kept)
+    async with call_simulator(agent_of(), phone=phone) as caller:
+        await caller.waits(0.5)
+    assert not kept.records
+    assert repr(phone._recorder) == "<EventRecorder of 0 events for 0>"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(Odd()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(JSON)
+def test_any_value_becomes_json(value: Any) -> None:
+    """Whatever a tool returns has a record, and the record can be written as strict JSON."""
+
+    async def check() -> None:
+        # The application's repr() runs within a call.
+        assert json.loads(json.dumps(plain(value), allow_nan=False)) == plain(value)
+
+    trio.run(check)
+
+
+async def test_failing_repr_is_contained() -> None:
+    """A value whose repr() fails is recorded by its type."""
+    assert plain({"value": Broken()}) == {"value": "<Broken>"}
+
+
+async def test_value_that_contains_itself_ends() -> None:
+    """A list within itself is recorded to a stated depth."""
+    loop: list[Any] = []
+    loop.append(loop)
+    found, depth = plain(loop), 0
+    while isinstance(found, list):
+        found, depth = found[0], depth + 1
+    assert depth == MAX_DEPTH
