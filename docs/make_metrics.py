@@ -60,7 +60,7 @@ WIDTH: Final = 900
 UNTIL: Final = 3.9
 STYLE: Final = (
     "text{font:12px sans-serif;fill:#222}.letter{font-weight:bold;text-anchor:middle}.name{text-anchor:end}"
-    ".value{fill:#a33}.bar{fill:#c9dff2;stroke:#2a78b8}.agent{fill:#f7dfc0;stroke:#d9822b}"
+    ".value{fill:#a33}.bar{fill:#c9dff2;stroke:#2b78b8}.agent{fill:#f7dfc0;stroke:#d9822b}"
     ".rule{stroke:#bbb;stroke-dasharray:2 3}.span{stroke:#a33;stroke-width:1.5}"
 )
 

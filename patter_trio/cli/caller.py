@@ -15,9 +15,9 @@ from patter_trio.abc import Carrier
 from patter_trio.agent.agent import Agent
 from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
-from patter_trio.errors import PatterError, reported
+from patter_trio.errors import PatterError
 from patter_trio.events.kinds import PatterEventType
-from patter_trio.metrics.internal_events import CallEvent, ReplyFailure
+from patter_trio.metrics.internal_events import CallEvent
 from patter_trio.phone import Patter
 from patter_trio.testing.carriers.line import SimulatedCarrier
 from patter_trio.testing.carriers.protocol import CallRefused
@@ -25,6 +25,7 @@ from patter_trio.testing.carriers.webhook_post import Connect
 from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_for
 from patter_trio.testing.simulation.carriers import CallOptions, simulated_carrier
 from patter_trio.testing.simulation.record import EventLog, State
+from patter_trio.timeline.observed import is_observed, observed
 from patter_trio.user_code.context import current_call
 
 # Judged: a greeting by a remote voice needs a second, embedded models on a busy machine several.
@@ -100,23 +101,29 @@ async def synthesised(texts: Sequence[str]) -> tuple[tuple[str, Samples], ...]:
     return tuple(lines)
 
 
-class ReplyFailures:
-    """An observer of all simulated calls that tells each of them why a reply of the agent failed."""
+class InternalEvents:
+    """An observer of all simulated calls: gives each of them the internal events that its picture shows.
+
+    Among them is why a reply of the agent failed.
+    """
 
     def __init__(self, calls: "Mapping[str, SimulatedCall]") -> None:
         self._calls = calls
 
     def wants(self, kind: type[CallEvent]) -> bool:
-        """Return True for the event of a failed reply."""
-        return kind is ReplyFailure
+        """Return True for the events that a picture shows."""
+        return is_observed(kind)
 
     def on_event(self, event: CallEvent, at: float) -> None:
-        """Take the reason of a failed reply of the call whose task this is."""
+        """Record an event of the call whose task this is."""
         del at
-        call = self._calls.get(current_call.get())
-        if call is not None and isinstance(event, ReplyFailure):
-            # In one line, and bounded: the error may be one of a library of the application.
-            call.reply_failures.append(reported(event.reason))
+        call, found = self._calls.get(current_call.get()), observed(event)
+        if call is None or found is None:
+            return
+        name, data = found
+        call.log.note(name, data)
+        if name == "reply_failed":
+            call.reply_failures.append(data["reason"])
 
 
 class SimulatedCall:

@@ -12,10 +12,12 @@ from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.wav import write_wav
 from patter_trio.call.recording import path_name_of
 from patter_trio.cli.caller import SimulatedCall
-from patter_trio.cli.picture import call_picture
+from patter_trio.cli.picture import recorded_timeline
 from patter_trio.events.kinds import PatterEventType
 from patter_trio.metrics.results import TurnMetrics, percentile
 from patter_trio.testing.simulation.record import Event
+from patter_trio.timeline.fold import CallFacts
+from patter_trio.timeline.svg import svg_of
 
 COLUMNS: Final = {
     "endpoint": "last voice to end of utterance",
@@ -36,6 +38,8 @@ _OMITTED_EVENTS: Final = frozenset(
         PatterEventType.DTMF_RECEIVED,
         PatterEventType.LLM_CHUNK,
         PatterEventType.TTS_CHUNK,
+        # What was made of each reply: the timeline has what was heard of it, and what was not.
+        "sentence",
     }
 )
 """Events of the bus that a timeline has under their callback's name, or that would only flood it."""
@@ -80,7 +84,7 @@ async def write_call(call: SimulatedCall, folder: Path, program: str = "") -> Pa
     """Write the results of a call into ``calls/<call_id>``; return that folder.
 
     ``call.wav`` is its audio (stereo, caller left, agent right), ``call.svg`` its picture, and ``timeline.json`` has
-    all its events with their times.
+    all its events with their times, and what the picture shows.
 
     Worker threads write the files, so that the event loop stays free.
 
@@ -95,10 +99,16 @@ async def write_call(call: SimulatedCall, folder: Path, program: str = "") -> Pa
     await (place / "call.wav").write_bytes(write_wav(recording))
     caller = call.caller
     seconds = len(recording[0]) / RATE_HZ
-    outcome = call.failure or caller.outcome.replace("_", " ")
-    title = ", ".join(filter(None, (program, f"{call.began:%Y-%m-%d %H:%M}", f"{seconds:.1f} s"))) + f": {outcome}"
-    picture = call_picture(title, recording, call.log.everything, caller.utterances, subtitle=f"Call {call.call_id}")
-    await (place / "call.svg").write_text(picture, encoding="utf-8")
+    facts = CallFacts(
+        call_id=call.call_id,
+        title=program,
+        began=call.began.isoformat(timespec="seconds"),
+        duration_ms=round(seconds * 1000, 1),
+        outcome=caller.outcome,
+        error=call.failure,
+    )
+    picture = recorded_timeline(facts, recording, call.log.everything)
+    await (place / "call.svg").write_text(svg_of(picture), encoding="utf-8")
     timeline = {
         "call_id": call.call_id,
         "program": program,
@@ -124,6 +134,7 @@ async def write_call(call: SimulatedCall, folder: Path, program: str = "") -> Pa
             for e in call.log.everything
             if e.name not in _OMITTED_EVENTS
         ],
+        "timeline": picture.to_dict(),
     }
     # ``repr``: a payload may have objects of the application.
     await (place / "timeline.json").write_text(

@@ -24,9 +24,9 @@ from patter_trio.cli.busy import LoadMonitor
 from patter_trio.cli.caller import (
     DEFAULT_LINES,
     DEFAULT_NUMBER,
+    InternalEvents,
     Keys,
     Line,
-    ReplyFailures,
     SimulatedCall,
     View,
     synthesised,
@@ -292,7 +292,7 @@ async def _simulate(program: Program, options: _Options) -> int:
             Seams(
                 tap=tap,
                 bus_tap=bus_tap,
-                observers=(ReplyFailures(calls),),
+                observers=(InternalEvents(calls),),
             ),
         ) as call_server,
         trio.open_nursery() as serving,

@@ -19,6 +19,7 @@ from patter_trio.cli.report import latency_table, write_call
 from patter_trio.cli.simulate import _report
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
 from patter_trio.testing.carriers.protocol import CallRefused
+from patter_trio.timeline.call_timeline import CallTimeline
 from tests.kit.cli import Seen, ready_call, sound
 
 
@@ -370,8 +371,14 @@ async def test_timeline_has_turns_but_no_chunks(autojump_clock: MockClock, tmp_p
     assert timeline["program"] == "agent.py"
     assert timeline["began"] == call.began.isoformat(timespec="seconds")
     picture = await trio.Path(tmp_path / "calls" / call.call_id / "call.svg").read_text(encoding="utf-8")
-    assert f">agent.py, {call.began:%Y-%m-%d %H:%M}, 7.1 s: caller hung up<" in picture
-    assert f">Call {call.call_id}<" in picture
+    assert f">agent.py · {call.began:%Y-%m-%d %H:%M} · 7.1 s · caller hung up<" in picture
+    assert f">Call {call.call_id} · " in picture
+    drawn = CallTimeline.from_dict(timeline["timeline"])
+    assert (drawn.title, drawn.outcome, [one.text for one in drawn.words][:2]) == (
+        "agent.py",
+        "caller_hung_up",
+        [HELLO, "hours"],
+    )
     names = [event["name"] for event in timeline["events"]]
     assert names[:count] == [event.name for event in call.log.events]
     assert names[count:] == ["turn_started", "tool_call_completed"]

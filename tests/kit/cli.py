@@ -14,7 +14,7 @@ import trio.testing
 from patter_trio import Agent, Patter, Twilio
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import write_wav
-from patter_trio.cli.caller import DEFAULT_NUMBER, Line, ReplyFailures, SimulatedCall
+from patter_trio.cli.caller import DEFAULT_NUMBER, InternalEvents, Line, SimulatedCall
 from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
@@ -117,7 +117,7 @@ async def ready_call(
     async with (
         open_call_server(
             phone._serve_options(agent, carrier=carrier, public_url="http://agent.test", callbacks=callbacks),
-            Seams(tap=tap, observers=(ReplyFailures(calls),)),
+            Seams(tap=tap, observers=(InternalEvents(calls),)),
         ) as call_server,
         trio.open_nursery() as connections,
     ):

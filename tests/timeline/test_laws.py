@@ -11,6 +11,7 @@ from patter_trio.testing.simulation.record import EVENT_NAMES
 from patter_trio.timeline.call_timeline import CallTimeline
 from patter_trio.timeline.fold import TimelineFold, timeline_of
 from patter_trio.timeline.observed import OBSERVED
+from tests.timeline.drawings import drawn
 from tests.timeline.events import CALL, FACTS, stored, utterance
 
 WHOLE = stored(
@@ -66,8 +67,10 @@ def test_any_subset_in_any_order_is_a_timeline(chosen: set[int], shuffle: random
 
 @given(st.lists(EVENTS, max_size=25))
 def test_whatever_is_stored_makes_a_timeline(events: list[dict[str, Any]]) -> None:
-    """Events with any keys, types and values make a timeline that is JSON both ways."""
-    check(timeline_of(FACTS, events))
+    """Events with any keys, types and values make a timeline that is JSON both ways, and has a picture."""
+    timeline = timeline_of(FACTS, events)
+    check(timeline)
+    drawn(timeline)
 
 
 @given(st.lists(st.sampled_from(WHOLE), max_size=25))
