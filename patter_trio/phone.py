@@ -20,6 +20,7 @@ from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.events.bus import EventBus, subscribers_of
 from patter_trio.events.callback_registry import Callback, CallbackRegistry, SpeechCallbacks
+from patter_trio.events.feed import EventFeed
 from patter_trio.events.payloads import EDGES, ConversationStateSnapshot, seen_state
 from patter_trio.events.records import EventRecorder
 from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
@@ -40,6 +41,7 @@ from patter_trio.server.serve_checks import check_agent, check_kinds, check_limi
 from patter_trio.server.serving import serve_until_drained
 from patter_trio.server.signals import StopRequest, stop_signals
 from patter_trio.server.tunnel import Tunnel, check_installed, checked_tunnel, open_tunnel
+from patter_trio.timeline.observed import observed
 from patter_trio.user_code.urls import is_exposed
 
 _log = logging.getLogger("patter_trio.server")
@@ -97,6 +99,7 @@ class Patter(SpeechCallbacks):
     __slots__ = (
         "__weakref__",
         "_call_servers",
+        "_feed",
         "_guard",
         "_live",
         "_recorder",
@@ -140,7 +143,9 @@ class Patter(SpeechCallbacks):
         self.events: EventBus = EventBus()
         """The event bus, which publishes the events of all calls of this phone."""
         # The phone's, because it numbers the events of all servers.
-        self._recorder: EventRecorder = EventRecorder()
+        self._recorder: EventRecorder = EventRecorder(observed)
+        self._feed: EventFeed = EventFeed(self._recorder)
+        """The streams of records for windows."""
         # The phone's, not a server's: callbacks and speech events find the calls of all its servers here.
         self._live: dict[str, CallSession] = {}
         """The live calls by id, oldest first; the call servers add and remove them."""

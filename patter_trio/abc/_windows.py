@@ -23,12 +23,13 @@ class EventRecord(TypedDict):
     """An event of a call in the form in which it is stored and streamed: JSON, and the same everywhere.
 
     One event has one record. ``type`` is the name of its type on the event bus (``transcript_final``, ``call_started``,
-    ``tool_call_completed`` ...); a speech edge, which is not on the bus, has its own name (``user_speech_eos`` ...).
+    ``tool_call_completed`` ...); a speech edge, which is not on the bus, has its own name (``user_speech_eos`` ...),
+    like the events of ``timeline/observed.py`` (``sentence``, ``guardrail`` ...).
 
     ``data`` is the payload as the event bus or the callback has it, with records such as ``TurnMetrics`` as dicts, and
     without ``history``, which is what the transcripts before it say. It may hold values of the application (arguments
-    and results of tools); each that JSON does not know is there as its ``repr``. All receivers share one record: do not
-    change it.
+    and results of tools); one that JSON has no form for is there as its ``repr``. All receivers share one record: do
+    not change it.
 
     ``tts_chunk`` has no record: recordings and media streams carry audio.
     """
@@ -86,7 +87,8 @@ class LiveCall:
 class EventStream(Protocol):
     """The records of events, oldest first, of all calls or of one.
 
-    ``async for`` ends behind the last event of the one call, or when no more calls are served.
+    ``async for`` over the records of one call ends behind the call's last event; over those of all calls, it does not
+    end by itself.
     """
 
     @property

@@ -16,7 +16,7 @@ from patter_trio.events.records import EventRecorder
 from patter_trio.events.rendering import bus_payload
 from patter_trio.events.turns import Turns
 from patter_trio.metrics.internal_events import CallEvent, LlmChunk
-from patter_trio.metrics.public_events import CallConnected, CallOver, SpeechEdge
+from patter_trio.metrics.public_events import CallConnected, CallOver
 from patter_trio.user_code.context import current_call, exit_call, new_thread_limiter, no_exit, threads_of_call
 
 
@@ -123,15 +123,15 @@ class CallEvents:
             isinstance(event, LlmChunk) and not self._turns.thought(event.reply)
         ):
             itself = [event]
-        # The edges are not on the bus, and have a record all the same.
-        if isinstance(event, SpeechEdge):
+        # The edges are not on the bus, and have a record all the same, as have some internal events.
+        if not isinstance(event, PublishedEvent):
             self._record(event, at)
         # The end of a call is its last event.
         for published in [*turns, *itself] if isinstance(event, CallOver) else [*itself, *turns]:
             self._record(published, at)
             self._publish(published, at, state)
 
-    def _record(self, event: PublishedEvent | SpeechEdge, at: float) -> None:
+    def _record(self, event: CallEvent | PublishedEvent, at: float) -> None:
         if self._recorder.wants(type(event)):
             self._recorder.record(event, self.call_id, at=at, call_time=self._call_time(at), unix=self.epoch)
 

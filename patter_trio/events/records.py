@@ -5,14 +5,14 @@ only if there is one that wants it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from patter_trio.abc import EventRecord
 from patter_trio.events.kinds import PUBLISHED, PublishedEvent
 from patter_trio.events.rendering import bus_payload
-from patter_trio.metrics.internal_events import TtsChunk
+from patter_trio.metrics.internal_events import CallEvent, TtsChunk
 from patter_trio.metrics.public_events import SpeechEdge
 from patter_trio.metrics.results import CallMetrics, CostBreakdown, TurnMetrics
 from patter_trio.user_code.invoke import ApplicationError, contained
@@ -35,10 +35,19 @@ class RecordSink(Protocol):
         """Take a record, which is shared with others."""
 
 
-class EventRecorder:
-    """The recorder of a phone's events."""
+Describe = Callable[[CallEvent], tuple[str, dict[str, Any]] | None]
+"""Returns type and data of the record of an internal event that is not on the bus; None: it has no record."""
 
-    def __init__(self) -> None:
+
+class EventRecorder:
+    """The recorder of a phone's events.
+
+    Args:
+        describe: describes internal events.
+    """
+
+    def __init__(self, describe: Describe = lambda _: None) -> None:
+        self._describe = describe
         self._sinks: list[RecordSink] = []
         self._seq = 0
 
@@ -59,7 +68,7 @@ class EventRecorder:
         return kind is not TtsChunk and any(sink.wants(kind) for sink in self._sinks)
 
     def record(
-        self, event: PublishedEvent | SpeechEdge, call_id: str, *, at: float, call_time: float, unix: float
+        self, event: CallEvent | PublishedEvent, call_id: str, *, at: float, call_time: float, unix: float
     ) -> None:
         """Record an event for those who want it.
 
@@ -74,22 +83,34 @@ class EventRecorder:
         sinks = [sink for sink in self._sinks if sink.wants(kind)]
         if not sinks or kind is TtsChunk:
             return
+        described: tuple[str, Mapping[str, Any]] | None
+        if isinstance(event, PublishedEvent | SpeechEdge):
+            described = described_by_bus(event, call_id, unix + at)
+        else:
+            described = self._describe(event)
+        if described is None:
+            return
         self._seq += 1
-        record = record_of(event, call_id, seq=self._seq, call_time=call_time, unix=unix + at)
+        record = record_of(*described, call_id, seq=self._seq, call_time=call_time, unix=unix + at)
         for sink in sinks:
             sink.take(record)
 
 
+def described_by_bus(event: PublishedEvent | SpeechEdge, call_id: str, unix: float) -> tuple[str, Mapping[str, Any]]:
+    """Return the type and the payload of an event that has a callback or a name on the bus."""
+    published = PUBLISHED.get(type(event))
+    name = event.name if published is None else published.value  # type: ignore[union-attr]
+    return name, bus_payload(event, call_id, round(unix * 1000))  # type: ignore[arg-type]
+
+
 def record_of(
-    event: PublishedEvent | SpeechEdge, call_id: str, *, seq: int, call_time: float, unix: float
+    kind: str, payload: Mapping[str, Any], call_id: str, *, seq: int, call_time: float, unix: float
 ) -> EventRecord:
     """Return the record of an event at a Unix time, in seconds."""
-    payload = bus_payload(event, call_id, round(unix * 1000))  # type: ignore[arg-type]
-    published = PUBLISHED.get(type(event))
     return EventRecord(
         seq=seq,
         call_id=call_id,
-        type=event.name if published is None else published.value,  # type: ignore[union-attr]
+        type=kind,
         at_ms=round(call_time * 1000, 1),
         time=datetime.fromtimestamp(unix, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         data={key: plain(value) for key, value in payload.items() if key not in _UNRECORDED},
