@@ -14,6 +14,7 @@ from patter_trio.cli.log_lines import configure
 from patter_trio.cli.number import add_parser as add_number
 from patter_trio.cli.run import add_parser as add_run
 from patter_trio.cli.simulate import add_parser as add_simulate
+from patter_trio.cli.terminal import console_for, print_traceback, printable
 from patter_trio.errors import PatterError, leaves
 from patter_trio.logs import mask_logs
 
@@ -71,6 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Before the first line is logged.
     mask_logs()
     configure(options.log_level, options.log_format)
+    if (console := console_for(sys.stderr)) is not None:
+        # For bugs alone: what the package raises on purpose is printed in one line.
+        sys.excepthook = lambda _kind, error, _trace: print_traceback(console, error)
     try:
         return int(options.command(options))
     # Groups, because a nursery wraps what its tasks raise.
@@ -91,5 +95,5 @@ def _status(error: BaseException) -> int:
     # Only at the level of debug: the line below names the mistake and its place.
     _log.debug("origin of the error:", exc_info=error)
     # In one line, whatever line breaks the message has.
-    print(f"patter-trio: {' '.join(str(found[0]).split())}", file=sys.stderr)
+    print(f"patter-trio: {printable(' '.join(str(found[0]).split()))}", file=sys.stderr)
     return USAGE_EXIT_STATUS

@@ -11,6 +11,7 @@ from patter_trio.abc import Carrier
 from patter_trio.cli.command_line import TUNNEL_OPTION, Once, add_common
 from patter_trio.cli.live import Live
 from patter_trio.cli.number import credentials_explained, voice_url, warn_of_url
+from patter_trio.cli.terminal import console_for
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone_numbers import checked_number, mask_number
 from patter_trio.program import Program, load_program
@@ -122,7 +123,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _call(program: Program, carrier: Carrier, options: argparse.Namespace, tunnel: Tunnel) -> int:
-    phone, live = program.phone, Live()
+    phone, live = program.phone, Live(console_for(sys.stdout))
     print("Loading ...", file=sys.stderr)
     # Before the phone rings: the person who answers must not wait for it.
     await program.agent.prewarm()

@@ -68,6 +68,9 @@ class View(Protocol):
     def ended(self, call_id: str, failure: str) -> None:
         """Show that a call is over."""
 
+    def close(self) -> None:
+        """Show nothing more."""
+
 
 @attrs.frozen
 class Keys:

@@ -3,8 +3,11 @@
 import json
 import logging
 import re
+import sys
 from datetime import UTC, datetime
 from typing import Any, Final
+
+from patter_trio.cli.terminal import printable_lines
 
 # Every line of a call begins so.
 _CALL: Final = re.compile(r"call ([\w.:-]{1,64}): ", re.ASCII)
@@ -34,8 +37,28 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class TextLines(logging.Formatter):
+    """A formatter that makes text for people: nothing in it commands the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record in one line, and its traceback below."""
+        return printable_lines(super().format(record))
+
+
+class StandardError(logging.Handler):
+    """A handler that writes to what standard error is at the moment: a live view on a terminal puts itself there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        # As handlers of logging do: a log line that cannot be written must not end a call.
+        except (OSError, ValueError):
+            self.handleError(record)
+
+
 def configure(level: str, form: str) -> None:
     """Write the log of a level and above to standard error, in one of :data:`FORMATS`."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if form == "json" else logging.Formatter(_TEXT, _TEXT_TIME))
+    handler = StandardError()
+    handler.setFormatter(JsonLines() if form == "json" else TextLines(_TEXT, _TEXT_TIME))
     logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -1,7 +1,8 @@
 """The results of a simulated call: its audio, its timeline, and its latencies."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from patter_trio.audio.wav import write_wav
 from patter_trio.call.recording import path_name_of
 from patter_trio.cli.caller import SimulatedCall
 from patter_trio.cli.picture import recorded_timeline
+from patter_trio.cli.terminal import console_for
 from patter_trio.events.kinds import PatterEventType
 from patter_trio.metrics.results import TurnMetrics, percentile
 from patter_trio.testing.simulation.record import Event
@@ -69,15 +71,38 @@ def latencies(events: Sequence[Event]) -> list[dict[str, float]]:
 
 def latency_table(turns: Iterable[Mapping[str, float]]) -> str:
     """Return a table of the latencies: how often each was measured, and its percentiles in milliseconds."""
-    measured = list(turns)
     lines = [f"{'latency, ms':<34}{'n':>5}{'p50':>8}{'p95':>8}{'max':>8}"]
+    lines += [
+        f"{meaning:<34}{count:>5}{p50:>8.0f}{p95:>8.0f}{greatest:>8.0f}"
+        for meaning, count, p50, p95, greatest in _latency_rows(turns)
+    ]
+    return "\n".join(lines)
+
+
+def print_latencies(turns: Iterable[Mapping[str, float]]) -> None:
+    """Print the latencies: on a terminal with a cursor as a table of rich, else as :func:`latency_table`."""
+    console = console_for(sys.stdout)
+    if console is None:
+        print(latency_table(turns))
+        return
+    from rich.table import Table  # noqa: PLC0415 (only on a terminal: the import takes time)
+
+    table = Table("latency, ms", box=None, pad_edge=False, header_style="bold")
+    for name in ("n", "p50", "p95", "max"):
+        table.add_column(name, justify="right")
+    for meaning, *figures in _latency_rows(turns):
+        table.add_row(meaning, *(f"{figure:.0f}" for figure in figures))
+    console.print(table)
+
+
+def _latency_rows(turns: Iterable[Mapping[str, float]]) -> Iterator[tuple[str, int, float, float, float]]:
+    """Yield the meaning of each latency that was measured, how often it was, and its p50, p95 and maximum in ms."""
+    measured = list(turns)
     for key, meaning in COLUMNS.items():
         # Only what was measured: a turn without a barge-in has no such latency.
         values = sorted(turn[key] * 1000 for turn in measured if key in turn)
         if values:
-            p50, p95 = percentile(values, 0.5), percentile(values, 0.95)
-            lines.append(f"{meaning:<34}{len(values):>5}{p50:>8.0f}{p95:>8.0f}{values[-1]:>8.0f}")
-    return "\n".join(lines)
+            yield meaning, len(values), percentile(values, 0.5), percentile(values, 0.95), values[-1]
 
 
 async def write_call(call: SimulatedCall, folder: Path, program: str = "") -> Path:

@@ -13,6 +13,8 @@ import trio
 
 from patter_trio.cli.command_line import TUNNEL_OPTION, Once
 from patter_trio.cli.interrupts import is_interruptible
+from patter_trio.cli.live_calls import show_calls
+from patter_trio.cli.terminal import console_for
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone import DRAIN_TIMEOUT_S
 from patter_trio.program import Program, Script, load
@@ -127,6 +129,9 @@ async def _serve(program: Program, host: str, port: int, **limits: Any) -> None:
             # ``start``: the address is announced only once the port is open.
             address = await nursery.start(_serving, serve, nursery.cancel_scope)
             _announce(program, address)
+            if (console := console_for(sys.stderr)) is not None:
+                # In the nursery's scope: it ends with the server.
+                nursery.start_soon(show_calls, console, lambda: program.phone.calls)
 
 
 async def _stopping(program: Program, interrupts: AsyncIterator[int], scope: trio.CancelScope) -> None:

@@ -9,7 +9,7 @@ import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -41,7 +41,8 @@ from patter_trio.cli.command_line import (
 )
 from patter_trio.cli.interrupts import is_interruptible
 from patter_trio.cli.live import Live, Progress
-from patter_trio.cli.report import latencies, latency_table, write_call
+from patter_trio.cli.report import latencies, print_latencies, write_call
+from patter_trio.cli.terminal import console_for
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone_numbers import is_number
 from patter_trio.program import Program, load
@@ -253,7 +254,9 @@ async def _simulate(program: Program, options: _Options) -> int:
     listeners = await open_listeners("127.0.0.1", 0)
     host, port = listening_address(listeners)
     public_url = program.phone.public_url((host, port))
-    view: View = Live() if options.calls == 1 else Progress(options.calls)
+    view: View = (
+        Live(console_for(sys.stdout)) if options.calls == 1 else Progress(options.calls, console_for(sys.stderr))
+    )
     calls = {
         call.call_id: call
         for call in (
@@ -283,6 +286,8 @@ async def _simulate(program: Program, options: _Options) -> int:
     busy = LoadMonitor()
     stop = _Stop(tuple(calls.values()))
     async with (
+        # Around everything: the cursor comes back whatever happens.
+        AsyncExitStack() as views,
         # Around the server: it may end calls with its last breath.
         _answering(tuple(calls.values()), carrier.api_url),
         open_call_server(
@@ -297,6 +302,7 @@ async def _simulate(program: Program, options: _Options) -> int:
         ) as call_server,
         trio.open_nursery() as serving,
     ):
+        views.callback(view.close)
         await serving.start(serve_listeners, call_server.context, listeners)
         # Beside the calls: it says whether the latencies can be trusted.
         serving.start_soon(busy.watch)
@@ -361,7 +367,7 @@ async def _report(calls: list[SimulatedCall], out: Path, busy: LoadMonitor, prog
     print()
     if len(calls) > 1:
         print(f"{len(calls) - len(failed)} of {len(calls)} calls ended as expected.")
-    print(latency_table(turn for call in calls for turn in latencies(call.log.events)))
+    print_latencies([turn for call in calls for turn in latencies(call.log.events)])
     if verdict := busy.verdict():
         print(f"\n{verdict}")
     if places:

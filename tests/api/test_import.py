@@ -17,9 +17,9 @@ PACKAGE = Path(patter_trio.__file__).parent
 LAZY = ("patter_trio", "patter_trio.engines", "patter_trio.testing", "patter_trio.testing.conformance")
 LIBRARIES = {
     *("anyio", "asyncio", "attr", "h11", "httpcore", "httpx", "hypercorn", "msgspec", "numpy", "onnxruntime"),
-    *("opentelemetry", "soxr", "trio", "websockets"),
+    *("opentelemetry", "rich", "soxr", "trio", "websockets"),
 }
-EXPENSIVE = {"anyio", "asyncio", "httpcore", "httpx", "hypercorn", "onnxruntime", "opentelemetry", "soxr"}
+EXPENSIVE = {"anyio", "asyncio", "httpcore", "httpx", "hypercorn", "onnxruntime", "opentelemetry", "rich", "soxr"}
 """What a phone does not need before it serves."""
 
 STATE = """
@@ -126,6 +126,12 @@ def test_import_loads_no_library() -> None:
 def test_names_load_no_expensive_library(program: str) -> None:
     """Importing public names loads no library for HTTP, inference, resampling or tracing."""
     assert not EXPENSIVE & loaded_by(program)
+
+
+def test_launcher_loads_rich_only_on_a_terminal() -> None:
+    """A command whose output is a pipe does not load the library for terminals."""
+    program = "from patter_trio.cli import main\ntry:\n    main(['doctor', 'no.py'])\nexcept SystemExit:\n    pass"
+    assert "rich" not in loaded_by(program)
 
 
 @pytest.mark.parametrize("program", ["import patter_trio", "from patter_trio import *"])

@@ -1,8 +1,6 @@
 """What the reader sees of simulated calls: the live view, the progress of many, latencies and the verdict on them."""
 
-import io
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,25 +116,6 @@ def test_progress_counts_calls_and_names_failures(capsys: pytest.CaptureFixture[
         "Call CA2: FAILED: no words",
         "2 of 2 calls over, 0 live, 1 failed",
     ]
-
-
-def test_terminal_progress_rewrites_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal, the count of calls is one line that is rewritten."""
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    act(Progress(2))
-    assert terminal.getvalue() == (
-        "\r0 of 2 calls over, 1 live, 0 failed"
-        "\r0 of 2 calls over, 2 live, 0 failed"
-        "\r1 of 2 calls over, 1 live, 0 failed"
-        "\nCall CA2: FAILED: no words\n"
-        "\r2 of 2 calls over, 0 live, 1 failed"
-    )
 
 
 # Latencies ------------------------------------------------------------------------------------------------------------
