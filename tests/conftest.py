@@ -17,7 +17,7 @@ from patter_trio.pytest_plugin import CallSimulator, PhoneNetworkFixture
 from patter_trio.testing.simulation.carriers import CARRIERS
 from tests.kit.call import ENGINE, PIPELINE, Backend
 
-pytest_plugins = ["tests.kit.recordings", "tests.kit.watching"]
+pytest_plugins = ["tests.kit.outside", "tests.kit.recordings", "tests.kit.watching"]
 """Fixtures that tests of several folders use; in tests/kit."""
 
 # How long an example takes is the machine's business: no deadline, and no complaint about slow generation.

@@ -17,6 +17,7 @@ from typing import Any, Final
 import attrs
 import trio
 
+from patter_trio.abc import Carrier
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import WavError, read_wav
 from patter_trio.carriers.local import LocalCarrier
@@ -49,10 +50,14 @@ from patter_trio.program import Program, load
 from patter_trio.server.calls import open_call_server
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 from patter_trio.server.options import Seams
-from patter_trio.testing.carriers.rest import serving_api
+from patter_trio.testing.carriers.rest import kept_from_carriers, serving_api
 from patter_trio.testing.simulation.caller import KEYS
 from patter_trio.testing.simulation.carriers import CARRIERS, carrier_object, protocol_of
 
+PLACES_NO_CALLS: Final = (
+    "no request leaves patter-trio simulate, which has no other phones: to place calls, use patter-trio call, or the "
+    "fixture phone_network in a test"
+)
 # Judged: as a busy line would bring them; all at once would measure the start of the server.
 CALL_INTERVAL_S: Final = 0.4
 """Seconds from one call's beginning to the next one's: calls do not come all at once."""
@@ -289,7 +294,7 @@ async def _simulate(program: Program, options: _Options) -> int:
         # Around everything: the cursor comes back whatever happens.
         AsyncExitStack() as views,
         # Around the server: it may end calls with its last breath.
-        _answering(tuple(calls.values()), carrier.api_url),
+        _answering(tuple(calls.values()), carrier, program.phone.carrier),
         open_call_server(
             program.phone._serve_options(  # noqa: SLF001 (the launcher is the package's own)
                 program.agent, public_url=public_url, carrier=carrier, callbacks=program.callbacks
@@ -328,11 +333,12 @@ async def _simulate(program: Program, options: _Options) -> int:
 
 
 @asynccontextmanager
-async def _answering(calls: Sequence[SimulatedCall], api_url: str) -> AsyncIterator[None]:
-    """Carry out the server's requests about the calls while the block runs."""
+async def _answering(calls: Sequence[SimulatedCall], carrier: Carrier, real: Carrier | None) -> AsyncIterator[None]:
+    """Carry out the server's requests about the calls while the block runs; refuse others to a carrier."""
     with ExitStack() as interfaces:
         for call in calls:
-            interfaces.enter_context(serving_api(call.carrier, api_url))
+            interfaces.enter_context(serving_api(call.carrier, carrier.api_url))
+        interfaces.enter_context(kept_from_carriers(PLACES_NO_CALLS, carrier, real))
         yield
 
 

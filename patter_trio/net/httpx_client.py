@@ -25,7 +25,8 @@ Answerer = Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, M
 """Answers a request within this process: from method, URL, headers (names in lower case) and body to status, headers
 and JSON.
 
-A ``ConnectionError`` stands for a connection that broke after the request was sent.
+A ``ConnectionError`` stands for a connection that broke after the request was sent; a ``ConnectionRefusedError``, for a
+connection that could not be made.
 """
 StreamError = httpx.StreamError
 BROKEN_CONNECTION_ERRORS: Final = (httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError)
@@ -78,6 +79,8 @@ class _LocalTransport(httpx.AsyncBaseTransport):
         headers = {name.lower(): value for name, value in request.headers.items()}
         try:
             status, more, content = await self._answer(request.method, str(request.url), headers, body)
+        except ConnectionRefusedError as error:
+            raise httpx.ConnectError(str(error)) from error
         except ConnectionError as error:
             raise httpx.ReadError(str(error)) from error
         # As a stream: httpx reads any other content at once, and there would be nothing left to read.

@@ -9,7 +9,7 @@ import json
 import time
 import warnings
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -98,20 +98,22 @@ async def served(name: str) -> AsyncIterator[SimulatedCarrier]:
     """Serve an agent on a port of this machine, and yield a line to it that has not called yet."""
     carrier = carrier_object(name, None)
     agent = agent_of("At nine.", first_message="Hello there, how may I help?", tts=ScriptedTTS())
-    async with trio.open_nursery() as nursery:
-        host, port = await nursery.start(partial(Patter(carrier, "+15550100002").serve, agent, port=0))
-        line = simulated_carrier(
-            carrier,
-            partial(trio.open_tcp_stream, host, port),
-            f"http://{host}:{port}",
-            digits=f"{1:032d}",
-            options=CallOptions(),
-            # The server's own clock: it is not a simulated one.
-            unix_time=time.time,
-        )
-        with serving_api(line, carrier.api_url):
+    # Around the server: it hangs up with its last breath.
+    with ExitStack() as interface:
+        async with trio.open_nursery() as nursery:
+            host, port = await nursery.start(partial(Patter(carrier, "+15550100002").serve, agent, port=0))
+            line = simulated_carrier(
+                carrier,
+                partial(trio.open_tcp_stream, host, port),
+                f"http://{host}:{port}",
+                digits=f"{1:032d}",
+                options=CallOptions(),
+                # The server's own clock: it is not a simulated one.
+                unix_time=time.time,
+            )
+            interface.enter_context(serving_api(line, carrier.api_url))
             yield line
-        nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
 
 
 async def talk(socket: Any, line: SimulatedCarrier, order: StreamOrder, received: list[dict[str, Any]]) -> None:

@@ -107,6 +107,21 @@ def test_simulated_transfer_reaches_no_carrier(
     assert timelines(Path())[0]["outcome"] == "transferred"
 
 
+def test_simulation_reaches_no_account(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a program asks of its own account meanwhile fails at once, and the error names the command that calls."""
+    program = write_agent(
+        Path(),
+        phone="Twilio(account_sid='AC-mine', auth_token='mine', api_url='https://api.dublin.ie1.twilio.com')",
+        greeting="Hi.",
+        more="async def on_call_start(event):\n"
+        "    try: await phone.carrier.number_setup('+15550100003')\n"
+        "    except Exception as error: print(error)",
+    )
+    assert main(["simulate", program, "--caller", write_sound(Path("one.wav"))]) == 0
+    said = "dublin.ie1.twilio.com could not be reached: no request leaves patter-trio simulate"
+    assert said in capsys.readouterr().out
+
+
 def test_many_calls_show_their_progress_and_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
     """Three simulated calls show a count of progress, a summary and one timeline each."""
     Path(".env").write_text("TWILIO_ACCOUNT_SID=AC-from-env\n")

@@ -82,15 +82,16 @@ async def line_to_server(name: str, **options: Any) -> AsyncIterator[SimulatedCa
     """Serve, and yield a line that has not called yet."""
     carrier = carrier_object(name, None)
     serve = Patter()._serve_options(agent_of(), public_url=PUBLIC_URL, carrier=carrier, **{"callbacks": {}, **options})
-    async with open_call_server(serve, Seams(epoch=EPOCH_UNIX_S)) as server, trio.open_nursery() as nursery:
 
-        async def connect() -> trio.abc.Stream:
-            ours, theirs = trio.testing.memory_stream_pair()
-            nursery.start_soon(serve_connection, server.context, theirs)
-            await trio.lowlevel.checkpoint()
-            return ours
+    async def connect() -> trio.abc.Stream:
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(serve_connection, server.context, theirs)
+        await trio.lowlevel.checkpoint()
+        return ours
 
-        line = line_of(name, connect)
-        with serving_api(line, carrier.api_url):
+    line = line_of(name, connect)
+    # Around the server: it hangs up with its last breath.
+    with serving_api(line, carrier.api_url):
+        async with open_call_server(serve, Seams(epoch=EPOCH_UNIX_S)) as server, trio.open_nursery() as nursery:
             yield line
-        nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()

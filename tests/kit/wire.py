@@ -7,7 +7,7 @@ them.
 import base64
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from xml.etree import ElementTree as ET
@@ -358,9 +358,11 @@ async def wire_to_server(
     told = {"on_call_start": starts.append, "on_call_end": ends.append, **callbacks}
     agent = agent_of(first_message="Hello.")
     served = phone._serve_options(agent, public_url=PUBLIC, callbacks=told, **(options or {}))
-    async with open_call_server(served, Seams(epoch=EPOCH)) as server, trio.open_nursery() as nursery:
-        wire = Wire(name, carrier, phone, server, nursery, starts, ends)
-        with answered_here(carrier.api_url, wire.answer):
+    # Around the server: it hangs up with its last breath.
+    with ExitStack() as interface:
+        async with open_call_server(served, Seams(epoch=EPOCH)) as server, trio.open_nursery() as nursery:
+            wire = Wire(name, carrier, phone, server, nursery, starts, ends)
+            interface.enter_context(answered_here(carrier.api_url, wire.answer))
             yield wire
             # What is under way behind the last answer.
             await trio.sleep(1.0)

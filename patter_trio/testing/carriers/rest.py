@@ -2,19 +2,22 @@
 
 import base64
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Final
+from contextlib import ExitStack, contextmanager
+from typing import Final, Never
 from urllib.parse import unquote
 
 import msgspec
 import trio
 
+from patter_trio.abc import Carrier
+from patter_trio.carriers import plivo_rest, telnyx_rest, twilio_rest
 from patter_trio.net.http import answered_here
 from patter_trio.testing.carriers.line import SimulatedCarrier
 from patter_trio.testing.carriers.protocol import RESTAnswer, RESTRequest
 
 # Without a socket: in virtual time nothing may wait for the kernel, and no name of a carrier may be looked up.
 _NOT_JSON: Final = b"null"
+_REAL_URLS: Final = (twilio_rest.API_URL, telnyx_rest.API_URL, plivo_rest.API_URL)
 
 
 @contextmanager
@@ -52,6 +55,30 @@ def answering(prefix: str, obey: Callable[[RESTRequest], Awaitable[RESTAnswer]])
         return answered.status, answered.headers, b"" if answered.body is None else content
 
     with answered_here(prefix, answer):
+        yield
+
+
+@contextmanager
+def kept_from_carriers(advice: str, *carriers: Carrier | None) -> Iterator[None]:
+    """Refuse this run's requests to real carriers while the block runs, except for what other blocks carry out.
+
+    A simulated call must reach no account: its numbers may be somebody's, and real requests cost money. A refused
+    request raises :class:`~patter_trio.net.http.Unreachable`, because nothing was sent.
+
+    Args:
+        advice: what a refusal says: who refuses, and what to do.
+        carriers: carrier objects whose own addresses are refused, too; None, and one without an address, are passed
+            over.
+    """
+
+    async def refuse(*_: object) -> Never:
+        await trio.lowlevel.checkpoint()
+        raise ConnectionRefusedError(advice)
+
+    own = {carrier.api_url for carrier in carriers if carrier is not None and carrier.api_url}
+    with ExitStack() as refused:
+        for url in sorted({*_REAL_URLS, *own}):
+            refused.enter_context(answered_here(url, refuse))
         yield
 
 

@@ -37,7 +37,7 @@ from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
 from patter_trio.testing.carriers.line import SimulatedCarrier
 from patter_trio.testing.carriers.protocol import CallRefused, RESTAnswer, RESTRequest, Webhook
-from patter_trio.testing.carriers.rest import answering
+from patter_trio.testing.carriers.rest import answering, kept_from_carriers
 from patter_trio.testing.carriers.webhook_post import asked
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_for, real_listeners
@@ -66,6 +66,10 @@ CALLER: Final = "+15550100001"
 _FIRST_UTTERANCE: Final = 20_000
 _MAX_UTTERANCES: Final = 100
 _MAX_PEOPLE: Final = 450
+PLAYS_ONE_ACCOUNT: Final = (
+    "no request leaves phone_network, which has one account and only its calls: place calls by network.phone, and give "
+    "the phone under test as phone="
+)
 
 
 class PhoneNetwork:
@@ -299,7 +303,10 @@ class PhoneNetwork:
     async def open(self) -> AsyncIterator["PhoneNetwork"]:
         """Serve the agent; at the end of the block, hang up all phones and close the server."""
         # Around the server: it hangs up the phones that ring with its last breath.
-        with answering(f"{self._account.carrier.api_url.rstrip('/')}{self._account.api_path}", self._obey):
+        with (
+            answering(f"{self._account.carrier.api_url.rstrip('/')}{self._account.api_path}", self._obey),
+            kept_from_carriers(PLAYS_ONE_ACCOUNT, self._account.carrier, self.phone.carrier),
+        ):
             async with open_flat_nursery() as self._lines:
                 async with self._served():
                     yield self

@@ -4,7 +4,7 @@ This is the only place where the kit and the server under test meet.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -20,8 +20,8 @@ from patter_trio.phone import Patter
 from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
-from patter_trio.testing.carriers.protocol import CallRefused, RESTAnswer, RESTRequest
-from patter_trio.testing.carriers.rest import answering, serving_api
+from patter_trio.testing.carriers.protocol import CallRefused
+from patter_trio.testing.carriers.rest import kept_from_carriers, serving_api
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.scripted_providers.agents import PROVIDERS
 from patter_trio.testing.simulation.caller import (
@@ -32,7 +32,6 @@ from patter_trio.testing.simulation.caller import (
 )
 from patter_trio.testing.simulation.carriers import (
     CallOptions,
-    account_of,
     carrier_object,
     protocol_of,
     simulated_carrier,
@@ -54,7 +53,9 @@ PUBLIC_URL: Final = "http://agent.test"
 DIRECTIONS: Final = ("inbound", "outbound")
 OPTIONS: Final = ("phone", "carrier", "caller", "callee", "direction", "custom_params", "record_to", "recording")
 CALLBACKS: Final = ("on_call_start", "on_call_end", "on_transcript", "on_message", "on_metrics", "on_dtmf")
-PLACES_NO_CALLS: Final = "call_simulator has one call and no other phones: to place calls, use phone_network"
+PLACES_NO_CALLS: Final = (
+    "no request leaves call_simulator, which has one call and no other phones: to place calls, use phone_network"
+)
 # Callbacks may take 2 s and 30 s after a call (docs/design.md). A server that needs longer hangs.
 SERVER_TIMEOUT_S: Final = 60.0
 """Seconds for the server to end; longer than the server waits for any callback after a call."""
@@ -239,27 +240,14 @@ class _Simulation:
         # System tasks of pytest and of other calls run already.
         before = set(_system_tasks())
         # Around the server: it may end a call with its last breath.
-        with serving_api(self.carrier, self._carrier_object.api_url), self._others_refused():
+        with (
+            serving_api(self.carrier, self._carrier_object.api_url),
+            kept_from_carriers(PLACES_NO_CALLS, self._carrier_object, self._phone.carrier),
+        ):
             async with self._served() as caller:
                 yield caller
         # After everything was cancelled and awaited: what runs now was left behind for good.
         self._left_for_good = [task.name for task in _system_tasks() if task not in before]
-
-    @contextmanager
-    def _others_refused(self) -> Iterator[None]:
-        """Refuse every other request to the carrier, which must not reach the real one: a call that is placed."""
-        # The development carrier has no interface.
-        if not self.carrier.protocol.api_path:
-            yield
-            return
-        account = account_of(self._carrier_object, _unix_time)
-
-        async def refuse(_: RESTRequest) -> RESTAnswer:
-            await trio.lowlevel.checkpoint()
-            return account.refusal(400, PLACES_NO_CALLS)
-
-        with answering(self._carrier_object.api_url, refuse):
-            yield
 
     @asynccontextmanager
     async def _served(self) -> AsyncIterator[SimulatedCaller]:
@@ -294,6 +282,8 @@ class _Simulation:
                     line.start_soon(self._watch, connections)
                     # The watch cancels the connections long before; this is for a server that does not even end then.
                     serving.deadline = trio.current_time() + SERVER_TIMEOUT_S
+                    # The connections stay open for the last reports of the carrier, although none may be in use now.
+                    await self.carrier.over.wait()
             # Only now may the line be cancelled: the carrier's tasks deliver the end of the call to the server.
             await self.carrier.over.wait()
             line.cancel_scope.cancel(reason="the simulated call is over")

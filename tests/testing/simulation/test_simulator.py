@@ -20,6 +20,7 @@ from patter_trio.testing import (
 )
 from patter_trio.testing.carriers.observed import ProtocolFault
 from patter_trio.testing.simulation.simulator import CallInvariantError, simulate_call
+from tests.kit.call import agent_of
 
 phone = Patter()
 
@@ -334,3 +335,13 @@ async def test_a_key_that_no_telephone_has_is_refused(call_simulator: CallSimula
         with pytest.raises(ValueError, match="got 'x'"):
             await caller.presses("1x")
         assert caller.times("dtmf") == []
+
+
+@pytest.mark.parametrize("carrier", ["twilio", "telnyx", "plivo"])
+async def test_last_reports_reach_the_server(call_simulator: CallSimulator, carrier: str) -> None:
+    """What the carrier reports behind the end of a call reaches the server, whose last connection is closed then."""
+    # The report races the end of the last connection, and trio runs the tasks of an instant in any order.
+    for _ in range(6):
+        async with call_simulator(agent_of(first_message="Hello."), carrier=carrier, recording=True) as caller:
+            await caller.at(0.5)
+        assert len(caller.times("recording_saved")) == 1

@@ -1,0 +1,56 @@
+"""No request of a simulated call reaches a real carrier, whoever makes it and whatever it asks."""
+
+import pytest
+
+from patter_trio import Patter, Plivo, ProviderError, Telnyx, Twilio
+from patter_trio.abc import Carrier
+from patter_trio.carriers.telnyx_signature import public_key_of
+from patter_trio.net.http import Unreachable
+from patter_trio.pytest_plugin import CallSimulator, PhoneNetworkFixture
+from patter_trio.testing.carriers.rest import kept_from_carriers
+from tests.kit.call import agent_of
+
+ANN = "+15550100003"
+REAL: dict[str, Carrier] = {
+    "twilio": Twilio("AC" + "7" * 32, "hush"),
+    "twilio in a region": Twilio("AC" + "7" * 32, "hush", api_url="https://api.dublin.ie1.twilio.com"),
+    "telnyx": Telnyx("KEY7", public_key_of(bytes(range(32))), "7267"),
+    "plivo": Plivo("MA7", "hush"),
+}
+"""Accounts that no simulation plays."""
+others = pytest.mark.parametrize("other", REAL.values(), ids=REAL)
+
+
+@others
+@pytest.mark.parametrize("simulated", ["twilio", "telnyx", "plivo"])
+async def test_call_reaches_no_other_account(call_simulator: CallSimulator, simulated: str, other: Carrier) -> None:
+    """Beside a simulated call, a request to any carrier fails at once, and names the fixture for other phones."""
+    phone = Patter(other, "+15550100002")
+    async with call_simulator(agent_of(first_message="Hello."), phone, simulated) as caller:
+        with pytest.raises(Unreachable, match="to place calls, use phone_network"):
+            await other.number_setup("+15550100002")
+        with pytest.raises(Unreachable, match="to place calls, use phone_network"):
+            await other.hang_up("C1")
+        await caller.hears()
+
+
+@others
+@pytest.mark.parametrize("simulated", ["twilio", "telnyx", "plivo"])
+async def test_network_reaches_no_other_account(
+    phone_network: PhoneNetworkFixture, simulated: str, other: Carrier
+) -> None:
+    """In a network of phones, a request that is not about its calls fails at once, and says what to do."""
+    async with phone_network(agent_of(), Patter(other, "+15550100002"), simulated) as network:
+        for carrier in (other, REAL["twilio"], REAL["telnyx"], REAL["plivo"]):
+            # 404: the phone's own account has this interface no more than another one.
+            with pytest.raises(ProviderError, match=r"place calls by network\.phone|answered 404"):
+                await carrier.number_setup("+15550100002")
+        assert network.calls == []
+
+
+async def test_refusal_ends_with_its_block(call_simulator: CallSimulator) -> None:
+    """Behind the block, requests go where they went before."""
+    async with call_simulator(agent_of(first_message="Hello.")) as caller:
+        await caller.hears()
+    with kept_from_carriers("of the outer block"), pytest.raises(Unreachable, match="of the outer block"):
+        await REAL["twilio"].hang_up("C1")
