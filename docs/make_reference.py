@@ -118,11 +118,14 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, str]]] = {
         "URL of the collector, for `init_tracing` without `endpoint`.",
     ),
     "OTEL_SERVICE_NAME": ("patter_trio", "`service.name`, for `init_tracing` without `service_name`."),
+    "TERM": ("", "The kind of the terminal, which it sets itself; `dumb`: the launcher writes plain lines."),
+    "NO_COLOR": ("", "Set to anything: the launcher writes without colours."),
 }
 """Default and text of each variable; the default is empty where nothing is set."""
 READ_BY_LIBRARIES: Final = {
     *("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SERVICE_NAME"),
+    "NO_COLOR",
 }
 """Variables that no line of the package reads: httpx, ``urllib`` and the OpenTelemetry SDK do."""
 MAX_SHOWN_PARAMETERS: Final = 5
