@@ -3,11 +3,12 @@
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -34,15 +35,20 @@ from patter_trio.server.admission import MAX_LAG_S
 from patter_trio.server.answerer import with_keys
 from patter_trio.server.context import checked_public_url, doubt_about
 from patter_trio.server.listeners import check_port, listening_address, open_listeners
+from patter_trio.server.live_calls import PhoneLiveCalls
 from patter_trio.server.options import RunningServer, ServeOptions, calling_server
 from patter_trio.server.outbound_call import OutboundCall, ended_with_block
 from patter_trio.server.placed import CallRequest, WhoAnswers, checked_detection
-from patter_trio.server.serve_checks import check_agent, check_kinds, check_limits, check_scheduler
+from patter_trio.server.serve_checks import check_agent, check_kinds, check_limits, check_scheduler, checked_windows
 from patter_trio.server.serving import serve_until_drained
 from patter_trio.server.signals import StopRequest, stop_signals
 from patter_trio.server.tunnel import Tunnel, check_installed, checked_tunnel, open_tunnel
+from patter_trio.server.windows import NO_WINDOWS, Windows, access_of, open_windows
 from patter_trio.timeline.observed import observed
 from patter_trio.user_code.urls import is_exposed
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 _log = logging.getLogger("patter_trio.server")
 
@@ -202,6 +208,9 @@ class Patter(SpeechCallbacks):
         tunnel: Tunnel = None,
         record_to: str | Path | None = None,
         recording: bool = False,
+        dashboard: bool = False,
+        dashboard_token: str = "",
+        app: "ASGIApp | None" = None,
         task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Answer calls until cancelled, or until drained by SIGTERM, SIGHUP or :meth:`drain`.
@@ -238,13 +247,18 @@ class Patter(SpeechCallbacks):
             record_to: a folder in which each call is recorded as ``<call_id>.wav``, while it goes on: on the left what
                 the caller said, on the right what the caller heard. It is made if it is missing; None: no recording.
             recording: True: the carrier records each call, at its own price; the event RECORDING_SAVED says where.
+            dashboard: True: show the calls, and let them be steered, under ``/dashboard/``, ``/api/`` and ``/metrics``.
+            dashboard_token: the token that those who look must have, at least 16 characters; empty: only this machine
+                may look, at a server on loopback that neither a tunnel nor a public ``webhook_url`` leads to.
+            app: an ASGI application of your own, which gets each request that is for no path of this server, and
+                upgrades outside of ``/ws/`` and ``/webhooks/``. It runs on trio. What it raises ends its own request.
             task_status: for ``nursery.start``.
 
         Raises:
             ConfigurationError: the port is in use; ``webhook_url`` is not a URL; a callback is not callable
                 (``on_message`` may also be a URL); a tool's URL leads to a private address that is not in
-                ``allow_private_hosts``; the agent does not have exactly one of ``llm=`` and ``on_message=``; or no
-                program for tunnels is on PATH.
+                ``allow_private_hosts``; the agent does not have exactly one of ``llm=`` and ``on_message=``; no program
+                for tunnels is on PATH; ``dashboard_token`` is unfit; or ``app`` has failed to start.
             PatterConnectionError: the tunnel was not opened, or has ended.
         """
         check_scheduler()
@@ -262,6 +276,7 @@ class Patter(SpeechCallbacks):
         check_port(port)
         check_limits(max_calls, max_lag, drain_timeout)
         check_kinds(voicemail_message, recording)
+        token = checked_windows(dashboard, dashboard_token, app)
         folder = checked_folder(record_to)
         tunnel = checked_tunnel(tunnel) or self.tunnel
         check_installed(tunnel)
@@ -281,6 +296,8 @@ class Patter(SpeechCallbacks):
                     options = self._serve_options(
                         agent,
                         public_url=public_url,
+                        windows=self._windows(listeners, tunnel, token) if dashboard else NO_WINDOWS,
+                        app=app,
                         callbacks=callbacks,
                         voicemail_message=voicemail_message,
                         max_calls=max_calls,
@@ -402,6 +419,18 @@ class Patter(SpeechCallbacks):
         async with ended_with_block(call):
             yield call
 
+    def _windows(self, listeners: Sequence[trio.SocketListener], tunnel: Tunnel, token: str) -> Windows:
+        """Return the windows of a server with a dashboard."""
+        access = access_of(
+            (listener.socket.getsockname()[0] for listener in listeners),
+            token=token,
+            webhook_url=self.webhook_url,
+            has_tunnel=bool(tunnel),
+        )
+        if not (token or access.is_private):
+            _log.warning("dashboard=True answers nobody: others can reach the server, so give dashboard_token=")
+        return open_windows(PhoneLiveCalls(self._live, self._feed), access, time.time)
+
     def _check(self, agent: Agent, callbacks: Mapping[str, Any]) -> None:
         """Check what can be checked before a port is open."""
         check_agent(agent, callbacks)
@@ -441,6 +470,8 @@ class Patter(SpeechCallbacks):
         *,
         public_url: str,
         carrier: Carrier | None = None,
+        windows: Windows = NO_WINDOWS,
+        app: "ASGIApp | None" = None,
         callbacks: Mapping[str, Any] | None = None,
         voicemail_message: str = "",
         max_calls: int | None = None,
@@ -455,6 +486,8 @@ class Patter(SpeechCallbacks):
             agent: the agent that answers.
             public_url: the URL at which the carrier reaches us.
             carrier: a carrier to use instead of the phone's own.
+            windows: the windows of the server.
+            app: as for :meth:`serve`.
             callbacks: the application's functions by name (``on_call_start`` ...); they take precedence over
                 the phone's.
             voicemail_message: as for :meth:`serve`.
@@ -481,6 +514,11 @@ class Patter(SpeechCallbacks):
             recorder=self._recorder,
             record_to=record_to,
             recording=recording,
+            routes=windows.routes,
+            open_routes=windows.open_routes,
+            access=windows.access,
+            call_observers=windows.call_observers,
+            app=app,
         )
 
     def _reached_at(self, url: str) -> None:

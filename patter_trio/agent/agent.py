@@ -29,6 +29,9 @@ from patter_trio.providers.other_names import other_names
 ELSEWHERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         (
+            "app",
+            "dashboard",
+            "dashboard_token",
             "drain_timeout",
             "handle_signals",
             "host",

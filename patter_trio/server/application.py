@@ -13,11 +13,12 @@ Imported when a server starts, because Starlette takes 0.1 s to import.
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,7 +26,7 @@ from patter_trio.abc import CarrierRequest, WebhookKind
 from patter_trio.phone_numbers import shown_id
 from patter_trio.server.access import refusal
 from patter_trio.server.context import ServerContext
-from patter_trio.server.webhooks import WEBHOOK_KINDS, Handler, WebhookResponse, joined, routes_of
+from patter_trio.server.webhooks import RESERVED_PREFIXES, WEBHOOK_KINDS, Handler, WebhookResponse, joined, routes_of
 
 # Judged: sixty times as much, which is refused while it arrives.
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -33,8 +34,8 @@ MAX_BODY_BYTES: Final = 64 * 1024
 # Judged: 64 KiB in segments of 256 bytes. A carrier sends its 1 kB in one piece, or a few.
 MAX_BODY_PIECES: Final = 256
 """Largest accepted number of chunks, or reads, of a body: each costs the event loop the same, whatever its size."""
-RESERVED_PREFIXES: Final = ("/webhooks/", "/ws/")
-"""The beginnings of paths that are never the application's own."""
+STREAMS_KEY: Final = "patter_trio.streams"
+"""The key of a request's scope with the places for streams of events."""
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
@@ -55,7 +56,8 @@ class Application:
             for method, handler in methods.items()
         ]
         self._own_paths = {route.path for route in own}
-        self._routes: list[BaseRoute] = [*own, *(_Guarded(context, route) for route in context.routes)]
+        guarded = (_Guarded(context, route) for route in context.routes)
+        self._routes: list[BaseRoute] = [*own, *context.open_routes, *guarded]
         # No redirects for slashes: they would be built from the ``Host`` of the request, which a proxy may have set.
         router = Router(self._routes, redirect_slashes=False, default=self._no_route)
         self._app: ASGIApp = ExceptionMiddleware(
@@ -64,13 +66,30 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; send nothing if the client leaves before its request is complete."""
+        app = self._context.app
+        if app is not None and not self._is_ours(scope):
+            # What it raises ends its own request: the HTTP server logs it and answers 500.
+            await app({**scope, "state": dict(self._context.app_state)}, receive, send)
+            return
         if scope["type"] != "http":
             return
         # A slash at the end is easily typed into a carrier's console; what was signed still has it.
         path = scope["path"].rstrip("/")
         # ``app``: with it, Starlette raises a refusal of its own, such as 405, instead of answering it.
-        mine = {**scope, "app": self, "path": path if path in self._own_paths else scope["path"]}
+        path = path if path in self._own_paths else scope["path"]
+        mine = {**scope, "app": self, "path": path, STREAMS_KEY: self._context.streams}
         await self._app(mine, _bounded(receive), _not_stored(send))
+
+    def _is_ours(self, scope: Scope) -> bool:
+        """Return True if a request is not for the application's own ASGI application."""
+        if scope["type"] not in ("http", "websocket"):
+            return True
+        path = scope["path"]
+        if path.startswith(RESERVED_PREFIXES) or path.rstrip("/") in self._own_paths:
+            return True
+        # An upgrade on a path of a window is the window's, too, although it has none.
+        asked = {**scope, "type": "http", "method": scope.get("method", "GET")}
+        return any(route.matches(asked)[0] is not Match.NONE for route in self._routes)
 
     async def _no_route(self, scope: Scope, _: Receive, __: Send) -> None:
         """Refuse a path; one that a carrier or a proxy was set up with is logged with what to set instead."""
@@ -132,11 +151,24 @@ class _Guarded(BaseRoute):
         context = self._context
         refused = refusal(context.access, scope["method"], headers_of(scope), context.unix_time())
         if refused is not None:
+            if refused.status == HTTPStatus.UNAUTHORIZED and _is_page(scope):
+                await RedirectResponse(_login_from(_raw_path(scope)), 303)(scope, receive, send)
+                return
             context.refusals.warn(f"window refused with {refused.status}: {refused.why}")
             # RFC 9110, section 15.5.2, wants it.
             challenge = {"www-authenticate": "Bearer"} if refused.status == HTTPStatus.UNAUTHORIZED else None
             raise HTTPException(refused.status, refused.why, challenge)
         await self._route.handle(scope, receive, send)
+
+
+def _is_page(scope: Scope) -> bool:
+    """Return True if a browser asks for a page, and not a script of one for data."""
+    return scope["method"] == "GET" and "text/html" in headers_of(scope).get("accept", "")
+
+
+def _login_from(path: str) -> str:
+    """Return the address of the login, relative to ``path``, because a proxy may have put a prefix before it."""
+    return "../" * (path.count("/") - 1) + f"dashboard/login?{urlencode({'next': path})}"
 
 
 def _endpoint(context: ServerContext, handler: Handler, kind: WebhookKind) -> ASGIApp:

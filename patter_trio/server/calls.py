@@ -126,7 +126,10 @@ class CallServer:
             is_lost=lambda call_id: call_id in self._lost,
             neighbours=neighbours,
             routes=options.routes,
+            open_routes=options.open_routes,
             access=options.access,
+            app=options.app,
+            app_state=options.app_state,
         )
         self._announced = AnnouncedCalls(
             self.context,
@@ -305,7 +308,11 @@ class CallServer:
             media,
             epoch=events.epoch,
             tap=self._tap,
-            observers=(*(() if trace is None else (trace,)), *self._seams.observers),
+            observers=(
+                *(() if trace is None else (trace,)),
+                *self._seams.observers,
+                *(observer_of(info) for observer_of in self._options.call_observers),
+            ),
             events=events,
             meter=self._meter(info, media, events.epoch),
         )
@@ -401,6 +408,8 @@ class CallServer:
         """
         # First: from here on no webhook adds a call, so the wait below can only get shorter.
         self._draining = True
+        # Streams of events end: nothing begins any more that they could show.
+        self.context.streams.draining.set()
         with trio.move_on_after(timeout):
             while (last := self._last_expected()) > trio.current_time():
                 # Without a live call nothing happens when an announced one becomes overdue; a dialled one ends itself.

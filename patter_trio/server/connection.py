@@ -20,7 +20,7 @@ server goes on.
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
@@ -37,7 +37,7 @@ from patter_trio.server.context import ServerContext
 from patter_trio.server.http import serve_http
 from patter_trio.server.origins import is_own_origin
 from patter_trio.server.refusals import current_peer, peer_of
-from patter_trio.server.webhooks import joined
+from patter_trio.server.webhooks import RESERVED_PREFIXES, joined
 from patter_trio.user_code.context import NO_CALL, current_call
 
 if TYPE_CHECKING:
@@ -65,6 +65,9 @@ INTERNAL_ERROR_CLOSE_CODE: Final = 1011
 # Only the header's presence is asked here; whether the handshake is right is judged by the protocol core, which answers
 # it. A word of the value, because the header is a list.
 _UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\r\n]*\bwebsocket\b")
+
+_UPGRADES: Final = re.compile(rb"(?im)^upgrade[ \t]*:([^\n]*)\n")
+_RESERVED: Final = tuple(prefix.encode() for prefix in RESERVED_PREFIXES)
 
 logger: Final = logging.getLogger("patter_trio.server")
 
@@ -115,8 +118,8 @@ async def serve_connection(
 async def _serve(context: ServerContext, stream: trio.abc.Stream, application: "ASGIApp | None") -> None:
     found = None
     # The block is left early, without a leg, if the connection must make room for others.
-    with context.unproven.one():
-        found = await _authenticated(context, stream, application)
+    with context.unproven.one() as proven:
+        found = await _authenticated(context, stream, application, proven)
     if found is None:
         return
     server, leg = found
@@ -131,7 +134,7 @@ async def _serve(context: ServerContext, stream: trio.abc.Stream, application: "
 
 
 async def _authenticated(
-    context: ServerContext, stream: trio.abc.Stream, application: "ASGIApp | None"
+    context: ServerContext, stream: trio.abc.Stream, application: "ASGIApp | None", proven: Callable[[], None]
 ) -> tuple[ServerContext, MediaLeg] | None:
     """Return the leg of the call that a connection proves, and the call's server.
 
@@ -143,7 +146,9 @@ async def _authenticated(
         found = _door_of(context, head)
         if found is None:
             # False: hypercorn has answered 400 itself, so only the log is left to do.
-            if not await serve_http(application or http_application(context), stream, head):
+            app = application or http_application(context)
+            may_upgrade = context.app is not None and _is_own_upgrade(head)
+            if not await serve_http(app, stream, head, may_upgrade=may_upgrade, proven=proven):
                 context.refusals.warn("connection closed: the request must be HTTP")
             return None
         # The answer to a bad handshake is sent inside, and a peer that does not read would block it.
@@ -196,6 +201,13 @@ def _door_of(context: ServerContext, head: bytes) -> ServerContext | None:
     if end < 0 or _UPGRADE.search(head, 0, end) is None:
         return None
     return next((door for prefix, door in context.doors.items() if head.startswith(b"GET " + prefix)), None)
+
+
+def _is_own_upgrade(head: bytes) -> bool:
+    """Return True if a request may become a WebSocket of the application: outside of our prefixes, and not HTTP/2."""
+    values = _UPGRADES.findall(head.partition(b"\r\n\r\n")[0] + b"\r\n")
+    target = head.partition(b" ")[2]
+    return [value.strip().lower() for value in values] == [b"websocket"] and not target.startswith(_RESERVED)
 
 
 def _call_id(context: ServerContext, upgrade: Upgrade) -> str:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 import attrs
@@ -16,10 +16,12 @@ from patter_trio.server.access import NOBODY, Access
 from patter_trio.server.documents import Documents
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.refusals import Refusals
+from patter_trio.server.stream_places import StreamPlaces
 from patter_trio.server.unproven import UnprovenConnections
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp
 
 DIAL_PARAMETER: Final = "dial"
 """The parameter in the query of our webhooks that holds the reference of a call that we placed."""
@@ -76,7 +78,9 @@ class ServerContext:
     * ``claim_lost(call_id, token)`` returns the facts about a live call that waits for another stream, once for a
       token.
     * ``is_lost(call_id)`` returns True for a live call that waits for another stream.
-    * ``routes`` are those of windows; ``access`` is what the rule about them uses.
+    * ``routes`` are those of windows; ``access`` is what the rule about them uses; ``open_routes`` are for everybody.
+    * ``app`` is the application's own ASGI application; None: it has none. ``app_state`` is what its lifespan has set.
+    * ``streams`` are the places for streams of events.
     * ``on_refused(info, why)`` is called for each call that hears busy; it must not raise.
 
     ``neighbours`` are the servers of other calls behind the same port, such as those of the browser phone. Each has its
@@ -101,7 +105,11 @@ class ServerContext:
     unix_time: Callable[[], float] = time.time
     neighbours: tuple["ServerContext", ...] = ()
     routes: Sequence["BaseRoute"] = ()
+    open_routes: Sequence["BaseRoute"] = ()
     access: Access = NOBODY
+    app: "ASGIApp | None" = None
+    app_state: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    streams: StreamPlaces = attrs.field(factory=StreamPlaces)
     unauthenticated: trio.Semaphore = attrs.field(
         factory=lambda: trio.Semaphore(MAX_UNAUTHENTICATED_SOCKETS), repr=False
     )

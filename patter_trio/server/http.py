@@ -5,16 +5,20 @@ test fails if its constructor changes. This file adds:
 
 * **One request per connection.** A proxy that pools connections could otherwise send the upgrade of a media stream on a
   connection that has served a webhook, where hypercorn would not pass it to our WebSocket implementation.
-* **HTTP/1.1 only.** We drop the ``Upgrade`` header of a request, which RFC 9110 section 7.8 permits.
-* **Bounds.** hypercorn shields its sends from cancellation, so a send that makes no progress fails here after
-  :data:`SEND_TIMEOUT_S`.
+* **HTTP/1.1 only.** We drop the ``Upgrade`` header of a request, which RFC 9110 section 7.8 permits, unless the
+  request may become a WebSocket of the application.
+* **Bounds.** A request must arrive, and a webhook must be answered, within :data:`REQUEST_TIMEOUT_S`. Other responses
+  may last as long as the peer reads: hypercorn shields its sends from cancellation, so a send that makes no progress
+  fails here after :data:`SEND_TIMEOUT_S`.
 * **Lingering close.** We discard input for up to 0.5 s before closing. Closing a socket with unread input resets the
   connection, and a reset can destroy the answer on its way.
 """
 
 import logging
+import math
 import re
 import socket
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
 # A later answer would reach nobody: the carrier has given the call up.
 REQUEST_TIMEOUT_S: Final = 15.0
-"""Seconds for a request and its answer; carriers wait no longer for the answer to a webhook (Twilio: 15 s)."""
+"""Seconds for a request, and for a webhook's answer; carriers wait no longer for it (Twilio: 15 s)."""
 # Judged: an answer is a kilobyte, which any peer that reads takes at once.
 SEND_TIMEOUT_S: Final = 5.0
 """Seconds for one send, so that a peer that does not read cannot hold the connection for the whole request time."""
@@ -34,6 +38,8 @@ SEND_TIMEOUT_S: Final = 5.0
 LINGER_TIMEOUT_S: Final = 0.5
 """Seconds for which input is discarded before the connection is closed."""
 
+PROVEN_KEY: Final = "patter_trio.proven"
+"""The key of a request's scope with a function that takes its connection out of those that make room for others."""
 # To the line feed, not to a whole CRLF: h11 ends a line at a bare line feed, too.
 _UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\n]*(?:\n|\Z)")
 
@@ -45,11 +51,25 @@ def load_hypercorn() -> None:
     _config()
 
 
-async def serve_http(app: "ASGIApp", stream: trio.abc.Stream, head: bytes) -> bool:
+async def serve_http(
+    app: "ASGIApp",
+    stream: trio.abc.Stream,
+    head: bytes,
+    *,
+    may_upgrade: bool = False,
+    proven: Callable[[], None] = lambda: None,
+) -> bool:
     """Answer the one request that begins with ``head``, and leave the stream open for its owner to close.
 
     Return True if the application was called. If the request was not HTTP, the peer receives an error and the result is
     False.
+
+    Args:
+        app: the application; its scope has ``proven`` under :data:`PROVEN_KEY`.
+        stream: the connection.
+        head: what was read from it.
+        may_upgrade: True: the request may become a WebSocket, which the application answers.
+        proven: called by the application when a response begins that may last, for a peer that may have it.
     """
     from hypercorn.app_wrappers import ASGIWrapper  # noqa: PLC0415 (only servers need it)
     from hypercorn.trio.tcp_server import TCPServer  # noqa: PLC0415 (only servers need it)
@@ -61,26 +81,55 @@ async def serve_http(app: "ASGIApp", stream: trio.abc.Stream, head: bytes) -> bo
     async def asking(scope: "Scope", receive: "Receive", send: "Send") -> None:
         nonlocal asked
         asked = True
+        is_webhook = scope["path"].startswith("/webhooks/")
+        if not is_webhook and not _has_body(scope):
+            limit.deadline = math.inf
+
+        async def receiving() -> "Message":
+            message = await receive()
+            # Complete: from here on only the answer is awaited.
+            if message["type"] == "http.request" and not message.get("more_body", False) and not is_webhook:
+                limit.deadline = math.inf
+            return message
 
         async def answering(message: "Message") -> None:
-            # From here on only the answer is awaited: hypercorn itself would wait until somebody takes the rest of a
-            # body that was refused halfway, and nobody does.
-            limit.deadline = min(limit.deadline, trio.current_time() + SEND_TIMEOUT_S + LINGER_TIMEOUT_S)
+            limit.deadline = _deadline(message, limit.deadline, trio.current_time())
             await send(message)
 
-        await app(scope, receive, answering)
+        await app({**scope, PROVEN_KEY: proven}, receiving, answering)
 
     # Around everything, because hypercorn's own limits do not cover a body that arrives byte by byte.
     with trio.move_on_after(REQUEST_TIMEOUT_S) as limit:
-        # The empty dict is the lifespan state; our application does not use one.
+        # The empty dict is the lifespan state, which the application passes on itself.
         await TCPServer(
             ASGIWrapper(cast(Any, asking)),
             _config(),
             WorkerContext(None),
             {},
-            cast(Any, _Replayed(stream, _without_upgrade(head))),
+            cast(Any, _Replayed(stream, head if may_upgrade else _without_upgrade(head))),
         ).run()
     return asked
+
+
+def _has_body(scope: "Scope") -> bool:
+    """Return True if a request says that it has a body."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in scope["headers"]
+    )
+
+
+def _deadline(message: "Message", deadline: float, now: float) -> float:
+    """Return the deadline of a connection from a message of its response on."""
+    kind = message["type"]
+    if kind == "websocket.accept" or (kind == "http.response.body" and message.get("more_body", False)):
+        # Each send is bounded; the whole lasts as long as the peer reads.
+        return math.inf
+    if kind in ("websocket.close", "http.response.body"):
+        # The last message: hypercorn itself would wait until somebody takes the rest of a body that was refused
+        # halfway, and nobody does.
+        return now + SEND_TIMEOUT_S + LINGER_TIMEOUT_S
+    return deadline
 
 
 @cache

@@ -1,8 +1,8 @@
 """Options of a call server: those from its phone, and the seams for tests."""
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -26,6 +26,7 @@ from patter_trio.server.page_calls import AnnouncedPageCalls
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp
 
 SendDigitsOverride = Callable[[CallInfo, str], Awaitable[bool]]
 """A function that sends DTMF digits to the other side of a call, as ``Carrier.send_digits`` does."""
@@ -86,7 +87,11 @@ class ServeOptions:
         page_calls: announces the calls of the browser phone; None: only carriers bring calls.
         routes: the routes of windows, served beside the server's own, after them. The access rule is applied before
             each; a route checks nothing itself.
+        open_routes: routes of windows for everybody, such as the login.
         access: what the access rule uses; by default nobody may look.
+        app: the application's own ASGI application, for all paths that no route has; None: it has none.
+        app_state: what the lifespan of ``app`` has set for its requests.
+        call_observers: make an observer of each call; they get every event, internal ones included.
     """
 
     agent: Agent
@@ -107,7 +112,11 @@ class ServeOptions:
     recording: bool = False
     page_calls: AnnouncedPageCalls | None = None
     routes: Sequence["BaseRoute"] = ()
+    open_routes: Sequence["BaseRoute"] = ()
     access: Access = NOBODY
+    app: "ASGIApp | None" = None
+    app_state: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    call_observers: Sequence[Callable[[CallInfo], CallObserver]] = ()
 
 
 @attrs.frozen(kw_only=True)

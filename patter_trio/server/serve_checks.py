@@ -8,6 +8,8 @@ import trio
 
 from patter_trio.agent.agent import ERROR_MESSAGE, Agent
 from patter_trio.errors import ConfigurationError
+from patter_trio.logs import shown_value
+from patter_trio.server.access import checked_token
 from patter_trio.server.answerer import check_answerer
 from patter_trio.server.placed import check_spoken
 
@@ -44,6 +46,22 @@ def check_kinds(voicemail_message: object, recording: object) -> None:
     check_spoken("voicemail_message", voicemail_message)
     if not isinstance(recording, bool):
         raise ConfigurationError(f"recording must be True or False, got {recording!r}; a folder is record_to=")
+
+
+def checked_windows(dashboard: object, token: object, app: object) -> str:
+    """Return ``dashboard_token``, after a check of the options for windows.
+
+    Raises:
+        ConfigurationError: one of them has a wrong type, or the token is unfit or without a dashboard.
+    """
+    if not isinstance(dashboard, bool):
+        raise ConfigurationError(f"dashboard must be True or False, got {dashboard!r}")
+    if app is not None and not callable(app):
+        raise ConfigurationError(f"app must be an ASGI application, got {shown_value(app)}")
+    checked = checked_token(token)
+    if checked and not dashboard:
+        raise ConfigurationError("dashboard_token= has no effect without dashboard=True")
+    return checked
 
 
 def check_agent(agent: Agent, callbacks: Mapping[str, Any]) -> None:

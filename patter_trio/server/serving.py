@@ -10,6 +10,7 @@ import trio
 from patter_trio.carriers.browser import BrowserPhone
 from patter_trio.net.tasks import open_side_tasks
 from patter_trio.server.calls import CallServer, open_call_server
+from patter_trio.server.lifespan import run_lifespan
 from patter_trio.server.listeners import listening_address, serve_listeners
 from patter_trio.server.options import ServeOptions
 from patter_trio.server.page_calls import MAX_PAGE_CALLS
@@ -38,8 +39,12 @@ async def serve_until_drained(
     # server waits for the last callbacks.
     async with (
         open_side_tasks() as beside,
+        # Outside of the calls: what the application has opened serves its callbacks, too.
+        run_lifespan(options.app) as app_state,
         _open_page_server(options) as page_servers,
-        open_call_server(options, neighbours=tuple(server.context for server in page_servers)) as call_server,
+        open_call_server(
+            attrs.evolve(options, app_state=app_state), neighbours=tuple(server.context for server in page_servers)
+        ) as call_server,
         trio.open_nursery() as nursery,
     ):
         call_servers = (call_server, *page_servers)
@@ -50,6 +55,8 @@ async def serve_until_drained(
         task_status.started(listening_address(listeners))
         for server in call_servers:
             await server.closed.wait()
+        # A drain has asked the streams of events to end; what is left of them is the end of each response.
+        await call_server.context.streams.all_over()
         # The calls that are left after a drain's time are ended here.
         nursery.cancel_scope.cancel(reason="drained")
 

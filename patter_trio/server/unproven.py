@@ -8,8 +8,9 @@ request at once and has its answer within milliseconds, and only idle connection
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import trio
@@ -49,17 +50,23 @@ class UnprovenConnections:
         return len(self._scopes)
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Count a connection as unproven within the block, which is left early if the connection must make room."""
+    def one(self) -> Iterator[Callable[[], None]]:
+        """Count a connection as unproven within the block, which is left early if the connection must make room.
+
+        Yield a function that counts it no more, because it has proved itself.
+        """
         if len(self) >= self._limit:
             self.warn(f"{self._limit} connections have not authenticated (half of the limit of open files)")
             self.close_oldest()
         with trio.CancelScope() as scope:
             self._scopes[scope] = None
             try:
-                yield
+                yield partial(self._prove, scope)
             finally:
                 self._scopes.pop(scope, None)
+
+    def _prove(self, scope: trio.CancelScope) -> None:
+        self._scopes.pop(scope, None)
 
     def close_oldest(self) -> None:
         """Close the connection that has been unproven for the longest time."""

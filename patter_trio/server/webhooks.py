@@ -19,6 +19,8 @@ from patter_trio.server.pending import TooManyPending
 
 WEBHOOK_KINDS: Final[tuple[WebhookKind, ...]] = ("voice", "status", "recording", "amd", "transfer", "return")
 """What webhooks are about. A carrier may send all of them to one route: what it reports decides."""
+RESERVED_PREFIXES: Final = ("/webhooks/", "/ws/")
+"""The beginnings of paths that are never the application's own."""
 
 logger: Final = logging.getLogger("patter_trio.server")
 

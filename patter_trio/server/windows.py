@@ -1,0 +1,61 @@
+"""The windows of a server: their routes, the access to them, and the observers of calls."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import attrs
+
+from patter_trio.abc import CallInfo, LiveCalls
+from patter_trio.events.reporter import CallObserver
+from patter_trio.server.access import NOBODY, Access, is_loopback, is_private
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+
+@attrs.frozen(kw_only=True)
+class Windows:
+    """The windows of a server, as ``ServeOptions`` takes them; by default it has no windows."""
+
+    routes: Sequence["BaseRoute"] = ()
+    open_routes: Sequence["BaseRoute"] = ()
+    access: Access = NOBODY
+    call_observers: Sequence[Callable[[CallInfo], CallObserver]] = ()
+
+
+NO_WINDOWS: Final = Windows()
+"""No windows."""
+
+
+def access_of(addresses: Iterable[str], *, token: str, webhook_url: str, has_tunnel: bool) -> Access:
+    """Return what the access rule uses.
+
+    Args:
+        addresses: those that the server listens on.
+        token: ``dashboard_token``.
+        webhook_url: the public URL that is set; empty: none.
+        has_tunnel: True if a tunnel leads to the server.
+    """
+    url = webhook_url if "://" in webhook_url else f"//{webhook_url}"
+    leads_here_alone = not webhook_url or is_loopback(urlsplit(url).hostname or "")
+    return Access(token=token, is_private=is_private(addresses, is_public=has_tunnel or not leads_here_alone))
+
+
+def open_windows(live: LiveCalls, access: Access, unix_time: Callable[[], float]) -> Windows:
+    """Return the windows of a server with a dashboard.
+
+    Args:
+        live: the live calls.
+        access: what the access rule uses.
+        unix_time: returns the time in seconds.
+    """
+    # Starlette takes 0.1 s to import, and only servers need it.
+    from patter_trio.server.live_api import live_routes  # noqa: PLC0415 (see above)
+    from patter_trio.server.login import login_routes  # noqa: PLC0415 (see above)
+
+    return Windows(
+        routes=live_routes(live),
+        open_routes=login_routes(access, unix_time),
+        access=access,
+    )
