@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
 
 from patter_trio.abc import Carrier
@@ -28,6 +29,7 @@ from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
 from patter_trio.logs import shown_value
 from patter_trio.net.address_guard import Guard
 from patter_trio.phone_numbers import E164_FORM, checked_number, is_number, load_numbering_plans
+from patter_trio.phone_page.page import PhonePage
 from patter_trio.pricing import Pricing, merge_pricing
 from patter_trio.providers.keyword_hints import with_hints, with_parameters_of
 from patter_trio.providers.other_names import keywords_of
@@ -38,6 +40,7 @@ from patter_trio.server.listeners import check_port, listening_address, open_lis
 from patter_trio.server.live_calls import PhoneLiveCalls
 from patter_trio.server.options import RunningServer, ServeOptions, calling_server
 from patter_trio.server.outbound_call import OutboundCall, ended_with_block
+from patter_trio.server.page_calls import AnnouncedPageCalls
 from patter_trio.server.placed import CallRequest, WhoAnswers, checked_detection
 from patter_trio.server.serve_checks import check_agent, check_kinds, check_limits, check_scheduler, checked_windows
 from patter_trio.server.serving import serve_until_drained
@@ -69,6 +72,19 @@ def _places() -> dict[str, str]:
         **{f"on_{edge}": f"the phone: phone.on_{edge} = ..." for edge in EDGES},
         **{name: place for place, owner in owners.items() for name in keywords_of(owner)},
     }
+
+
+def _with_browser_phone(options: ServeOptions, page: PhonePage | bool) -> ServeOptions:
+    """Return options with the routes of the browser phone, and what announces its calls."""
+    # Here, because Starlette takes 0.1 s to import, which a program without a page need not wait for.
+    from patter_trio.pages.assets import shared_routes  # noqa: PLC0415 (see above)
+    from patter_trio.phone_page.routes import phone_routes  # noqa: PLC0415 (see above)
+
+    shown = page if isinstance(page, PhonePage) else PhonePage()
+    calls = AnnouncedPageCalls(shown.number)
+    return attrs.evolve(
+        options, routes=[*options.routes, *shared_routes(), *phone_routes(shown, calls)], page_calls=calls
+    )
 
 
 def _check_number(phone_number: object) -> None:
@@ -211,6 +227,7 @@ class Patter(SpeechCallbacks):
         dashboard: bool = False,
         dashboard_token: str = "",
         app: "ASGIApp | None" = None,
+        browser_phone: PhonePage | bool = False,
         task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Answer calls until cancelled, or until drained by SIGTERM, SIGHUP or :meth:`drain`.
@@ -252,6 +269,8 @@ class Patter(SpeechCallbacks):
                 may look, at a server on loopback that neither a tunnel nor a public ``webhook_url`` leads to.
             app: an ASGI application of your own, which gets each request that is for no path of this server, and
                 upgrades outside of ``/ws/`` and ``/webhooks/``. It runs on trio. What it raises ends its own request.
+            browser_phone: True: serve a page at ``/phone/`` that calls the agent by microphone and speaker, to browsers
+                of this machine; or what that page shows about the program, as ``patter-trio dev`` gives it.
             task_status: for ``nursery.start``.
 
         Raises:
@@ -296,7 +315,7 @@ class Patter(SpeechCallbacks):
                     options = self._serve_options(
                         agent,
                         public_url=public_url,
-                        windows=self._windows(listeners, tunnel, token) if dashboard else NO_WINDOWS,
+                        windows=self._windows(listeners, tunnel, token) if dashboard or browser_phone else NO_WINDOWS,
                         app=app,
                         callbacks=callbacks,
                         voicemail_message=voicemail_message,
@@ -306,6 +325,8 @@ class Patter(SpeechCallbacks):
                         record_to=folder,
                         recording=recording,
                     )
+                    if browser_phone:
+                        options = _with_browser_phone(options, browser_phone)
                     await serve_until_drained(options, listeners, stop, drain_timeout, task_status)
         finally:
             # Without an await, because ``serve`` may be cancelled. trio has closed them already if serving began; this
@@ -428,7 +449,7 @@ class Patter(SpeechCallbacks):
             has_tunnel=bool(tunnel),
         )
         if not (token or access.is_private):
-            _log.warning("dashboard=True answers nobody: others can reach the server, so give dashboard_token=")
+            _log.warning("the windows answer nobody: others can reach the server, so give dashboard_token=")
         return open_windows(PhoneLiveCalls(self._live, self._feed), access, time.time)
 
     def _check(self, agent: Agent, callbacks: Mapping[str, Any]) -> None:
@@ -520,6 +541,11 @@ class Patter(SpeechCallbacks):
             call_observers=windows.call_observers,
             app=app,
         )
+
+    def _without_carrier(self) -> None:
+        """Let only the browser phone call, whatever carrier the program names; for the launcher."""
+        self.carrier = None
+        self._reached_at("")
 
     def _reached_at(self, url: str) -> None:
         """Let the carrier reach the phone at another URL than that of the program; for the launcher."""

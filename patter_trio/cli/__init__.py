@@ -9,6 +9,7 @@ from typing import Final
 
 from patter_trio.cli.call import add_parser as add_call
 from patter_trio.cli.command_line import CommandParser, add_common
+from patter_trio.cli.dev import add_parser as add_dev
 from patter_trio.cli.doctor import add_parser as add_doctor
 from patter_trio.cli.log_lines import configure
 from patter_trio.cli.number import add_parser as add_number
@@ -31,6 +32,7 @@ FILE is a Python program with `phone = Patter(...)` and `agent = phone.agent(...
 callbacks (on_call_start, on_message, on_transcript, on_call_end, on_dtmf, on_user_speech_started, ...) are registered.
 Variables in a file `.env` beside it, and in one in the working directory, are read first.
 
+  patter-trio dev examples/front_desk.py           talk to the agent in a browser: no account, no network
   patter-trio simulate examples/front_desk.py      hold a call with simulated callers: no account, no network
   patter-trio simulate bakery.py --say "When do you open?" --press 1# --from +15550100003
   patter-trio run examples/front_desk.py           take real calls
@@ -42,8 +44,8 @@ Variables in a file `.env` beside it, and in one in the working directory, are r
 
 Exit status: 0 success; 1 a simulated call failed, nobody answered, the answer was no, or doctor has warnings; 2 a
 mistake in the command or in FILE, or doctor has problems; 130 stopped early by Ctrl-C.
-`run` ends only with Ctrl-C or SIGTERM (which lets live calls finish), with status 0. If the shell ignores SIGINT for a
-command, as for one in the background of a script, Ctrl-C does not stop it.
+`run` and `dev` end only with Ctrl-C or SIGTERM (which lets live calls finish), with status 0. If the shell ignores
+SIGINT for a command, as for one in the background of a script, Ctrl-C does not stop it.
 """
 
 
@@ -58,7 +60,11 @@ def parser() -> argparse.ArgumentParser:
     main_parser.add_argument("--version", action="version", version=f"patter-trio {version('patter-trio')}")
     commands = main_parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     # More for a service, whose log is read later; less for a simulation, whose output is its lines.
-    for command, level in ((add_run(commands), "info"), (add_simulate(commands), "warning")):
+    for command, level in (
+        (add_run(commands), "info"),
+        (add_simulate(commands), "warning"),
+        (add_dev(commands), "info"),
+    ):
         add_common(command, level)
     add_call(commands)
     add_number(commands)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import trio
 
+from patter_trio.cli import dev
 from patter_trio.cli.command_line import TUNNEL_OPTION, Once
 from patter_trio.cli.interrupts import is_interruptible
 from patter_trio.cli.live_calls import show_calls
@@ -67,6 +68,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         metavar="S",
         help="seconds that live calls have to end after SIGTERM (default: %(default)g)",
     )
+    parser.add_argument(
+        "--dev", action="store_true", help="as `patter-trio dev`: talk to the agent in a browser, without a carrier"
+    )
+    dev.add_page_options(parser)
     parser.set_defaults(command=run)
     return parser
 
@@ -77,6 +82,11 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigurationError(f"--max-calls must be at least 0, got {options.max_calls}")
     if not 0 <= options.drain < math.inf:
         raise ConfigurationError(f"--drain must be a number of seconds of at least 0, got {options.drain:g}")
+    if options.dev:
+        _check_goes_with_dev(options)
+        return dev.run(options)
+    if options.open or options.reload:
+        raise ConfigurationError("--open and --reload belong to the browser phone: give --dev, or use patter-trio dev")
     program = load(options.file)
     if isinstance(program, Script):
         _check_means_something(options)
@@ -98,6 +108,18 @@ def run(options: argparse.Namespace) -> int:
     # At checkpoints only: Ctrl-C must not land in the middle of a synchronous cut.
     trio.run(serve, restrict_keyboard_interrupt_to_checkpoints=True)
     return 0
+
+
+def _check_goes_with_dev(options: argparse.Namespace) -> None:
+    """Refuse the options of a server that others reach beside ``--dev``, which serves this machine alone.
+
+    Raises:
+        ConfigurationError: one of them was given.
+    """
+    ignored = sorted(set(getattr(options, "given", ())) & set(SERVER_OPTIONS) - {"port"})
+    if ignored:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in ignored)
+        raise ConfigurationError(f"{names} cannot be used with --dev, which serves only the browser of this machine")
 
 
 def _check_means_something(options: argparse.Namespace) -> None:

@@ -1,11 +1,9 @@
 """Command ``patter-trio simulate``: serve an agent locally and call it with recordings, in real time."""
 
 import argparse
-import base64
 import math
 import os
 import re
-import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -43,6 +41,7 @@ from patter_trio.cli.command_line import (
 from patter_trio.cli.interrupts import is_interruptible
 from patter_trio.cli.live import Live, Progress
 from patter_trio.cli.report import latencies, print_latencies, write_call
+from patter_trio.cli.stand_ins import carrier_credentials
 from patter_trio.cli.terminal import console_for
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone_numbers import is_number
@@ -158,15 +157,7 @@ def run(options: argparse.Namespace) -> int:
     # A program with Twilio() must load without an account: the simulator signs with any credentials, and takes another
     # key for Telnyx.
     # Set only if the environment has none.
-    made_up = {
-        "TWILIO_ACCOUNT_SID": f"AC{secrets.token_hex(16)}",
-        "TWILIO_AUTH_TOKEN": secrets.token_hex(16),
-        "TELNYX_API_KEY": secrets.token_hex(16),
-        "TELNYX_PUBLIC_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
-        "PLIVO_AUTH_ID": f"MA{secrets.token_hex(9)}",
-        "PLIVO_AUTH_TOKEN": secrets.token_hex(16),
-    }
-    program = load(options.file, made_up)
+    program = load(options.file, carrier_credentials())
     if not isinstance(program, Program):
         raise ConfigurationError(f"{options.file} must have a `phone` and an `agent` at its top level to be called")
     steps = options.steps or tuple(Step(recording=file) for file in program.callers)

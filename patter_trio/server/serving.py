@@ -67,7 +67,18 @@ async def _open_page_server(options: ServeOptions) -> AsyncIterator[Sequence[Cal
     if options.page_calls is None:
         yield ()
         return
-    pages = attrs.evolve(options, carrier=BrowserPhone(), max_calls=MAX_PAGE_CALLS, recording=False, page_calls=None)
+    pages = attrs.evolve(
+        options,
+        carrier=BrowserPhone(),
+        max_calls=MAX_PAGE_CALLS,
+        # A developer would rather hear the agent late than hear busy.
+        max_lag=None,
+        recording=False,
+        page_calls=None,
+        routes=(),
+        open_routes=(),
+        app=None,
+    )
     # Before the server of the carrier's calls: the newest one places calls.
     async with open_call_server(pages) as call_server:
         with options.page_calls.served_by(call_server.context):

@@ -26,6 +26,8 @@ FLOORS = [
     {"timeline"},
     {"call"},
     {"server"},
+    {"pages"},
+    {"phone_page"},
     {"phone"},
     {"integrations"},
     {"testing", "program", "__init__"},

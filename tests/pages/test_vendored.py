@@ -1,0 +1,28 @@
+"""The browser libraries of others: whole, listed, with their licences."""
+
+import hashlib
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from patter_trio.pages.assets import STATIC
+
+ROOT = Path(__file__).parents[2]
+VENDOR = STATIC / "vendor"
+LIST = tomllib.loads((ROOT / "patter_trio/pages/vendored.toml").read_text(encoding="utf-8"))["file"]
+
+
+def test_list_names_each_file() -> None:
+    """The list has exactly the files that are there."""
+    assert sorted(entry["name"] for entry in LIST) == sorted(file.name for file in VENDOR.iterdir())
+
+
+@pytest.mark.parametrize("entry", LIST, ids=lambda entry: str(entry["name"]))
+def test_vendored_file_is_unchanged(entry: dict[str, str]) -> None:
+    """A file has the sum in the list, and NOTICE names it, or the library that its licence is for."""
+    assert hashlib.sha256((VENDOR / entry["name"]).read_bytes()).hexdigest() == entry["sha256"]
+    notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
+    assert entry["name"] in notice
+    if not entry["name"].endswith(".txt"):
+        assert entry["version"] in notice
