@@ -43,6 +43,7 @@ from patter_trio.server.outbound_call import OutboundCall, ended_with_block
 from patter_trio.server.page_calls import AnnouncedPageCalls
 from patter_trio.server.placed import CallRequest, WhoAnswers, checked_detection
 from patter_trio.server.serve_checks import check_agent, check_kinds, check_limits, check_scheduler, checked_windows
+from patter_trio.server.served_elsewhere import ServedElsewhere
 from patter_trio.server.serving import serve_until_drained
 from patter_trio.server.signals import StopRequest, stop_signals
 from patter_trio.server.tunnel import Tunnel, check_installed, checked_tunnel, open_tunnel
@@ -333,6 +334,15 @@ class Patter(SpeechCallbacks):
             # is for a failure in between.
             for listener in listeners:
                 listener.socket.close()
+
+    def asgi(self) -> "ASGIApp":
+        """Return an ASGI application with the webhooks and windows of this phone, for another server.
+
+        That server must run on trio, such as ``hypercorn -k trio``, and :meth:`serve` in the same run, because it keeps
+        the media streams: carriers open them at its port. Windows then need ``dashboard_token=``. Without a running
+        :meth:`serve`, each request gets status 503 and one line that says so.
+        """
+        return ServedElsewhere(self._call_servers)
 
     @with_hints(_places)
     async def call(  # noqa: PLR0917 (the interface that programs know)

@@ -102,6 +102,8 @@ class CallServer:
         self._handed_over = EndedCalls()
         """The calls that were transferred: they go on at the carrier without us."""
         self._draining = False
+        self.token: trio.lowlevel.TrioToken = trio.lowlevel.current_trio_token()
+        """The trio run that the server belongs to."""
         self._call_over = Pulse()
         self.dialler: Dialler = Dialler(options.carrier, self, nursery)
         self._second_legs = SecondLegs(self.dialler, nursery)

@@ -87,7 +87,8 @@ async def serve_http(
 
         async def receiving() -> "Message":
             message = await receive()
-            # Complete: from here on only the answer is awaited.
+            # Complete: from here on only the answer is awaited. An application that leaves a body unread has the time
+            # for receiving it, and no more.
             if message["type"] == "http.request" and not message.get("more_body", False) and not is_webhook:
                 limit.deadline = math.inf
             return message
@@ -196,16 +197,23 @@ class _Replayed:
         raise trio.BrokenResourceError("the peer does not read")
 
     async def send_eof(self) -> None:
+        # Before the await, as hypercorn only calls this before ``aclose``: an application may be cancelled in its last
+        # send (Starlette's StreamingResponse is, because the end of the response counts as a disconnect to it), and
+        # then ``aclose`` is never called.
+        self._linger()
         # hypercorn calls this for every stream; one with TLS cannot close one side alone.
         if isinstance(self._stream, trio.abc.HalfCloseableStream):
             await self._stream.send_eof()
 
     async def aclose(self) -> None:
         """Discard input from now on, for a bounded time; the stream's owner closes it afterwards."""
+        self._linger()
+        await trio.lowlevel.checkpoint()
+
+    def _linger(self) -> None:
         # hypercorn closes more than once; the time must not start anew.
         if not self._closed:
             self._end_reading(LINGER_TIMEOUT_S)
-        await trio.lowlevel.checkpoint()
 
     def _end_reading(self, seconds: float) -> None:
         self._closed = True

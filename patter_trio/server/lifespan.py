@@ -36,6 +36,8 @@ class _Lifespan:
     started: trio.Event = attrs.field(factory=trio.Event)
     ending: trio.Event = attrs.field(factory=trio.Event)
     ended: trio.Event = attrs.field(factory=trio.Event)
+    # Shielded: a server that is cancelled lets the application close its database, too. Its owner ends it.
+    scope: trio.CancelScope = attrs.field(factory=lambda: trio.CancelScope(shield=True))
     failure: str | None = None
     """The application's own message about its failed start."""
     has_asked: bool = False
@@ -43,7 +45,7 @@ class _Lifespan:
     async def run(self) -> None:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         try:
-            with invoke.contained("the lifespan of app="):
+            with self.scope, invoke.contained("the lifespan of app="):
                 await self.app(scope, self._receive, self._send)
         except invoke.ApplicationError as error:
             if self.failure is None and self.started.is_set():
@@ -92,20 +94,22 @@ async def run_lifespan(app: "ASGIApp | None") -> AsyncIterator[Mapping[str, Any]
     refusal = ""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lifespan.run)
-        with trio.move_on_after(STARTUP_TIMEOUT_S) as limit:
-            await lifespan.started.wait()
-        if limit.cancelled_caught:
-            refusal = f"app= must start within {STARTUP_TIMEOUT_S:g} s"
-        elif lifespan.failure is not None:
-            refusal = f"app= has failed to start: {lifespan.failure}"
-        else:
-            try:
-                yield lifespan.state
-            finally:
-                lifespan.ending.set()
-                # Shielded for a stated time: a server that is cancelled lets the application close its database, too.
-                with trio.move_on_after(SHUTDOWN_TIMEOUT_S, shield=True):
-                    await lifespan.ended.wait()
-        nursery.cancel_scope.cancel(reason="the server has ended")
+        try:
+            with trio.move_on_after(STARTUP_TIMEOUT_S) as limit:
+                await lifespan.started.wait()
+            if limit.cancelled_caught:
+                refusal = f"app= must start within {STARTUP_TIMEOUT_S:g} s"
+            elif lifespan.failure is not None:
+                refusal = f"app= has failed to start: {lifespan.failure}"
+            else:
+                try:
+                    yield lifespan.state
+                finally:
+                    lifespan.ending.set()
+                    # Shielded, as the application is, and for a stated time.
+                    with trio.move_on_after(SHUTDOWN_TIMEOUT_S, shield=True):
+                        await lifespan.ended.wait()
+        finally:
+            lifespan.scope.cancel(reason="the server has ended")
     if refusal:
         raise ConfigurationError(refusal)

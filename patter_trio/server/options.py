@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
+import trio
 
 from patter_trio.abc import CallInfo, Carrier
 from patter_trio.agent.agent import Agent
@@ -21,6 +22,7 @@ from patter_trio.net.address_guard import Guard
 from patter_trio.pricing import Pricing
 from patter_trio.server.access import NOBODY, Access
 from patter_trio.server.admission import Admission, measure
+from patter_trio.server.context import ServerContext
 from patter_trio.server.outbound import Dialler
 from patter_trio.server.page_calls import AnnouncedPageCalls
 
@@ -37,6 +39,10 @@ class RunningServer(Protocol):
 
     dialler: Dialler
     """Places calls."""
+    context: ServerContext
+    """The state that its connections share."""
+    token: trio.lowlevel.TrioToken
+    """The trio run that it belongs to."""
 
     @property
     def draining(self) -> bool:
