@@ -1,5 +1,6 @@
 """patter_trio as it is, on its real port, with STT, LLM and TTS providers that cost nothing and are always ready."""
 
+import gc
 import json
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
@@ -45,6 +46,9 @@ class CannedSTT(SpeechToText):
 
 
 class CannedWords(SpeechToTextSession):
+    # As a session of DeepgramSTT.
+    recovers = True
+
     def __init__(self) -> None:
         # More than the final words of any second: they are taken at once.
         self._send, self._receive = trio.open_memory_channel[Transcript](16)
@@ -149,6 +153,9 @@ async def serve(answer: bytes) -> None:
         _, port = await nursery.start(run)
         about = {"port": port, "pid": os.getpid(), "webhook": carrier.voice_path, "token": TOKEN}
         about |= {"carrier": name, "api_port": api_port, "account": AUTH_ID}
+        # As ``patter-trio run`` does.
+        gc.collect()
+        gc.freeze()
         print(json.dumps(about | {"public": "http://127.0.0.1"}), flush=True)
 
 

@@ -52,8 +52,9 @@ class SpeechToTextSession(ABC):
 
     One task calls ``send``, ``voice`` and ``flush``; another iterates over ``transcripts``. A provider that stands for
     several others sets ``chosen`` to the one that this session is of, and ``accepts`` to the format of this session;
-    any other leaves them None. ``recovers`` says that the session notices by itself that the vendor is silent, and
-    replaces its connection; otherwise the call does it, by another session that gets the audio again.
+    any other leaves them None. ``recovers`` says that the session notices by itself that the vendor is silent or
+    takes no audio, and replaces its connection; otherwise the call does it, by another session that gets the audio
+    again.
     """
 
     # Set only by a provider that stands for several.

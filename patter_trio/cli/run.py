@@ -1,6 +1,7 @@
 """Command ``patter-trio run``: take calls until Ctrl-C or SIGTERM."""
 
 import argparse
+import gc
 import math
 import signal
 import sys
@@ -150,10 +151,20 @@ async def _serve(program: Program, host: str, port: int, **limits: Any) -> None:
             print("Loading ...", file=sys.stderr)
             # ``start``: the address is announced only once the port is open.
             address = await nursery.start(_serving, serve, nursery.cancel_scope)
+            _spare_collections()
             _announce(program, address)
             if (console := console_for(sys.stderr)) is not None:
                 # In the nursery's scope: it ends with the server.
                 nursery.start_soon(show_calls, console, lambda: program.phone.calls)
+
+
+def _spare_collections() -> None:
+    """Keep the garbage collector from looking at what was loaded, which stays: it would stop all calls for that time.
+
+    Only here, not in ``serve``: in a program that does other things, too, the collector is the program's business.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 async def _stopping(program: Program, interrupts: AsyncIterator[int], scope: trio.CancelScope) -> None:

@@ -74,6 +74,14 @@ class VoiceGate:
     """Position of the unconfirmed edge: the beginning of a voice, or of a silence."""
     _confidence: float = attrs.field(default=0.0, init=False)
     """Highest probability of the voice that is beginning, or lowest of the silence."""
+    _leaving: float = attrs.field(init=False)
+    """The probability below which a voice ends."""
+
+    @_leaving.default
+    def _leaving_of_rules(self) -> float:
+        # Above 0: no probability is below it, so with a low threshold a voice would never end.
+        threshold = self.rules.threshold
+        return min(threshold, max(MIN_LEAVING_PROBABILITY, threshold - HYSTERESIS_PROBABILITY))
 
     @property
     def quiet_since(self) -> int | None:
@@ -104,10 +112,7 @@ class VoiceGate:
 
     def _contradicts(self, probability: float) -> bool:
         """Return True if a window contradicts the current state; a single one between the thresholds never does."""
-        # Above 0: no probability is below it, so with a low threshold a voice would never end.
-        threshold = self.rules.threshold
-        leaving = min(threshold, max(MIN_LEAVING_PROBABILITY, threshold - HYSTERESIS_PROBABILITY))
         if self.speaking:
-            return probability < leaving
+            return probability < self._leaving
         # Once it has begun, a voice needs only the lower threshold to be confirmed.
-        return probability >= (threshold if self._turning is None else leaving)
+        return probability >= (self.rules.threshold if self._turning is None else self._leaving)

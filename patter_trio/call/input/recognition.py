@@ -10,7 +10,6 @@ A session that ``recovers`` does all this by itself, unless another provider can
 """
 
 import logging
-import math
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -128,9 +127,12 @@ class Recognition:
         use = self._use
         if use is None:
             return
+        if not use.guards:
+            # It fails by itself; a scope would cost more than the send.
+            await self._send(use)
+            return
         # A scope, because a session that is given up may never return from a send.
-        limit = trio.current_time() + SEND_TIMEOUT_S if use.guards else math.inf
-        with trio.CancelScope(deadline=limit) as use.sending:
+        with trio.CancelScope(deadline=trio.current_time() + SEND_TIMEOUT_S) as use.sending:
             await self._send(use)
         if use.sending.cancelled_caught:
             use.give_up(self._takes_nothing())

@@ -11,7 +11,7 @@ import math
 import socket
 import time
 import types
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final, Protocol, cast
@@ -53,63 +53,95 @@ class _Watched:
     stuck: str = ""
 
 
+class _Steps(trio.abc.Instrument):
+    """Where tasks wait, and whether the clock is held in vain; only in runs with threads or sockets."""
+
+    def __init__(self, watched: Sequence[_Watched]) -> None:
+        self._watched = watched
+        self._work: Sequence[str] = ()
+        self._idle_since = 0.0
+        # A task that has not run since waits where it did: only those that ran are looked at again.
+        self._waits: dict[trio.lowlevel.Task, list[FrameType]] = {}
+
+    def waits_of(self, task: trio.lowlevel.Task) -> list[FrameType]:
+        """Return the frames in which a task waits for a thread or a socket."""
+        known = self._waits.get(task)
+        if known is None:
+            wanted = (_IN_THREAD, *_IN_SOCKET)
+            known = [frame for frame in _frames(task.coro) if frame.f_code.co_name in wanted]
+            self._waits[task] = known
+        return known
+
+    def waits_for(self, work: Sequence[str]) -> None:
+        """Hold the clock in this round of the loop, because of work."""
+        self._work = work
+        self._idle_since = time.monotonic()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Forget where a task waited; after its last step it does not come back."""
+        self._waits.pop(task, None)
+
+    def after_io_wait(self, timeout: float) -> None:
+        """Fail the watched blocks if the clock was held in vain."""
+        work, self._work = self._work, ()
+        # A little less: the system may wake the loop a moment early.
+        if not work or timeout < MAX_WAIT_S or time.monotonic() - self._idle_since < MAX_WAIT_S * 0.99:
+            return
+        for watched in self._watched:
+            watched.stuck = "; ".join(work)
+            # This gives the loop something to run, so that the clock does not jump after all.
+            watched.scope.cancel(reason="work outside of the test took too long")
+
+
 class _Instrument(trio.abc.Instrument):
-    """The instrument of one run, which holds its clock."""
+    """The instrument of one run, which holds its clock.
+
+    It sees each round of the loop, so it does as little as possible in those in which the clock does not jump.
+    """
 
     def __init__(self, clock: trio.abc.Clock) -> None:
         self.watched: list[_Watched] = []
         self._clock = clock
         self._usual = self._threshold
         self._token = trio.lowlevel.current_trio_token()
-        self._work: list[str] = []
-        self._idle_since = 0.0
         # By the two addresses of a connection: whether its other end belongs to this run does not change.
         self._foreign: dict[tuple[object, object], bool] = {}
-        # A task that has not run since waits where it did: only those that ran are looked at again.
-        self._waits: dict[trio.lowlevel.Task, list[FrameType]] = {}
-        # Tasks that can run: counted step by step, because trio's statistics cost as much as several steps.
-        self._runnable = 0
-        self._counts = False
+        self._steps: _Steps | None = None
+        """What else is watched from the first thread or socket on."""
 
-    def task_scheduled(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 (trio passes it)
-        """Count a task that can run."""
-        self._runnable += 1
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Forget where a task waited; after its last step it does not come back."""
-        self._runnable -= 1
-        self._waits.pop(task, None)
-
-    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 (trio passes it)
+    def before_io_wait(self, timeout: float) -> None:
         """Hold the clock, or let it go, before it would jump."""
-        threshold, self._work = self._threshold, []
+        # The whole number 0 if a task can run; before a jump it is the threshold, a float.
+        if type(timeout) is int:
+            return
+        threshold = self._threshold
         # Held already by another, such as a model's thread: see ``net/threads.py``.
         if threshold == math.inf:
             return
         if threshold != MAX_WAIT_S:
             self._usual = threshold
-        # Here, and not when the instrument was added: then, some tasks of the round had yet to take their step.
-        if not self._counts:
-            self._runnable, self._counts = trio.lowlevel.current_statistics().tasks_runnable, True
+        statistics = trio.lowlevel.current_statistics()
         # Something can run: the clock does not jump in this round.
-        if self._runnable:
+        if statistics.tasks_runnable:
             return
         # Each once: a connection is read and written, and a coroutine may be found in two variables.
-        self._work = list(dict.fromkeys(self._found()))
-        wanted = MAX_WAIT_S if self._work else self._usual
+        work = list(dict.fromkeys(self._found(statistics.io_statistics)))
+        wanted = MAX_WAIT_S if work else self._usual
         if threshold != wanted:
             self._set(wanted)
             # Wakes the loop, so that this round, whose timeout is decided, ends with something to do.
             self._token.run_sync_soon(_nothing)
-        self._idle_since = time.monotonic()
+        if self._steps is not None:
+            self._steps.waits_for(work)
 
     def release(self) -> None:
         """Let the clock jump as it did before, unless another holds it."""
         if self._threshold == MAX_WAIT_S:
             self._set(self._usual)
         # What runs from here on is not seen.
-        self._waits.clear()
-        self._counts = False
+        if self._steps is not None:
+            trio.lowlevel.remove_instrument(self._steps)
+            self._steps = None
 
     @property
     def _threshold(self) -> float:
@@ -119,27 +151,19 @@ class _Instrument(trio.abc.Instrument):
         clock = cast("_JumpingClock", self._clock)
         clock.autojump_threshold = threshold
 
-    def after_io_wait(self, timeout: float) -> None:
-        """Fail the watched blocks if the clock was held in vain."""
-        # A little less: the system may wake the loop a moment early.
-        if not self._work or timeout < MAX_WAIT_S or time.monotonic() - self._idle_since < MAX_WAIT_S * 0.99:
-            return
-        for watched in self.watched:
-            watched.stuck = "; ".join(self._work)
-            # This gives the loop something to run, so that the clock does not jump after all.
-            watched.scope.cancel(reason="work outside of the test took too long")
-
-    def _found(self) -> Iterator[str]:
+    def _found(self, waits: object) -> Iterator[str]:
         """Yield each task that waits for work outside of the run, with what it waits for."""
         threads = trio.testing.active_thread_count()
-        waits = trio.lowlevel.current_statistics().io_statistics
         # First what costs nothing, because this is asked at each step of the clock.
         sockets = getattr(waits, "tasks_waiting_read", 0) + getattr(waits, "tasks_waiting_write", 0) > _OWN_WAITS
         if not threads and not sockets:
             return
+        if self._steps is None:
+            self._steps = _Steps(self.watched)
+            trio.lowlevel.add_instrument(self._steps)
         found = 0
         for task in _tasks(trio.lowlevel.current_root_task()):
-            for frame in self._waits_of(task):
+            for frame in self._steps.waits_of(task):
                 if frame.f_code.co_name == _IN_THREAD:
                     found += 1
                     yield f"the task {task.name} waits for {_function_in(frame)} in a thread"
@@ -148,15 +172,6 @@ class _Instrument(trio.abc.Instrument):
         # In a coroutine that something unknown drives: the clock is held all the same.
         if threads > found:
             yield "a task waits for a thread"
-
-    def _waits_of(self, task: trio.lowlevel.Task) -> list[FrameType]:
-        """Return the frames in which a task waits for a thread or a socket."""
-        known = self._waits.get(task)
-        if known is None:
-            wanted = (_IN_THREAD, *_IN_SOCKET)
-            known = [frame for frame in _frames(task.coro) if frame.f_code.co_name in wanted]
-            self._waits[task] = known
-        return known
 
     def _peer(self, descriptor: Any) -> str:
         """Return the address at the other end of a socket; empty for a listener, or if that end belongs to this run."""

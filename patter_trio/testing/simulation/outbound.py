@@ -40,6 +40,7 @@ from patter_trio.testing.carriers.protocol import CallRefused, RESTAnswer, RESTR
 from patter_trio.testing.carriers.rest import answering, kept_from_carriers
 from patter_trio.testing.carriers.webhook_post import asked
 from patter_trio.testing.flat_nursery import open_flat_nursery
+from patter_trio.testing.memory_stream import memory_stream_pair
 from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_for, real_listeners
 from patter_trio.testing.simulation.carriers import (
     CallOptions,
@@ -282,7 +283,7 @@ class PhoneNetwork:
 
     async def _connect(self) -> trio.abc.Stream:
         await trio.lowlevel.checkpoint()
-        ours, theirs = trio.testing.memory_stream_pair()
+        ours, theirs = memory_stream_pair()
         if self._server is None:
             raise CallRefused("failed", "the server is not open")
         self._running(self._connections).start_soon(serve_connection, self._server.context, theirs)

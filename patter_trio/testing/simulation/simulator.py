@@ -23,6 +23,7 @@ from patter_trio.server.options import Seams
 from patter_trio.testing.carriers.protocol import CallRefused
 from patter_trio.testing.carriers.rest import kept_from_carriers, serving_api
 from patter_trio.testing.flat_nursery import open_flat_nursery
+from patter_trio.testing.memory_stream import memory_stream_pair
 from patter_trio.testing.scripted_providers.agents import PROVIDERS
 from patter_trio.testing.simulation.caller import (
     NotAsExpected,
@@ -229,7 +230,7 @@ class _Simulation:
         if self._call_server is None or self._connections is None:
             raise CallRefused("failed", "the server is not open")
         # Real bytes on both sides: head, handshake, frames. Without a kernel between them, nothing takes time.
-        ours, theirs = trio.testing.memory_stream_pair()
+        ours, theirs = memory_stream_pair()
         self._connections.start_soon(serve_connection, self._call_server.context, self.carrier.make_faulty(theirs))
         return ours
 
