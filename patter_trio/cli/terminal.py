@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
@@ -57,18 +58,18 @@ def print_traceback(console: "Console", error: BaseException) -> None:
     from rich.traceback import Traceback  # noqa: PLC0415 (as above)
 
     trace = Traceback.extract(type(error), error, error.__traceback__, show_locals=False)
-    _make_printable(trace)
-    console.print(Traceback(trace, show_locals=False, suppress=("trio",), width=console.width))
+    console.print(Traceback(_printable_trace(trace), show_locals=False, suppress=("trio",), width=console.width))
 
 
-def _make_printable(trace: "Trace") -> None:
+def _printable_trace(trace: "Trace") -> "Trace":
     """Escape the messages of exceptions: they may quote a caller."""
-    for stack in trace.stacks:
-        _make_stack_printable(stack)
+    return replace(trace, stacks=[_printable_stack(stack) for stack in trace.stacks])
 
 
-def _make_stack_printable(stack: "Stack") -> None:
-    stack.exc_value = printable_lines(stack.exc_value)
-    stack.notes = [printable_lines(note) for note in stack.notes]
-    for inner in stack.exceptions:
-        _make_printable(inner)
+def _printable_stack(stack: "Stack") -> "Stack":
+    return replace(
+        stack,
+        exc_value=printable_lines(stack.exc_value),
+        notes=[printable_lines(note) for note in stack.notes],
+        exceptions=[_printable_trace(inner) for inner in stack.exceptions],
+    )

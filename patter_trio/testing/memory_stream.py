@@ -41,7 +41,7 @@ class _Pipe:
         self._news.fire()
 
     @property
-    def _is_news(self) -> bool:
+    def _is_readable(self) -> bool:
         return bool(self._data) or self._ended or self._unread
 
     async def take(self, max_bytes: int | None) -> bytes:
@@ -51,11 +51,11 @@ class _Pipe:
             raise trio.BusyResourceError("another task reads from this stream")
         self._reading = True
         try:
-            if self._is_news:
+            if self._is_readable:
                 # Before the data is taken: a read that is cancelled here leaves it to the next one.
                 await trio.lowlevel.checkpoint()
-            # A loop: an empty send is no news.
-            while not self._is_news:
+            # A loop: an empty send wakes the reader, too, and there is nothing to read.
+            while not self._is_readable:
                 await self._news.wait()
         finally:
             self._reading = False

@@ -12,6 +12,8 @@ PACKAGE = Path(patter_trio.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 STATES = {"conversation": ("turn_moves.py", "turn_state.py")}
 """Parts that are functions over a state, with the modules that declare it: the rules of the turn machine."""
+OF_PYTHON = {"excepthook"}
+"""Attributes of Python's own modules that a program is to set."""
 OF_TRIO = {"deadline", "shield"}
 """Attributes of a cancel scope, which trio means to be assigned."""
 
@@ -73,7 +75,7 @@ def late_assignments(source: str, state: str = "") -> list[str]:
     ``state`` is the source of the modules whose objects this one may change.
     """
     tree = ast.parse(source)
-    allowed, local = own_attributes(tree) | own_attributes(ast.parse(state)) | OF_TRIO, of_libraries(tree)
+    allowed, local = own_attributes(tree) | own_attributes(ast.parse(state)) | OF_TRIO | OF_PYTHON, of_libraries(tree)
     return [
         ast.unparse(node)
         for node in assigned(tree)

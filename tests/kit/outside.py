@@ -30,12 +30,16 @@ class OutsideGuard:
 def is_outside(host: object) -> bool:
     """Return True if a name may lead out of this machine."""
     name = host.decode() if isinstance(host, bytes) else host
-    if not isinstance(name, str) or not name or name == "localhost" or name.lower().endswith(_UNKNOWN_TO_ALL):
+    if not isinstance(name, str) or f".{name}".lower().rstrip(".").endswith(_UNKNOWN_TO_ALL):
         return False
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(name.partition("%")[0])
         return False
-    return True
+    # The old forms of an IPv4 address, too, such as 0x7f.1.
+    with contextlib.suppress(OSError):
+        socket.inet_aton(name)
+        return False
+    return bool(name)
 
 
 @pytest.fixture(scope="session")
