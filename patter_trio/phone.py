@@ -37,7 +37,6 @@ from patter_trio.server.admission import MAX_LAG_S
 from patter_trio.server.answerer import with_keys
 from patter_trio.server.context import checked_public_url, doubt_about
 from patter_trio.server.listeners import check_port, listening_address, open_listeners
-from patter_trio.server.live_calls import PhoneLiveCalls
 from patter_trio.server.options import RunningServer, ServeOptions, calling_server
 from patter_trio.server.outbound_call import OutboundCall, ended_with_block
 from patter_trio.server.page_calls import AnnouncedPageCalls
@@ -460,7 +459,7 @@ class Patter(SpeechCallbacks):
         )
         if not (token or access.is_private):
             _log.warning("the windows answer nobody: others can reach the server, so give dashboard_token=")
-        return open_windows(PhoneLiveCalls(self._live, self._feed), access, time.time)
+        return open_windows(self._live, self._feed, self._call_servers, access, time.time)
 
     def _check(self, agent: Agent, callbacks: Mapping[str, Any]) -> None:
         """Check what can be checked before a port is open."""
@@ -549,6 +548,7 @@ class Patter(SpeechCallbacks):
             open_routes=windows.open_routes,
             access=windows.access,
             call_observers=windows.call_observers,
+            record_sinks=windows.record_sinks,
             app=app,
         )
 

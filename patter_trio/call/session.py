@@ -220,6 +220,11 @@ class CallSession:
 
     # What a bridge to another call uses -------------------------------------------------------------------------------
     @property
+    def dropped_frames(self) -> int:
+        """The number of the caller's frames that were dropped because the VAD was too slow."""
+        return self._voice_activity.dropped
+
+    @property
     def is_handed_over(self) -> bool:
         """True if the carrier has connected the caller with somebody else: the call goes on there, without us."""
         return self.outcome == inputs.TRANSFERRED_REASON and not self._bridge.was_joined

@@ -56,8 +56,8 @@ class FeedStream:
             self.chunks or record["type"] != PatterEventType.LLM_CHUNK
         )
 
-    def put(self, record: EventRecord) -> None:
-        """Queue a record; drop the oldest if the channel is full."""
+    def put(self, record: EventRecord) -> int:
+        """Queue a record; drop the oldest if the channel is full. Return the number of dropped records."""
         try:
             self._send.send_nowait(record)
         except trio.WouldBlock:
@@ -65,6 +65,8 @@ class FeedStream:
             # No await before the second send, so the place that this makes is still free.
             self._receive.receive_nowait()
             self._send.send_nowait(record)
+            return 1
+        return 0
 
     def finish(self) -> None:
         """End the stream after the records that still wait."""
@@ -100,6 +102,8 @@ class EventFeed:
         self._recent: deque[EventRecord] = deque(maxlen=MAX_REMEMBERED_RECORDS)
         self._newest = 0
         """The number of the newest record."""
+        self.dropped: int = 0
+        """The number of records that subscribers have not taken in time."""
         self._leaves_at: float | None = None
         """The instant at which records cease to be needed, infinite while somebody has subscribed; None: they have."""
 
@@ -110,11 +114,6 @@ class EventFeed:
     def is_open(self) -> bool:
         """True if records are made for the feed."""
         return self._leaves_at is not None
-
-    @property
-    def dropped(self) -> int:
-        """The number of records that the present subscribers have not taken in time."""
-        return sum(stream.dropped for stream in self._streams)
 
     @contextmanager
     def subscribe(
@@ -157,7 +156,7 @@ class EventFeed:
         self._recent.append(record)
         for stream in self._streams:
             if stream.wants(record):
-                stream.put(record)
+                self.dropped += stream.put(record)
                 if stream.call_id and record["type"] == PatterEventType.CALL_ENDED:
                     stream.finish()
 

@@ -5,7 +5,8 @@ only if there is one that wants it.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -61,6 +62,17 @@ class EventRecorder:
     def remove(self, sink: RecordSink) -> None:
         """Give a receiver no more events."""
         self._sinks.remove(sink)
+
+    @contextmanager
+    def taken_by(self, sinks: Sequence[RecordSink]) -> Iterator[None]:
+        """Give the events to receivers for the time of a block."""
+        for sink in sinks:
+            self.add(sink)
+        try:
+            yield
+        finally:
+            for sink in sinks:
+                self.remove(sink)
 
     def wants(self, kind: type[Any]) -> bool:
         """Return True if somebody uses the events of a class."""

@@ -168,6 +168,11 @@ class CallServer:
         """True if no more calls are accepted."""
         return self._draining
 
+    @property
+    def lag(self) -> float | None:
+        """The lag of the event loop, in seconds; None: it is not measured."""
+        return self._admission.lag if self._admission.measures else None
+
     def callback(self, name: str) -> Callback | None:
         """Return the application's callback of that name that is set now, or None."""
         return self._answering.callbacks.find(name)

@@ -15,7 +15,7 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.events.call_events import Subscribers
 from patter_trio.events.callback_registry import CallbackRegistry
 from patter_trio.events.payloads import Tap
-from patter_trio.events.records import EventRecorder
+from patter_trio.events.records import EventRecorder, RecordSink
 from patter_trio.events.reporter import CallObserver
 from patter_trio.metrics.meter import Meter
 from patter_trio.net.address_guard import Guard
@@ -47,6 +47,10 @@ class RunningServer(Protocol):
     @property
     def draining(self) -> bool:
         """True if it accepts no more calls."""
+
+    @property
+    def lag(self) -> float | None:
+        """The lag of the event loop, in seconds; None: it is not measured."""
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (a grace, not a deadline)
         """Accept no more calls, and wait at most ``timeout`` seconds for the live ones to end."""
@@ -98,6 +102,7 @@ class ServeOptions:
         app: the application's own ASGI application, for all paths that no route has; None: it has none.
         app_state: what the lifespan of ``app`` has set for its requests.
         call_observers: make an observer of each call; they get every event, internal ones included.
+        record_sinks: get the records of events while the server runs.
     """
 
     agent: Agent
@@ -123,6 +128,7 @@ class ServeOptions:
     app: "ASGIApp | None" = None
     app_state: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     call_observers: Sequence[Callable[[CallInfo], CallObserver]] = ()
+    record_sinks: Sequence[RecordSink] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -35,6 +35,17 @@ async def serve_until_drained(
         drain_timeout: seconds for live calls after a stop signal.
         task_status: reports the address.
     """
+    with options.recorder.taken_by(options.record_sinks):
+        await _serve_until_drained(options, listeners, stop, drain_timeout, task_status)
+
+
+async def _serve_until_drained(
+    options: ServeOptions,
+    listeners: list[trio.SocketListener],
+    stop: StopRequest | None,
+    drain_timeout: float,
+    task_status: trio.TaskStatus[tuple[str, int]],
+) -> None:
     # WARNING: the order matters. The innermost nursery ends connections and with them the calls; then the call
     # server waits for the last callbacks.
     async with (

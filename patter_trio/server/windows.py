@@ -1,14 +1,19 @@
 """The windows of a server: their routes, the access to them, and the observers of calls."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import attrs
 
-from patter_trio.abc import CallInfo, LiveCalls
+from patter_trio.abc import CallInfo
+from patter_trio.call.session import CallSession
+from patter_trio.events.feed import EventFeed
+from patter_trio.events.records import RecordSink
 from patter_trio.events.reporter import CallObserver
 from patter_trio.server.access import NOBODY, Access, is_loopback, is_private
+from patter_trio.server.live_calls import PhoneLiveCalls
+from patter_trio.server.options import RunningServer
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -22,6 +27,7 @@ class Windows:
     open_routes: Sequence["BaseRoute"] = ()
     access: Access = NOBODY
     call_observers: Sequence[Callable[[CallInfo], CallObserver]] = ()
+    record_sinks: Sequence[RecordSink] = ()
 
 
 NO_WINDOWS: Final = Windows()
@@ -42,20 +48,32 @@ def access_of(addresses: Iterable[str], *, token: str, webhook_url: str, has_tun
     return Access(token=token, is_private=is_private(addresses, is_public=has_tunnel or not leads_here_alone))
 
 
-def open_windows(live: LiveCalls, access: Access, unix_time: Callable[[], float]) -> Windows:
+def open_windows(
+    live: Mapping[str, CallSession],
+    feed: EventFeed,
+    servers: Sequence[RunningServer],
+    access: Access,
+    unix_time: Callable[[], float],
+) -> Windows:
     """Return the windows of a server with a dashboard.
 
     Args:
-        live: the live calls.
+        live: the phone's live calls by id.
+        feed: the records of their events.
+        servers: the phone's running servers.
         access: what the access rule uses.
         unix_time: returns the time in seconds.
     """
     # Starlette takes 0.1 s to import, and only servers need it.
     from patter_trio.server.live_api import live_routes  # noqa: PLC0415 (see above)
     from patter_trio.server.login import login_routes  # noqa: PLC0415 (see above)
+    from patter_trio.server.phone_metrics import PhoneMetrics, metrics_routes  # noqa: PLC0415 (see above)
 
+    metrics = PhoneMetrics(live, servers, feed)
     return Windows(
-        routes=live_routes(live),
+        routes=[*live_routes(PhoneLiveCalls(live, feed)), *metrics_routes(metrics)],
         open_routes=login_routes(access, unix_time),
         access=access,
+        call_observers=[metrics.observer_of],
+        record_sinks=[metrics],
     )
