@@ -57,10 +57,8 @@ def _call_simulator(request: pytest.FixtureRequest) -> CallSimulator:
     def simulator(
         agent: "Agent | str | Path", phone: "Patter | None" = None, carrier: str | None = None, **options: Any
     ) -> "AbstractAsyncContextManager[SimulatedCaller]":
-        _check_trio(FIXTURE)
-        if isinstance(agent, str | Path):
-            agent, phone, options = _from_file(request.path.parent / agent, Path(agent), phone, options)
-        return simulate_call(agent, phone, carrier, **options)
+        served, phone, options = _prepared(FIXTURE, request, agent, phone, options)
+        return simulate_call(served, phone, carrier, **options)
 
     return simulator
 
@@ -77,12 +75,24 @@ def _phone_network(request: pytest.FixtureRequest) -> PhoneNetworkFixture:
     def network(
         agent: "Agent | str | Path", phone: "Patter | None" = None, carrier: str | None = None, **options: Any
     ) -> "AbstractAsyncContextManager[PhoneNetwork]":
-        _check_trio(NETWORK_FIXTURE)
-        if isinstance(agent, str | Path):
-            agent, phone, options = _from_file(request.path.parent / agent, Path(agent), phone, options)
-        return open_phone_network(agent, phone, carrier, **options)
+        served, phone, options = _prepared(NETWORK_FIXTURE, request, agent, phone, options)
+        return open_phone_network(served, phone, carrier, **options)
 
     return network
+
+
+def _prepared(
+    fixture: str,
+    request: pytest.FixtureRequest,
+    agent: "Agent | str | Path",
+    phone: "Patter | None",
+    options: dict[str, Any],
+) -> "tuple[Agent, Patter | None, dict[str, Any]]":
+    """Return what a fixture serves: as it was given, or from a program's file beside the test."""
+    _check_trio(fixture)
+    if isinstance(agent, str | Path):
+        return _from_file(request.path.parent / agent, Path(agent), phone, options)
+    return agent, phone, options
 
 
 def _check_trio(fixture: str) -> None:

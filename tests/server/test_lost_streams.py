@@ -271,6 +271,15 @@ async def live(wire: Wire) -> tuple[Order, Stream]:
     return order, stream
 
 
+async def lost(wire: Wire) -> tuple[Order, Order]:
+    """Open the stream of a call and lose it; return its order, and that of the next stream."""
+    first, stream = await live(wire)
+    await stream.lose()
+    order = await wire.again(wire.call_id())
+    assert order is not None
+    return first, order
+
+
 async def closed(stream: Stream) -> tuple[int, str] | None:
     with trio.fail_after(20):
         await stream.over.wait()
@@ -321,10 +330,7 @@ async def test_carrier_may_notice_a_loss_first(name: str, autojump_clock: CLOCK)
 async def test_repeated_return_leaves_the_next_stream(name: str, autojump_clock: CLOCK) -> None:
     """The question about the first stream, repeated while the second runs, gets no token and ends nothing."""
     async with wire_to_server(name) as wire:
-        first, stream = await live(wire)
-        await stream.lose()
-        order = await wire.again(wire.call_id())
-        assert order is not None
+        first, order = await lost(wire)
         taken = await wire.open_stream(wire.call_id(), order)
         await trio.sleep(2.0)
         assert await wire.again(wire.call_id(), first) is None
@@ -345,10 +351,7 @@ async def test_repeated_return_leaves_the_next_stream(name: str, autojump_clock:
 async def test_stream_that_did_not_open_is_ordered_again(name: str, autojump_clock: CLOCK) -> None:
     """A carrier that cannot open the second stream asks about that one, and gets the same order again."""
     async with wire_to_server(name) as wire:
-        _, stream = await live(wire)
-        await stream.lose()
-        order = await wire.again(wire.call_id())
-        assert order is not None
+        _, order = await lost(wire)
         await trio.sleep(3.0)
         again = await wire.again(wire.call_id(), order)
         assert again == order
@@ -430,10 +433,7 @@ async def test_proxy_that_goes_away_loses_the_stream(name: str, autojump_clock: 
 async def test_ended_stream_needs_no_request(name: str, autojump_clock: CLOCK) -> None:
     """A call that got its stream back and then ends with it is ended by request at Telnyx alone, as any other."""
     async with wire_to_server(name) as wire:
-        _, stream = await live(wire)
-        await stream.lose()
-        order = await wire.again(wire.call_id())
-        assert order is not None
+        _, order = await lost(wire)
         await wire.open_stream(wire.call_id(), order)
         await trio.sleep(1.0)
         wire.phone.calls[0].hang_up()
