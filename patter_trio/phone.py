@@ -32,6 +32,7 @@ from patter_trio.phone_numbers import E164_FORM, checked_number, is_number, load
 from patter_trio.phone_page.page import PhonePage
 from patter_trio.pricing import Pricing, merge_pricing
 from patter_trio.providers.keyword_hints import with_hints, with_parameters_of
+from patter_trio.providers.misuse import for_await, for_block
 from patter_trio.providers.other_names import keywords_of
 from patter_trio.server.admission import MAX_LAG_S
 from patter_trio.server.answerer import with_keys
@@ -344,6 +345,7 @@ class Patter(SpeechCallbacks):
         return ServedElsewhere(self._call_servers)
 
     @with_hints(_places)
+    @for_await("phone.call(...) takes `await`; the block is `async with phone.dial(...) as call`")
     async def call(  # noqa: PLR0917 (the interface that programs know)
         self,
         to: str,
@@ -417,6 +419,7 @@ class Patter(SpeechCallbacks):
         return call
 
     @with_hints(_places)
+    @for_block("phone.dial(...) takes `async with ... as call`; to await, write `await phone.call(...)`")
     @asynccontextmanager
     async def dial(  # noqa: PLR0917 (as for call)
         self,

@@ -12,6 +12,7 @@ from patter_trio.call.transfer_request import TransferRequest, transfer_request
 from patter_trio.errors import CallEnded, ConfigurationError
 from patter_trio.events.payloads import ConversationStateSnapshot
 from patter_trio.metrics.results import CallMetrics
+from patter_trio.providers.misuse import CARRIED_OUT
 
 # A protocol instead of the session's class: control.py stands below session.py and announced.py, which both
 # satisfy it, and imports point down.
@@ -175,6 +176,7 @@ class CallControl:
         if not isinstance(text, str):
             raise ConfigurationError(f"text must be a string, got {text!r}")
         self._carried(lambda: self._call.say(text, interruptible=interruptible, interrupt=interrupt))
+        return CARRIED_OUT
 
     def send_text(self, text: str) -> None:
         """Give the agent a text as a message of the caller's, which it answers like spoken words.
@@ -189,6 +191,7 @@ class CallControl:
         if not isinstance(text, str) or not text.strip():
             raise ConfigurationError(f"text must be a string that is not blank, got {text!r}")
         self._carried(lambda: self._call.send_text(" ".join(text.split())))
+        return CARRIED_OUT
 
     def hang_up(self) -> None:
         """End the call after the current speech and the text that this ``on_message`` returns (10 s at most).
@@ -199,6 +202,7 @@ class CallControl:
         self._carried(self._call.hang_up)
         # After the command, which raises if the call is over.
         self._hung_up = True
+        return CARRIED_OUT
 
     def _carried(self, command: Callable[[], T]) -> T:
         """Carry out a command on the event loop, and return its result; from a thread, wait for it."""

@@ -9,6 +9,7 @@ import trio
 from patter_trio.call.control import CallControl
 from patter_trio.errors import CallEnded, PatterError
 from patter_trio.phone_numbers import mask_number
+from patter_trio.providers.misuse import CARRIED_OUT
 from patter_trio.server.outbound import HANG_UP_TIMEOUT_S, Dialler
 from patter_trio.server.placed import PlacedCall
 
@@ -88,7 +89,7 @@ class OutboundCall:
             CallEnded: the call is over.
             ConfigurationError: (a ``ValueError``) the text is not a string.
         """
-        self.control.say(text, interruptible=interruptible, interrupt=interrupt)
+        return self.control.say(text, interruptible=interruptible, interrupt=interrupt)
 
     def hang_up(self) -> None:
         """End the call: at once while it rings, else as :meth:`CallControl.hang_up` does. Again, it changes nothing.
@@ -98,6 +99,7 @@ class OutboundCall:
         """
         if self._placed.outcome != "cancelled":
             self.control.hang_up()
+        return CARRIED_OUT
 
 
 @asynccontextmanager

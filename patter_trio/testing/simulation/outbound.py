@@ -32,6 +32,7 @@ from patter_trio.call.recording import checked_folder
 from patter_trio.errors import ProviderError
 from patter_trio.phone import Patter
 from patter_trio.phone_numbers import is_number
+from patter_trio.providers.misuse import for_block
 from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
@@ -178,6 +179,7 @@ class PhoneNetwork:
             destination = Person(destination)
         self._destinations[number] = destination
 
+    @for_block("network.call_in() is a block: `async with network.call_in() as caller`")
     @asynccontextmanager
     async def call_in(self, number: str = CALLER) -> AsyncIterator[SimulatedCaller]:
         """Call the program's number, and hang up with the end of the block.
@@ -367,6 +369,7 @@ class PhoneNetwork:
             raise CallInvariantError("calls violated invariants:\n" + "\n".join(found))
 
 
+@for_block("phone_network(...) is a block: `async with phone_network(agent) as network`")
 @asynccontextmanager
 async def open_phone_network(
     agent: Agent,

@@ -17,6 +17,7 @@ from patter_trio.agent.agent import Agent
 from patter_trio.call.recording import checked_folder
 from patter_trio.errors import did_you_mean
 from patter_trio.phone import Patter
+from patter_trio.providers.misuse import for_block
 from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
@@ -68,6 +69,7 @@ class CallInvariantError(AssertionError):
     """A call violated an invariant; the message lists the violations and shows the call."""
 
 
+@for_block("call_simulator(...) is a block: `async with call_simulator(agent) as caller`")
 @asynccontextmanager
 async def simulate_call(
     agent: Agent,
