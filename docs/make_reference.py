@@ -89,6 +89,7 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, str]]] = {
         "",
         "Signs requests to URLs of `on_message` and of tools without `on_message_secret`; empty: unsigned.",
     ),
+    "PATTER_LOG_DIR": ("calls", "Folder of the call log with `persist=True`; see [call-log.md](call-log.md)."),
     "PATTER_OTEL_ENABLED": ("", "`1`: calls are traced with OpenTelemetry; see [tracing.md](tracing.md)."),
     "TWILIO_ACCOUNT_SID": ("", "`Twilio(account_sid=)`, where that is not given."),
     "TWILIO_AUTH_TOKEN": ("", "`Twilio(auth_token=)`, where that is not given."),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from patter_trio.agent.warm_transfer import WarmTransfer
     from patter_trio.call.control import CallControl
     from patter_trio.call.tools.context import ToolContext
+    from patter_trio.call_log.options import CallLog
     from patter_trio.carriers.plivo import Plivo
     from patter_trio.carriers.telnyx import Telnyx
     from patter_trio.carriers.twilio import Twilio
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from patter_trio.errors import (
         AuthenticationError,
         CallEnded,
+        CallLogError,
         ConfigurationError,
         MissingExtraError,
         PatterConnectionError,
@@ -96,6 +98,7 @@ else:
             "patter_trio.agent.agent": ("Agent",),
             "patter_trio.call.control": ("CallControl",),
             "patter_trio.call.tools.context": ("ToolContext",),
+            "patter_trio.call_log.options": ("CallLog",),
             "patter_trio.user_code.invoke": ("in_thread",),
             "patter_trio.carriers.plivo": ("Plivo",),
             "patter_trio.carriers.telnyx": ("Telnyx",),
@@ -117,6 +120,7 @@ else:
             "patter_trio.errors": (
                 "AuthenticationError",
                 "CallEnded",
+                "CallLogError",
                 "ConfigurationError",
                 "MissingExtraError",
                 "PatterConnectionError",
@@ -192,6 +196,8 @@ __all__ = [
     "CallControl",
     "CallEndEvent",
     "CallEnded",
+    "CallLog",
+    "CallLogError",
     "CallMetrics",
     "CallStartEvent",
     "ChatContext",

@@ -14,6 +14,7 @@
     │   ├── ProviderTimeout                    the provider did not answer in time
     │   ├── TransferError                      nobody took the call; the caller is with the agent again
     │   └── AnswerCut                          the answer ended before it was complete
+    ├── CallLogError                           the call log cannot be read or written; calls go on
     └── WireError                              a peer sent what its protocol does not allow
 """
 
@@ -117,6 +118,10 @@ class TransferError(ProviderError):
 
 class AnswerCut(ProviderError):
     """An LLM's answer that the vendor ended early: it was too long, or a filter stopped it. Its sentences count."""
+
+
+class CallLogError(PatterError):
+    """A call log that cannot be read or written at the moment: its database is away, full, damaged or newer than we."""
 
 
 class WireError(PatterError):

@@ -19,7 +19,7 @@ from patter_trio.phone_numbers import mask_numbers
 LOGGERS: Final = tuple(
     f"patter_trio.{name}"
     for name in (
-        *("call", "carriers", "cli", "engines", "events", "fallback", "http", "net", "schedules", "server"),
+        *("call", "call_log", "carriers", "cli", "engines", "events", "fallback", "http", "net", "schedules", "server"),
         *("stt", "telemetry", "tts", "websocket"),
     )
 )

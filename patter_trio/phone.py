@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from patter_trio.abc import Carrier
+from patter_trio.abc import CallArchive, Carrier
 from patter_trio.agent.agent import Agent
 from patter_trio.call.control import CallControl
 from patter_trio.call.recording import checked_folder
 from patter_trio.call.session import CallSession
+from patter_trio.call_log.options import CallLog, checked_log
+from patter_trio.call_log.phone_log import PhoneLog
 from patter_trio.carriers.local import LocalCarrier
 from patter_trio.errors import ConfigurationError
 from patter_trio.events.bus import EventBus, subscribers_of
@@ -111,8 +113,11 @@ class Patter(SpeechCallbacks):
             :func:`~patter_trio.pricing.merge_pricing` takes; None: the list prices.
         allow_private_hosts: names of hosts that a tool's ``webhook_url`` may lead to although their addresses are
             private, such as ``localhost``.
+        persist: the call log: True for ``patter.db`` in the folder ``PATTER_LOG_DIR`` (else ``calls``), a path, a URL
+            (``postgresql://...``), or a :class:`~patter_trio.CallLog`; None or False: calls are not logged.
 
     Raises:
+        MissingExtraError: a package that the call log needs is not installed.
         ConfigurationError: ``carrier`` is not a carrier, ``pricing`` is not a table of prices, or
             ``allow_private_hosts`` is not a list of names; ``phone_number`` is not a number, or ``webhook_url`` not a
             string; or both ``webhook_url`` and ``tunnel`` are given.
@@ -125,6 +130,7 @@ class Patter(SpeechCallbacks):
         "_feed",
         "_guard",
         "_live",
+        "_log",
         "_recorder",
         "_tunnels",
         "carrier",
@@ -146,6 +152,7 @@ class Patter(SpeechCallbacks):
         tunnel: Tunnel = None,
         pricing: Pricing | None = None,
         allow_private_hosts: Iterable[str] = (),
+        persist: bool | str | Path | CallLog | None = None,
     ) -> None:
         _check_number(phone_number)
         if not isinstance(webhook_url, str):
@@ -175,6 +182,8 @@ class Patter(SpeechCallbacks):
         # The lookup, not the dict: speech events can find a call and do nothing else with it.
         self.speech_events: SpeechEvents = PhoneSpeechEvents(self._callbacks, self._live.get)
         """The speech edges, which adapters of the application can fire."""
+        log = checked_log(persist)
+        self._log: PhoneLog | None = None if log is None else PhoneLog(log)
         self.pricing: dict[str, dict[str, Any]] = merge_pricing(pricing)
         """The prices by provider and model."""
         self._call_servers: list[RunningServer] = []
@@ -187,6 +196,11 @@ class Patter(SpeechCallbacks):
     def calls(self) -> tuple[CallControl, ...]:
         """The live calls, oldest first: the same objects that callbacks receive as ``call_control``."""
         return tuple(call.control for call in self._live.values())
+
+    @property
+    def call_log(self) -> CallArchive | None:
+        """The calls in the call log, those that are live included; None without ``persist=``."""
+        return None if self._log is None else self._log.archive
 
     @property
     def conversation_state(self) -> ConversationStateSnapshot:
@@ -545,6 +559,7 @@ class Patter(SpeechCallbacks):
             max_lag=max_lag,
             on_message_secret=on_message_secret,
             recorder=self._recorder,
+            call_log=self._log,
             record_to=record_to,
             recording=recording,
             routes=windows.routes,

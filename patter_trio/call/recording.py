@@ -191,6 +191,11 @@ class CallRecording:
         """True if nothing more is to be written."""
         return self._ended
 
+    @property
+    def file(self) -> Path | None:
+        """The file, whose name may have a number that the wanted one has not; None before there is one."""
+        return None if self._file is None else self._file.path
+
     # What the call tells ----------------------------------------------------------------------------------------------
     def begin(self) -> None:
         """Write what was said and played from the begin of the call on."""
@@ -291,11 +296,18 @@ class Recordings:
     Args:
         folder: the folder of the files.
         open_file: makes a file, in the writer's thread.
+        on_file: called with a call's id and its file, once the file is made.
     """
 
-    def __init__(self, folder: Path, open_file: Callable[[Path], RecordingFile] = GrowingWav) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        open_file: Callable[[Path], RecordingFile] = GrowingWav,
+        on_file: Callable[[str, Path], None] = lambda _, __: None,
+    ) -> None:
         self._folder = folder
         self._open_file = open_file
+        self._on_file = on_file
         self._live: list[CallRecording] = []
         self._wake = trio.Event()
         self._closing = trio.Event()
@@ -346,9 +358,13 @@ class Recordings:
             if (parts := recording.take()) or recording in over
         ]
         if work:
+            new = [recording for recording, _, __ in work if recording.file is None]
             failures = await run_in_own_thread(partial(self._write_all, work), self._thread)
             for recording, error in failures:
                 recording.fail(error)
+            for recording in new:
+                if recording.file is not None:
+                    self._on_file(recording.call_id, recording.file)
         for recording in over:
             self._live.remove(recording)
             recording.report()

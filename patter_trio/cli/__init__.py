@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Final
 
 from patter_trio.cli.call import add_parser as add_call
+from patter_trio.cli.calls import add_parser as add_calls
 from patter_trio.cli.command_line import CommandParser, add_common
 from patter_trio.cli.dev import add_parser as add_dev
 from patter_trio.cli.doctor import add_parser as add_doctor
@@ -41,9 +42,10 @@ Variables in a file `.env` beside it, and in one in the working directory, are r
   patter-trio doctor bakery.py                     find out why no call comes
   patter-trio number show bakery.py                where the carrier sends the number's calls
   patter-trio number point bakery.py               send them here, after a yes
+  patter-trio calls list --text "open sunday"      search the call log of Patter(persist=True); see calls --help
 
-Exit status: 0 success; 1 a simulated call failed, nobody answered, the answer was no, or doctor has warnings; 2 a
-mistake in the command or in FILE, or doctor has problems; 130 stopped early by Ctrl-C.
+Exit status: 0 success; 1 a simulated call failed, nobody answered, no logged call was found, the answer was no, or
+doctor has warnings; 2 a mistake in the command or in FILE, or doctor has problems; 130 stopped early by Ctrl-C.
 `run` and `dev` end only with Ctrl-C or SIGTERM (which lets live calls finish), with status 0. If the shell ignores
 SIGINT for a command, as for one in the background of a script, Ctrl-C does not stop it.
 """
@@ -68,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
         add_common(command, level)
     add_call(commands)
     add_number(commands)
+    add_calls(commands)
     add_doctor(commands)
     return main_parser
 

@@ -89,7 +89,13 @@ class Once(argparse.Action):
 
 
 def add_common(command: argparse.ArgumentParser, level: str) -> None:
-    """Add what each command takes: the log's level, by default ``level``, its format, and FILE."""
+    """Add what each command about a program takes: the log's level, by default ``level``, its format, and FILE."""
+    add_log_options(command, level)
+    command.add_argument("file", metavar="FILE", type=Path, help="the program with your phone and agent")
+
+
+def add_log_options(command: argparse.ArgumentParser, level: str) -> None:
+    """Add what each command takes: the log's level, by default ``level``, and its format."""
     command.add_argument(
         "--log-level",
         action=Once,
@@ -104,7 +110,6 @@ def add_common(command: argparse.ArgumentParser, level: str) -> None:
         choices=FORMATS,
         help="text, or one JSON object for each line (default: %(default)s)",
     )
-    command.add_argument("file", metavar="FILE", type=Path, help="the program with your phone and agent")
 
 
 @attrs.frozen

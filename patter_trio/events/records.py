@@ -4,6 +4,7 @@ One recorder belongs to a phone and numbers the events of all its calls. A recor
 only if there is one that wants it.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,10 +51,18 @@ class EventRecorder:
     def __init__(self, describe: Describe = lambda _: None) -> None:
         self._describe = describe
         self._sinks: list[RecordSink] = []
-        self._seq = 0
+        self._own: tuple[RecordSink, ...] = ()
+        self._numbers = itertools.count(1)
 
     def __repr__(self) -> str:
-        return f"<EventRecorder of {self._seq} events for {len(self._sinks)}>"
+        return f"<EventRecorder for {len(self._sinks) + len(self._own)}>"
+
+    def also_for(self, sink: RecordSink) -> "EventRecorder":
+        """Return a recorder of some of the phone's calls, which gives their events to one more receiver."""
+        recorder = EventRecorder(self._describe)
+        # Shared, so that those who come later get the events of these calls, too, and each number is used once.
+        recorder._sinks, recorder._numbers, recorder._own = self._sinks, self._numbers, (*self._own, sink)
+        return recorder
 
     def add(self, sink: RecordSink) -> None:
         """Give the events from now on to a receiver, too."""
@@ -77,7 +86,7 @@ class EventRecorder:
     def wants(self, kind: type[Any]) -> bool:
         """Return True if somebody uses the events of a class."""
         # Audio has no record: it would be most of all bytes.
-        return kind is not TtsChunk and any(sink.wants(kind) for sink in self._sinks)
+        return kind is not TtsChunk and any(sink.wants(kind) for sink in (*self._sinks, *self._own))
 
     def record(
         self, event: CallEvent | PublishedEvent, call_id: str, *, at: float, call_time: float, unix: float
@@ -92,7 +101,7 @@ class EventRecorder:
             unix: the Unix time of zero on the call's clock, in seconds.
         """
         kind = type(event)
-        sinks = [sink for sink in self._sinks if sink.wants(kind)]
+        sinks = [sink for sink in (*self._sinks, *self._own) if sink.wants(kind)]
         if not sinks or kind is TtsChunk:
             return
         described: tuple[str, Mapping[str, Any]] | None
@@ -102,8 +111,7 @@ class EventRecorder:
             described = self._describe(event)
         if described is None:
             return
-        self._seq += 1
-        record = record_of(*described, call_id, seq=self._seq, call_time=call_time, unix=unix + at)
+        record = record_of(*described, call_id, seq=next(self._numbers), call_time=call_time, unix=unix + at)
         for sink in sinks:
             sink.take(record)
 

@@ -29,6 +29,7 @@ from patter_trio.call.options import CallOptions
 from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.session import CallSession
 from patter_trio.call.tools.webhooks import ToolWebhooks
+from patter_trio.call_log.writer import LogWriter
 from patter_trio.events.callback_registry import Callback
 from patter_trio.events.callbacks import CallbackQueue
 from patter_trio.events.reporter import CallReporter
@@ -47,6 +48,7 @@ from patter_trio.server.carrier_reports import CarrierReports
 from patter_trio.server.context import ServerContext
 from patter_trio.server.ended import EndedCalls
 from patter_trio.server.hang_ups import HangUps
+from patter_trio.server.logged import logged_in, open_log, recordings_into
 from patter_trio.server.lost_streams import LostStreams
 from patter_trio.server.machines import ear_of, on_finding
 from patter_trio.server.options import Seams, ServeOptions
@@ -74,6 +76,7 @@ class CallServer:
         admission: decides whether to accept another call.
         tracing: opens the trace of a call; None: tracing is off.
         neighbours: the servers of other calls behind the same port.
+        log: writes the call log; None: calls are not logged.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class CallServer:
         admission: Admission,
         tracing: OpenTrace | None,
         neighbours: tuple[ServerContext, ...] = (),
+        log: LogWriter | None = None,
     ) -> None:
         self._options = options
         self._answering = Answering(options.agent, messages, options.callbacks)
@@ -145,8 +149,11 @@ class CallServer:
             on_over=self._never_connected,
         )
         self._lost = LostStreams(options.carrier, self.context.stream_url, nursery, self._call_over.fire)
-        self._recorders = Recorders(options, seams, nursery, self.context.webhook_url("recording"))
-        self._facts = CarrierFacts(options.carrier, nursery, self._events.of_call, options.subscribers)
+        recording_url = self.context.webhook_url("recording")
+        self._recorders = Recorders(options, seams, nursery, recording_url, recordings_into(log))
+        self._facts = CarrierFacts(
+            options.carrier, nursery, self._events.of_call, options.subscribers, is_logged=log is not None
+        )
         self._reports = CarrierReports(
             self.context.pending,
             nursery,
@@ -490,15 +497,16 @@ async def open_call_server(
     admission = Admission(max_calls=options.max_calls, max_lag=options.max_lag, now=trio.current_time())
     # WARNING: the order matters. The clients are opened first and so closed last: a shielded tool or a callback that
     # outlives its call, in the nursery, may still use them. Three, because each has its own rule for proxies and
-    # addresses.
+    # addresses. The call log before them: it takes what the last callbacks lead to.
     async with (
+        open_log(options) as log,
         shared_client(),
         shared_client(direct=True),
         shared_client(webhooks.guard),
         trio.open_nursery() as nursery,
     ):
         call_server = CallServer(
-            attrs.evolve(options, agent=agent, callbacks=callbacks),
+            attrs.evolve(logged_in(options, log), agent=agent, callbacks=callbacks),
             seams or Seams(),
             nursery,
             messages=messages,
@@ -506,6 +514,7 @@ async def open_call_server(
             admission=admission,
             tracing=opened_tracing(),
             neighbours=neighbours,
+            log=log,
         )
         # Before the first connection: ``phone.drain`` must reach a server that has just begun.
         options.call_servers.append(call_server)

@@ -45,6 +45,7 @@ class CarrierFacts:
         nursery: the server's, which outlives the calls.
         events_of: makes the events of a call that is over.
         subscribers: the subscriptions to the events of all calls.
+        is_logged: True if a call log keeps what calls cost.
     """
 
     def __init__(
@@ -53,11 +54,14 @@ class CarrierFacts:
         nursery: trio.Nursery,
         events_of: Callable[[str], CallEvents],
         subscribers: Subscribers,
+        *,
+        is_logged: bool = False,
     ) -> None:
         self._carrier = carrier
         self._nursery = nursery
         self._events_of = events_of
         self._subscribers = subscribers
+        self._is_logged = is_logged
         self._live: dict[str, _LiveCall] = {}
         self._published: dict[tuple[str, str | float], None] = {}
         self._priced: dict[str, None] = {}
@@ -75,7 +79,8 @@ class CarrierFacts:
         del self._live[call_id]
         can_tell = type(self._carrier).cost is not Carrier.cost
         # A request that nobody needs would only use up the account's rate limit.
-        if can_tell and call_id not in self._priced and PatterEventType.COST_REPORTED in self._subscribers:
+        is_wanted = self._is_logged or PatterEventType.COST_REPORTED in self._subscribers
+        if can_tell and call_id not in self._priced and is_wanted:
             self._nursery.start_soon(self._ask_cost, call_id)
 
     def on_recording(self, saved: RecordingSaved) -> None:

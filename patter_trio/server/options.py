@@ -11,6 +11,7 @@ from patter_trio.abc import CallInfo, Carrier
 from patter_trio.agent.agent import Agent
 from patter_trio.call.recording import GrowingWav, RecordingFile
 from patter_trio.call.session import CallSession
+from patter_trio.call_log.phone_log import PhoneLog
 from patter_trio.errors import ConfigurationError
 from patter_trio.events.call_events import Subscribers
 from patter_trio.events.callback_registry import CallbackRegistry
@@ -92,6 +93,7 @@ class ServeOptions:
         on_message_secret: signs requests to the application's URLs; empty: ``PATTER_WEBHOOK_SECRET``, or unsigned if
             that is not set.
         recorder: records the events of all calls of the phone, for windows and the call log.
+        call_log: the phone's call log; None: calls are not logged.
         record_to: the folder of our own recordings; None: calls are not recorded there.
         recording: True: the carrier records each call.
         page_calls: announces the calls of the browser phone; None: only carriers bring calls.
@@ -119,6 +121,7 @@ class ServeOptions:
     max_lag: float | None = None
     on_message_secret: str = attrs.field(default="", repr=False)
     recorder: EventRecorder = attrs.field(factory=EventRecorder)
+    call_log: PhoneLog | None = None
     record_to: Path | None = None
     recording: bool = False
     page_calls: AnnouncedPageCalls | None = None

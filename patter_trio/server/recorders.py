@@ -1,6 +1,8 @@
 """The recorders of one server's calls: files of our own, and the carrier."""
 
 import logging
+from collections.abc import Callable
+from pathlib import Path
 
 import trio
 
@@ -27,15 +29,23 @@ class Recorders:
         seams: replaces the files, for tests.
         nursery: the server's, which outlives the calls.
         callback_url: where the carrier reports a recording.
+        on_file: called with a call's id and the file of its recording.
     """
 
-    def __init__(self, options: ServeOptions, seams: Seams, nursery: trio.Nursery, callback_url: str) -> None:
+    def __init__(
+        self,
+        options: ServeOptions,
+        seams: Seams,
+        nursery: trio.Nursery,
+        callback_url: str,
+        on_file: Callable[[str, Path], None],
+    ) -> None:
         self._carrier: Carrier | None = options.carrier if options.recording else None
         self._callback_url = callback_url
         self._nursery = nursery
         self._files: Recordings | None = None
         if options.record_to is not None:
-            self._files = Recordings(options.record_to, seams.open_recording)
+            self._files = Recordings(options.record_to, seams.open_recording, on_file)
             nursery.start_soon(self._files.run)
 
     def __repr__(self) -> str:

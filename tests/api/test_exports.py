@@ -100,7 +100,19 @@ def test_a_phone_has_these_members() -> None:
     """A phone has exactly the public members listed here, and seven callbacks."""
     callbacks = {name for name in members(patter_trio.Patter) if name.startswith("on_")}
     assert members(patter_trio.Patter) - callbacks == {
-        *("agent", "call", "calls", "carrier", "conversation_state", "dial", "drain", "events", "phone_number"),
+        *(
+            "agent",
+            "asgi",
+            "call",
+            "call_log",
+            "calls",
+            "carrier",
+            "conversation_state",
+            "dial",
+            "drain",
+            "events",
+            "phone_number",
+        ),
         *("pricing", "public_url", "serve", "speech_events", "tunnel", "webhook_url"),
     }
     assert len(callbacks) == 7

@@ -24,6 +24,7 @@ FLOORS = [
     {"metrics"},
     {"events", "tracing"},
     {"timeline"},
+    {"call_log"},
     {"call"},
     {"server"},
     {"pages"},
@@ -164,11 +165,11 @@ def test_nothing_imports_asyncio() -> None:
     assert not found
 
 
-def test_broad_handlers_are_the_eight_that_are_argued() -> None:
-    """Exactly eight modules handle every ``Exception`` or ``BaseException``, each at a border.
+def test_broad_handlers_are_the_ten_that_are_argued() -> None:
+    """Exactly ten modules handle every ``Exception`` or ``BaseException``, each at a border.
 
-    The borders are a call, a connection, the measuring and the recording of a call, the application's code, providers
-    of its own, the command line and the conformance kit.
+    The borders are a call, a connection, the measuring, the recording and the logging of a call, the application's code
+    (``redact``, in the log's thread, included), providers of its own, the command line and the conformance kit.
     """
     found = {
         f"{file.relative_to(PACKAGE)}"
@@ -183,6 +184,8 @@ def test_broad_handlers_are_the_eight_that_are_argued() -> None:
         "metrics/metering.py",
         "call/recording.py",
         "call/session.py",
+        "call_log/redaction.py",
+        "call_log/writer.py",
         "user_code/invoke.py",
         "providers/attempts.py",
         "program.py",

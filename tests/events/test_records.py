@@ -132,7 +132,7 @@ async def test_receiver_that_is_removed_gets_no_more(call_simulator: CallSimulat
     async with call_simulator(agent_of(), phone=phone) as caller:
         await caller.waits(0.5)
     assert not kept.records
-    assert repr(phone._recorder) == "<EventRecorder of 0 events for 0>"
+    assert repr(phone._recorder) == "<EventRecorder for 0>"
 
 
 JSON = st.recursive(
