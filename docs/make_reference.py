@@ -29,6 +29,7 @@ from patter_trio.abc import (
 )
 from patter_trio.cli import parser
 from patter_trio.events.callback_registry import SpeechCallbacks
+from patter_trio.server.openapi import openapi_document
 from patter_trio.server.webhooks import routes_of
 
 PAGE: Final = Path(__file__).with_name("reference.md")
@@ -356,6 +357,13 @@ def routes() -> str:
         for path, methods in routes_of(carrier).items():
             seen |= {(method, path): summary(handler) for method, handler in methods.items()}
         seen["WebSocket", f"{carrier.media_prefix}{{call_id}}"] = "Carry the audio of an announced call, both ways."
+    for path, methods in openapi_document()["paths"].items():
+        seen |= {(method.upper(), path): f"{described['summary']}." for method, described in methods.items()}
+    seen["GET", "/api/openapi.json"] = (
+        "Describe the API; like all below `/api/`, with `dashboard=True` ([http.md](http.md))."
+    )
+    seen["GET", "/metrics"] = "Show figures for Prometheus, with `dashboard=True`."
+    seen["GET", "/dashboard/login"] = "Show the login of browsers, with `dashboard=True`; POST logs in."
     lines += [f"| {method} | `{path}` | {text} |" for (method, path), text in seen.items()]
     return "\n".join(lines) + "\n"
 
