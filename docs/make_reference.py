@@ -70,6 +70,7 @@ PUBLIC: Final = (
     "patter_trio.llm.openai",
     "patter_trio.stt.deepgram",
     "patter_trio.stt.whisper",
+    "patter_trio.text_chat",
     "patter_trio.tts.elevenlabs",
     "patter_trio.tts.piper",
     "patter_trio.turn.smart_turn",
@@ -127,7 +128,6 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, str]]] = {
 READ_BY_LIBRARIES: Final = {
     *("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SERVICE_NAME"),
-    "NO_COLOR",
 }
 """Variables that no line of the package reads: httpx, ``urllib`` and the OpenTelemetry SDK do."""
 MAX_SHOWN_PARAMETERS: Final = 5

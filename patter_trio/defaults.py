@@ -2,32 +2,52 @@
 
 # ruff: noqa: PLC0415 (an agent with its own providers must not pay for importing these)
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
+
+from patter_trio.abc import SpeechToText, TextToSpeech
 
 if TYPE_CHECKING:
-    from patter_trio.stt.whisper import WhisperSTT
-    from patter_trio.tts.piper import PiperTTS
     from patter_trio.vad.silero import SileroVAD
 
+# A context variable, because agents are made while a program is imported: nothing can be passed to them.
+_STAND_INS: Final[ContextVar[tuple[SpeechToText, TextToSpeech] | None]] = ContextVar("stand_ins", default=None)
 
-def default_stt() -> "WhisperSTT":
+
+@contextmanager
+def standing_in(stt: SpeechToText, tts: TextToSpeech) -> Iterator[None]:
+    """Let agents that are made within the block have these as their defaults: no extra is needed for them."""
+    token = _STAND_INS.set((stt, tts))
+    try:
+        yield
+    finally:
+        _STAND_INS.reset(token)
+
+
+def default_stt() -> SpeechToText:
     """Return the embedded STT.
 
     Raises:
         MissingExtraError: the extra ``local`` is not installed; the message contains the command.
     """
+    if (stand_ins := _STAND_INS.get()) is not None:
+        return stand_ins[0]
     from patter_trio.stt.whisper import WhisperSTT
 
     # A new object for each agent: it has no state, and the models behind it are loaded once per process.
     return WhisperSTT()
 
 
-def default_tts() -> "PiperTTS":
+def default_tts() -> TextToSpeech:
     """Return the embedded TTS.
 
     Raises:
         MissingExtraError: the extra ``local`` is not installed; the message contains the command.
     """
+    if (stand_ins := _STAND_INS.get()) is not None:
+        return stand_ins[1]
     from patter_trio.tts.piper import PiperTTS
 
     return PiperTTS()

@@ -30,6 +30,7 @@ from patter_trio.events.records import EventRecorder
 from patter_trio.events.speech_events import PhoneSpeechEvents, SpeechEvents
 from patter_trio.logs import shown_value
 from patter_trio.net.address_guard import Guard
+from patter_trio.net.tasks import bare_failure
 from patter_trio.phone_numbers import E164_FORM, checked_number, is_number, load_numbering_plans
 from patter_trio.phone_page.page import PhonePage
 from patter_trio.pricing import Pricing, merge_pricing
@@ -38,7 +39,9 @@ from patter_trio.providers.misuse import for_await, for_block
 from patter_trio.providers.other_names import keywords_of
 from patter_trio.server.admission import MAX_LAG_S
 from patter_trio.server.answerer import with_keys
+from patter_trio.server.calls import open_call_server
 from patter_trio.server.context import checked_public_url, doubt_about
+from patter_trio.server.in_process import hold_call
 from patter_trio.server.listeners import check_port, listening_address, open_listeners
 from patter_trio.server.options import RunningServer, ServeOptions, calling_server
 from patter_trio.server.outbound_call import OutboundCall, ended_with_block
@@ -50,6 +53,8 @@ from patter_trio.server.serving import serve_until_drained
 from patter_trio.server.signals import StopRequest, stop_signals
 from patter_trio.server.tunnel import Tunnel, check_installed, checked_tunnel, open_tunnel
 from patter_trio.server.windows import NO_WINDOWS, Windows, access_of, open_windows
+from patter_trio.text_chat import TextCall
+from patter_trio.text_chat._call import text_line
 from patter_trio.timeline.observed import observed
 from patter_trio.user_code.urls import is_exposed
 
@@ -357,6 +362,85 @@ class Patter(SpeechCallbacks):
         :meth:`serve`, each request gets status 503 and one line that says so.
         """
         return ServedElsewhere(self._call_servers)
+
+    @with_hints(_places)
+    @for_block("phone.text_call(...) takes `async with ... as call`")
+    @asynccontextmanager
+    async def text_call(
+        self,
+        agent: Agent,
+        *,
+        caller: str = "",
+        custom_params: Mapping[str, str] | None = None,
+        on_call_start: Callback | None = None,
+        on_call_end: Callback | None = None,
+        on_transcript: Callback | None = None,
+        on_message: Callback | str | None = None,
+        on_message_secret: str = "",
+        on_metrics: Callback | None = None,
+        on_dtmf: Callback | None = None,
+    ) -> AsyncIterator[TextCall]:
+        """Hold a call in text with an agent, for the time of a block: lines in, events out, no carrier and no voice.
+
+        It is the call as it is, with text in the place of STT and TTS: tools, hooks, guardrails, callbacks and the
+        event bus work. Playback takes no time, speech edges have no callbacks, and the limits of silence do not count.
+        Transfers, DTMF and placed calls are events that say what the carrier would do. At the end of the block the
+        caller hangs up.
+
+        Args:
+            agent: the agent; its LLM, its engine or ``on_message`` answers.
+            caller: the caller's number, E.164; empty: a caller who withholds it.
+            custom_params: the parameters of the call.
+            on_call_start: as for :meth:`serve`, and likewise the other callbacks.
+            on_call_end: as for :meth:`serve`.
+            on_transcript: as for :meth:`serve`.
+            on_message: as for :meth:`serve`.
+            on_message_secret: as for :meth:`serve`.
+            on_metrics: as for :meth:`serve`.
+            on_dtmf: as for :meth:`serve`.
+
+        Raises:
+            ConfigurationError: as for :meth:`serve`; or ``caller`` is not a number.
+            ProviderError: the LLM or the engine cannot be used.
+        """
+        check_scheduler()
+        callbacks = {
+            "on_call_start": on_call_start,
+            "on_call_end": on_call_end,
+            "on_transcript": on_transcript,
+            "on_message": on_message,
+            "on_metrics": on_metrics,
+            "on_dtmf": on_dtmf,
+        }
+        check_agent(agent, callbacks)
+        if caller:
+            checked_number(caller, "caller")
+        # Before the line: its agent decides how long the caller waits for keys.
+        line = text_line(
+            with_keys(agent, callbacks),
+            caller=caller,
+            callee=self.phone_number,
+            custom_params=custom_params or {},
+            unix_time=time.time,
+        )
+        await line.agent.prewarm()
+        options = self._serve_options(
+            line.agent,
+            public_url="http://localhost",
+            carrier=line.carrier,
+            callbacks=callbacks,
+            on_message_secret=on_message_secret,
+        )
+        with bare_failure():
+            async with (
+                open_call_server(options, line.seams) as call_server,
+                line.held(partial(hold_call, call_server.context), self._control_of) as call,
+            ):
+                yield call
+
+    def _control_of(self, call_id: str) -> CallControl | None:
+        live = self._live.get(call_id)
+        return None if live is None else live.control
 
     @with_hints(_places)
     @for_await("phone.call(...) takes `await`; the block is `async with phone.dial(...) as call`")

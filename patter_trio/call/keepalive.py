@@ -5,7 +5,7 @@ from typing import Final
 
 import trio
 
-from patter_trio.net.websocket import WebSocket
+from patter_trio.net.media_socket import MediaSocket
 
 # Judged: five hundred missing frames are not a jitter of the network, and a vanished carrier is noticed within
 # about 20 s (docs/robustness.md).
@@ -16,7 +16,7 @@ After the same time again without any frame, the carrier counts as gone.
 """
 
 
-async def wait_until_dead(socket: WebSocket, wake: Callable[[], None]) -> None:
+async def wait_until_dead(socket: MediaSocket, wake: Callable[[], None]) -> None:
     """Send pings to a silent carrier, and return when an answer is overdue.
 
     Args:

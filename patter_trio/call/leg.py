@@ -19,7 +19,8 @@ from patter_trio.abc import (
 from patter_trio.call.keepalive import PING_AFTER_S, wait_until_dead
 from patter_trio.call.output.writer import CarrierWriter, Stalled
 from patter_trio.errors import WireError
-from patter_trio.net.websocket import SocketClosed, WebSocket
+from patter_trio.net.media_socket import MediaSocket
+from patter_trio.net.websocket import SocketClosed
 
 # Judged: a carrier that answers the close frame does so within one round trip. What else the end of a call may wait for
 # takes 0.89 s: the STT's last words 0.8 s, ``after_transcribe`` for them 0.04 s, and the close of vendors' sockets 0.05
@@ -47,7 +48,7 @@ _log = logging.getLogger("patter_trio.call")
 class MediaLeg:
     """A media stream that belongs to an announced call: authenticated, started and not yet answered."""
 
-    socket: WebSocket
+    socket: MediaSocket
     codec: StreamCodec
     started: StreamStarted
     info: CallInfo

@@ -23,7 +23,7 @@ from patter_trio.conversation.history import History
 from patter_trio.conversation.playback import Media
 from patter_trio.conversation.playout import HeardSpeech
 from patter_trio.events.reporter import CallReporter
-from patter_trio.metrics.internal_events import TtsChunk
+from patter_trio.metrics.internal_events import SpeechHeard, TtsChunk
 
 
 class LiveReply:
@@ -91,6 +91,13 @@ class LiveReply:
         reply = self._reply
         if reply is not None and reply.number == media.reply and self._reporter.wants(TtsChunk):
             reply.emit_fact(TtsChunk(reply.number, reply.turn, media.audio))
+
+    def on_heard(self) -> None:
+        """Emit an event about what the caller has heard of the reply so far."""
+        reply = self._reply
+        if reply is not None and self._reporter.wants(SpeechHeard):
+            heard = self._writer.heard(trio.current_time())
+            reply.emit_fact(SpeechHeard(reply.number, reply.turn, heard.text))
 
     def start(self, action: do.StartReply, nursery: trio.Nursery, agent: Agent) -> None:
         """Begin a reply, and count it if it is the apology for one that failed."""

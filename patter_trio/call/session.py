@@ -96,7 +96,14 @@ class CallSession:
         self._server_nursery = server_nursery
         self._inbox = Inbox(self.info.call_id)
         self._recorded = options.recorded
-        self._writer = CarrierWriter(stream.socket, stream.codec, self._post, self._on_sent, self._recorded.file)
+        self._writer = CarrierWriter(
+            stream.socket,
+            stream.codec,
+            self._post,
+            self._on_sent,
+            on_heard=self._on_heard,
+            recording=self._recorded.file,
+        )
         self.streams: CallStreams = CallStreams(stream, self._writer, self, media, options.on_stream_lost)
         self._machine: TurnMachine | None = None
         self._history = History()
@@ -274,6 +281,9 @@ class CallSession:
 
     def _on_sent(self, media: Media) -> None:
         self._live_reply.on_sent(media)
+
+    def _on_heard(self) -> None:
+        self._live_reply.on_heard()
 
     # What the leg reports ---------------------------------------------------------------------------------------------
     def on_audio(self, audio: bytes) -> None:

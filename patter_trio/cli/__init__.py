@@ -9,6 +9,7 @@ from typing import Final
 
 from patter_trio.cli.call import add_parser as add_call
 from patter_trio.cli.calls import add_parser as add_calls
+from patter_trio.cli.chat import add_parser as add_test
 from patter_trio.cli.command_line import CommandParser, add_common
 from patter_trio.cli.dev import add_parser as add_dev
 from patter_trio.cli.doctor import add_parser as add_doctor
@@ -36,6 +37,7 @@ Variables in a file `.env` beside it, and in one in the working directory, are r
   patter-trio dev examples/front_desk.py           talk to the agent in a browser: no account, no network
   patter-trio simulate examples/front_desk.py      hold a call with simulated callers: no account, no network
   patter-trio simulate bakery.py --say "When do you open?" --press 1# --from +15550100003
+  patter-trio test bakery.py                       talk to the agent by keyboard: no carrier, no voice
   patter-trio run examples/front_desk.py           take real calls
   patter-trio run bakery.py --tunnel               the same from a laptop, by cloudflared or ngrok
   patter-trio call bakery.py --to +15550100003     call a number, and show the call line by line
@@ -44,8 +46,8 @@ Variables in a file `.env` beside it, and in one in the working directory, are r
   patter-trio number point bakery.py               send them here, after a yes
   patter-trio calls list --text "open sunday"      search the call log of Patter(persist=True); see calls --help
 
-Exit status: 0 success; 1 a simulated call failed, nobody answered, no logged call was found, the answer was no, or
-doctor has warnings; 2 a mistake in the command or in FILE, or doctor has problems; 130 stopped early by Ctrl-C.
+Exit status: 0 success; 1 a simulated or typed call failed, nobody answered, no logged call was found, the answer was
+no, or doctor has warnings; 2 a mistake in the command or in FILE, or doctor has problems; 130 stopped early by Ctrl-C.
 `run` and `dev` end only with Ctrl-C or SIGTERM (which lets live calls finish), with status 0. If the shell ignores
 SIGINT for a command, as for one in the background of a script, Ctrl-C does not stop it.
 """
@@ -66,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
         (add_run(commands), "info"),
         (add_simulate(commands), "warning"),
         (add_dev(commands), "info"),
+        (add_test(commands), "warning"),
     ):
         add_common(command, level)
     add_call(commands)

@@ -14,3 +14,9 @@ def carrier_credentials() -> dict[str, str]:
         "PLIVO_AUTH_ID": f"MA{secrets.token_hex(9)}",
         "PLIVO_AUTH_TOKEN": secrets.token_hex(16),
     }
+
+
+def voice_keys() -> dict[str, str]:
+    """Return keys of the vendors that only hear or speak, whom a call in text does not ask."""
+    # Not OPENAI_API_KEY: the LLM, and the engine, are real.
+    return {"DEEPGRAM_API_KEY": secrets.token_hex(16), "ELEVENLABS_API_KEY": secrets.token_hex(16)}

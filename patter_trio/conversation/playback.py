@@ -197,6 +197,13 @@ class Playback:
         playout, self._playout = self._playout, None
         return playout.heard(playout.sent_samples) if playout else HeardSpeech(0.0, "")
 
+    def heard(self, now: float) -> HeardSpeech:
+        """Return what was heard so far of the open queue."""
+        if self._playout is None:
+            return HeardSpeech(0.0, "")
+        samples = max(self._heard_before, self.played(now) - self._playout_start)
+        return self._playout.heard(min(samples, self._playout.sent_samples))
+
     def cut(self, now: float) -> HeardSpeech:
         """Cut the open queue at once, and return what was heard. The next message is ``clear``."""
         playout, self._playout = self._playout, None

@@ -188,6 +188,16 @@ class TtsChunk:
 
 
 @attrs.frozen
+class SpeechHeard:
+    """The carrier has returned a mark: the caller has heard this of a reply that goes on."""
+
+    reply: int
+    turn_idx: int
+    text: str = attrs.field(repr=False)
+    """All of the reply that was heard so far, in whole words."""
+
+
+@attrs.frozen
 class ReplyHeard:
     """The next :class:`TranscriptCommitted` of the agent is what was heard of this reply."""
 
@@ -329,6 +339,7 @@ InternalEvent = (
     | TtsFinished
     | TtsFailed
     | TtsChunk
+    | SpeechHeard
     | ReplyHeard
     | ReplyEnded
     | ReplyInterrupted

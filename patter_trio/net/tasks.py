@@ -1,8 +1,8 @@
 """Tasks that run beside a block of code and end with it, and the channels through which they pass on their results."""
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 import attrs
@@ -47,13 +47,20 @@ async def open_side_tasks() -> AsyncIterator[trio.Nursery]:
     A failure of a task cancels the block. A single failure, of either, is raised bare and with its cause, so that
     callers can catch it by its type; trio's own groups would hide a ProviderError from ``except ProviderError``.
     """
-    try:
+    with bare_failure():
         async with trio.open_nursery() as nursery:
             try:
                 yield nursery
             finally:
                 # Also after an error of the block: the nursery would otherwise wait for a task that may never end.
                 nursery.cancel_scope.cancel(reason="the block beside it has ended")
+
+
+@contextmanager
+def bare_failure() -> Iterator[None]:
+    """Raise the only failure of a nursery in the block bare and with its cause, instead of in a group."""
+    try:
+        yield
     except BaseExceptionGroup as group:
         # Only a group of one is unwrapped: to choose one of several failures would hide the others.
         match group.exceptions:

@@ -194,6 +194,7 @@ PRICES: Final[Mapping[str, Mapping[str, Any]]] = {
     "on_message": _HERE,
     "piper": _HERE,
     "scripted": _HERE,
+    "text": _HERE,
     "whisper": _HERE,
 }
 """Rates by provider, then by model."""

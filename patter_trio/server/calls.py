@@ -31,7 +31,8 @@ from patter_trio.call.session import CallSession
 from patter_trio.call.tools.webhooks import ToolWebhooks
 from patter_trio.call_log.writer import LogWriter
 from patter_trio.events.callback_registry import Callback
-from patter_trio.events.callbacks import CallbackQueue
+from patter_trio.events.callbacks import CallbackQueue, FindCallback
+from patter_trio.events.payloads import EDGES
 from patter_trio.events.reporter import CallReporter
 from patter_trio.logs import mask_logs
 from patter_trio.metrics.internal_events import UsageReported
@@ -57,7 +58,7 @@ from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.placed import CallRequest, PlacedCall
 from patter_trio.server.recorders import Recorders
 from patter_trio.server.schedule_host import host_schedules
-from patter_trio.server.second_legs import SecondLegs
+from patter_trio.server.second_legs import SecondLegs, accept_at_once
 from patter_trio.tracing.setup import OpenTrace, opened_tracing
 from patter_trio.user_code.urls import secret_of
 
@@ -311,8 +312,7 @@ class CallServer:
         events.enter()
         placed = self.dialler.on_live(info.call_id)
         answering = self._answering if placed is None else placed.answering
-        find = self.callback if placed is None else partial(placed.request.find, otherwise=self.callback)
-        callback_queue = CallbackQueue(info.call_id, find, events.grace, starting.call.control)
+        callback_queue = CallbackQueue(info.call_id, self._find_for(placed), events.grace, starting.call.control)
         media = starting.media
         if trace is not None:
             trace.attach()
@@ -337,12 +337,15 @@ class CallServer:
             agent=answering.agent,
             # What on_call_start returns is meant for callers, and not for a person who is briefed.
             settled=partial(
-                starting.settled, answering.agent, answering.callbacks, may_change=not answering.is_briefing
+                self._settled,
+                partial(starting.settled, answering.agent, answering.callbacks, may_change=not answering.is_briefing),
             ),
             on_message=answering.messages,
             transfer_call=partial(self.context.transfer, info),
             takes_back=self._options.carrier.takes_back,
-            place_second_leg=self._second_legs.place,
+            place_second_leg=self._second_legs.place
+            if self._seams.take_over is None
+            else partial(accept_at_once, self._seams.take_over),
             send_digits=partial(self._send_digits, info),
             webhooks=self._webhooks,
             on_open=(lambda: None) if placed is None else placed.talking.set,
@@ -391,6 +394,13 @@ class CallServer:
             # Closed with the last event, so that these are the metrics that on_call_end got.
             _log.info("call %s: ended, %s", info.call_id, summary(call.outcome, reporter.metrics(trio.current_time())))
             self._call_over.fire()
+
+    def _find_for(self, placed: PlacedCall | None) -> FindCallback:
+        find = self.callback if placed is None else partial(placed.request.find, otherwise=self.callback)
+        return find if self._seams.tells_edges else partial(_find_without_edges, find)
+
+    async def _settled(self, settled: Callable[[], Awaitable[Agent]]) -> Agent:
+        return self._seams.adapted(await settled())
 
     def _take_findings(self, call: CallSession, placed: PlacedCall) -> None:
         """Report the person to the transfer that waits for one, and act on what the carrier has found out already."""
@@ -452,6 +462,10 @@ class CallServer:
     def shorten_grace(self) -> None:
         """Shorten the callbacks' time, because the server is being cancelled."""
         self._events.shorten_grace()
+
+
+def _find_without_edges(find: FindCallback, name: str) -> Callback | None:
+    return None if name.removeprefix("on_") in EDGES else find(name)
 
 
 def _report_unfilled(agent: Agent, *, may_come: bool) -> None:

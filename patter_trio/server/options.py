@@ -134,6 +134,10 @@ class ServeOptions:
     record_sinks: Sequence[RecordSink] = ()
 
 
+def _unchanged(agent: Agent) -> Agent:
+    return agent
+
+
 @attrs.frozen(kw_only=True)
 class Seams:
     """Seams for tests and simulated calls: replacements for clock and carrier, and taps; the defaults change nothing.
@@ -147,6 +151,10 @@ class Seams:
         meter: makes the meter of a call.
         measure_lag: measures the event loop for admission, until cancelled.
         open_recording: makes the file of a recording.
+        adapted: changes the agent of each call: the served one, and the one with the overrides of ``on_call_start``.
+        tells_edges: False: the callbacks of speech edges are not called, because nobody speaks.
+        take_over: called with number and briefing in the place of the call to a person who is to take a call over; the
+            person accepts at once.
     """
 
     # The machine's clock by default. Tests set it, so that payloads are the same in each run.
@@ -158,3 +166,6 @@ class Seams:
     meter: Callable[..., Meter] = Meter
     measure_lag: Callable[[Admission, Callable[[], int]], Awaitable[None]] = measure
     open_recording: Callable[[Path], RecordingFile] = GrowingWav
+    adapted: Callable[[Agent], Agent] = _unchanged
+    tells_edges: bool = True
+    take_over: Callable[[str, str], None] | None = None

@@ -4,12 +4,14 @@ Each runs in a task of the server, because the requests to the carrier may outla
 cancels the task's scope at the instant at which its caller leaves, and waits for nothing.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 import trio
 
 from patter_trio.agent.agent import Agent
+from patter_trio.call.bridge import Bridge
 from patter_trio.call.second_leg import SecondLeg
 from patter_trio.errors import CallEnded, PatterError, TransferReason
 from patter_trio.server.outbound import DIAL_TIMEOUT_S, RING_MARGIN_S, Dialler
@@ -103,3 +105,24 @@ class SecondLegs:
     async def _end_with(self, leg: SecondLeg, placed: PlacedCall) -> None:
         await placed.over.wait()
         leg.fail("hung_up" if placed.outcome == "caller_hung_up" else "failed")
+
+
+class _NobodyThere:
+    """The party of a person who was not called; leaves at once."""
+
+    can_join = True
+
+    def join(self, bridge: Bridge, pass_on: Callable[[bytes], None]) -> None:
+        """End the bridge: there is nobody to hear the caller."""
+        del pass_on
+        bridge.over.set()
+
+    def hear(self, audio: bytes) -> None:
+        """Do nothing: nobody hears the caller."""
+
+
+def accept_at_once(take_over: Callable[[str, str], None], leg: SecondLeg, agent: Agent) -> None:
+    """Call ``take_over`` with number and briefing instead of a person, and accept in the place of that person."""
+    take_over(leg.to, agent.greeting)
+    leg.meet(_NobodyThere())
+    leg.accept()

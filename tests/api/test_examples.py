@@ -1,6 +1,9 @@
 """The examples run as they are: only credentials are given, and the addresses of sockets are replaced."""
 
 import re
+import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +12,8 @@ import trio
 
 from patter_trio.audio import g711
 from patter_trio.audio.wav import read_wav
-from patter_trio.testing import SimulatedTwilio
+from patter_trio.testing import SimulatedTwilio, tool_call
+from patter_trio.testing.servers.openai import ChatReply, serve_openai
 from patter_trio.testing.servers.openai_realtime import FakeRealtime, RealtimeReply, serve_openai_realtime
 from tests.kit.programs import Running, calling, environment, free_port, running
 
@@ -83,3 +87,40 @@ async def test_realtime_example_answers_and_logs_transcript(tmp_path: Path) -> N
         "    [user]: When do you open?",
         "    [assistant]: We open at nine.",
     ]
+
+
+async def test_restaurant_books_with_a_model_behind_a_url(tmp_path: Path) -> None:
+    """The restaurant example asks the model of LLM_URL, which calls its tools: a booking is in the database."""
+    arguments = {"day": "tomorrow", "hour": "20:00", "seats": 4}
+    replies = [
+        ChatReply(tool_calls=[tool_call("free_tables", **arguments)]),
+        ChatReply("There is one. Your name?"),
+        ChatReply(tool_calls=[tool_call("book", **arguments, name="Ann")]),
+        ChatReply("Your code is 4711."),
+        ChatReply(tool_calls=[tool_call("find_booking", code=4711)]),
+        ChatReply("Ann, for four."),
+        ChatReply("One moment.", tool_calls=[tool_call("transfer_call", destination="desk")]),
+    ]
+    lines = ["--say", "A table for four", "--say", "Ann", "--press", "4711", "--say", "A person, please"]
+    async with serve_openai(replies) as server:
+        done = await trio.run_process(
+            [sys.executable, "-m", "patter_trio", "test", str(EXAMPLES / "restaurant.py"), *lines],
+            env=environment(LLM_URL=server.base_url, DATABASE=str(tmp_path / "restaurant.db"), DESK="+15550100009"),
+            capture_stdout=True,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    shown = done.stdout.decode()
+    assert done.returncode == 0, shown
+    for line in (
+        "tool    free_tables -> 2 tables for 4 are free.",
+        "tool    book -> Booked. The code is 4711.",
+        "tool    find_booking -> Ann, 4 seats, tomorrow at 20:00.",
+        "carrier would connect the caller with +15550100009",
+        "call    transferred",
+    ):
+        assert line in shown
+    with sqlite3.connect(tmp_path / "restaurant.db") as database:
+        rows = database.execute("select code, seats, name, caller from bookings").fetchall()
+    database.close()
+    assert rows == [(4711, 4, "Ann", "+15550100001")]

@@ -29,6 +29,7 @@ PUBLIC = {
     "patter_trio.stt.deepgram",
     "patter_trio.stt.whisper",
     "patter_trio.testing",
+    "patter_trio.text_chat",
     "patter_trio.tts.elevenlabs",
     "patter_trio.tts.piper",
     "patter_trio.turn.smart_turn",
@@ -113,6 +114,6 @@ def test_a_phone_has_these_members() -> None:
             "events",
             "phone_number",
         ),
-        *("pricing", "public_url", "serve", "speech_events", "tunnel", "webhook_url"),
+        *("pricing", "public_url", "serve", "speech_events", "text_call", "tunnel", "webhook_url"),
     }
     assert len(callbacks) == 7

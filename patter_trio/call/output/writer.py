@@ -17,8 +17,8 @@ from patter_trio.conversation.inputs import Drained, OnWire
 from patter_trio.conversation.playback import CLOCK_TOLERANCE_S, NO_REPLY, Clear, Close, Command, Mark, Media, Playback
 from patter_trio.conversation.playout import HeardSpeech, PlayoutQueue
 from patter_trio.errors import PatterConnectionError
+from patter_trio.net.media_socket import MediaSocket
 from patter_trio.net.pulse import Pulse
-from patter_trio.net.websocket import WebSocket
 from patter_trio.user_code.context import current_call
 
 # Judged: a network may pause for 3 s, which a call survives (docs/robustness.md); a carrier that does not read for
@@ -41,15 +41,18 @@ class CarrierWriter:
         codec: encodes messages in the carrier's protocol.
         post: posts inputs for the turn machine.
         on_sent: called with each piece of audio after it was sent.
+        on_heard: called when a mark has shown that more of the open queue was heard.
         recording: takes what the caller hears; None: it is not recorded.
     """
 
     def __init__(
         self,
-        socket: WebSocket,
+        socket: MediaSocket,
         codec: StreamCodec,
         post: Callable[[OnWire | Drained], None],
         on_sent: Callable[[Media], None],
+        *,
+        on_heard: Callable[[], None] = lambda: None,
         recording: CallRecording | None = None,
     ) -> None:
         self._socket = socket
@@ -63,6 +66,7 @@ class CarrierWriter:
         self._playout: PlayoutQueue | None = None
         self.playback: Playback = Playback()
         self._on_sent = on_sent
+        self._on_heard = on_heard
         self._recording = recording
         # The socket queues its own frames (pong, ping, close) and wakes the writer, which sends them.
         socket.share_sending(self.wake)
@@ -81,6 +85,10 @@ class CarrierWriter:
         if self._recording is not None:
             self._recording.opened()
         self.wake()
+
+    def heard(self, now: float) -> HeardSpeech:
+        """Return what the caller has heard of the open playout queue so far."""
+        return self.playback.heard(now)
 
     def close(self) -> HeardSpeech:
         """Close the open playout queue after all of it was played; return what the caller heard."""
@@ -108,7 +116,7 @@ class CarrierWriter:
         if self._recording is not None and self._playout is not None:
             self._recording.cut(self.playback.played_of_queue(now))
 
-    def attach(self, socket: WebSocket, codec: StreamCodec, now: float) -> None:
+    def attach(self, socket: MediaSocket, codec: StreamCodec, now: float) -> None:
         """Go on over another stream of the same call."""
         self._socket, self._codec = socket, codec
         socket.share_sending(self.wake)
@@ -121,6 +129,9 @@ class CarrierWriter:
             _log.debug("call %s: the carrier emptied its buffer in %.0f ms", current_call.get(), round_trip * 1000)
         if self._recording is not None:
             self._recording.marked(self.playback.round_trip)
+        # Before Drained, which ends the reply: what was heard of it is reported within it.
+        if self._playout is not None:
+            self._on_heard()
         self._post_drained()
         self.wake()
 
