@@ -45,6 +45,10 @@ class EventStreamResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the stream, the peer or the server ends."""
         places: StreamPlaces = scope[STREAMS_KEY]
+        if scope["method"] == "HEAD":
+            # The head alone: a stream without a body would take a place for ever.
+            await super().__call__(scope, receive, send)
+            return
         if why := places.refusal():
             refusal = JSONResponse({"error": why}, HTTPStatus.SERVICE_UNAVAILABLE, {"retry-after": "5"})
             await refusal(scope, receive, send)

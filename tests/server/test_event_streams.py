@@ -157,6 +157,18 @@ async def test_peer_that_reads_nothing_is_left(autojump_clock: CLOCK) -> None:
     assert streams.places.taken == 0
 
 
+async def test_head_of_a_stream_ends(autojump_clock: CLOCK) -> None:
+    """HEAD has the type of a stream, and ends at once."""
+    streams = Streams()
+    async with trio.open_nursery() as nursery:
+        stream = streams.server.open(nursery)
+        await stream.send_all(b"HEAD /api/live/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = await read_all(stream)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"text/event-stream" in answer
+    assert trio.current_time() <= 0.5
+
+
 async def test_slow_peers_learn_what_they_lost(autojump_clock: CLOCK) -> None:
     """A peer that reads too slowly loses the oldest events and is told how many; the newest arrive."""
     streams = Streams()

@@ -1,15 +1,21 @@
 """The live calls of a phone as windows see and steer them, in whole simulated calls."""
 
+import json
 from datetime import datetime
+from typing import Any
 
+import attrs
 import pytest
 import trio
 
 from patter_trio import CallEnded, ConfigurationError, Patter
 from patter_trio.abc import EventRecord, LiveCalls
 from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.server.access import Access
+from patter_trio.server.live_api import live_routes
 from patter_trio.server.live_calls import PhoneLiveCalls
 from tests.kit.call import agent_of
+from tests.kit.server import FakeCallServer, read_all
 
 
 def live_calls(phone: Patter) -> LiveCalls:
@@ -122,3 +128,60 @@ async def test_calls_are_steered_by_id(call_simulator: CallSimulator) -> None:
         live.hang_up(call.call_id)
         await trio.sleep(1)
     assert caller.outcome == "agent_hung_up"
+
+
+async def asked(server: FakeCallServer, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """Send a request as a page of this machine does; return the status and the JSON of the answer."""
+    data = b"" if body is None else json.dumps(body).encode()
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    async with trio.open_nursery() as nursery:
+        stream = server.open(nursery)
+        await stream.send_all(head.encode() + data)
+        answer = await read_all(stream)
+        await stream.aclose()
+    return int(answer.split(b" ")[1]), json.loads(answer.partition(b"\r\n\r\n")[2])
+
+
+async def test_calls_are_steered_over_http(call_simulator: CallSimulator) -> None:
+    """The API lists a live call and carries orders to it; the call does what they say."""
+    phone = Patter()
+    server = FakeCallServer()
+    routes = live_routes(live_calls(phone))
+    server.context = attrs.evolve(server.context, access=Access(is_private=True), routes=routes)
+    async with call_simulator(agent_of("You typed."), phone) as caller:
+        await caller.at(0.5)
+        status, listed = await asked(server, "GET", "/api/live")
+        [call] = listed["calls"]
+        assert (status, call["caller"], call["direction"]) == (200, "+15550100001", "inbound")
+        path = f"/api/live/{call['call_id']}"
+        assert await asked(server, "POST", f"{path}/say", {"text": "A colleague listens."}) == (
+            202,
+            {"call_id": call["call_id"]},
+        )
+        assert (await caller.hears()).text == "A colleague listens."
+        assert (await asked(server, "POST", f"{path}/text", {"text": "Hello?"}))[0] == 202
+        assert (await caller.hears()).text == "You typed."
+        assert (await asked(server, "POST", f"{path}/transfer", {"to": "nowhere"}))[0] == 400
+        assert (await asked(server, "POST", f"{path}/hang_up"))[0] == 202
+        await trio.sleep(1)
+        assert await asked(server, "GET", "/api/live") == (200, {"calls": []})
+        assert (await asked(server, "POST", f"{path}/hang_up"))[0] == 404
+    assert caller.outcome == "agent_hung_up"
+
+
+async def test_a_transfer_is_ordered_over_http(call_simulator: CallSimulator) -> None:
+    """A transfer over the API connects the caller; a second one while it is under way gets 409."""
+    phone = Patter()
+    server = FakeCallServer()
+    routes = live_routes(live_calls(phone))
+    server.context = attrs.evolve(server.context, access=Access(is_private=True), routes=routes)
+    async with call_simulator(agent_of("One moment."), phone) as caller:
+        await caller.speaks("A person, please.", seconds=1.0)
+        await trio.sleep(0.8)
+        [call] = (await asked(server, "GET", "/api/live"))[1]["calls"]
+        path = f"/api/live/{call['call_id']}/transfer"
+        assert (await asked(server, "POST", path, {"to": "+15550100003"}))[0] == 202
+        assert (await asked(server, "POST", path, {"to": "+15550100004"}))[0] == 409
+        await trio.sleep(5)
+    assert caller.transferred_to == "+15550100003"
