@@ -46,7 +46,7 @@ from patter_trio.call.transfer_request import TransferRequest
 from patter_trio.call.transfers import TRANSFER_TIMEOUT_S, Transfers
 from patter_trio.conversation import actions as do
 from patter_trio.conversation import inputs
-from patter_trio.conversation.history import History
+from patter_trio.conversation.history import Entry, History
 from patter_trio.conversation.machine import TurnMachine
 from patter_trio.conversation.playback import Media
 from patter_trio.errors import CallEnded, ProviderError, leaves
@@ -189,6 +189,22 @@ class CallSession:
     def metrics(self) -> CallMetrics | None:
         """The metrics measured so far."""
         return self._reporter.metrics(trio.current_time())
+
+    @property
+    def cost_usd(self) -> float | None:
+        """The cost so far, in US dollars; None: it is not measured. Cheaper than :attr:`metrics`."""
+        cost = self._reporter.cost(trio.current_time())
+        return None if cost is None else cost.total
+
+    @property
+    def seconds(self) -> float:
+        """The seconds since the call's media began."""
+        return 0.0 if self._media.start is None else max(0.0, trio.current_time() - self._media.start)
+
+    @property
+    def newest_entry(self) -> Entry | None:
+        """The newest entry of the conversation; None: nobody has said anything."""
+        return self._history.newest()
 
     @property
     def silence(self) -> float:

@@ -90,6 +90,13 @@ class History:
         """Return the text of the newest user entry, or an empty text."""
         return next((entry["text"] for entry in reversed(self.whole()) if entry["role"] == "user"), "")
 
+    def newest(self) -> Entry | None:
+        """Return a copy of the newest entry; None: nobody has said anything."""
+        spoken = (item for item in reversed(self._items) if isinstance(item, Spoken) and item.text is not None)
+        found = next(spoken, None)
+        # ``or``: the type checker does not know that the text is there.
+        return None if found is None else Entry(role=found.role, text=found.text or "", timestamp=found.timestamp)
+
     def shown(self) -> list[Entry]:
         """Return copies of the newest :data:`MAX_SHOWN_ENTRIES` entries."""
         return self.whole()[-MAX_SHOWN_ENTRIES:]

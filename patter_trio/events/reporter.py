@@ -42,7 +42,7 @@ from patter_trio.metrics.public_events import (
     UserSpeechEos,
     UserSpeechStarted,
 )
-from patter_trio.metrics.results import CallMetrics
+from patter_trio.metrics.results import CallMetrics, CostBreakdown
 
 
 class CallObserver(Protocol):
@@ -139,6 +139,10 @@ class CallReporter:
     def metrics(self, at: float) -> CallMetrics | None:
         """Return what was measured up to that instant."""
         return None if self._metering is None else self._metering.so_far(at)
+
+    def cost(self, at: float) -> CostBreakdown | None:
+        """Return the cost up to that instant; None: it is not measured."""
+        return None if self._metering is None else self._metering.cost(at)
 
     def unix(self, at: float) -> float:
         """Return the Unix time, in seconds, of an instant on the call's clock."""

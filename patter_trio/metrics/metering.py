@@ -11,7 +11,7 @@ from patter_trio.agent.agent import Agent
 from patter_trio.metrics.internal_events import AgentReady, CallEvent
 from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.public_events import TurnMeasured
-from patter_trio.metrics.results import CallMetrics, TurnMetrics
+from patter_trio.metrics.results import CallMetrics, CostBreakdown, TurnMetrics
 
 EmitMeasured = Callable[[TurnMeasured, float], None]
 """Reports a measured turn, at an instant on the call's clock."""
@@ -72,6 +72,16 @@ class Metering:
             return self._final
         try:
             return self._meter.call(at)
+        except Exception as bug:  # noqa: BLE001 (same)
+            self._give_up(bug)
+            return None
+
+    def cost(self, at: float) -> CostBreakdown | None:
+        """Return the cost up to that instant; None after a bug. The statistics of :meth:`so_far` take far longer."""
+        if self._meter is None or self._final is not None:
+            return None if self._final is None else self._final.cost
+        try:
+            return self._meter.cost(at)
         except Exception as bug:  # noqa: BLE001 (same)
             self._give_up(bug)
             return None

@@ -73,21 +73,20 @@ class PhoneLiveCalls:
 
 
 def _snapshot(session: CallSession) -> LiveCall:
-    info, state, metrics = session.info, session.conversation_state, session.metrics
-    seconds = 0.0 if metrics is None else metrics.duration_seconds
-    newest = session.history[-1:] or [{"role": "", "text": ""}]
+    # Nothing that costs more with the length of the call: a page asks for a hundred calls at once.
+    info, state, newest = session.info, session.conversation_state, session.newest_entry
     return LiveCall(
         call_id=info.call_id,
         caller=info.caller,
         callee=info.callee,
         direction=info.direction,
         provider=info.provider,
-        started_at=round(time.time() - seconds, 3),
-        duration_s=round(seconds, 3),
+        started_at=round(time.time() - session.seconds, 3),
+        duration_s=round(session.seconds, 3),
         user_state=state["user"],
         agent_state=state["agent"],
         turns=session.turn_idx,
-        cost_usd=None if metrics is None else metrics.cost.total,
-        last_text=newest[0]["text"],
-        last_role=newest[0]["role"],
+        cost_usd=session.cost_usd,
+        last_text="" if newest is None else newest["text"],
+        last_role="" if newest is None else newest["role"],
     )
