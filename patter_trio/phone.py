@@ -560,7 +560,7 @@ class Patter(SpeechCallbacks):
         )
         if not (token or access.is_private):
             _log.warning("the windows answer nobody: others can reach the server, so give dashboard_token=")
-        return open_windows(self._live, self._feed, self._call_servers, access, time.time)
+        return open_windows(self._live, self._feed, self._call_servers, access, time.time, archive=self.call_log)
 
     def _check(self, agent: Agent, callbacks: Mapping[str, Any]) -> None:
         """Check what can be checked before a port is open."""

@@ -1,14 +1,16 @@
 """The description of the HTTP API, by OpenAPI 3.1, for everybody who builds on it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_type_hints
 
-from patter_trio.abc import Direction, EventRecord, LiveCall
+from patter_trio.abc import CallSummary, DayStats, Direction, EventRecord, LiveCall
 
 _TYPES: Final[Mapping[Any, Mapping[str, Any]]] = {
     str: {"type": "string"},
     int: {"type": "integer"},
     float: {"type": "number"},
+    bool: {"type": "boolean"},
+    Mapping[str, int]: {"type": "object", "additionalProperties": {"type": "integer"}},
     float | None: {"type": ["number", "null"]},
     Direction: {"enum": ["inbound", "outbound"]},
     dict[str, Any]: {"type": "object"},
@@ -108,6 +110,71 @@ def live_paths() -> dict[str, Any]:
     }
 
 
+def archive_paths() -> dict[str, Any]:
+    """Return the description of the routes of logged calls, which are there with ``persist=``."""
+    texts = {"q": "Words that were said.", "number": "A part of either number.", "outcome": "The outcome."}
+    times = {"since": "ISO 8601: calls that began from then on.", "until": "ISO 8601: calls that began before."}
+    numbers = {"min_cost": "Least cost, in US dollars.", "min_duration": "Least duration, in seconds."}
+    wanted = [_query(name, text, "string") for name, text in (texts | times).items()]
+    wanted += [_query(name, text, "number") for name, text in numbers.items()]
+    paging = [_query("cursor", "`next` of the page before.", "string"), _query("limit", "From 1 to 500.", "integer")]
+    page = {
+        "type": "object",
+        "properties": {
+            "calls": {"type": "array", "items": {"$ref": "#/components/schemas/CallSummary"}},
+            "next": {"type": "string", "description": "The cursor of the next page; empty on the last one."},
+        },
+    }
+    days = {
+        "type": "object",
+        "properties": {"days": {"type": "array", "items": {"$ref": "#/components/schemas/DayStats"}}},
+    }
+    whole = {"type": "object", "description": "A CallSummary with transcript, metrics, tool_calls, custom_params."}
+    one = "/api/calls/{call_id}"
+    return {
+        "/api/calls": {"get": _read("List or search logged calls, newest first", page, [*wanted, *paging])},
+        one: {
+            "get": _read("Get a call but its events", whole, [_CALL_ID]),
+            "delete": {
+                "summary": "Delete a call with its recording",
+                "parameters": [_CALL_ID],
+                "responses": {"204": _reply("It is deleted."), "404": _reply("No such call is in the log.")},
+            },
+        },
+        f"{one}/events": {"get": _read("Get the events of a call, oldest first", _ANY, [_CALL_ID])},
+        f"{one}/timeline": {"get": _read("Get the timeline of a call", _ANY, [_CALL_ID])},
+        f"{one}/timeline.svg": {"get": _file("Get the picture of a call", "image/svg+xml", [_CALL_ID])},
+        f"{one}/peaks": {"get": _read("Get the waveform of a recording", _ANY, [_CALL_ID])},
+        f"{one}/recording.wav": {"get": _file("Get a recording; Range is answered", "audio/wav", [_CALL_ID])},
+        "/api/stats": {"get": _read("Get figures by day, in UTC", days, [q for q in wanted if q["name"] in times])},
+        "/api/export.json": {"get": _read("Export calls as JSON", {"type": "array", "items": whole}, wanted)},
+        "/api/export.csv": {"get": _file("Export calls as CSV", "text/csv", wanted)},
+    }
+
+
+_ANY: Final[Mapping[str, Any]] = {"type": "object"}
+
+
+def _query(name: str, description: str, kind: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": description, "schema": {"type": kind}}
+
+
+def _read(summary: str, schema: Mapping[str, Any], parameters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    responses = {
+        "200": _reply("Found.", schema),
+        "400": _reply("A parameter is not valid."),
+        "404": _reply("It is not in the log."),
+        "503": _reply("The log cannot be read now."),
+    }
+    return {"summary": summary, "parameters": list(parameters), "responses": responses}
+
+
+def _file(summary: str, media_type: str, parameters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    found = {"description": "Found.", "content": {media_type: {"schema": {"type": "string"}}}}
+    read = _read(summary, _ANY, parameters)
+    return {**read, "responses": {**read["responses"], "200": found}}
+
+
 def openapi_document() -> dict[str, Any]:
     """Return the whole description."""
     return {
@@ -122,12 +189,12 @@ def openapi_document() -> dict[str, Any]:
             ),
         },
         "security": [{"token": []}, {"session": []}],
-        "paths": live_paths(),
+        "paths": {**live_paths(), **archive_paths()},
         "components": {
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
                 "session": {"type": "apiKey", "in": "cookie", "name": "patter_trio_session"},
             },
-            "schemas": {"EventRecord": _schema(EventRecord), "LiveCall": _schema(LiveCall)},
+            "schemas": {kind.__name__: _schema(kind) for kind in (EventRecord, LiveCall, CallSummary, DayStats)},
         },
     }

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from patter_trio.abc import CallInfo
+from patter_trio.abc import CallArchive, CallInfo
 from patter_trio.call.session import CallSession
 from patter_trio.events.feed import EventFeed
 from patter_trio.events.records import RecordSink
@@ -54,6 +54,8 @@ def open_windows(
     servers: Sequence[RunningServer],
     access: Access,
     unix_time: Callable[[], float],
+    *,
+    archive: CallArchive | None = None,
 ) -> Windows:
     """Return the windows of a server with a dashboard.
 
@@ -63,15 +65,21 @@ def open_windows(
         servers: the phone's running servers.
         access: what the access rule uses.
         unix_time: returns the time in seconds.
+        archive: the past calls; None: they are not logged.
     """
     # Starlette takes 0.1 s to import, and only servers need it.
+    from patter_trio.server.archive_api import archive_routes  # noqa: PLC0415 (see above)
     from patter_trio.server.live_api import live_routes  # noqa: PLC0415 (see above)
     from patter_trio.server.login import login_routes  # noqa: PLC0415 (see above)
     from patter_trio.server.phone_metrics import PhoneMetrics, metrics_routes  # noqa: PLC0415 (see above)
 
     metrics = PhoneMetrics(live, servers, feed)
     return Windows(
-        routes=[*live_routes(PhoneLiveCalls(live, feed)), *metrics_routes(metrics)],
+        routes=[
+            *live_routes(PhoneLiveCalls(live, feed)),
+            *(() if archive is None else archive_routes(archive)),
+            *metrics_routes(metrics),
+        ],
         open_routes=login_routes(access, unix_time),
         access=access,
         call_observers=[metrics.observer_of],

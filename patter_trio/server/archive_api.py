@@ -1,0 +1,204 @@
+"""The HTTP API of past calls: lists and search, one call whole, its recording, figures by day, export and deletion."""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from patter_trio.abc import CallArchive, CallQuery
+from patter_trio.call_log.export import CONTENT_TYPES, ExportFormat, export_as
+from patter_trio.errors import ConfigurationError, PatterError
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+_DEFAULT_LIMIT: Final = 50
+_UNKNOWN: Final = "no such call is in the log"
+
+
+def archive_routes(archive: CallArchive) -> Sequence[BaseRoute]:
+    """Return the routes of ``/api/calls``, ``/api/stats`` and ``/api/export``.
+
+    Args:
+        archive: the past calls.
+    """
+
+    async def calls(request: Request) -> Response:
+        page = await archive.find(query_of(request.query_params))
+        return JSONResponse({"calls": [call.to_dict() for call in page.calls], "next": page.next})
+
+    async def call(request: Request) -> Response:
+        return _json(await archive.get(_id(request)))
+
+    async def delete(request: Request) -> Response:
+        if not await archive.delete(_id(request)):
+            raise HTTPException(404, _UNKNOWN)
+        return Response(status_code=204)
+
+    async def events(request: Request) -> Response:
+        after = _number(request.query_params, "after")
+        found = await archive.events(_id(request), after=0 if after is None else int(after))
+        # A call without further events differs from one that is unknown.
+        if not found and await archive.get(_id(request)) is None:
+            raise HTTPException(404, _UNKNOWN)
+        return JSONResponse({"events": list(found)})
+
+    async def timeline(request: Request) -> Response:
+        return _json(await archive.timeline(_id(request)))
+
+    async def timeline_svg(request: Request) -> Response:
+        svg = await archive.timeline_svg(_id(request))
+        if svg is None:
+            raise HTTPException(404, _UNKNOWN)
+        # An image may hold scripts: one that is opened by itself must not run any.
+        return Response(svg, headers={"content-security-policy": "sandbox"}, media_type="image/svg+xml")
+
+    async def peaks(request: Request) -> Response:
+        found = await archive.timeline(_id(request))
+        if found is None or not found.get("peaks"):
+            raise HTTPException(404, "the call has no recording")
+        return JSONResponse(found["peaks"])
+
+    async def recording(request: Request) -> Response:
+        path = await archive.recording(_id(request))
+        if path is None or not path.is_file():
+            raise HTTPException(404, "the call has no recording")
+        # It answers Range, with which a player jumps.
+        return FileResponse(path, media_type="audio/wav", headers={"cache-control": "no-store"})
+
+    async def stats(request: Request) -> Response:
+        if request.query_params.get("by", "day") != "day":
+            raise HTTPException(400, f"by must be day, got {request.query_params['by']!r}")
+        given = request.query_params
+        days = await archive.stats(since=_time(given, "since"), until=_time(given, "until"))
+        return JSONResponse({"days": [day.to_dict() for day in days]})
+
+    def export(kind: ExportFormat) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            return _ExportResponse(archive, query_of(request.query_params), kind)
+
+        return endpoint
+
+    one = "/api/calls/{call_id}"
+    return [
+        Route("/api/calls", _answered(calls)),
+        Route(one, _answered(call)),
+        Route(one, _answered(delete), methods=["DELETE"]),
+        Route(f"{one}/events", _answered(events)),
+        Route(f"{one}/timeline", _answered(timeline)),
+        Route(f"{one}/timeline.svg", _answered(timeline_svg)),
+        Route(f"{one}/peaks", _answered(peaks)),
+        Route(f"{one}/recording.wav", _answered(recording)),
+        Route("/api/stats", _answered(stats)),
+        Route("/api/export.json", _answered(export("json"))),
+        Route("/api/export.csv", _answered(export("csv"))),
+    ]
+
+
+def _answered(endpoint: Endpoint) -> Endpoint:
+    """Return an endpoint that answers our errors: a wrong question by 400, a log that cannot be read by 503."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except ConfigurationError as wrong:
+            raise HTTPException(400, str(wrong)) from wrong
+        except PatterError as away:
+            raise HTTPException(503, str(away), {"retry-after": "5"}) from away
+
+    return answer
+
+
+def _id(request: Request) -> str:
+    return str(request.path_params["call_id"])
+
+
+def _json(found: Mapping[str, Any] | None) -> Response:
+    if found is None:
+        raise HTTPException(404, _UNKNOWN)
+    return JSONResponse(dict(found))
+
+
+def query_of(given: Mapping[str, str]) -> CallQuery:
+    """Return the calls that the query of a URL names.
+
+    Raises:
+        HTTPException: 400, a value is not valid.
+    """
+    limit = _number(given, "limit")
+    return CallQuery(
+        text=given.get("q", ""),
+        number=given.get("number", ""),
+        outcome=given.get("outcome", ""),
+        since=_time(given, "since"),
+        until=_time(given, "until"),
+        min_cost_usd=_number(given, "min_cost"),
+        min_duration_s=_number(given, "min_duration"),
+        cursor=given.get("cursor", ""),
+        limit=_DEFAULT_LIMIT if limit is None else int(limit),
+    )
+
+
+def _number(given: Mapping[str, str], name: str) -> float | None:
+    text = given.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    # 64 bits: a database refuses more.
+    if not abs(number) < 2**63:
+        raise HTTPException(400, f"{name} must be a number, got {text[:40]!r}")
+    return number
+
+
+def _time(given: Mapping[str, str], name: str) -> float | None:
+    text = given.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        # A plus in a query is a space, if it was not escaped: the one before an offset from UTC.
+        found = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise HTTPException(400, f"{name} must be ISO 8601, such as 2026-01-31T09:30Z, got {text[:40]!r}") from None
+
+
+class _ExportResponse(Response):
+    """An export as a response, sent while it is read."""
+
+    def __init__(self, archive: CallArchive, query: CallQuery, kind: ExportFormat) -> None:
+        super().__init__(
+            headers={"content-disposition": f'attachment; filename="calls.{kind}"'}, media_type=CONTENT_TYPES[kind]
+        )
+        del self.headers["content-length"]
+        self._archive = archive
+        self._query = query
+        self._kind: ExportFormat = kind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the calls, until all are sent or the peer has left."""
+        del scope, receive
+        export = export_as(self._kind)
+
+        async def write(text: str, *, more: bool = True) -> None:
+            await send({"type": "http.response.body", "body": text.encode(errors="replace"), "more_body": more})
+
+        async with self._archive.export(self._query) as found:
+            try:
+                first = await anext(found, None)
+            # Before the status is sent: afterwards, an export that breaks off has no end, and the client sees it.
+            except PatterError as away:
+                raise HTTPException(503, str(away), {"retry-after": "5"}) from away
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await write(export.head)
+            if first is not None:
+                await write(export.piece(first))
+                async for call in found:
+                    await write(export.piece(call))
+        await write(export.tail, more=False)

@@ -1,0 +1,158 @@
+"""The HTTP API of logged calls, over loopback sockets: search, one call, its recording, figures, export, deletion."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from patter_trio import Patter
+from patter_trio.audio.wav import write_wav
+from patter_trio.call_log.entries import RecordingMade
+from patter_trio.server.openapi import archive_paths
+from tests.kit.call_logs import EPOCH, OpenLog, metrics
+from tests.kit.cli import sound
+from tests.server.test_windows import origin_of, served
+
+
+@pytest.fixture
+def phone(tmp_path: Path) -> Patter:
+    """A phone whose log has three calls of three hours, the first with a recording."""
+    log = OpenLog(str(tmp_path / "patter.db"))
+    e = log.events
+    for number, text in enumerate(("Do you open on Sunday?", "<script>alert(1)</script>", "=1+1"), 1):
+        call_id, at = f"CA{number}", number * 3600.0
+        log.store.write(
+            [e.started(call_id, at), e.said(call_id, text, at=at), e.measured(call_id, 1, 100.0 * number, at)]
+        )
+        entry = {"role": "user", "text": text, "timestamp": EPOCH + at}
+        log.store.write([e.ended(call_id, at + 9, transcript=[entry], metrics=metrics(9.0, cost=0.1 * number))])
+    recording = tmp_path / "CA1.wav"
+    recording.write_bytes(write_wav([sound(), sound()]))
+    log.store.write([RecordingMade("CA1", str(recording))])
+    log.store.close()
+    return Patter(persist=tmp_path)
+
+
+async def test_calls_are_searched_and_paged(phone: Patter) -> None:
+    """Words, number, outcome, times, cost and duration restrict the list; a cursor leads to the next page."""
+    async with served(phone) as client:
+        for query, found in (
+            ("", ["CA3", "CA2", "CA1"]),
+            ("q=sunday+op", ["CA1"]),
+            ("number=5550100001&outcome=caller_hung_up", ["CA3", "CA2", "CA1"]),
+            ("outcome=busy", []),
+            ("since=2026-01-31T11:00:00Z&until=2026-01-31T12:00:00%2B00:00", ["CA2"]),
+            ("since=2026-01-31T12:00:00+00:00", ["CA3"]),
+            ("min_cost=0.15&min_duration=9", ["CA3", "CA2"]),
+        ):
+            answer = await client.get(f"/api/calls?{query}")
+            assert [call["call_id"] for call in answer.json()["calls"]] == found, query
+        page = (await client.get("/api/calls?limit=2")).json()
+        assert [call["call_id"] for call in page["calls"]] == ["CA3", "CA2"]
+        rest = (await client.get(f"/api/calls?limit=2&cursor={page['next']}")).json()
+        assert ([call["call_id"] for call in rest["calls"]], rest["next"]) == (["CA1"], "")
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=501", "limit=x", "cursor=x", "cursor=-1", "since=now", "min_cost=nan", "min_cost=1e30"]
+)
+async def test_wrong_question_is_answered_with_400(phone: Patter, query: str) -> None:
+    """A parameter that is not valid is named in the answer."""
+    async with served(phone) as client:
+        answer = await client.get(f"/api/calls?{query}")
+        assert answer.status_code == 400
+        assert query.partition("=")[0] in answer.json()["error"]
+
+
+async def test_one_call_is_read_whole(phone: Patter) -> None:
+    """A call has its transcript, metrics, events and timeline; an unknown one is 404 everywhere."""
+    async with served(phone) as client:
+        call = (await client.get("/api/calls/CA1")).json()
+        assert call["transcript"][0]["text"] == "Do you open on Sunday?"
+        assert call["metrics"]["cost"]["total"] == 0.1
+        events = (await client.get("/api/calls/CA1/events")).json()["events"]
+        assert [event["type"] for event in events][::3] == ["call_started", "call_ended"]
+        later = (await client.get(f"/api/calls/CA1/events?after={events[-2]['seq']}")).json()["events"]
+        assert later == events[-1:]
+        assert (await client.get(f"/api/calls/CA1/events?after={events[-1]['seq']}")).json() == {"events": []}
+        assert (await client.get("/api/calls/CA1/timeline")).json()["call_id"] == "CA1"
+        for path in ("", "/events", "/timeline", "/timeline.svg", "/peaks", "/recording.wav"):
+            assert (await client.get(f"/api/calls/CA9{path}")).status_code == 404, path
+
+
+async def test_picture_of_a_call_runs_no_script(phone: Patter) -> None:
+    """A caller's markup is text in the SVG, which may run no scripts besides."""
+    async with served(phone) as client:
+        answer = await client.get("/api/calls/CA2/timeline.svg")
+        assert answer.headers["content-type"].startswith("image/svg+xml")
+        assert answer.headers["content-security-policy"] == "sandbox"
+        assert "<script" not in answer.text
+
+
+async def test_recording_is_sent_by_ranges(phone: Patter, tmp_path: Path) -> None:
+    """A player gets the part of the WAV that it asks for, and the waveform as peaks."""
+    whole = (tmp_path / "CA1.wav").read_bytes()
+    async with served(phone) as client:
+        assert (await client.get("/api/calls/CA1/recording.wav")).content == whole
+        part = await client.get("/api/calls/CA1/recording.wav", headers={"range": "bytes=44-143"})
+        assert (part.status_code, part.content) == (206, whole[44:144])
+        assert part.headers["content-range"] == f"bytes 44-143/{len(whole)}"
+        beyond = await client.get("/api/calls/CA1/recording.wav", headers={"range": "bytes=9999999-"})
+        assert beyond.status_code == 416
+        assert max((await client.get("/api/calls/CA1/peaks")).json()["caller"]) > 0
+        (tmp_path / "CA1.wav").unlink()
+        assert (await client.get("/api/calls/CA1/recording.wav")).status_code == 404
+
+
+async def test_figures_and_exports(phone: Patter) -> None:
+    """Figures by day have interpolated percentiles; exports have each call, guarded against formulas."""
+    async with served(phone) as client:
+        (day,) = (await client.get("/api/stats?by=day")).json()["days"]
+        assert (day["day"], day["calls"], day["outcomes"]) == ("2026-01-31", 3, {"caller_hung_up": 3})
+        assert (day["answer_p50_ms"], day["answer_p95_ms"]) == (200.0, 290.0)
+        assert day["cost_usd"] == pytest.approx(0.6)
+        assert (await client.get("/api/stats?by=week")).status_code == 400
+        exported = await client.get("/api/export.json?q=sunday")
+        assert [call["call_id"] for call in json.loads(exported.text)] == ["CA1"]
+        table = await client.get("/api/export.csv")
+        rows = list(csv.DictReader(io.StringIO(table.text, newline="")))
+        assert [row["call_id"] for row in rows] == ["CA3", "CA2", "CA1"]
+        assert 'filename="calls.csv"' in table.headers["content-disposition"]
+        assert json.loads((await client.get("/api/export.json?outcome=busy")).text) == []
+
+
+async def test_call_is_deleted_by_its_own_page_alone(phone: Patter, tmp_path: Path) -> None:
+    """A page of another site cannot delete; ours can, once, and the recording goes with the call."""
+    async with served(phone) as client:
+        assert (await client.delete("/api/calls/CA1", headers={"origin": "http://evil.example"})).status_code == 403
+        assert (await client.delete("/api/calls/CA1")).status_code == 403
+        assert (await client.delete("/api/calls/CA1", headers=origin_of(client))).status_code == 204
+        assert (await client.delete("/api/calls/CA1", headers=origin_of(client))).status_code == 404
+        assert not (tmp_path / "CA1.wav").exists()
+
+
+async def test_log_that_cannot_be_read_is_503(phone: Patter, tmp_path: Path) -> None:
+    """While the database is away, each route says so, and none fails in another way."""
+    async with served(phone) as client:
+        (tmp_path / "patter.db").unlink()
+        for path in ("/api/calls", "/api/calls/CA1", "/api/stats", "/api/export.json", "/api/export.csv"):
+            answer = await client.get(path)
+            assert answer.status_code == 503, path
+            assert "does not exist" in answer.json()["error"]
+
+
+async def test_each_route_is_described(phone: Patter) -> None:
+    """The description of the API names the routes that answer, and no others."""
+    async with served(phone) as client:
+        described = (await client.get("/api/openapi.json")).json()["paths"]
+        assert set(archive_paths()) <= set(described)
+        for path in archive_paths():
+            assert (await client.get(path.format(call_id="CA1"))).status_code == 200, path
+
+
+async def test_without_a_log_no_route_is_there() -> None:
+    """A phone without persist= has none of these routes."""
+    async with served() as client:
+        assert (await client.get("/api/calls")).status_code == 404
