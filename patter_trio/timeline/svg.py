@@ -29,6 +29,7 @@ text {{ font: 12px system-ui, "DejaVu Sans", Helvetica, Arial, sans-serif; fill:
 .callerSound {{ fill: {CALLER_COLOR} }} .agentSound {{ fill: {AGENT_COLOR} }} .tail {{ fill: #c9d0d7 }}
 .endpoint {{ fill: #7d8a97 }} .llm {{ fill: #a6b1bb }} .tts {{ fill: #cfd6dd }} .tool {{ fill: #5d4a8a }}
 .cut {{ stroke: #c62828; stroke-width: 2 }} .red {{ fill: #b32121 }} .open {{ font-style: italic }}
+.over {{ stroke: #fff; stroke-width: 3px; paint-order: stroke }}
 """
 _LEGEND: Final = (
     ("callerSound", "caller"),

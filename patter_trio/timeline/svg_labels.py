@@ -1,6 +1,7 @@
 """The labels below the words in a call's picture: waits, tools, cuts and marks, without overlaps. Pure."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from xml.sax.saxutils import escape
@@ -14,6 +15,8 @@ _MS_PER_S: Final = 1000.0
 _SMALL_PX: Final = 11
 _GAP_PX: Final = 12.0
 _MAX_TEXT_PX: Final = 420.0
+# Judged by eye: less room shows a few letters of a tool's name.
+_MIN_ROOM_PX: Final = 80.0
 _BAR_PX: Final = 9
 _MAX_TITLE_CHARACTERS: Final = 2000
 _MARK_WORDS: Final = {
@@ -90,7 +93,8 @@ def _wait(turn: Turn) -> Iterator[Label]:
 
 
 def _tool(tool: ToolCall, duration_ms: float) -> Label:
-    end = duration_ms if tool.end_ms is None else tool.end_ms
+    # Never before its beginning, whatever others have written into a timeline.
+    end = max(tool.start_ms, duration_ms if tool.end_ms is None else tool.end_ms)
     took = "running" if tool.end_ms is None else f"{end - tool.start_ms:.0f} ms"
     result = f"failed: {tool.error}" if tool.error else "" if tool.end_ms is None else f"→ {_shown(tool.result)}"
     text = " ".join(filter(None, (tool.name, _shown(tool.arguments), result)))
@@ -141,6 +145,23 @@ def _split(label: Label, length_ms: float, count: int) -> Iterator[tuple[int, La
             yield row, attrs.evolve(label, at_ms=at, bars=bars, text=label.text if row == longest else "")
 
 
+def _place(label: Label, x: float, bar_end: float, left: float, right: float) -> tuple[str, str, float]:
+    """Return a label's style, text and place: behind its bar, before it, or over a bar that fills the row."""
+    text = fitted(clean(label.text), _MAX_TEXT_PX, _SMALL_PX)
+    wide = width_px(text, _SMALL_PX)
+    behind = bar_end + (5 if label.bars else 7)
+    before, room = x - 7 - left, right - behind
+    if wide <= room:
+        return label.style, text, behind
+    if wide <= before:
+        return label.style, text, x - 7 - wide
+    if max(before, room) < _MIN_ROOM_PX:
+        return f"{label.style} over", fitted(text, bar_end - x - 12, _SMALL_PX), x + 6
+    # The greater room, shortened.
+    text = fitted(text, max(before, room), _SMALL_PX)
+    return label.style, text, behind if room >= before else x - 7 - width_px(text, _SMALL_PX)
+
+
 class Labels:
     """The labels of one row in tracks without overlaps.
 
@@ -152,26 +173,23 @@ class Labels:
 
     def __init__(self, labels: Sequence[Label], x_of: Callable[[float], float], right: float) -> None:
         tracks = Tracks()
-        self._placed: list[tuple[Label, float, float, str, int]] = []
+        self._placed: list[tuple[Label, float, float, int]] = []
+        """Each label with the place of its instant, of its text, and its track."""
         for label in labels:
             x = x_of(label.at_ms)
-            text = fitted(clean(label.text), _MAX_TEXT_PX, _SMALL_PX)
-            wide = width_px(text, _SMALL_PX)
             bar_end = max((x_of(bar.end_ms) for bar in label.bars), default=x)
-            # Behind its bar, before it where the row ends: the bar is short beside the text.
-            text_x = bar_end + 5 if label.bars else x + 7
-            if text_x + wide > right:
-                text_x = x - 7 - wide
-            left, end = min(x, text_x), max(bar_end, text_x + wide)
-            self._placed.append((label, x, text_x, text, tracks.place(left, end + _GAP_PX)))
+            style, text, text_x = _place(label, x, bar_end, x_of(-math.inf), right)
+            left, end = min(x, text_x), max(bar_end, text_x + width_px(text, _SMALL_PX))
+            placed = attrs.evolve(label, style=style, text=text)
+            self._placed.append((placed, x, text_x, tracks.place(left, end + _GAP_PX)))
         self.count: int = tracks.count
         """The number of tracks."""
         self._x_of = x_of
 
     def draw(self, top: float, height: float, caller_top: float, agent_top: float, lane_px: float) -> Iterator[str]:
         """Yield the elements of all labels, from ``top`` down."""
-        for label, x, text_x, text, track in self._placed:
-            y = top + track * height
+        for label, x, text_x, track in self._placed:
+            y, text = top + track * height, label.text
             yield f"<g><title>{escape(clean(label.title or text)[:_MAX_TITLE_CHARACTERS])}</title>"
             for bar in label.bars:
                 left, right = self._x_of(bar.start_ms), self._x_of(bar.end_ms)

@@ -106,6 +106,15 @@ def test_words_over_a_rows_end_go_on() -> None:
     assert text(late, "2.50 s").row == 1
 
 
+def test_label_of_full_row_covers_its_bar() -> None:
+    """A tool that takes all of a row, or runs to its end, has its name in the picture all the same."""
+    slow = ToolCall("find_slots", "a", 0, 30_000, {"day": "Sat"}, "three")
+    picture = drawn(CallTimeline("CA1", tools=(slow, attrs.evolve(slow, end_ms=None)), duration_ms=30_000))
+    labels = [one for one in texts_of(picture) if one.text.startswith("find_slots")]
+    assert [(one.kind, one.left, one.row) for one in labels] == [("small over", LEFT + 6, 0)] * 2
+    assert shapes(picture, "tool", row=1) == [(0.0, 12.0)] * 2
+
+
 # What is legible ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("copies", [1, 6, 30, 110])
 def test_no_text_covers_another(copies: int) -> None:
