@@ -1,7 +1,8 @@
-"""Fetch the browser libraries of our pages from the npm registry; needs npm.
+"""Fetch the browser libraries of our pages and of their tests from the npm registry; needs npm.
 
-``python docs/make_vendored.py`` fetches the versions in ``patter_trio/pages/vendored.toml`` and refuses a file whose
-sum differs from the list. With ``--update``, after a version in the list was changed, it writes the new files and sums.
+``python docs/make_vendored.py`` fetches the versions in ``patter_trio/pages/vendored.toml`` and
+``tests/vendor/vendored.toml``, and refuses a file whose sum differs from the list. With ``--update``, after a version
+in a list was changed, it writes the new files and sums.
 """
 
 import argparse
@@ -13,9 +14,12 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-PAGES = Path(__file__).parents[1] / "patter_trio" / "pages"
-LIST = PAGES / "vendored.toml"
-VENDOR = PAGES / "static" / "vendor"
+ROOT = Path(__file__).parents[1]
+LISTS = {
+    ROOT / "patter_trio/pages/vendored.toml": ROOT / "patter_trio/pages/static/vendor",
+    ROOT / "tests/vendor/vendored.toml": ROOT / "tests/vendor",
+}
+"""Each list, and the folder of its files."""
 
 
 def fetched(package: str, version: str, path: str, folder: Path) -> bytes:
@@ -36,11 +40,15 @@ def fetched(package: str, version: str, path: str, folder: Path) -> bytes:
 
 
 def main() -> int:
-    """Fetch each file of the list; return 1 if one differs from its sum."""
+    """Fetch each file of the lists; return 1 if one differs from its sum."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--update", action="store_true", help="write the files and their new sums")
     update = parser.parse_args().update
-    text, differs = LIST.read_text(encoding="utf-8"), False
+    return max(_fetch(file, vendor, update=update) for file, vendor in LISTS.items())
+
+
+def _fetch(file: Path, vendor: Path, *, update: bool) -> int:
+    text, differs = file.read_text(encoding="utf-8"), False
     with tempfile.TemporaryDirectory() as folder:
         for entry in tomllib.loads(text)["file"]:
             content = fetched(entry["package"], entry["version"], entry["path"], Path(folder))
@@ -51,10 +59,10 @@ def main() -> int:
                 sys.stderr.write(f"{entry['name']}: sha256 must be {entry['sha256']}, got {found}\n")
                 differs = True
                 continue
-            VENDOR.joinpath(entry["name"]).write_bytes(content)
+            vendor.joinpath(entry["name"]).write_bytes(content)
     if update:
-        LIST.write_text(text, encoding="utf-8")
-    sys.stderr.write(f"{VENDOR}: {'differs from the list' if differs else 'as in the list'}\n")
+        file.write_text(text, encoding="utf-8")
+    sys.stderr.write(f"{vendor}: {'differs from the list' if differs else 'as in the list'}\n")
     return int(differs)
 
 

@@ -9,13 +9,29 @@ import pytest
 from patter_trio.pages.assets import STATIC
 
 ROOT = Path(__file__).parents[2]
-VENDOR = STATIC / "vendor"
-LIST = tomllib.loads((ROOT / "patter_trio/pages/vendored.toml").read_text(encoding="utf-8"))["file"]
+VENDOR, TESTS = STATIC / "vendor", ROOT / "tests/vendor"
+
+
+def listed(file: Path) -> list[dict[str, str]]:
+    entries: list[dict[str, str]] = tomllib.loads(file.read_text(encoding="utf-8"))["file"]
+    return entries
+
+
+LIST = listed(ROOT / "patter_trio/pages/vendored.toml")
+OF_TESTS = listed(TESTS / "vendored.toml")
 
 
 def test_list_names_each_file() -> None:
-    """The list has exactly the files that are there."""
+    """Each list has exactly the files that are there."""
     assert sorted(entry["name"] for entry in LIST) == sorted(file.name for file in VENDOR.iterdir())
+    there = {file.name for file in TESTS.iterdir()} - {"vendored.toml"}
+    assert {entry["name"] for entry in OF_TESTS} == there
+
+
+@pytest.mark.parametrize("entry", OF_TESTS, ids=lambda entry: str(entry["name"]))
+def test_vendored_file_of_tests_is_unchanged(entry: dict[str, str]) -> None:
+    """A file that only tests use has the sum in its list."""
+    assert hashlib.sha256((TESTS / entry["name"]).read_bytes()).hexdigest() == entry["sha256"]
 
 
 @pytest.mark.parametrize("entry", LIST, ids=lambda entry: str(entry["name"]))

@@ -11,7 +11,7 @@ const CLIP = 32635;
 
 /** Return the mu-law byte of a sample from -1 to 1. */
 export function encode(sample) {
-  let value = Math.round(sample * 32767);
+  let value = Math.round(sample * 32768);
   const sign = value < 0 ? 0x80 : 0;
   value = Math.min(Math.abs(value), CLIP) + BIAS;
   const exponent = 24 - Math.clz32(value);

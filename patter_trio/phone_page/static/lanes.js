@@ -57,9 +57,10 @@ export function draw(canvas, call, levels, now) {
   }
   drawTurns(context, shades, call, x, now);
   drawTools(context, shades, call, x, now);
+  context.font = "600 13px system-ui, sans-serif";
   for (const { at, digit } of call.keys) {
     context.fillStyle = shades["caller-ink"];
-    context.fillText(`⌨ ${digit}`, x(at), PIXELS.caller);
+    context.fillText(digit, x(at), PIXELS.caller - 10);
   }
 }
 
@@ -115,8 +116,8 @@ function drawWords(context, shades, call, side, x, now, width) {
 }
 
 function drawTurns(context, shades, call, x, now) {
-  for (const turn of call.turns) {
-    if (turn.silent === undefined) continue;
+  const shown = call.turns.filter((turn) => turn.silent !== undefined);
+  for (const [number, turn] of shown.entries()) {
     let left = turn.silent;
     PARTS.forEach(([name, from, to], index) => {
       if (turn[from] === undefined && index) return;
@@ -129,9 +130,13 @@ function drawTurns(context, shades, call, x, now) {
       left = right;
     });
     const total = turn.latency?.total_ms ?? (turn.speech === undefined ? null : turn.speech - turn.silent);
-    if (total !== null) {
+    const label = total === null ? "" : `${(total / 1000).toFixed(2)} s`;
+    const next = shown[number + 1];
+    const room = (next ? x(next.silent) : Infinity) - x(left) - 8;
+    // Whole or not at all: the table has the figure.
+    if (x(left) > 0 && context.measureText(label).width <= room) {
       context.fillStyle = shades.ink;
-      context.fillText(`${(total / 1000).toFixed(2)} s`, x(left) + 5, PIXELS.turns);
+      context.fillText(label, x(left) + 5, PIXELS.turns);
     }
   }
 }

@@ -152,6 +152,11 @@ function Picture({ model, state }) {
   </section>`;
 }
 
+// By their begin: a caller may have spoken before the greeting, and is understood behind it.
+function inOrder(utterances) {
+  return utterances.filter((one) => one.text || one.to === null).sort((one, other) => one.from - other.from);
+}
+
 function Conversation({ call }) {
   const list = useRef(null);
   useEffect(() => {
@@ -160,7 +165,7 @@ function Conversation({ call }) {
   return html`<section class="panel conversation" aria-labelledby="words">
     <h2 id="words">Words</h2>
     <ol ref=${list} aria-live="polite" tabindex="0" aria-labelledby="words">
-      ${call.utterances.filter((one) => one.text || one.to === null).map((one, index) => html`<li key=${index}
+      ${inOrder(call.utterances).map((one, index) => html`<li key=${index}
         class="${one.role}-line">
         <span class="who ${one.role}">${one.role === "caller" ? "You" : "Agent"}</span>
         <span class="at quiet">${seconds(one.from)}</span>
@@ -185,7 +190,7 @@ function Turns({ call }) {
   const turns = call.turns.filter((turn) => turn.latency);
   return html`<section class="panel" aria-labelledby="turns">
     <h2 id="turns">Turns</h2>
-    <div class="scroll" tabindex="0" role="region" aria-labelledby="turns"><table>
+    <div class="scroll" tabindex="0" role="region" aria-label="Table of turns"><table>
       <thead><tr><th scope="col">Turn</th><th scope="col">You said</th>
         ${COLUMNS.map(([name, label]) => html`<th key=${name} scope="col" class="number">${label}, ms<br />
           <span class="quiet">target ${TARGETS_MS[name]}</span></th>`)}
