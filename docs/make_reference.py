@@ -27,6 +27,7 @@ from patter_trio.abc import (
     TurnDetector,
     VoiceActivity,
 )
+from patter_trio.carriers.browser import BrowserPhone
 from patter_trio.cli import parser
 from patter_trio.events.callback_registry import SpeechCallbacks
 from patter_trio.server.openapi import openapi_document
@@ -364,6 +365,9 @@ def routes() -> str:
     )
     seen["GET", "/metrics"] = "Show figures for Prometheus, with `dashboard=True`."
     seen["GET", "/dashboard/login"] = "Show the login of browsers, with `dashboard=True`; POST logs in."
+    seen["GET", "/phone/"] = "Show the browser phone, with `browser_phone=` ([browser-phone.md](browser-phone.md))."
+    seen["POST", "/phone/calls"] = "Give the browser phone a ticket for one call."
+    seen["WebSocket", f"{BrowserPhone().media_prefix}{{call_id}}"] = "Carry the audio of the browser phone, both ways."
     lines += [f"| {method} | `{path}` | {text} |" for (method, path), text in seen.items()]
     return "\n".join(lines) + "\n"
 

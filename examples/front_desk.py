@@ -1,4 +1,4 @@
-"""The front desk of a small restaurant. Call it with `patter-trio simulate examples/front_desk.py`."""
+"""The front desk of a small restaurant. Call it with `patter-trio dev FILE`, or with `patter-trio simulate FILE`."""
 
 import re
 

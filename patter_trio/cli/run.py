@@ -197,7 +197,7 @@ def _announce(program: Program, address: tuple[str, int]) -> None:
     print(f"Listening on {local}")
     if phone.carrier is None:
         print("No carrier is set: only the simulator can call. For a real number: Patter(carrier=Twilio(), ...)")
-        print(f"Try:  patter-trio simulate {program.path}")
+        print(f"Try:  patter-trio simulate {program.path}, or talk to it: patter-trio dev {program.path}")
     else:
         print(
             f"Give {phone.carrier.name} this webhook for {phone.phone_number or 'your number'} (a call comes in, HTTP "

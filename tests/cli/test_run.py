@@ -67,7 +67,7 @@ def test_missing_carrier_prints_how_to_call(capsys: pytest.CaptureFixture[str]) 
     assert announced(capsys, "", ("::1", 8000)) == [
         "Listening on http://[::1]:8000",
         "No carrier is set: only the simulator can call. For a real number: Patter(carrier=Twilio(), ...)",
-        "Try:  patter-trio simulate agent.py",
+        "Try:  patter-trio simulate agent.py, or talk to it: patter-trio dev agent.py",
         "Ctrl-C stops.",
     ]
 
