@@ -225,6 +225,38 @@ def test_states_have_words(tmp_path: Path) -> None:
         page.until_text(".status", "The agent is gone")
 
 
+# Chromium's own microphone, kept where the test can end it as an unplugged one ends.
+KEEP = """
+    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = async (wanted) => (window.given = await ask(wanted));
+"""
+LOSE = "window.given.getTracks()[0].dispatchEvent(new Event('ended'));"
+DENY = "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', 'NotAllowedError'));"
+INSECURE = "Object.defineProperty(navigator, 'mediaDevices', { value: undefined, configurable: true });"
+
+
+def test_missing_microphones_have_words(tmp_path: Path) -> None:
+    """A microphone that is lost, denied, or kept from an insecure page is reported in words, and the call goes on."""
+    with dev(Path(write_agent(tmp_path, greeting="Hello."))) as (url, _), chromium() as page:
+        page.open(url)
+        page.driver.execute_script(KEEP)
+        page.click("Call")
+        page.until_text(".status", "Connected")
+        page.driver.execute_script(LOSE)
+        page.until_text(".status", "The microphone is gone. You can go on by typing.")
+        page.click("Hang up")
+        for script, words in ((DENY, "was not allowed to use the microphone"), (INSECURE, "only to pages of https")):
+            page.driver.execute_script(script)
+            page.click("Call")
+            page.until_text(".status", "Connected")
+            page.until_text(".status", words)
+            page.until_text(".conversation", "Hello.")
+            page.click("Mute")
+            page.until(lambda: page.text("[aria-pressed=true]") == "Muted", "the pressed button")
+            page.click("Hang up")
+        assert page.complaints() == []
+
+
 def test_closed_page_ends_its_call(tmp_path: Path) -> None:
     """A page that is closed in mid-call hangs up: the program's on_call_end says so."""
     told = tmp_path / "told.txt"
