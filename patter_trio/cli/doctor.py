@@ -3,9 +3,10 @@
 import argparse
 import json
 import os
+import sys
 import textwrap
 from contextlib import AsyncExitStack, nullcontext
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
@@ -25,6 +26,7 @@ from patter_trio.cli.checks import (
     self_call,
 )
 from patter_trio.cli.command_line import Once, add_common
+from patter_trio.cli.terminal import console_for, printable_lines
 from patter_trio.errors import ConfigurationError, PatterError
 from patter_trio.program import Program, load_program
 from patter_trio.server.calls import open_call_server
@@ -32,8 +34,12 @@ from patter_trio.server.context import checked_public_url
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 from patter_trio.testing.carriers.rest import serving_api
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 EXIT_STATUS: Final = {"ok": 0, "warning": 1, "problem": 2}
 """Exit status by the worst finding."""
+_LEVEL_STYLES: Final = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 _INDENT: Final = " " * 22
 # Where no port could be opened; ``webhook_url`` is then all that is known.
 _NO_ADDRESS: Final = ("127.0.0.1", 0)
@@ -68,7 +74,7 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return 0, 1 or 2 by the worst finding."""
-    findings = _Findings(as_json=options.json)
+    findings = _Findings(as_json=options.json, console=console_for(sys.stdout))
     trio.run(_examine, options, findings.add, restrict_keyboard_interrupt_to_checkpoints=True)
     return findings.end()
 
@@ -86,6 +92,8 @@ class _Findings:
     """The findings so far; as text, each is printed at once."""
 
     as_json: bool
+    console: "Console | None" = None
+    """The terminal; None: plain lines."""
     found: list[_Finding] = attrs.field(factory=list)
 
     def add(self, check: str, level: Level, text: str, advice: str = "") -> None:
@@ -95,9 +103,17 @@ class _Findings:
         if self.as_json:
             return
         # At once: the next check may take a minute.
-        print(_shown(f"{level:<9}{check:<13}", self.found[-1].text), flush=True)
+        self._print(_shown(f"{level:<9}{check:<13}", self.found[-1].text), _LEVEL_STYLES[level])
         if advice:
-            print(_shown(f"{_INDENT}-> ", advice), flush=True)
+            self._print(_shown(f"{_INDENT}-> ", advice), "")
+
+    def _print(self, text: str, style: str) -> None:
+        # A carrier's or a provider's answer may be in it.
+        text = printable_lines(text)
+        if self.console is None:
+            print(text, flush=True)
+        else:
+            self.console.print(text, style=style, soft_wrap=True)
 
     def end(self) -> int:
         """Print the end of the report, and return the exit status."""

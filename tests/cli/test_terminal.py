@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from patter_trio.cli.doctor import _Findings
 from patter_trio.cli.live import Live, Progress
 from patter_trio.cli.live_calls import MAX_ROWS, calls_table
 from patter_trio.cli.log_lines import TextLines
@@ -179,6 +180,17 @@ def test_table_of_many_calls_fits_the_screen(terminal: Terminal) -> None:
     lines = plain(terminal).splitlines()
     assert len(lines) == MAX_ROWS + 3
     assert lines[-1].strip() == "and 3 more"
+
+
+def test_findings_of_doctor_are_coloured(terminal: Terminal) -> None:
+    """The findings of doctor have a colour each, and what a carrier answers is escaped."""
+    findings = _Findings(as_json=False, console=console_for(terminal))
+    findings.add("number", "problem", "the carrier said \x1b[2J", "ask it")
+    assert plain(terminal).splitlines() == [
+        r"problem  number       the carrier said \x1b[2J",
+        " " * 22 + "-> ask it",
+    ]
+    assert terminal.getvalue().startswith("\x1b[1;31m")
 
 
 def test_latencies_are_a_table(monkeypatch: pytest.MonkeyPatch, terminal: Terminal) -> None:
