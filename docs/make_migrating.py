@@ -108,7 +108,7 @@ EIGHTEEN: list[tuple[str, str, str]] = [
     ("an interrupted reply stayed in the history as a whole", "the history keeps the part that the caller heard", ""),
     (
         "media sockets accepted any client; transcripts were on an unprotected dashboard",
-        "a socket needs the one-time token of its call; a dashboard does not exist yet",
+        "a socket needs the one-time token of its call; the dashboard needs a token, or answers this machine alone",
         "",
     ),
 ]

@@ -368,6 +368,7 @@ def routes() -> str:
     seen["GET", "/phone/"] = "Show the browser phone, with `browser_phone=` ([browser-phone.md](browser-phone.md))."
     seen["POST", "/phone/calls"] = "Give the browser phone a ticket for one call."
     seen["WebSocket", f"{BrowserPhone().media_prefix}{{call_id}}"] = "Carry the audio of the browser phone, both ways."
+    seen["GET", "/dashboard/"] = "Show the dashboard, with `dashboard=True` ([dashboard.md](dashboard.md))."
     lines += [f"| {method} | `{path}` | {text} |" for (method, path), text in seen.items()]
     return "\n".join(lines) + "\n"
 

@@ -21,6 +21,7 @@ from patter_trio.call.session import CallSession
 from patter_trio.call_log.options import CallLog, checked_log
 from patter_trio.call_log.phone_log import PhoneLog
 from patter_trio.carriers.local import LocalCarrier
+from patter_trio.dashboard.windows import with_dashboard
 from patter_trio.errors import ConfigurationError
 from patter_trio.events.bus import EventBus, subscribers_of
 from patter_trio.events.callback_registry import Callback, CallbackRegistry, SpeechCallbacks
@@ -335,7 +336,9 @@ class Patter(SpeechCallbacks):
                     options = self._serve_options(
                         agent,
                         public_url=public_url,
-                        windows=self._windows(listeners, tunnel, token) if dashboard or browser_phone else NO_WINDOWS,
+                        windows=self._windows(listeners, tunnel, token, dashboard=dashboard)
+                        if dashboard or browser_phone
+                        else NO_WINDOWS,
                         app=app,
                         callbacks=callbacks,
                         voicemail_message=voicemail_message,
@@ -550,8 +553,10 @@ class Patter(SpeechCallbacks):
         async with ended_with_block(call):
             yield call
 
-    def _windows(self, listeners: Sequence[trio.SocketListener], tunnel: Tunnel, token: str) -> Windows:
-        """Return the windows of a server with a dashboard."""
+    def _windows(
+        self, listeners: Sequence[trio.SocketListener], tunnel: Tunnel, token: str, *, dashboard: bool
+    ) -> Windows:
+        """Return the windows of a server: the API, and the dashboard."""
         access = access_of(
             (listener.socket.getsockname()[0] for listener in listeners),
             token=token,
@@ -560,7 +565,9 @@ class Patter(SpeechCallbacks):
         )
         if not (token or access.is_private):
             _log.warning("the windows answer nobody: others can reach the server, so give dashboard_token=")
-        return open_windows(self._live, self._feed, self._call_servers, access, time.time, archive=self.call_log)
+        archive = self.call_log
+        windows = open_windows(self._live, self._feed, self._call_servers, access, time.time, archive=archive)
+        return with_dashboard(windows, has_log=archive is not None) if dashboard else windows
 
     def _check(self, agent: Agent, callbacks: Mapping[str, Any]) -> None:
         """Check what can be checked before a port is open."""

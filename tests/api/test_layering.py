@@ -28,7 +28,7 @@ FLOORS = [
     {"call"},
     {"server"},
     {"pages"},
-    {"phone_page", "text_chat"},
+    {"dashboard", "phone_page", "text_chat"},
     {"phone"},
     {"integrations"},
     {"testing", "program", "__init__"},

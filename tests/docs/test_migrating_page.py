@@ -31,7 +31,7 @@ def test_migrating_page_names_match_the_package() -> None:
     assert not [name for name in missing if hasattr(patter_trio, name)]
 
 
-def test_what_its_text_calls_missing_is_missing() -> None:
-    """The package has none of the keywords and methods that the page's text calls missing."""
+def test_keywords_that_its_text_names_exist() -> None:
+    """The package has the keywords that the page's text names."""
     for keyword in ("dashboard", "dashboard_token"):
-        assert not MADE["is_here"](f"serve.{keyword}")
+        assert MADE["is_here"](f"serve.{keyword}")

@@ -7,10 +7,11 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from patter_trio.dashboard.routes import STATIC as DASHBOARD
 from patter_trio.pages.assets import HEADERS, MEDIA_TYPES, STATIC, asset_route, assets_in, shared_routes
 from patter_trio.phone_page.routes import STATIC as PHONE
 
-FOLDERS = (STATIC, PHONE)
+FOLDERS = (STATIC, PHONE, DASHBOARD)
 OWN_FILES = [
     file for folder in FOLDERS for file in sorted(folder.rglob("*")) if file.is_file() and "vendor" not in file.parts
 ]

@@ -41,6 +41,11 @@ export async function postJSON(path, body = {}) {
   return answered(await fetch(path, { method: "POST", headers, body: JSON.stringify(body) }));
 }
 
+/** Ask the server to delete what is at a path. */
+export async function sendDelete(path) {
+  return answered(await fetch(path, { method: "DELETE", headers: { Accept: "application/json" } }));
+}
+
 /**
  * Follow a stream of events. The browser connects again by itself, and the server sends what was missed.
  *

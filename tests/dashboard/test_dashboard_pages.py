@@ -1,0 +1,256 @@
+"""The dashboard's pages in a real browser: the list of calls, one call, the controls of a live one."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from patter_trio import Patter, tool
+from patter_trio.dashboard.recent_calls import RecentCalls
+from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.testing import ScriptedLLM, tool_call
+from tests.kit.call import PIPELINE
+from tests.kit.call_logs import EPOCH, Events, metrics
+from tests.kit.dashboards import ServedDashboard, serving_dashboard
+from tests.kit.pictures import chromium
+
+pytestmark = [pytest.mark.deep, pytest.mark.no_coverage]
+PICTURES = Path(os.environ["PATTER_TEST_PICTURES"]) if "PATTER_TEST_PICTURES" in os.environ else None
+"""Where the screenshots go, to be looked at; without it they go into the test's own folder."""
+HOSTILE = "<img src=x onerror=window.harmed=1> & <b>bold</b>"
+WAIT_S = 10.0
+SIZES = [(360, "light"), (360, "dark"), (1440, "light"), (1440, "dark")]
+
+
+@tool
+async def find_slots(day: str) -> str:
+    """Find free slots."""
+    await trio.sleep(0.4)
+    return f"three on {day}"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as driver:
+        yield driver
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return PICTURES or tmp_path
+
+
+class Looked:
+    """A browser at a dashboard."""
+
+    def __init__(self, driver: Any, url: str) -> None:
+        self.driver = driver
+        self.url = url
+
+    def open(self, address: str = "") -> None:
+        # Another document first: an address that differs behind "#" alone loads nothing.
+        self.driver.get("about:blank")
+        self.driver.get(self.url + address)
+
+    @property
+    def text(self) -> str:
+        return str(self.driver.execute_script("return document.body.innerText"))
+
+    def until(self, *wanted: str) -> None:
+        """Wait until the page shows texts."""
+        from selenium.webdriver.support.ui import WebDriverWait  # noqa: PLC0415 (not installed everywhere)
+
+        WebDriverWait(self.driver, WAIT_S, 0.05).until(
+            lambda _: all(text in self.text for text in wanted), f"{wanted} must be shown, got {self.text}"
+        )
+
+    def find(self, selector: str) -> Any:
+        from selenium.webdriver.common.by import By  # noqa: PLC0415 (not installed everywhere)
+
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def press(self, text: str) -> None:
+        """Press the button with a text."""
+        script = (
+            "[...document.querySelectorAll('button')].find((one) => one.textContent.trim() === arguments[0]).click()"
+        )
+        self.driver.execute_script(script, text)
+
+    def photographs(self, folder: Path, name: str) -> None:
+        """Take screenshots of the whole page in each size, which must not be wider than the window."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for width, scheme in SIZES:
+            features = [{"name": "prefers-color-scheme", "value": scheme}]
+            self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            self._size(width, 800)
+            height, wide = self.driver.execute_script(
+                "return [document.documentElement.scrollHeight, document.documentElement.scrollWidth]"
+            )
+            assert wide <= width
+            self._size(width, height)
+            self.driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+            self.driver.save_screenshot(str(folder / f"dashboard-{name}-{width}-{scheme}.png"))
+
+    def _size(self, width: int, height: int) -> None:
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+async def kept_call(call_simulator: CallSimulator) -> RecentCalls:
+    """Return a memory with one simulated call: a tool, an answer that is cut, and another answer."""
+    memory, phone = RecentCalls(), Patter()
+    phone._recorder.add(memory)
+    llm = ScriptedLLM(
+        [
+            tool_call("find_slots", day="Saturday"),
+            "We have three slots on Saturday. Which one of them would you like?",
+            "Ten o'clock it is. See you on Saturday.",
+        ]
+    )
+    async with call_simulator(PIPELINE.agent_of(llm=llm, tools=[find_slots], first_message="Hello."), phone) as caller:
+        await caller.at(1.5)
+        await caller.speaks("Are you free at the weekend?", seconds=1.4)
+        await caller.at(7.0)
+        await caller.speaks("At ten, please.", seconds=0.8)
+        await caller.at(12.0)
+        await caller.hangs_up()
+    return memory
+
+
+def with_more(memory: RecentCalls) -> RecentCalls:
+    events = Events(10_000)
+    words = ["When do you open?", HOSTILE, "I would like to cancel my appointment.", "¿Hablan español?"]
+    ends = ["caller_hung_up", "completed", "failed", "transferred"]
+    for index, (text, outcome) in enumerate(zip(words, ends, strict=True)):
+        call_id = f"CB{index}"
+        memory.take(events.started(call_id, at=index * 700, caller=f"+1555010001{index}"))
+        memory.take(events.said(call_id, text, at=index * 700 + 1))
+        figures = metrics(seconds=40 + 61 * index, cost=0.021 * index, p50=600.0 + 340 * index)
+        memory.take(events.ended(call_id, at=index * 700 + 60, outcome=outcome, metrics=figures))
+    return memory
+
+
+def live_call(call_id: str) -> dict[str, Any]:
+    return {
+        "call_id": call_id,
+        "caller": "+15550100042",
+        "callee": "+15550100002",
+        "direction": "inbound",
+        "provider": "twilio",
+        "started_at": EPOCH,
+        "duration_s": 8.2,
+        "user_state": "listening",
+        "agent_state": "speaking",
+        "turns": 1,
+        "cost_usd": 0.0123,
+        "last_text": "We open at nine.",
+        "last_role": "assistant",
+    }
+
+
+def begins(served: ServedDashboard, events: Events) -> None:
+    """Let the live call begin, with a question and the beginning of the answer."""
+    served.happens(
+        events.started("CL1", caller="+15550100042"),
+        events.event("CL1", "user_speech_started", at=1.0, audio_offset_ms=1000),
+        events.event("CL1", "user_speech_ended", at=2.4, audio_offset_ms=2200),
+        events.event("CL1", "user_speech_eos", at=2.7, trailing_silence_ms=500, transcript_so_far="When do you open?"),
+        events.said("CL1", "When do you open?", at=2.7),
+        events.event("CL1", "agent_speech_started", at=3.5, turn_idx=1),
+        events.event("CL1", "agent_speech_ended", at=5.5, turn_idx=1, interrupted=False, speech_duration_ms=2000),
+        events.said("CL1", "We open at nine.", role="assistant", at=5.5),
+    )
+
+
+async def test_calls_are_listed_and_found(browser: Any, folder: Path, call_simulator: CallSimulator) -> None:
+    """The list has live calls and those that are over, with masked numbers; typing filters it; words are no HTML."""
+    memory = with_more(await kept_call(call_simulator))
+    # In a thread: the driver blocks, and so does what hands events to the server's thread.
+    await trio.to_thread.run_sync(_look_at_calls, memory, browser, folder)
+
+
+def _look_at_calls(memory: RecentCalls, browser: Any, folder: Path) -> None:
+    with serving_dashboard(memory, live_call("CL1")) as served:
+        page = Looked(browser, served.url)
+        page.open()
+        page.until("Live now: 1".upper(), "Are you free at the weekend?", HOSTILE, "last 200 calls")
+        begins(served, Events(20_000))
+        assert "+15550100042" not in page.text
+        assert "+1555•••0042" in page.text
+        page.photographs(folder, "calls")
+        page.press("Show numbers")
+        page.until("+15550100042")
+        page.press("Show numbers")
+        browser.execute_script("document.dispatchEvent(new KeyboardEvent('keydown', {key: '/', bubbles: true}))")
+        search = page.find("[role=search] input")
+        assert browser.switch_to.active_element == search
+        search.send_keys("cancel")
+        page.until("cancel my appointment")
+        _until_gone(page, "When do you open?")
+        search.send_keys(" nothing of the kind")
+        page.until("No call matches.")
+        assert browser.execute_script("return window.harmed") is None
+
+
+def _until_gone(page: Looked, text: str) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait  # noqa: PLC0415 (not installed everywhere)
+
+    WebDriverWait(page.driver, WAIT_S, 0.05).until_not(lambda _: text in page.text)
+
+
+async def test_call_is_shown_whole(browser: Any, folder: Path, call_simulator: CallSimulator) -> None:
+    """The page of a call has its facts, picture, words, turns, tool and events, and can delete it."""
+    memory = await kept_call(call_simulator)
+    await trio.to_thread.run_sync(_look_at_call, memory, browser, folder)
+
+
+def _look_at_call(memory: RecentCalls, browser: Any, folder: Path) -> None:
+    [line] = [call.summary for call in memory._calls.values()]
+    with serving_dashboard(memory) as served:
+        page = Looked(browser, served.url)
+        page.open()
+        page.until("Are you free at the weekend?")
+        page.find("table.calls a").click()
+        page.until("caller hung up", "find_slots", "three on Saturday", "Ten o'clock it is.", "Delete …")
+        assert line.caller not in page.text
+        page.find("summary").click()
+        page.until("metrics_collected", "tool_call_completed")
+        page.find("summary").click()
+        page.photographs(folder, "call")
+        page.press("Delete …")
+        page.until("Delete for ever")
+        page.press("Delete for ever")
+        page.until("No call has ended yet.")
+
+
+def test_live_call_is_steered(browser: Any, folder: Path) -> None:
+    """The page of a live call follows it, says, transfers and hangs up, and shows the end."""
+    memory, events = RecentCalls(), Events()
+    with serving_dashboard(memory, live_call("CL1")) as served:
+        begins(served, events)
+        page = Looked(browser, served.url)
+        page.open("#call/CL1")
+        page.until("THIS CALL IS LIVE", "We open at nine.")
+        page.photographs(folder, "live")
+        page.find(".controls input[type=text]").send_keys("One moment.")
+        page.press("Say")
+        page.until("The agent says it.")
+        page.find(".controls input[inputmode=tel]").send_keys("+15550100003")
+        page.press("Transfer")
+        page.until("being transferred")
+        page.press("Hang up …")
+        page.until("Yes, hang up")
+        page.press("Yes, hang up")
+        page.until("ends after the current speech")
+        assert served.live.orders == [
+            ("say", "CL1", "One moment.", False),
+            ("transfer", "CL1", "+15550100003"),
+            ("hang_up", "CL1"),
+        ]
+        served.live.live.clear()
+        served.happens(events.ended("CL1", at=9.0, outcome="agent_hung_up", metrics=metrics(seconds=9.0)))
+        page.until("agent hung up", "Delete …")
+        assert "THIS CALL IS LIVE" not in page.text
