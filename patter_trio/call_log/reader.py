@@ -30,15 +30,20 @@ def find(connection: Connection, database: Database, query: CallQuery) -> CallPa
     """
     if isinstance(query.limit, bool) or not isinstance(query.limit, int) or not 1 <= query.limit <= MAX_PAGE_CALLS:
         raise ConfigurationError(f"limit must be a whole number from 1 to {MAX_PAGE_CALLS}, got {query.limit!r}")
-    wanted = _wanted(select(CALLS), database, query).order_by(CALLS.c.id.desc())
+    number = _order(database, query)
+    wanted = _wanted(select(CALLS), database, query).order_by(number.desc())
     if query.cursor:
-        wanted = wanted.where(CALLS.c.id < _number_in(query.cursor))
+        wanted = wanted.where(number < _number_in(query.cursor))
     # One more, to know whether there is another page.
     found = connection.execute(wanted.limit(query.limit + 1)).all()
     page = found[: query.limit]
     return CallPage(
         calls=tuple(summary(row) for row in page), next=str(page[-1].id) if len(found) > query.limit else ""
     )
+
+
+def _order(database: Database, query: CallQuery) -> Any:
+    return database.dialect.order(matching=bool(phrases_of(query.text)))
 
 
 def _number_in(cursor: str) -> int:
@@ -198,9 +203,10 @@ def whole_calls(
 ) -> tuple[list[dict[str, Any]], int | None]:
     """Return the next ``count`` calls that a query names, and where to go on; None at the end."""
     wanted = _wanted(select(CALLS, *_detail_columns()), database, query)
-    wanted = wanted.join(DETAILS, DETAILS.c.call == CALLS.c.id).order_by(CALLS.c.id.desc()).limit(count)
+    number = _order(database, query)
+    wanted = wanted.join(DETAILS, DETAILS.c.call == CALLS.c.id).order_by(number.desc()).limit(count)
     if before is not None:
-        wanted = wanted.where(CALLS.c.id < before)
+        wanted = wanted.where(number < before)
     found = connection.execute(wanted).all()
     return [_whole(connection, row) for row in found], (found[-1].id if len(found) == count else None)
 
@@ -241,38 +247,23 @@ def stats(connection: Connection, since: float | None, until: float | None) -> l
 def _answers(connection: Connection, since: float | None, until: float | None) -> dict[int, Mapping[str, float]]:
     """Return the percentiles of the answers' times by day, interpolated as in ``metrics/results.py``.
 
-    The database sorts, so that the interpreter, and with it the calls, are not held up by a million rows.
+    The database finds them in its index, so that the interpreter, and with it the calls, are not held up by a million
+    rows.
     """
-    day = TURNS.c.day
-    ranked = (
-        _between(
-            select(
-                day.label("day"),
-                TURNS.c.total_ms,
-                func.row_number().over(partition_by=day, order_by=TURNS.c.total_ms).label("place"),
-                func.count().over(partition_by=day).label("answers"),
-            ).where(TURNS.c.total_ms.is_not(None), TURNS.c.interrupted == 0),
-            TURNS.c.at,
-            since,
-            until,
-        )
-    ).subquery()
-    # The one below each percentile, and the one above it.
-    places = [(ranked.c.answers - 1) * share // 100 for share in _PERCENTILES.values()]
-    wanted = select(ranked).where(or_(*(or_(ranked.c.place == p + 1, ranked.c.place == p + 2) for p in places)))
-    by_day: dict[int, dict[int, float]] = {}
-    counts: dict[int, int] = {}
-    for row in connection.execute(wanted):
-        by_day.setdefault(int(row.day), {})[int(row.place)] = float(row.total_ms)
-        counts[int(row.day)] = int(row.answers)
+    counted = _measured(select(TURNS.c.day, func.count().label("answers")), since, until).group_by(TURNS.c.day)
     return {
-        number: {name: round(_between_places(values, counts[number], share), 1) for name, share in _PERCENTILES.items()}
-        for number, values in by_day.items()
+        row.day: {name: _percentile(connection, row, share, since, until) for name, share in _PERCENTILES.items()}
+        for row in connection.execute(counted).all()
     }
 
 
-def _between_places(values: Mapping[int, float], count: int, percent: int) -> float:
-    position = (count - 1) * percent / 100
-    below = (count - 1) * percent // 100
-    low = values[below + 1]
-    return low + (values.get(below + 2, low) - low) * (position - below)
+def _measured(turns: Select[Any], since: float | None, until: float | None) -> Select[Any]:
+    return _between(turns.where(TURNS.c.interrupted == 0, TURNS.c.total_ms.is_not(None)), TURNS.c.at, since, until)
+
+
+def _percentile(connection: Connection, day: Row[Any], percent: int, since: float | None, until: float | None) -> float:
+    below, rest = divmod((day.answers - 1) * percent, 100)
+    ordered = _measured(select(TURNS.c.total_ms).where(TURNS.c.day == day.day), since, until).order_by(TURNS.c.total_ms)
+    # The value below the percentile, and the one above it.
+    values = [row.total_ms for row in connection.execute(ordered.offset(below).limit(2))]
+    return round(float(values[0] + (values[-1] - values[0]) * rest / 100), 1)

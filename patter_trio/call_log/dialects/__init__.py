@@ -28,5 +28,8 @@ class Dialect(Protocol):
     def index_words(self, connection: Connection, call: int, words: str) -> None:
         """Make the words of a call searchable; the table of words has them already."""
 
+    def order(self, *, matching: bool) -> Any:
+        """Return the number of a call by which a selection is ordered and paged; ``matching``: it is one of words."""
+
     def matching(self, calls: Select[Any], phrases: list[Phrase]) -> Select[Any]:
         """Return a selection of the calls in whose words all phrases occur."""

@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, NullPool, Select, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, NullPool, Select, create_engine, event, literal_column, text
 
 from patter_trio.call_log.schema import CALLS
 from patter_trio.call_log.words import Phrase
@@ -84,6 +84,10 @@ class SQLite:
 
     def index_words(self, connection: Connection, call: int, words: str) -> None:
         """Do nothing: the triggers have done it."""
+
+    def order(self, *, matching: bool) -> Any:
+        """Return the number of a call: for words the one in the index, which SQLite then reads from its end."""
+        return literal_column("patter_search.rowid") if matching else CALLS.c.id
 
     def matching(self, calls: Select[Any], phrases: list[Phrase]) -> Select[Any]:
         """Return a selection of the calls in whose words all phrases occur, read in the order of the index."""
