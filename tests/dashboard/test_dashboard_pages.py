@@ -1,6 +1,8 @@
 """The dashboard's pages in a real browser: the list of calls, one call, the controls of a live one."""
 
 import os
+import time
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,12 @@ class Looked:
             lambda _: all(text in self.text for text in wanted), f"{wanted} must be shown, got {self.text}"
         )
 
+    def until_true(self, script: str) -> None:
+        """Wait until a script returns true."""
+        from selenium.webdriver.support.ui import WebDriverWait  # noqa: PLC0415 (not installed everywhere)
+
+        WebDriverWait(self.driver, WAIT_S, 0.05).until(lambda driver: driver.execute_script(script), script)
+
     def find(self, selector: str) -> Any:
         from selenium.webdriver.common.by import By  # noqa: PLC0415 (not installed everywhere)
 
@@ -99,9 +107,35 @@ class Looked:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
-async def kept_call(call_simulator: CallSimulator) -> RecentCalls:
+class RecordedCalls(RecentCalls):
+    """Calls whose recording is one file."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    async def get(self, call_id: str) -> dict[str, Any] | None:
+        found = await super().get(call_id)
+        return None if found is None else {**found, "has_recording": True}
+
+    async def recording(self, call_id: str) -> Path | None:
+        del call_id
+        return self._file
+
+
+def silent_wav(file: Path) -> Path:
+    """Write 12 s of silence in stereo."""
+    with wave.open(str(file), "wb") as sound:
+        sound.setnchannels(2)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(12 * 8000 * 4))
+    return file
+
+
+async def kept_call(call_simulator: CallSimulator, memory: RecentCalls) -> RecentCalls:
     """Return a memory with one simulated call: a tool, an answer that is cut, and another answer."""
-    memory, phone = RecentCalls(), Patter()
+    phone = Patter()
     phone._recorder.add(memory)
     llm = ScriptedLLM(
         [
@@ -124,12 +158,15 @@ def with_more(memory: RecentCalls) -> RecentCalls:
     events = Events(10_000)
     words = ["When do you open?", HOSTILE, "I would like to cancel my appointment.", "¿Hablan español?"]
     ends = ["caller_hung_up", "completed", "failed", "transferred"]
+    # Today and the days before by the machine's clock, because the page shows the last 90 days of its own.
+    began = time.time() - EPOCH - 2.4 * 86_400
     for index, (text, outcome) in enumerate(zip(words, ends, strict=True)):
-        call_id = f"CB{index}"
-        memory.take(events.started(call_id, at=index * 700, caller=f"+1555010001{index}"))
-        memory.take(events.said(call_id, text, at=index * 700 + 1))
-        figures = metrics(seconds=40 + 61 * index, cost=0.021 * index, p50=600.0 + 340 * index)
-        memory.take(events.ended(call_id, at=index * 700 + 60, outcome=outcome, metrics=figures))
+        call_id, at = f"CB{index}", began + index * 69_000
+        memory.take(events.started(call_id, at=at, caller=f"+1555010001{index}"))
+        memory.take(events.said(call_id, text, at=at + 1))
+        waits = [{"latency": {"total_ms": 500.0 + 200 * index + 300 * turn}} for turn in range(3)]
+        figures = {"turns": waits} | metrics(seconds=40 + 61 * index, cost=0.021 * index, p50=600.0 + 340 * index)
+        memory.take(events.ended(call_id, at=at + 60, outcome=outcome, metrics=figures))
     return memory
 
 
@@ -167,7 +204,7 @@ def begins(served: ServedDashboard, events: Events) -> None:
 
 async def test_calls_are_listed_and_found(browser: Any, folder: Path, call_simulator: CallSimulator) -> None:
     """The list has live calls and those that are over, with masked numbers; typing filters it; words are no HTML."""
-    memory = with_more(await kept_call(call_simulator))
+    memory = with_more(await kept_call(call_simulator, RecentCalls()))
     # In a thread: the driver blocks, and so does what hands events to the server's thread.
     await trio.to_thread.run_sync(_look_at_calls, memory, browser, folder)
 
@@ -201,13 +238,15 @@ def _until_gone(page: Looked, text: str) -> None:
     WebDriverWait(page.driver, WAIT_S, 0.05).until_not(lambda _: text in page.text)
 
 
-async def test_call_is_shown_whole(browser: Any, folder: Path, call_simulator: CallSimulator) -> None:
-    """The page of a call has its facts, picture, words, turns, tool and events, and can delete it."""
-    memory = await kept_call(call_simulator)
+async def test_call_is_shown_whole(browser: Any, folder: Path, tmp_path: Path, call_simulator: CallSimulator) -> None:
+    """The page of a call has its facts, picture, words, turns, tool, events and recording, and can delete it."""
+    memory = await kept_call(call_simulator, RecordedCalls(silent_wav(tmp_path / "call.wav")))
     await trio.to_thread.run_sync(_look_at_call, memory, browser, folder)
 
 
 def _look_at_call(memory: RecentCalls, browser: Any, folder: Path) -> None:
+    from selenium.webdriver.common.keys import Keys  # noqa: PLC0415 (not installed everywhere)
+
     [line] = [call.summary for call in memory._calls.values()]
     with serving_dashboard(memory) as served:
         page = Looked(browser, served.url)
@@ -220,6 +259,14 @@ def _look_at_call(memory: RecentCalls, browser: Any, folder: Path) -> None:
         page.until("metrics_collected", "tool_call_completed")
         page.find("summary").click()
         page.photographs(folder, "call")
+        page.find("canvas").send_keys(Keys.ARROW_RIGHT)
+        assert browser.execute_script("return document.querySelector('audio').paused")
+        page.find("canvas").send_keys(" ")
+        page.until_true(
+            "const { paused, currentTime } = document.querySelector('audio'); return !paused && currentTime > 0"
+        )
+        page.find("canvas").send_keys(" ")
+        page.until_true("return document.querySelector('audio').paused")
         page.press("Delete …")
         page.until("Delete for ever")
         page.press("Delete for ever")

@@ -1,5 +1,6 @@
 """The dashboard over a served port: who gets the pages, and what they find behind them."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,6 +14,7 @@ import trio
 from patter_trio import Patter
 from patter_trio.dashboard.recent_calls import MAX_ENDED_CALLS
 from patter_trio.dashboard.routes import STATIC
+from patter_trio.net.websocket import connect
 from patter_trio.server.access import SESSION_COOKIE
 from tests.kit.call import agent_of
 
@@ -62,6 +64,26 @@ async def test_call_log_keeps_calls(tmp_path: Path) -> None:
     async with served(Patter(persist=tmp_path / "calls.db")) as client:
         assert (await client.get("/dashboard/facts.json")).json() == {"kept": "log", "max_calls": None}
         assert (await client.get("/api/calls")).json() == {"calls": [], "next": ""}
+
+
+async def test_served_call_is_kept() -> None:
+    """A call over the served port is live, then over, for the pages: in the memory without a call log."""
+    over = trio.Event()
+    async with served(browser_phone=True, on_call_end=lambda _: over.set()) as client:
+        origin = str(client.base_url).rstrip("/")
+        ticket = (await client.post("/phone/calls", headers={"origin": origin})).json()
+        path = f"/ws/browser/stream/{ticket['call_id']}"
+        stream = await trio.open_tcp_stream(str(client.base_url.host), client.base_url.port or 80)
+        socket = await connect(stream, origin.replace("http", "ws") + path, {"Origin": origin})
+        await socket.send(json.dumps({"event": "start", **ticket}))
+        await socket.send(json.dumps({"event": "stop"}))
+        await over.wait()
+        [call] = (await client.get("/api/calls")).json()["calls"]
+        assert (call["call_id"], call["outcome"]) == (ticket["call_id"], "caller_hung_up")
+        timeline = (await client.get(f"/api/calls/{call['call_id']}/timeline")).json()
+        assert (timeline["over"], timeline["outcome"]) == (True, "caller_hung_up")
+        assert (await client.get(f"/api/calls/{call['call_id']}/timeline.svg")).text.startswith("<svg")
+        await trio.aclose_forcefully(stream)
 
 
 @pytest.mark.parametrize(

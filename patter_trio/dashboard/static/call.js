@@ -38,13 +38,40 @@ function Head({ call, live, whole }) {
   </dl>`;
 }
 
-function Drawn({ timeline, live }) {
+function Drawn({ timeline, live, recording }) {
   const place = useRef(null);
   const picture = useRef(null);
+  const audio = useRef(null);
   useEffect(() => {
-    picture.current = new Picture(place.current);
-    return () => picture.current.destroy();
+    const onPlay = (ms) => {
+      const sound = audio.current;
+      if (!sound) return;
+      if (!sound.paused) {
+        sound.pause();
+        return;
+      }
+      sound.currentTime = ms / 1000;
+      sound.play();
+    };
+    // A click plays from there; an arrow key, which steps by turn, only moves.
+    let clicked = false;
+    const noted = (event) => {
+      clicked = event.type === "pointerup";
+    };
+    const onSeek = (ms) => {
+      if (!audio.current) return;
+      audio.current.currentTime = ms / 1000;
+      if (clicked) audio.current.play();
+    };
+    const element = place.current;
+    for (const type of ["pointerup", "keydown"]) element.addEventListener(type, noted, true);
+    picture.current = new Picture(element, { onPlay, onSeek });
+    return () => {
+      for (const type of ["pointerup", "keydown"]) element.removeEventListener(type, noted, true);
+      picture.current.destroy();
+    };
   }, []);
+  const moved = () => picture.current.position(audio.current.currentTime * 1000);
   useEffect(() => {
     if (live) picture.current.live(timeline, Math.max(timeline.duration_ms, live.duration_s * 1000));
     else picture.current.show(timeline);
@@ -54,15 +81,18 @@ function Drawn({ timeline, live }) {
     <p class="legend"><span class="caller">Caller</span> <span class="agent">Agent</span>
       <span class="quiet">grey: the caller waits</span></p>
     <div ref=${place}></div>
+    ${recording && !live && html`<audio ref=${audio} controls preload="metadata" src=${recording} onTimeUpdate=${moved}
+      aria-label="Recording: the caller on the left, the agent on the right"></audio>`}
   </section>`;
 }
 
-function Files({ base, live, onDelete }) {
+function Files({ base, live, recording, onDelete }) {
   const [sure, setSure] = useState(false);
   return html`<p class="files">
     <a href=${base} download="call.json">Call as JSON</a>
     <a href=${`${base}/timeline`} download="timeline.json">Timeline as JSON</a>
     <a href=${`${base}/timeline.svg`} download="call.svg">Picture as SVG</a>
+    ${recording && html`<a href=${`${base}/recording.wav`} download="call.wav">Recording</a>`}
     ${!live && (sure
       ? html`<button class="bad" onClick=${onDelete}>Delete for ever</button>
           <button onClick=${() => setSure(false)}>Keep</button>`
@@ -128,7 +158,7 @@ export function CallPage({ id, whole, failure }) {
     ${status}
     <section class="panel" aria-label="The call"><${Head} call=${call} live=${live} whole=${whole} /></section>
     ${live && html`<${Controls} id=${id} failure=${failure} />`}
-    <${Drawn} timeline=${timeline} live=${live} />
+    <${Drawn} timeline=${timeline} live=${live} recording=${call.has_recording ? `${base}/recording.wav` : ""} />
     <div class="columns">
       <${Transcript} timeline=${timeline} />
       <div class="column">
@@ -137,7 +167,7 @@ export function CallPage({ id, whole, failure }) {
       </div>
     </div>
     <${Events} base=${base} live=${Boolean(live)} failure=${failure} />
-    <${Files} base=${base} live=${live} onDelete=${remove} />
+    <${Files} base=${base} live=${live} recording=${call.has_recording} onDelete=${remove} />
     <p class="quiet">Instants count from the begin of the media.</p>
   </main>`;
 }

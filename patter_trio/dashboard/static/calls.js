@@ -2,6 +2,7 @@
 
 import { followEvents, getJSON } from "../pages/api.js";
 import { html, useEffect, useRef, useState } from "../pages/vendor/htm-preact.js";
+import { Days } from "./days.js";
 import { duration, millis, moment, money, number, outcome, zone } from "./format.js";
 import { Speech, Strip } from "./strip.js";
 
@@ -93,6 +94,7 @@ export function CallList({ whole, failure }) {
   const [trouble, setTrouble] = useState("");
   const [typed, setTyped] = useState("");
   const [chosen, setChosen] = useState("");
+  const [ended, setEnded] = useState(0);
   const speech = useRef(null);
   speech.current ??= new Speech();
   const search = useRef(null);
@@ -131,7 +133,12 @@ export function CallList({ whole, failure }) {
     const timer = setInterval(look, LOOK_EVERY_MS);
     const unfollow = followEvents("../api/live/events", (record) => {
       speech.current.take(record);
-      if (record.type === "call_ended") setTimeout(find, GATHER_MS);
+      if (record.type === "call_ended") {
+        setTimeout(() => {
+          find();
+          setEnded((count) => count + 1);
+        }, GATHER_MS);
+      }
       if (["call_started", "call_ended", "transcript_final", "metrics_collected"].includes(record.type)) soon(look);
     }, (open) => setTrouble(open ? "" : "The connection is lost. This page tries again."));
     const slash = (event) => {
@@ -160,6 +167,7 @@ export function CallList({ whole, failure }) {
   return html`<main>
     <p class="trouble bad" role="status">${trouble}</p>
     <${LiveCalls} calls=${live} speech=${speech.current} whole=${whole} />
+    <${Days} round=${ended} />
     <section class="panel" aria-labelledby="over">
       <h2 id="over">Over</h2>
       <${Kept} facts=${facts} />
