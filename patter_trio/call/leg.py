@@ -37,8 +37,7 @@ NORMAL_CLOSE_CODE: Final = 1000
 # The same section, and the registry that it names. Others, such as 1002 and 1009, are those of a peer that broke the
 # protocol: it would do so again. 1001 says that the peer goes away, which proxies such as cloudflared send when they
 # restart; a carrier whose caller has hung up says so before, or reports it while the call waits.
-GOING_AWAY_CODE: Final = 1001
-LOST_CLOSE_CODES: Final = (GOING_AWAY_CODE, 1006, 1011, 1012, 1013, 1014)
+LOST_CLOSE_CODES: Final = (1001, 1006, 1011, 1012, 1013, 1014)
 """Close codes of a stream that was lost: no close frame came, or a server or proxy in between failed or restarts."""
 
 _log = logging.getLogger("patter_trio.call")
@@ -67,13 +66,11 @@ class LostStream:
         why: the reason, for the log.
         kind: the public name of the reason, without its details.
         may_return: True if the call may go on over another stream.
-        may_be_hang_up: True if the peer closed the stream in order, as for a caller who has hung up.
     """
 
     why: str
     kind: str
     may_return: bool = True
-    may_be_hang_up: bool = False
 
 
 class LegListener(Protocol):
@@ -201,5 +198,4 @@ class Leg:
             self._listener.on_leg_down(CALLER_HUNG_UP)
         else:
             why = f"the carrier's stream was lost: {closed}"
-            may_return, away = closed.code in LOST_CLOSE_CODES, closed.code == GOING_AWAY_CODE
-            self.lose(LostStream(why, "SocketClosed", may_return=may_return, may_be_hang_up=away))
+            self.lose(LostStream(why, "SocketClosed", may_return=closed.code in LOST_CLOSE_CODES))

@@ -131,15 +131,15 @@ class CallStreams:
             _log.warning("call %s: goes on after %.1f s over another stream: %s", self._call_id, after, lost.why)
         if self._is_over:
             return
-        # A transfer and a hang-up end the stream, and do not make it fail.
-        hung_up = not lost.kind or (self._reported == CALLER_HUNG_UP and lost.may_be_hang_up)
-        if hung_up:
+        # A transfer ends the stream, and does not make it fail. Nor does a call that is over at the carrier, whatever
+        # its status is called there: with an orderly end of the stream it would be a hang-up as well.
+        if not lost.kind or self._reported:
             self._end(CALLER_HUNG_UP)
             return
         # First: on_leg_down may end the call, and failures after its end are not recorded.
         self._listener.fail(lost.why, lost.kind)
         # Only behind a wait: a call that is about to end, or whose peer broke the protocol, ends.
-        connected = waits and not self._reported and await self._listener.connect_on_failure()
+        connected = waits and await self._listener.connect_on_failure()
         self._end(TRANSFERRED_REASON if connected else "failed")
 
     def _may_wait(self) -> bool:

@@ -113,7 +113,7 @@ async def test_a_normal_close_is_a_hang_up(autojump_clock: Any) -> None:
 async def test_an_abnormal_close_loses_the_stream(code: int, autojump_clock: Any) -> None:
     """The call may go on over another stream after a loss, and not after a peer that broke the protocol."""
     why = f"the carrier's stream was lost: websocket closed ({code}, lost)"
-    lost = LostStream(why, "SocketClosed", may_return=code in LOST_CLOSE_CODES, may_be_hang_up=code == 1001)
+    lost = LostStream(why, "SocketClosed", may_return=code in LOST_CLOSE_CODES)
     assert await reports_of(SocketClosed(code, "lost")) == [lost]
 
 

@@ -192,7 +192,7 @@ async def test_page_closed_in_midcall_hangs_up() -> None:
 
 
 async def test_page_that_crashes_ends_its_call() -> None:
-    """A connection that breaks without a close ends the call at once, too, as failed."""
+    """A connection that breaks without a close ends the call at once, too: the page is the phone, and is gone."""
     async with served() as port:
         ticket = port.calls.announce()
         socket = await port.started(ticket.call_id, ticket.ticket)
@@ -200,7 +200,7 @@ async def test_page_that_crashes_ends_its_call() -> None:
         await trio.aclose_forcefully(socket._stream)
         with trio.fail_after(5):
             await port.ended.wait()
-    assert [end["outcome"] for end in port.ends] == ["failed"]
+    assert [end["outcome"] for end in port.ends] == ["caller_hung_up"]
 
 
 async def test_too_many_pages_hear_busy() -> None:

@@ -259,7 +259,7 @@ async def test_each_refusal_of_a_lost_call_is_logged(
         await trio.sleep(1.0)
     refused = [line for line in caplog.messages if "wrong, used or expired" in line]
     assert len(refused) == MAX_LINES_OF_CALLS + 2
-    assert [end["outcome"] for end in wire.ends] == ["failed"]
+    assert [end["outcome"] for end in wire.ends] == ["caller_hung_up"]
 
 
 # Tokens ---------------------------------------------------------------------------------------------------------------
@@ -382,16 +382,29 @@ async def test_slow_stream_of_telnyx_is_accepted(autojump_clock: CLOCK) -> None:
 
 
 @each_carrier
-async def test_hang_up_ends_a_lost_call(name: str, autojump_clock: CLOCK) -> None:
-    """A final status while the call waits for a stream ends it at once."""
+@pytest.mark.parametrize("status", ["completed", "busy"])
+@pytest.mark.parametrize("first", [False, True])
+async def test_hang_up_ends_a_lost_call(
+    name: str, status: str, autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture, *, first: bool
+) -> None:
+    """A final status behind the loss of a stream, or just before it, ends the call at once as a hang-up, not a failure.
+
+    Whatever the status is: the carrier has not lost the call, and with an orderly stream it would be a hang-up, too.
+    """
     async with wire_to_server(name) as wire:
         _, stream = await live(wire)
+        if first:
+            wire.post(status, wire.call_id())
+            await trio.sleep(0.1)
         await stream.lose()
         await trio.sleep(0.1)
-        wire.post("completed", wire.call_id())
+        if not first:
+            assert wire.ends == []
+            wire.post(status, wire.call_id())
         await trio.sleep(1.0)
-        assert [end["outcome"] for end in wire.ends] == ["failed"]
+        assert [(end["outcome"], "error" in end) for end in wire.ends] == [("caller_hung_up", False)]
         assert await wire.again(wire.call_id()) is None
+    assert warnings_of(caplog) == []
 
 
 @each_carrier
