@@ -32,8 +32,9 @@ MAX_BAD_MESSAGES: Final = 100
 """Messages against the carrier's protocol after which the call gives up its stream."""
 CALLER_HUNG_UP: Final = "caller_hung_up"
 """The outcome of a call that its caller has ended."""
-NORMAL_CLOSE_CODE: Final = 1000
-"""Close code of a stream that ended as intended (RFC 6455, section 7.4.1)."""
+# 1005 stands for a close frame without a code (RFC 6455, section 7.1.5): its sender has closed in order.
+ORDERLY_CLOSE_CODES: Final = (1000, 1005)
+"""Close codes of a stream that ended as intended (RFC 6455, section 7.4.1)."""
 # The same section, and the registry that it names. Others, such as 1002 and 1009, are those of a peer that broke the
 # protocol: it would do so again. 1001 says that the peer goes away, which proxies such as cloudflared send when they
 # restart; a carrier whose caller has hung up says so before, or reports it while the call waits.
@@ -194,7 +195,7 @@ class Leg:
         self.lose(LostStream(f"the carrier sent nothing for {2 * PING_AFTER_S:g} s", "Silent"))
 
     def _on_closed(self, closed: SocketClosed) -> None:
-        if closed.code == NORMAL_CLOSE_CODE:
+        if closed.code in ORDERLY_CLOSE_CODES:
             self._listener.on_leg_down(CALLER_HUNG_UP)
         else:
             why = f"the carrier's stream was lost: {closed}"

@@ -104,9 +104,10 @@ async def test_each_event_goes_to_its_handler(autojump_clock: Any) -> None:
     assert seen[:4] == [b"\xff", ("mark", "m1", pytest.approx(0.0)), "5", ("down", "caller_hung_up")]
 
 
-async def test_a_normal_close_is_a_hang_up(autojump_clock: Any) -> None:
-    """A close with code 1000 counts as a hang-up of the caller."""
-    assert (await reports_of(SocketClosed(1000)))[0] == ("down", "caller_hung_up")
+@pytest.mark.parametrize("code", [1000, 1005])
+async def test_a_normal_close_is_a_hang_up(code: int, autojump_clock: Any) -> None:
+    """A close with code 1000, or without a code, counts as a hang-up of the caller."""
+    assert (await reports_of(SocketClosed(code)))[0] == ("down", "caller_hung_up")
 
 
 @pytest.mark.parametrize("code", [*LOST_CLOSE_CODES, 1002, 1007, 1008, 1009])

@@ -17,6 +17,7 @@ from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.server.refusals import MAX_LINES_OF_CALLS
 from patter_trio.testing import ScriptedLLM
 from patter_trio.testing.faults import FAULTS
+from patter_trio.testing.faults.injections import CLOSE_OPCODE, frame
 from patter_trio.testing.scripted_providers.band_limited import sounds_in
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.carriers import CARRIERS
@@ -440,6 +441,20 @@ async def test_proxy_that_goes_away_loses_the_stream(name: str, autojump_clock: 
             await stream.hang_up()
         await trio.sleep(1.0)
         assert [end["outcome"] for end in wire.ends] == ["caller_hung_up"]
+
+
+@each_carrier
+async def test_close_without_a_code_is_a_hang_up(
+    name: str, autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An empty close frame ends the call at once, as one with 1000 does: the peer has closed in order."""
+    async with wire_to_server(name) as wire:
+        _, stream = await live(wire)
+        await stream.socket._stream.send_all(frame(CLOSE_OPCODE))
+        await trio.sleep(0.1)
+        assert [(end["outcome"], "error" in end) for end in wire.ends] == [("caller_hung_up", False)]
+        assert await wire.again(wire.call_id()) is None
+    assert warnings_of(caplog) == []
 
 
 @each_carrier

@@ -293,6 +293,22 @@ STREAM_FAULTS: Final = (
         1.0,
     ),
     Fault(
+        "closed without a code",
+        "frames",
+        "sends an empty close frame instead of a stop",
+        raw_bytes(frame(CLOSE_OPCODE)),
+        "caller_hung_up",
+        1.0,
+    ),
+    Fault(
+        "closed by going away",
+        "frames",
+        "sends a close frame (1001)",
+        for_good(raw_bytes(frame(CLOSE_OPCODE, b"\x03\xe9"))),
+        "caller_hung_up",
+        1.0,
+    ),
+    Fault(
         "closed by an error",
         "frames",
         "sends a close frame (1011)",
