@@ -26,19 +26,21 @@ async def apologise(
     agent: Agent,
     writer: CarrierWriter,
     transfers: Transfers,
-    caller_here: trio.CancelScope,
     *,
-    has_stream: bool,
+    caller_here: trio.CancelScope,
+    heard: trio.CancelScope,
 ) -> bool:
     """Say the error message within :data:`APOLOGY_TIMEOUT_S` seconds, and connect the caller with ``on_failure``.
 
-    Return True if the carrier has connected the caller. ``caller_here`` is cancelled when the caller leaves. Without a
-    stream nobody hears the message; the request to connect the caller needs none.
+    Return True if the carrier has connected the caller. ``caller_here`` is cancelled when the caller leaves, and
+    ``heard`` when the media stream is lost: without one nobody hears the message, and the request to connect the caller
+    needs none.
     """
     reply = Reply(0, 0)
-    caller_here.deadline = trio.current_time() + APOLOGY_TIMEOUT_S
+    heard.deadline = trio.current_time() + APOLOGY_TIMEOUT_S
     with caller_here:
-        if has_stream:
+        # A scope of its own: a message that takes too long must not cost the caller the person.
+        with heard:
             try:
                 await backend.apologise(agent, reply)
             except ProviderError as error:

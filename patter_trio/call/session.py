@@ -104,7 +104,7 @@ class CallSession:
             on_heard=self._on_heard,
             recording=self._recorded.file,
         )
-        self.streams: CallStreams = CallStreams(stream, self._writer, self, media, options.on_stream_lost)
+        self.streams: CallStreams = CallStreams(stream, self._writer, self, media, self._on_stream_lost)
         self._machine: TurnMachine | None = None
         self._history = History()
         self._tools = ToolRunner(
@@ -125,7 +125,7 @@ class CallSession:
         )
         # Made here although only the apology enters it: a scope that is cancelled before it is entered ends its block
         # at once, so no apology is made for a caller who has left.
-        self._caller_here = trio.CancelScope()
+        self._caller_here, self._apology = trio.CancelScope(), trio.CancelScope()
         self._apologised: trio.Event | None = None
         """Set when the apology after a crash of the conversation is over; None before it begins."""
         self._error = ""
@@ -350,6 +350,11 @@ class CallSession:
         self._post(inputs.Say(text, interruptible=False, interrupt=True))
         self._post(inputs.HangUp("voicemail"))
 
+    def _on_stream_lost(self) -> None:
+        if self._apologised is not None:
+            self._apology.cancel(reason="the stream is lost")
+        self._options.on_stream_lost()
+
     def on_leg_down(self, reason: str) -> None:
         """End the conversation, and an apology, because the caller is gone."""
         # Before the input: after a crash, no loop is left to read it.
@@ -360,10 +365,11 @@ class CallSession:
 
     def may_wait(self) -> bool:
         """Return True if the call goes on over another stream when it loses the one it has."""
-        if self._error or self.outcome:
+        # A call that has failed ends with its apology, unless a person takes over.
+        if self.outcome or (self._error and not self._agent.failure_destination):
             return False
-        # The conversation of a call that is connected with another one is over.
-        goes_on = self._bridge.is_up or self.transfers.is_open
+        # The conversation of a call that is connected with another one, or has crashed, is over.
+        goes_on = self._bridge.is_up or self.transfers.is_open or self._apologised is not None
         return goes_on or self._machine is None or self._machine.may_wait
 
     async def connect_on_failure(self) -> bool:
@@ -371,6 +377,9 @@ class CallSession:
         if self._apologised is not None:
             # It connects the caller itself, and must not be broken off.
             await self._apologised.wait()
+            return False
+        # A transfer that is under way decides by itself what becomes of the call.
+        if self.transfers.is_under_way:
             return False
         if destination := self._agent.failure_destination:
             with trio.move_on_after(TRANSFER_TIMEOUT_S):
@@ -593,10 +602,17 @@ class CallSession:
     async def _apologise(self) -> None:
         """Say the error message after the conversation crashed, and connect the caller with ``on_failure``."""
         self._live_reply.freeze()  # first, because the apology needs the writer, which plays one reply at a time
-        self._apologised, has_stream = trio.Event(), self.streams.waits_until is None
+        self._apologised = trio.Event()
+        if self.streams.waits_until is not None:
+            self._apology.cancel(reason="the stream is lost")
         try:
             if await apologise(
-                self._backend, self._agent, self._writer, self.transfers, self._caller_here, has_stream=has_stream
+                self._backend,
+                self._agent,
+                self._writer,
+                self.transfers,
+                caller_here=self._caller_here,
+                heard=self._apology,
             ):
                 self._outcome = inputs.TRANSFERRED_REASON
         finally:

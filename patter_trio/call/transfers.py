@@ -75,6 +75,8 @@ class Transfers:
         self._decided = trio.Event()
         self.is_open: bool = False
         """True while the carrier was asked for a transfer from which the call may come back."""
+        self.is_under_way: bool = False
+        """True from the request to the carrier, or to the person, until it is known what became of it."""
 
     def __repr__(self) -> str:
         return f"<Transfers {self._call_id}{', requested' if self._request is not None else ''}>"
@@ -98,6 +100,7 @@ class Transfers:
         if order is None:  # the turn machine acts only on a Transfer, which place() posts
             raise AssertionError("the turn machine started a transfer without a request")
         self._reached, self._decided, self.is_open = None, trio.Event(), self._takes_back and order.warm is None
+        self.is_under_way = True
         try:
             await self._make(order, agent)
         except PatterError as error:
@@ -111,7 +114,7 @@ class Transfers:
             if order.warm is None:
                 await self._report(_apology(order, agent))
         finally:
-            self.is_open = False
+            self.is_open = self.is_under_way = False
 
     async def _report(self, apology: str) -> None:
         """Post what became of a transfer that the carrier has accepted."""

@@ -11,9 +11,10 @@ import trio
 
 from patter_trio import Agent, ConfigurationError, end_call, transfer_call
 from patter_trio.abc import LanguageModel, Message
+from patter_trio.call.streams import RECONNECT_TIMEOUT_S
 from patter_trio.errors import ProviderError
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.testing import ScriptedLLM
+from patter_trio.testing import ScriptedLLM, ScriptedTTS
 from tests.kit.call import (
     SORRY,
     At,
@@ -91,6 +92,37 @@ async def test_call_without_stream_connects_a_person(call_simulator: CallSimulat
         caller.carrier.lose_stream()
         await caller.carrier.over.wait()
         assert caller.now == pytest.approx(1.78 if crashes else 11.6)
+    assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
+
+
+@pytest.mark.pipeline
+@pytest.mark.parametrize("act", [give_up, break_down], ids=["provider failure", "bug"])
+@pytest.mark.parametrize("delay", [0.0, 2.0, 60.0])
+async def test_stream_lost_in_apology_connects_a_person(call_simulator: CallSimulator, act: Any, delay: float) -> None:
+    """A caller whose stream breaks within the apology is connected, once, with or without another stream."""
+    ends: list[dict[str, Any]] = []
+    agent = faulty_agent(At("stt.next", act), on_failure=PERSON)
+    async with call_simulator(agent, on_call_end=ends.append) as caller:
+        caller.carrier.return_delay = delay
+        await caller.at(1.0)
+        await caller.speaks("Hello?", seconds=0.5, wait=False)
+        await caller.at(2.5)
+        assert not caller.outcome
+        caller.carrier.lose_stream()
+        await caller.carrier.over.wait()
+        assert caller.now < 2.5 + RECONNECT_TIMEOUT_S + 1.0
+    assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
+    assert [end["outcome"] for end in ends] == ["transferred"]
+
+
+@pytest.mark.pipeline
+async def test_apology_that_hangs_connects_a_person(call_simulator: CallSimulator) -> None:
+    """A crashed call whose apology never comes connects the caller after the apology's time."""
+    agent = faulty_agent(At("stt.next", break_down), tts=ScriptedTTS(hang_after=0.0), on_failure=PERSON)
+    async with call_simulator(agent) as caller:
+        await caller.at(1.0)
+        await caller.speaks("Hello?", seconds=0.5, wait=False)
+        await caller.carrier.over.wait()
     assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
 
 
