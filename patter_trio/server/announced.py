@@ -124,9 +124,9 @@ class AnnouncedCalls:
             self.abandon(call.info, "cancelled", "the server was closed")
 
     def abandon(self, info: CallInfo, outcome: str, why: str) -> None:
-        """Give up a call that goes on at the carrier."""
+        """Give up a call that goes on at the carrier, and end it there by request: no stream can end it."""
         self.never_connected(info, outcome, why)
-        self._hang_ups.end(info.call_id)
+        self._hang_ups.end(info.call_id, is_lost=True)
 
     def never_connected(self, info: CallInfo, outcome: str, why: str) -> None:
         """Give up a call that is over at the carrier, and report its end."""

@@ -121,11 +121,14 @@ class CarrierReports:
             case CostReported():
                 self._facts.on_cost(report.call_id, report.cost_usd)
             case StreamFailed():
-                _log.warning("call %s: its media stream failed: %s", report.call_id, report.reason)
-                self._lost.failed(report.call_id)
-                call = self._pending.give_up(report.call_id)
-                if call is not None:
-                    self._announced.abandon(call.info, "failed", f"its media stream failed: {report.reason}")
+                self._stream_failed(report, self._announced.abandon)
+
+    def _stream_failed(self, report: StreamFailed, give_up: Callable[[CallInfo, str, str], None]) -> None:
+        _log.warning("call %s: its media stream failed: %s", report.call_id, report.reason)
+        self._lost.failed(report.call_id)
+        call = self._pending.give_up(report.call_id)
+        if call is not None:
+            give_up(call.info, "failed", f"its media stream failed: {report.reason}")
 
     def _unreached(self, call_id: str) -> None:
         """Take a transferred call back whose party did not answer, at a carrier that does not ask how it continues."""
@@ -167,8 +170,9 @@ class CarrierReports:
             if call.streams.lose("the carrier's stream is over"):
                 self._lost.begin(call.info, report.stream, call.streams.give_up)
         elif self._pending.awaits(report.call_id, report.stream):
-            # Its first stream did not begin, which the carrier may report as well.
-            self.take(StreamFailed(report.call_id, "the carrier could not open it"))
+            # Its first stream did not begin, which the carrier may report as well. The answer ends the call.
+            failed = StreamFailed(report.call_id, "the carrier could not open it")
+            self._stream_failed(failed, self._announced.never_connected)
         document = self._lost.document(report.call_id, report.stream)
         if not document and (call is None or report.stream == call.streams.reference):
             self._lost.returned(report.call_id, trio.current_time())

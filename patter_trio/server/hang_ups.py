@@ -1,6 +1,7 @@
 """Ends calls that the carrier does not end with their stream: without a request, their callers would hear silence.
 
-Some carriers never do so; and none does if the stream was lost, and with it the close that says that the call is over.
+Some carriers never do so; and none does if the stream never began, or was lost, and with it the close that says that
+the call is over.
 """
 
 import logging
@@ -11,7 +12,7 @@ import attrs
 import trio
 
 from patter_trio.abc import Carrier
-from patter_trio.errors import PatterError
+from patter_trio.errors import AuthenticationError, CallEnded, ConfigurationError, PatterError
 from patter_trio.server.carrier_border import carrier_border
 
 # Judged: a request has 4 s (``carriers/rest.py``). A server that is being cancelled waits for it, as it does 5 s for
@@ -40,7 +41,8 @@ class HangUps:
     def end(self, call_id: str, *, is_lost: bool = False) -> bool:
         """End a call in the background, if the end of its stream has not ended it already; return False if it has.
 
-        The end of a stream that ``is_lost`` has told the carrier nothing, whatever the carrier does at the end of one.
+        A stream that ``is_lost``, or never began, has told the carrier nothing, whatever the carrier does at the end of
+        one.
         """
         if self.carrier.ends_with_stream and not is_lost:
             return False
@@ -66,8 +68,17 @@ class HangUps:
                 try:
                     with carrier_border(self.carrier, call_id):
                         await self.carrier.hang_up(call_id)
+                except CallEnded:
+                    return
+                except ConfigurationError as error:
+                    # A carrier that ends no calls by request, such as that of this machine.
+                    _log.info("call %s: no hang-up: %s", call_id, error)
+                    return
                 except PatterError as error:
                     _log.warning("call %s: hang-up failed: %s", call_id, error)
+                    # Refused credentials stay refused.
+                    if isinstance(error, AuthenticationError):
+                        return
                 else:
                     return
                 await trio.sleep(RETRY_WAIT_S)

@@ -13,6 +13,7 @@ from patter_trio.carriers.twilio import Twilio
 from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.testing import SimulatedTwilio
+from patter_trio.testing.carriers.rest import RESTAnswer, RESTRequest, answering
 from tests.kit.call import agent_of
 
 CARRIER = Twilio("AC1", "hush")
@@ -44,17 +45,24 @@ async def running_server(
     max_lag: float | None = None,
     **callbacks: Any,
 ) -> AsyncIterator[RunningServer]:
-    async with (
-        open_call_server(
-            (phone or Patter())._serve_options(
-                agent or agent_of(),
-                public_url=PUBLIC,
-                carrier=CARRIER,
-                callbacks=callbacks,
-                max_calls=max_calls,
-                max_lag=max_lag,
-            )
-        ) as call_server,
-        trio.open_nursery() as nursery,
-    ):
-        yield RunningServer(call_server, nursery)
+    # A call that never connects is hung up by a request, which must not leave this process.
+    with answering(CARRIER.api_url, _hung_up):
+        async with (
+            open_call_server(
+                (phone or Patter())._serve_options(
+                    agent or agent_of(),
+                    public_url=PUBLIC,
+                    carrier=CARRIER,
+                    callbacks=callbacks,
+                    max_calls=max_calls,
+                    max_lag=max_lag,
+                )
+            ) as call_server,
+            trio.open_nursery() as nursery,
+        ):
+            yield RunningServer(call_server, nursery)
+
+
+async def _hung_up(request: RESTRequest) -> RESTAnswer:
+    await trio.lowlevel.checkpoint()
+    return RESTAnswer(200, {"sid": "CA1"})
