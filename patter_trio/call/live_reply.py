@@ -3,6 +3,7 @@
 All methods are plain functions, so that nothing happens between the steps of one.
 """
 
+import math
 from collections.abc import Callable
 
 import attrs
@@ -67,6 +68,8 @@ class LiveReply:
         self._reply: Reply | None = None
         self._is_answer = False
         self._turn = 0
+        self._began = math.inf
+        """The begin of the newest reply's sound; infinite before it."""
 
     def __repr__(self) -> str:
         return f"<LiveReply {self._reply!r}>"
@@ -103,7 +106,7 @@ class LiveReply:
         """Begin a reply, and count it if it is the apology for one that failed."""
         # Once for each reply: an adapter that commits a turn meanwhile must not shift the numbers of its events.
         action = attrs.evolve(action, turn=self._reporter.turn_of_reply(action.turn))
-        self._turn = action.turn
+        self._turn, self._began = action.turn, math.inf
         self._recorded.reply_begins(action)
         if action.digits:
             self._reply = self._digits.start(action, nursery, self._writer, self._post)
@@ -112,6 +115,11 @@ class LiveReply:
         self._is_answer = action.text is None and not action.apology
         if action.apology:
             self._failover.reply_failed(agent)
+
+    def sounds(self, at: float) -> None:
+        """Report that the caller begins to hear the reply."""
+        self._began = at
+        self._reporter.agent_started(at, self._turn, self._backend.speaker())
 
     def open(self) -> None:
         """Let the writer play the reply, if it still lives."""
@@ -127,7 +135,7 @@ class LiveReply:
             # Fixed texts and the apology itself say nothing about what answers.
             if self._is_answer:
                 self._failover.reply_finished()
-            self._log.heard(reply, action.at, heard, interrupted=False)
+            self._log.heard(reply, action.at, heard, began=self._began, interrupted=False)
         self._backend.end_reply(reply, heard, "played")
         self._log.over(reply, "played")
         self._recorded.reply_is_over(reply.number, heard=action.started)
@@ -147,7 +155,7 @@ class LiveReply:
         self._tools.cut(reply)
         self._backend.end_reply(reply, heard, action.reason)
         if action.started:
-            self._log.heard(reply, action.at, heard, interrupted=True)
+            self._log.heard(reply, action.at, heard, began=self._began, interrupted=True)
             self._reporter.interruption(action.at, reply.turn, heard.seconds, heard.text, action.reason)
         self._recorded.reply_is_over(reply.number, heard=False)
         self._log.over(reply, action.reason)
@@ -159,4 +167,5 @@ class LiveReply:
             return
         heard = self._writer.cut(trio.current_time())
         if heard.text:
-            self._history.add("assistant", heard.text, self._reporter.unix(trio.current_time()))
+            at = self._reporter.unix(trio.current_time())
+            self._history.add("assistant", heard.text, at, began=self._began)

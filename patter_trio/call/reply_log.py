@@ -29,13 +29,13 @@ class ReplyLog:
         ended = ReplyEnded(reply.number, reply.turn, reason)
         self._backend.user_turns.after_user_turn(partial(reply.emit_fact, ended))
 
-    def heard(self, reply: Reply, at: float, heard: HeardSpeech, *, interrupted: bool) -> None:
-        """Report the end of the agent's speech, and enter what was heard of it in the history."""
+    def heard(self, reply: Reply, at: float, heard: HeardSpeech, *, began: float, interrupted: bool) -> None:
+        """Report the end of the agent's speech, which began at ``began``, and enter what was heard in the history."""
         self._reporter.agent_ended(at, reply.turn, heard.seconds, interrupted=interrupted)
         if heard.text:
-            self._backend.user_turns.after_user_turn(partial(self._enter, at, heard.text, reply))
+            self._backend.user_turns.after_user_turn(partial(self._enter, at, heard.text, reply, began))
 
-    def _enter(self, at: float, text: str, reply: Reply) -> None:
+    def _enter(self, at: float, text: str, reply: Reply, began: float) -> None:
         reply.emit_fact(ReplyHeard(reply.number, reply.turn))
-        self._history.add("assistant", text, self._reporter.unix(at))
+        self._history.add("assistant", text, self._reporter.unix(at), began=began)
         self._reporter.transcript(at, "assistant", text, self._history.shown())

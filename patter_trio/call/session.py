@@ -520,7 +520,7 @@ class CallSession:
             case do.ReportAudio():
                 self._reporter.audio(action.at, self._live_reply.turn, self._backend.audio_provider())
             case do.ReportAgentStarted():
-                self._reporter.agent_started(action.at, self._live_reply.turn, self._backend.speaker())
+                self._live_reply.sounds(action.at)
             case do.CutReply():
                 self._live_reply.cut(action)
             case do.FinishReply():

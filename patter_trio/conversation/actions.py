@@ -6,6 +6,7 @@ The session carries out each action with one synchronous function, in order, bef
 at which the loop got round to it.
 """
 
+import math
 from typing import Literal
 
 import attrs
@@ -48,7 +49,7 @@ class CommitUser:
     With ``replaces`` the text replaces the newest user entry: the caller went on before the agent was heard, or was
     misheard, so both utterances are one message. No reply follows if the caller is gone, or if :class:`ResumeGoodbye`
     does. ``typed`` is the part of this commit's text that was typed on a keypad or given as text, and ``spoken`` is
-    False if that is all of it.
+    False if that is all of it. ``began`` is the onset of its first voice, or the instant of the commit without one.
     """
 
     at: float
@@ -61,6 +62,8 @@ class CommitUser:
     # For engines, which cannot hear what was typed.
     typed: str = ""
     spoken: bool = True
+    # For the order of the transcript. Not compared: it dates the words, and says nothing about what is decided.
+    began: float = attrs.field(default=math.inf, eq=False)
 
 
 @attrs.frozen

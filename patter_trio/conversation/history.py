@@ -1,11 +1,16 @@
 """The history of a conversation: the caller's words, the agent's words that the caller heard, and the tool rounds.
 
-A history is one list, in the order of the conversation. The caller's words may arrive after their position is known,
-because an engine transcribes an utterance while or after it answers. So the session reserves the position when the
-utterance ends, as an empty :class:`Spoken`, and fills it when the words arrive. Readers skip empty positions.
+A history is one list, in the order of the conversation, in which a model reads it. Entries that are shown have the
+order of the sound. The two differ where the caller's words are committed behind speech of the agent that began later: a
+person who is called says "Hello?" before the greeting, and is answered behind it.
+
+The caller's words may arrive after their position is known, because an engine transcribes an utterance while or after
+it answers. So the session reserves the position when the utterance ends, as an empty :class:`Spoken`, and fills it when
+the words arrive. Readers skip empty positions.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from typing import Final, Protocol, TypedDict
 
 import attrs
@@ -41,6 +46,8 @@ class Spoken:
     role: str
     text: str | None = None
     timestamp: float = 0.0
+    began: float = math.inf
+    """The begin of its sound, in seconds on the call's clock; infinite if it is not known."""
 
     def fill(self, text: str, timestamp: float) -> None:
         """Set the words, or replace them."""
@@ -66,15 +73,15 @@ class History:
     def __repr__(self) -> str:
         return f"<History of {len(self.whole())} entries>"
 
-    def reserve(self, role: str) -> Spoken:
-        """Append a position for words that are not known yet, and return it."""
-        spoken = Spoken(role)
+    def reserve(self, role: str, *, began: float = math.inf) -> Spoken:
+        """Append a position for words that are not known yet, and return it; ``began`` is the begin of their sound."""
+        spoken = Spoken(role, began=began)
         self._items.append(spoken)
         return spoken
 
-    def add(self, role: str, text: str, timestamp: float) -> Spoken:
+    def add(self, role: str, text: str, timestamp: float, *, began: float = math.inf) -> Spoken:
         """Append words, and return their position, so that they can be replaced."""
-        spoken = self.reserve(role)
+        spoken = self.reserve(role, began=began)
         spoken.fill(text, timestamp)
         return spoken
 
@@ -88,7 +95,7 @@ class History:
 
     def last_user(self) -> str:
         """Return the text of the newest user entry, or an empty text."""
-        return next((entry["text"] for entry in reversed(self.whole()) if entry["role"] == "user"), "")
+        return next((spoken.text or "" for spoken in reversed(self._known()) if spoken.role == "user"), "")
 
     def newest(self) -> Entry | None:
         """Return a copy of the newest entry; None: nobody has said anything."""
@@ -103,16 +110,33 @@ class History:
 
     def before_last_user(self) -> list[Entry]:
         """Return copies of the newest :data:`MAX_SHOWN_ENTRIES` entries before the newest user entry."""
-        entries = self.whole()
-        if any(entry["role"] == "user" for entry in entries):
-            while entries.pop()["role"] != "user":
+        known = self._known()
+        if any(spoken.role == "user" for spoken in known):
+            while known.pop().role != "user":
                 pass  # the entries after it are dropped, too
-        return entries[-MAX_SHOWN_ENTRIES:]
+        return _by_sound(known)[-MAX_SHOWN_ENTRIES:]
 
     def whole(self) -> list[Entry]:
-        """Return copies of all entries."""
-        return [
-            Entry(role=item.role, text=item.text, timestamp=item.timestamp)
-            for item in self._items
-            if isinstance(item, Spoken) and item.text is not None
-        ]
+        """Return copies of all entries, in the order in which their sound began."""
+        return _by_sound(self._known())
+
+    def _known(self) -> list[Spoken]:
+        return [item for item in self._items if isinstance(item, Spoken) and item.text is not None]
+
+
+def _by_sound(known: Iterable[Spoken]) -> list[Entry]:
+    """Return entries in the order in which their sound began.
+
+    An entry whose begin is unknown keeps its place, and what is behind it stays behind it.
+    """
+    ordered: list[tuple[float, Entry]] = []
+    for spoken in known:
+        place = len(ordered)
+        while place and spoken.began < ordered[place - 1][0] < math.inf:
+            place -= 1
+        timestamp = spoken.timestamp
+        if place < len(ordered):
+            # Entered behind what it stands before: timestamps never decrease.
+            timestamp = min(timestamp, ordered[place][1]["timestamp"])
+        ordered.insert(place, (spoken.began, Entry(role=spoken.role, text=spoken.text or "", timestamp=timestamp)))
+    return [entry for _, entry in ordered]

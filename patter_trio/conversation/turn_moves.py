@@ -152,6 +152,7 @@ class Conversation(ConversationState):
             self.flow.streams = self.flow.streams or speaking
             if event.segment in self.promoted:
                 return False
+            self.date_words(text)
             self.utterance.interim(text, event.segment)
             return bool(text)
         # Final words in a voice that follows another one are usually those of the one before.
@@ -160,8 +161,17 @@ class Conversation(ConversationState):
         guess = self.promoted.pop(event.segment, None)
         if guess is not None:
             text = self.correct(guess, event.segment, text)
+        self.date_words(text)
         self.utterance.final(text, event.segment)
         return bool(text) or self.utterance.corrects
+
+    def date_words(self, text: str) -> None:
+        """Record the onset of the voice that these words belong to: without a voice nearby, they are as old as now."""
+        if text:
+            near = self.caller is CallerState.SPEAKING or (
+                self.by_voice and self.now - self.end <= self.policy.late_window
+            )
+            self.utterance.date(self.onset if near else self.now)
 
     def correct(self, guess: Guess, segment: int, text: str) -> str:
         """Take the final words of a segment whose interim ones were committed. Return those that are new."""
@@ -233,6 +243,7 @@ class Conversation(ConversationState):
         if self.policy.needs_words:
             self.wait_for_final()
         else:
+            self.utterance.date(self.onset)
             self.utterance.voice(remark=self.is_over_agent)
         if self.is_complete:  # the STT was sure before the VAD reported the end of the voice
             self.shorten(Timer.ENDPOINT, self.policy.fast_endpoint)
@@ -325,7 +336,8 @@ class Conversation(ConversationState):
         """Make a message of the utterance, or add it to the one whose answer was retracted."""
         trigger: actions.EouTrigger = self.policy.early_trigger if self.is_complete else "vad_silence"
         self.unfinished = self.is_complete = False
-        interims, pieces, replaces = dict(self.utterance.interims), self.utterance.take(), self.unanswered
+        interims, began = dict(self.utterance.interims), min(self.utterance.began, self.now)
+        pieces, replaces = self.utterance.take(), self.unanswered
         typed = joined(piece for piece in pieces if piece.is_typed)
         if typed:
             trigger = "manual_commit"
@@ -343,7 +355,7 @@ class Conversation(ConversationState):
             del self.promoted[next(iter(self.promoted))]
         silence = max(0.0, self.now - self.end) if self.end > -math.inf else 0.0
         return actions.CommitUser(
-            self.now, self.turn, joined(message.pieces), trigger, silence, replaces, typed, spoken
+            self.now, self.turn, joined(message.pieces), trigger, silence, replaces, typed, spoken, began
         )
 
     def commit_last(self) -> None:
@@ -364,6 +376,7 @@ class Conversation(ConversationState):
             self.end, self.by_voice = self.now, True
             self.disarm(Timer.STUCK, Timer.LULL)
             if not self.policy.needs_words:
+                self.utterance.date(self.onset)
                 self.utterance.voice(remark=self.is_over_agent)
             self.emit(actions.EmitSpeechEnded(self.now, self.end, self.end - self.onset))
 

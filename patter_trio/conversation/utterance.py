@@ -1,5 +1,6 @@
 """The caller's words that have not been answered yet: final ones, and interim ones that may still change."""
 
+import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -67,10 +68,17 @@ class Utterance:
     """True if words of the message that it joins were corrected: that message is committed again."""
     is_significant: bool = False
     """True if any of its voices was long enough to interrupt the agent. Such an utterance is never dropped."""
+    began: float = math.inf
+    """The onset of its first voice; infinite if no voice was heard."""
     keys: str = ""
     """The keys that the caller has pressed, and that are not complete."""
     _judged: int = 0
     """How many words were already found too few to interrupt the agent."""
+
+    def date(self, onset: float) -> None:
+        """Record that the words that come next belong to a voice with this onset."""
+        # Words that came to nothing do not date those of a later voice.
+        self.began = min(onset, self.began) if self else onset
 
     def interim(self, text: str, segment: int) -> None:
         """Replace the segment's interim words; an empty text removes them."""
@@ -138,7 +146,7 @@ class Utterance:
         """Return all words, and begin a new utterance."""
         pieces = self.pieces
         self.finals, self.interims, self.is_significant, self._judged = [], {}, False, 0
-        self.corrects = False
+        self.corrects, self.began = False, math.inf
         return pieces
 
     def __bool__(self) -> bool:

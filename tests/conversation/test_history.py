@@ -1,5 +1,6 @@
 """The history: what was said, and which tools were called, in the order in which it happened."""
 
+import math
 from typing import Any
 
 import attrs
@@ -113,3 +114,39 @@ def test_callbacks_get_the_newest_entries() -> None:
         str(number) for number in range(4, MAX_SHOWN_ENTRIES + 4)
     ]
     assert len(history.whole()) == MAX_SHOWN_ENTRIES + 5
+
+
+def test_entries_are_shown_by_sound() -> None:
+    """What sounded first is shown first, whenever it was entered; a model gets it where it was entered."""
+    history = History()
+    history.add("assistant", "Good evening.", 3.0, began=1.0)
+    entry = history.reserve("user", began=0.2)
+    history.add("assistant", "Yes.", 5.0, began=4.0)
+    assert [shown["text"] for shown in history.whole()] == ["Good evening.", "Yes."]
+    entry.fill("Hello?", 3.5)
+    assert [(shown["text"], shown["timestamp"]) for shown in history.whole()] == [
+        ("Hello?", 3.0),
+        ("Good evening.", 3.0),
+        ("Yes.", 5.0),
+    ]
+    assert history.last_user() == "Hello?"
+    assert [shown["text"] for shown in history.before_last_user()] == ["Good evening."]
+    assert reported(history) == ["Good evening.", "Hello?", "Yes."]
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, math.inf]), max_size=12))
+def test_order_of_sound_is_stable(begins: list[float]) -> None:
+    """Between two entries of unknown begin, entries are sorted; equal ones keep their order; times never decrease."""
+    history = History()
+    for number, began in enumerate(begins):
+        history.add("user" if number % 2 else "assistant", str(number), float(number), began=began)
+    shown = [int(entry["text"]) for entry in history.whole()]
+    stretches: list[list[int]] = [[]]
+    for number, began in enumerate(begins):
+        if began == math.inf:
+            stretches += [[number], []]
+        else:
+            stretches[-1].append(number)
+    assert shown == [number for stretch in stretches for number in sorted(stretch, key=lambda one: begins[one])]
+    stamps = [entry["timestamp"] for entry in history.whole()]
+    assert stamps == sorted(stamps)

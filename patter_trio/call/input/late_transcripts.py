@@ -6,6 +6,7 @@ utterance's words waits until they are there, for at most :data:`TRANSCRIPT_WAIT
 over. Words that arrive even later are still reported, and enter the history at their position.
 """
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -111,7 +112,7 @@ class LateTranscripts:
         self._reporter.eos(action.at, action.trigger, action.trailing_silence, action.text)
         # The position is reserved only now, because settle() may just have entered the answer before it.
         if not goes_on:
-            self._begin(action.at)
+            self._begin(action.at, action.began)
         if action.spoken:
             self._expect_transcript()
         if action.typed:
@@ -133,7 +134,7 @@ class LateTranscripts:
         """Ask also for the words of an utterance that was not over when the caller left."""
         if open_voice:
             self.settle("the caller is gone")
-            self._begin(trio.current_time())
+            self._begin(trio.current_time(), math.inf)
             self._expect_transcript()
 
     def _expect_transcript(self) -> None:
@@ -142,10 +143,10 @@ class LateTranscripts:
         newest.timed_out = False
         newest.parts[self._commit()] = None
 
-    def _begin(self, at: float) -> None:
+    def _begin(self, at: float, began: float) -> None:
         unknown = [utterance for utterance in self._turns if not utterance.is_complete]
         # Reserved before the answer begins, so that its words and tool rounds stand behind the question.
-        self._turns = [*unknown[-MAX_LATE_UTTERANCES:], _CommittedTurn(at, self._history.reserve("user"))]
+        self._turns = [*unknown[-MAX_LATE_UTTERANCES:], _CommittedTurn(at, self._history.reserve("user", began=began))]
 
     def on_transcript(self, words: EngineWords) -> None:
         """Handle a transcript from the engine."""

@@ -48,6 +48,7 @@ class _PendingTurn:
 
     text: str
     at: float
+    began: float
 
 
 @attrs.define(eq=False)
@@ -111,9 +112,9 @@ class UserTurns:
         self._entry.corrections += 1
         self._waiting = None
         if self._after_transcribe is None:
-            self._enter(action.text, action.at, action.at)
+            self._enter(_PendingTurn(action.text, action.at, action.began), action.at)
         else:
-            self._waiting = _PendingTurn(action.text, action.at)
+            self._waiting = _PendingTurn(action.text, action.at, action.began)
 
     def revise(self, action: do.ReviseUser) -> None:
         """Correct the words of a turn, which the hook sees once more."""
@@ -172,7 +173,7 @@ class UserTurns:
             _log.warning(
                 "call %s: after_transcribe had not returned (%s); the original passes", current_call.get(), reason
             )
-            self._enter(waiting.text, waiting.at, trio.current_time())
+            self._enter(waiting, trio.current_time())
 
     async def run_hook(self) -> bool:
         """Run the hook on the words that wait. Return True if there is something to answer."""
@@ -190,7 +191,7 @@ class UserTurns:
                 break
         self._waiting = None
         if text:
-            self._enter(text, waiting.at, trio.current_time())
+            self._enter(attrs.evolve(waiting, text=text), trio.current_time())
         else:
             self._entry.replace("")
         return bool(text)
@@ -200,12 +201,12 @@ class UserTurns:
         with trio.move_on_after(LAST_WORDS_TIMEOUT_S):
             await self.run_hook()
 
-    def _enter(self, text: str, at: float, now: float) -> None:
-        """Enter the words of the newest message, which was committed at ``at``, and report them."""
-        entry = self._entry
+    def _enter(self, turn: _PendingTurn, now: float) -> None:
+        """Enter the words of the newest message, and report them."""
+        entry, text = self._entry, turn.text
         revises = entry.spoken is not None
         if revises:
             entry.replace(text)
         else:
-            entry.spoken = self._history.add("user", text, self._reporter.unix(at))
+            entry.spoken = self._history.add("user", text, self._reporter.unix(turn.at), began=turn.began)
         self._reporter.transcript(now, "user", text, self._history.shown(), revises=revises)
