@@ -334,8 +334,8 @@ class SimulatedCarrier:
                 order = None
             if self.ended is None and order is not None:
                 return order
-        # No other stream follows: what was read and written is of the last one, and not of the webhook.
-        self.faulty_stream = media
+        # No other stream follows: what was read and written is of the last one, and not of this webhook or later ones.
+        self.faulty_stream, self._media_is_connected = media, True
         if self.ended is None:
             if not self.protocol.closing_ends_call:
                 self._fault("the media stream was closed, and nobody ended the call")

@@ -50,6 +50,9 @@ _HANGUP: Final[Mapping[str, tuple[str, str]]] = {
 # Longer than the agent's server waits for another stream; then it hangs up.
 SILENCE_TIMEOUT_S: Final = 15.0
 """Seconds without a stream after which the simulation ends a call that nobody has ended."""
+# Judged: a server that has the call asks for another stream at once.
+FAILURE_REPORT_S: Final = 1.0
+"""Seconds without a stream after which the simulation reports that the first one could not be opened."""
 _RECORDS: Final = frozenset((channels, kind) for channels in ("single", "dual") for kind in ("wav", "mp3"))
 """The channels and formats of a recording."""
 _SUCCESS: Final = RESTAnswer(200, {"data": {"result": "ok"}})
@@ -77,6 +80,8 @@ class TelnyxProtocol(CarrierProtocol):
             str(uuid.uuid5(uuid.NAMESPACE_URL, f"{facts.call_id}/{part}")) for part in ("session", "leg", "stream")
         )
         super().__init__(facts, stream_id)
+        self._was_served = False
+        """True once the agent's server has sent something over a stream."""
         self._key = key
         self._authorization = f"Bearer {api_key}"
         self._unix_time = unix_time
@@ -125,8 +130,21 @@ class TelnyxProtocol(CarrierProtocol):
             raise CallRefused("failed", f"no command answered the call within {WEBHOOK_TIMEOUT_S:g} s")
         return self._order
 
-    async def ask_again(self, line: Line) -> StreamOrder | None:  # noqa: ARG002 (Telnyx does not ask)
-        """Wait in silence for a command that starts another stream; what ends the call cancels this."""
+    async def ask_again(self, line: Line) -> StreamOrder | None:
+        """Wait in silence for a command that starts another stream; what ends the call cancels this.
+
+        A first stream that broke before the agent's server sent anything is reported: the server may not know of it.
+        """
+        if not self._was_served:
+            with trio.move_on_after(FAILURE_REPORT_S):
+                await self._restarted.wait()
+            if not self._restarted.is_set():
+                failure = {
+                    "stream_id": self.stream_id,
+                    "stream_type": "websocket",
+                    "failure_reason": "connection_failed",
+                }
+                await line.post(self._event("streaming.failed", failure))
         with trio.move_on_after(SILENCE_TIMEOUT_S):
             await self._restarted.wait()
             self._restarted = trio.Event()
@@ -179,6 +197,7 @@ class TelnyxProtocol(CarrierProtocol):
         Raises:
             BadMessage: Telnyx would answer it with an error.
         """
+        self._was_served = True
         return messages.read_message(message, self.stream_id)
 
     def _message(self, event: str, **fields: Any) -> str:
