@@ -30,6 +30,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         (
             "app",
+            "browser_phone",
             "dashboard",
             "dashboard_token",
             "drain_timeout",
@@ -52,7 +53,9 @@ ELSEWHERE: Final[Mapping[str, str]] = {
         ),
         "phone.serve(...)",
     ),
-    **dict.fromkeys(("allow_private_hosts", "carrier", "phone_number", "pricing", "webhook_url"), "Patter(...)"),
+    **dict.fromkeys(
+        ("allow_private_hosts", "carrier", "persist", "phone_number", "pricing", "webhook_url"), "Patter(...)"
+    ),
     **{
         f"on_{edge}": f"the phone: phone.on_{edge} = ..."
         for edge in (

@@ -407,15 +407,15 @@ async def test_silence_timeout_pauses_during_speech_and_thinking(
     assert caller.carrier.ended_at == pytest.approx(answer.ended + 2.0)
 
 
-async def test_a_reset_is_a_failure_that_is_named(call_simulator: CallSimulator, backend: Backend) -> None:
-    """A connection that the carrier resets ends the call within 0.9 s as failed, with error and transcript."""
+async def test_reset_with_report_is_a_hang_up(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A connection that breaks as the carrier reports the end of the call: the caller has hung up, within 0.9 s."""
     async with call_simulator(backend.agent_of(first_message="A greeting.")) as caller:
         await caller.at(1.0)
         caller.carrier.drop()
         await caller.waits(0.9)
         [end] = caller.payloads("call_end")
-    assert end["outcome"] == "failed"
-    assert "lost" in end["error"]
+    assert end["outcome"] == "caller_hung_up"
+    assert "error" not in end
     assert "A greeting.".startswith(end["transcript"][0]["text"])
 
 

@@ -16,7 +16,6 @@ import trio.testing
 from patter_trio import Agent, Patter, ProviderError
 from patter_trio.abc import Message, TurnDetector
 from patter_trio.audio.g711 import Samples
-from patter_trio.carriers.twilio import Twilio
 from patter_trio.logs import LOGGERS
 from patter_trio.pytest_plugin import run
 from patter_trio.server.calls import CallServer, open_call_server
@@ -27,6 +26,7 @@ from patter_trio.testing.carriers.protocol import StreamOrder
 from patter_trio.testing.faults import FAULTS
 from patter_trio.testing.simulation.simulator import simulate_call
 from tests.kit.depth import chosen
+from tests.kit.server import CARRIER
 
 CALLER, CALLEE = "+15550100001", "+15550100002"
 SID = f"CA{1:032d}"
@@ -104,9 +104,7 @@ class Undecided(TurnDetector):
 @asynccontextmanager
 async def call_server(**options: Any) -> Any:
     async with (
-        open_call_server(
-            Patter()._serve_options(agent_of(), public_url=PUBLIC, carrier=Twilio("AC1", "hush"), **options)
-        ) as opened,
+        open_call_server(Patter()._serve_options(agent_of(), public_url=PUBLIC, carrier=CARRIER, **options)) as opened,
         trio.open_nursery() as nursery,
     ):
         yield opened, nursery
