@@ -177,7 +177,7 @@ def _is_wanted(call: RememberedCall, query: CallQuery, words: Sequence[str]) -> 
     if not _is_between(call, query.since, query.until):
         return False
     # Last, because it looks at all that was said.
-    said = " ".join(str(entry.get("text", "")) for entry in call.said()).casefold() if words else ""
+    said = call.words() if words else ""
     return all(word in said for word in words)
 
 

@@ -22,6 +22,11 @@ def _number(value: object) -> float | None:
     return float(value) if is_number else None  # type: ignore[arg-type]  # checked above
 
 
+def _newest_of(said: Sequence[Mapping[str, Any]], role: object) -> int | None:
+    """Return the place of the newest words of a side; None: it has said nothing."""
+    return next((place for place in range(len(said) - 1, -1, -1) if said[place]["role"] == role), None)
+
+
 def unix_of(record: EventRecord) -> float:
     """Return the Unix time of an event, in seconds."""
     return datetime.fromisoformat(record["time"]).timestamp()
@@ -42,6 +47,7 @@ class RememberedCall:
     ended_at: float | None = None
     custom_params: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     _end: Mapping[str, Any] | None = attrs.field(default=None, init=False, repr=False)
+    _words: str = attrs.field(default="", init=False, repr=False)
 
     @classmethod
     def begun(cls, number: int, record: EventRecord) -> "RememberedCall":
@@ -97,6 +103,7 @@ class RememberedCall:
     def _ended(self, record: EventRecord) -> None:
         data = record["data"]
         self._end, self.ended_at = data, unix_of(record)
+        self._words = self._joined()
         metrics = data.get("metrics") or {}
         self.summary = attrs.evolve(
             self.summary,
@@ -127,13 +134,20 @@ class RememberedCall:
             if record["type"] != "transcript_final":
                 continue
             entry = {"role": record["data"].get("role", ""), "text": record["data"].get("text", "")}
-            # In the place of the newest words of that side.
-            places = [place for place, other in enumerate(said) if other["role"] == entry["role"]]
-            if record["data"].get("revises") and places:
-                said[places[-1]] = entry
-            else:
+            place = _newest_of(said, entry["role"]) if record["data"].get("revises") else None
+            if place is None:
                 said.append(entry)
+            else:
+                said[place] = entry
         return said
+
+    def words(self) -> str:
+        """Return all that was said so far, to be searched: without the difference of upper and lower case."""
+        # Once for a call that is over: a query that finds nothing looks at all calls.
+        return self._words if self.is_over else self._joined()
+
+    def _joined(self) -> str:
+        return " ".join(str(entry.get("text", "")) for entry in self.said()).casefold()
 
     def to_dict(self) -> dict[str, Any]:
         """Return all but the events, as ``CallArchive.get`` describes."""
