@@ -4,7 +4,7 @@ import { followEvents, getJSON, Refused, sendDelete } from "../pages/api.js";
 import { Picture } from "../pages/picture.js";
 import { html, useEffect, useRef, useState } from "../pages/vendor/htm-preact.js";
 import { Controls } from "./controls.js";
-import { duration, millis, moment, money, number, outcome, zone } from "./format.js";
+import { duration, millis, moment, money, NONE, number, outcome, zone } from "./format.js";
 import { Events, Tools, Transcript, Turns } from "./parts.js";
 
 // Judged: as often as a reader follows, and each look reads all events of the call.
@@ -26,7 +26,7 @@ function Head({ call, live, whole }) {
   const { text, bad } = outcome(call.outcome);
   return html`<dl class="facts">
     <${Fact} name="From">${number(call.caller, whole)}<//>
-    <${Fact} name="To">${number(call.callee, whole)}<//>
+    <${Fact} name="To">${call.callee ? number(call.callee, whole) : NONE}<//>
     <${Fact} name="Began (${zone})">${moment(call.started_at)}<//>
     <${Fact} name="Direction">${call.direction}${call.provider && html` <span class="quiet">${call.provider}</span>`}<//>
     <${Fact} name="Outcome"><span class=${bad ? "bad" : ""}>${text}</span>

@@ -85,10 +85,11 @@ export function Days({ round }) {
   }, [round]);
   if (!days.length) return null;
   const x = days.map((day) => unix(day.day));
+  const calls = sum(days, "calls");
   const of = (name) => days.map((day) => day[name]);
   return html`<section class="panel" aria-labelledby="days">
     <h2 id="days">The last ${DAYS} days</h2>
-    <p>${sum(days, "calls").toLocaleString()} calls, ${duration(sum(days, "duration_s"))}, ${money(sum(days, "cost_usd"))}</p>
+    <p>${calls.toLocaleString()} ${calls === 1 ? "call" : "calls"}, ${duration(sum(days, "duration_s"))}, ${money(sum(days, "cost_usd"))}</p>
     ${days.length > 1 && html`<div class="plots">
       <${Plot} title="Calls a day" bars unit=${(tick) => (Number.isInteger(tick) ? String(tick) : "")} lines=${["caller"]}
         data=${[x, of("calls")]} words="Calls a day; the table below has the figures." />

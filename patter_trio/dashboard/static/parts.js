@@ -46,7 +46,7 @@ export function Turns({ timeline }) {
   const scale = Math.max(2 * TARGET_MS, ...turns.map((turn) => turn.total_ms ?? 0));
   return html`<section class="panel" aria-labelledby="turns">
     <h2 id="turns">Turns</h2>
-    <div class="scroll" tabindex="0" role="region" aria-labelledby="turns"><table class="turns">
+    <div class="scroll" tabindex="0" role="region" aria-label="Waits of each turn"><table class="turns">
       <thead><tr><th scope="col">Turn</th><th scope="col">Wait, 0 to ${(scale / 1000).toFixed(1)} s</th>
         ${PARTS.map(([name, label, target]) => html`<th key=${name} scope="col" class="number"><span class="key ${name}"></span>
           ${label}, ms<br />≤ ${target}</th>`)}
