@@ -28,14 +28,10 @@ settings.register_profile("default", derandomize=True, max_examples=40, **_ANY_P
 settings.register_profile("deep", derandomize=False, max_examples=400, print_blob=True, **_ANY_PACE)
 settings.load_profile("default")
 
-# Judged: calls take most of the time, and by the second case most mistakes have been seen.
-CALL_CASES = 2
-"""Cases of a test with whole calls that a quick run has with a pipeline, over each carrier; a deep run has all."""
-ENGINE_CASES = 1
-"""The same with an engine, whose calls differ from those in what comes before the words and the sound."""
-# Measured: with one case of such a test, coverage is above its limit.
-MEASURED_CASES = 1
-"""Cases of a test with whole calls that a deep run repeats after a quick one."""
+# Judged: calls take most of the time, and by the second case most mistakes have been seen. A deep run has all.
+CALL_CASES = 1
+"""Cases of a test with whole calls that a quick run has with each backend, over each carrier; a deep run after it
+measures the next one."""
 # Judged: tests of single values often reach a line by one case alone. Measured: six are enough for the limit, too.
 MEASURED_CHECKS = 6
 """The same for a test without a call."""
@@ -57,8 +53,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--after-quick",
         action="store_true",
         help="with --deep, for coverage after a quick run: of what that run did in the same way, do nothing that "
-        f"coverage does not measure, of each test with whole calls only {MEASURED_CASES} cases, of any other "
-        f"test {MEASURED_CHECKS}, and of what is marked deep {DEEP_CASES}",
+        "coverage does not measure, of each test with whole calls only the next case, of any other test "
+        f"{MEASURED_CHECKS} cases, and of what is marked deep {DEEP_CASES}",
     )
 
 
@@ -142,7 +138,7 @@ def _depths(items: list[pytest.Item]) -> list[pytest.Item]:
     left_out = []
     for item in items:
         test = (item.nodeid.partition("[")[0], _is_engine(item), _carrier_of(item))
-        if _is_deep(item) or (_is_call(item) and cases[test] == (ENGINE_CASES if _is_engine(item) else CALL_CASES)):
+        if _is_deep(item) or (_is_call(item) and cases[test] == CALL_CASES):
             left_out.append(item)
         else:
             cases[test] += 1
@@ -151,20 +147,30 @@ def _depths(items: list[pytest.Item]) -> list[pytest.Item]:
 
 def _repetitions(items: list[pytest.Item]) -> list[pytest.Item]:
     """Return what a quick run did in the same way, except for what coverage measures."""
+    measured = [item for item in items if _goes_deeper(item) or not _is_unmeasured(item)]
+    in_all = Counter(map(_test_of, measured))
     cases: Counter[tuple[str, bool]] = Counter()
-    left_out = []
-    for item in items:
-        deep = _is_deep(item)
-        test = (item.nodeid.partition("[")[0], deep)
-        # Of a module's calls over another carrier, a few: thousands of them repeat what Twilio's run has shown.
-        if deep and _carrier_of(item) != "twilio" and item.get_closest_marker("all_carriers") is not None:
-            test = (f"{item.nodeid.partition('::')[0]} over {_carrier_of(item)}", deep)
-        most = DEEP_CASES if deep else MEASURED_CASES if _is_call(item) else MEASURED_CHECKS
-        if (not _goes_deeper(item) and _is_unmeasured(item)) or cases[test] == most:
-            left_out.append(item)
+    left_out = set(items) - set(measured)
+    for item in measured:
+        test = _test_of(item)
+        number, cases[test] = cases[test], cases[test] + 1
+        if _is_call(item) and not _is_deep(item):
+            # The case behind those that the quick run had, so that both runs show something.
+            is_wanted = number == min(CALL_CASES, in_all[test] - 1)
         else:
-            cases[test] += 1
-    return left_out
+            is_wanted = number < (DEEP_CASES if _is_deep(item) else MEASURED_CHECKS)
+        if not is_wanted:
+            left_out.add(item)
+    return [item for item in items if item in left_out]
+
+
+def _test_of(item: pytest.Item) -> tuple[str, bool]:
+    """Return what the cases of a test have in common."""
+    deep = _is_deep(item)
+    # Of a module's calls over another carrier, a few: thousands of them repeat what Twilio's run has shown.
+    if deep and _carrier_of(item) != "twilio" and item.get_closest_marker("all_carriers") is not None:
+        return f"{item.nodeid.partition('::')[0]} over {_carrier_of(item)}", deep
+    return item.nodeid.partition("[")[0], deep
 
 
 @pytest.fixture(scope="session")

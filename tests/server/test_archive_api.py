@@ -152,7 +152,7 @@ async def test_each_route_is_described(phone: Patter) -> None:
             assert (await client.get(path.format(call_id="CA1"))).status_code == 200, path
 
 
-async def test_without_a_log_no_route_is_there() -> None:
-    """A phone without persist= has none of these routes."""
-    async with served() as client:
+async def test_without_windows_no_route_is_there() -> None:
+    """A server without dashboard= has none of these routes."""
+    async with served(dashboard=False) as client:
         assert (await client.get("/api/calls")).status_code == 404

@@ -211,12 +211,12 @@ async def test_hanging_up_at_any_time_leaves_nothing_behind(call_simulator: Call
 
 
 async def test_a_line_that_drops_ends_the_call_too(call_simulator: CallSimulator) -> None:
-    """A dropped line ends the call with outcome "failed"."""
+    """A dropped line ends the call, and the carrier says so: the caller has hung up."""
     async with call_simulator(make_agent("Yes.")) as caller:
         await caller.speaks("Hello", seconds=0.5)
         caller.carrier.drop()
         await caller.waits(3.0)
-    assert caller.outcome == "failed"
+    assert caller.outcome == "caller_hung_up"
 
 
 async def test_greeting_is_turn_0_and_allows_barge_in(call_simulator: CallSimulator) -> None:
