@@ -288,14 +288,18 @@ def delete_calls(connection: Connection, which: Any) -> int:
     """
     deleted = 0
     found = select(CALLS.c.id, CALLS.c.recording).where(which).order_by(CALLS.c.id).limit(DELETED_AT_ONCE)
+    # Locked, so that no other process gives a call a recording in between; SQLite has locked the whole file already.
+    found = found.with_for_update()
     while True:
         with connection.begin():
             gone = connection.execute(found).all()
+            # Before the rows, and before their commit: of a process that is killed in between, the next deletion finds
+            # the rows again. Without its row, nothing would name a recording any more.
+            for row in gone:
+                if row.recording:
+                    _delete_file(Path(row.recording))
             # The other tables follow by their foreign keys.
             connection.execute(delete(CALLS).where(CALLS.c.id.in_([row.id for row in gone])))
-        for row in gone:
-            if row.recording:
-                _delete_file(Path(row.recording))
         deleted += len(gone)
         if len(gone) < DELETED_AT_ONCE:
             return deleted

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from patter_trio.abc import CallQuery, EventRecord
 from patter_trio.call_log import reader
 from patter_trio.call_log.entries import RecordingMade
 from patter_trio.call_log.migrations import migrate
 from patter_trio.call_log.rows import MAX_DATA_CHARACTERS
+from patter_trio.call_log.schema import CALLS
+from patter_trio.call_log.store import delete_calls
 from patter_trio.errors import CallLogError, ConfigurationError
 from tests.kit.call_logs import EPOCH, OpenLog, metrics
 
@@ -188,6 +190,28 @@ def test_deletion_takes_all_of_a_call(log: OpenLog, tmp_path: Path) -> None:
     assert found(log) == found(log, text="secret") == ["CA2"]
     assert not recording.exists()
     log.store.delete_before(EPOCH + 5000)
+    assert counts(log) == [0, 0, 0, 0, 0]
+
+
+def test_killed_deletion_leaves_no_lost_recording(log: OpenLog, tmp_path: Path) -> None:
+    """A process that ends before the commit leaves rows without recordings, which the next deletion takes."""
+    recording = tmp_path / "CA1.wav"
+    recording.write_bytes(b"RIFF")
+    log.store.write([log.events.started("CA1"), RecordingMade("CA1", str(recording))])
+    engine = log.database.writing_engine()
+    there: list[bool] = []
+
+    def killed(_: object) -> None:
+        there.append(recording.exists())
+        raise SystemExit
+
+    with engine.connect() as connection:
+        event.listen(engine, "commit", killed)
+        with pytest.raises(SystemExit):
+            delete_calls(connection, CALLS.c.started_at < EPOCH + 500)
+    assert there == [False]
+    assert found(log) == ["CA1"]
+    assert log.store.delete_before(EPOCH + 500) == 1
     assert counts(log) == [0, 0, 0, 0, 0]
 
 
