@@ -40,6 +40,7 @@ class FeedStream:
         self.call_id = call_id
         self.chunks = chunks
         self._dropped = 0
+        self._is_finished = False
         self._send, self._receive = trio.open_memory_channel[EventRecord](size)
 
     def __repr__(self) -> str:
@@ -52,25 +53,34 @@ class FeedStream:
 
     def wants(self, record: EventRecord) -> bool:
         """Return True if the subscriber gets a record."""
-        return (not self.call_id or self.call_id == record["call_id"]) and (
-            self.chunks or record["type"] != PatterEventType.LLM_CHUNK
+        # Costs and recordings come after the end of their call, while a slow reader still has records to take.
+        return (
+            not self._is_finished
+            and (not self.call_id or self.call_id == record["call_id"])
+            and (self.chunks or record["type"] != PatterEventType.LLM_CHUNK)
         )
 
     def put(self, record: EventRecord) -> int:
-        """Queue a record; drop the oldest if the channel is full. Return the number of dropped records."""
+        """Queue a record that the subscriber wants; if the channel is full, drop the oldest.
+
+        The stream of one call ends behind the record of the call's end.
+
+        Returns:
+            The number of dropped records.
+        """
+        dropped = 0
         try:
             self._send.send_nowait(record)
         except trio.WouldBlock:
-            self._dropped += 1
+            dropped = 1
             # No await before the second send, so the place that this makes is still free.
             self._receive.receive_nowait()
             self._send.send_nowait(record)
-            return 1
-        return 0
-
-    def finish(self) -> None:
-        """End the stream after the records that still wait."""
-        self._send.close()
+        self._dropped += dropped
+        if self.call_id and record["type"] == PatterEventType.CALL_ENDED:
+            self._is_finished = True
+            self._send.close()
+        return dropped
 
     def close(self) -> None:
         """Drop the records that still wait."""
@@ -157,8 +167,6 @@ class EventFeed:
         for stream in self._streams:
             if stream.wants(record):
                 self.dropped += stream.put(record)
-                if stream.call_id and record["type"] == PatterEventType.CALL_ENDED:
-                    stream.finish()
 
     def _missed(self, after: int | None) -> list[EventRecord]:
         """Return the remembered records behind a number."""

@@ -5,6 +5,7 @@ only if there is one that wants it.
 """
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,9 +27,11 @@ _SCALARS: Final = frozenset({str, int, bool})
 _UNRECORDED: Final = frozenset({"history"})
 """Keys that are left out: the transcripts before say it, and again with each one it would be most of all records."""
 
+_log = logging.getLogger("patter_trio.events")
+
 
 class RecordSink(Protocol):
-    """A receiver of records; it neither waits nor raises."""
+    """A receiver of records; it does not wait, and what it raises costs it the record."""
 
     def wants(self, kind: type[Any]) -> bool:
         """Return True if it uses the events of a class."""
@@ -41,6 +44,40 @@ Describe = Callable[[CallEvent], tuple[str, dict[str, Any]] | None]
 """Returns type and data of the record of an internal event that is not on the bus; None: it has no record."""
 
 
+class _Receiver:
+    """A receiver whose failures harm neither the call nor the other receivers; the first one is logged."""
+
+    def __init__(self, sink: RecordSink) -> None:
+        self.sink = sink
+        self._has_failed = False
+
+    def wants(self, kind: type[Any], call_id: str = "") -> bool:
+        try:
+            return self.sink.wants(kind)
+        except Exception as bug:  # noqa: BLE001 (a window must not harm a call)
+            self._failed(bug, call_id)
+            return False
+
+    def take(self, record: EventRecord) -> None:
+        try:
+            self.sink.take(record)
+        except Exception as bug:  # noqa: BLE001 (same)
+            # Every Exception, which CONTRIBUTING.md allows here: some events come from tasks of the server, whose
+            # failure would end all calls.
+            self._failed(bug, record["call_id"])
+
+    def _failed(self, bug: Exception, call_id: str) -> None:
+        if self._has_failed:
+            return
+        # First, because logging may run handlers of the application.
+        self._has_failed = True
+        # Once: a bug that every event meets would fill the log.
+        name = type(self.sink).__name__
+        _log.error(
+            "call %s: %s failed on an event; it is not reported again: %s", call_id or "-", name, bug, exc_info=bug
+        )
+
+
 class EventRecorder:
     """The recorder of a phone's events.
 
@@ -50,8 +87,8 @@ class EventRecorder:
 
     def __init__(self, describe: Describe = lambda _: None) -> None:
         self._describe = describe
-        self._sinks: list[RecordSink] = []
-        self._own: tuple[RecordSink, ...] = ()
+        self._sinks: list[_Receiver] = []
+        self._own: tuple[_Receiver, ...] = ()
         self._numbers = itertools.count(1)
 
     def __repr__(self) -> str:
@@ -61,16 +98,18 @@ class EventRecorder:
         """Return a recorder of some of the phone's calls, which gives their events to one more receiver."""
         recorder = EventRecorder(self._describe)
         # Shared, so that those who come later get the events of these calls, too, and each number is used once.
-        recorder._sinks, recorder._numbers, recorder._own = self._sinks, self._numbers, (*self._own, sink)
+        recorder._sinks, recorder._numbers = self._sinks, self._numbers
+        recorder._own = (*self._own, _Receiver(sink))
         return recorder
 
     def add(self, sink: RecordSink) -> None:
         """Give the events from now on to a receiver, too."""
-        self._sinks.append(sink)
+        self._sinks.append(_Receiver(sink))
 
     def remove(self, sink: RecordSink) -> None:
         """Give a receiver no more events."""
-        self._sinks.remove(sink)
+        # The last of those that are this very object: a receiver may compare as equal to another one.
+        del self._sinks[max(place for place, entry in enumerate(self._sinks) if entry.sink is sink)]
 
     @contextmanager
     def taken_by(self, sinks: Sequence[RecordSink]) -> Iterator[None]:
@@ -101,7 +140,7 @@ class EventRecorder:
             unix: the Unix time of zero on the call's clock, in seconds.
         """
         kind = type(event)
-        sinks = [sink for sink in (*self._sinks, *self._own) if sink.wants(kind)]
+        sinks = [sink for sink in (*self._sinks, *self._own) if sink.wants(kind, call_id)]
         if not sinks or kind is TtsChunk:
             return
         described: tuple[str, Mapping[str, Any]] | None

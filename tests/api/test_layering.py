@@ -165,11 +165,12 @@ def test_nothing_imports_asyncio() -> None:
     assert not found
 
 
-def test_broad_handlers_are_the_ten_that_are_argued() -> None:
-    """Exactly ten modules handle every ``Exception`` or ``BaseException``, each at a border.
+def test_broad_handlers_are_those_that_are_argued() -> None:
+    """Exactly eleven modules handle every ``Exception`` or ``BaseException``, each at a border.
 
-    The borders are a call, a connection, the measuring, the recording and the logging of a call, the application's code
-    (``redact``, in the log's thread, included), providers of its own, the command line and the conformance kit.
+    The borders are a call, a connection, the measuring, the recording and the logging of a call, the receivers of its
+    events, the application's code (``redact``, in the log's thread, included), providers of its own, the command line
+    and the conformance kit.
     """
     found = {
         f"{file.relative_to(PACKAGE)}"
@@ -184,6 +185,7 @@ def test_broad_handlers_are_the_ten_that_are_argued() -> None:
         "metrics/metering.py",
         "call/recording.py",
         "call/session.py",
+        "events/records.py",
         "call_log/redaction.py",
         "call_log/writer.py",
         "user_code/invoke.py",

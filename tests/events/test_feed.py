@@ -11,7 +11,7 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.events.feed import MAX_REMEMBERED_RECORDS, REMEMBERED_S, EventFeed, FeedStream
 from patter_trio.events.records import EventRecorder
 from patter_trio.events.turns import TurnStarted
-from patter_trio.metrics.internal_events import LlmChunk, TtsChunk
+from patter_trio.metrics.internal_events import CostKnown, LlmChunk, RecordingReported, TtsChunk
 from patter_trio.metrics.public_events import CallOver
 
 CLOCK = trio.testing.MockClock
@@ -44,7 +44,10 @@ async def taken(stream: FeedStream) -> list[EventRecord]:
     # Long enough in virtual time to take what waits.
     with trio.move_on_after(0.001):
         while True:
-            records.append(await anext(stream))
+            try:
+                records.append(await anext(stream))
+            except StopAsyncIteration:
+                break
     return records
 
 
@@ -91,6 +94,37 @@ async def test_the_stream_of_a_call_ends_with_it(
         publish(recorder, call_id="CA2")
         assert [record["seq"] async for record in one] == [1, 2]
         assert len(await taken(everything)) == 3
+
+
+@pytest.mark.parametrize("late", [CostKnown(0.01), RecordingReported("RE1", "https://carrier/RE1", 2.0), TURN])
+@pytest.mark.parametrize("size", [1, 5])
+async def test_late_facts_pass_a_finished_stream(
+    recorder: EventRecorder, feed: EventFeed, autojump_clock: CLOCK, late: Any, size: int
+) -> None:
+    """What comes after the end of a call is not for a stream that still has the end to read, and harms nobody."""
+    with feed.subscribe() as everything, feed.subscribe("CA1", size=size) as slow:
+        publish(recorder)
+        publish(recorder, over("CA1"), "CA1")
+        publish(recorder, late)
+        publish(recorder, over("CA1"), "CA1")
+        assert [record["seq"] async for record in slow] == [1, 2][-size:]
+        assert slow.dropped == max(0, 2 - size)
+        assert [record["seq"] for record in await taken(everything)] == [1, 2, 3, 4]
+
+
+async def test_resumed_streams_end_with_their_call(
+    recorder: EventRecorder, feed: EventFeed, autojump_clock: CLOCK
+) -> None:
+    """A stream that resumes before the end of its call, which it has missed, ends behind it, too."""
+    with feed.subscribe():
+        publish(recorder)
+        publish(recorder, over("CA1"), "CA1")
+        publish(recorder, CostKnown(0.01))
+        with feed.subscribe("CA1", after=1) as resumed:
+            publish(recorder, CostKnown(0.02))
+            assert [record["seq"] for record in await taken(resumed)] == [2]
+            with pytest.raises(StopAsyncIteration):
+                await anext(resumed)
 
 
 async def test_a_stream_resumes_where_it_was(recorder: EventRecorder, feed: EventFeed, autojump_clock: CLOCK) -> None:

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import attrs
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 from patter_trio import Patter, tool
 from patter_trio.abc import EventRecord
 from patter_trio.events.payloads import EDGES
-from patter_trio.events.records import MAX_DEPTH, plain
-from patter_trio.metrics.internal_events import LlmChunk
+from patter_trio.events.records import MAX_DEPTH, EventRecorder, plain
+from patter_trio.metrics.internal_events import CostKnown, LlmChunk
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, tool_call
 from patter_trio.timeline.observed import OBSERVED
@@ -109,6 +110,58 @@ async def test_transcripts_leave_the_history_out(call_simulator: CallSimulator) 
     assert all("history" not in data for data in said)
     measured = next(record["data"] for record in kept.records if record["type"] == "metrics_collected")
     assert measured["turn"]["agent_text"] == "Yes."
+
+
+@attrs.define(eq=False)
+class Failing:
+    """A receiver with a bug, in one of its two methods."""
+
+    method: str = "take"
+    asked: int = 0
+
+    def wants(self, kind: type[Any]) -> bool:
+        if self.method == "wants":
+            self.asked += 1
+            raise LookupError("broken")
+        return kind is not LlmChunk
+
+    def take(self, record: EventRecord) -> None:
+        self.asked += 1
+        raise trio.ClosedResourceError
+
+
+@pytest.mark.parametrize("method", ["take", "wants"])
+async def test_failing_receivers_harm_no_call(
+    call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    """What a receiver raises is logged once; the call goes on, and the other receivers get each record."""
+    phone, failing, kept = Patter(), Failing(method), Kept()
+    phone._recorder.add(failing)
+    phone._recorder.add(kept)
+    async with call_simulator(agent_of("Yes."), phone=phone) as caller:
+        await caller.speaks("Hi", seconds=0.5)
+        await caller.hears()
+    assert failing.asked > 1
+    assert kept.types()[-1] == "call_ended"
+    assert [record["seq"] for record in kept.records] == list(range(1, len(kept.records) + 1))
+    errors = [entry.getMessage() for entry in caplog.records if entry.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert errors[0].startswith("call ")
+    assert f"Failing(method='{method}'" not in errors[0]
+    caplog.clear()
+
+
+async def test_a_receiver_of_some_calls_is_contained(caplog: pytest.LogCaptureFixture) -> None:
+    """A receiver of some calls that fails costs neither itself the next record nor the phone's receivers theirs."""
+    recorder, kept, failing = EventRecorder(), Kept(), Failing()
+    some = recorder.also_for(failing)
+    recorder.add(kept)
+    for _ in range(3):
+        some.record(CostKnown(0.01), "CA1", at=0.0, call_time=0.0, unix=0.0)
+    assert len(kept.records) == 3
+    assert failing.asked == 3
+    assert [entry.levelname for entry in caplog.records] == ["ERROR"]
+    caplog.clear()
 
 
 async def test_chunks_are_recorded_for_those_who_want_them(call_simulator: CallSimulator) -> None:
