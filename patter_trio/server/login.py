@@ -27,6 +27,9 @@ ATTEMPTS_S: Final = 60.0
 # Judged, as for refusals: beyond it, all others count as one peer.
 MAX_PEERS: Final = 256
 """Most peers whose wrong tokens are counted by themselves."""
+# Judged: our own page sends two.
+MAX_FIELDS: Final = 10
+"""Most fields of the form of a login."""
 _START: Final = "/dashboard/"
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -95,7 +98,12 @@ def login_routes(access: Access, unix_time: Callable[[], float]) -> Sequence[Bas
         peer = current_peer.get()
         if not attempts.may_try(peer, now):
             raise HTTPException(429, "too many wrong tokens: try again in a minute", {"retry-after": "60"})
-        form = parse_qs((await request.body()).decode(errors="replace"), max_num_fields=10)
+        try:
+            form = parse_qs((await request.body()).decode(errors="replace"), max_num_fields=MAX_FIELDS)
+        # All that parsing raises here. Counted, because a stranger chooses the form.
+        except ValueError:
+            attempts.was_wrong(peer, now)
+            raise HTTPException(400, f"a login must have at most {MAX_FIELDS} fields") from None
         if not is_right_token(access, form.get("token", [""])[0]):
             attempts.was_wrong(peer, now)
             return _page(form.get("next", [_START])[0], "The token is wrong.", HTTPStatus.FORBIDDEN)

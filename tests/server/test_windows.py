@@ -208,6 +208,16 @@ async def test_wrong_tokens_are_limited(caplog: pytest.LogCaptureFixture) -> Non
     assert "guess-of-a-stranger" not in caplog.text
 
 
+async def test_login_with_many_fields_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """A login with too many fields gets 400 without a traceback in the log, and counts as a wrong token."""
+    async with served(dashboard_token=TOKEN) as client:
+        for _ in range(MAX_ATTEMPTS):
+            answer = await client.post("/dashboard/login", data={f"field{number}": "x" for number in range(11)})
+            assert (answer.status_code, answer.text) == (400, "Bad Request: a login must have at most 10 fields\n")
+        assert (await client.post("/dashboard/login", data={"token": "wrong"})).status_code == 429
+    assert "Traceback" not in caplog.text
+
+
 async def test_no_login_without_a_token() -> None:
     """Without dashboard_token, no token is right, the empty one included."""
     async with served() as client:
