@@ -28,8 +28,9 @@ class EventRecord(TypedDict):
 
     ``data`` is the payload as the event bus or the callback has it, with records such as ``TurnMetrics`` as dicts, and
     without ``history``, which is what the transcripts before it say. It may hold values of the application (arguments
-    and results of tools); one that JSON has no form for is there as its ``repr``. All receivers share one record: do
-    not change it.
+    and results of tools); one that JSON has no form for is there as its ``repr``. Of each value, at most 5000 items
+    and 262,144 characters are there; ``left_out`` then has, by key, how many ``items`` and ``characters`` are missing.
+    All receivers share one record: do not change it.
 
     ``tts_chunk`` has no record: recordings and media streams carry audio.
     """

@@ -122,7 +122,7 @@ def event_row(call: int, record: EventRecord) -> dict[str, Any]:
     data = record["data"]
     # The details have it all, in columns of their own.
     if record["type"] == END:
-        data = {key: data[key] for key in ("outcome", "error", "ended_at") if key in data}
+        data = {key: data[key] for key in ("outcome", "error", "ended_at", "left_out") if key in data}
     written = as_json(data)
     if len(written) > MAX_DATA_CHARACTERS:
         written = as_json({"too_long": len(written)})

@@ -6,7 +6,6 @@ only if there is one that wants it.
 
 import itertools
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,16 +13,11 @@ from typing import Any, Final, Protocol
 
 from patter_trio.abc import EventRecord
 from patter_trio.events.kinds import PUBLISHED, PublishedEvent
+from patter_trio.events.plain import Room, plain, plain_calls
 from patter_trio.events.rendering import bus_payload
 from patter_trio.metrics.internal_events import CallEvent, TtsChunk
 from patter_trio.metrics.public_events import SpeechEdge
-from patter_trio.metrics.results import CallMetrics, CostBreakdown, TurnMetrics
-from patter_trio.user_code.invoke import ApplicationError, contained
 
-# Judged: deeper than any schema of a tool; a value that contains itself ends there.
-MAX_DEPTH: Final = 20
-"""Levels of a tool's arguments or result that are recorded; what is below is recorded as its ``repr``."""
-_SCALARS: Final = frozenset({str, int, bool})
 _UNRECORDED: Final = frozenset({"history"})
 """Keys that are left out: the transcripts before say it, and again with each one it would be most of all records."""
 
@@ -172,32 +166,19 @@ def record_of(
         type=kind,
         at_ms=round(call_time * 1000, 1),
         time=datetime.fromtimestamp(unix, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        data={key: plain(value) for key, value in payload.items() if key not in _UNRECORDED},
+        data=data_of(payload),
     )
 
 
-def plain(value: Any, depth: int = 0) -> Any:
-    """Return a copy of a value that JSON can represent; each part that it cannot is there as its ``repr``."""
-    # By exact type, because a subclass of the application's may be written as it likes.
-    if value is None or type(value) in _SCALARS:
-        return value
-    if type(value) is float:
-        return value if math.isfinite(value) else repr(value)
-    if isinstance(value, TurnMetrics | CostBreakdown | CallMetrics):
-        return value.to_dict()
-    if depth < MAX_DEPTH:
-        if isinstance(value, Mapping):
-            return {key if type(key) is str else _shown(key): plain(item, depth + 1) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item, depth + 1) for item in value]
-    # An enum of strings has its text.
-    return str.__str__(value) if isinstance(value, str) else _shown(value)
-
-
-def _shown(value: Any) -> str:
-    """Return the ``repr`` of a value of the application's, or its type if that fails."""
-    try:
-        with contained("repr"):
-            return repr(value)
-    except ApplicationError:
-        return f"<{type(value).__name__}>"
+def data_of(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a payload as a record's data, each value with the same room; ``left_out`` says what did not fit."""
+    data: dict[str, Any] = {}
+    left_out: dict[str, dict[str, int]] = {}
+    for key, value in payload.items():
+        if key in _UNRECORDED:
+            continue
+        room = Room()
+        data[key] = plain_calls(value, room) if key == "tool_calls" else plain(value, room)
+        if room.left_out:
+            left_out[key] = room.left_out
+    return {**data, "left_out": left_out} if left_out else data

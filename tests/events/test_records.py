@@ -1,7 +1,9 @@
 """Records of events: one for each event, in one numbering, as JSON, and none while nobody wants them."""
 
 import enum
+import gc
 import json
+import sys
 from typing import Any
 
 import attrs
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 from patter_trio import Patter, tool
 from patter_trio.abc import EventRecord
 from patter_trio.events.payloads import EDGES
-from patter_trio.events.records import MAX_DEPTH, EventRecorder, plain
+from patter_trio.events.plain import MAX_CHARACTERS, MAX_DEPTH, MAX_INT_BITS, MAX_ITEMS, plain
+from patter_trio.events.records import EventRecorder, record_of
 from patter_trio.metrics.internal_events import CostKnown, LlmChunk
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, tool_call
@@ -219,3 +222,89 @@ async def test_value_that_contains_itself_ends() -> None:
     while isinstance(found, list):
         found, depth = found[0], depth + 1
     assert depth == MAX_DEPTH
+
+
+def data_of(**payload: Any) -> dict[str, Any]:
+    """Return the data of a record."""
+    return record_of("any", payload, "CA1", seq=1, call_time=0.0, unix=0.0)["data"]
+
+
+def work_of(value: Any) -> int:
+    """Count the calls of functions, Python's and C's, that the record of a value costs."""
+    count = 0
+
+    def counted(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    # Once before, because the first call fills caches; and the collector may call functions of other libraries.
+    data_of(result=value)
+    gc.disable()
+    sys.setprofile(counted)
+    try:
+        data_of(result=value)
+    finally:
+        sys.setprofile(None)
+        gc.enable()
+    return count
+
+
+ROW = {"name": "Ann", "where": "here", "when": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        lambda size: [ROW] * size,
+        lambda size: {str(number): ROW for number in range(size)},
+        lambda size: [[[ROW] * size] * size] * size,
+        lambda size: ["word " * size] * size,
+        lambda size: set(range(size)),
+        bytes,
+    ],
+    ids=["rows", "keys", "nested", "texts", "set", "bytes"],
+)
+async def test_work_does_not_grow_with_the_value(large: Any) -> None:
+    """A record of a value ten times as long costs no more steps, once the value has no room in it."""
+    assert work_of(large(200_000)) <= work_of(large(20_000)) + 5
+    assert len(json.dumps(data_of(result=large(20_000)))) < 2 * (MAX_CHARACTERS + 20 * MAX_ITEMS)
+
+
+async def test_records_say_what_they_leave_out() -> None:
+    """Of each value the begin is recorded, in whole rows, and the number of items and characters that are missing."""
+    data = data_of(result=[ROW] * 100_000, text="a" * 1_000_000, arguments=ROW)
+    kept = len(data["result"])
+    # A row has three items, one of them with two more, and is one itself.
+    assert kept == MAX_ITEMS // 6
+    assert data["result"] == [ROW] * kept
+    assert data["text"] == "a" * MAX_CHARACTERS
+    assert data["arguments"] == ROW
+    assert data["left_out"] == {
+        "result": {"items": 100_000 - kept},
+        "text": {"characters": 1_000_000 - MAX_CHARACTERS},
+    }
+    assert "left_out" not in data_of(result=[ROW])
+
+
+async def test_long_results_leave_room_for_others() -> None:
+    """In the end of a call, one long result of a tool costs neither its own keys nor the other tool calls."""
+    short = {"name": "b", "arguments": {}, "result": ROW, "duration": 0.1}
+    calls = [{"name": "a", "arguments": ROW, "result": [ROW] * 100_000, "duration": 2.0}, *[short] * 99]
+    data = data_of(tool_calls=calls, custom_params={"k": "v" * 1_000_000}, transcript=[{"role": "user", "text": "Hi"}])
+    assert data["tool_calls"][1:] == [short] * 99
+    assert data["tool_calls"][0].keys() == calls[0].keys()
+    assert 0 < len(data["tool_calls"][0]["result"]) < 100_000
+    assert set(data["left_out"]) == {"tool_calls", "custom_params"}
+    assert data["transcript"] == [{"role": "user", "text": "Hi"}]
+
+
+class BrokenList(list[int]):
+    def __iter__(self) -> Any:
+        raise LookupError("broken")
+
+
+async def test_containers_and_numbers_are_contained() -> None:
+    """A list of the application's that raises is recorded by its type, an integer that json refuses by its size."""
+    found = data_of(result=[BrokenList([1]), 1 << 20_000, (1 << MAX_INT_BITS) - 1])["result"]
+    assert found == ["<BrokenList>", "<int of 20001 bits>", (1 << MAX_INT_BITS) - 1]
+    assert json.loads(json.dumps(found)) == found
