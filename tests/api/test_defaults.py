@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from patter_trio.defaults import default_stt, default_tts, default_vad, prewarm
 from patter_trio.stt.whisper._model import whisper_model
 from patter_trio.tts.piper._voice import piper_voice
@@ -16,6 +18,7 @@ def test_the_defaults_need_no_account() -> None:
     assert default_vad().path is None
 
 
+@pytest.mark.deep
 async def test_prewarming_loads_what_the_calls_will_use() -> None:
     """prewarm() loads the very models that the sessions of the default providers use afterwards."""
     await prewarm()

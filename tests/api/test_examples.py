@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 
 from patter_trio.audio import g711
@@ -70,6 +71,7 @@ async def test_every_speech_edge_of_a_call_is_printed(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.deep
 async def test_realtime_example_answers_and_logs_transcript(tmp_path: Path) -> None:
     """The realtime example agent answers a recorded caller and writes the transcript down."""
     async with example("realtime_agent.py", tmp_path) as (program, call):

@@ -128,6 +128,7 @@ trio.run(partial(phone.serve, agent, port=PORT))
 )
 
 
+@pytest.mark.deep
 async def test_complete_example_runs_under_trio_after_documented_edits(tmp_path: Path) -> None:
     """The complete example runs after only its imports and its event loop change."""
     port = free_port()
@@ -156,6 +157,7 @@ async def test_complete_example_runs_under_trio_after_documented_edits(tmp_path:
     ]
 
 
+@pytest.mark.deep
 async def test_the_example_of_all_seven_callbacks_runs(tmp_path: Path) -> None:
     """The example with all seven speech callbacks runs, and each callback prints its line once and in order."""
     port = free_port()

@@ -86,6 +86,7 @@ def late_assignments(source: str, state: str = "") -> list[str]:
     ]
 
 
+@pytest.mark.deep
 def test_no_module_completes_a_foreign_object() -> None:
     """No module assigns an attribute of an object that another module defines."""
     found = {file: late_assignments(file.read_text(), state_of(file)) for file in FILES}

@@ -262,6 +262,7 @@ async def test_a_goodbye_has_ten_seconds(call_simulator: CallSimulator, backend:
 
 
 # Many at once ---------------------------------------------------------------------------------------------------------
+@pytest.mark.deep
 async def test_twenty_concurrent_calls_share_no_words_or_state(
     call_simulator: CallSimulator, backend: Backend, deep: bool
 ) -> None:

@@ -379,6 +379,7 @@ async def test_misbehaving_on_message_moves_no_other_audio(
     assert await other_call(misbehaves) == await other_call(lambda event: "Yes.")
 
 
+@pytest.mark.deep
 async def test_concurrent_calls_share_providers_without_mixing(call_simulator: CallSimulator, backend: Backend) -> None:
     """Three concurrent calls that share their providers sound, to the instant, like the same calls alone."""
     vad, stt, tts = ScriptedVAD(), ScriptedSTT(interim_every=0.3), ScriptedTTS()

@@ -595,6 +595,7 @@ async def test_separate_tts_speech_is_reported_under_its_provider(call_simulator
     assert said_by == [("other", None), (None, "scripted")]
 
 
+@pytest.mark.deep
 async def test_long_noise_does_not_hold_back_engine_answer(call_simulator: CallSimulator) -> None:
     """Long noise does not hold back the answer of an engine for longer than that of a pipeline."""
     engine = ScriptedEngine(llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS(duration=1.0))
@@ -605,6 +606,7 @@ async def test_long_noise_does_not_hold_back_engine_answer(call_simulator: CallS
     assert caller.times("agent_speech_started")[0] < 20.0
 
 
+@pytest.mark.deep
 async def test_llm_latency_excludes_engine_playout_time(call_simulator: CallSimulator) -> None:
     """The total LLM latency of an engine turn excludes the playout time of its reply."""
     engine = ScriptedEngine(llm=ScriptedLLM(["Yes."]), tts=ScriptedTTS(duration=60.0))

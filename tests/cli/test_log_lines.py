@@ -51,6 +51,7 @@ def test_traceback_stays_in_its_line() -> None:
     assert json.loads(JsonLines().format(failed))["traceback"] == "KeyError: '+1555***0003'"
 
 
+@pytest.mark.deep
 def test_json_log_has_summary_of_the_call() -> None:
     """With --log-format json each line of a simulated call's log is an object, and the last one has the summary."""
     program = write_agent(Path(), greeting="Hi.")

@@ -284,6 +284,7 @@ def test_both_signals_end_the_command_with_0(number: signal.Signals, said: str) 
     assert re.fullmatch(said, rest)
 
 
+@pytest.mark.deep
 def test_ctrl_c_in_script_prints_no_traceback() -> None:
     """Ctrl-C in a script that calls serve itself prints no traceback."""
     write_agent(Path())

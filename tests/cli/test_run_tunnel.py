@@ -55,6 +55,7 @@ def test_both_signals_stop_the_tunnel(tunnels: Tunnels, number: signal.Signals, 
 
 
 @pytest.mark.parametrize("number", few([signal.SIGINT, signal.SIGTERM], 1))
+@pytest.mark.deep
 def test_both_signals_stop_a_tunnel_that_opens(tunnels: Tunnels, number: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C and SIGTERM also end a command whose tunnel has no URL yet, and leave no process."""
     tunnels.install("cloudflared", "time.sleep(3600)")

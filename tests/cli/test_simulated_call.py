@@ -384,6 +384,7 @@ async def test_timeline_has_turns_but_no_chunks(autojump_clock: MockClock, tmp_p
     assert names[count:] == ["turn_started", "tool_call_completed"]
 
 
+@pytest.mark.deep
 async def test_the_default_caller_asks_in_the_local_voice() -> None:
     """The default caller says three questions in the embedded voice, each 0.7 to 3 s long."""
     lines = await synthesised(DEFAULT_LINES)

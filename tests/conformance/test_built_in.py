@@ -83,6 +83,7 @@ def answered(messages: list[Message]) -> str:
 
 
 @pytest.mark.parametrize("check", LOCAL_LLM)
+@pytest.mark.deep
 async def test_scripted_llm_of_a_function_conforms(autojump_clock: MockClock, check: str) -> None:
     """The scripted LLM whose answers a function makes passes each check for LLMs that needs no vendor."""
     await check_llm(lambda: ScriptedLLM(answered), check)

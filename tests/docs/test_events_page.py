@@ -30,6 +30,7 @@ def printed(pytester: pytest.Pytester, heading: str) -> list[str]:
     return result.stdout.str().splitlines()
 
 
+@pytest.mark.deep
 def test_barge_in_example_prints_the_latency(pytester: pytest.Pytester) -> None:
     """The page's barge-in example prints how long the agent went on speaking."""
     [line] = printed(pytester, "### Barge-in latency")
@@ -38,6 +39,7 @@ def test_barge_in_example_prints_the_latency(pytester: pytest.Pytester) -> None:
     assert 180 <= int(latency[1]) <= 200  # 250 ms after the onset, of which the detector takes 50 and a frame at most
 
 
+@pytest.mark.deep
 def test_first_token_example_prints_turn_times(pytester: pytest.Pytester) -> None:
     """The page's first-token example prints the times of the first token and first sound of each turn."""
     lines = printed(pytester, "### Time to the first token, and to the first sound")
@@ -49,6 +51,7 @@ def test_first_token_example_prints_turn_times(pytester: pytest.Pytester) -> Non
     assert all(550 <= sound <= 1000 for sound in sounds)  # the first sentence's text and the first audio come behind it
 
 
+@pytest.mark.deep
 def test_the_channel_program_prints_each_turn(pytester: pytest.Pytester) -> None:
     """The page's channel example prints one line for its turn."""
     under = PAGE.partition("A channel suits a loop")[2]

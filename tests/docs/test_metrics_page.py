@@ -25,6 +25,7 @@ def test_metrics_picture_is_up_to_date() -> None:
     assert (DOCS / "metrics.svg").read_text(encoding="utf-8") == made, "run python docs/make_metrics.py"
 
 
+@pytest.mark.deep
 def test_the_example_for_the_cost_of_a_call(pytester: pytest.Pytester) -> None:
     """The cost example prints $0.0158 after 20 s and $0.0287 after 70 s.
 

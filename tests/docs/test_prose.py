@@ -181,6 +181,7 @@ def test_no_page_has_riddles() -> None:
     ]
 
 
+@pytest.mark.deep
 def test_each_module_keeps_the_prose_rules() -> None:
     """Docstrings, comments, errors and log lines keep rules 1 and 2."""
     found = {file: findings(file) for file in FILES}

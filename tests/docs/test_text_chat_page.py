@@ -3,9 +3,12 @@
 import runpy
 from pathlib import Path
 
+import pytest
+
 PAGE = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "make_text_chat.py"))
 
 
+@pytest.mark.deep
 def test_conversation_of_the_page_is_true() -> None:
     """The page shows the lines that the command shows, up to times and the id of the call."""
     timeless, shown = PAGE["timeless"], PAGE["block"](PAGE["output"]())

@@ -245,6 +245,7 @@ async def test_end_of_a_server_ends_schedules(autojump_clock: object) -> None:
         pytest.param("2026-12-04T10:00", "0 9 * * MON-FRI", ["12-07T09:00+01:00", "12-08T09:00+01:00"], id="weekdays"),
     ],
 )
+@pytest.mark.deep
 async def test_cron_follows_summer_time(
     start: str, expression: str, expected: list[str], autojump_clock: object
 ) -> None:

@@ -459,6 +459,7 @@ async def test_same_number_twice_is_two_calls(phone_network: PhoneNetworkFixture
         assert [await call.ended() for call in calls] == ["busy", "busy"]
 
 
+@pytest.mark.deep
 async def test_a_hundred_calls_do_not_mix(phone_network: PhoneNetworkFixture) -> None:
     """A hundred calls at once, each with its own agent, words, parameters and end, keep them apart."""
     heard = Heard()

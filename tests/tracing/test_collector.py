@@ -125,6 +125,7 @@ def test_a_collector_gets_the_whole_call(collector: Collector) -> None:
     assert b"Good morning" not in b"".join(request.SerializeToString() for request in collector.requests)
 
 
+@pytest.mark.deep
 def test_program_end_exports_remaining_spans(collector: Collector) -> None:
     """The end of the program exports the remaining spans to the endpoint of OTEL_EXPORTER_OTLP_ENDPOINT."""
     python(TRACED.format(arguments="", end=""), PATTER_OTEL_ENABLED="1", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
@@ -196,6 +197,7 @@ def test_otel_flag_opens_call_span(collector: Collector, tmp_path: Path) -> None
     assert stamps == sorted(stamps)
 
 
+@pytest.mark.deep
 def test_silent_collector_delays_shutdown_at_most_timeout(collector: Collector) -> None:
     """A collector that does not answer delays the shutdown for at most the given timeout."""
     collector.silent.set()
@@ -210,6 +212,7 @@ def test_silent_collector_delays_shutdown_at_most_timeout(collector: Collector) 
     assert "tracing: spans may be lost, the exporter did not take them within 0.5 s" in done.stderr
 
 
+@pytest.mark.deep
 def test_missing_collector_leaves_call_unaffected() -> None:
     """A missing collector does not affect the call."""
     done = python(

@@ -25,6 +25,7 @@ memory = InMemorySpanExporter()
 """
 
 
+@pytest.mark.deep
 def test_without_the_flag_nothing_of_opentelemetry_is_imported() -> None:
     """Without the flag a call imports no module of OpenTelemetry, and init_tracing() returns False."""
     done = python(
@@ -72,6 +73,7 @@ def test_init_tracing_without_sdk_warns_and_returns_false(missing: str) -> None:
     assert line.endswith("pip install 'patter-trio[otel]'")
 
 
+@pytest.mark.deep
 def test_api_without_sdk_warns_once_and_calls_work() -> None:
     """Calls work with the OpenTelemetry API alone, and one log line says that no SDK takes the spans."""
     done = python("MISSING = 'opentelemetry.sdk'\n" + WITHOUT + CALL + "run(one_call)", PATTER_OTEL_ENABLED="1")
@@ -125,6 +127,7 @@ print([span.name for span in memory.get_finished_spans()])
     )
 
 
+@pytest.mark.deep
 def test_late_tracer_provider_traces_the_next_call() -> None:
     """A tracer provider that the application sets while serving receives the next call."""
     done = python(

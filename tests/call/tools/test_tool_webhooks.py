@@ -487,6 +487,7 @@ async def test_refused_address_does_not_open_circuit(autojump_clock: trio.testin
 
 # Cancelled ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("each", [(200,), (503, 200)])
+@pytest.mark.deep
 async def test_webhook_cancelled_anywhere_leaves_nothing_behind(
     each: tuple[int, ...],
     autojump_clock: trio.testing.MockClock,

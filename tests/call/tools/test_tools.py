@@ -260,6 +260,7 @@ async def test_too_deep_nesting_fails_only_the_tool(
     assert ends[0]["error"] == ends[1]["tool_calls"][0]["error"] == f"{said} more than 64 levels"
 
 
+@pytest.mark.deep
 async def test_a_tool_may_take_longer_than_a_model(call_simulator: CallSimulator, backend: Backend) -> None:
     """A tool with timeout_s=60 may take 40 s, longer than an LLM may."""
     agent, _ = agent_with(backend, looking_up(40.0, timeout_s=60.0), replies=[CALL, "In room 12."])
