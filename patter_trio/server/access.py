@@ -9,6 +9,9 @@ With a token, a request shows it as ``Authorization: Bearer`` or has the cookie 
 
 A write needs an ``Origin`` that equals ``Host``, because browsers send cookies, and requests to loopback, for pages of
 any other site. A request with the token itself may leave ``Origin`` out: no page of another site knows the token.
+
+A read that a page of another site begins is refused, too (``Sec-Fetch-Site``, as W3C's Fetch Metadata Request Headers
+define it): that page gets no answer, but it could keep the server busy. A link to a page of ours may be followed.
 """
 
 import hashlib
@@ -107,6 +110,8 @@ def refusal(access: Access, method: str, headers: Mapping[str, str], now: float)
         return AccessRefusal(401, "a request must have the token, as Authorization: Bearer, or the cookie of a login")
     if writes and not is_own_origin([headers.get("origin", "")], [headers.get("host", "")]):
         return AccessRefusal(403, "a write must have an Origin that equals Host")
+    if not writes and headers.get("sec-fetch-site", "") == "cross-site" and not _is_followed_link(headers):
+        return AccessRefusal(403, "a page of another site may not read")
     return None
 
 
@@ -157,6 +162,11 @@ def _is_direct(headers: Mapping[str, str]) -> bool:
         return False
     host = _HOST.fullmatch(headers.get("host", ""))
     return host is not None and is_loopback(host[1].strip("[]"))
+
+
+def _is_followed_link(headers: Mapping[str, str]) -> bool:
+    """Return True if a browser opens a page of ours in a tab, which the site with the link cannot read."""
+    return headers.get("sec-fetch-mode", "") == "navigate" and headers.get("sec-fetch-dest", "") == "document"
 
 
 def _bearer(headers: Mapping[str, str]) -> str:

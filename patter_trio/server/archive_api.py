@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import trio
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -16,6 +17,9 @@ from patter_trio.call_log.export import CONTENT_TYPES, ExportFormat, export_as
 from patter_trio.errors import ConfigurationError, PatterError
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+# Judged: one for a person and one for a script. Each reads the whole log while calls go on.
+MAX_EXPORTS: Final = 2
+"""Most exports at once; a further one gets 503."""
 _DEFAULT_LIMIT: Final = 50
 _UNKNOWN: Final = "no such call is in the log"
 
@@ -26,6 +30,7 @@ def archive_routes(archive: CallArchive) -> Sequence[BaseRoute]:
     Args:
         archive: the past calls.
     """
+    places = trio.Semaphore(MAX_EXPORTS)
 
     async def calls(request: Request) -> Response:
         page = await archive.find(query_of(request.query_params))
@@ -79,7 +84,7 @@ def archive_routes(archive: CallArchive) -> Sequence[BaseRoute]:
 
     def export(kind: ExportFormat) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            return _ExportResponse(archive, query_of(request.query_params), kind)
+            return _ExportResponse(archive, query_of(request.query_params), kind, places)
 
         return endpoint
 
@@ -172,7 +177,7 @@ def _time(given: Mapping[str, str], name: str) -> float | None:
 class _ExportResponse(Response):
     """An export as a response, sent while it is read."""
 
-    def __init__(self, archive: CallArchive, query: CallQuery, kind: ExportFormat) -> None:
+    def __init__(self, archive: CallArchive, query: CallQuery, kind: ExportFormat, places: trio.Semaphore) -> None:
         super().__init__(
             headers={"content-disposition": f'attachment; filename="calls.{kind}"'}, media_type=CONTENT_TYPES[kind]
         )
@@ -180,10 +185,44 @@ class _ExportResponse(Response):
         self._archive = archive
         self._query = query
         self._kind: ExportFormat = kind
+        self._places = places
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the calls, until all are sent or the peer has left."""
-        del scope, receive
+        if scope["method"] == "HEAD":
+            # The head alone: nobody would see what is read for it.
+            await super().__call__(scope, receive, send)
+            return
+        try:
+            self._places.acquire_nowait()
+        except trio.WouldBlock:
+            raise HTTPException(503, f"{MAX_EXPORTS} exports are going on", {"retry-after": "5"}) from None
+        try:
+            await self._export_while_wanted(receive, send)
+        finally:
+            self._places.release()
+
+    async def _export_while_wanted(self, receive: Receive, send: Send) -> None:
+        failure: PatterError | HTTPException | None = None
+
+        async def until_gone() -> None:
+            # The rest of the request may come before.
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            nursery.cancel_scope.cancel(reason="the peer has left")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(until_gone)
+            try:
+                await self._export(send)
+            # Raised outside of the nursery, which would put it into a group.
+            except (PatterError, HTTPException) as error:
+                failure = error
+            nursery.cancel_scope.cancel(reason="the export is over")
+        if failure is not None:
+            raise failure
+
+    async def _export(self, send: Send) -> None:
         export = export_as(self._kind)
 
         async def write(text: str, *, more: bool = True) -> None:

@@ -31,6 +31,7 @@ LOCAL = {"host": "localhost:8000"}
 COOKIE = {"cookie": f"theme=dark; {SESSION_COOKIE}={new_session(TOKEN, NOW)}"}
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 SAME = {"host": "agent.example", "origin": "https://agent.example"}
+CROSS = {"sec-fetch-site": "cross-site"}
 OTHER = {"host": "agent.example", "origin": "https://evil.example"}
 
 
@@ -43,6 +44,17 @@ OTHER = {"host": "agent.example", "origin": "https://evil.example"}
         (PRIVATE, {"host": "127.9.9.9:80"}, 0),
         (PRIVATE, {"host": "[::1]:8000"}, 0),
         (PRIVATE, LOCAL | {"origin": "https://evil.example"}, 0),
+        (PRIVATE, LOCAL | {"sec-fetch-site": "same-origin"}, 0),
+        (PRIVATE, LOCAL | {"sec-fetch-site": "none"}, 0),
+        # Another port of the same machine is the same site.
+        (PRIVATE, LOCAL | {"sec-fetch-site": "same-site"}, 0),
+        (PRIVATE, LOCAL | CROSS, 403),
+        (PRIVATE, LOCAL | CROSS | {"sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}, 403),
+        (PRIVATE, LOCAL | CROSS | {"sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}, 403),
+        (PRIVATE, LOCAL | CROSS | {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}, 0),
+        (WITH_TOKEN, COOKIE | CROSS, 403),
+        (WITH_TOKEN, CROSS, 401),
+        (WITH_TOKEN, BEARER | CROSS, 0),
         (PRIVATE, {}, 403),
         (PRIVATE, {"host": "evil.example"}, 403),
         (PRIVATE, {"host": "localhost.evil.example"}, 403),

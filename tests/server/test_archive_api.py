@@ -3,16 +3,26 @@
 import csv
 import io
 import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
 
+import attrs
 import pytest
+import trio
+import trio.testing
 
 from patter_trio import Patter
+from patter_trio.abc import CallArchive, CallQuery
 from patter_trio.audio.wav import write_wav
 from patter_trio.call_log.entries import RecordingMade
+from patter_trio.server.access import Access
+from patter_trio.server.archive_api import archive_routes
 from patter_trio.server.openapi import archive_paths
 from tests.kit.call_logs import EPOCH, OpenLog, metrics
 from tests.kit.cli import sound
+from tests.kit.server import FakeCallServer, read_all
 from tests.server.test_windows import origin_of, served
 
 
@@ -121,6 +131,75 @@ async def test_figures_and_exports(phone: Patter) -> None:
         assert [row["call_id"] for row in rows] == ["CA3", "CA2", "CA1"]
         assert 'filename="calls.csv"' in table.headers["content-disposition"]
         assert json.loads((await client.get("/api/export.json?outcome=busy")).text) == []
+
+
+class Exports:
+    """A server whose exports have a call each second, for ever; ``open`` is how many are being read."""
+
+    def __init__(self) -> None:
+        self.open: int = 0
+        self.server = FakeCallServer()
+        # The routes of exports use nothing else of an archive.
+        routes = archive_routes(cast("CallArchive", self))
+        self.server.context = attrs.evolve(self.server.context, access=Access(is_private=True), routes=routes)
+
+    @asynccontextmanager
+    async def export(self, query: CallQuery) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
+        async def calls() -> AsyncIterator[Mapping[str, Any]]:
+            while True:
+                yield {"call_id": "CA1"}
+                await trio.sleep(1)
+
+        self.open += 1
+        try:
+            async with aclosing(calls()) as found:
+                yield found
+        finally:
+            self.open -= 1
+
+    async def ask(self, nursery: trio.Nursery, method: str = "GET", head: str = "") -> trio.abc.Stream:
+        stream = self.server.open(nursery)
+        await stream.send_all(f"{method} /api/export.json HTTP/1.1\r\nHost: localhost\r\n{head}\r\n".encode())
+        await trio.testing.wait_all_tasks_blocked()
+        return stream
+
+
+async def test_export_ends_with_its_client(autojump_clock: trio.testing.MockClock) -> None:
+    """An export is no longer read once its client has left; two may go on, and a third gets 503 meanwhile."""
+    exports = Exports()
+    async with trio.open_nursery() as nursery:
+        first, second = await exports.ask(nursery), await exports.ask(nursery)
+        assert exports.open == 2
+        refused = (await read_all(await exports.ask(nursery))).lower()
+        assert refused.startswith(b"http/1.1 503 ")
+        assert b"retry-after: 5" in refused
+        assert b"2 exports are going on" in refused
+        await first.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert exports.open == 1
+        third = await exports.ask(nursery)
+        assert exports.open == 2
+        for stream in (second, third):
+            await stream.aclose()
+    assert exports.open == 0
+
+
+async def test_head_of_an_export_reads_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    """HEAD has the type of an export, and ends without reading a call."""
+    exports = Exports()
+    async with trio.open_nursery() as nursery:
+        answer = await read_all(await exports.ask(nursery, "HEAD"))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"application/json" in answer
+    assert trio.current_time() <= 0.5
+
+
+async def test_other_sites_start_no_export(autojump_clock: trio.testing.MockClock) -> None:
+    """A page of another site that lets its visitor's browser ask for an export gets 403."""
+    exports = Exports()
+    async with trio.open_nursery() as nursery:
+        answer = await read_all(await exports.ask(nursery, head="Sec-Fetch-Site: cross-site\r\n"))
+    assert answer.startswith(b"HTTP/1.1 403 ")
 
 
 async def test_call_is_deleted_by_its_own_page_alone(phone: Patter, tmp_path: Path) -> None:
