@@ -432,14 +432,14 @@ class CallServer:
         """
         # First: from here on no webhook adds a call, so the wait below can only get shorter.
         self._draining = True
-        # Streams of events end: nothing begins any more that they could show.
-        self.context.streams.draining.set()
         with trio.move_on_after(timeout):
             while (last := self._last_expected()) > trio.current_time():
                 # Without a live call nothing happens when an announced one becomes overdue; a dialled one ends itself.
                 with trio.CancelScope(deadline=last):
                     # No await between the check of the calls and this wait, as Pulse requires.
                     await self._call_over.wait()
+        # Only now: until here the streams of events show the calls that go on, and a page may connect again.
+        self.context.streams.draining.set()
         # In any case: after the timeout the server closes, and the remaining calls are ended by cancellation.
         self.closed.set()
 

@@ -1,7 +1,7 @@
 """Streams of events to windows: server-sent events, as the WHATWG's HTML standard defines them (section 9.2).
 
-A stream lasts until its peer has closed the connection or reads no more, its call is over, or the server drains. An
-``EventSource`` connects again by itself, and says with ``Last-Event-ID`` how far it got.
+A stream lasts until its peer has closed the connection or reads no more, its call is over, or a draining server's calls
+are over or out of time. An ``EventSource`` connects again by itself, and says with ``Last-Event-ID`` how far it got.
 """
 
 import json

@@ -176,12 +176,15 @@ async def test_draining_waits_for_last_call_or_grace(
             nursery.start_soon(here.call_server.drain, 20.0)
             await trio.sleep(1.0)
             assert repr(here.call_server) == "<CallServer 2 calls, draining>"
+            # Pages go on to show the calls until these are over.
+            assert here.call_server.context.streams.refusal() == ""
             with pytest.raises(CallRefused, match="busy"):
                 await here.caller(3).announce()
             callers[0].hang_up()
             nursery.start_soon(_later, hang_up_after - 1.0, callers[1].hang_up)
             await here.call_server.closed.wait()
             assert trio.current_time() - began == pytest.approx(closed_at, abs=0.01)
+            assert here.call_server.context.streams.refusal() == "the server is draining"
             nursery.cancel_scope.cancel()
         callers[1].hang_up()
 

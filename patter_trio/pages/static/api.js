@@ -46,8 +46,13 @@ export async function sendDelete(path) {
   return answered(await fetch(path, { method: "DELETE", headers: { Accept: "application/json" } }));
 }
 
+/** Milliseconds until a stream that the server refused is asked for again; doubled up to the longest. */
+const FIRST_WAIT_MS = 2000;
+const LONGEST_WAIT_MS = 30000;
+
 /**
- * Follow a stream of events. The browser connects again by itself, and the server sends what was missed.
+ * Follow a stream of events. The browser connects again by itself, and the server sends what was missed. After a status
+ * other than 200, such as the 503 of a server that drains, the browser gives up; then this opens a new stream.
  *
  * @param {string} path relative to the page
  * @param {(record: object) => void} onRecord gets each record: seq, call_id, type, at_ms, time, data
@@ -55,10 +60,26 @@ export async function sendDelete(path) {
  * @returns {() => void} ends the stream
  */
 export function followEvents(path, onRecord, onState = () => {}) {
-  const source = new EventSource(path);
+  let source, timer;
+  let wait = FIRST_WAIT_MS;
   const take = (message) => onRecord(JSON.parse(message.data));
-  for (const type of EVENT_TYPES) source.addEventListener(type, take);
-  source.addEventListener("open", () => onState(true));
-  source.addEventListener("error", () => onState(false));
-  return () => source.close();
+  const open = () => {
+    source = new EventSource(path);
+    for (const type of EVENT_TYPES) source.addEventListener(type, take);
+    source.addEventListener("open", () => {
+      wait = FIRST_WAIT_MS;
+      onState(true);
+    });
+    source.addEventListener("error", () => {
+      onState(false);
+      if (source.readyState !== EventSource.CLOSED) return;
+      timer = setTimeout(open, wait);
+      wait = Math.min(wait * 2, LONGEST_WAIT_MS);
+    });
+  };
+  open();
+  return () => {
+    clearTimeout(timer);
+    source.close();
+  };
 }
