@@ -150,7 +150,14 @@ class LoggedCalls:
         return await self._delete(CALLS.c.started_at < unix)
 
     async def _delete(self, which: Any) -> int:
-        return await self._in_thread(partial(_delete_in, self._database, which))
+        # Without a limit in all, because a large log takes minutes; each turn has those of its database for locks and
+        # statements. Other deletions and queries come in between.
+        deleted = 0
+        while count := await run_in_own_thread(partial(_delete_in, self._database, which), self._threads):
+            deleted += count
+        while deleted and await run_in_own_thread(partial(_erase_in, self._database), self._threads):
+            pass
+        return deleted
 
     @asynccontextmanager
     async def export(self, query: CallQuery) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -207,3 +214,8 @@ def _delete_in(database: Database, which: Any) -> int:
         pass
     with translated(database.place), database.writing_engine().connect() as connection:
         return delete_calls(connection, which)
+
+
+def _erase_in(database: Database) -> bool:
+    with translated(database.place), database.writing_engine().connect() as connection:
+        return database.dialect.erase(connection)

@@ -22,7 +22,7 @@ from patter_trio.errors import CallLogError
 MAX_REMEMBERED_CALLS: Final = 2000
 """Number of calls that are remembered after their end, beside those that live."""
 DELETED_AT_ONCE: Final = 100
-"""Calls deleted in one transaction: the writer waits for it."""
+"""Calls deleted in one transaction: what waits to be written is written between two."""
 
 _log = logging.getLogger("patter_trio.call_log")
 
@@ -267,13 +267,24 @@ class LogStore:
 
     # Deleting ---------------------------------------------------------------------------------------------------------
     def delete_before(self, unix: float) -> int:
-        """Delete the calls that began before a time, with their recordings; return their number.
+        """Delete up to :data:`DELETED_AT_ONCE` calls that began before a time, with their recordings.
+
+        Return their number; at 0, none is left.
 
         Raises:
             CallLogError: the database cannot be used.
         """
         with translated(self._database.place):
             return delete_calls(self._opened(), CALLS.c.started_at < unix)
+
+    def erase(self) -> bool:
+        """Overwrite a part of what deleted calls have left in the database; return True if there is more to do.
+
+        Raises:
+            CallLogError: the database cannot be used.
+        """
+        with translated(self._database.place):
+            return self._database.dialect.erase(self._opened())
 
 
 def _newest(connection: Connection, call_id: str) -> int | None:
@@ -282,27 +293,22 @@ def _newest(connection: Connection, call_id: str) -> int | None:
 
 
 def delete_calls(connection: Connection, which: Any) -> int:
-    """Delete calls, each :data:`DELETED_AT_ONCE` in a transaction, and their recordings; return their number.
+    """Delete up to :data:`DELETED_AT_ONCE` calls in one transaction, and their recordings; return their number.
 
     A recording that cannot be deleted is logged, and its call is deleted all the same.
     """
-    deleted = 0
-    found = select(CALLS.c.id, CALLS.c.recording).where(which).order_by(CALLS.c.id).limit(DELETED_AT_ONCE)
     # Locked, so that no other process gives a call a recording in between; SQLite has locked the whole file already.
-    found = found.with_for_update()
-    while True:
-        with connection.begin():
-            gone = connection.execute(found).all()
-            # Before the rows, and before their commit: of a process that is killed in between, the next deletion finds
-            # the rows again. Without its row, nothing would name a recording any more.
-            for row in gone:
-                if row.recording:
-                    _delete_file(Path(row.recording))
-            # The other tables follow by their foreign keys.
-            connection.execute(delete(CALLS).where(CALLS.c.id.in_([row.id for row in gone])))
-        deleted += len(gone)
-        if len(gone) < DELETED_AT_ONCE:
-            return deleted
+    found = select(CALLS.c.id, CALLS.c.recording).where(which).order_by(CALLS.c.id).limit(DELETED_AT_ONCE)
+    with connection.begin():
+        gone = connection.execute(found.with_for_update()).all()
+        # Before the rows, and before their commit: of a process that is killed in between, the next deletion finds the
+        # rows again. Without its row, nothing would name a recording any more.
+        for row in gone:
+            if row.recording:
+                _delete_file(Path(row.recording))
+        # The other tables follow by their foreign keys.
+        connection.execute(delete(CALLS).where(CALLS.c.id.in_([row.id for row in gone])))
+    return len(gone)
 
 
 def _delete_file(path: Path) -> None:

@@ -66,7 +66,14 @@ class Store(Protocol):
         """
 
     def delete_before(self, unix: float) -> int:
-        """Delete the calls that began before a time; return their number.
+        """Delete some of the calls that began before a time; return their number, 0 if none is left.
+
+        Raises:
+            CallLogError: it cannot be used.
+        """
+
+    def erase(self) -> bool:
+        """Overwrite a part of what deleted calls have left; return True if there is more to do.
 
         Raises:
             CallLogError: it cannot be used.
@@ -96,6 +103,8 @@ class LogWriter:
         self._closing = trio.Event()
         # Cancelled servers still write how their calls ended; ``close`` sets the deadline, and comes in any case.
         self._scope = trio.CancelScope(shield=True)
+        # Not shielded: what is too old is deleted by the next server, too.
+        self._sweeping = trio.CancelScope()
         # One: a database that hangs keeps its thread, so that no others pile up behind it.
         self._thread = trio.CapacityLimiter(1)
         self._is_refused = False
@@ -152,7 +161,7 @@ class LogWriter:
     def close(self) -> None:
         """Write the rest, because all calls are over."""
         # From here on the shield is bounded.
-        self._scope.deadline = trio.current_time() + CLOSE_TIMEOUT_S
+        self._scope.deadline = self._sweeping.deadline = trio.current_time() + CLOSE_TIMEOUT_S
         self._closing.set()
         self._wake.set()
 
@@ -212,12 +221,28 @@ class LogWriter:
 
     async def sweep(self, keep_days: float, unix_time: Callable[[], float]) -> None:
         """Delete the calls that are older than ``keep_days``, now and each hour, until closed."""
-        while not self._closing.is_set():
-            before = unix_time() - keep_days * SECONDS_OF_A_DAY
-            if deleted := await self._in_thread(partial(self._store.delete_before, before)):
-                _log.info("call log %s: deleted %d calls older than %g days", self._place, deleted, keep_days)
-            with trio.move_on_after(SWEEP_INTERVAL_S):
-                await self._closing.wait()
+        # An earlier process may have been killed before it had erased what it deleted.
+        is_unerased = True
+        with self._sweeping:
+            while not self._closing.is_set():
+                before = unix_time() - keep_days * SECONDS_OF_A_DAY
+                if deleted := await self._each_turn(partial(self._store.delete_before, before)):
+                    _log.info("call log %s: deleted %d calls older than %g days", self._place, deleted, keep_days)
+                if is_unerased or deleted:
+                    await self._each_turn(self._store.erase)
+                is_unerased = False
+                with trio.move_on_after(SWEEP_INTERVAL_S):
+                    await self._closing.wait()
+
+    async def _each_turn(self, work: Callable[[], int]) -> int:
+        """Run work in the thread until it returns 0, fails, or the writer closes; return the sum of what it returned.
+
+        Between two turns, entries that wait are written: the thread serves in the order of asking.
+        """
+        total = 0
+        while not self._closing.is_set() and (done := await self._in_thread(work)):
+            total += done
+        return total
 
 
 @asynccontextmanager

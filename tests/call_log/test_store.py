@@ -16,7 +16,7 @@ from patter_trio.call_log.rows import MAX_DATA_CHARACTERS
 from patter_trio.call_log.schema import CALLS
 from patter_trio.call_log.store import delete_calls
 from patter_trio.errors import CallLogError, ConfigurationError
-from tests.kit.call_logs import EPOCH, OpenLog, metrics
+from tests.kit.call_logs import EPOCH, Events, OpenLog, metrics
 
 TABLES = ("patter_calls", "patter_call_details", "patter_events", "patter_turns", "patter_words")
 
@@ -216,10 +216,34 @@ def test_killed_deletion_leaves_no_lost_recording(log: OpenLog, tmp_path: Path) 
 
 
 def test_many_calls_are_deleted(log: OpenLog) -> None:
-    """More calls than one transaction deletes are deleted."""
+    """More calls than one transaction deletes are deleted, each hundred for itself."""
     log.store.write([log.events.ended(f"CA{number}") for number in range(205)])
-    assert log.store.delete_before(EPOCH + 500) == 205
+    assert [log.store.delete_before(EPOCH + 500) for _ in range(4)] == [100, 100, 5, 0]
     assert counts(log)[0] == 0
+
+
+def test_deleted_words_are_in_no_file(tmp_path: Path) -> None:
+    """After a deletion, neither the database nor its write-ahead log has the words, also those of the index."""
+    log, e = OpenLog(str(tmp_path / "patter.db")), Events()
+    for number in range(50):
+        log.store.write(
+            [e.started(f"CA{number}"), e.said(f"CA{number}", "xylophonist wanted" if number == 3 else "no")]
+        )
+    # Without its first letters, which the index may share with another term.
+    word = b"lophonist"
+
+    def places() -> set[str]:
+        return {file.name for file in tmp_path.glob("patter.db*") if word in file.read_bytes()}
+
+    assert places()
+    with log.database.writing_engine().connect() as connection:
+        assert delete_calls(connection, CALLS.c.call_id == "CA3") == 1
+    assert places()
+    while log.store.erase():
+        pass
+    assert places() == set()
+    assert found(log, text="no")[-1] == "CA0"
+    log.store.close()
 
 
 def test_newer_log_is_refused_and_not_changed(log: OpenLog) -> None:

@@ -33,6 +33,9 @@ class FakeStore:
     written: list[Entry] = attrs.field(factory=list)
     batches: list[int] = attrs.field(factory=list)
     deleted: list[float] = attrs.field(factory=list)
+    steps: list[str] = attrs.field(factory=list)
+    old: int = 0
+    at_deletion: Callable[[], object] = lambda: None
     trouble: Callable[[], object] = lambda: None
     trouble_at_opening: Callable[[], object] = lambda: None
     refused: int = 0
@@ -44,12 +47,20 @@ class FakeStore:
     def write(self, entries: Sequence[Entry]) -> int:
         self.trouble()
         self.written.extend(entries)
+        self.steps.append("write")
         self.batches.append(len(entries))
         return self.refused
 
     def delete_before(self, unix: float) -> int:
         self.deleted.append(unix)
-        return 0
+        self.steps.append("delete")
+        self.at_deletion()
+        self.old, count = max(0, self.old - 100), min(self.old, 100)
+        return count
+
+    def erase(self) -> bool:
+        self.steps.append("erase")
+        return False
 
     def close(self) -> None:
         self.is_closed = True
@@ -235,6 +246,30 @@ async def test_old_calls_are_deleted_each_hour(autojump_clock: trio.testing.Mock
     async with writer_of(store, keep_days=2.5):
         await trio.sleep(2 * 3600 + 1)
     assert store.deleted == [997.5 * DAY_S, 997.5 * DAY_S + 3600, 997.5 * DAY_S + 7200]
+
+
+async def test_deletion_of_many_calls_lets_entries_through(
+    caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Between two turns of a deletion, what waits is written; the count is that of all turns."""
+    # Each turn takes 10 ms.
+    store = FakeStore(old=5000, at_deletion=lambda: trio.from_thread.run_sync(autojump_clock.jump, 0.01))
+    with caplog.at_level(logging.INFO, "patter_trio.call_log"):
+        async with writer_of(store, keep_days=1) as writer:
+            writer.take(Events().said("CA1", "one"))
+            await trio.sleep(10)
+    assert "deleted 5000 calls older than 1 days" in caplog.text
+    assert store.steps.index("write") < store.steps.index("erase")
+
+
+async def test_closing_ends_a_deletion(autojump_clock: trio.testing.MockClock) -> None:
+    """A server that closes does not wait for a deletion without an end, and writes how its calls ended."""
+    store = FakeStore(old=10**12)
+    async with writer_of(store, keep_days=1) as writer:
+        writer.take(Events().ended("CA1"))
+        await trio.testing.wait_all_tasks_blocked()
+    assert len(store.written) == 1
+    assert store.is_closed
 
 
 async def test_error_of_the_block_comes_bare(autojump_clock: trio.testing.MockClock) -> None:

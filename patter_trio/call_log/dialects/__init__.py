@@ -28,6 +28,9 @@ class Dialect(Protocol):
     def index_words(self, connection: Connection, call: int, words: str) -> None:
         """Make the words of a call searchable; the table of words has them already."""
 
+    def erase(self, connection: Connection) -> bool:
+        """Overwrite, outside of a transaction, what deleted calls have left; return True if there is more to do."""
+
     def order(self, *, matching: bool) -> Any:
         """Return the number of a call by which a selection is ordered and paged; ``matching``: it is one of words."""
 

@@ -74,6 +74,11 @@ class PostgreSQL:
             )
         )
 
+    def erase(self, connection: Connection) -> bool:
+        """Return False: the server overwrites deleted rows by VACUUM, which it runs by itself."""
+        del connection
+        return False
+
     def order(self, *, matching: bool) -> Any:
         """Return the number of a call."""
         del matching

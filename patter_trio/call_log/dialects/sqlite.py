@@ -13,6 +13,9 @@ from patter_trio.call_log.words import Phrase
 # Judged: longer than a checkpoint of the write-ahead log, or than the deletion of a hundred calls.
 LOCK_WAIT_S: Final = 5.0
 """Seconds to wait for another process that writes."""
+# Judged: 2 MB, some ten milliseconds.
+MERGED_PAGES_AT_ONCE: Final = 500
+"""Pages of the index that are written in one transaction while it is merged."""
 # Marks are parts of terms (words.py), and nothing is folded a second time.
 _TOKENS: Final = "unicode61 remove_diacritics 0 categories 'L* N* M* Co'"
 _ADD: Final = "INSERT INTO patter_search(rowid, text) VALUES (new.call, new.text);"
@@ -84,6 +87,26 @@ class SQLite:
 
     def index_words(self, connection: Connection, call: int, words: str) -> None:
         """Do nothing: the triggers have done it."""
+
+    def erase(self, connection: Connection) -> bool:
+        """Merge a part of the index; at its end, empty the write-ahead log and return False."""
+        with connection.begin():
+            before = connection.exec_driver_sql("SELECT total_changes()").scalar_one()
+            # The index only marks terms as deleted; a merge into its oldest part drops them. All parts (below 0), some
+            # pages at a time, so that calls are written in between. Its option secure-delete would need SQLite 3.42,
+            # and make files that older versions cannot read.
+            connection.exec_driver_sql(
+                "INSERT INTO patter_search(patter_search, rank) VALUES ('merge', ?)", (-MERGED_PAGES_AT_ONCE,)
+            )
+            changes = connection.exec_driver_sql("SELECT total_changes()").scalar_one() - before
+        # sqlite.org/fts5.html: of a merge that had nothing to do, the INSERT itself is the only change.
+        if changes > 1:
+            return True
+        # The log keeps pages as they were until it is written again from its begin. Waits for readers, as others do.
+        driver = connection.connection.driver_connection
+        assert driver is not None  # noqa: S101 (for the type checker: the connection is open)
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return False
 
     def order(self, *, matching: bool) -> Any:
         """Return the number of a call: for words the one in the index, which SQLite then reads from its end."""
