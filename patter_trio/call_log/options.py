@@ -48,9 +48,12 @@ class CallLog:
             (``postgresql://user@host/name``, ``sqlite:///path``). Empty: the folder ``PATTER_LOG_DIR``, or ``calls`` in
             the working directory if that is not set.
         words: False: keep nothing of what was said or typed: no transcripts, keys, and arguments and results of tools.
-        numbers: False: keep no phone numbers; those within texts are masked.
-        redact: changes each text that is kept: a plain function from text to text. It runs in the log's thread. A text
-            for which it fails is not kept.
+            ``custom_params`` are kept: they are the application's facts, and not words of the call. ``redact`` changes
+            them.
+        numbers: False: keep no phone numbers; those within texts are masked, also in ``custom_params`` and in the keys
+            of what tools take and return.
+        redact: changes each text that is kept, those keys included: a plain function from text to text. It runs in the
+            log's thread. A text for which it fails is not kept.
         keep_days: delete a call, with its recording, this many days after its begin; None: keep all calls.
 
     Raises:

@@ -18,6 +18,8 @@ SPOKEN_KEYS: Final = frozenset(
 """Keys of payloads, at any depth, whose values say what was said, typed or looked up."""
 SPOKEN_BY_TYPE: Final[Mapping[str, frozenset[str]]] = {"reply_failed": SPOKEN_KEYS | {"reason"}}
 """The same for a type of event whose ``reason`` is an error's text; other reasons are words of ours."""
+ENTRIES_KEYS: Final = frozenset({"transcript", "tool_calls"})
+"""The spoken keys that have lists of entries, in which the first keys are ours."""
 NUMBER_KEYS: Final = frozenset({"caller", "callee"})
 """Keys whose values are phone numbers."""
 OTHER_TEXT_KEYS: Final = frozenset({"custom_params"})
@@ -60,7 +62,7 @@ class Redaction:
         for key, value in data.items():
             if key in spoken:
                 if self._words:
-                    kept[key] = self._changed(value)
+                    kept[key] = self._entries(value) if key in ENTRIES_KEYS else self._changed(value)
             elif key in NUMBER_KEYS:
                 kept[key] = value if self._numbers else ""
             elif key in OTHER_TEXT_KEYS:
@@ -74,12 +76,23 @@ class Redaction:
                 kept[key] = value
         return kept
 
+    def _entries(self, value: Any) -> Any:
+        """Return a list of entries with each text in them changed; their own keys stay."""
+        if not isinstance(value, list):
+            return self._changed(value)
+        return [
+            {key: self._changed(item) for key, item in entry.items()}
+            if isinstance(entry, Mapping)
+            else self._changed(entry)
+            for entry in value
+        ]
+
     def _changed(self, value: Any) -> Any:
-        """Return a value with each text in it changed, at any depth; keys stay."""
+        """Return a value with each text in it changed, at any depth, keys included: a table by names, say."""
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, Mapping):
-            return {key: self._changed(item) for key, item in value.items()}
+            return self._with_keys_changed(value)
         if isinstance(value, list):
             return [self._changed(item) for item in value]
         # A number may be a phone number, too: a tool's argument, say.
@@ -87,6 +100,18 @@ class Redaction:
             masked = mask_numbers(str(value))
             return value if masked == str(value) else masked
         return value
+
+    def _with_keys_changed(self, value: Mapping[Any, Any]) -> dict[Any, Any]:
+        changed: dict[Any, Any] = {}
+        for key, item in value.items():
+            wanted = new = self._changed(key)
+            number = 1
+            # Two that became the same are both kept.
+            while new in changed:
+                number += 1
+                new = f"{wanted} ({number})"
+            changed[new] = self._changed(item)
+        return changed
 
     def _text(self, text: str) -> str:
         if self._redact is not None:

@@ -70,8 +70,40 @@ def test_without_numbers_none_is_kept() -> None:
     assert "Ann Lee" in written
 
 
+def test_keys_of_tools_values_are_changed_too() -> None:
+    """A tool that returns a table by names or numbers leaves none of them in its keys; equal keys are both kept."""
+    table = {"Ann": 1, "+15550100009": {"Ann Lee": 2}, "+15560100009": 3}
+    tool = {**TOOL, "arguments": table, "result": [table]}
+    e = Events()
+    records = [
+        e.started("CA1", custom_params=table),
+        e.event("CA1", "tool_call_completed", **tool),
+        e.ended("CA1", tool_calls=[tool]),
+    ]
+    rule = Redaction(numbers=False, redact=lambda text: text.replace("Ann", "X"))
+    written = kept(rule, *records)
+    assert "Ann" not in written
+    assert "5550100009" not in written
+    assert len(rule.record(records[1])["data"]["arguments"]) == 3
+    (entry,) = rule.record(records[2])["data"]["tool_calls"]
+    assert set(entry) == set(tool)
+
+
+def test_entries_keep_their_keys() -> None:
+    """What changes each text changes no key of ours: transcripts and tools are read by them."""
+    data = Redaction(redact=str.upper).record(everything()[-1])["data"]
+    assert data["transcript"][0]["text"] == "ANN"
+    assert data["tool_calls"][0]["arguments"]["NAME"] == "ANN LEE"
+
+
+def test_custom_params_stay_without_words() -> None:
+    """words=False keeps the application's facts, which redact changes."""
+    assert "Ann" in kept(Redaction(words=False), everything()[0])
+    assert "Ann" not in kept(Redaction(words=False, redact=lambda _: "X"), everything()[0])
+
+
 def test_redact_changes_each_text_that_is_kept() -> None:
-    """The function gets each text, at any depth, and no key."""
+    """The function gets each text, at any depth."""
     written = kept(Redaction(redact=lambda text: text.replace("Ann", "X")), *everything())
     assert "Ann" not in written
     assert '"X Lee"' in written
