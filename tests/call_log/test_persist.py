@@ -13,10 +13,13 @@ import trio
 
 from patter_trio import CallLog, CallLogError, ConfigurationError, MissingExtraError, Patter, tool
 from patter_trio.abc import CallArchive, CallQuery
+from patter_trio.call_log.archive import LoggedCalls
+from patter_trio.call_log.entries import RecordingMade
 from patter_trio.call_log.options import checked_log
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, tool_call
 from tests.kit.call import agent_of
+from tests.kit.call_logs import OpenLog
 from tests.kit.programs import environment
 
 
@@ -102,6 +105,23 @@ async def test_recording_is_noted_and_deleted_with_its_call(tmp_path: Path, call
     assert await archive(phone).get(line.call_id) is None
     assert await archive(phone).timeline(line.call_id) is None
     assert await archive(phone).recording(line.call_id) is None
+
+
+async def test_live_call_has_no_peaks(tmp_path: Path) -> None:
+    """The recording of a call that goes on, of hundreds of megabytes perhaps, is read at its end alone."""
+    log = OpenLog(str(tmp_path / "patter.db"))
+    sound = tmp_path / "CA1.wav"
+    sound.write_bytes(bytes(4000))
+    calls = LoggedCalls(log.database)
+    seen = []
+    log.store.write([log.events.started("CA1"), RecordingMade("CA1", str(sound))])
+    for _ in range(2):
+        timeline = await calls.timeline("CA1")
+        assert timeline is not None
+        seen.append(bool(timeline["peaks"] and timeline["peaks"]["caller"]))
+        log.store.write([log.events.ended("CA1")])
+    log.store.close()
+    assert seen == [False, True]
 
 
 async def test_words_and_numbers_can_be_left_out(tmp_path: Path, call_simulator: CallSimulator) -> None:
