@@ -235,8 +235,14 @@ class LogStore:
 
     def _take_recording(self, connection: Connection, batch: _Batch, entry: RecordingMade) -> None:
         known = self._known_in(batch, entry.call_id)
+        if known is not None and known.call is not None and not _is_there(connection, known.call):
+            # Deleted by another connection.
+            known = batch.known[entry.call_id] = None
         if known is None:
-            if (call := _newest(connection, entry.call_id)) is not None:
+            if entry.call_id in batch.known or entry.call_id in self._known:
+                # Deleted while it went on, when it had no recording yet: nothing else would delete the file.
+                _delete_file(Path(entry.path))
+            elif (call := _newest(connection, entry.call_id)) is not None:
                 connection.execute(update(CALLS).where(CALLS.c.id == call).values(recording=rows.clean(entry.path)))
             return
         batch.known[entry.call_id] = attrs.evolve(known, facts={**known.facts, "recording": rows.clean(entry.path)})
@@ -290,6 +296,10 @@ class LogStore:
 def _newest(connection: Connection, call_id: str) -> int | None:
     found = select(CALLS.c.id).where(CALLS.c.call_id == rows.clean(call_id)).order_by(CALLS.c.id.desc()).limit(1)
     return connection.execute(found).scalar()
+
+
+def _is_there(connection: Connection, call: int) -> bool:
+    return connection.execute(select(CALLS.c.id).where(CALLS.c.id == call)).first() is not None
 
 
 def delete_calls(connection: Connection, which: Any) -> int:

@@ -30,6 +30,9 @@ MAX_BATCH_ENTRIES: Final = 200
 # loses nothing.
 MAX_WAITING_ENTRIES: Final = 50_000
 """Most entries that wait; further ones are dropped."""
+# Judged: one for each call, so that 100 calls of a minute each make 50,000 in eight hours.
+MAX_WAITING_WITH_RECORDINGS: Final = 100_000
+"""Most entries that wait, files of recordings included: without its entry, a file is never deleted."""
 MAX_WAITING_LOSSY: Final = 25_000
 """Number of waiting entries from which on the events that say least are dropped."""
 RETRY_WAITS_S: Final = (0.5, 1.0, 2.0, 5.0)
@@ -123,9 +126,10 @@ class LogWriter:
 
     def take(self, entry: Entry) -> None:
         """Take an entry; it neither waits nor raises."""
-        limit = MAX_WAITING_ENTRIES
-        if not isinstance(entry, RecordingMade) and entry["type"] in LOSSY_TYPES:
-            limit = MAX_WAITING_LOSSY
+        if isinstance(entry, RecordingMade):
+            limit = MAX_WAITING_WITH_RECORDINGS
+        else:
+            limit = MAX_WAITING_LOSSY if entry["type"] in LOSSY_TYPES else MAX_WAITING_ENTRIES
         if self._is_refused or len(self._waiting) >= limit:
             self._drop(1, "the database does not keep up")
             return

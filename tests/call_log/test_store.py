@@ -175,6 +175,22 @@ def test_call_deleted_in_mid_call_stays_deleted(log: OpenLog) -> None:
     assert found(log) == ["CA2"]
 
 
+@pytest.mark.parametrize("is_noticed", [True, False], ids=["noticed", "not noticed"])
+def test_recording_of_deleted_call_is_deleted(log: OpenLog, tmp_path: Path, is_noticed: bool) -> None:
+    """A recording that is reported after its call was deleted is not left without a row; others stay."""
+    e = log.events
+    deleted, other = tmp_path / "CA1.wav", tmp_path / "CA2.wav"
+    log.store.write([e.started("CA1"), e.started("CA2", 1000.0)])
+    assert log.store.delete_before(EPOCH + 100) == 1
+    if is_noticed:
+        log.store.write([e.said("CA1", "one")])
+    for file in (deleted, other):
+        file.write_bytes(b"RIFF")
+    log.store.write([RecordingMade("CA1", str(deleted)), RecordingMade("CA2", str(other))])
+    assert (deleted.exists(), other.exists()) == (False, True)
+    assert whole(log, "CA2")["has_recording"]
+
+
 def test_deletion_takes_all_of_a_call(log: OpenLog, tmp_path: Path) -> None:
     """Nothing of a call is left in any table or in the search, nor its recording; other calls stay."""
     e = log.events
