@@ -101,7 +101,7 @@ def refusal(access: Access, method: str, headers: Mapping[str, str], now: float)
                 403,
                 "without dashboard_token= only this machine may look, at a server on loopback: give phone.serve one",
             )
-    elif shown := _bearer(headers):
+    elif shown := bearer_of(headers):
         if not _equal(shown, access.token):
             return AccessRefusal(401, "the token must be that of dashboard_token=")
         if "origin" not in headers:
@@ -169,7 +169,8 @@ def _is_followed_link(headers: Mapping[str, str]) -> bool:
     return headers.get("sec-fetch-mode", "") == "navigate" and headers.get("sec-fetch-dest", "") == "document"
 
 
-def _bearer(headers: Mapping[str, str]) -> str:
+def bearer_of(headers: Mapping[str, str]) -> str:
+    """Return the token that a request shows as ``Authorization: Bearer``; empty: none."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 

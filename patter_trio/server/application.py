@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlencode
 
+import trio
 from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -24,8 +25,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from patter_trio.abc import CarrierRequest, WebhookKind
 from patter_trio.phone_numbers import shown_id
-from patter_trio.server.access import refusal
+from patter_trio.server.access import bearer_of, refusal
 from patter_trio.server.context import ServerContext
+from patter_trio.server.refusals import current_peer
 from patter_trio.server.webhooks import RESERVED_PREFIXES, WEBHOOK_KINDS, Handler, WebhookResponse, joined, routes_of
 
 # Judged: sixty times as much, which is refused while it arrives.
@@ -36,6 +38,9 @@ MAX_BODY_PIECES: Final = 256
 """Largest accepted number of chunks, or reads, of a body: each costs the event loop the same, whatever its size."""
 STREAMS_KEY: Final = "patter_trio.streams"
 """The key of a request's scope with the places for streams of events."""
+
+ATTEMPTS_KEY: Final = "patter_trio.attempts"
+"""The key of a request's scope with the wrong tokens of each peer."""
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
@@ -77,7 +82,13 @@ class Application:
         path = scope["path"].rstrip("/")
         # ``app``: with it, Starlette raises a refusal of its own, such as 405, instead of answering it.
         path = path if path in self._own_paths else scope["path"]
-        mine = {**scope, "app": self, "path": path, STREAMS_KEY: self._context.streams}
+        mine = {
+            **scope,
+            "app": self,
+            "path": path,
+            STREAMS_KEY: self._context.streams,
+            ATTEMPTS_KEY: self._context.attempts,
+        }
         await self._app(mine, _bounded(receive), _not_stored(send))
 
     def _is_ours(self, scope: Scope) -> bool:
@@ -148,9 +159,18 @@ class _Guarded(BaseRoute):
         return self._route.matches(scope)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        context = self._context
+        context, peer = self._context, current_peer.get()
+        shown = bool(context.access.token and bearer_of(headers_of(scope)))
+        if shown:
+            await trio.sleep(context.attempts.delay(peer, trio.current_time()))
         refused = refusal(context.access, scope["method"], headers_of(scope), context.unix_time())
         if refused is not None:
+            if shown and refused.status == HTTPStatus.UNAUTHORIZED:
+                is_over = context.attempts.is_over(peer, trio.current_time())
+                context.attempts.was_wrong(peer, trio.current_time())
+                if is_over:
+                    context.refusals.warn("window refused with 429: too many wrong tokens")
+                    raise HTTPException(429, "too many wrong tokens", {"retry-after": "60"})
             if refused.status == HTTPStatus.UNAUTHORIZED and _is_page(scope):
                 await RedirectResponse(_login_from(_raw_path(scope)), 303)(scope, receive, send)
                 return

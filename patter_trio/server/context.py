@@ -13,6 +13,7 @@ from patter_trio.abc import CallInfo, CallOffered, CallReturned, Carrier, Carrie
 from patter_trio.call.leg import MediaLeg
 from patter_trio.net.urls import checked_url
 from patter_trio.server.access import NOBODY, Access
+from patter_trio.server.attempts import LoginAttempts
 from patter_trio.server.documents import Documents
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.refusals import Refusals
@@ -115,6 +116,7 @@ class ServerContext:
     )
     unproven: UnprovenConnections = attrs.field(factory=UnprovenConnections, repr=False)
     documents: Documents = attrs.field(factory=Documents)
+    attempts: LoginAttempts = attrs.field(factory=LoginAttempts, repr=False)
     refusals: Refusals = attrs.field(factory=Refusals, repr=False)
 
     @cached_property

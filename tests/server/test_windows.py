@@ -14,7 +14,7 @@ import trio.testing
 
 from patter_trio import ConfigurationError, Patter
 from patter_trio.server.access import SESSION_COOKIE
-from patter_trio.server.login import ATTEMPTS_S, MAX_ATTEMPTS, MAX_PEERS, LoginAttempts
+from patter_trio.server.attempts import ATTEMPTS_S, DELAY_S, MAX_ATTEMPTS, MAX_PEERS, LoginAttempts
 from patter_trio.server.windows import access_of
 from tests.kit.call import agent_of
 
@@ -192,20 +192,31 @@ async def test_pages_lead_to_the_login() -> None:
 
 
 async def test_wrong_tokens_are_limited(caplog: pytest.LogCaptureFixture) -> None:
-    """After five wrong tokens within a minute, a login is refused, even with the right token; no log has one."""
+    """After five wrong tokens within a minute, wrong ones get 429, and the right one is taken; no log has one."""
     caplog.set_level(logging.DEBUG, "patter_trio")
     async with served(dashboard_token=TOKEN) as client:
         for _ in range(MAX_ATTEMPTS):
             assert (await client.post("/dashboard/login", data={"token": "guess-of-a-stranger"})).status_code == 403
-        limited = await client.post("/dashboard/login", data={"token": TOKEN})
+        limited = await client.post("/dashboard/login", data={"token": "guess-of-a-stranger"})
         assert (limited.status_code, limited.headers["retry-after"]) == (429, "60")
-        # Whoever has the token already is not locked out.
-        assert (await client.get("/api/live", headers=BEARER)).status_code == 200
+        right = {"token": TOKEN}
         assert (
-            await client.post("/dashboard/login", data={"token": TOKEN}, headers={"origin": "https://evil.example"})
+            await client.post("/dashboard/login", data=right, headers={"origin": "https://evil.example"})
         ).status_code == 403
+        # Behind a proxy, a stranger's wrong tokens come from the same address.
+        assert (await client.post("/dashboard/login", data=right, headers=origin_of(client))).status_code == 303
     assert TOKEN not in caplog.text
     assert "guess-of-a-stranger" not in caplog.text
+
+
+async def test_wrong_bearer_tokens_are_limited() -> None:
+    """Wrong tokens as Authorization: Bearer count, too: after five of them 429, and the right one is taken."""
+    async with served(dashboard_token=TOKEN) as client:
+        wrong = {"authorization": "Bearer guess-of-a-stranger"}
+        for _ in range(MAX_ATTEMPTS):
+            assert (await client.get("/api/live", headers=wrong)).status_code == 401
+        assert (await client.get("/api/live", headers=wrong)).status_code == 429
+        assert (await client.get("/api/live", headers=BEARER)).status_code == 200
 
 
 async def test_login_with_many_fields_is_refused(caplog: pytest.LogCaptureFixture) -> None:
@@ -228,15 +239,15 @@ def test_attempts_are_forgotten_and_bounded() -> None:
     """Wrong tokens count for a minute and by peer; the memory for peers is bounded, and the others count as one."""
     attempts = LoginAttempts()
     for _ in range(MAX_ATTEMPTS):
-        assert attempts.may_try("a", 0.0)
+        assert attempts.delay("a", 0.0) == 0
         attempts.was_wrong("a", 0.0)
-    assert not attempts.may_try("a", ATTEMPTS_S - 1)
-    assert attempts.may_try("b", 0.0)
-    assert attempts.may_try("a", ATTEMPTS_S)
+    assert attempts.delay("a", ATTEMPTS_S - 1) == DELAY_S
+    assert attempts.delay("b", 0.0) == 0
+    assert attempts.delay("a", ATTEMPTS_S) == 0
     for number in range(MAX_PEERS * 2):
         attempts.was_wrong(f"peer {number}", 1.0)
-    assert not attempts.may_try("somebody else", 1.0)
-    assert attempts.may_try("somebody else", 1.0 + ATTEMPTS_S)
+    assert attempts.delay("somebody else", 1.0) == DELAY_S
+    assert attempts.delay("somebody else", 1.0 + ATTEMPTS_S) == 0
 
 
 @pytest.mark.parametrize(
