@@ -197,6 +197,13 @@ class CallSession:
         return None if cost is None else cost.total
 
     @property
+    def started_at(self) -> float:
+        """The Unix time, in seconds, at which the call's media began; before that, of now."""
+        # By the call's own clock, which does not jump when the system's is set.
+        start = self._media.start
+        return self._reporter.unix(trio.current_time() if start is None else start)
+
+    @property
     def seconds(self) -> float:
         """The seconds since the call's media began."""
         return 0.0 if self._media.start is None else max(0.0, trio.current_time() - self._media.start)

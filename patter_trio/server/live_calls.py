@@ -1,6 +1,5 @@
 """The live calls of a phone, as windows see and steer them (``abc.LiveCalls``)."""
 
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -81,7 +80,7 @@ def _snapshot(session: CallSession) -> LiveCall:
         callee=info.callee,
         direction=info.direction,
         provider=info.provider,
-        started_at=round(time.time() - session.seconds, 3),
+        started_at=round(session.started_at, 3),
         duration_s=round(session.seconds, 3),
         user_state=state["user"],
         agent_state=state["agent"],
