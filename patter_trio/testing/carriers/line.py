@@ -494,5 +494,6 @@ class SimulatedCarrier:
         # The writer still has to deliver the last messages; if the server does not take
         # them, the call ends all the same.
         self._scope.deadline = trio.current_time() + CLOSE_TIMEOUT_S
-        # The caller is gone, or hears somebody else: nothing more is played.
-        self.playback.clear(self.ended_at)
+        # The caller is gone, or hears somebody else: nothing more is played. Before its media, a call has no time yet.
+        if not math.isnan(self.ended_at):
+            self.playback.clear(self.ended_at)
