@@ -281,7 +281,7 @@ class CallArchive(Protocol):
         """
 
     async def events(self, call_id: str, *, after: int = 0) -> Sequence[EventRecord]:
-        """Return the events of a call behind a ``seq``, oldest first; empty: there are none, or it is unknown."""
+        """Return the events of a call behind a ``seq``, oldest first; empty if it has no more, or is unknown."""
 
     async def timeline(self, call_id: str) -> dict[str, Any] | None:
         """Return the call's timeline as JSON takes it; None: the call is unknown."""

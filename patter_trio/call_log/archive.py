@@ -80,7 +80,7 @@ class LoggedCalls:
         return await self._read(partial(reader.get, call_id=call_id))
 
     async def events(self, call_id: str, *, after: int = 0) -> Sequence[EventRecord]:
-        """Return the events of a call behind a ``seq``, oldest first; empty: there are none, or it is unknown.
+        """Return the events of a call behind a ``seq``, oldest first; empty if it has no more, or is unknown.
 
         Raises:
             CallLogError: the database cannot be read.

@@ -1,5 +1,6 @@
 """A simulated caller's behaviour: speak, wait for the answer, speak again; and the criteria of a failed call."""
 
+import argparse
 import math
 import secrets
 import time
@@ -15,6 +16,7 @@ from patter_trio.abc import Carrier
 from patter_trio.agent.agent import Agent
 from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
+from patter_trio.cli.command_line import Once
 from patter_trio.errors import PatterError
 from patter_trio.events.kinds import PatterEventType
 from patter_trio.metrics.internal_events import CallEvent
@@ -50,6 +52,18 @@ STOPPED: Final = "stopped by Ctrl-C"
 """The failure of a call that the user has stopped."""
 DEFAULT_NUMBER: Final = "+15550100001"
 """The caller's number, from the range for fiction."""
+
+
+def add_caller_number(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the number from which a made-up caller calls."""
+    parser.add_argument(
+        "--from",
+        action=Once,
+        dest="number",
+        default=DEFAULT_NUMBER,
+        metavar="NUMBER",
+        help="the caller's number, E.164; '' for a caller who withholds it (default: %(default)s)",
+    )
 
 
 class SimulationFailed(PatterError):

@@ -13,9 +13,9 @@ import attrs
 import trio
 
 from patter_trio.abc import EventRecord
-from patter_trio.cli.caller import DEFAULT_NUMBER
+from patter_trio.cli.caller import add_caller_number
 from patter_trio.cli.chat_view import ChatView, JsonView, TerminalView
-from patter_trio.cli.command_line import AddKeys, AddText, Once, Step
+from patter_trio.cli.command_line import AddKeys, AddText, Step
 from patter_trio.cli.interrupts import is_interruptible
 from patter_trio.cli.stand_ins import carrier_credentials, voice_keys
 from patter_trio.defaults import standing_in
@@ -72,14 +72,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--press", dest="steps", action=AddKeys, metavar="KEYS", help="the caller presses these keys, as in 1#"
     )
-    parser.add_argument(
-        "--from",
-        action=Once,
-        dest="number",
-        default=DEFAULT_NUMBER,
-        metavar="NUMBER",
-        help="the caller's number, E.164; '' for a caller who withholds it (default: %(default)s)",
-    )
+    add_caller_number(parser)
     parser.add_argument(
         "--json", action="store_true", help="write one JSON object in a line for each event, for machines"
     )

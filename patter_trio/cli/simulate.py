@@ -22,12 +22,12 @@ from patter_trio.carriers.local import LocalCarrier
 from patter_trio.cli.busy import LoadMonitor
 from patter_trio.cli.caller import (
     DEFAULT_LINES,
-    DEFAULT_NUMBER,
     InternalEvents,
     Keys,
     Line,
     SimulatedCall,
     View,
+    add_caller_number,
     synthesised,
 )
 from patter_trio.cli.command_line import (
@@ -95,14 +95,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         metavar="KEYS",
         help="the caller presses these keys, as in 1#",
     )
-    parser.add_argument(
-        "--from",
-        action=Once,
-        dest="number",
-        default=DEFAULT_NUMBER,
-        metavar="NUMBER",
-        help="the caller's number, E.164; '' for a caller who withholds it (default: %(default)s)",
-    )
+    add_caller_number(parser)
     parser.add_argument(
         "--carrier",
         action=Once,

@@ -91,7 +91,7 @@ class RecentCalls:
         return None if call is None else call.to_dict()
 
     async def events(self, call_id: str, *, after: int = 0) -> Sequence[EventRecord]:
-        """Return the events of a call behind a ``seq``, oldest first; empty: there are none, or it is unknown."""
+        """Return the events of a call behind a ``seq``, oldest first; empty if it has no more, or is unknown."""
         call = self._calls.get(call_id)
         return () if call is None else [record for record in call.events if record["seq"] > after]
 
