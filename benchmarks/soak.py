@@ -26,7 +26,7 @@ import attrs
 import trio
 import trio.testing
 
-from benchmarks.soak_line import Line, Server, Tally
+from benchmarks.soak_line import CARRIER, Line, Server, Tally
 from benchmarks.soak_report import MB, Peak, Record, Rest, lines, plot, verdict
 from benchmarks.soak_script import Dice
 from patter_trio.audio.formats import RATE_HZ
@@ -36,6 +36,8 @@ from patter_trio.call.output import reply
 from patter_trio.call.pipeline import PipelineBackend
 from patter_trio.events import callbacks
 from patter_trio.testing.carriers import network
+from patter_trio.testing.carriers.protocol import RESTAnswer, RESTRequest
+from patter_trio.testing.carriers.rest import answering
 
 # Memory is compared between moments in which nothing happens: with calls up, it depends on what they are doing. So the
 # calls come in tides, and at each ebb all of them have ended, with everything that may outlive a call. Virtual time
@@ -117,6 +119,11 @@ class Soak:
         # One that lives as long as the soak, whose leaks would add up; one that is ended with calls up again and again.
         lasting, passing = servers = Server(dice, model=True), Server(dice, model=False)
         phones = [Line(number, servers, dice, self.tally) for number in range(self.callers)]
+        # Without a host: no request may leave, and virtual time would not wait for its answer.
+        with answering(CARRIER.api_url, _unknown):
+            await self._tides(phones, servers, lasting, passing)
+
+    async def _tides(self, phones: Sequence[Line], servers: Sequence[Server], lasting: Server, passing: Server) -> None:
         async with trio.open_nursery() as serving:
             # In the outer nursery: it lives through every ebb.
             await serving.start(lasting.run)
@@ -214,6 +221,12 @@ class Soak:
         self.left_at = [str(line) for line in tracemalloc.take_snapshot().statistics("lineno")[:MAX_SHOWN_FINDINGS]]
         tracemalloc.stop()
         return left / max(1, self.tally.calls - self.record.rests[-1].calls)
+
+
+async def _unknown(_: RESTRequest) -> RESTAnswer:
+    """Answer as the carrier does when it is asked about a call that its network has forgotten."""
+    await trio.lowlevel.checkpoint()
+    return RESTAnswer(404, {"code": 20404, "message": "there is no such call", "status": 404})
 
 
 def _clean() -> None:

@@ -16,6 +16,7 @@ from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
 from patter_trio.testing import CallRefused, SimulatedCaller, SimulatedTwilio
+from patter_trio.testing.carriers.rest import serving_api
 from patter_trio.testing.flat_nursery import open_flat_nursery
 from patter_trio.testing.simulation.invariants import MAX_END_S, CallRecord, violations
 from patter_trio.testing.simulation.record import TOLERANCE_S, EventLog, State
@@ -174,13 +175,16 @@ class _OneCall:
         line.carrier = self.carrier
         outcome = "announced only"
         try:
-            async with open_flat_nursery() as nursery:
-                await nursery.start(self.carrier.run)
-                await self._talk()
-                # The carrier is done with both sides of the connection; the server may not be, which is checked next.
-                await self.carrier.over.wait()
-                nursery.cancel_scope.cancel()
-            outcome = await self._check()
+            # Until the server is done with the call: it ends one whose stream was lost by request.
+            with serving_api(self.carrier, CARRIER.api_url):
+                async with open_flat_nursery() as nursery:
+                    await nursery.start(self.carrier.run)
+                    await self._talk()
+                    # The carrier is done with both sides of the connection; the server may not be, which is checked
+                    # next.
+                    await self.carrier.over.wait()
+                    nursery.cancel_scope.cancel()
+                outcome = await self._check()
         except CallRefused as refused:
             outcome = f"refused: {refused.outcome}"
         # Also if the soak is cancelled: a log that is kept would be found as left behind.

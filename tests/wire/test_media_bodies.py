@@ -1,8 +1,8 @@
 """The caller's audio in the ``media`` messages of each carrier: its base64, and the track that it belongs to."""
 
 import base64
-import binascii
 import json
+import re
 from typing import Any
 
 import pytest
@@ -16,6 +16,8 @@ from patter_trio.wire.telnyx import TelnyxCodec
 from patter_trio.wire.twilio import TwilioCodec
 
 AUDIO = bytes(range(160))
+BASE64 = re.compile("(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+"""RFC 4648, section 4."""
 PAYLOAD = base64.b64encode(AUDIO).decode()
 NAMES = ("twilio", "telnyx", "plivo")
 each_carrier = pytest.mark.parametrize("name", NAMES)
@@ -50,6 +52,7 @@ def heard(name: str, codec: StreamCodec, **media: object) -> object:
         pytest.param(PAYLOAD.rstrip("="), id="no padding"),
         pytest.param(PAYLOAD[:-1], id="half the padding"),
         pytest.param(f"{PAYLOAD}=", id="too much padding"),
+        pytest.param("0000=", id="padding that nothing needs"),
         pytest.param(f"{PAYLOAD}\n", id="line feed at the end"),
         pytest.param("\r\n".join((PAYLOAD[:76], PAYLOAD[76:])), id="lines as in MIME"),
         pytest.param(f" {PAYLOAD}", id="space"),
@@ -72,10 +75,8 @@ def test_payload_must_be_base64(name: str, payload: str) -> None:
 @given(payload=st.text(alphabet="Az09+/= \n-_", min_size=1, max_size=12))
 def test_payload_is_never_guessed(name: str, payload: str) -> None:
     """A payload gives exactly the bytes of its base64, or is refused."""
-    try:
-        expected = base64.b64decode(payload, validate=True)
-    except binascii.Error:
-        expected = b""
+    # Not the standard library's own validation: before Python 3.13 it accepts "0000=".
+    expected = base64.b64decode(payload) if BASE64.fullmatch(payload) else b""
     codec = started(name)
     if expected:
         assert heard(name, codec, track="inbound", payload=payload) == AudioReceived(expected)
