@@ -12,14 +12,14 @@ import attrs
 import trio
 
 from patter_trio import defaults
-from patter_trio.abc import Carrier
+from patter_trio.abc import Carrier, EventRecord
 from patter_trio.agent.agent import Agent
 from patter_trio.audio import g711
 from patter_trio.audio.g711 import Samples
 from patter_trio.cli.command_line import Once
 from patter_trio.errors import PatterError
 from patter_trio.events.kinds import PatterEventType
-from patter_trio.metrics.internal_events import CallEvent
+from patter_trio.metrics.internal_events import LlmChunk
 from patter_trio.phone import Patter
 from patter_trio.testing.carriers.line import SimulatedCarrier
 from patter_trio.testing.carriers.protocol import CallRefused
@@ -27,8 +27,6 @@ from patter_trio.testing.carriers.webhook_post import Connect
 from patter_trio.testing.simulation.caller import SimulatedCaller, is_resampled_for
 from patter_trio.testing.simulation.carriers import CallOptions, simulated_carrier
 from patter_trio.testing.simulation.record import EventLog, State
-from patter_trio.timeline.observed import is_observed, observed
-from patter_trio.user_code.context import current_call
 
 # Judged: a greeting by a remote voice needs a second, embedded models on a busy machine several.
 GREETING_TIMEOUT_S: Final = 20.0
@@ -118,29 +116,21 @@ async def synthesised(texts: Sequence[str]) -> tuple[tuple[str, Samples], ...]:
     return tuple(lines)
 
 
-class InternalEvents:
-    """An observer of all simulated calls: gives each of them the internal events that its picture shows.
-
-    Among them is why a reply of the agent failed.
-    """
+class CallRecords:
+    """A receiver of the records of all simulated calls: gives each call its own, for its timeline and its picture."""
 
     def __init__(self, calls: "Mapping[str, SimulatedCall]") -> None:
         self._calls = calls
 
-    def wants(self, kind: type[CallEvent]) -> bool:
-        """Return True for the events that a picture shows."""
-        return is_observed(kind)
+    def wants(self, kind: type[Any]) -> bool:
+        """Return True for all but the pieces of the LLM, which would only flood a timeline."""
+        return kind is not LlmChunk
 
-    def on_event(self, event: CallEvent, at: float) -> None:
-        """Record an event of the call whose task this is."""
-        del at
-        call, found = self._calls.get(current_call.get()), observed(event)
-        if call is None or found is None:
-            return
-        name, data = found
-        call.log.note(name, data)
-        if name == "reply_failed":
-            call.reply_failures.append(data["reason"])
+    def take(self, record: EventRecord) -> None:
+        """Give a record to its call."""
+        call = self._calls.get(record["call_id"])
+        if call is not None:
+            call.records.append(record)
 
 
 class SimulatedCall:
@@ -178,8 +168,8 @@ class SimulatedCall:
         )
         self.began: datetime = datetime.now().astimezone()
         """When the call began, for people: its own times are those of the media."""
-        self.reply_failures: list[str] = []
-        """Reasons of the replies that failed, oldest first."""
+        self.records: list[EventRecord] = []
+        """The records of its events, in the order in which they came."""
         self.stopped: bool = False
         """True if the user has stopped the call before its end."""
         self.failure: str = ""
@@ -210,8 +200,8 @@ class SimulatedCall:
         self._view.event(self.log.events[-1].at, name, payload)
 
     def bus_tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
-        """Record an event of the event bus; show a tool's, which no callback gets."""
-        self.log.bus_tap(at, name, payload)
+        """Show an event of a tool, which no callback gets."""
+        del at
         if name in TOOL_EVENTS:
             self._view.event(self._now(), name, payload)
 
@@ -270,7 +260,8 @@ class SimulatedCall:
         answers = [said["text"] for said in self.caller.payloads("transcript") if said["role"] == "assistant"]
         apology = self._agent.error_message
         if apology and any(apology in answer for answer in answers):
-            why = f" ({self.reply_failures[0]})" if self.reply_failures else ""
+            failed = [record["data"]["reason"] for record in self.records if record["type"] == "reply_failed"]
+            why = f" ({failed[0]})" if failed else ""
             return f"a reply failed{why}: the caller heard “{apology}”"
         # Turn 0 is the greeting, which answers nothing.
         answered = any(payload["turn_idx"] for payload in self.caller.payloads("agent_speech_started"))

@@ -3,9 +3,9 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import anyio
 
@@ -13,13 +13,12 @@ from patter_trio.audio.formats import RATE_HZ
 from patter_trio.audio.wav import write_wav
 from patter_trio.call.recording import path_name_of
 from patter_trio.cli.caller import SimulatedCall
-from patter_trio.cli.picture import recorded_timeline
 from patter_trio.cli.terminal import console_for
-from patter_trio.events.kinds import PatterEventType
 from patter_trio.metrics.results import TurnMetrics, percentile
 from patter_trio.testing.simulation.record import Event
-from patter_trio.timeline.fold import CallFacts
+from patter_trio.timeline.fold import CallFacts, timeline_of
 from patter_trio.timeline.svg import svg_of
+from patter_trio.timeline.waveform import peaks_of
 
 COLUMNS: Final = {
     "endpoint": "last voice to end of utterance",
@@ -29,24 +28,6 @@ COLUMNS: Final = {
     "barge-in": "onset of voice to agent silent",
 }
 """Measured latencies of a turn, in seconds, with their meanings."""
-# Long values, and those that the timeline has once for all.
-_OMITTED_KEYS: Final = ("history", "transcript", "call_id", "metrics")
-_OMITTED_EVENTS: Final = frozenset(
-    {
-        PatterEventType.TRANSCRIPT_FINAL,
-        PatterEventType.CALL_STARTED,
-        PatterEventType.CALL_ENDED,
-        PatterEventType.METRICS_COLLECTED,
-        PatterEventType.DTMF_RECEIVED,
-        PatterEventType.LLM_CHUNK,
-        PatterEventType.TTS_CHUNK,
-        # What was made of each reply: the timeline has what was heard of it, and what was not.
-        "sentence",
-    }
-)
-"""Events of the bus that a timeline has under their callback's name, or that would only flood it."""
-
-
 # The columns' names are for people, the metrics' names are an interface.
 _COLUMN_METRICS: Final = {
     "endpoint": "endpoint_ms",
@@ -132,7 +113,7 @@ async def write_call(call: SimulatedCall, folder: Path, program: str = "") -> Pa
         outcome=caller.outcome,
         error=call.failure,
     )
-    picture = recorded_timeline(facts, recording, call.log.everything)
+    picture = timeline_of(facts, call.records, peaks=peaks_of(*recording))
     await (place / "call.svg").write_text(svg_of(picture), encoding="utf-8")
     timeline = {
         "call_id": call.call_id,
@@ -154,11 +135,7 @@ async def write_call(call: SimulatedCall, folder: Path, program: str = "") -> Pa
         ],
         "metrics": asdict(caller.metrics) if caller.metrics else None,
         "latencies_ms": [{k: round(v * 1000, 1) for k, v in turn.items()} for turn in latencies(call.log.events)],
-        "events": [
-            {"at": round(e.at, 3), "name": e.name, **plain(e.payload)}
-            for e in call.log.everything
-            if e.name not in _OMITTED_EVENTS
-        ],
+        "events": call.records,
         "timeline": picture.to_dict(),
     }
     # ``repr``: a payload may have objects of the application.
@@ -166,16 +143,3 @@ async def write_call(call: SimulatedCall, folder: Path, program: str = "") -> Pa
         json.dumps(timeline, indent=1, ensure_ascii=False, default=repr) + "\n", encoding="utf-8"
     )
     return Path(place)
-
-
-def plain(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a payload that goes into a timeline; values that it has elsewhere are left out.
-
-    The name of a tool is under ``tool``, because an event has a name of its own.
-    """
-    shown = {"tool" if key == "name" else key: value for key, value in payload.items() if key not in _OMITTED_KEYS}
-    return {
-        # A class is a dataclass as well, but has no fields with values.
-        key: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-        for key, value in shown.items()
-    }

@@ -22,7 +22,7 @@ from patter_trio.carriers.local import LocalCarrier
 from patter_trio.cli.busy import LoadMonitor
 from patter_trio.cli.caller import (
     DEFAULT_LINES,
-    InternalEvents,
+    CallRecords,
     Keys,
     Line,
     SimulatedCall,
@@ -272,6 +272,9 @@ async def _simulate(program: Program, options: _Options) -> int:
         if payload["call_id"] in calls:
             calls[payload["call_id"]].bus_tap(at, name, payload)
 
+    options_of_server = program.phone._serve_options(  # noqa: SLF001 (the launcher is the package's own)
+        program.agent, public_url=public_url, carrier=carrier, callbacks=program.callbacks
+    )
     busy = LoadMonitor()
     stop = _Stop(tuple(calls.values()))
     async with (
@@ -280,14 +283,8 @@ async def _simulate(program: Program, options: _Options) -> int:
         # Around the server: it may end calls with its last breath.
         _answering(tuple(calls.values()), carrier, program.phone.carrier),
         open_call_server(
-            program.phone._serve_options(  # noqa: SLF001 (the launcher is the package's own)
-                program.agent, public_url=public_url, carrier=carrier, callbacks=program.callbacks
-            ),
-            Seams(
-                tap=tap,
-                bus_tap=bus_tap,
-                observers=(InternalEvents(calls),),
-            ),
+            attrs.evolve(options_of_server, recorder=options_of_server.recorder.also_for(CallRecords(calls))),
+            Seams(tap=tap, bus_tap=bus_tap),
         ) as call_server,
         trio.open_nursery() as serving,
     ):

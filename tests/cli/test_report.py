@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from patter_trio.cli.busy import LoadMonitor, verdict
 from patter_trio.cli.live import Live, Progress
-from patter_trio.cli.report import latencies, latency_table, plain
+from patter_trio.cli.report import latencies, latency_table
 from patter_trio.metrics.results import LatencyBreakdown, TurnMetrics
 from patter_trio.testing.simulation.record import Event
 
@@ -136,12 +136,6 @@ def test_latencies_of_each_turn_are_its_metrics() -> None:
     first, second = latencies(events)
     assert first == pytest.approx({"endpoint": 0.6, "llm": 0.3, "tts": 0.1, "answer": 1.1, "barge-in": 0.25})
     assert second == {"endpoint": 0.6}
-
-
-def test_tool_event_keeps_its_name_in_timeline() -> None:
-    """A tool's event keeps the tool's name in the timeline."""
-    payload = {"call_id": "CA1", "name": "look_up", "arguments": {"name": "Miller"}}
-    assert plain(payload) == {"tool": "look_up", "arguments": {"name": "Miller"}}
 
 
 def test_latency_table_lists_measured_latencies() -> None:

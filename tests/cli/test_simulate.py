@@ -76,7 +76,9 @@ def test_interrupt_at_barges_in_on_reply(capsys: pytest.CaptureFixture[str]) -> 
     (timeline,) = timelines(Path())
     assert [line["interrupted"] for line in timeline["agent"]] == [False, True, False]
     audible = next(
-        event["at"] for event in timeline["events"] if event["name"] == "agent_speech_started" and event["turn_idx"]
+        event["at_ms"] / 1000
+        for event in timeline["events"]
+        if event["type"] == "agent_speech_started" and event["data"]["turn_idx"]
     )
     assert timeline["caller"][1]["started"] >= audible + 0.3 - 0.02  # not before; how soon after is the machine's pace
 
@@ -176,7 +178,7 @@ def test_ctrl_c_ends_and_writes_a_simulation() -> None:
     assert (process.returncode, err) == (INTERRUPT_EXIT_STATUS, "Loading ...\n\npatter-trio: stopped\n")
     (timeline,) = timelines(Path())
     assert (timeline["failure"], timeline["outcome"]) == ("stopped by Ctrl-C", "caller_hung_up")
-    assert timeline["events"][-1]["name"] == "call_end"
+    assert timeline["events"][-1]["type"] == "call_ended"
 
 
 # Mistakes -------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import trio.testing
 from patter_trio import Agent, Patter, Twilio
 from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import write_wav
-from patter_trio.cli.caller import DEFAULT_NUMBER, InternalEvents, Line, SimulatedCall
+from patter_trio.cli.caller import DEFAULT_NUMBER, CallRecords, Line, SimulatedCall
 from patter_trio.server.calls import open_call_server
 from patter_trio.server.connection import serve_connection
 from patter_trio.server.options import Seams
@@ -110,14 +110,15 @@ async def ready_call(
     carrier, seen = Twilio(account_sid="AC" + "1" * 32, auth_token="secret"), Seen()
 
     calls: dict[str, SimulatedCall] = {}
+    options = phone._serve_options(agent, carrier=carrier, public_url="http://agent.test", callbacks=callbacks)
 
     def tap(at: float, name: str, payload: dict[str, Any]) -> None:
         call.tap(at, name, payload)
 
     async with (
         open_call_server(
-            phone._serve_options(agent, carrier=carrier, public_url="http://agent.test", callbacks=callbacks),
-            Seams(tap=tap, observers=(InternalEvents(calls),)),
+            attrs.evolve(options, recorder=options.recorder.also_for(CallRecords(calls))),
+            Seams(tap=tap),
         ) as call_server,
         trio.open_nursery() as connections,
     ):

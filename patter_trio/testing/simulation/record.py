@@ -68,10 +68,6 @@ class EventLog:
         if name != PatterEventType.TRANSCRIPT_PARTIAL:
             self.everything.append(Event(self._now(), name, payload, self._state()))
 
-    def note(self, name: str, payload: dict[str, Any]) -> None:
-        """Record an internal event, which comes through no tap, for the picture of the call."""
-        self.everything.append(Event(self._now(), name, payload, self._state()))
-
     async def news(self) -> None:
         """Wait for the next event that callbacks get."""
         await self._news.wait()
