@@ -25,6 +25,7 @@ from patter_trio.audio import g711
 from patter_trio.call.input.audio_queue import DropOldestChannel
 from patter_trio.conversation.playback import Mark, Media, Playback
 from patter_trio.conversation.playout import PlayoutQueue
+from patter_trio.net.streams import receiver_of
 from patter_trio.net.websocket import WebSocket, receive_upgrade
 from patter_trio.vad.silero import SileroVAD
 from patter_trio.wire.twilio import TwilioCodec
@@ -105,10 +106,10 @@ def codec() -> TwilioCodec:
 async def kernel() -> float:
     """Measure one wake-up per message: the caller writes only when the server waits."""
     ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
-    own = 0.0
+    receive, own = receiver_of(ours), 0.0
 
     async def read() -> None:
-        while await ours.receive_some(16384):
+        while await receive(16384):
             pass
 
     async with trio.open_nursery() as nursery:
