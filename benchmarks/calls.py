@@ -125,6 +125,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         sounds = Path(folder)
         write_answer(sounds)
+        os.environ.update(
+            BENCHMARK_LOG=str(sounds / "calls.db") if options.persist else "",
+            BENCHMARK_DASHBOARD="yes" if options.dashboard else "",
+        )
         for number in range(options.rounds):
             for calls in options.calls:
                 for name in options.servers:
@@ -153,7 +157,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                         f"{result['stolen']:.1%} stolen",
                         file=sys.stderr,
                     )
-    settings = {name: getattr(options, name) for name in ("calls", "seconds", "rounds", "settling", "nice", "carrier")}
+    names = ("calls", "seconds", "rounds", "settling", "nice", "carrier", "persist", "dashboard")
+    settings = {name: getattr(options, name) for name in names}
     return {
         "machine": machine(options.servers, options.peers),
         "settings": settings | {"pinned": cores[0] >= 0},
@@ -179,6 +184,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="twilio",
         help="whose protocol our server is called in",
     )
+    parser.add_argument("--persist", action="store_true", help="our server logs the calls, in SQLite")
+    parser.add_argument("--dashboard", action="store_true", help="our server serves the dashboard; nobody looks")
     parser.add_argument("--servers", nargs="+", choices=SERVERS, default=["ours", "bare"])
     parser.add_argument(
         "--rounds", type=int, default=1, help="number of repetitions of all measurements; samples are pooled"

@@ -29,6 +29,8 @@ from patter_trio.vad.silero import SileroVAD
 ACCOUNT, AUTH_ID, TOKEN = "AC" + "0" * 32, "MA" + "0" * 18, "benchmark"
 CARRIER_VARIABLE, API_PORT_VARIABLE = "BENCHMARK_CARRIER", "BENCHMARK_API_PORT"
 """Variables of the environment: the carrier, and the port at which the callers serve its REST interface."""
+LOG_VARIABLE, DASHBOARD_VARIABLE = "BENCHMARK_LOG", "BENCHMARK_DASHBOARD"
+"""The same: the call log's file, and "yes" for the dashboard; empty: without."""
 CHUNK_BYTES = 1600
 """Bytes in a chunk of audio: 200 ms, a usual size of streaming TTS."""
 
@@ -125,9 +127,9 @@ def carrier_named(name: str, api_port: int) -> Carrier:
     return Twilio(account_sid=ACCOUNT, auth_token=TOKEN)
 
 
-def phone_and_agent(answer: bytes, carrier: Carrier | None = None) -> tuple[Patter, object]:
+def phone_and_agent(answer: bytes, carrier: Carrier | None = None, log: str = "") -> tuple[Patter, object]:
     # The public URL is part of the signature; the callers sign for the same one.
-    phone = Patter(carrier=carrier or carrier_named("twilio", 0), webhook_url="http://127.0.0.1")
+    phone = Patter(carrier=carrier or carrier_named("twilio", 0), webhook_url="http://127.0.0.1", persist=log or None)
     agent = phone.agent(
         system_prompt="You answer the phone of a shop.",
         vad=SileroVAD(),
@@ -144,11 +146,12 @@ def phone_and_agent(answer: bytes, carrier: Carrier | None = None) -> tuple[Patt
 async def serve(answer: bytes) -> None:
     name, api_port = os.environ.get(CARRIER_VARIABLE, "twilio"), int(os.environ.get(API_PORT_VARIABLE, "0"))
     carrier = carrier_named(name, api_port)
-    phone, agent = phone_and_agent(answer, carrier)
+    phone, agent = phone_and_agent(answer, carrier, os.environ.get(LOG_VARIABLE, ""))
+    dashboard = bool(os.environ.get(DASHBOARD_VARIABLE))
     async with trio.open_nursery() as nursery:
         # As the other servers: every call is taken, so that what N of them cost can be seen.
         async def run(task_status: trio.TaskStatus[tuple[str, int]]) -> None:
-            await phone.serve(agent, port=0, max_lag=None, task_status=task_status)  # type: ignore[arg-type]
+            await phone.serve(agent, port=0, max_lag=None, dashboard=dashboard, task_status=task_status)  # type: ignore[arg-type]
 
         _, port = await nursery.start(run)
         about = {"port": port, "pid": os.getpid(), "webhook": carrier.voice_path, "token": TOKEN}
