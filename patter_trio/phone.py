@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import trio
 
 from patter_trio.abc import CallArchive, Carrier
@@ -34,6 +33,7 @@ from patter_trio.net.address_guard import Guard
 from patter_trio.net.tasks import bare_failure
 from patter_trio.phone_numbers import E164_FORM, checked_number, is_number, load_numbering_plans
 from patter_trio.phone_page.page import PhonePage
+from patter_trio.phone_page.windows import with_browser_phone
 from patter_trio.pricing import Pricing, merge_pricing
 from patter_trio.providers.keyword_hints import with_hints, with_parameters_of
 from patter_trio.providers.misuse import for_await, for_block
@@ -46,7 +46,7 @@ from patter_trio.server.in_process import hold_call
 from patter_trio.server.listeners import check_port, listening_address, open_listeners
 from patter_trio.server.options import RunningServer, ServeOptions, calling_server
 from patter_trio.server.outbound_call import OutboundCall, ended_with_block
-from patter_trio.server.page_calls import AnnouncedPageCalls
+from patter_trio.server.page_calls import PAGE_CALLER
 from patter_trio.server.placed import CallRequest, WhoAnswers, checked_detection
 from patter_trio.server.serve_checks import check_agent, check_kinds, check_limits, check_scheduler, checked_windows
 from patter_trio.server.served_elsewhere import ServedElsewhere
@@ -81,19 +81,6 @@ def _places() -> dict[str, str]:
         **{f"on_{edge}": f"the phone: phone.on_{edge} = ..." for edge in EDGES},
         **{name: place for place, owner in owners.items() for name in keywords_of(owner)},
     }
-
-
-def _with_browser_phone(options: ServeOptions, page: PhonePage | bool) -> ServeOptions:
-    """Return options with the routes of the browser phone, and what announces its calls."""
-    # Here, because Starlette takes 0.1 s to import, which a program without a page need not wait for.
-    from patter_trio.pages.assets import shared_routes  # noqa: PLC0415 (see above)
-    from patter_trio.phone_page.routes import phone_routes  # noqa: PLC0415 (see above)
-
-    shown = page if isinstance(page, PhonePage) else PhonePage()
-    calls = AnnouncedPageCalls(shown.number)
-    return attrs.evolve(
-        options, routes=[*options.routes, *shared_routes(), *phone_routes(shown, calls)], page_calls=calls
-    )
 
 
 def _check_number(phone_number: object) -> None:
@@ -349,7 +336,8 @@ class Patter(SpeechCallbacks):
                         recording=recording,
                     )
                     if browser_phone:
-                        options = _with_browser_phone(options, browser_phone)
+                        hold_text = partial(self._held_in_text, agent, callbacks, PAGE_CALLER, {}, on_message_secret)
+                        options = with_browser_phone(options, browser_phone, hold_text)
                     await serve_until_drained(options, listeners, stop, drain_timeout, task_status)
         finally:
             # Without an await, because ``serve`` may be cancelled. trio has closed them already if serving began; this
@@ -406,7 +394,6 @@ class Patter(SpeechCallbacks):
             ConfigurationError: as for :meth:`serve`; or ``caller`` is not a number.
             ProviderError: the LLM or the engine cannot be used.
         """
-        check_scheduler()
         callbacks = {
             "on_call_start": on_call_start,
             "on_call_end": on_call_end,
@@ -415,6 +402,21 @@ class Patter(SpeechCallbacks):
             "on_metrics": on_metrics,
             "on_dtmf": on_dtmf,
         }
+        held = self._held_in_text(agent, callbacks, caller, custom_params or {}, on_message_secret)
+        async with held as call:
+            yield call
+
+    @asynccontextmanager
+    async def _held_in_text(
+        self,
+        agent: Agent,
+        callbacks: Mapping[str, Any],
+        caller: str,
+        custom_params: Mapping[str, str],
+        on_message_secret: str,
+    ) -> AsyncIterator[TextCall]:
+        """Hold a call in text for the time of a block; see :meth:`text_call`."""
+        check_scheduler()
         check_agent(agent, callbacks)
         if caller:
             checked_number(caller, "caller")
@@ -423,7 +425,7 @@ class Patter(SpeechCallbacks):
             with_keys(agent, callbacks),
             caller=caller,
             callee=self.phone_number,
-            custom_params=custom_params or {},
+            custom_params=custom_params,
             unix_time=time.time,
         )
         await line.agent.prewarm()

@@ -28,7 +28,7 @@ from patter_trio.abc._engine import (
     EngineWords,
 )
 from patter_trio.abc._language_model import LanguageModel, ToolCall, ToolDefinition
-from patter_trio.abc._page_calls import CallTicket, PageCalls
+from patter_trio.abc._page_calls import CallTicket, HoldPageText, PageCalls, PageTextCall
 from patter_trio.abc._recognition import RecognitionProgress, SpeechToText, SpeechToTextSession, Transcript
 from patter_trio.abc._streams import (
     AudioReceived,
@@ -106,6 +106,7 @@ __all__ = [
     "EventRecord",
     "EventStream",
     "Form",
+    "HoldPageText",
     "LanguageModel",
     "LiveCall",
     "LiveCalls",
@@ -115,6 +116,7 @@ __all__ = [
     "Message",
     "NumberSetup",
     "PageCalls",
+    "PageTextCall",
     "PartyReached",
     "PartyUnreached",
     "Prewarmable",

@@ -22,6 +22,7 @@ class PhonePage:
         # Different after each start, by which a page that has waited for the server knows that it was loaded anew.
         self._boot = secrets.token_hex(8)
         self._is_reloading = False
+        self._mistake = ""
 
     def __repr__(self) -> str:
         return f"<PhonePage of {self.file or 'a program'}{', reloading' if self._is_reloading else ''}>"
@@ -30,6 +31,10 @@ class PhonePage:
         """Let pages say that the program is about to be loaded anew."""
         self._is_reloading = True
 
+    def report_mistake(self, mistake: str) -> None:
+        """Let pages say why the newest version of the program is not loaded; empty: there is no reason."""
+        self._mistake = mistake
+
     def to_dict(self) -> dict[str, Any]:
         """Return what the page asks for: what ``json.dumps`` takes."""
         return {
@@ -37,6 +42,7 @@ class PhonePage:
             "number": self.number,
             "boot": self._boot,
             "reloading": self._is_reloading,
+            "mistake": self._mistake,
             "recordings": [
                 {"name": file.stem, "url": f"recordings/{number}.wav"} for number, file in enumerate(self.recordings)
             ],

@@ -530,8 +530,10 @@ async def open_call_server(
             neighbours=neighbours,
             log=log,
         )
-        # Before the first connection: ``phone.drain`` must reach a server that has just begun.
-        options.call_servers.append(call_server)
+        # Before the first connection: ``phone.drain`` must reach a server that has just begun. The last one places
+        # calls, so a call in text, whose carrier calls nobody, does not come behind the servers of carriers.
+        place = len(options.call_servers) if seams is None or seams.tells_edges else 0
+        options.call_servers.insert(place, call_server)
         forgetting, measuring = trio.CancelScope(), trio.CancelScope()
         nursery.start_soon(call_server.expire_pending, forgetting)
         if admission.measures:

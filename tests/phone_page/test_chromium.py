@@ -174,13 +174,35 @@ def test_whole_conversation_by_microphone_and_speaker(pictures: Path) -> None:
         # The words that were heard: the marks of the speaker have confirmed them.
         page.until_text(".conversation", "close at eleven.")
         page.until(lambda: "spoken" in page.text("tbody tr:nth-child(2)"), "the second turn")
-        assert "interrupted" not in page.text(".conversation")
+        assert "cut" not in page.text(".conversation")
+        check_picture(page, "On weekdays")
         page.inspect(pictures, "browser-phone-call")
         page.click("Key 1")
-        page.until(lambda: "\n1" in page.text(".conversation"), "the key")
+        page.until_text(".conversation", "pressed 1")
         page.click("Hang up")
         page.until_text(".status", "You have hung up.")
         assert page.complaints() == []
+
+
+def check_picture(page: Browser, words: str) -> None:
+    """Expect the call's picture on the canvas, with sound in both lanes: the pixels of their colours."""
+    count = """
+        const canvas = document.querySelector('.picture canvas');
+        const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        const near = (place, colour) => colour.every((part, index) => Math.abs(data[place + index] - part) < 12);
+        const counts = given.map((colour) => {
+          let found = 0;
+          for (let place = 0; place < data.length; place += 4) found += near(place, colour);
+          return found;
+        });
+        return [canvas.getAttribute('aria-label'), ...counts];
+    """
+    label, caller, agent = page.run(count, [0x2B, 0x78, 0xB8], [0xD9, 0x82, 0x2B])
+    assert "utterances" in label
+    assert caller > 200
+    assert agent > 200
+    # Typed and spoken words alike: the list beside the picture has them.
+    assert words in page.text(".conversation")
 
 
 def test_caller_without_microphone_types_and_plays() -> None:
@@ -244,7 +266,11 @@ def test_missing_microphones_have_words(tmp_path: Path) -> None:
         page.until_text(".status", "Connected")
         page.driver.execute_script(LOSE)
         page.until_text(".status", "The microphone is gone. You can go on by typing.")
+        # The call goes on: a typed text is answered, and the caller can hang up.
+        page.driver.find_element("id", "typed").send_keys("Still there?\n")
+        page.until_text(".conversation", "Yes.")
         page.click("Hang up")
+        page.until_text(".status", "You have hung up.")
         for script, words in ((DENY, "was not allowed to use the microphone"), (INSECURE, "only to pages of https")):
             page.driver.execute_script(script)
             page.click("Call")
@@ -268,6 +294,66 @@ def test_closed_page_ends_its_call(tmp_path: Path) -> None:
         page.driver.get("about:blank")
         page.until(lambda: told.is_file() and bool(told.read_text()), "on_call_end")
     assert told.read_text(encoding="utf-8") == "caller_hung_up"
+
+
+SCRIPT = "<img src=x onerror=\"document.title='broken'\"><b>four</b>"
+
+
+def test_chat_in_text(tmp_path: Path) -> None:
+    """In text, words that look like HTML stay words, each page sees its own call, and what was typed survives."""
+    file = Path(write_agent(tmp_path, greeting="Hello."))
+    with dev(file, "--reload") as (url, _), chromium() as page:
+        page.open(url)
+        page.click("Chat in text")
+        page.until_text(".status", "Connected in text.")
+        page.until_text(".conversation", "Hello.")
+        first = page.driver.current_window_handle
+        page.driver.switch_to.new_window("tab")
+        page.driver.get(url)
+        page.click("Chat in text")
+        page.until_text(".status", "Connected in text.")
+        page.driver.find_element("id", "typed").send_keys(f"For {SCRIPT}, please\n")
+        page.until_text(".conversation", "Yes.")
+        assert f"For {SCRIPT}, please" in page.text(".conversation")
+        page.driver.close()
+        page.driver.switch_to.window(first)
+        # The other page's words are not this one's.
+        assert "please" not in page.text(".conversation")
+        page.driver.find_element("id", "typed").send_keys("Not sent yet")
+        file.write_text(file.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+        page.until_text(".status", "agent.py was loaded anew.")
+        page.driver.refresh()
+        page.click("Chat in text")
+        page.until_text(".status", "Connected in text.")
+        page.click("Send")
+        page.until_text(".conversation", "Not sent yet")
+        page.until_text(".conversation", "Yes.")
+        page.click("Hang up")
+        page.until_text(".ending", "caller hung up")
+        page.run("navigator.clipboard.writeText = async (text) => { window.copied = text; };")
+        page.click("Copy transcript")
+        page.until_text(".ending", "Copied.")
+        copied = page.run("return window.copied;")
+        assert "Agent  Hello." in copied
+        assert "You    Not sent yet" in copied
+        assert page.driver.title == "Browser phone"
+        assert [line for line in page.complaints() if "ERR_CONNECTION_REFUSED" not in line] == []
+
+
+def test_loudness_is_bounded(tmp_path: Path) -> None:
+    """The peaks of a long call take steps that are twice as long, and the loudest sample of each stays."""
+    script = """
+        const { Loudness } = await import('./loudness.js');
+        const loudness = new Loudness();
+        loudness.add('caller', 10, 0.5);
+        loudness.add('agent', -5, 0.9);
+        loudness.add('caller', 24_000 * 25, 1);
+        const { step_ms, caller, agent } = loudness.peaks;
+        return [step_ms, caller[0], caller.at(-1), caller.length, agent.length, loudness.newest.agent];
+    """
+    with dev(Path(write_agent(tmp_path))) as (url, _), chromium() as page:
+        page.open(url)
+        assert page.run(script) == [50, 128, 255, 12_001, 0, 0.9]
 
 
 def _require_local() -> None:

@@ -26,7 +26,7 @@ export class Sound {
    * Open it; only behind a click, because browsers play nothing before one.
    *
    * @param {MediaStream | null} stream the microphone
-   * @param handlers onFrame(bytes), onMark(name), onLevel(side, level, at), onLost()
+   * @param handlers onFrame(bytes), onMark(name), onPeak(side, peak, at), onLost()
    */
   static async open(stream, handlers) {
     const context = new AudioContext({ latencyHint: "interactive" });
@@ -46,11 +46,11 @@ export class Sound {
     const began = performance.now() - context.currentTime * 1000;
     this.microphone.port.onmessage = ({ data }) => {
       handlers.onFrame(data.frame);
-      handlers.onLevel("caller", data.level, began + data.at * 1000);
+      handlers.onPeak("caller", data.peak, began + data.at * 1000);
     };
     this.speaker.port.onmessage = ({ data }) => {
       if ("mark" in data) handlers.onMark(data.mark);
-      else if ("level" in data) handlers.onLevel("agent", data.level, began + data.at * 1000);
+      else if ("peak" in data) handlers.onPeak("agent", data.peak, began + data.at * 1000);
     };
     this.speaker.port.postMessage({ latency: context.outputLatency || context.baseLatency || 0 });
     // To the destination, although it is silent: a node that leads nowhere is not run.

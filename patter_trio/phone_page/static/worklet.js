@@ -7,14 +7,14 @@ const FRAME_SAMPLES = 160;
 // The server sends 30 s ahead at most; beyond twice that a page would play what nobody waits for.
 const MAX_QUEUED_SAMPLES = 60 * LINE_HZ;
 
-/** The microphone: frames of mu-law at 8 kHz, silence included, each with its level (root mean square, 0 to 1). */
+/** The microphone: frames of mu-law at 8 kHz, silence included, each with its peak (the greatest sample, 0 to 1). */
 class Microphone extends AudioWorkletProcessor {
   constructor() {
     super();
     this.resampler = new Resampler(sampleRate, LINE_HZ);
     this.frame = new Uint8Array(FRAME_SAMPLES);
     this.filled = 0;
-    this.power = 0;
+    this.peak = 0;
     this.muted = false;
     this.over = false;
     this.port.onmessage = ({ data }) => {
@@ -25,17 +25,16 @@ class Microphone extends AudioWorkletProcessor {
       const heard = this.muted ? 0 : sample;
       this.frame[this.filled] = this.muted ? SILENCE : encode(heard);
       this.filled += 1;
-      this.power += heard * heard;
+      this.peak = Math.max(this.peak, Math.abs(heard));
       if (this.filled === FRAME_SAMPLES) this.send();
     };
   }
 
   send() {
-    const level = Math.sqrt(this.power / FRAME_SAMPLES);
-    this.port.postMessage({ frame: this.frame, level, at: currentTime }, [this.frame.buffer]);
+    this.port.postMessage({ frame: this.frame, peak: this.peak, at: currentTime }, [this.frame.buffer]);
     this.frame = new Uint8Array(FRAME_SAMPLES);
     this.filled = 0;
-    this.power = 0;
+    this.peak = 0;
   }
 
   process([channels], [output]) {
@@ -63,7 +62,7 @@ class Speaker extends AudioWorkletProcessor {
     this.marks = [];
     this.leaving = [];
     this.latency = 0;
-    this.power = 0;
+    this.peak = 0;
     this.measured = 0;
     this.over = false;
     this.port.onmessage = ({ data }) => this.obey(data);
@@ -112,7 +111,7 @@ class Speaker extends AudioWorkletProcessor {
     for (let index = 0; index < first.length; index += 1) {
       const sample = this.resampler.pull(this.next);
       first[index] = sample;
-      this.power += sample * sample;
+      this.peak = Math.max(this.peak, Math.abs(sample));
     }
     for (const other of others) other.set(first);
     this.returnMarks();
@@ -134,8 +133,8 @@ class Speaker extends AudioWorkletProcessor {
   measure(length) {
     this.measured += length;
     if (this.measured < sampleRate / 50) return;
-    this.port.postMessage({ level: Math.sqrt(this.power / this.measured), at: currentTime });
-    this.power = 0;
+    this.port.postMessage({ peak: this.peak, at: currentTime });
+    this.peak = 0;
     this.measured = 0;
   }
 }
