@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 import attrs
@@ -93,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
         # As they were before: a change that has come since counts.
         trio.run(changed, {**watched(options.file), **before})
         _start_anew(options, options.port)
-    served = _Served(program, options)
+    served = _Served(program, options, before)
     # At checkpoints only: Ctrl-C must not land in the middle of a synchronous cut.
     trio.run(served.run, restrict_keyboard_interrupt_to_checkpoints=True)
     if served.has_changed:
@@ -147,6 +148,23 @@ async def changed(files: Mapping[Path, float]) -> Path:
                 return file
 
 
+def mistake_in(file: Path) -> str:
+    """Return the syntax error of a Python file in one line; empty: none was found."""
+    if file.suffix != ".py":
+        return ""
+    try:
+        compile(file.read_bytes(), file.name, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        return f"{file.name}, line {error.lineno}: {error.msg}"
+    # A null byte, or brackets without end.
+    except (ValueError, RecursionError) as error:
+        return f"{file.name}: {error}"
+    except OSError:
+        # Not there for the moment in which an editor replaces it: the new program finds out.
+        pass
+    return ""
+
+
 def _start_anew(options: argparse.Namespace, port: int) -> NoReturn:
     """Replace this process by a new one of the same command, on the same port."""
     again = [os.fspath(options.file), "--port", str(port), "--reload"]
@@ -158,13 +176,22 @@ def _start_anew(options: argparse.Namespace, port: int) -> NoReturn:
 
 
 class _Served:
-    """A program that is served to its page."""
+    """A program that is served to its page.
 
-    def __init__(self, program: Program, options: argparse.Namespace) -> None:
+    Args:
+        program: the program.
+        options: those of the command.
+        before: its files as they were before it was loaded.
+    """
+
+    def __init__(
+        self, program: Program, options: argparse.Namespace, before: Mapping[Path, float] = MappingProxyType({})
+    ) -> None:
         self._program = program
         self._options = options
-        # Now: a change while the models are loaded, or just after the page is announced, counts.
-        self._files = watched(program.path)
+        # As they were: a change while the program was imported, while the models are loaded, or just after the page is
+        # announced, counts.
+        self._files = {**watched(program.path), **before}
         self._page = PhonePage(program.path.name, program.phone.phone_number, program.callers)
         self.port: int = options.port
         """The port, once the server listens."""
@@ -217,7 +244,18 @@ class _Served:
 
     async def _reload(self) -> None:
         """End the calls and then the server when a file has changed."""
-        file = await changed(self._files)
+        files = self._files
+        while True:
+            file = await changed(files)
+            # Before it is read: a change behind it counts.
+            changed_at = _changed_at(file)
+            mistake = mistake_in(file)
+            self._page.report_mistake(mistake)
+            if not mistake:
+                break
+            # No call ends for half a sentence that was saved: the program as it is goes on.
+            print(f"{mistake}. The version before goes on.", file=sys.stderr, flush=True)
+            files = {**files, file: changed_at}
         print(f"{file.name} has changed: hanging up and loading it anew.", file=sys.stderr, flush=True)
         self.has_changed = True
         self._page.announce_reload()

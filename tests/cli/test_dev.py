@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from patter_trio.cli import USAGE_EXIT_STATUS, main
-from patter_trio.cli.dev import LOOK_INTERVAL_S, _loaded, _Served, changed, stand_ins, watched
+from patter_trio.cli.dev import LOOK_INTERVAL_S, _loaded, _Served, changed, mistake_in, stand_ins, watched
 from tests.kit.cli import write_agent
 from tests.phone_page.test_phone_routes import own
 
@@ -94,10 +94,11 @@ def test_mistakes_are_reported_in_one_line(
     assert f"patter-trio: {message}" in capsys.readouterr().err
 
 
-def written(name: str, text: str, at: float = 0.0) -> None:
+def written(name: str, text: str, at: float = 0.0) -> Path:
     Path(name).write_text(text)
     if at:
         os.utime(name, (at, at))
+    return Path(name)
 
 
 def trash(name: str) -> None:
@@ -124,6 +125,57 @@ async def test_change_of_own_files_is_seen(autojump_clock: CLOCK) -> None:
     assert trio.current_time() == began + LOOK_INTERVAL_S
 
 
+def test_mistakes_are_found_before_loading() -> None:
+    """A file with a syntax error has its mistake in one line; all else is for the new program to find out."""
+    good = written("good.py", "raise RuntimeError('only when it runs')\n")
+    assert mistake_in(good) == ""
+    assert mistake_in(written("bad.py", "x = 1\ny = = 2\n")) == "bad.py, line 2: invalid syntax"
+    assert mistake_in(written("null.py", "x = '\0'\n")).startswith("null.py")
+    assert mistake_in(written("deep.py", "(" * 300 + "\n")).startswith("deep.py")
+    assert mistake_in(Path("gone.py")) == ""
+    assert mistake_in(written(".env", "this is no Python")) == ""
+
+
+async def test_mistake_ends_no_call(capsys: pytest.CaptureFixture[str]) -> None:
+    """A syntax error is reported to terminal and page, and the program goes on; the next version is loaded."""
+    file = Path(write_agent(Path()))
+    content = file.read_text()  # noqa: ASYNC240 (a small file)
+    served = _Served(_loaded(file, stand_ins()), options(reload=True))
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(served.run)
+            while served.port == 0:  # noqa: ASYNC110 (the command reports it to nobody)
+                await trio.sleep(0.01)
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{served.port}", trust_env=False) as client:
+                before = (await client.get("/phone/program.json")).json()
+                # Many quick saves, as of an editor that saves while somebody types.
+                for number in range(5):
+                    written("agent.py", f"{content}\ndef half{number}(", at=time.time() + number)
+                    await trio.sleep(0.02)
+                while not (told := (await client.get("/phone/program.json")).json())["mistake"]:  # noqa: ASYNC110 (HTTP)
+                    await trio.sleep(0.05)
+                assert "'(' was never closed" in told["mistake"]
+                assert (told["boot"], told["reloading"]) == (before["boot"], False)
+                assert (await client.post("/phone/calls", headers=own(client))).status_code == 200
+                written("agent.py", content + "# right\n", at=time.time() + 20)
+                while not (told := (await client.get("/phone/program.json")).json())["reloading"]:  # noqa: ASYNC110 (HTTP)
+                    await trio.sleep(0.05)
+                assert told["mistake"] == ""
+            nursery.cancel_scope.cancel()
+    assert served.has_changed
+    assert "The version before goes on." in capsys.readouterr().err
+
+
+async def test_change_while_loading_counts(autojump_clock: CLOCK) -> None:
+    """A file that was saved after the program had read it, and before it is served, is a change."""
+    file = Path(write_agent(Path()))
+    before = watched(file)
+    program = _loaded(file, stand_ins())
+    written("agent.py", "newer = True\n", at=time.time() + 2)
+    served = _Served(program, options(), before)
+    assert (await changed(served._files)).name == "agent.py"
+
+
 def _until(process: "subprocess.Popen[str]", line: str) -> str:
     assert process.stdout
     text = ""
@@ -148,7 +200,9 @@ def test_change_starts_the_command_anew() -> None:
             assert found
             before = httpx.get(f"{found[1]}program.json", trust_env=False).json()
             content = file.read_text()
-            written("agent.py", content + "this is a mistake\n", at=time.time() + 2)
+            written("agent.py", content + "this is a mistake\n", at=time.time() + 1)
+            _until(process, "goes on.")
+            written("agent.py", content + "raise RuntimeError('a mistake at import')\n", at=time.time() + 2)
             assert "agent.py has changed: hanging up" in _until(process, "Waiting for a change")
             written("agent.py", content, at=time.time() + 4)
             assert found[1] in _until(process, "stops.")
