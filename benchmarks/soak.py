@@ -241,10 +241,10 @@ def _deepen(depths: dict[str, int], phones: Sequence[Line], servers: Sequence[Se
     for server in servers:
         for call in server.phone._live.values():
             now["inbox"].append(call._inbox.waiting)
-            now["frames to the VAD"].append(call._voice_activity._frames.waiting)
-            if isinstance(call._backend, PipelineBackend):
-                now["audio to the STT"].append(call._backend._transcription._feed.waiting)
-            now["playout queue, samples"].append(call._live_reply.samples_waiting)
+            now["frames to the VAD"].append(call._conversation._voice_activity._frames.waiting)
+            if isinstance(backend := call._conversation.backend, PipelineBackend):
+                now["audio to the STT"].append(backend._transcription._feed.waiting)
+            now["playout queue, samples"].append(call._conversation.live_reply.samples_waiting)
             now["callbacks"].append(len(call._reporter._callback_queue._queue))
     for phone in phones:
         if phone.carrier is not None:

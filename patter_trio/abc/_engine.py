@@ -87,7 +87,7 @@ class EngineSession(ABC):
     Method calls take effect in the order in which they are made; none of them waits.
     """
 
-    # None of these methods waits, because the session loop calls them (``call/session.py``).
+    # None of these methods waits, because the session loop calls them (``call/conversation_ring.py``).
     @abstractmethod
     def send(self, audio: bytes) -> None:
         """Send the caller's next audio, in the provider's ``accepts`` format.

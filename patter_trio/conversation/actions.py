@@ -243,7 +243,7 @@ class EndCall:
     reason: str
 
 
-# Closed: CallSession._perform has a case for each of them.
+# Closed: ConversationRing._perform has a case for each of them.
 Action = (
     EmitSpeechStarted
     | EmitSpeechEnded
