@@ -14,6 +14,15 @@ from patter_trio.agent.hooks import Hook, PipelineHooks, hook_of
 from patter_trio.agent.keypad import Keypad
 from patter_trio.agent.language_models import AdaptedModel, language_model_of
 from patter_trio.agent.menu import Menu
+from patter_trio.agent.option_rules import (
+    check_names,
+    check_seconds,
+    check_whole,
+    check_words,
+    instance_of,
+    vad_of,
+    variables_of,
+)
 from patter_trio.agent.tools import Tool, tools_of
 from patter_trio.agent.transfer_tool import TransferTool, checked_failure
 from patter_trio.audio.convert import rate_problem
@@ -21,9 +30,8 @@ from patter_trio.conversation.hidden_text import HiddenTextFilter
 from patter_trio.conversation.policy import TurnPolicy
 from patter_trio.conversation.prompts import filled, filled_to_speak, phone_preamble, unknown_names
 from patter_trio.conversation.text import SpeechFilter, TextFilter, filter_for_tts
-from patter_trio.defaults import default_stt, default_tts, default_vad
+from patter_trio.defaults import default_stt, default_tts
 from patter_trio.errors import ConfigurationError, did_you_mean
-from patter_trio.logs import shown_value
 from patter_trio.providers.other_names import other_names
 
 ELSEWHERE: Final[Mapping[str, str]] = {
@@ -126,39 +134,6 @@ MAX_CALL_DURATION_S: float | None = 3600.0
 """Seconds after which an agent hangs up, unless it has another ``max_call_duration``."""
 
 
-def _seconds(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-    # NaN fails the comparison, too; a bool is an int to Python, and a mistake here. 0 could mean "at once" or "never".
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ConfigurationError(
-            f"{attribute.name} must be a number of seconds above 0, or None for never, got {value!r}"
-        )
-
-
-def _whole(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-    # A fraction of a millisecond is most often a number of seconds.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0 or value % 1:
-        unit = " of milliseconds" if attribute.name.endswith("_ms") else ""
-        raise ConfigurationError(f"{attribute.name} must be a whole number{unit} of at least 0, got {value!r}")
-
-
-def _instance_of(kind: type) -> Any:
-    def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-        if not isinstance(value, kind):
-            raise ConfigurationError(f"{attribute.name} must be a {kind.__name__}, got {shown_value(value)}")
-
-    return check
-
-
-def _words(_: object, attribute: "attrs.Attribute[Any]", value: str) -> None:
-    if value and not value.strip():
-        raise ConfigurationError(f"{attribute.name} must have words, or be empty for none; got {value!r}")
-
-
-def _vad_of(given: VoiceActivity | None) -> VoiceActivity:
-    # A default for each agent rather than one for all: the models behind it are shared anyway.
-    return default_vad() if given is None else given
-
-
 def _transforms_of(given: Sequence[Callable[[str], str]] | None) -> tuple[Callable[[str], str], ...]:
     if given is None:
         return DEFAULT_TEXT_TRANSFORMS
@@ -166,11 +141,6 @@ def _transforms_of(given: Sequence[Callable[[str], str]] | None) -> tuple[Callab
     if not isinstance(given, list | tuple):
         raise ConfigurationError(f"text_transforms must be a list of functions, got {type(given).__name__}: {given!r}")
     return tuple(given)
-
-
-def _variables_of(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    # A copy, because the application may reuse its dict for the next agent. The validator reports other types.
-    return {} if given is None else dict(given) if isinstance(given, Mapping) else given
 
 
 def _error_message_of(given: str | None) -> str:
@@ -185,12 +155,6 @@ def _inspected(agent: "Agent") -> tuple[Hook, ...]:
         # The stream is filtered already. Behind another one it may find new marks.
         if place > 0 or function is not filter_for_tts
     )
-
-
-def _names(_: object, attribute: "attrs.Attribute[Any]", value: Mapping[object, Any]) -> None:
-    for name in value:
-        if not isinstance(name, str):
-            raise ConfigurationError(f"{attribute.name} must have strings as names, got {name!r}")
 
 
 _optional = attrs.validators.optional
@@ -269,31 +233,29 @@ class Agent:
         ConfigurationError: an option has a wrong type or value, or cannot be combined with another.
     """
 
-    system_prompt: str = attrs.field(validator=_instance_of(str))
-    engine: Engine | None = attrs.field(default=None, kw_only=True, validator=_optional(_instance_of(Engine)))
-    stt: SpeechToText | None = attrs.field(default=None, kw_only=True, validator=_optional(_instance_of(SpeechToText)))
-    tts: TextToSpeech | None = attrs.field(default=None, kw_only=True, validator=_optional(_instance_of(TextToSpeech)))
+    system_prompt: str = attrs.field(validator=instance_of(str))
+    engine: Engine | None = attrs.field(default=None, kw_only=True, validator=_optional(instance_of(Engine)))
+    stt: SpeechToText | None = attrs.field(default=None, kw_only=True, validator=_optional(instance_of(SpeechToText)))
+    tts: TextToSpeech | None = attrs.field(default=None, kw_only=True, validator=_optional(instance_of(TextToSpeech)))
     llm: LanguageModel | None = attrs.field(
-        default=None, kw_only=True, converter=language_model_of, validator=_optional(_instance_of(LanguageModel))
+        default=None, kw_only=True, converter=language_model_of, validator=_optional(instance_of(LanguageModel))
     )
     # None only until the converter has run: every call needs a VAD.
-    vad: VoiceActivity = attrs.field(
-        default=None, kw_only=True, converter=_vad_of, validator=_instance_of(VoiceActivity)
-    )
+    vad: VoiceActivity = attrs.field(default=None, kw_only=True, converter=vad_of, validator=instance_of(VoiceActivity))
     turn_detector: TurnDetector | None = attrs.field(
-        default=None, kw_only=True, validator=_optional(_instance_of(TurnDetector))
+        default=None, kw_only=True, validator=_optional(instance_of(TurnDetector))
     )
-    language: str = attrs.field(default="en", kw_only=True, validator=_instance_of(str))
-    voice: str = attrs.field(default="", kw_only=True, validator=_instance_of(str))
-    first_message: str = attrs.field(default="", kw_only=True, validator=[_instance_of(str), _words])
-    recording_notice: str = attrs.field(default="", kw_only=True, validator=[_instance_of(str), _words])
+    language: str = attrs.field(default="en", kw_only=True, validator=instance_of(str))
+    voice: str = attrs.field(default="", kw_only=True, validator=instance_of(str))
+    first_message: str = attrs.field(default="", kw_only=True, validator=[instance_of(str), check_words])
+    recording_notice: str = attrs.field(default="", kw_only=True, validator=[instance_of(str), check_words])
     tools: tuple[Tool, ...] = attrs.field(default=(), kw_only=True, converter=tools_of)
     variables: Mapping[str, Any] = attrs.field(
-        default=None, kw_only=True, converter=_variables_of, validator=[_instance_of(Mapping), _names]
+        default=None, kw_only=True, converter=variables_of, validator=[instance_of(Mapping), check_names]
     )
-    phone_preamble: bool = attrs.field(default=True, kw_only=True, validator=_instance_of(bool))
+    phone_preamble: bool = attrs.field(default=True, kw_only=True, validator=instance_of(bool))
     hooks: PipelineHooks | None = attrs.field(
-        default=None, kw_only=True, validator=_optional(_instance_of(PipelineHooks))
+        default=None, kw_only=True, validator=_optional(instance_of(PipelineHooks))
     )
     # None only until the converter has run.
     text_transforms: tuple[Callable[[str], str], ...] = attrs.field(
@@ -305,19 +267,19 @@ class Agent:
     """The ``text_transforms`` for sentences, as hooks, inspected once for all calls."""
     guardrails: tuple[Guardrail, ...] = attrs.field(default=(), kw_only=True, converter=guardrails_of)
     # Judged by listening: long enough that a cough ends before it, short enough that the agent seems to listen.
-    barge_in_threshold_ms: int = attrs.field(default=250, kw_only=True, validator=_whole)
-    barge_in_min_words: int = attrs.field(default=0, kw_only=True, validator=_whole)
+    barge_in_threshold_ms: int = attrs.field(default=250, kw_only=True, validator=check_whole)
+    barge_in_min_words: int = attrs.field(default=0, kw_only=True, validator=check_whole)
     # Judged by listening. A shorter silence is often only a thought within a sentence.
-    endpointing_ms: int = attrs.field(default=500, kw_only=True, validator=_whole)
+    endpointing_ms: int = attrs.field(default=500, kw_only=True, validator=check_whole)
     dtmf: Keypad | Menu | None = attrs.field(default=DEFAULT_KEYPAD, kw_only=True, converter=dtmf_of)
-    user_away_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_seconds))
-    silence_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_optional(_seconds))
+    user_away_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_optional(check_seconds))
+    silence_timeout: float | None = attrs.field(default=None, kw_only=True, validator=_optional(check_seconds))
     max_call_duration: float | None = attrs.field(
-        default=MAX_CALL_DURATION_S, kw_only=True, validator=_optional(_seconds)
+        default=MAX_CALL_DURATION_S, kw_only=True, validator=_optional(check_seconds)
     )
     on_failure: Tool | None = attrs.field(default=None, kw_only=True, converter=checked_failure)
     error_message: str = attrs.field(
-        default=None, kw_only=True, converter=_error_message_of, validator=_instance_of(str)
+        default=None, kw_only=True, converter=_error_message_of, validator=instance_of(str)
     )
 
     # The order matters: formats and contradictions first, because resolving may load a provider that is then refused.

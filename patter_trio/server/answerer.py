@@ -72,6 +72,33 @@ def check_answerer(agent: Agent, callbacks: Mapping[str, Any]) -> None:
     check_one_answers(agent, callbacks)
 
 
+def answerer_of(agent: Agent, callbacks: CallbackRegistry) -> tuple[Agent, CallbackRegistry]:
+    """Return the agent as calls use it, and the callbacks without one that nothing calls.
+
+    Raises:
+        ConfigurationError: as for :func:`check_answerer`.
+    """
+    check_answerer(agent, callbacks.own)
+    agent = agent.resolved
+    if agent.engine is not None:
+        if callbacks.own.get("on_message") is not None:
+            _log.warning("on_message= is ignored: the agent has engine=, which answers by itself")
+        # Taken out here rather than checked at each message: an engine would otherwise be asked, and the function as
+        # well.
+        callbacks = callbacks.without("on_message")
+    _report_unfilled(agent, may_come=callbacks.own.get("on_call_start") is not None)
+    return agent, callbacks
+
+
+def _report_unfilled(agent: Agent, *, may_come: bool) -> None:
+    """Log each ``{name}`` without a value while the program starts, and not only in its first call."""
+    for complaint in agent.unfilled():
+        if may_come:
+            _log.info("%s: on_call_start must return it in variables", complaint)
+        else:
+            _log.warning("%s, and there is no on_call_start= that could return it in variables", complaint)
+
+
 def with_keys(agent: Agent, callbacks: Mapping[str, Any]) -> Agent:
     """Return the agent with what the callbacks decide about keys.
 

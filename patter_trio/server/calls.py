@@ -13,52 +13,41 @@ from functools import partial
 import attrs
 import trio
 
-from patter_trio.abc import (
-    CallInfo,
-    CallReturned,
-    CarrierReport,
-    WebhookKind,
-)
-from patter_trio.abc._usage import usage_sink
-from patter_trio.agent.agent import Agent
-from patter_trio.audio.media_clock import MediaClock
+from patter_trio.abc import CallInfo, CallReturned, CarrierReport, WebhookKind
 from patter_trio.call.announced import PendingControl
 from patter_trio.call.control import CallControl
 from patter_trio.call.leg import MediaLeg
-from patter_trio.call.options import CallOptions
 from patter_trio.call.responder.on_message import MessageHandler
 from patter_trio.call.session import CallSession
 from patter_trio.call.tools.webhooks import ToolWebhooks
 from patter_trio.call_log.writer import LogWriter
 from patter_trio.events.callback_registry import Callback
-from patter_trio.events.callbacks import CallbackQueue, FindCallback
-from patter_trio.events.payloads import EDGES
-from patter_trio.events.reporter import CallReporter
 from patter_trio.logs import mask_logs
-from patter_trio.metrics.internal_events import UsageReported
-from patter_trio.metrics.meter import Meter
 from patter_trio.metrics.summary import summary
 from patter_trio.net.http import shared_client
 from patter_trio.net.pulse import Pulse
 from patter_trio.server.admission import Admission
 from patter_trio.server.announced import AnnouncedCalls
-from patter_trio.server.answerer import Answering, check_answerer, message_handler_of
+from patter_trio.server.answerer import Answering, answerer_of, message_handler_of
 from patter_trio.server.call_events_source import CallEventsSource
 from patter_trio.server.carrier_facts import CarrierFacts
 from patter_trio.server.carrier_reports import CarrierReports
 from patter_trio.server.context import ServerContext
+from patter_trio.server.draining import Draining
 from patter_trio.server.ended import EndedCalls
 from patter_trio.server.hang_ups import HangUps
 from patter_trio.server.logged import logged_in, open_log, recordings_into
 from patter_trio.server.lost_streams import LostStreams
-from patter_trio.server.machines import ear_of, on_finding
+from patter_trio.server.machines import on_finding
 from patter_trio.server.options import Seams, ServeOptions
 from patter_trio.server.outbound import Dialler
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.placed import CallRequest, PlacedCall
 from patter_trio.server.recorders import Recorders
 from patter_trio.server.schedule_host import host_schedules
-from patter_trio.server.second_legs import SecondLegs, accept_at_once
+from patter_trio.server.second_legs import SecondLegs
+from patter_trio.server.sessions import ReadyCall, Sessions
+from patter_trio.server.starting import StartingCall
 from patter_trio.tracing.setup import OpenTrace, opened_tracing
 from patter_trio.user_code.urls import secret_of
 
@@ -99,22 +88,65 @@ class CallServer:
         self._webhooks = webhooks
         self._admission = admission
         self._seams = seams
-        self._tap = seams.tap
         self._hang_ups = HangUps(options.carrier, nursery)
         self._events = CallEventsSource(options, seams, nursery)
         self._live: dict[str, CallSession] = {}
         self._ended = EndedCalls()
         self._handed_over = EndedCalls()
         """The calls that were transferred: they go on at the carrier without us."""
-        self._draining = False
         self.token: trio.lowlevel.TrioToken = trio.lowlevel.current_trio_token()
         """The trio run that the server belongs to."""
         self._call_over = Pulse()
         self.dialler: Dialler = Dialler(options.carrier, self, nursery)
-        self._second_legs = SecondLegs(self.dialler, nursery)
         self.closed: trio.Event = trio.Event()
         """Set when :meth:`drain` has finished and the server can be closed."""
-        self.context: ServerContext = ServerContext(
+        self.context: ServerContext = self._context(neighbours)
+        self._announced = AnnouncedCalls(
+            self.context,
+            nursery,
+            self._events,
+            self._ended,
+            self._hang_ups,
+            find=self.callback,
+            tracing=tracing,
+            tap=seams.tap,
+            on_over=self._never_connected,
+        )
+        self._lost = LostStreams(options.carrier, self.context.stream_url, nursery, self._call_over.fire)
+        self._draining = Draining(self._live, self.dialler, self.context.pending, self._lost, self._call_over)
+        recording_url = self.context.webhook_url("recording")
+        self._recorders = Recorders(options, seams, nursery, recording_url, recordings_into(log))
+        self._facts = CarrierFacts(
+            options.carrier, nursery, self._events.of_call, options.subscribers, is_logged=log is not None
+        )
+        self._reports = CarrierReports(
+            self.context.pending,
+            nursery,
+            dialler=self.dialler,
+            announced=self._announced,
+            live=self._live,
+            ended=self._ended,
+            hang_ups=self._hang_ups,
+            facts=self._facts,
+            lost=self._lost,
+        )
+        self._sessions = Sessions(
+            options,
+            seams,
+            nursery,
+            self.context,
+            self.callback,
+            webhooks=webhooks,
+            second_legs=SecondLegs(self.dialler, nursery),
+            lost=self._lost,
+            recorders=self._recorders,
+            on_report=self.on_report,
+        )
+
+    def _context(self, neighbours: tuple[ServerContext, ...]) -> ServerContext:
+        """Return what connections know of this server, and what they may ask of it."""
+        options = self._options
+        return ServerContext(
             carrier=options.carrier,
             public_url=options.public_url,
             pending=PendingCalls(),
@@ -138,43 +170,14 @@ class CallServer:
             app=options.app,
             app_state=options.app_state,
         )
-        self._announced = AnnouncedCalls(
-            self.context,
-            nursery,
-            self._events,
-            self._ended,
-            self._hang_ups,
-            find=self.callback,
-            tracing=tracing,
-            tap=seams.tap,
-            on_over=self._never_connected,
-        )
-        self._lost = LostStreams(options.carrier, self.context.stream_url, nursery, self._call_over.fire)
-        recording_url = self.context.webhook_url("recording")
-        self._recorders = Recorders(options, seams, nursery, recording_url, recordings_into(log))
-        self._facts = CarrierFacts(
-            options.carrier, nursery, self._events.of_call, options.subscribers, is_logged=log is not None
-        )
-        self._reports = CarrierReports(
-            self.context.pending,
-            nursery,
-            dialler=self.dialler,
-            announced=self._announced,
-            live=self._live,
-            ended=self._ended,
-            hang_ups=self._hang_ups,
-            facts=self._facts,
-            lost=self._lost,
-        )
-        self._send_digits = seams.send_digits or options.carrier.send_digits
 
     def __repr__(self) -> str:
-        return f"<CallServer {len(self._live)} calls{', draining' if self._draining else ''}>"
+        return f"<CallServer {len(self._live)} calls{', draining' if self.draining else ''}>"
 
     @property
     def draining(self) -> bool:
         """True if no more calls are accepted."""
-        return self._draining
+        return self._draining.has_begun
 
     @property
     def lag(self) -> float | None:
@@ -206,7 +209,7 @@ class CallServer:
         # It was judged when it was dialled.
         if call_id in self.dialler:
             return ""
-        if self._draining:
+        if self.draining:
             return "the server is draining"
         # Calls that ring occupy room: each may be answered at the same moment.
         ringing = self.dialler.waiting
@@ -307,117 +310,64 @@ class CallServer:
             await live.streams.attach(leg)
             return
         starting = self._announced.connected(info.call_id)
-        events, trace = starting.events, starting.trace
+        events = starting.events
         # Before anything of the call runs: user code, wherever it is called, reads the call from the context.
         events.enter()
         placed = self.dialler.on_live(info.call_id)
         answering = self._answering if placed is None else placed.answering
-        callback_queue = CallbackQueue(info.call_id, self._find_for(placed), events.grace, starting.call.control)
-        media = starting.media
-        if trace is not None:
-            trace.attach()
-        reporter = CallReporter(
-            callback_queue,
-            info,
-            media,
-            epoch=events.epoch,
-            tap=self._tap,
-            observers=(
-                *(() if trace is None else (trace,)),
-                *self._seams.observers,
-                *(observer_of(info) for observer_of in self._options.call_observers),
-            ),
-            events=events,
-            meter=self._meter(info, media, events.epoch),
-        )
-        # A context variable, because providers report usage without knowing a call; the tasks of the call inherit it.
-        usage_sink.set(lambda usage: reporter.emit_fact(UsageReported(usage), trio.current_time()))
         hang_up = self._hang_ups.once(info.call_id, lambda: call.streams.is_lost)
-        options = CallOptions(
-            agent=answering.agent,
-            # What on_call_start returns is meant for callers, and not for a person who is briefed.
-            settled=partial(
-                self._settled,
-                partial(starting.settled, answering.agent, answering.callbacks, may_change=not answering.is_briefing),
-            ),
-            on_message=answering.messages,
-            transfer_call=partial(self.context.transfer, info),
-            takes_back=self._options.carrier.takes_back,
-            place_second_leg=self._second_legs.place
-            if self._seams.take_over is None
-            else partial(accept_at_once, self._seams.take_over),
-            send_digits=partial(self._send_digits, info),
-            webhooks=self._webhooks,
-            on_open=(lambda: None) if placed is None else placed.talking.set,
-            on_hang_up=hang_up,
-            on_stream_lost=lambda: self._lost.begin(info, call.streams.reference, call.streams.give_up),
-            on_audio=None if placed is None else ear_of(placed, self._options.carrier, info.call_id, self.on_report),
-            is_deaf=answering.is_briefing,
-            recorded=(recorded := self._recorders.of_call(info, media)),
-        )
-        call = CallSession(leg, options, starting.call, reporter, media, server_nursery=self._nursery)
+        ready = self._sessions.of_call(leg, starting, answering, placed=placed, on_hang_up=hang_up)
+        call = ready.session
         events.exit_by(call.exit)
-        self._facts.begin(info.call_id, events, reporter)
+        self._facts.begin(info.call_id, events, ready.reporter)
         self._live[info.call_id] = self._options.live[info.call_id] = call
         _log.info("call %s: started, %s", info.call_id, info.direction)
-        if self._tap is not None:
-            self._tap(0.0, "call_start", info.payload())
-        events.connected(media, info)
+        if self._seams.tap is not None:
+            self._seams.tap(0.0, "call_start", info.payload())
+        events.connected(starting.media, info)
         if placed is not None:
             self._take_findings(call, placed)
         try:
             # Of a call that we placed: its owner may end it at once.
             with trio.CancelScope() if placed is None else placed.running:
-                await call.run(callback_queue)
+                await call.run(ready.callback_queue)
         finally:
-            # WARNING: the order matters. The subscriptions end first, so that nothing is delivered about a call that is
-            # no longer listed; its end is announced last, because that may end the server.
-            events.close()
-            recorded.end()
-            self._facts.over(info.call_id)
-            # "failed" stands only if no event has reported the call's end; a trace that has ended keeps its outcome.
-            starting.give_up("call over", "failed")
-            del self._live[info.call_id]
-            self._lost.over(info.call_id)
-            del self._options.live[info.call_id]
-            self._ended.add(info.call_id, trio.current_time())
-            self.dialler.over(info.call_id, call.outcome)
-            # A call that was handed over goes on without us. Also for a caller who has hung up: the carrier's stream
-            # may have ended by itself.
-            if call.is_handed_over:
-                self._handed_over.add(info.call_id, trio.current_time())
-            else:
-                hang_up()
-                # After the caller's own hang-up, nobody hears the answer.
-                if call.outcome != "caller_hung_up":
-                    self._lost.hung_up(info.call_id, trio.current_time())
-            # Closed with the last event, so that these are the metrics that on_call_end got.
-            _log.info("call %s: ended, %s", info.call_id, summary(call.outcome, reporter.metrics(trio.current_time())))
-            self._call_over.fire()
+            self._over(ready, starting, hang_up)
 
-    def _find_for(self, placed: PlacedCall | None) -> FindCallback:
-        find = self.callback if placed is None else partial(placed.request.find, otherwise=self.callback)
-        return find if self._seams.tells_edges else partial(_find_without_edges, find)
-
-    async def _settled(self, settled: Callable[[], Awaitable[Agent]]) -> Agent:
-        return self._seams.adapted(await settled())
+    def _over(self, ready: ReadyCall, starting: StartingCall, hang_up: Callable[[], None]) -> None:
+        """End what belongs to a call that has run, and announce its end. It awaits nothing, so it runs completely."""
+        call = ready.session
+        call_id, now = call.info.call_id, trio.current_time()
+        # WARNING: the order matters. The subscriptions end first, so that nothing is delivered about a call that is no
+        # longer listed; its end is announced last, because that may end the server.
+        starting.events.close()
+        ready.recorded.end()
+        self._facts.over(call_id)
+        # "failed" stands only if no event has reported the call's end; a trace that has ended keeps its outcome.
+        starting.give_up("call over", "failed")
+        del self._live[call_id]
+        self._lost.over(call_id)
+        del self._options.live[call_id]
+        self._ended.add(call_id, now)
+        self.dialler.over(call_id, call.outcome)
+        # A call that was handed over goes on without us. Also for a caller who has hung up: the carrier's stream may
+        # have ended by itself.
+        if call.is_handed_over:
+            self._handed_over.add(call_id, now)
+        else:
+            hang_up()
+            # After the caller's own hang-up, nobody hears the answer.
+            if call.outcome != "caller_hung_up":
+                self._lost.hung_up(call_id, now)
+        # Closed with the last event, so that these are the metrics that on_call_end got.
+        _log.info("call %s: ended, %s", call_id, summary(call.outcome, ready.reporter.metrics(now)))
+        self._call_over.fire()
 
     def _take_findings(self, call: CallSession, placed: PlacedCall) -> None:
         """Report the person to the transfer that waits for one, and act on what the carrier has found out already."""
         placed.request.met_by(call)
         for finding in tuple(placed.findings):
             on_finding(call, placed, finding, self._nursery)
-
-    def _meter(self, info: CallInfo, media: MediaClock, epoch: float) -> Meter:
-        return self._seams.meter(
-            info.call_id,
-            media,
-            self._options.pricing,
-            began=trio.current_time(),
-            epoch=epoch,
-            carrier=info.provider,
-            direction=info.direction,
-        )
 
     def expire_all(self) -> None:
         """Give up all announced and dialled calls, because the server closes and cannot answer them."""
@@ -430,23 +380,11 @@ class CallServer:
         An announced call is waited for as long as it is expected to connect: its caller already waits for the agent. A
         carrier that asks how a call continues, which the agent has ended, gets its answer.
         """
-        # First: from here on no webhook adds a call, so the wait below can only get shorter.
-        self._draining = True
-        with trio.move_on_after(timeout):
-            while (last := self._last_expected()) > trio.current_time():
-                # Without a live call nothing happens when an announced one becomes overdue; a dialled one ends itself.
-                with trio.CancelScope(deadline=last):
-                    # No await between the check of the calls and this wait, as Pulse requires.
-                    await self._call_over.wait()
+        await self._draining.wait(timeout)
         # Only now: until here the streams of events show the calls that go on, and a page may connect again.
         self.context.streams.draining.set()
         # In any case: after the timeout the server closes, and the remaining calls are ended by cancellation.
         self.closed.set()
-
-    def _last_expected(self) -> float:
-        """Return the instant until which something is expected of a call; infinite while one is live or dialled."""
-        busy = self._live or len(self.dialler)
-        return math.inf if busy else max(self.context.pending.last_overdue, self._lost.last_return)
 
     async def end_now(self) -> None:
         """Accept no more calls, end the live ones at once, and shorten the time of the last callbacks."""
@@ -462,19 +400,6 @@ class CallServer:
     def shorten_grace(self) -> None:
         """Shorten the callbacks' time, because the server is being cancelled."""
         self._events.shorten_grace()
-
-
-def _find_without_edges(find: FindCallback, name: str) -> Callback | None:
-    return None if name.removeprefix("on_") in EDGES else find(name)
-
-
-def _report_unfilled(agent: Agent, *, may_come: bool) -> None:
-    """Log each ``{name}`` without a value while the program starts, and not only in its first call."""
-    for complaint in agent.unfilled():
-        if may_come:
-            _log.info("%s: on_call_start must return it in variables", complaint)
-        else:
-            _log.warning("%s, and there is no on_call_start= that could return it in variables", complaint)
 
 
 @asynccontextmanager
@@ -494,17 +419,9 @@ async def open_call_server(
     """
     # Before anything can be logged: the application may have set up its logging after importing this package.
     mask_logs()
-    agent, callbacks = options.agent, options.callbacks
     # All checks before the first resource is opened: an error then comes bare, without a group or a clean-up.
-    check_answerer(agent, callbacks.own)
-    agent = agent.resolved
-    if agent.engine is not None:
-        if callbacks.own.get("on_message") is not None:
-            _log.warning("on_message= is ignored: the agent has engine=, which answers by itself")
-        # Taken out here rather than checked at each message: an engine would otherwise be asked, and the function as
-        # well.
-        callbacks = callbacks.without("on_message")
-    _report_unfilled(agent, may_come=callbacks.own.get("on_call_start") is not None)
+    agent, callbacks = answerer_of(options.agent, options.callbacks)
+    options = attrs.evolve(options, agent=agent, callbacks=callbacks)
     messages = message_handler_of(callbacks.own.get("on_message"), options.on_message_secret)
     webhooks = ToolWebhooks(secret_of(options.on_message_secret), options.guard)
     webhooks.check(agent.tools)
@@ -520,7 +437,7 @@ async def open_call_server(
         trio.open_nursery() as nursery,
     ):
         call_server = CallServer(
-            attrs.evolve(logged_in(options, log), agent=agent, callbacks=callbacks),
+            logged_in(options, log),
             seams or Seams(),
             nursery,
             messages=messages,
