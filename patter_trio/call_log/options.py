@@ -84,6 +84,14 @@ class CallLog:
             return f"postgresql+psycopg://{rest}" if _scheme(place) in _POSTGRESQL else f"{scheme}://{rest}"
         return f"sqlite:///{self._file()}"
 
+    def check_place(self) -> None:
+        """Raise ConfigurationError if the place is a file that cannot be a database, such as a program."""
+        if "://" not in str(self.place) and self._file().parent.is_file():
+            raise ConfigurationError(
+                f"the place of a call log must be a folder, or a file that ends in {', '.join(_FILE_SUFFIXES)}; "
+                f"{self._file().parent} is a file"
+            )
+
     def _file(self) -> Path:
         if not str(self.place):
             return Path(os.environ.get("PATTER_LOG_DIR") or DEFAULT_FOLDER) / FILE_NAME
@@ -119,6 +127,7 @@ def checked_log(persist: Any) -> CallLog | None:
     if not isinstance(persist, str | Path | CallLog) or persist == "":
         raise ConfigurationError(f"persist must be True, a path, a URL or a CallLog(...), got {shown_value(persist)}")
     log = persist if isinstance(persist, CallLog) else CallLog(persist)
+    log.check_place()
     require("sqlalchemy", extra="log")
     if log.url().startswith(_POSTGRESQL):
         require("psycopg", extra="postgresql")

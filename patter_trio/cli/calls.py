@@ -16,7 +16,7 @@ from patter_trio.abc import CallQuery, CallSummary
 from patter_trio.call_log.export import export_as
 from patter_trio.call_log.options import CallLog, checked_log
 from patter_trio.call_log.phone_log import PhoneLog
-from patter_trio.cli.command_line import Once, add_log_options
+from patter_trio.cli.command_line import LOG_OPTION, Once, add_log_options
 from patter_trio.cli.terminal import console_for, printable
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone_numbers import is_number, mask_number
@@ -28,6 +28,21 @@ NOTHING_EXIT_STATUS: Final = 1
 """Exit status if no call was found, or the answer to the question was no."""
 DEFAULT_LINES: Final = 50
 """Most calls that are listed by default."""
+# In the order of the dashboard's list.
+OUTCOMES: Final = (
+    "completed",
+    "caller_hung_up",
+    "agent_hung_up",
+    "transferred",
+    "silence",
+    "voicemail",
+    "no_answer",
+    "busy",
+    "rejected",
+    "failed",
+    "cancelled",
+)
+"""The outcomes of calls; docs/callbacks.md and docs/outbound.md describe them."""
 _COLUMNS: Final = ("call", "began", "number", "s", "turns", "p50 ms", "outcome", "USD", "first words")
 _RIGHT: Final = frozenset({"s", "turns", "p50 ms", "USD"})
 _EPILOG: Final = """
@@ -68,7 +83,7 @@ def add_parser(commands: Any) -> None:
     for command, run in ((listing, run_list), (show, run_show), (export, run_export), (delete, run_delete)):
         add_log_options(command, "warning")
         command.add_argument(
-            "--log",
+            LOG_OPTION,
             action=Once,
             default="",
             metavar="PLACE",
@@ -94,7 +109,14 @@ def add_parser(commands: Any) -> None:
 def _add_query(command: argparse.ArgumentParser) -> None:
     command.add_argument("--text", action=Once, default="", help="words that were said in the call, in any order")
     command.add_argument("--number", action=Once, default="", help="a part of either number")
-    command.add_argument("--outcome", action=Once, default="", help="the outcome, such as transferred or failed")
+    command.add_argument(
+        "--outcome",
+        action=Once,
+        default="",
+        choices=OUTCOMES,
+        metavar="OUTCOME",
+        help=f"the outcome: {', '.join(OUTCOMES)}",
+    )
     for name, what in (("--since", "from this time on"), ("--until", "before this time")):
         command.add_argument(
             name, action=Once, type=_time, metavar="TIME", help=f"calls that began {what}: ISO 8601, UTC by default"
@@ -181,7 +203,7 @@ def run_show(options: argparse.Namespace) -> int:
     """Show one call; return 0, or 1 if it is unknown."""
     call, events = trio.run(_whole, _archive(options), options.call_id)
     if call is None:
-        print(f"No call {printable(options.call_id)} is in the log.", file=sys.stderr)
+        print(_unknown(options.call_id), file=sys.stderr)
         return NOTHING_EXIT_STATUS
     if options.json:
         print(json.dumps({**call, "events": events}, ensure_ascii=True, indent=2))
@@ -264,13 +286,14 @@ def run_delete(options: argparse.Namespace) -> int:
 
 def _agreed(options: argparse.Namespace) -> bool:
     if options.call_ids:
-        which = f"{len(options.call_ids)} calls"
+        which = f"call {options.call_ids[0]}" if len(options.call_ids) == 1 else f"{len(options.call_ids)} calls"
     elif options.number:
         which = f"all calls from and to {options.number}"
     else:
         which = f"all calls older than {options.older_than:g} days"
     try:
-        return input(f"Delete {which}, with their recordings? [y/N] ").strip().lower() in ("y", "yes")
+        # An id may have characters that command a terminal.
+        return input(f"Delete {printable(which)}, with all recordings? [y/N] ").strip().lower() in ("y", "yes")
     # A script without a terminal, and without --yes.
     except EOFError:
         return False
@@ -281,7 +304,17 @@ async def _delete(archive: "LoggedCalls", options: argparse.Namespace) -> int:
         return await archive.delete_number(options.number)
     if options.older_than is not None:
         return await archive.delete_before(time.time() - options.older_than * 86_400)
-    return sum([await archive.delete(call_id) for call_id in options.call_ids])
+    count = 0
+    for call_id in options.call_ids:
+        if await archive.delete(call_id):
+            count += 1
+        else:
+            print(_unknown(call_id), file=sys.stderr)
+    return count
+
+
+def _unknown(call_id: str) -> str:
+    return f"No call {printable(call_id)} is in the log."
 
 
 def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -5,6 +5,7 @@ import codecs
 import os
 import signal
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext, redirect_stdout
 from typing import Any, Final, TextIO
@@ -52,8 +53,8 @@ What you type is what the caller says. A line while the agent speaks interrupts 
 The LLM, on_message or the engine is the real one and needs its key; carrier, STT and TTS need none. Tools, hooks,
 guardrails and callbacks run as in a call by telephone; those of speech edges are not called. Transfers, DTMF and calls
 to others are shown and not made.
-Exit status: 0 the call went well; 1 a reply failed, the call failed, or it was over before everything was said; 2 a
-mistake in the command or in FILE; 130 a script was stopped by Ctrl-C.
+Exit status: 0 the call went well; 1 a reply failed, the call failed, it was over before everything was said, or a line
+of a pipe meant nothing; 2 a mistake in the command or in FILE; 130 a script was stopped by Ctrl-C.
 """
 
 
@@ -170,6 +171,9 @@ class _Chat:
             why = f"a reply failed: {event['data']['reason']}"
         elif event["type"] == "call_ended":
             why = event["data"].get("error", "the call failed" if event["data"]["outcome"] == "failed" else "")
+        self._fail(why)
+
+    def _fail(self, why: str) -> None:
         self.failure = self.failure or why
 
     def _show(self, view: ChatView, event: EventRecord, call: TextCall) -> None:
@@ -217,7 +221,7 @@ class _Chat:
         for step in self.steps:
             what = step.text or f"/press {step.keys}"
             if call.is_over:
-                self.failure = self.failure or f"the call was over before the caller could say {what!r}"
+                self._fail(f"the call was over before the caller could say {what!r}")
                 return
             view.caller(what)
             if step.keys:
@@ -234,8 +238,15 @@ class _Chat:
     async def _by_pipe(self, call: TextCall, view: ChatView) -> None:
         await call.settled()
         async for line in _lines():
-            if isinstance(command_of(line), SayLine | PressKeys):
-                view.caller(line)
+            match command_of(line):
+                case SayLine() | PressKeys() if call.is_over:
+                    self._fail(f"the call was over before the caller could say {_begin_of(line)!r}")
+                    return
+                case SayLine() | PressKeys():
+                    view.caller(line)
+                # Not only a note, as for a person at the keyboard: the script would pass for a good one.
+                case Mistake(why):
+                    self._fail(why)
             await self._line(call, view, line)
             await call.settled()
 
@@ -251,6 +262,11 @@ class _Chat:
                 view.note("")
             case _:
                 pass
+
+
+def _begin_of(line: str) -> str:
+    # Judged: enough to find the line again.
+    return textwrap.shorten(line, 60, placeholder=" ...")
 
 
 def _state_of(call: TextCall) -> str:

@@ -12,6 +12,7 @@ from patter_trio.errors import did_you_mean
 
 RECORDING_OPTION: Final = "--caller"
 TUNNEL_OPTION: Final = "--tunnel"
+LOG_OPTION: Final = "--log"
 _PROGRAM_SUFFIX: Final = ".py"
 
 
@@ -49,7 +50,10 @@ class CommandParser(argparse.ArgumentParser):
         # The options alone, if there are any: the words beside them are most likely their values.
         options = [word for word in unknown if word.startswith("-")]
         if not options:
-            return f"unknown arguments: {' '.join(unknown)}"
+            # The other commands take a program, so it is easily given to one that reads the call log.
+            reads_log = LOG_OPTION in self._option_string_actions and unknown[0].endswith(_PROGRAM_SUFFIX)
+            hint = f" (this command reads a call log, not a program; {LOG_OPTION} names it)" if reads_log else ""
+            return f"unknown arguments: {' '.join(unknown)}{hint}"
         for option in options:
             if hint := did_you_mean(option.partition("=")[0], self._option_string_actions):
                 return f"unknown option {option}{hint}"

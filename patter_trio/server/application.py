@@ -36,6 +36,10 @@ MAX_BODY_BYTES: Final = 64 * 1024
 # Judged: 64 KiB in segments of 256 bytes. A carrier sends its 1 kB in one piece, or a few.
 MAX_BODY_PIECES: Final = 256
 """Largest accepted number of chunks, or reads, of a body: each costs the event loop the same, whatever its size."""
+# The standard library's words (asyncio.events.get_running_loop).
+NO_ASYNCIO_LOOP: Final = "no running event loop"
+"""What code for asyncio raises on trio."""
+_ON_TRIO: Final = "app= runs on trio: its code must use trio or anyio in place of asyncio"
 STREAMS_KEY: Final = "patter_trio.streams"
 """The key of a request's scope with the places for streams of events."""
 
@@ -74,7 +78,12 @@ class Application:
         app = self._context.app
         if app is not None and not self._is_ours(scope):
             # What it raises ends its own request: the HTTP server logs it and answers 500.
-            await app({**scope, "state": dict(self._context.app_state)}, receive, send)
+            try:
+                await app({**scope, "state": dict(self._context.app_state)}, receive, send)
+            except RuntimeError as error:
+                if NO_ASYNCIO_LOOP in str(error):
+                    error.add_note(_ON_TRIO)
+                raise
             return
         if scope["type"] != "http":
             return

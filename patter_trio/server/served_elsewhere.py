@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 NOT_SERVED: Final = "phone.asgi() needs phone.serve() in the same trio run, such as hypercorn -k trio with one worker"
 """The one line for somebody who has only half of it."""
 
+NOT_ON_TRIO: Final = "phone.asgi() needs a server on trio, such as hypercorn -k trio with one worker; this one is not"
+"""The one line for somebody whose server runs its applications on asyncio, as uvicorn does."""
+
 _log = logging.getLogger("patter_trio.http")
 
 
@@ -51,11 +54,13 @@ class ServedElsewhere:
             # For the log of refusals, and the number of wrong tokens of a peer.
             current_peer.set((scope.get("client") or ("this peer",))[0])
             await app(scope, receive, send)
-        elif scope["type"] == "http":
-            _log.warning("%s", NOT_SERVED)
-            await _answer(send, 503, f"{NOT_SERVED}\n")
+            return
+        why = NOT_SERVED if trio.lowlevel.in_trio_run() else NOT_ON_TRIO
+        if scope["type"] == "http":
+            _log.warning("%s", why)
+            await _answer(send, 503, f"{why}\n")
         else:
-            await send({"type": "websocket.close", "code": 1011, "reason": NOT_SERVED})
+            await send({"type": "websocket.close", "code": 1011, "reason": why})
 
     def _application(self) -> "ASGIApp | None":
         """Return the application of the newest server of this trio run."""

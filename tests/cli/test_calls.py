@@ -3,12 +3,13 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from patter_trio.cli import main
-from patter_trio.cli.calls import NOTHING_EXIT_STATUS
+from patter_trio.cli.calls import NOTHING_EXIT_STATUS, OUTCOMES
 from tests.kit.call_logs import OpenLog, metrics
 
 
@@ -64,6 +65,21 @@ def test_list_takes_filters_and_a_limit(place: Path, capsys: pytest.CaptureFixtu
     assert "No call was found." in capsys.readouterr().out
 
 
+def test_outcomes_are_those_of_the_pages(capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelt outcome is refused with all of them, which are those of the docs and of the dashboard's list."""
+    with pytest.raises(SystemExit):
+        run("list", "--outcome", "transfered")
+    assert "(did you mean transferred?)" in capsys.readouterr().err
+    root = Path(__file__).parents[2]
+    described: set[str] = set()
+    for page, head in (("callbacks.md", "| `outcome` |"), ("outbound.md", "| outcome |")):
+        table = (root / "docs" / page).read_text(encoding="utf-8").partition(f"\n{head}")[2].partition("\n\n")[0]
+        described.update(word for row in table.splitlines()[2:] for word in re.findall(r"`(\w+)`", row.split("|")[1]))
+    assert described == set(OUTCOMES)
+    script = (root / "patter_trio" / "dashboard" / "static" / "calls.js").read_text(encoding="utf-8")
+    assert tuple(re.findall(r'"([a-z_]+)"', script.partition("OUTCOMES = [")[2].partition("]")[0])) == OUTCOMES
+
+
 def test_show_has_words_tools_and_cost(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One call is shown whole, as lines or as JSON with its events."""
     assert run("show", "CA1") == 0
@@ -95,8 +111,11 @@ def test_delete_asks_before(place: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert run("delete", "--older-than", "1") == NOTHING_EXIT_STATUS
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     assert run("delete", "CA1", "CA9") == 0
-    assert "Delete 2 calls, with their recordings?" in (out := capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    assert "Delete call CA1, with all recordings?" in out
+    assert "Delete 2 calls, with all recordings?" in out
     assert "Deleted calls: 1." in out
+    assert err == "No call CA9 is in the log.\n"
     assert run("delete", "--number", "+15550100001", "--yes") == 0
     assert run("delete", "--number", "+15550100001", "--yes") == NOTHING_EXIT_STATUS
     assert run("list") == NOTHING_EXIT_STATUS
@@ -112,6 +131,10 @@ def test_delete_asks_before(place: Path, monkeypatch: pytest.MonkeyPatch, capsys
         (["list", "--limit", "0"], "--limit must be at least 1"),
         (["list", "--log", "mysql://host/name"], "must begin with postgresql:// or sqlite://"),
         (["list", "--log", "nowhere.db"], "nowhere.db does not exist"),
+        (
+            ["list", "--log", __file__],
+            f"a file that ends in .db, .sqlite, .sqlite3; {__file__} is",
+        ),
     ],
 )
 def test_mistakes_end_with_status_two(

@@ -174,9 +174,9 @@ def test_program_with_main_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 # Pipes ----------------------------------------------------------------------------------------------------------------
-def piped(text: str) -> subprocess.CompletedProcess[str]:
+def piped(text: str, program: Path | str = FRONT_DESK) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 (our own program)
-        [sys.executable, "-m", "patter_trio", "test", str(FRONT_DESK)],
+        [sys.executable, "-m", "patter_trio", "test", str(program)],
         input=text,
         env=environment(),
         capture_output=True,
@@ -188,15 +188,33 @@ def piped(text: str) -> subprocess.CompletedProcess[str]:
 
 def test_lines_of_a_pipe_wait_for_answers() -> None:
     """Lines of a pipe are said one after another, commands are obeyed, and its end hangs up."""
-    done = piped("When do you open?\n\n/state\n/nope\n/help\nbye")
+    done = piped("When do you open?\n\n/state\n/help\nbye")
     assert done.returncode == 0
     shown = lines(done.stdout)
     assert shown[3].startswith("agent   On weekdays we open at noon")
     assert "caller listening, agent idle, turn 1, $0.0000 so far" in shown
-    assert any(line.startswith("a command must be one of /press, /hang, /state, /help, got /nope") for line in shown)
     assert "/press  press keys: /press 1#" in shown
     assert "agent   Thank you for calling. See you soon!" in shown
     assert "\x1b" not in done.stdout
+
+
+def test_pipe_with_a_meaningless_line_has_failed() -> None:
+    """A line that means nothing is shown, the rest is said, and the exit status is 1, as a script has no reader."""
+    done = piped(f"/nope\n{'a' * (MAX_LINE_CHARACTERS + 1)}\nWhen do you open?\n")
+    shown = lines(done.stdout)
+    assert any(line.startswith("a command must be one of /press, /hang, /state, /help, got /nope") for line in shown)
+    assert "a line must have at most 10000 characters, got 10001" in shown
+    assert "caller  When do you open?" in shown
+    assert done.stderr.startswith("FAILED: a command must be one of /press, /hang, /state, /help, got /nope")
+    assert done.returncode == 1
+
+
+def test_pipe_that_outlasts_the_call_has_failed() -> None:
+    """A line that waits when the agent has hung up is a failure, as one of --say is."""
+    done = piped("Bye\nOne more question\n", write('[["Bye.", tool_call("end_call")]]'))
+    assert "call    agent hung up" in done.stdout
+    assert done.stderr == "FAILED: the call was over before the caller could say 'One more question'\n"
+    assert done.returncode == 1
 
 
 def test_reader_that_goes_away_ends_the_call() -> None:

@@ -79,6 +79,7 @@ def test_option_given_twice_is_refused(words: str, capsys: pytest.CaptureFixture
         ("run --prot 1 bakery.py", "unknown option --prot (did you mean --port?)"),
         ("run bakery.py other.py", "unknown arguments: other.py\n"),
         ("run bakery.py --zzz", "unknown option --zzz\n"),
+        ("calls list bakery.py", "bakery.py (this command reads a call log, not a program; --log names it)\n"),
     ],
 )
 def test_unknown_option_names_the_meant_one(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,13 @@ def test_files_on_a_page_exist(page: Path) -> None:
     assert not missing
 
 
+def test_index_names_each_page() -> None:
+    """The index, docs/README.md, links to each page."""
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = sorted(page.name for page in (ROOT / "docs").glob("*.md") if page.name != "README.md")
+    assert not [page for page in pages if f"]({page}" not in index]
+
+
 def test_glossary_is_in_order_and_its_modules_exist() -> None:
     """The glossary has each word once, in alphabetical order, and the modules of its last column exist."""
     page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")

@@ -1,5 +1,6 @@
 """An application's own ASGI app beside a served phone, and the phone's app in another server."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from patter_trio import ConfigurationError, Patter
 from patter_trio.errors import WireError
 from patter_trio.net.websocket import SocketClosed, connect
 from patter_trio.server.lifespan import STARTUP_TIMEOUT_S, run_lifespan
-from patter_trio.server.served_elsewhere import NOT_SERVED, ServedElsewhere
+from patter_trio.server.served_elsewhere import NOT_ON_TRIO, NOT_SERVED, ServedElsewhere
 from tests.kit.call import agent_of
 from tests.kit.server import FakeCallServer, read_all
 
@@ -111,6 +112,19 @@ async def test_bugs_end_their_own_request(caplog: pytest.LogCaptureFixture) -> N
         assert (await client.get("/health")).status_code == 200
         assert (await client.get("/")).status_code == 200
     assert "ZeroDivisionError: a bug of the application" in caplog.text
+
+
+async def test_asyncio_in_the_application_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """Code for asyncio fails with a traceback that says what to use in its place."""
+
+    async def asleep(_: Request) -> PlainTextResponse:
+        await asyncio.sleep(0.1)
+        return PlainTextResponse("awake")
+
+    async with served(Starlette(routes=[Route("/asleep", asleep)])) as (client, _):
+        assert (await client.get("/asleep")).status_code == 500
+        assert (await client.get("/health")).status_code == 200
+    assert "app= runs on trio: its code must use trio or anyio in place of asyncio" in caplog.text
 
 
 async def test_own_sockets_outside_of_the_prefixes() -> None:
@@ -286,9 +300,9 @@ def test_asyncio_servers_get_one_line(caplog: pytest.LogCaptureFixture) -> None:
     anyio.run(main, backend="asyncio")
     kinds = [message["type"] for message in sent]
     assert kinds[:2] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    assert (sent[2]["status"], sent[3]["body"].decode()) == (503, f"{NOT_SERVED}\n")
+    assert (sent[2]["status"], sent[3]["body"].decode()) == (503, f"{NOT_ON_TRIO}\n")
     assert sent[4]["type"] == "websocket.close"
-    assert caplog.messages == [NOT_SERVED]
+    assert caplog.messages == [NOT_ON_TRIO]
 
 
 async def test_fastapi_apps_are_served() -> None:

@@ -14,7 +14,7 @@ const LOOK_EVERY_MS = 2000;
 // Judged: after that, what has happened at once is one look.
 const GATHER_MS = 150;
 const OUTCOMES = [
-  "completed", "caller_hung_up", "agent_hung_up", "transferred", "voicemail", "no_answer", "busy", "rejected", "failed", "cancelled",
+  "completed", "caller_hung_up", "agent_hung_up", "transferred", "silence", "voicemail", "no_answer", "busy", "rejected", "failed", "cancelled",
 ];
 
 const address = (id) => `#call/${encodeURIComponent(id)}`;
