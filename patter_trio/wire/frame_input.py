@@ -15,10 +15,10 @@ from websockets.frames import apply_mask  # type: ignore[attr-defined]  # (not i
 # FIN and the opcode 1; no reserved bits.
 _WHOLE_TEXT: Final = 0x81
 _MASKED: Final = 0x80
-# Lengths that stand for a longer field.
+# The length that stands for a field of two bytes; the next one, for a field of eight.
 _TWO_BYTES: Final = 126
-_EIGHT_BYTES: Final = 127
 _SHORTEST_HEAD_BYTES: Final = 2
+_LONGEST_HEAD_BYTES: Final = 10
 _MASK_BYTES: Final = 4
 
 
@@ -78,17 +78,30 @@ class FrameInput:
         return payload
 
     def take(self, size: int) -> bytes:
-        """Take up to ``size`` bytes, no more than up to the end of a frame."""
+        """Take up to ``size`` bytes: as many whole frames as fit, or the next part of a longer one."""
         if not self._left:
-            frame = frame_bytes(self._head + self._data)
+            if end := self._whole_frames(size):
+                return self._cut(end)
+            frame = frame_bytes(self._head + self._data[:_LONGEST_HEAD_BYTES])
             if frame is None:
                 # Given away at once: a head may be wrong before it is complete.
                 self._head += self._data
-                taken, self._data = self._data, b""
-                return taken
+                return self._cut(len(self._data))
             self._left = frame - len(self._head)
             self._head = b""
-        size = min(size, self._left)
-        taken, self._data = self._data[:size], self._data[size:]
+        taken = self._cut(min(size, self._left))
         self._left -= len(taken)
+        return taken
+
+    def _whole_frames(self, size: int) -> int:
+        """Return the number of bytes that whole frames have, of those that begin here and end within ``size``."""
+        if self._head:
+            return 0
+        end, size = 0, min(size, len(self._data))
+        while (frame := frame_bytes(self._data[end : end + _LONGEST_HEAD_BYTES])) and end + frame <= size:
+            end += frame
+        return end
+
+    def _cut(self, size: int) -> bytes:
+        taken, self._data = self._data[:size], self._data[size:]
         return taken
