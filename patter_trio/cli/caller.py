@@ -117,7 +117,10 @@ async def synthesised(texts: Sequence[str]) -> tuple[tuple[str, Samples], ...]:
 
 
 class CallRecords:
-    """A receiver of the records of all simulated calls: gives each call its own, for its timeline and its picture."""
+    """A receiver of what the server reports about all simulated calls: gives each call its own.
+
+    Records are for a call's timeline and its picture, the events of the taps for its caller and its view.
+    """
 
     def __init__(self, calls: "Mapping[str, SimulatedCall]") -> None:
         self._calls = calls
@@ -131,6 +134,17 @@ class CallRecords:
         call = self._calls.get(record["call_id"])
         if call is not None:
             call.records.append(record)
+
+    def tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
+        """Give an event to its call."""
+        # The server may have other calls, of whoever finds its port.
+        if (call := self._calls.get(payload["call_id"])) is not None:
+            call.tap(at, name, payload)
+
+    def bus_tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
+        """Give an event of the event bus to its call."""
+        if (call := self._calls.get(payload["call_id"])) is not None:
+            call.bus_tap(at, name, payload)
 
 
 class SimulatedCall:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NOTHING_EXIT_STATUS: Final = 1
 """Exit status if no call was found, or the answer to the question was no."""
+# Judged: a screen or two.
 DEFAULT_LINES: Final = 50
 """Most calls that are listed by default."""
 # In the order of the dashboard's list.
@@ -176,6 +177,7 @@ async def _found(archive: "LoggedCalls", options: argparse.Namespace) -> tuple[l
     calls: list[CallSummary] = []
     cursor = ""
     while len(calls) < options.limit:
+        # 500: the most that the archive gives at once (call_log/reader.py).
         page = await archive.find(_query(options, min(options.limit - len(calls), 500), cursor))
         calls += page.calls
         cursor = page.next
@@ -206,6 +208,7 @@ def run_show(options: argparse.Namespace) -> int:
         print(_unknown(options.call_id), file=sys.stderr)
         return NOTHING_EXIT_STATUS
     if options.json:
+        # In ASCII, which escapes what could command a terminal.
         print(json.dumps({**call, "events": events}, ensure_ascii=True, indent=2))
         return 0
     for line in _lines_of(call):

@@ -37,6 +37,7 @@ from patter_trio.text_chat._commands import (
 )
 from patter_trio.text_chat._providers import NoSpeech, Shown
 
+# Judged: many lines of a person's; what a pipe brings beyond it waits for the next read.
 READ_BYTES: Final = 4096
 """Bytes that are read from the keyboard at once."""
 
@@ -137,6 +138,7 @@ class _Chat:
             if is_interruptible():
                 # ``start``: Ctrl-C from here on hangs up.
                 await beside.start(self._stop, call)
+            # Inside the block of the call, which both tasks use.
             beside.start_soon(self._talk, call, view)
             async for event in call:
                 self._judge(event)
@@ -281,7 +283,9 @@ async def _lines() -> AsyncIterator[str]:
     waiting = ""
     while True:
         # The descriptor and not the stream: a thread that waits in the stream would hold its lock at Python's end.
+        # Abandoned when the call is over: nothing ends a read of a terminal.
         data = await trio.to_thread.run_sync(os.read, sys.stdin.fileno(), READ_BYTES, abandon_on_cancel=True)
+        # Final at the end of the input: half a character that is left there becomes a replacement.
         waiting += decoder.decode(data, not data)
         *lines, waiting = waiting.split("\n")
         for line in lines:

@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -46,7 +46,7 @@ from patter_trio.cli.terminal import console_for
 from patter_trio.errors import ConfigurationError
 from patter_trio.phone_numbers import is_number
 from patter_trio.program import Program, load
-from patter_trio.server.calls import open_call_server
+from patter_trio.server.calls import CallServer, open_call_server
 from patter_trio.server.listeners import listening_address, open_listeners, serve_listeners
 from patter_trio.server.options import Seams
 from patter_trio.testing.carriers.rest import kept_from_carriers, serving_api
@@ -227,14 +227,19 @@ async def _lines(steps: Sequence[Step | Line]) -> tuple[Line, ...]:
     )
 
 
-async def _simulate(program: Program, options: _Options) -> int:
+def _carrier_of(program: Program, wanted: str | None) -> Carrier:
+    """Return the carrier whose protocol the callers speak."""
     # A program's own carrier, so that its webhook is signed as in production.
     given = program.phone.carrier or LocalCarrier()
     try:
-        carrier = carrier_object(protocol_of(options.carrier, given), given)
+        return carrier_object(protocol_of(wanted, given), given)
     except TypeError as error:
-        wanted = "Twilio, Telnyx or Plivo"
-        raise ConfigurationError(f"the carrier of a simulation must be {wanted}, got {type(given).__name__}") from error
+        known = "Twilio, Telnyx or Plivo"
+        raise ConfigurationError(f"the carrier of a simulation must be {known}, got {type(given).__name__}") from error
+
+
+async def _simulate(program: Program, options: _Options) -> int:
+    carrier = _carrier_of(program, options.carrier)
     print("Loading ...", file=sys.stderr)
     # Before the calls: the first one would otherwise measure the loading.
     await program.agent.prewarm()
@@ -246,46 +251,27 @@ async def _simulate(program: Program, options: _Options) -> int:
     view: View = (
         Live(console_for(sys.stdout)) if options.calls == 1 else Progress(options.calls, console_for(sys.stderr))
     )
-    calls = {
-        call.call_id: call
-        for call in (
-            SimulatedCall(
-                connect=partial(trio.open_tcp_stream, host, port),
-                public_url=public_url,
-                carrier=carrier,
-                phone=program.phone,
-                agent=program.agent,
-                lines=lines,
-                interrupt_at=options.interrupt_at,
-                view=view,
-                number=options.number,
-            )
-            for _ in range(options.calls)
+    calls = tuple(
+        SimulatedCall(
+            connect=partial(trio.open_tcp_stream, host, port),
+            public_url=public_url,
+            carrier=carrier,
+            phone=program.phone,
+            agent=program.agent,
+            lines=lines,
+            interrupt_at=options.interrupt_at,
+            view=view,
+            number=options.number,
         )
-    }
-
-    def tap(at: float, name: str, payload: dict[str, Any]) -> None:
-        if payload["call_id"] in calls:
-            calls[payload["call_id"]].tap(at, name, payload)
-
-    def bus_tap(at: float, name: str, payload: dict[str, Any]) -> None:
-        if payload["call_id"] in calls:
-            calls[payload["call_id"]].bus_tap(at, name, payload)
-
-    options_of_server = program.phone._serve_options(  # noqa: SLF001 (the launcher is the package's own)
-        program.agent, public_url=public_url, carrier=carrier, callbacks=program.callbacks
+        for _ in range(options.calls)
     )
-    busy = LoadMonitor()
-    stop = _Stop(tuple(calls.values()))
+    busy, stop = LoadMonitor(), _Stop(calls)
     async with (
         # Around everything: the cursor comes back whatever happens.
         AsyncExitStack() as views,
         # Around the server: it may end calls with its last breath.
-        _answering(tuple(calls.values()), carrier, program.phone.carrier),
-        open_call_server(
-            attrs.evolve(options_of_server, recorder=options_of_server.recorder.also_for(CallRecords(calls))),
-            Seams(tap=tap, bus_tap=bus_tap),
-        ) as call_server,
+        _answering(calls, carrier, program.phone.carrier),
+        _open_server(program, public_url, carrier, calls) as call_server,
         trio.open_nursery() as serving,
     ):
         views.callback(view.close)
@@ -295,22 +281,41 @@ async def _simulate(program: Program, options: _Options) -> int:
         if is_interruptible():
             # ``start``: Ctrl-C from here on ends the calls, which are then written.
             await serving.start(stop.run)
-        # A nursery of its own, inside the server's: the server outlives the calls.
-        async with trio.open_nursery() as callers:
-            for call in calls.values():
-                # Ctrl-C between two calls: the others need not begin.
-                if stop.asked:
-                    break
-                callers.start_soon(call.run)
-                # Not for a single call, which should begin at once.
-                await trio.sleep(CALL_INTERVAL_S if options.calls > 1 else 0)
+        await _hold(calls, stop)
         # All calls have ended and been reported: nothing else uses the server.
         serving.cancel_scope.cancel(reason="all simulated calls are over")
-    status = await _report(list(calls.values()), options.out, busy, program.path.name)
+    status = await _report(calls, options.out, busy, program.path.name)
     if stop.asked:
         # Only now, when what was held of the calls is written; the launcher knows what to say and to return.
         raise KeyboardInterrupt
     return status
+
+
+def _open_server(
+    program: Program, public_url: str, carrier: Carrier, calls: Sequence[SimulatedCall]
+) -> AbstractAsyncContextManager[CallServer]:
+    """Return the program's server, which reports to each call what becomes of it."""
+    served = program.phone._serve_options(  # noqa: SLF001 (the launcher is the package's own)
+        program.agent, public_url=public_url, carrier=carrier, callbacks=program.callbacks
+    )
+    records = CallRecords({call.call_id: call for call in calls})
+    return open_call_server(
+        attrs.evolve(served, recorder=served.recorder.also_for(records)),
+        Seams(tap=records.tap, bus_tap=records.bus_tap),
+    )
+
+
+async def _hold(calls: Sequence[SimulatedCall], stop: "_Stop") -> None:
+    """Hold the calls, each from a little later on than the one before."""
+    # A nursery of its own, inside the server's: the server outlives the calls.
+    async with trio.open_nursery() as callers:
+        for call in calls:
+            # Ctrl-C between two calls: the others need not begin.
+            if stop.asked:
+                break
+            callers.start_soon(call.run)
+            # Not for a single call, which should begin at once.
+            await trio.sleep(CALL_INTERVAL_S if len(calls) > 1 else 0)
 
 
 @asynccontextmanager
@@ -342,7 +347,7 @@ class _Stop:
                     call.stop()
 
 
-async def _report(calls: list[SimulatedCall], out: Path, busy: LoadMonitor, program: str = "") -> int:
+async def _report(calls: Sequence[SimulatedCall], out: Path, busy: LoadMonitor, program: str = "") -> int:
     """Write and print the results of the calls; return the exit status."""
     try:
         # Without events the call never began, and there is nothing to write.

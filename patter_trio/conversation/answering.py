@@ -112,6 +112,7 @@ class _Voice:
         if self._run < MIN_VOICE_STEPS:
             return
         self._loudest_db = max(self._loudest_db, level_db)
+        # The step that makes it a voice brings those before it, which did not count yet.
         added = STEP_S * (self._run if self._run == MIN_VOICE_STEPS else 1)
         if not self.total or end - added - self.ended > SPEECH_PAUSE_S:
             self.began = end - added
@@ -133,6 +134,7 @@ class _Tone:
 
     def goes_on(self, hz: float, end: float) -> bool:
         """Return True if a tone in the step that ends at ``end`` is the same; one step in between may have lost it."""
+        # This step and the one that was lost, and half a step because sums of steps are not exact.
         return abs(hz - self.hz) <= BEEP_DRIFT_HZ and end - self.ended < 2.5 * STEP_S
 
     @property
@@ -225,6 +227,7 @@ class AnswerDetector:
         line, voice, tone = self._line, self._line.voice, self._line.tone
         if beeped:
             return Answer("machine", greeting_ended=True)
+        # Only before anybody has spoken: behind a voice, the tone is a part of something else.
         if tone is not None and voice.total < MIN_SPEECH_S and any(_is_fax(tone, *fax) for fax in FAX_TONES):
             return Answer("fax")
         if not voice.total:
@@ -254,6 +257,7 @@ class GreetingDetector:
             return None
         beeped = self._line.hear(sound)
         if not is_machine:
+            # Without a report until then a person has answered: such a carrier reports machines alone.
             self.is_done = self._line.at >= REPORT_TIMEOUT_S
             return None
         if not (beeped or self._line.pause >= GREETING_PAUSE_S):

@@ -71,6 +71,7 @@ class Guarded(Generic[T]):
 
     async def __aenter__(self) -> "Guarded[T]":
         with guarded(self._name):
+            # Both inside: an application's own stream may fail in either.
             self._items = aiter(await self._stream.__aenter__())
         return self
 
@@ -86,6 +87,7 @@ class Guarded(Generic[T]):
     async def __anext__(self) -> T:
         try:
             return await anext(self._items)
+        # Its end, and errors of the package, which need no translation.
         except StopAsyncIteration:
             raise
         except PatterError:
@@ -153,10 +155,12 @@ async def begun(
         first: list[T] = []
         found = False
         async for item in rest:
+            # Kept although it may say nothing: white space before the first word belongs to the answer.
             first.append(item)
             if is_something(item):
                 found = True
                 break
+        # Nothing is owed for a text of punctuation alone, which has no sound.
         if found or not owes():
             yield Begun(first, rest)
             return
@@ -286,6 +290,8 @@ async def open_speech(
             opened = session.speak(KeptSentences(text, scope, patience))
         stream = Guarded(opened, name)
         async with begun(stream, lambda chunk: bool(chunk.audio), nothing, owes=lambda: text.is_owed) as chunks:
+            # Before the yield: what the caller is about to hear must not be spoken from its beginning again.
             text.begun = True
+            # Lifted: what follows has the provider's own deadlines.
             scope.deadline = math.inf
             yield chunks

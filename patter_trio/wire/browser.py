@@ -24,7 +24,15 @@ import msgspec
 
 from patter_trio.abc import MarkReached, StreamCodec, StreamEvent, StreamStarted, StreamStopped
 from patter_trio.errors import WireError
-from patter_trio.wire.stream_messages import MediaBody, MessageDecoder, audio_of, digit_of, encode
+from patter_trio.wire.stream_messages import (
+    MediaBody,
+    MessageDecoder,
+    audio_of,
+    digit_of,
+    encode,
+    not_started,
+    started_twice,
+)
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="event"):
@@ -85,7 +93,7 @@ class BrowserCodec(StreamCodec):
         if isinstance(decoded, _Start):
             return self._started(decoded)
         if not self._call_id:
-            raise WireError("the start message must come before other events")
+            raise not_started()
         if isinstance(decoded, _Media):
             return audio_of(MediaBody(decoded.payload))
         if isinstance(decoded, _Mark):
@@ -96,8 +104,7 @@ class BrowserCodec(StreamCodec):
 
     def _started(self, message: _Start) -> StreamStarted:
         if self._call_id:
-            # A second start could move a socket to a call whose ticket it does not have.
-            raise WireError("the start message must come once, got a second one")
+            raise started_twice()
         if not message.call_id:
             raise WireError("the start message must have a call_id")
         self._call_id = message.call_id

@@ -26,7 +26,15 @@ import msgspec
 
 from patter_trio.abc import MarkReached, StreamCodec, StreamEvent, StreamStarted, StreamStopped
 from patter_trio.errors import WireError
-from patter_trio.wire.stream_messages import MediaBody, MessageDecoder, audio_of, digit_of, encode
+from patter_trio.wire.stream_messages import (
+    MediaBody,
+    MessageDecoder,
+    audio_of,
+    digit_of,
+    encode,
+    not_started,
+    started_twice,
+)
 
 ENCODING: Final = "audio/x-mulaw"
 """Type of the audio in both directions; in the answer to a webhook, the rate stands behind it."""
@@ -138,7 +146,7 @@ class PlivoCodec(StreamCodec):
         if isinstance(decoded, _Start):
             return self._started(decoded)
         if not self._stream_id:
-            raise WireError("the start message must come before other events")
+            raise not_started()
         if decoded.stream_id != self._stream_id and (decoded.stream_id or not isinstance(decoded, _Stop)):
             raise WireError("the streamId must be that of the start message")
         if isinstance(decoded, _Media):
@@ -153,8 +161,7 @@ class PlivoCodec(StreamCodec):
 
     def _started(self, message: _Start) -> StreamStarted:
         if self._stream_id:
-            # A second start could move a socket to a call whose token it does not have.
-            raise WireError("the start message must come once, got a second one")
+            raise started_twice()
         start = message.start
         if not start.stream_id:
             raise WireError("the start message must have a streamId")

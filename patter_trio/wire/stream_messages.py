@@ -87,6 +87,16 @@ class MessageDecoder(Generic[Message]):
             return False
 
 
+def not_started() -> WireError:
+    """Return the error of a message that comes before the start message."""
+    return WireError("the start message must come before other events")
+
+
+def started_twice() -> WireError:
+    """Return the error of a second start message: it could move a socket to a call whose token it does not have."""
+    return WireError("the start message must come once, got a second one")
+
+
 def audio_of(media: MediaBody) -> AudioReceived | None:
     """Return the caller's audio in a ``media`` message; None for our own speech, which must not reach the VAD.
 

@@ -29,7 +29,15 @@ import msgspec
 from patter_trio.abc import AudioReceived, MarkReached, StreamCodec, StreamEvent, StreamStarted, StreamStopped
 from patter_trio.audio import g711
 from patter_trio.errors import WireError
-from patter_trio.wire.stream_messages import MediaBody, MessageDecoder, audio_of, digit_of, encode
+from patter_trio.wire.stream_messages import (
+    MediaBody,
+    MessageDecoder,
+    audio_of,
+    digit_of,
+    encode,
+    not_started,
+    started_twice,
+)
 
 TOKEN_HEADER: Final = "x-telnyx-streaming-auth-token"  # noqa: S105 (the name of a header)
 """The header of the upgrade, and the field of ``connected``, with the ``stream_auth_token`` of the command."""
@@ -290,15 +298,14 @@ class TelnyxCodec(StreamCodec):
 
     def _check(self, stream_id: str) -> None:
         if not self._stream_id:
-            raise WireError("the start message must come before other events")
+            raise not_started()
         # Not every message is documented to have one.
         if stream_id and stream_id != self._stream_id:
             raise WireError("the stream_id must be that of the start message")
 
     def _started(self, message: _Start) -> StreamStarted:
         if self._stream_id:
-            # A second start could move a socket to a call whose token it does not have.
-            raise WireError("the start message must come once, got a second one")
+            raise started_twice()
         start = message.start
         if not message.stream_id:
             raise WireError("the start message must have a stream_id")

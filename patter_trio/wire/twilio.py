@@ -18,7 +18,15 @@ import msgspec
 
 from patter_trio.abc import MarkReached, StreamCodec, StreamEvent, StreamStarted, StreamStopped
 from patter_trio.errors import WireError
-from patter_trio.wire.stream_messages import MediaBody, MessageDecoder, audio_of, digit_of, encode
+from patter_trio.wire.stream_messages import (
+    MediaBody,
+    MessageDecoder,
+    audio_of,
+    digit_of,
+    encode,
+    not_started,
+    started_twice,
+)
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="event", rename="camel"):
@@ -127,7 +135,7 @@ class TwilioCodec(StreamCodec):
         if isinstance(decoded, _Start):
             return self._started(decoded)
         if not self._stream_sid:
-            raise WireError("the start message must come before other events")
+            raise not_started()
         if decoded.stream_sid != self._stream_sid:
             raise WireError("the streamSid must be that of the start message")
         if isinstance(decoded, _Media):
@@ -140,8 +148,7 @@ class TwilioCodec(StreamCodec):
 
     def _started(self, message: _Start) -> StreamStarted:
         if self._stream_sid:
-            # A second start could move a socket to a call whose token it does not have.
-            raise WireError("the start message must come once, got a second one")
+            raise started_twice()
         start = message.start
         if not message.stream_sid or start.stream_sid != message.stream_sid:
             # Every outgoing message has it, and Twilio refuses one of another stream.

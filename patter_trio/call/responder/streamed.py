@@ -47,8 +47,10 @@ def from_function(function: Callable[..., Any], *arguments: object) -> AnswerSou
             async with _beside(generator, partial(_answering, function)) as pieces:
                 async for piece in pieces:
                     await take(piece if isinstance(piece, AnswerPhase) else _text(function, piece))
+                # Said inside the block, whose end waits for the generator's clean-up: the last sentence need not.
                 await take(AnswerPhase.OVER)
             return
+        # From here on: a plain function has answered by now, and a coroutine has not begun.
         with _answering(function, trio.current_time()):
             text = await invoke.await_result(function, result)
         await take(_text(function, text))
@@ -101,7 +103,9 @@ class _SourceTask(PieceTask):
         await self._source(self._take)
 
     async def _take(self, piece: Any) -> None:
+        # The source goes no faster than the reply takes its pieces.
         await self.wanted.acquire()
+        # Without waiting: the piece was asked for, so the place is free.
         self.send.send_nowait(piece)
 
 
@@ -140,7 +144,9 @@ class _Pieces(AsyncIterator[Any]):
             self._source.wanted.release()
             self._paused_at = self._asked_at + PAUSE_S
         else:
+            # The pause before this piece was reported; from here on only the limit counts.
             self._paused_at = math.inf
+        # The limit is outside, because its end is an error, and the end of the pause is not.
         with self._limit(self._asked_at), trio.move_on_at(self._paused_at):
             return await self._received()
         return AnswerPhase.PAUSED

@@ -188,6 +188,7 @@ async def _has_telephone_speech(bench: EngineBench) -> None:
     for piece in pieces:
         if isinstance(piece, SpeechChunk):
             size = (piece.format or provider.emits).width
+            # Cut short: a piece may hold seconds of audio.
             demand(isinstance(piece.audio, bytes), f"it gave {piece!r}"[:120], "audio is bytes")
             demand(len(piece.audio) % size == 0, f"a chunk has {len(piece.audio)} bytes", "a chunk holds whole samples")
 
@@ -298,6 +299,7 @@ async def _ends_its_answer_once(bench: EngineBench) -> None:
 
 
 async def _says_a_given_text(bench: EngineBench) -> None:
+    # With a tool at hand, which the engine could call instead.
     with_tools = attrs.evolve(bench, setup=attrs.evolve(bench.setup, tools=(_TOOL,)))
     async with with_tools.session(bench.provider()) as (session, _):
         pieces = await answer_of(session, _TEXT)
@@ -314,6 +316,7 @@ async def _goes_on_after_a_barge_in(bench: EngineBench) -> None:
             async with bench.answer_begun(session) as response:
                 pass
             # After the context was left, as a call may do it: only then is it known how much was played.
+            # 0.1 s: less than any answer lasts, so the engine has to cut its own record of what it said.
             response.heard(0.1)
         await _demand_well(session, "three barge-ins")
 
@@ -322,6 +325,7 @@ async def _takes_what_was_heard_at_any_time(bench: EngineBench) -> None:
     provider = bench.provider()
     async with bench.session(provider) as (session, _):
         async with session.respond() as unbegun:
+            # An answer that is left before its first piece, as by a caller who goes on speaking.
             unbegun.heard(0.0)
         unbegun.heard(1.0)
         async with session.respond() as whole:

@@ -167,8 +167,10 @@ class PlivoRESTServer:
             return _refusal(400, "from parameter is invalid. The number is not associated with your account")
         if not re.fullmatch("[0-9]{7,15}", str(fields["to"])):
             return _refusal(400, "to parameter is invalid")
+        # Not random, so that a test's requests are the same in each run.
         request_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"request {len(self.placed)}"))
         self.placed[request_id] = fields
+        # Behind the entry: a test that waits for it looks into ``placed``.
         self.dialled.set()
         return 201, {"message": "call fired", "request_uuid": request_id, "api_id": API_ID}
 
@@ -204,6 +206,7 @@ class PlivoRESTServer:
         if method == "GET" and rest == [""]:
             begin = fields.get("number_startswith", "")
             found = [self._entry(number) for number in sorted(self.numbers) if number.startswith(begin)]
+            # A page of the vendor's has at most 20.
             return 200, {"api_id": API_ID, "meta": {"total_count": len(found)}, "objects": found[:20]}
         if method == "POST" and len(rest) == 2 and rest[0] in self.numbers:  # noqa: PLR2004 (the number and the end)
             if fields.get("app_id") not in self.applications:
@@ -226,6 +229,7 @@ class PlivoRESTServer:
             case "POST", [""]:
                 if any(app["app_name"] == fields.get("app_name") for app in self.applications.values()):
                     return _refusal(400, "app_name already exists")
+                # Seventeen digits, like the vendor's, which a float does not hold exactly.
                 app_id = str(20_000_000_000_000_000 + len(self.applications))
                 self.applications[app_id] = {"app_id": app_id, **fields}
                 return 201, {"message": "created", "app_id": app_id, "api_id": API_ID}

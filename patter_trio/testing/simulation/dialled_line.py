@@ -19,14 +19,17 @@ from patter_trio.testing.simulation.caller import SimulatedCaller
 from patter_trio.testing.simulation.destinations import NOBODY, Destination, Person, Unanswered, Voicemail
 from patter_trio.testing.simulation.record import EventLog
 
+# Judged: long enough for a test to see that a call is queued before it rings.
 SETUP_S: Final = 1.0
 """Seconds until a dialled phone rings."""
 # Twilio takes speech longer than this for a machine's: MachineDetectionSpeechThreshold.
 DETECTION_S: Final = 2.4
 """Seconds after the answer until the carrier has its finding."""
+# Both within what our own detection takes for a beep (conversation/answering.py).
 BEEP_S: Final = 0.5
 """Seconds that the beep behind the greeting of an answering machine lasts."""
 BEEP_HZ: Final = 1000.0
+# The amplitude of its samples, of 32767: 15 dB below full scale, far above the noise of a line.
 _BEEP_LEVEL: Final = 6000.0
 _STATUS: Final = {
     "busy": "busy",
@@ -142,6 +145,7 @@ class DialledLine:
         try:
             with self.rings:
                 await self._ring()
+            # Caught, and not only called: a hang-up behind the last ring meets a phone that is being answered.
             if self.rings.cancelled_caught:
                 await self._unanswered("cancelled")
             elif isinstance(self.destination, Person | Voicemail):
@@ -161,11 +165,13 @@ class DialledLine:
         await self._report(self.protocol.ringing_reports())
         after = destination.after if isinstance(destination, Person | Voicemail) else math.inf
         await trio.sleep(min(after, timeout))
+        # Not at the same instant: an answer at the last moment is an answer.
         if after > timeout:
             self.destination = NOBODY
             await self._unanswered(NOBODY.value)
 
     async def _unanswered(self, why: Unreached) -> None:
+        # Before the report: a test that waits for the program's callback finds the new status.
         self.status = _STATUS[why]
         await self._report(self.protocol.unanswered_reports(why))
 
@@ -185,10 +191,12 @@ class DialledLine:
                 if isinstance(destination, Voicemail):
                     await self._record(self.caller, destination, nursery)
                 else:
+                    # Beside the script: the carrier listens while the person speaks.
                     nursery.start_soon(self._find_later, DETECTION_S, "human")
                     await destination.script(self.caller)
             self.carrier.hang_up()
             await self.carrier.over.wait()
+            # Only when the stream has ended in order: one that is cancelled looks like one that was lost.
             nursery.cancel_scope.cancel(reason="the call is over")
         self.status = "completed"
 
@@ -200,10 +208,12 @@ class DialledLine:
 
     async def _record(self, caller: SimulatedCaller, machine: Voicemail, nursery: trio.Nursery) -> None:
         """Play the greeting and the beep, and record; report what the carrier finds out meanwhile."""
+        # A greeting that is shorter is judged at its end.
         nursery.start_soon(self._find_later, min(DETECTION_S, machine.seconds), "machine")
         await caller.speaks(machine.greeting, machine.seconds)
         await caller.plays(_beep(), name="beep")
         await self._find("machine", greeting_ended=True)
+        # The machine hangs up on a program that does not.
         with trio.move_on_after(machine.records):
             await self.carrier.over.wait()
 

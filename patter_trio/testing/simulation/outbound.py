@@ -67,6 +67,7 @@ CALLER: Final = "+15550100001"
 # The sound of an utterance carries its number in 16 bits, and the agent's replies count from 1.
 _FIRST_UTTERANCE: Final = 20_000
 _MAX_UTTERANCES: Final = 100
+# 20,000 + 450 x 100 is still below 65,536.
 _MAX_PEOPLE: Final = 450
 PLAYS_ONE_ACCOUNT: Final = (
     "no request leaves phone_network, which has one account and only its calls: place calls by network.phone, and give "
@@ -104,6 +105,7 @@ class PhoneNetwork:
         """The calls that have come in to the program, oldest first."""
         self.reports_lost: bool = False
         """True: from now on, no webhook about a call's status reaches the program."""
+        # Judged: a request to a carrier takes about that long.
         self.dial_delay: float = 0.2
         """Seconds until the network answers the request that places a call."""
         self.answer_delay: float = 0.0
@@ -191,6 +193,7 @@ class PhoneNetwork:
             self._account.carrier,
             self._connect,
             PUBLIC_URL,
+            # A letter at the end: no call that is placed gets such an id.
             digits=f"{len(self.incoming) + 1:031d}c",
             options=CallOptions(caller=number, callee=self.phone.phone_number or NUMBER),
             unix_time=lambda: self.unix_time,
@@ -231,6 +234,7 @@ class PhoneNetwork:
 
     async def _dial(self, request: DialRequest) -> RESTAnswer:
         """Place a call."""
+        # Before there is a call: a program that gives up meanwhile has placed none.
         await trio.sleep(self.dial_delay)
         if self.dial_error is not None and not self.answer_is_lost:
             raise self.dial_error
@@ -250,8 +254,10 @@ class PhoneNetwork:
             caller=self._caller_of,
             report=self._report,
         )
+        # Listed before its first report: the program may ask about the call as soon as it hears of it.
         self.calls.append(line)
         self._running(self._lines).start_soon(line.run)
+        # Behind the start: a carrier's webhooks may overtake its answer.
         await trio.sleep(self.answer_delay)
         if self.dial_error is not None:
             raise self.dial_error
