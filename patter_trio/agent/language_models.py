@@ -72,6 +72,7 @@ class AdaptedModel(LanguageModel):
 
     async def _own(self, name: str) -> None:
         method = getattr(self._model, name, None)
+        # Plain or async, as the application has written it.
         result = method() if callable(method) else None
         if inspect.isawaitable(result):
             await result
@@ -91,7 +92,9 @@ class AdaptedModel(LanguageModel):
         # getpatter's models are generators, and get tools as the body of a request has them.
         given: Sequence[Any] = [as_request(tool) for tool in tools] if inspect.isasyncgenfunction(function) else tools
         answer = await invoke.await_result(
-            function, invoke.call_sync(function, list(messages), **({"tools": given} if tools else {}))
+            # A copy of the messages: the model may change its list.
+            function,
+            invoke.call_sync(function, list(messages), **({"tools": given} if tools else {})),
         )
         if hasattr(answer, "__aiter__"):
             # A failure stays in the task: raised there, it would cancel the reply that still holds the pieces before
@@ -152,6 +155,7 @@ class _Answer(AsyncIterator[str | ToolCall]):
                 return item
         if not self._calls:
             raise StopAsyncIteration
+        # One at each step, in the order in which they began.
         call = self._calls.pop(next(iter(self._calls)))
         return ToolCall(call["id"], call["name"], call["arguments"])
 

@@ -77,6 +77,8 @@ class Hold:
         leg = SecondLeg(self._info, to, warm)
         is_connected = False
         try:
+            # Cancelled when the caller leaves: that ends the dial and the sound, and not this function, which still
+            # lets the person go.
             with trio.CancelScope() as self._scope, self._limits.suspended():
                 await self._ask(leg, agent)
             is_cancelled, self._scope = self._scope.cancel_called, None
@@ -99,6 +101,7 @@ class Hold:
             # Before the dial: nobody must wait on the telephone while a model writes.
             text = await self._text_of(leg.warm.briefing)
             self._place(leg, leg.agent(agent, text))
+            # Without a deadline of ours: each step of the other call has one (server/second_legs.py).
             await leg.decided.wait()
             nursery.cancel_scope.cancel(reason="decided")
 
@@ -111,6 +114,7 @@ class Hold:
                     playout.put(sound[start : start + _PIECE_SAMPLES])
                     await self._writer.wait_for_room(playout, _PIECE_SAMPLES)
         finally:
+            # What is left of the sound must not be heard under the words that follow.
             self._writer.cut(trio.current_time())
 
     async def _text_of(self, briefing: Briefing) -> str:
@@ -121,6 +125,7 @@ class Hold:
         try:
             with trio.fail_after(BRIEFING_TIMEOUT_S):
                 text = await invoke.call(briefing, self._control)
+        # The caller has waited long enough: the person is called without it.
         except (PatterError, trio.TooSlowError) as error:
             why = str(error) or f"it took longer than {BRIEFING_TIMEOUT_S:g} s"
             _log.warning("call %s: the person gets no briefing: %s", self._info.call_id, why, exc_info=error.__cause__)

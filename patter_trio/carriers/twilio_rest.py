@@ -79,6 +79,7 @@ class TwilioREST:
         Raises:
             ProviderError: Twilio refused the call, such as to a country that the account has not enabled.
         """
+        # Pairs, because StatusCallbackEvent occurs once for each event.
         fields = [
             ("To", request.to),
             ("From", request.from_number),
@@ -122,6 +123,7 @@ class TwilioREST:
             return None
         try:
             cost = -float(price)  # a price is what the account loses: "-0.00850"
+        # A price that is not a number is as good as none.
         except ValueError:
             return None
         return cost if math.isfinite(cost) else None

@@ -313,6 +313,7 @@ async def check_call(program: Program, call: SelfCall, public_url: str, report: 
             if greets:
                 heard = await _audio(line)
             line.hang_up()
+            # Until both sides have closed: ``line.ended`` then says how the call ended.
             await line.over.wait()
     # ``OSError``: the name or the port of the public URL.
     except (OSError, PatterError) as error:

@@ -15,6 +15,7 @@ from patter_trio.scripts import primary_language
 
 MAX_DIGITS: Final = 16
 """Digits of a number that is written out in any way but digit by digit; longer ones are never said as one number."""
+# Judged: on the telephone, longer numbers are read out digit by digit or in groups.
 _MAX_CARDINAL: Final = 999_999
 
 
@@ -43,6 +44,7 @@ def spelled(digits: str, language: str) -> str:
             if not digits.startswith("0") and int(digits) <= _MAX_CARDINAL:
                 forms.append(_cardinal(int(digits), spoken))
             forms += _in_groups(digits, spoken)
+    # Each form once: in a short number, several ways are the same words.
     return f"(?:{'|'.join(dict.fromkeys(forms))})"
 
 
@@ -88,6 +90,7 @@ def _pair(digits: str, spoken: _Language) -> str:
     return f"(?:{spoken.small[int(digits)]}|{''.join(_digit(digit, spoken) for digit in digits)})"
 
 
+# Judged: as many numbers as a few calls mention; each is looked for with every interim result.
 @functools.lru_cache(maxsize=256)
 def _cardinal(number: int, spoken: _Language) -> str:
     thousands, rest = divmod(number, 1000)
@@ -120,6 +123,7 @@ def _ones_first(teens: str, tens: str, between: str) -> tuple[str, ...]:
     words = list(first)
     while len(words) < 100:  # noqa: PLR2004 (0 to 99)
         ten, one = divmod(len(words), 10)
+        # ``eins`` by itself, and ``ein`` in front of ``und``.
         front = {"eins": "ein"}.get(first[one], first[one])
         words.append((front + between if one else "") + rest[ten - 2])
     return tuple(words)

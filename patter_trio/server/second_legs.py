@@ -46,6 +46,7 @@ class SecondLegs:
         self._nursery.start_soon(self._run, leg, agent)
 
     async def _run(self, leg: SecondLeg, agent: Agent) -> None:
+        # The number that the caller knows: the person sees from whom the call comes.
         ours = leg.info.callee if leg.info.direction == "inbound" else leg.info.caller
         request = CallRequest(
             to=leg.to,
@@ -83,11 +84,14 @@ class SecondLegs:
                 await self._decide(leg, placed)
         finally:
             if placed is not None:
+                # In any case: nobody must be left on a line that nobody wants. A call that is over is not there to be
+                # ended.
                 self._dialler.cancel(placed, "it was not wanted any more")
 
     async def _decide(self, leg: SecondLeg, placed: PlacedCall) -> None:
         """Wait for the person's decision, and then for the end of the call."""
         async with trio.open_nursery() as nursery:
+            # Beside the wait: a person who hangs up has decided, too.
             nursery.start_soon(self._end_with, leg, placed)
             with trio.move_on_after(leg.warm.decision_timeout):
                 await leg.decided.wait()
@@ -97,6 +101,7 @@ class SecondLegs:
             # Its call goes on, and this task with it: until both are connected, the caller may still leave.
             await placed.over.wait()
             return
+        # CallEnded: the person was faster, and has hung up.
         with trio.move_on_after(GOODBYE_TIMEOUT_S), suppress(CallEnded):
             if placed.control is not None:
                 placed.control.hang_up()

@@ -60,6 +60,7 @@ class ServedElsewhere:
             _log.warning("%s", why)
             await _answer(send, 503, f"{why}\n")
         else:
+            # 1011: the server cannot do what it was asked for (RFC 6455, section 7.4.1).
             await send({"type": "websocket.close", "code": 1011, "reason": why})
 
     def _application(self) -> "ASGIApp | None":
@@ -81,6 +82,7 @@ class ServedElsewhere:
 
 
 async def _answer(send: "Send", status: int, text: str) -> None:
+    # Judged: a server that starts beside this one is there within 5 s.
     headers: list[tuple[bytes, Any]] = [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"5")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text.encode()})

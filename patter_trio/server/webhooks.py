@@ -53,6 +53,7 @@ def ready(context: ServerContext, _: CarrierRequest) -> WebhookResponse:
         503 if why else 200,
         json.dumps({"status": why or "ready"}),
         "application/json",
+        # Judged: calls end every few seconds, and balancers ask about as often.
         ((b"retry-after", b"5"),) if why else (),
     )
 
@@ -149,6 +150,7 @@ def _busy(context: ServerContext, info: CallInfo, why: str) -> WebhookResponse:
     # Carriers repeat webhooks, which is usual: only a caller who is turned away needs attention.
     level = logging.INFO if context.knows(info.call_id) else logging.WARNING
     logger.log(level, "call %s: hears busy, from %s: %s", shown_id(info.call_id), mask_number(info.caller), why)
+    # Behind the line in the log: from here on the call is known, which would lower its level.
     context.on_refused(info, why)
     if context.carrier.acts_on_request:
         context.command(info, partial(context.carrier.decline, info))

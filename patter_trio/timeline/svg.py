@@ -16,6 +16,7 @@ from patter_trio.timeline.svg_text import clean, fitted, markup, width_px
 
 CALLER_COLOR: Final = "#2b78b8"
 AGENT_COLOR: Final = "#d9822b"
+# Three lines of text, and the legend.
 _HEAD_PX: Final = 92
 _TITLE_PX: Final = 15
 _SMALL_PX: Final = 11
@@ -54,6 +55,7 @@ def svg_of(timeline: CallTimeline) -> str:
     size = f'width="{WIDTH_PX}" height="{top:g}"'
     head = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {WIDTH_PX} {top:g}" role="img">',
+        # For a screen reader, to which the rest is one image.
         f"<title>{markup(heading(timeline))}</title>",
         f"<style>{_STYLE}</style>",
         '<rect width="100%" height="100%" fill="#fff"/>',

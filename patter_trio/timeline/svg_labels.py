@@ -18,6 +18,7 @@ _MAX_TEXT_PX: Final = 420.0
 # Judged by eye: less room shows a few letters of a tool's name.
 _MIN_ROOM_PX: Final = 80.0
 _BAR_PX: Final = 9
+# Judged: a longer tooltip covers the picture.
 _MAX_TITLE_CHARACTERS: Final = 2000
 _MARK_WORDS: Final = {
     "key": "key {}",
@@ -99,6 +100,7 @@ def _tool(tool: ToolCall, duration_ms: float) -> Label:
     result = f"failed: {tool.error}" if tool.error else "" if tool.end_ms is None else f"→ {_shown(tool.result)}"
     text = " ".join(filter(None, (tool.name, _shown(tool.arguments), result)))
     # The time first of what may be cut off: a text is shortened at its end.
+    # 70 px: the room of the time, which stands behind it.
     shown = f"{fitted(clean(text), _MAX_TEXT_PX - 70, _SMALL_PX)} {took}"
     style = "small red" if tool.error else "small"
     return Label(tool.start_ms, shown, style, (Bar(tool.start_ms, end, "tool"),), title=f"{clean(text)} {took}")
@@ -138,6 +140,7 @@ def _split(label: Label, length_ms: float, count: int) -> Iterator[tuple[int, La
                 bar, start_ms=max(bar.start_ms, row * length_ms), end_ms=min(bar.end_ms, (row + 1) * length_ms)
             )
             for bar in label.bars
+            # A stretch without length at the edge of a row would otherwise be in no row.
             if begun == ended or (bar.start_ms < (row + 1) * length_ms and bar.end_ms > row * length_ms)
         )
         if bars or row == longest:

@@ -24,6 +24,7 @@ _AXIS_PX: Final = 20
 _LABEL_PX: Final = 17
 _GAP_PX: Final = 22
 _WAIT_PX: Final = 8
+# Half the height of the lowest bar: a flatter one would be a line, drawn for each pixel of silence.
 _MIN_PEAK_PX: Final = 1.0
 _BAR_PX: Final = 2
 _FULL_PEAK: Final = 255
@@ -85,6 +86,7 @@ class Row:
         marks_top = words_top + below.height + 6
         labels = Labels(self.labels, self.x, right)
         bottom = marks_top + labels.count * _LABEL_PX
+        # What comes later lies over what came before: words and cuts over the sound.
         parts = [
             *self._frame(caller_top, agent_top),
             *self._sound("caller", caller_top),
@@ -104,6 +106,7 @@ class Row:
             yield f'<rect class="lane" x="{LEFT_PX}" y="{top:g}" width="{width:g}" height="{LANE_PX}"/>'
             yield f'<text x="{LEFT_PX - 8}" y="{top + LANE_PX / 2 + 4:g}" text-anchor="end">{lane}</text>'
         axis = caller_top + LANE_PX
+        # About twelve marks in a row, each at a whole second.
         step = max(1, round(self.length_ms / MS_PER_S / 12))
         first = self.start_ms / MS_PER_S
         for second in range(0, math.ceil((self.end_ms - self.start_ms) / MS_PER_S), step):
@@ -134,6 +137,7 @@ class Row:
             half = round((max(found, default=0) / _FULL_PEAK) ** 0.5 * LANE_PX / 2, 1)
             if half > _MIN_PEAK_PX:
                 x = LEFT_PX + number * _BAR_PX
+                # 1.6 of 2 pixels: the gap between two bars makes them a waveform and not a surface.
                 bars.append(f"M{x} {middle - half:g}h1.6v{2 * half:g}h-1.6z")
         return "".join(bars)
 
@@ -204,8 +208,11 @@ def _by_row(spans: Iterable[Span], length: float) -> Mapping[int, list[Span]]:
 
 def _tails(agent: Sequence[Words], duration_ms: float) -> Iterator[Span]:
     """Yield what was made of each cut reply and not heard, as long as it would have taken."""
+    # Not strict: without any reply, the second sequence has one item more.
     for one, following in zip(agent, (*agent[1:], None), strict=False):
         if one.cut and one.unheard and one.text:
+            # By the share of its text: audio that was never sent has no length.
             lasts = (one.end_ms - one.start_ms) * len(one.unheard) / len(one.text)
+            # At most to the next reply, whose own sound begins there.
             until = min(one.end_ms + lasts, duration_ms if following is None else following.start_ms)
             yield Span(one.end_ms, max(one.end_ms, until))

@@ -222,6 +222,7 @@ class Recognition:
             else:
                 return
             await trio.sleep(pause)
+            # The first session may take its time; a further one has what is left of the outage.
             timeout = self._outage.left()
 
     def _can_be_replaced(self, error: Exception) -> bool:
@@ -246,8 +247,10 @@ class Recognition:
             session.accepts or source.accepts,
             self._watch,
             guards=self._replaceable or not session.recovers,
+            # From the oldest audio without final words: a session that takes the place of another hears it again.
             next=self._tape.first,
             begin=self._tape.begin,
+            # The segments of the first session are the call's.
             shift=None if self._opened.is_set() else 0,
         )
         try:
@@ -274,6 +277,7 @@ class Recognition:
             return
         # A session that never takes the audio would otherwise keep the call waiting for ever.
         with trio.move_on_after(self._outage.left()) as scope:
+            # The lost session got the begin of this voice, and the new one has not.
             if self._tape.speaking:
                 await self._sent(use, use.session.voice(VoiceEdge(speaking=True, offset=0)))
             await self._send(use)

@@ -100,6 +100,7 @@ class DigitsReply(Reply):
     async def send(self, by_carrier: SendDigits, writer: CarrierWriter, post: Post) -> None:
         """Send the digits, and post the end."""
         parts = parted(self.order.digits)
+        # As if the carrier had to be asked for each part, and took all its time.
         longest = sum(part if isinstance(part, float) else self._seconds(part) + SEND_TIMEOUT_S for part in parts)
         # Without audio, nothing else tells the turn machine that the reply is alive.
         post(inputs.Busy(self.number, trio.current_time() + longest))
@@ -110,6 +111,7 @@ class DigitsReply(Reply):
                 # Whatever the carrier's side raises by contract; anything else is a bug and ends the call.
                 _log.warning("call %s: sending digits failed: %s", current_call.get(), error)
                 self.order.settle(error)
+            # Only of tones: what the carrier sends is no audio of ours.
             if self.playout.put_samples:
                 post(inputs.AudioArrived(self.number))
             self._all_made(writer, post)
@@ -117,6 +119,7 @@ class DigitsReply(Reply):
     async def _send_parts(self, parts: list[str | float], by_carrier: SendDigits, writer: CarrierWriter) -> None:
         as_tones = False
         for part in parts:
+            # Once as tones, always as tones: two ways with different delays could change the order of the digits.
             if not as_tones and isinstance(part, str):
                 as_tones = not (writer.send_digits(part) or await self._asked(by_carrier, part))
             if as_tones:

@@ -144,6 +144,7 @@ class PlivoProtocol(CarrierProtocol):
             **fields,
         }
         self._nonces += 1
+        # Counted, not random, so that each run is the same.
         nonce = f"{self._nonces:020d}"
         headers = {
             "Content-Type": "application/x-www-form-urlencoded",

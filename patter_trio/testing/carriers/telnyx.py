@@ -115,6 +115,7 @@ class TelnyxProtocol(CarrierProtocol):
         if not 200 <= answer.status < 300:  # noqa: PLR2004 (HTTP's successes)
             raise CallRefused("failed", f"the webhook must be answered with 2xx, got {answer.status}")
         with trio.move_on_after(WEBHOOK_TIMEOUT_S):
+            # The command comes over REST, before or behind the answer to the webhook.
             await self._decided.wait()
         return self._decision()
 
@@ -147,6 +148,7 @@ class TelnyxProtocol(CarrierProtocol):
                 await line.post(self._event("streaming.failed", failure))
         with trio.move_on_after(SILENCE_TIMEOUT_S):
             await self._restarted.wait()
+            # Anew, because the stream that comes now may break as well.
             self._restarted = trio.Event()
             return self._order
         return None

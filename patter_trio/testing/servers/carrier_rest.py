@@ -114,4 +114,5 @@ class CarrierRESTServer(ABC):
         head = h11.Response(status_code=status, headers=headers, reason=b"Reason")
         parts = [http.send(head), http.send(h11.Data(data=content)), http.send(h11.EndOfMessage())]
         await stream.send_all(b"".join(part for part in parts if part))
+        # Both: it ends with a client that asks for that, or has not read its whole request.
         return http.our_state is h11.DONE and http.their_state is h11.DONE

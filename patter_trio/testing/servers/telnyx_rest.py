@@ -107,6 +107,7 @@ class TelnyxRESTServer(CarrierRESTServer):
         wrong = fields.keys() - _DIAL_FIELDS or {"connection_id", "to", "from"} - fields.keys()
         if wrong:
             return _bad_fields(wrong)
+        # Telnyx's ids begin with the version, and have a colon, which a URL has to escape.
         call_id = f"v3:dialled{len(self.calls)}"
         self.calls[call_id] = TelnyxCall("dialled", fields.get("client_state", ""), [("dial", fields)])
         self._on_command(call_id, "dial", fields)
@@ -126,6 +127,7 @@ class TelnyxRESTServer(CarrierRESTServer):
         if call.state == "parked" and action not in ("answer", "reject", "hangup"):
             return refusal(422, "90034", "Call not answered yet", "This call can't receive this command.")
         command_id = fields.get("command_id", "")
+        # Carried out once: a command is repeated if its answer was lost.
         if command_id and command_id in call.seen:
             return 200, {"data": {"result": "ok"}}
         call.seen.add(command_id)
