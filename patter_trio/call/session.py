@@ -342,7 +342,8 @@ class CallSession:
     async def connect_on_failure(self) -> bool:
         """Connect the caller with ``on_failure``, because no stream has come; True if the carrier has done so."""
         if self._last_words.has_begun:
-            # It connects the caller itself, and must not be broken off.
+            # Nobody hears it any more. It connects the caller itself, which must not be broken off.
+            self._last_words.stream_is_lost()
             await self._last_words.wait()
             return False
         # A transfer that is under way decides by itself what becomes of the call.
@@ -356,6 +357,10 @@ class CallSession:
     def may_come_back(self) -> bool:
         """Return True if the stream may end although the call does not: its carrier transfers it."""
         return self.transfers.is_open
+
+    def is_being_transferred(self) -> bool:
+        """Return True until it is known whether the party of a transfer answers."""
+        return self.transfers.is_ringing
 
     def fail(self, why: str, kind: str) -> None:
         """Record and log the first failure; ``kind`` is its public name, without the details in ``why``."""

@@ -46,6 +46,9 @@ class StreamsListener(LegListener, Protocol):
     def may_come_back(self) -> bool:
         """Return True if the stream may end although the call does not: its carrier transfers it."""
 
+    def is_being_transferred(self) -> bool:
+        """Return True until it is known whether the party of a transfer answers: its carrier decides, and no stream."""
+
     def fail(self, why: str, kind: str) -> None:
         """Record a failure; ``kind`` is its public name, without the details in ``why``."""
 
@@ -86,6 +89,8 @@ class CallStreams:
         """True if the present wait is that of a transfer."""
         self._decided = trio.Event()
         """Set when the wait for a stream is over, with or without one."""
+        self._connecting: trio.Event | None = None
+        """Set when it is known whether the carrier connects the caller with a person; None: nobody has asked it."""
         self.waits_until: float | None = None
         """The instant until which the call waits for a stream; None while it has one."""
 
@@ -121,8 +126,11 @@ class CallStreams:
         while True:
             lost = await self._leg.run()
             at = trio.current_time()
-            waits = lost.may_return and self._may_wait()
-            leg = await self._wait(lost) if waits else None
+            goes_on = self._may_wait()
+            # A transfer is the carrier's business: it decides although the stream broke, and however that did.
+            is_transferred = not lost.kind or self._listener.is_being_transferred()
+            waits = goes_on and (lost.may_return or is_transferred)
+            leg = await self._wait(lost, is_transferred=is_transferred) if waits else None
             if leg is None:
                 break
             self._leg = leg
@@ -138,24 +146,33 @@ class CallStreams:
             return
         # First: on_leg_down may end the call, and failures after its end are not recorded.
         self._listener.fail(lost.why, lost.kind)
-        # Only behind a wait: a call that is about to end, or whose peer broke the protocol, ends.
-        connected = waits and await self._listener.connect_on_failure()
+        # Behind the wait, or at once if the peer broke the protocol: the request needs no stream. A call that was about
+        # to end when it lost its stream ends.
+        connected = goes_on and await self._connect_on_failure()
         self._end(TRANSFERRED_REASON if connected else "failed")
 
     def _may_wait(self) -> bool:
         return not self._reported and not self._is_over and self._listener.may_wait()
 
-    async def _wait(self, lost: LostStream) -> Leg | None:
+    async def _connect_on_failure(self) -> bool:
+        # A stream that comes meanwhile stays: behind its end, the carrier would ask what follows, and hang up.
+        self._connecting = trio.Event()
+        try:
+            return await self._listener.connect_on_failure()
+        finally:
+            self._connecting.set()
+
+    async def _wait(self, lost: LostStream, *, is_transferred: bool) -> Leg | None:
         """Wait for another stream; None: none came, or the call is over."""
         self._decided, self._next = trio.Event(), None
-        self._is_transferred = not lost.kind
-        wait = RECONNECT_TIMEOUT_S if lost.kind else REACH_TIMEOUT_S + RECONNECT_TIMEOUT_S
+        self._is_transferred = is_transferred
+        wait = REACH_TIMEOUT_S + RECONNECT_TIMEOUT_S if is_transferred else RECONNECT_TIMEOUT_S
         self.waits_until = trio.current_time() + wait
         self._writer.lose_stream(trio.current_time())
         _log.info("call %s: %s; it waits for another stream", self._call_id, lost.why)
         # The turn machine need not know: a reply has longer to begin than the call waits for a stream. A call that is
         # being transferred comes back only if nobody answers, and the carrier says so.
-        if lost.kind:
+        if not is_transferred:
             self._ask()
         try:
             async with trio.open_nursery() as nursery:
@@ -214,8 +231,13 @@ class CallStreams:
         return True
 
     async def attach(self, stream: MediaLeg) -> None:
-        """Go on over another stream; return when it is over, or at once if none is waited for."""
+        """Go on over another stream; return when it is over, or at once if none is waited for.
+
+        A stream that comes while the carrier is asked to connect the caller with a person is kept for that time.
+        """
         if self.waits_until is None or self._decided.is_set():
+            if self._connecting is not None:
+                await self._connecting.wait()
             return
         self._next = leg = Leg(stream, self._writer, self)
         self._decided.set()

@@ -73,6 +73,9 @@ class Transfers:
         self._on_refused = on_refused
         self._reached: bool | None = None
         self._decided = trio.Event()
+        # A call that loses its stream may ask while the turn machine does.
+        self._asking = trio.Lock()
+        self._is_handed_over = False
         self.is_open: bool = False
         """True while the carrier was asked for a transfer from which the call may come back."""
         self.is_under_way: bool = False
@@ -138,7 +141,9 @@ class Transfers:
             # Not shielded: a call that ends meanwhile cancels the request, and close() settles
             # it by the outcome of the call.
             with trio.fail_after(TRANSFER_TIMEOUT_S):
-                await self._transfer_call(order.to)
+                async with self._asking:
+                    if not self._is_handed_over:
+                        await self._transfer_call(order.to)
         except trio.TooSlowError as error:
             raise ProviderTimeout(f"the carrier did not answer within {TRANSFER_TIMEOUT_S:g} s") from error
 
@@ -177,7 +182,9 @@ class Transfers:
     async def hand_over(self, to: str) -> bool:
         """Ask the carrier at once, without the turn machine; return True if it connects the caller."""
         try:
-            await self._transfer_call(to)
+            async with self._asking:
+                await self._transfer_call(to)
+                self._is_handed_over = True
         except PatterError as error:
             _log.warning("call %s: transfer failed: %s", self._call_id, error)
             return False

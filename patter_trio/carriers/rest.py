@@ -9,15 +9,19 @@
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import attrs
+import trio
 
 from patter_trio.abc._webhooks import FORM_TYPE
 from patter_trio.errors import CallEnded, ProviderError, ProviderTimeout, reported
-from patter_trio.net.http import ConnectionBroke, origin_of, shared_client
+from patter_trio.net.http import ConnectionBroke, Unreachable, is_answered_here, origin_of, shared_client
+from patter_trio.net.run_local import run_local
 from patter_trio.net.urls import checked_url
 
 # Judged: below the 5 s that a transfer has (``call/transfers.py``), so that the error names the carrier and not the
@@ -30,6 +34,34 @@ _JSON_TYPE: Final = "application/json"
 
 Fields = Mapping[str, str] | Sequence[tuple[str, str]]
 """Fields of a form, in the order in which they are sent; as pairs, a field may occur twice."""
+
+
+_refusals: Final = trio.lowlevel.RunVar[list[str]]("patter_trio_carriers_refusals")
+
+
+# For simulated calls: an account may have any address, such as that of a region or of a proxy.
+@contextmanager
+def kept_on_this_machine(advice: str) -> Iterator[None]:
+    """Refuse this run's requests of all accounts to other machines while the block runs.
+
+    Those that :func:`~patter_trio.net.http.answered_here` answers are carried out, and those to a loopback address, at
+    which a stand-in may listen. A refusal raises :class:`~patter_trio.net.http.Unreachable`, with the advice of the
+    oldest block.
+    """
+    refusals = run_local(_refusals, list)
+    refusals.append(advice)
+    try:
+        yield
+    finally:
+        refusals.remove(advice)
+
+
+def _is_on_this_machine(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def checked_api_url(url: str, *, owner: str, usual: str) -> str:
@@ -146,6 +178,12 @@ class CarrierREST:
     async def _send(
         self, method: str, path: str, form: Fields, fields: Mapping[str, Any] | None, *, of_call: bool, whole: bool
     ) -> bytes:
+        url = self.base_url + path
+        refusals = run_local(_refusals, list)
+        if refusals and not is_answered_here(url) and not _is_on_this_machine(url):
+            # As long as on a network that refuses it.
+            await trio.lowlevel.checkpoint()
+            raise Unreachable(f"{origin_of(url)} is not reached: {refusals[0]}")
         headers = {"Authorization": self.authorization, "Accept": _JSON_TYPE, "Connection": "close"}
         content = b""
         if fields is not None:
@@ -160,7 +198,7 @@ class CarrierREST:
                 shared_client() as http,
                 http.stream(
                     method,
-                    self.base_url + path,
+                    url,
                     content=content,
                     headers=headers,
                     head_timeout=REQUEST_TIMEOUT_S,

@@ -274,6 +274,11 @@ def _answerer_of(url: str) -> "httpx.AsyncClient | None":
     return max(answerers, key=lambda one: len(one[0]))[1] if answerers else None
 
 
+def is_answered_here(url: str) -> bool:
+    """Return True if a block of :func:`answered_here` answers requests to a URL."""
+    return _answerer_of(url) is not None
+
+
 @attrs.frozen
 class Client:
     """The client that all calls share."""

@@ -66,6 +66,9 @@ INTERNAL_ERROR_CLOSE_CODE: Final = 1011
 # it. A word of the value, because the header is a list.
 _UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\r\n]*\bwebsocket\b")
 
+# RFC 9112: a method, which is a token, behind empty lines that a server skips.
+_REQUEST_BEGIN: Final = re.compile(rb"(?:\r?\n)*\r?(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: |\Z)|\Z)")
+
 _UPGRADES: Final = re.compile(rb"(?im)^upgrade[ \t]*:([^\n]*)\n")
 _RESERVED: Final = tuple(prefix.encode() for prefix in RESERVED_PREFIXES)
 
@@ -170,7 +173,7 @@ async def _read_head(stream: trio.abc.Stream) -> bytes:
     """Return the head of a request, with any bytes received after it. If the head is too long, h11 refuses the part.
 
     Raises:
-        WireError: the peer sends no head, only part of one, or not within :data:`HEAD_TIMEOUT_S`.
+        WireError: the peer sends no head, only part of one, not within :data:`HEAD_TIMEOUT_S`, or something else.
     """
     head = bytearray()
     # One deadline for the whole head: a byte every few seconds must not keep a connection alive.
@@ -186,12 +189,21 @@ async def _read_head(stream: trio.abc.Stream) -> bytes:
                     else _EmptyConnection("no request")
                 )
             head += data
+            # At once: for bytes of another protocol, such as the hello of TLS, no head ever comes. A head that is
+            # complete goes to h11, which answers.
+            if b"\r\n\r\n" not in head and not may_be_request(head):
+                raise WireError("the request must be HTTP")
         # With prior knowledge of HTTP/2 a client begins like this, and hypercorn would change to HTTP/2, which can
         # carry WebSockets past this module.
         if head.startswith(b"PRI * HTTP/2"):
             raise WireError("the request must be HTTP/1.1, got HTTP/2")
         return bytes(head)
     raise WireError(f"a request must come within {HEAD_TIMEOUT_S:g} s")
+
+
+def may_be_request(begin: bytes | bytearray) -> bool:
+    """Return True if a request of HTTP can begin with these bytes."""
+    return _REQUEST_BEGIN.match(begin) is not None
 
 
 def _door_of(context: ServerContext, head: bytes) -> ServerContext | None:

@@ -10,8 +10,11 @@ test fails if its constructor changes. This file adds:
 * **Bounds.** A request must arrive, and a webhook must be answered, within :data:`REQUEST_TIMEOUT_S`. Other responses
   may last as long as the peer reads: hypercorn shields its sends from cancellation, so a send that makes no progress
   fails here after :data:`SEND_TIMEOUT_S`.
+* **Nothing behind the request.** What a peer sends behind the end of its request is discarded. h11 takes it for an
+  error where the connection is to be closed anyway, and the request would get no answer.
 * **Lingering close.** We discard input for up to 0.5 s before closing. Closing a socket with unread input resets the
-  connection, and a reset can destroy the answer on its way.
+  connection, and a reset can destroy the answer on its way. hypercorn would keep the connection of a malformed request
+  for the 5 s of an idle one.
 """
 
 import logging
@@ -38,10 +41,15 @@ SEND_TIMEOUT_S: Final = 5.0
 LINGER_TIMEOUT_S: Final = 0.5
 """Seconds for which input is discarded before the connection is closed."""
 
+READ_BYTES: Final = 65536
+"""Most bytes of one read: what hypercorn asks for."""
+
 PROVEN_KEY: Final = "patter_trio.proven"
 """The key of a request's scope with a function that takes its connection out of those that make room for others."""
 # To the line feed, not to a whole CRLF: h11 ends a line at a bare line feed, too.
 _UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\n]*(?:\n|\Z)")
+_LENGTH: Final = re.compile(rb"(?im)^content-length[ \t]*:[ \t]*([^\r\n]*)")
+_CODED: Final = re.compile(rb"(?im)^transfer-encoding[ \t]*:")
 
 
 def load_hypercorn() -> None:
@@ -99,6 +107,18 @@ async def serve_http(
 
         await app({**scope, PROVEN_KEY: proven}, receiving, answering)
 
+    def closed() -> None:
+        # Of a request that is not HTTP: hypercorn has answered, and would keep an idle connection.
+        if not asked:
+            limit.deadline = min(limit.deadline, trio.current_time() + LINGER_TIMEOUT_S)
+
+    replayed = _Replayed(
+        stream,
+        head if may_upgrade else _without_upgrade(head),
+        # Behind the upgrade, a WebSocket goes on.
+        None if may_upgrade else _missing(head),
+        closed,
+    )
     # Around everything, because hypercorn's own limits do not cover a body that arrives byte by byte.
     with trio.move_on_after(REQUEST_TIMEOUT_S) as limit:
         # The empty dict is the lifespan state, which the application passes on itself.
@@ -107,7 +127,7 @@ async def serve_http(
             _config(),
             WorkerContext(None),
             {},
-            cast(Any, _Replayed(stream, head if may_upgrade else _without_upgrade(head))),
+            cast(Any, replayed),
         ).run()
     return asked
 
@@ -152,12 +172,31 @@ def _without_upgrade(data: bytes) -> bytes:
     return _UPGRADE.sub(b"", head + end) + rest
 
 
-class _Replayed:
-    """A stream for hypercorn that first returns the bytes that were read before."""
+def _missing(data: bytes) -> int | None:
+    """Return the bytes between what was read and a request's end, negative behind it; None: its head does not say."""
+    head, end, rest = data.partition(b"\r\n\r\n")
+    lengths = _LENGTH.findall(head) or [b"0"]
+    # Only the plain case; two lengths, for example, are for h11 to judge. It takes 20 digits at most.
+    if not end or _CODED.search(head) or len(lengths) > 1 or not re.fullmatch(rb"[0-9]{1,20}[ \t]*", lengths[0]):
+        return None
+    return int(lengths[0]) - len(rest)
 
-    def __init__(self, stream: trio.abc.Stream, head: bytes) -> None:
+
+class _Replayed:
+    """A stream for hypercorn that first returns the bytes that were read before, and ends input with the request.
+
+    Args:
+        stream: the connection.
+        head: the bytes that were read before.
+        missing: what the request lacks behind them, in bytes, negative for bytes that are not of it; None: unknown.
+        closed: called when hypercorn closes the stream for the first time.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, head: bytes, missing: int | None, closed: Callable[[], None]) -> None:
         self._stream = stream
-        self._head = head
+        self._head = head[: len(head) + min(0, missing or 0)]
+        self._missing = None if missing is None else max(0, missing)
+        self._on_close = closed
         self._closed = False
         self._stuck = False
         # One scope per read, because a scope can be entered once. ``_end_reading`` changes the deadline of whichever is
@@ -171,12 +210,16 @@ class _Replayed:
             return head
         with self._scope():
             while True:
-                data = await self._stream.receive_some(max_bytes)
+                # Never behind the request's end; what is read there is discarded.
+                data = await self._stream.receive_some(min(max_bytes or READ_BYTES, self._missing or READ_BYTES))
                 # After the close nothing is returned: input is only read so that the end of TCP is not a reset.
-                if not self._closed:
+                if self._closed:
+                    if not data:
+                        break
+                # The end of input is passed on: the application may want to know that its peer is gone.
+                elif self._missing != 0 or not data:
+                    self._missing = None if self._missing is None else self._missing - len(data)
                     return bytes(data)
-                if not data:
-                    break
         # hypercorn's read loop ends at this type, as for a stream that was closed.
         raise trio.ClosedResourceError
 
@@ -214,6 +257,7 @@ class _Replayed:
         # hypercorn closes more than once; the time must not start anew.
         if not self._closed:
             self._end_reading(LINGER_TIMEOUT_S)
+            self._on_close()
 
     def _end_reading(self, seconds: float) -> None:
         self._closed = True

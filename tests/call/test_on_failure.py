@@ -15,6 +15,7 @@ from patter_trio.call.streams import RECONNECT_TIMEOUT_S
 from patter_trio.errors import ProviderError
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, ScriptedTTS
+from patter_trio.testing.faults import FAULTS
 from tests.kit.call import (
     SORRY,
     At,
@@ -113,6 +114,58 @@ async def test_stream_lost_in_apology_connects_a_person(call_simulator: CallSimu
         assert caller.now < 2.5 + RECONNECT_TIMEOUT_S + 1.0
     assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
     assert [end["outcome"] for end in ends] == ["transferred"]
+
+
+PROTOCOL_FAULTS = ("garbage", "invalid UTF-8", "oversized message", "closed by a lie")
+"""Faults of a stream whose peer would do so again: it gets no other one."""
+
+
+@pytest.mark.pipeline
+@pytest.mark.parametrize("act", [give_up, break_down], ids=["provider failure", "bug"])
+@pytest.mark.parametrize("fault", PROTOCOL_FAULTS)
+async def test_protocol_fault_in_apology_connects_person(call_simulator: CallSimulator, fault: str, act: Any) -> None:
+    """A stream that breaks the protocol within the apology: the caller is connected at once, which needs no stream."""
+    ends: list[dict[str, Any]] = []
+    agent = faulty_agent(At("stt.next", act), on_failure=PERSON)
+    async with call_simulator(agent, on_call_end=ends.append) as caller:
+        await caller.at(1.0)
+        await caller.speaks("Hello?", seconds=0.5, wait=False)
+        await caller.at(2.5)
+        assert not caller.outcome
+        FAULTS[fault].injection(caller.carrier)
+        await caller.carrier.over.wait()
+        assert caller.now < 2.5 + 1.0
+    assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
+    assert [end["outcome"] for end in ends] == ["transferred"]
+    # The first failure is the reason of the call's end; without one, the stream is.
+    assert ends[0]["error"]
+
+
+@pytest.mark.pipeline
+@pytest.mark.parametrize("fault", PROTOCOL_FAULTS)
+async def test_protocol_fault_connects_a_person(call_simulator: CallSimulator, fault: str) -> None:
+    """A stream that breaks the protocol in a sound conversation: the agent cannot go on, and a person takes over."""
+    agent = agent_of("Yes.", first_message="Hello there.", on_failure=PERSON)
+    async with call_simulator(agent) as caller:
+        await caller.at(1.0)
+        FAULTS[fault].injection(caller.carrier)
+        await caller.carrier.over.wait()
+        assert caller.now < 2.0
+    assert (caller.transferred_to, caller.outcome) == (DESK, "transferred")
+
+
+@pytest.mark.pipeline
+@pytest.mark.parametrize("act", [give_up, break_down], ids=["provider failure", "bug"])
+async def test_protocol_fault_in_apology_ends_the_call(call_simulator: CallSimulator, act: Any) -> None:
+    """Without on_failure, the caller whose stream breaks the protocol within the apology is hung up, not left there."""
+    async with call_simulator(faulty_agent(At("stt.next", act))) as caller:
+        await caller.at(1.0)
+        await caller.speaks("Hello?", seconds=0.5, wait=False)
+        await caller.at(2.5)
+        FAULTS["garbage"].injection(caller.carrier)
+        await caller.carrier.over.wait()
+        assert caller.now < 2.5 + 1.0
+    assert (caller.transferred_to, caller.outcome, caller.carrier.ended) == ("", "failed", "agent_hung_up")
 
 
 @pytest.mark.pipeline

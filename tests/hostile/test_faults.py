@@ -143,7 +143,10 @@ def assert_as_specified(
     if fault.outcome:
         assert line.ended_at <= at + fault.within + 1e-6
     if fault.harmless:
-        assert events_of(line) == undisturbed(line.carrier.protocol.name)[0]
+        events, calm = events_of(line), undisturbed(line.carrier.protocol.name)[0]
+        # Behind our close frame, any frame is the end: that of the fault may come before the next audio.
+        closes_with_the_fault = at == PHASES["closing"] == line.ended_at and len(events) == len(calm)
+        assert events[: -closes_with_the_fault or None] == calm[: -closes_with_the_fault or None]
     if not fault.outcome:
         assert_heard_as_reported(fault, line, ending=ending)
     lines = [text for text in said_of(line, caplog, logging.WARNING) if not ignored(text, fault)]

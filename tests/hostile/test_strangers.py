@@ -4,6 +4,7 @@ import functools
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -12,8 +13,13 @@ import trio.testing
 
 from patter_trio.net.websocket import MAX_MESSAGE_BYTES
 from patter_trio.server.connection import serve_connection
+from patter_trio.server.http import LINGER_TIMEOUT_S
 from patter_trio.testing.carriers.faulty_stream import FaultyStream
+from patter_trio.testing.carriers.line import SimulatedCarrier
+from patter_trio.testing.carriers.protocol import CallRefused
+from patter_trio.testing.carriers.webhook_post import asked
 from patter_trio.testing.faults.injections import BINARY_OPCODE, CONTINUATION_OPCODE, PING_OPCODE, TEXT_OPCODE, frame
+from patter_trio.testing.simulation.carriers import CARRIERS
 from tests.kit.depth import few
 from tests.kit.shared_server import ALL_OVER, HEALTHY, HEALTHY_ID, SharedServer, events_of, in_virtual_time
 
@@ -48,7 +54,7 @@ WAYS: dict[str, tuple[Callable[[FaultyStream], None], float]] = {
     "freezes": (FaultyStream.freeze, 21.0),
     "stops reading": (FaultyStream.stop_reading, 21.0),
     "trickles": (lambda line: line.trickle(1, 0.5), 16.0),
-    "sends garbage": (lambda line: line.inject(b"\xff\x00" * 20_000), 16.0),
+    "sends garbage": (lambda line: line.inject(b"\xff\x00" * 20_000), 1.0),
     "waits": (lambda line: None, 16.0),
 }
 """What a connection does then, and seconds within which it is over."""
@@ -148,6 +154,56 @@ def test_unauthenticated_peer_times_out_and_disturbs_nobody(way: str, caplog: py
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert all(WHY.match(line) for line in warnings(caplog))
     assert len(warnings(caplog)) <= len(MOMENTS)
+
+
+JUNK = (b"\xff" * 64, b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\xf8\x01")
+"""Bytes that are not what a carrier sends: of no protocol, of a second request, and the hello of TLS."""
+
+
+async def junk_in_webhooks(name: str) -> dict[tuple[bytes, int], tuple[int, float]]:
+    """Send news about a call, each on a connection with junk before a read or write of the server.
+
+    Return the status of each answer, 0 without one, and after how many seconds its connection was over.
+    """
+    server = SharedServer(name)
+    took: dict[tuple[bytes, int], tuple[int, float]] = {}
+
+    async def send(carrier: SimulatedCarrier, junk: bytes, at: int, status: int = 0) -> None:
+        begun = trio.current_time()
+        ours, theirs = trio.testing.memory_stream_pair()
+        line = FaultyStream(theirs)
+        line.before = lambda number: line.inject(junk) if number == at else None
+
+        async def connection() -> trio.abc.Stream:
+            await trio.lowlevel.checkpoint()
+            return ours
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_connection, server.call_server.context, line)
+            with suppress(CallRefused):
+                webhook = carrier.protocol.news(carrier.public_url, "ringing")
+                status = (await asked(connection, webhook)).status
+        took[junk, at] = status, trio.current_time() - begun
+
+    async with server.open() as nursery:
+        call = await server.place(nursery, HEALTHY)
+        await trio.sleep(1.0)
+        async with trio.open_nursery() as connections:
+            for junk in JUNK:
+                for at in range(1, 7):
+                    connections.start_soon(send, call.carrier, junk, at)
+        nursery.cancel_scope.cancel()
+    return took
+
+
+@pytest.mark.parametrize("name", CARRIERS)
+def test_junk_in_webhook_ends_connection_at_once(name: str) -> None:
+    """Junk on a webhook's connection ends it at once where a request must begin, and costs no answer behind one."""
+    took = in_virtual_time(partial(junk_in_webhooks, name))
+    assert {at: seconds for at, (_, seconds) in took.items() if seconds > LINGER_TIMEOUT_S} == {}
+    # At the first read, the request itself stands behind junk: it gets 404 or 400, or nothing.
+    assert {status for (_, at), (status, _) in took.items() if at > 1} <= {200, 204}
+    assert {status for (_, at), (status, _) in took.items() if at == 1} <= {0, 400, 404}
 
 
 def test_unauthenticated_media_sockets_close_with_one_warning(

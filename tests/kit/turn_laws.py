@@ -236,7 +236,8 @@ class Laws:
 
     def _in_LegDown(self, event: inputs.LegDown) -> None:
         self.leaving = self.down = True
-        if not self.asked:
+        # The call itself may have the carrier connect the caller, without the machine.
+        if not self.asked and event.reason != inputs.TRANSFERRED_REASON:
             self.reasons = [reason for reason in self.reasons if reason != inputs.TRANSFERRED_REASON]
         self.reasons.append(event.reason)
 

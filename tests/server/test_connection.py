@@ -6,6 +6,8 @@ import logging
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
 from patter_trio.call.leg import MediaLeg
@@ -15,9 +17,11 @@ from patter_trio.server.connection import (
     MAX_BYTES_BEFORE_START,
     MAX_FRAMES_BEFORE_START,
     MAX_HEAD_BYTES,
+    may_be_request,
     serve_connection,
 )
 from patter_trio.server.context import MAX_UNAUTHENTICATED_SOCKETS, ServerContext
+from patter_trio.server.http import LINGER_TIMEOUT_S
 from tests.kit.server import CARRIER, CONNECTED, MEDIA, PUBLIC, STOP, FakeCallServer, closing, dial, read_all, start
 
 CLOCK = trio.testing.MockClock
@@ -240,7 +244,84 @@ async def test_non_http_request_gets_400_and_one_warning(
         stream = FakeCallServer().open(nursery)
         await stream.send_all(sent)
         assert (await read_all(stream)).startswith(b"HTTP/1.1 400 ")
+    # Closed with its answer, not as an idle connection: only a peer that lingers has half a second.
+    assert trio.current_time() == 0.5
     assert [record.getMessage() for record in caplog.records] == ["connection closed: the request must be HTTP"]
+
+
+@pytest.mark.parametrize(
+    "sent", [b"\x16\x03\x01\x02\x00\x01", b"\xff" * 64, b"\0", b'{"event": ', b"\r\n\xff", b"GET\t/", b"\r\r"]
+)
+async def test_what_begins_no_request_closes_at_once(
+    sent: bytes, autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bytes with which no request can begin, such as the hello of TLS, end their connection when they come."""
+    async with trio.open_nursery() as nursery:
+        stream = FakeCallServer().open(nursery)
+        await stream.send_all(sent)
+        await read_all(stream)
+        await stream.aclose()
+    assert trio.current_time() == 0
+    assert [record.getMessage() for record in caplog.records] == ["connection closed: the request must be HTTP"]
+
+
+@given(method=st.text("!#$%&'*+.^_`|~-09AZaz", min_size=1, max_size=20), lines=st.integers(0, 3), cut=st.integers(0, 9))
+def test_beginnings_of_requests_are_waited_for(method: str, lines: int, cut: int) -> None:
+    """The beginning of a request with any token as its method, also behind empty lines, may become a request."""
+    head = b"\r\n" * lines + f"{method} /health HTTP/1.1".encode()
+    assert may_be_request(head[: len(head) - cut])
+    assert may_be_request(head[:cut])
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+@pytest.mark.parametrize("keeps", ["close", "keep-alive"])
+@pytest.mark.parametrize("behind", [b"\r\n", b"\xff" * 64, b"GET / HTTP/1.1\r\n\r\n", b"x" * 200_000])
+@pytest.mark.parametrize("pause", [False, True])
+async def test_bytes_behind_a_request_cost_no_answer(
+    version: bytes, keeps: str, behind: bytes, pause: bool, autojump_clock: CLOCK
+) -> None:
+    """A request is answered, whatever comes behind its end, and with it or later; nothing of that is a request."""
+    request = b"POST /webhooks/twilio/status HTTP/%s\r\nHost: a\r\nConnection: %s\r\nContent-Length: 3\r\n\r\na=1" % (
+        version,
+        keeps.encode(),
+    )
+    async with trio.open_nursery() as nursery:
+        stream = FakeCallServer().open(nursery)
+        await stream.send_all(request if pause else request + behind)
+        if pause:
+            await trio.testing.wait_all_tasks_blocked()
+            await stream.send_all(behind)
+        answer = await read_all(stream)
+        await stream.aclose()
+    # Unsigned; with an answer all the same.
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert trio.current_time() == 0
+
+
+@pytest.mark.parametrize(
+    ("framing", "body", "status"),
+    [
+        (b"Content-Length: 3, 3", b"a=1", b"403"),
+        (b"Content-Length: 3\r\nContent-Length: 3", b"a=1", b"403"),
+        (b"Transfer-Encoding: chunked", b"3\r\na=1\r\n0\r\n\r\n", b"403"),
+        (b"Content-Length: 3\r\nContent-Length: 4", b"a=1", b"400"),
+        (b"Content-Length: -1", b"a=1", b"400"),
+        (b"Content-Length: " + b"9" * 30, b"a=1", b"400"),
+        (b"Content-Length: 3 \t", b"a=1", b"403"),
+    ],
+)
+async def test_other_framings_are_judged_by_h11(
+    framing: bytes, body: bytes, status: bytes, autojump_clock: CLOCK
+) -> None:
+    """A body whose length is not said in the plain way is read, or refused, as h11 does."""
+    async with trio.open_nursery() as nursery:
+        stream = FakeCallServer().open(nursery)
+        await stream.send_all(b"POST /webhooks/twilio/status HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n" % framing)
+        await stream.send_all(body)
+        assert (await read_all(stream)).startswith(b"HTTP/1.1 %s " % status)
+        await stream.aclose()
+    assert trio.current_time() <= LINGER_TIMEOUT_S
 
 
 async def test_connect_and_leave_logs_no_warning(autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture) -> None:

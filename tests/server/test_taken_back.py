@@ -1,11 +1,13 @@
 """Calls that are transferred to a party that does not answer: they come back to the agent, over each carrier."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from patter_trio.call.streams import RECONNECT_TIMEOUT_S
 from patter_trio.call.transfers import REACH_TIMEOUT_S
 from patter_trio.testing.simulation.carriers import CARRIERS
 from tests.kit.wire import Stream, Wire, wire_to_server
@@ -15,8 +17,8 @@ each_carrier = pytest.mark.parametrize("name", CARRIERS)
 DESK = "+15550100003"
 
 
-async def transferred(wire: Wire) -> Stream:
-    """Hold a call to its transfer: the carrier has taken it, and ended the stream; the desk rings."""
+async def transferred(wire: Wire, end: Callable[[Stream], Awaitable[None]] = Stream.hang_up) -> Stream:
+    """Hold a call to its transfer: the carrier has taken it, and ended the stream in a way; the desk rings."""
     order = await wire.announce(wire.call_id())
     assert order is not None
     stream = await wire.open_stream(wire.call_id(), order)
@@ -25,7 +27,7 @@ async def transferred(wire: Wire) -> Stream:
     with trio.fail_after(10):
         wire.nursery.start_soon(_hand_over, call)
         await trio.sleep(0.1)
-        await stream.hang_up()
+        await end(stream)
     await trio.sleep(5.0)
     assert wire.ends == []
     return stream
@@ -65,6 +67,38 @@ async def test_answered_transfer_ends_the_call(name: str, autojump_clock: CLOCK)
         await trio.sleep(1.0)
         assert [end["outcome"] for end in wire.ends] == ["transferred"]
         assert wire.hang_ups == before
+
+
+async def _garble(stream: Stream) -> None:
+    await stream.socket._stream.send_all(b"\xff" * 64)
+    await stream.over.wait()
+
+
+@each_carrier
+@pytest.mark.parametrize("end", [Stream.lose, _garble], ids=["reset", "garbage"])
+@pytest.mark.parametrize("reached", [True, False])
+async def test_stream_may_break_while_party_rings(
+    name: str, end: Callable[[Stream], Awaitable[None]], reached: bool, autojump_clock: CLOCK
+) -> None:
+    """However the stream ends, the carrier decides: nothing hangs up a caller for whom a party rings."""
+    async with wire_to_server(name) as wire:
+        await transferred(wire, end)
+        # Longer than a call waits for a stream that is lost without a transfer.
+        await trio.sleep(RECONNECT_TIMEOUT_S)
+        assert (wire.ends, wire.hang_ups) == ([], 0)
+        if reached:
+            wire.post("reached", wire.call_id())
+            await trio.sleep(1.0)
+            assert [call["outcome"] for call in wire.ends] == ["transferred"]
+            assert wire.hang_ups == 0
+        else:
+            order = await wire.unreached(wire.call_id())
+            assert order is not None
+            back = await wire.open_stream(wire.call_id(), order)
+            await trio.sleep(3.0)
+            assert back.words == "Nobody answers."
+            await back.hang_up()
+            await trio.sleep(1.0)
 
 
 @each_carrier

@@ -11,6 +11,7 @@ import trio
 
 from patter_trio.abc import Carrier
 from patter_trio.carriers import plivo_rest, telnyx_rest, twilio_rest
+from patter_trio.carriers.rest import kept_on_this_machine
 from patter_trio.net.http import answered_here
 from patter_trio.testing.carriers.line import SimulatedCarrier
 from patter_trio.testing.carriers.protocol import RESTAnswer, RESTRequest
@@ -63,12 +64,13 @@ def kept_from_carriers(advice: str, *carriers: Carrier | None) -> Iterator[None]
     """Refuse this run's requests to real carriers while the block runs, except for what other blocks carry out.
 
     A simulated call must reach no account: its numbers may be somebody's, and real requests cost money. A refused
-    request raises :class:`~patter_trio.net.http.Unreachable`, because nothing was sent.
+    request raises :class:`~patter_trio.net.http.Unreachable`, because nothing was sent. Of accounts that the block does
+    not know, with whatever ``api_url``, the requests to other machines are refused.
 
     Args:
         advice: what a refusal says: who refuses, and what to do.
-        carriers: carrier objects whose own addresses are refused, too; None, and one without an address, are passed
-            over.
+        carriers: carrier objects whose own addresses are refused, also on this machine; None, and one without an
+            address, are passed over.
     """
 
     async def refuse(*_: object) -> Never:
@@ -76,7 +78,7 @@ def kept_from_carriers(advice: str, *carriers: Carrier | None) -> Iterator[None]
         raise ConnectionRefusedError(advice)
 
     own = {carrier.api_url for carrier in carriers if carrier is not None and carrier.api_url}
-    with ExitStack() as refused:
+    with kept_on_this_machine(advice), ExitStack() as refused:
         for url in sorted({*_REAL_URLS, *own}):
             refused.enter_context(answered_here(url, refuse))
         yield
