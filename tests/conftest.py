@@ -1,5 +1,6 @@
 """What all tests share: the markers, what the default run leaves out, and both backends of an agent."""
 
+import gc
 import os
 import random
 import sys
@@ -23,22 +24,30 @@ pytest_plugins = ["tests.kit.outside", "tests.kit.recordings", "tests.kit.watchi
 # How long an example takes is the machine's business: no deadline, and no complaint about slow generation.
 _ANY_PACE: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 # The same examples in every run, few enough for a suite that takes minutes, and no database of failures to depend on.
-settings.register_profile("default", derandomize=True, max_examples=40, **_ANY_PACE)
-# ``--deep``: other examples in every run, from a seed that the header names.
+settings.register_profile("default", derandomize=True, max_examples=25, **_ANY_PACE)
+# ``--deep``: other examples in every run, from a seed that the header names; fewer where minutes are counted.
 settings.register_profile("deep", derandomize=False, max_examples=400, print_blob=True, **_ANY_PACE)
+settings.register_profile("after-quick", settings.get_profile("deep"), max_examples=100)
 settings.load_profile("default")
 
 # Judged: calls take most of the time, and by the second case most mistakes have been seen. A deep run has all.
 CALL_CASES = 1
 """Cases of a test with whole calls that a quick run has with each backend, over each carrier; a deep run after it
 measures the next one."""
+# Judged: behind the words and the sound, a call with an engine is a call with a pipeline.
+ENGINE_STRIDE = 3
+"""Of a module's tests that run with both backends, each third runs with an engine in a quick run, too; the deep run
+after it has one case of each other."""
 # Judged: tests of single values often reach a line by one case alone. Measured: six are enough for the limit, too.
 MEASURED_CHECKS = 6
 """The same for a test without a call."""
+# They read files, or start programs of pages in processes of their own, whose lines other tests reach.
+UNMEASURED_FOLDERS = frozenset({"benchmarks", "deploy", "docs"})
+"""Folders whose tests say nothing about coverage."""
 # Judged: the gate has a few minutes for them; all of them take the better part of an hour.
 DEEP_CASES = 2
-"""Cases of a test marked ``deep`` that run after a quick run, and of a module's calls over each other carrier; without
-it, a deep run has all."""
+"""Cases of a test marked ``deep`` that run after a quick run, of whole calls one, and of a module's calls over each
+other carrier; without it, a deep run has all."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,7 +72,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 )  # before hypothesis takes the seed, and before pytest-xdist hands options to its workers
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.deep:
-        config.option.hypothesis_profile = config.option.hypothesis_profile or "deep"
+        profile = "after-quick" if config.option.after_quick else "deep"
+        config.option.hypothesis_profile = config.option.hypothesis_profile or profile
         if config.option.hypothesis_seed is None:
             config.option.hypothesis_seed = str(random.SystemRandom().randrange(10**9))
 
@@ -93,6 +103,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in gone]
 
 
+def pytest_collection_finish() -> None:
+    """Take what collection made out of the garbage collector's searches: it stays to the end.
+
+    Measured: a full search of it takes 0.3 s, and a kit of conformance asks for one in each of its checks.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def _carrier_of(item: pytest.Item) -> str:
     carrier: str = getattr(getattr(item, "callspec", None), "params", {}).get("carrier", "twilio")
     return carrier
@@ -119,12 +138,27 @@ def _is_engine(item: pytest.Item) -> bool:
 
 
 def _is_unmeasured(item: pytest.Item) -> bool:
+    if item.path.parent.name in UNMEASURED_FOLDERS:
+        return True
     marked = any(item.get_closest_marker(name) is not None for name in ("deep", "no_coverage"))
     return marked or _is_random(item) or _is_engine(item)
 
 
 def _is_call(item: pytest.Item) -> bool:
     return "call_simulator" in getattr(item, "fixturenames", ())
+
+
+def _later_engines(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Return the calls with an engine that a quick run leaves to a deep one."""
+    tests: dict[str, dict[str, int]] = {}
+    later = set()
+    for item in items:
+        if not _is_engine(item) or not _is_call(item) or _is_deep(item):
+            continue
+        of_module = tests.setdefault(item.nodeid.partition("::")[0], {})
+        if of_module.setdefault(item.nodeid.partition("[")[0], len(of_module)) % ENGINE_STRIDE:
+            later.add(item)
+    return later
 
 
 def _goes_deeper(item: pytest.Item) -> bool:
@@ -135,10 +169,11 @@ def _goes_deeper(item: pytest.Item) -> bool:
 def _depths(items: list[pytest.Item]) -> list[pytest.Item]:
     """Return what a quick run leaves to a deep one."""
     cases: Counter[tuple[str, bool, str]] = Counter()
+    later = _later_engines(items)
     left_out = []
     for item in items:
         test = (item.nodeid.partition("[")[0], _is_engine(item), _carrier_of(item))
-        if _is_deep(item) or (_is_call(item) and cases[test] == CALL_CASES):
+        if _is_deep(item) or item in later or (_is_call(item) and cases[test] == CALL_CASES):
             left_out.append(item)
         else:
             cases[test] += 1
@@ -147,10 +182,11 @@ def _depths(items: list[pytest.Item]) -> list[pytest.Item]:
 
 def _repetitions(items: list[pytest.Item]) -> list[pytest.Item]:
     """Return what a quick run did in the same way, except for what coverage measures."""
-    measured = [item for item in items if _goes_deeper(item) or not _is_unmeasured(item)]
+    later = _later_engines(items)
+    measured = [item for item in items if item not in later and (_goes_deeper(item) or not _is_unmeasured(item))]
     in_all = Counter(map(_test_of, measured))
     cases: Counter[tuple[str, bool]] = Counter()
-    left_out = set(items) - set(measured)
+    left_out = set(items) - set(measured) - _first_cases(later, items)
     for item in measured:
         test = _test_of(item)
         number, cases[test] = cases[test], cases[test] + 1
@@ -158,10 +194,20 @@ def _repetitions(items: list[pytest.Item]) -> list[pytest.Item]:
             # The case behind those that the quick run had, so that both runs show something.
             is_wanted = number == min(CALL_CASES, in_all[test] - 1)
         else:
-            is_wanted = number < (DEEP_CASES if _is_deep(item) else MEASURED_CHECKS)
+            deep_cases = min(CALL_CASES, DEEP_CASES) if _is_call(item) else DEEP_CASES
+            is_wanted = number < (deep_cases if _is_deep(item) else MEASURED_CHECKS)
         if not is_wanted:
             left_out.add(item)
     return [item for item in items if item in left_out]
+
+
+def _first_cases(chosen: set[pytest.Item], items: list[pytest.Item]) -> set[pytest.Item]:
+    """Return the first of the chosen cases of each test."""
+    first: dict[str, pytest.Item] = {}
+    for item in items:
+        if item in chosen:
+            first.setdefault(item.nodeid.partition("[")[0], item)
+    return set(first.values())
 
 
 def _test_of(item: pytest.Item) -> tuple[str, bool]:

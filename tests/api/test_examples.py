@@ -18,6 +18,9 @@ from patter_trio.testing.servers.openai import ChatReply, serve_openai
 from patter_trio.testing.servers.openai_realtime import FakeRealtime, RealtimeReply, serve_openai_realtime
 from tests.kit.programs import Running, calling, environment, free_port, running
 
+# What it reads or starts is measured by other tests.
+pytestmark = pytest.mark.no_coverage
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUESTION = EXAMPLES / "audio" / "hours.wav"
 VENDOR = FakeRealtime(

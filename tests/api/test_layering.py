@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# What it reads or starts is measured by other tests.
+pytestmark = pytest.mark.no_coverage
+
 PACKAGE = Path(__file__).parents[2] / "patter_trio"
 FILES = sorted(PACKAGE.rglob("*.py"))
 

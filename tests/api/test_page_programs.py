@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from patter_trio.testing.scripted_providers.audible_text import encode, frames_of
+from tests.kit.depth import few
 from tests.kit.programs import calling, environment, free_port, last_line, running
+
+# What it reads or starts is measured by other tests.
+pytestmark = pytest.mark.no_coverage
 
 PROVIDERS = """
 from patter_trio.testing import ScriptedLLM, ScriptedSTT, ScriptedTTS, ScriptedVAD
@@ -178,14 +182,17 @@ async def test_the_example_of_all_seven_callbacks_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("variables", "missing"),
-    [
-        ({}, "Twilio: account_sid= must be given, or the environment variable TWILIO_ACCOUNT_SID set"),
-        (
-            {"TWILIO_ACCOUNT_SID": "AC1"},
-            "Twilio: auth_token= must be given, or the environment variable TWILIO_AUTH_TOKEN set",
-        ),
-        ({"TWILIO_ACCOUNT_SID": "AC1", "TWILIO_AUTH_TOKEN": "hush"}, "KeyError: 'PHONE_NUMBER'"),
-    ],
+    few(
+        [
+            ({}, "Twilio: account_sid= must be given, or the environment variable TWILIO_ACCOUNT_SID set"),
+            (
+                {"TWILIO_ACCOUNT_SID": "AC1"},
+                "Twilio: auth_token= must be given, or the environment variable TWILIO_AUTH_TOKEN set",
+            ),
+            ({"TWILIO_ACCOUNT_SID": "AC1", "TWILIO_AUTH_TOKEN": "hush"}, "KeyError: 'PHONE_NUMBER'"),
+        ],
+        1,
+    ),
 )
 def test_missing_credentials_error_names_environment_variable(
     tmp_path: Path, variables: dict[str, str], missing: str
@@ -196,10 +203,13 @@ def test_missing_credentials_error_names_environment_variable(
 
 @pytest.mark.parametrize(
     ("program", "ours", "theirs"),
-    [
-        (COMPLETE, "trio.run(main)", "asyncio.run(main())"),
-        (SEVEN, "trio.run(partial(phone.serve, agent, port=PORT))", "asyncio.run(phone.serve(agent, port=PORT))"),
-    ],
+    few(
+        [
+            (COMPLETE, "trio.run(main)", "asyncio.run(main())"),
+            (SEVEN, "trio.run(partial(phone.serve, agent, port=PORT))", "asyncio.run(phone.serve(agent, port=PORT))"),
+        ],
+        1,
+    ),
 )
 def test_example_under_asyncio_fails_with_migration_line(tmp_path: Path, program: str, ours: str, theirs: str) -> None:
     """Under asyncio, the example fails with one line that states what to write instead."""

@@ -8,6 +8,9 @@ import pytest
 
 import patter_trio
 
+# What it reads or starts is measured by other tests.
+pytestmark = pytest.mark.no_coverage
+
 PACKAGE = Path(patter_trio.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 STATES = {"conversation": ("turn_moves.py", "turn_state.py")}

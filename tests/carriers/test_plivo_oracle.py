@@ -1,7 +1,6 @@
 """Our signatures, XML, requests and stream messages for Plivo, judged by Plivo's own packages."""
 
 import json
-import warnings
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 from xml.etree import ElementTree as ET
@@ -25,13 +24,10 @@ from patter_trio.abc import (
 from patter_trio.carriers.plivo_rest import API_URL
 from patter_trio.testing.servers.plivo_rest import PlivoRESTFault, PlivoRESTRequest, PlivoRESTServer, serve_plivo_rest
 from patter_trio.wire.plivo import PlivoCodec
+from tests.kit.vendor_modules import REASON, vendor_module
 
-REASON = "the vendor's package is an oracle: pip install patter-trio[oracles]"
 pytest.importorskip("plivo", reason=REASON)
-with warnings.catch_warnings():
-    # Its models are written for an older pydantic.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    stream = pytest.importorskip("plivo_stream.types", reason=REASON)
+stream = vendor_module("plivo_stream.types")
 
 import plivo  # noqa: E402 (behind the check that it is there)
 import requests  # noqa: E402 (comes with it)

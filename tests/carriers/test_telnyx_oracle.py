@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 import trio
 from hypothesis import given
@@ -22,18 +23,14 @@ from patter_trio.testing.servers.carrier_rest import RESTRequest
 from patter_trio.testing.servers.telnyx_rest import TelnyxRESTServer, serve_telnyx_rest
 from patter_trio.wire.telnyx import encode_state
 from tests.carriers.test_telnyx_rest import CALL, DESK, DIAL, INBOUND, KEY, NUMBER, OUTBOUND, STREAM_URL, owned
-
-pytest.importorskip("telnyx", reason="the vendor's package is an oracle: pip install patter-trio[oracles]")
-
-import httpx
-import telnyx
-from nacl.signing import SigningKey
-from telnyx.types import UnwrapWebhookEvent
+from tests.kit.vendor_modules import vendor_module
 
 # The import of the vendor's package takes seconds in each process.
 pytestmark = pytest.mark.deep
+telnyx, signing = vendor_module("telnyx"), vendor_module("nacl.signing")
 PUBLIC = public_key_of(bytes(range(32)))
-Theirs = Callable[[telnyx.Telnyx], object]
+Theirs = Callable[[Any], object]
+"""A call of a method of their client."""
 
 
 async def asked(server: TelnyxRESTServer, ask: Theirs) -> RESTRequest:
@@ -219,7 +216,7 @@ def test_telnyxs_package_takes_what_we_sign(private: bytes, payload: dict[str, A
         body.encode()
     except UnicodeEncodeError:
         return  # their interface takes text
-    event: UnwrapWebhookEvent = webhooks.unwrap(body, headers=headers)
+    event = webhooks.unwrap(body, headers=headers)
     assert event is not None
     with pytest.raises(ValueError, match="does not match"):
         webhooks.unwrap(body + " ", headers=headers)
@@ -228,7 +225,7 @@ def test_telnyxs_package_takes_what_we_sign(private: bytes, payload: dict[str, A
 @given(st.binary(min_size=32, max_size=32), st.binary(max_size=200), st.integers(0, 2**34))
 def test_we_take_what_another_library_signs(private: bytes, body: bytes, now: int) -> None:
     """What PyNaCl signs is authentic to us, and our own signature is the same, byte for byte."""
-    key = SigningKey(private)
+    key = signing.SigningKey(private)
     ours = sign(private, now, body)
 
     theirs = base64.b64encode(key.sign(f"{now}|".encode() + body).signature).decode()

@@ -32,7 +32,7 @@ def launched(*words: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", few([signal.SIGINT, signal.SIGTERM], 1))
 def test_both_signals_stop_the_tunnel(tunnels: Tunnels, number: signal.Signals, tmp_path: Path) -> None:
     """``patter-trio run --tunnel`` prints the tunnel's URL; Ctrl-C and SIGTERM end it and leave no process."""
     tunnels.install("cloudflared", CLOUDFLARED)

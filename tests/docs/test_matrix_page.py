@@ -55,6 +55,7 @@ def test_provider_variants_have_own_columns(maker: ModuleType) -> None:
     ]
 
 
+@pytest.mark.deep
 def test_carriers_table_matches_the_tests(maker: ModuleType) -> None:
     """The table of docs/carriers.md is what the present tests produce: each cell has a test, or says what is there."""
     results = dict.fromkeys(maker.collected(maker.of_carriers()), "passed")

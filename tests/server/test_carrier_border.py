@@ -11,6 +11,7 @@ import trio.testing
 
 from patter_trio import PatterError, PatterEventType, Telnyx
 from patter_trio.carriers.telnyx_signature import public_key_of
+from tests.kit.depth import few
 from tests.kit.wire import CALLEE, PRIVATE, Stream, Wire, wire_to_server
 from tests.server.test_lost_streams import live
 
@@ -68,7 +69,7 @@ async def two_calls(kind: type[Crashing], **options: Any) -> AsyncIterator[tuple
     assert {end["call_id"]: end["outcome"] for end in wire.ends}[wire.call_id(3)] == "caller_hung_up"
 
 
-@pytest.mark.parametrize("kind", [Crashing, CrashingBase])
+@pytest.mark.parametrize("kind", few([Crashing, CrashingBase], 1))
 async def test_crash_of_reconnect_fails_one_call(
     kind: type[Crashing], autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -98,7 +99,7 @@ async def test_crash_of_pick_up_gives_the_call_up(autojump_clock: CLOCK, caplog:
         assert (end["call_id"], end["outcome"]) == (wire.call_id(2), "failed")
 
 
-@pytest.mark.parametrize("kind", [Crashing, CrashingBase])
+@pytest.mark.parametrize("kind", few([Crashing, CrashingBase], 1))
 async def test_crash_of_dial_raises_its_reason(kind: type[Crashing], autojump_clock: CLOCK) -> None:
     """A call that the carrier's code does not place raises an error of the package, caused by the carrier's."""
     async with two_calls(kind) as (wire, *_):
