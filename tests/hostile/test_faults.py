@@ -127,7 +127,9 @@ def test_fault_affects_only_its_call_as_specified(
     undisturbed(name)
     caplog.clear()
     caplog.set_level(logging.INFO)
-    cases = [(fault, phase) for fault in GROUPS[group] for phase in phases_of(fault, deep=deep)]
+    # Over Twilio, every second fault of its kind in a quick run: a deep one has them all, each in two phases.
+    faults = GROUPS[group][:: 1 if deep or FULL or name != "twilio" else 2]
+    cases = [(fault, phase) for fault in faults for phase in phases_of(fault, deep=deep)]
     healthy, struck = in_virtual_time(partial(day, cases, name))
     assert_nobody_else_noticed(healthy, caplog)
     assert list(struck) == cases
