@@ -91,8 +91,21 @@ def _prepared(
     """Return what a fixture serves: as it was given, or from a program's file beside the test."""
     _check_trio(fixture)
     if isinstance(agent, str | Path):
-        return _from_file(request.path.parent / agent, Path(agent), phone, options)
+        folder: Path = request.getfixturevalue("tmp_path")
+        return _from_file(_program_of(fixture, request.path.parent, agent), folder, phone, options)
     return agent, phone, options
+
+
+def _program_of(fixture: str, folder: Path, agent: "str | Path") -> Path:
+    """Return the file of a program, which is beside the test or in the current folder."""
+    from patter_trio.errors import ConfigurationError  # noqa: PLC0415 (only for tests with calls)
+
+    for path in (folder / agent, Path(agent)):
+        if path.is_file():
+            return path
+    raise ConfigurationError(
+        f"{fixture} must get an agent, or the file of a program; {agent} is neither in {folder} nor in {Path.cwd()}"
+    )
 
 
 def _check_trio(fixture: str) -> None:
@@ -103,20 +116,30 @@ def _check_trio(fixture: str) -> None:
     # Otherwise trio's own error would come from deep inside, and name no remedy.
     if not trio.lowlevel.in_trio_run():
         raise ConfigurationError(
-            f"{fixture} must be used in a test that runs on trio; if pytest-asyncio runs this one, set its "
-            'asyncio_mode = "strict", and remove the mark asyncio'
+            f"{fixture} must be used in a test that runs on trio, an `async def`; if pytest-asyncio runs this one, set "
+            'its asyncio_mode = "strict", and remove the mark asyncio'
         )
 
 
 def _from_file(
-    beside: Path, path: Path, phone: "Patter | None", options: dict[str, Any]
+    path: Path, folder: Path, phone: "Patter | None", options: dict[str, Any]
 ) -> "tuple[Agent, Patter, dict[str, Any]]":
-    """Return the agent of a program with scripted providers, its phone, and the options with its callbacks."""
+    """Return the agent of a program with scripted providers, its phone, and the options with its callbacks.
+
+    Args:
+        path: the program.
+        folder: where its phone keeps the calls of the test, if it has a call log.
+        phone: the phone that takes the place of the program's.
+        options: those of the fixture.
+    """
+    from patter_trio.call_log.options import logging_into  # noqa: PLC0415 (only for tests with calls)
     from patter_trio.errors import ConfigurationError  # noqa: PLC0415 (only for tests with calls)
     from patter_trio.program import Script, load  # noqa: PLC0415 (only for tests with calls)
     from patter_trio.testing.scripted_providers.agents import PROVIDERS, scripted  # noqa: PLC0415 (only for tests with calls)
 
-    program = load(beside if beside.is_file() else path)
+    # The program's own log would show calls of tests among those of customers.
+    with logging_into(folder):
+        program = load(path)
     if isinstance(program, Script):
         raise ConfigurationError(f"{path} must have `phone` and `agent` at its top level, got an `async def main()`")
     given = {name: options.pop(name) for name in PROVIDERS if name in options}

@@ -1,7 +1,9 @@
 """The options of a call log, and the place where it is kept."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +21,20 @@ _SQLITE: Final = "sqlite"
 _POSTGRESQL: Final = ("postgresql", "postgres")
 _FILE_SUFFIXES: Final = (".db", ".sqlite", ".sqlite3")
 """Endings of a path that make it a file; another path is a folder."""
+
+
+# A context variable, because phones are made while a program is imported: nothing can be passed to them.
+_STAND_IN: Final[ContextVar[Path | None]] = ContextVar("stand_in", default=None)
+
+
+@contextmanager
+def logging_into(folder: Path) -> Iterator[None]:
+    """Let phones that are made within the block keep their calls in ``folder``, whatever place ``persist`` names."""
+    token = _STAND_IN.set(folder)
+    try:
+        yield
+    finally:
+        _STAND_IN.reset(token)
 
 
 def _redactor(_: object, __: object, value: Any) -> None:
@@ -127,6 +143,8 @@ def checked_log(persist: Any) -> CallLog | None:
     if not isinstance(persist, str | Path | CallLog) or persist == "":
         raise ConfigurationError(f"persist must be True, a path, a URL or a CallLog(...), got {shown_value(persist)}")
     log = persist if isinstance(persist, CallLog) else CallLog(persist)
+    if (folder := _STAND_IN.get()) is not None:
+        log = attrs.evolve(log, place=folder / FILE_NAME)
     log.check_place()
     require("sqlalchemy", extra="log")
     if log.url().startswith(_POSTGRESQL):

@@ -127,6 +127,50 @@ def test_without_pytest_trio(pytester: pytest.Pytester) -> None:
     run_apart(pytester, CALLS, "-p", "no:trio").assert_outcomes(passed=3)
 
 
+OF_A_PROGRAM = """
+from pathlib import Path
+from patter_trio.testing import ScriptedLLM
+
+PROGRAM = '''
+from patter_trio import Patter
+from patter_trio.testing import ScriptedLLM
+phone = Patter(persist=True)
+agent = phone.agent("x", first_message="Hello.", llm=ScriptedLLM(["Real."]))
+'''
+
+async def test_log_is_apart(call_simulator, tmp_path):
+    Path("program.py").write_text(PROGRAM)
+    async with call_simulator("program.py", llm=ScriptedLLM(["Yes."])) as caller:
+        await caller.hears()
+    assert (tmp_path / "patter.db").is_file()
+
+async def test_network_is_apart(phone_network):
+    Path("program.py").write_text(PROGRAM)
+    async with phone_network("program.py", llm=ScriptedLLM(["Yes."])) as network, network.call_in() as caller:
+        await caller.hears()
+
+async def test_wrong_name(call_simulator):
+    async with call_simulator("progam.py", llm=ScriptedLLM(["Yes."])):
+        pass
+
+def test_not_async(call_simulator):
+    call_simulator("program.py")
+"""
+
+
+def test_program_logs_apart_from_its_customers(pytester: pytest.Pytester) -> None:
+    """A test's calls go to a log of the test, not to that of ``persist=``; mistakes in its use say what to change."""
+    result = run(pytester, OF_A_PROGRAM)
+    result.assert_outcomes(passed=2, failed=2)
+    assert not (pytester.path / "calls").exists()
+    result.stdout.fnmatch_lines_random(
+        [
+            "E*call_simulator must get an agent, or the file of a program; progam.py is neither in * nor in *",
+            "E*call_simulator must be used in a test that runs on trio, an `async def`; *",
+        ]
+    )
+
+
 UNDER_ASYNCIO = """
 import asyncio
 
@@ -143,7 +187,7 @@ def test_asyncio_is_told_what_to_change(pytester: pytest.Pytester) -> None:
     result = run(pytester, UNDER_ASYNCIO)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ['E*call_simulator must be used in a test that runs on trio; *asyncio_mode = "strict"*']
+        ['E*call_simulator must be used in a test that runs on trio, *asyncio_mode = "strict"*']
     )
 
 
