@@ -320,12 +320,13 @@ class Patter(SpeechCallbacks):
             # tunnel is opened or stopped, must not end the process. Then the tunnel, over which the last calls end.
             with stop_signals() if handled else nullcontext() as stop:
                 async with self._reachable(tunnel, listening_address(listeners), stop) as public_url:
+                    windows = NO_WINDOWS
+                    if dashboard or browser_phone:
+                        windows = self._windows(listeners, tunnel, token, dashboard=dashboard)
                     options = self._serve_options(
                         agent,
                         public_url=public_url,
-                        windows=self._windows(listeners, tunnel, token, dashboard=dashboard)
-                        if dashboard or browser_phone
-                        else NO_WINDOWS,
+                        windows=windows,
                         app=app,
                         callbacks=callbacks,
                         voicemail_message=voicemail_message,
@@ -338,7 +339,8 @@ class Patter(SpeechCallbacks):
                     if browser_phone:
                         hold_text = partial(self._held_in_text, agent, callbacks, PAGE_CALLER, {}, on_message_secret)
                         options = with_browser_phone(options, browser_phone, hold_text)
-                    await serve_until_drained(options, listeners, stop, drain_timeout, task_status)
+                    with windows.served():
+                        await serve_until_drained(options, listeners, stop, drain_timeout, task_status)
         finally:
             # Without an await, because ``serve`` may be cancelled. trio has closed them already if serving began; this
             # is for a failure in between.
@@ -657,6 +659,7 @@ class Patter(SpeechCallbacks):
             recording=recording,
             routes=windows.routes,
             open_routes=windows.open_routes,
+            listening=windows.listening,
             access=windows.access,
             call_observers=windows.call_observers,
             record_sinks=windows.record_sinks,

@@ -62,6 +62,7 @@ from patter_trio.abc._webhooks import (
     stream_reference,
 )
 from patter_trio.abc._windows import (
+    AudioStream,
     CallArchive,
     CallPage,
     CallQuery,
@@ -76,6 +77,7 @@ from patter_trio.abc._windows import (
 __all__ = [
     "AnsweredBy",
     "AudioReceived",
+    "AudioStream",
     "CallArchive",
     "CallInfo",
     "CallOffered",

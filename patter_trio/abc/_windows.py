@@ -103,6 +103,24 @@ class EventStream(Protocol):
         """Return the next record, as soon as there is one."""
 
 
+class AudioStream(Protocol):
+    """The audio of a live call while it goes on; ``async for`` ends with the call.
+
+    A piece is a pair, equally long: what the caller said, and what the caller heard of the agent, mu-law at
+    8 kHz. It has about 100 ms, and comes half a second after it happened: by then most cuts have happened.
+    """
+
+    @property
+    def dropped(self) -> int:
+        """The number of pieces dropped because they were not taken in time."""
+
+    def __aiter__(self) -> AsyncIterator[tuple[bytes, bytes]]:
+        """Return the stream itself."""
+
+    async def __anext__(self) -> tuple[bytes, bytes]:
+        """Return the next piece, as soon as there is one."""
+
+
 class LiveCalls(Protocol):
     """The live calls of a phone, on all its servers. Without a subscription, the events of calls are not recorded."""
 
@@ -128,6 +146,15 @@ class LiveCalls(Protocol):
 
         Raises:
             CallEnded: ``call_id`` is given and the call is not live.
+        """
+
+    def listen(self, call_id: str) -> AbstractAsyncContextManager[AudioStream]:
+        """Open the audio of a live call: ``async with live.listen(call_id) as audio: async for caller, agent in ...``.
+
+        A call never waits for a listener: of more than 2 s that wait, the oldest audio is dropped and counted.
+
+        Raises:
+            CallEnded: the call is not live.
         """
 
     def say(self, call_id: str, text: str, *, interrupt: bool = False) -> None:

@@ -44,11 +44,6 @@ class Recorded:
         self._ask_carrier()
         return None
 
-    def said(self, audio: bytes) -> None:
-        """Take the caller's newest audio, mu-law."""
-        if self.file is not None:
-            self.file.said(audio)
-
     def reply_begins(self, action: do.StartReply) -> None:
         """Follow the replies: the notice is one of them."""
         if action.notice:

@@ -35,6 +35,7 @@ from patter_trio.call.options import CallOptions
 from patter_trio.call.output.digits import DigitsRequest, DigitsSender
 from patter_trio.call.output.writer import CarrierWriter
 from patter_trio.call.streams import CallStreams
+from patter_trio.call.tapes import Tapes
 from patter_trio.call.tools.runner import ToolRunner
 from patter_trio.call.transfer_request import TransferRequest
 from patter_trio.call.transfers import TRANSFER_TIMEOUT_S, Transfers
@@ -84,13 +85,15 @@ class CallSession:
         self._server_nursery = server_nursery
         self._ending = Ending(self.info.call_id, self._emit_fact)
         self._inbox = Inbox(self.info.call_id)
+        self.tapes: Tapes = Tapes(media, options.recorded.file)
+        """Take the audio of both sides: for the recording, and for those who listen."""
         self._writer = CarrierWriter(
             stream.socket,
             stream.codec,
             self._post,
             self._on_sent,
             on_heard=self._on_heard,
-            recording=options.recorded.file,
+            recording=self.tapes,
         )
         self.streams: CallStreams = CallStreams(stream, self._writer, self, media, self._on_stream_lost)
         self._history = History()
@@ -287,12 +290,12 @@ class CallSession:
         if self._bridge.pass_on(audio):
             # The agent hears nothing more: what the two say to each other is theirs.
             self._media.arrived(len(audio), trio.current_time())
-            self._options.recorded.said(audio)
+            self.tapes.said(audio)
             return
         # Before arrived(), which counts this frame: its position is that of its first sample.
         self._conversation.hear(audio)
         self._media.arrived(len(audio), trio.current_time())
-        self._options.recorded.said(audio)
+        self.tapes.said(audio)
         if self._options.on_audio is not None:
             self._options.on_audio(sound)
 

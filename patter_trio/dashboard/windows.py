@@ -2,6 +2,7 @@
 
 import attrs
 
+from patter_trio.dashboard.log_lines import LogLines
 from patter_trio.dashboard.recent_calls import RecentCalls
 from patter_trio.server.windows import Windows
 
@@ -19,7 +20,9 @@ def with_dashboard(windows: Windows, *, has_log: bool) -> Windows:
     from patter_trio.pages.assets import shared_routes  # noqa: PLC0415 (see above)
     from patter_trio.server.archive_api import archive_routes  # noqa: PLC0415 (see above)
 
-    pages = [*shared_routes(), *dashboard_routes(has_log=has_log)]
+    lines = LogLines()
+    pages = [*shared_routes(), *dashboard_routes(lines, has_log=has_log)]
+    windows = attrs.evolve(windows, served=lines.collecting)
     if has_log:
         return attrs.evolve(windows, routes=[*windows.routes, *pages])
     memory = RecentCalls()

@@ -166,6 +166,7 @@ class CallServer:
             neighbours=neighbours,
             routes=options.routes,
             open_routes=options.open_routes,
+            listening=options.listening,
             access=options.access,
             app=options.app,
             app_state=options.app_state,

@@ -35,6 +35,7 @@ from patter_trio.net.websocket import Allowance, SocketClosed, Upgrade, WebSocke
 from patter_trio.phone_numbers import mask_number
 from patter_trio.server.context import ServerContext
 from patter_trio.server.http import serve_http
+from patter_trio.server.listening import LISTEN_PREFIX, ListeningRefused
 from patter_trio.server.origins import is_own_origin
 from patter_trio.server.refusals import current_peer, peer_of
 from patter_trio.server.webhooks import RESERVED_PREFIXES, joined
@@ -77,6 +78,9 @@ logger: Final = logging.getLogger("patter_trio.server")
 
 class _Refused(PatterError):
     """Refusal of a peer; its message is sent to the peer and logged."""
+
+
+_REFUSALS: Final = (_Refused, ListeningRefused)
 
 
 class _EmptyConnection(WireError):
@@ -146,6 +150,11 @@ async def _authenticated(
     call_id, door = "", context
     try:
         head = await _read_head(stream)
+        if context.listening is not None and _asks_to_listen(head):
+            with _answering():
+                upgrade = await receive_upgrade(stream, head)
+            await context.listening.serve(upgrade, context.streams, proven)
+            return None
         found = _door_of(context, head)
         if found is None:
             # False: hypercorn has answered 400 itself, so only the log is left to do.
@@ -163,7 +172,7 @@ async def _authenticated(
     except _EmptyConnection as nothing:
         logger.debug("connection closed: %s", nothing)
     # Whatever a peer can cause. Everything else is a bug and goes to the border above.
-    except (trio.BrokenResourceError, trio.ClosedResourceError, SocketClosed, WireError, _Refused) as error:
+    except (trio.BrokenResourceError, trio.ClosedResourceError, SocketClosed, WireError, *_REFUSALS) as error:
         why = f"connection closed: {str(error) or 'lost'}"
         context.refusals.warn_of_call(call_id, why, is_awaited=door.awaits_stream(call_id))
     return None
@@ -213,6 +222,12 @@ def _door_of(context: ServerContext, head: bytes) -> ServerContext | None:
     if end < 0 or _UPGRADE.search(head, 0, end) is None:
         return None
     return next((door for prefix, door in context.doors.items() if head.startswith(b"GET " + prefix)), None)
+
+
+def _asks_to_listen(head: bytes) -> bool:
+    """Return True if a request asks for the socket of a listener to a live call."""
+    end = head.find(b"\r\n\r\n")
+    return end >= 0 and head.startswith(b"GET " + LISTEN_PREFIX.encode()) and _UPGRADE.search(head, 0, end) is not None
 
 
 def _is_own_upgrade(head: bytes) -> bool:

@@ -15,6 +15,7 @@ from patter_trio.net.urls import checked_url
 from patter_trio.server.access import NOBODY, Access
 from patter_trio.server.attempts import LoginAttempts
 from patter_trio.server.documents import Documents
+from patter_trio.server.listening import Listening
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.refusals import Refusals
 from patter_trio.server.stream_places import StreamPlaces
@@ -80,6 +81,7 @@ class ServerContext:
       token.
     * ``is_lost(call_id)`` returns True for a live call that waits for another stream.
     * ``routes`` are those of windows; ``access`` is what the rule about them uses; ``open_routes`` are for everybody.
+    * ``listening`` serves the sockets of those who listen to live calls; None: there are none.
     * ``app`` is the application's own ASGI application; None: it has none. ``app_state`` is what its lifespan has set.
     * ``streams`` are the places for streams of events.
     * ``on_refused(info, why)`` is called for each call that hears busy; it must not raise.
@@ -107,6 +109,7 @@ class ServerContext:
     neighbours: tuple["ServerContext", ...] = ()
     routes: Sequence["BaseRoute"] = ()
     open_routes: Sequence["BaseRoute"] = ()
+    listening: Listening | None = None
     access: Access = NOBODY
     app: "ASGIApp | None" = None
     app_state: Mapping[str, Any] = attrs.field(factory=dict, repr=False)

@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from patter_trio.abc import EventStream, LiveCall
+from patter_trio.abc import AudioStream, EventStream, LiveCall
 from patter_trio.call.control import CallControl
 from patter_trio.call.session import CallSession
 from patter_trio.errors import CallEnded, ConfigurationError
 from patter_trio.events.feed import MAX_WAITING_RECORDS, EventFeed
 from patter_trio.phone_numbers import shown_id
+from patter_trio.server.live_audio import open_live_audio
 
 
 class PhoneLiveCalls:
@@ -46,6 +47,15 @@ class PhoneLiveCalls:
         with self._feed.subscribe(call_id, after=after, chunks=chunks, size=size) as stream:
             yield stream
 
+    @asynccontextmanager
+    async def listen(self, call_id: str) -> AsyncIterator[AudioStream]:
+        """Open the audio of a live call, as ``abc.LiveCalls`` describes it."""
+        session = self._session(call_id)
+        with session.tapes.listening() as ear:
+            # By the session and not by the id: the next call may have the same one.
+            async with open_live_audio(ear, lambda: self._sessions.get(call_id) is not session) as audio:
+                yield audio
+
     def say(self, call_id: str, text: str, *, interrupt: bool = False) -> None:
         """Make the agent say ``text``."""
         if not text.strip():
@@ -64,11 +74,14 @@ class PhoneLiveCalls:
         """Give the agent a text as a message of the caller's."""
         self._control(call_id).send_text(text)
 
-    def _control(self, call_id: str) -> CallControl:
+    def _session(self, call_id: str) -> CallSession:
         session = self._sessions.get(call_id)
         if session is None:
             raise CallEnded(f"call {shown_id(call_id)} is not live")
-        return session.control
+        return session
+
+    def _control(self, call_id: str) -> CallControl:
+        return self._session(call_id).control
 
 
 def _snapshot(session: CallSession) -> LiveCall:

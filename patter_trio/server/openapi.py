@@ -104,6 +104,16 @@ def live_paths() -> dict[str, Any]:
         "/api/live/{call_id}/transfer": _order(
             "Transfer the caller", {"to": _text("A number in E.164, or a SIP address.")}, ("to",)
         ),
+        "/api/live/{call_id}/listen": {
+            "post": {
+                "summary": "Get a ticket to listen over the WebSocket /ws/listen/{call_id}: once, within 60 s",
+                "parameters": [_CALL_ID],
+                "responses": {
+                    "200": _reply("The ticket.", {"type": "object", "properties": {"ticket": {"type": "string"}}}),
+                    "404": _reply("No such call is live."),
+                },
+            }
+        },
         "/api/live/{call_id}/text": _order(
             "Give the agent a message of the caller's", {"text": _text("The message.")}, ("text",)
         ),
@@ -145,6 +155,7 @@ def archive_paths() -> dict[str, Any]:
         f"{one}/timeline": {"get": _read("Get the timeline of a call", _ANY, [_CALL_ID])},
         f"{one}/timeline.svg": {"get": _file("Get the picture of a call", "image/svg+xml", [_CALL_ID])},
         f"{one}/peaks": {"get": _read("Get the waveform of a recording", _ANY, [_CALL_ID])},
+        f"{one}/log": {"get": _read("Get the newest lines of the program's log about a call", _ANY, [_CALL_ID])},
         f"{one}/recording.wav": {"get": _file("Get a recording; Range is answered", "audio/wav", [_CALL_ID])},
         "/api/stats": {"get": _read("Get figures by day, in UTC", days, [q for q in wanted if q["name"] in times])},
         "/api/export.json": {"get": _read("Export calls as JSON", {"type": "array", "items": whole}, wanted)},

@@ -24,6 +24,7 @@ from patter_trio.pricing import Pricing
 from patter_trio.server.access import NOBODY, Access
 from patter_trio.server.admission import Admission, measure
 from patter_trio.server.context import ServerContext
+from patter_trio.server.listening import Listening
 from patter_trio.server.outbound import Dialler
 from patter_trio.server.page_calls import AnnouncedPageCalls
 
@@ -100,6 +101,7 @@ class ServeOptions:
         routes: the routes of windows, served beside the server's own, after them. The access rule is applied before
             each; a route checks nothing itself.
         open_routes: routes of windows for everybody, such as the login.
+        listening: the listeners of live calls; None: nobody may listen.
         access: what the access rule uses; by default nobody may look.
         app: the application's own ASGI application, for all paths that no route has; None: it has none.
         app_state: what the lifespan of ``app`` has set for its requests.
@@ -127,6 +129,7 @@ class ServeOptions:
     page_calls: AnnouncedPageCalls | None = None
     routes: Sequence["BaseRoute"] = ()
     open_routes: Sequence["BaseRoute"] = ()
+    listening: Listening | None = None
     access: Access = NOBODY
     app: "ASGIApp | None" = None
     app_state: Mapping[str, Any] = attrs.field(factory=dict, repr=False)

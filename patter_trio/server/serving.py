@@ -88,6 +88,7 @@ async def _open_page_server(options: ServeOptions) -> AsyncIterator[Sequence[Cal
         page_calls=None,
         routes=(),
         open_routes=(),
+        listening=None,
         app=None,
     )
     # Before the server of the carrier's calls: the newest one places calls.

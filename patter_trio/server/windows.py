@@ -1,6 +1,7 @@
 """The windows of a server: their routes, the access to them, and the observers of calls."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from patter_trio.events.feed import EventFeed
 from patter_trio.events.records import RecordSink
 from patter_trio.events.reporter import CallObserver
 from patter_trio.server.access import NOBODY, Access, is_loopback, is_private
+from patter_trio.server.listening import Listening
 from patter_trio.server.live_calls import PhoneLiveCalls
 from patter_trio.server.options import RunningServer
 
@@ -21,13 +23,18 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Windows:
-    """The windows of a server, as ``ServeOptions`` takes them; by default it has no windows."""
+    """The windows of a server, as ``ServeOptions`` takes them; by default it has no windows.
+
+    ``served()`` is entered while the server runs.
+    """
 
     routes: Sequence["BaseRoute"] = ()
     open_routes: Sequence["BaseRoute"] = ()
     access: Access = NOBODY
     call_observers: Sequence[Callable[[CallInfo], CallObserver]] = ()
     record_sinks: Sequence[RecordSink] = ()
+    listening: Listening | None = None
+    served: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 NO_WINDOWS: Final = Windows()
@@ -69,14 +76,17 @@ def open_windows(
     """
     # Starlette takes 0.1 s to import, and only servers need it.
     from patter_trio.server.archive_api import archive_routes  # noqa: PLC0415 (see above)
+    from patter_trio.server.listen_api import listen_routes  # noqa: PLC0415 (see above)
     from patter_trio.server.live_api import live_routes  # noqa: PLC0415 (see above)
     from patter_trio.server.login import login_routes  # noqa: PLC0415 (see above)
     from patter_trio.server.phone_metrics import PhoneMetrics, metrics_routes  # noqa: PLC0415 (see above)
 
-    metrics = PhoneMetrics(live, servers, feed)
+    metrics, calls = PhoneMetrics(live, servers, feed), PhoneLiveCalls(live, feed)
+    listening = Listening(calls)
     return Windows(
         routes=[
-            *live_routes(PhoneLiveCalls(live, feed)),
+            *live_routes(calls),
+            *listen_routes(listening),
             *(() if archive is None else archive_routes(archive)),
             *metrics_routes(metrics),
         ],
@@ -84,4 +94,5 @@ def open_windows(
         access=access,
         call_observers=[metrics.observer_of],
         record_sinks=[metrics],
+        listening=listening,
     )

@@ -1,6 +1,7 @@
 """The dashboard over a served port: who gets the pages, and what they find behind them."""
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -57,6 +58,16 @@ async def test_memory_keeps_calls_without_a_log() -> None:
         for path in ("/api/calls/CA1", "/api/calls/CA1/timeline", "/api/calls/CA1/timeline.svg"):
             assert (await client.get(path)).status_code == 404
         assert (await client.get("/api/calls?limit=0")).status_code == 400
+
+
+async def test_log_lines_are_for_those_who_may_look() -> None:
+    """The lines of the log about a call are found below it, and strangers get none."""
+    async with served() as client:
+        logging.getLogger("patter_trio.call").warning("call CA1: transfer failed")
+        [line] = (await client.get("/api/calls/CA1/log")).json()["lines"]
+        assert line["text"] == "call CA1: transfer failed"
+        assert (await client.get("/api/calls/CA2/log")).json() == {"lines": []}
+        assert (await client.get("/api/calls/CA1/log", headers={"host": "evil.test"})).status_code == 403
 
 
 async def test_call_log_keeps_calls(tmp_path: Path) -> None:

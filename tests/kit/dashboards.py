@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from patter_trio.abc import EventRecord, EventStream, LiveCall
+from patter_trio.dashboard.log_lines import LogLines
 from patter_trio.dashboard.recent_calls import RecentCalls
 from patter_trio.dashboard.routes import dashboard_routes
 from patter_trio.errors import CallEnded
@@ -100,7 +101,7 @@ class ServedDashboard:
     async def run(self) -> None:
         """Serve until stopped."""
         routes = [*live_routes(self.live), *archive_routes(self.memory), *shared_routes()]
-        app, places = Starlette(routes=[*routes, *dashboard_routes(has_log=False)]), StreamPlaces()
+        app, places = Starlette(routes=[*routes, *dashboard_routes(LogLines(), has_log=False)]), StreamPlaces()
 
         async def with_places(scope: Scope, receive: Receive, send: Send) -> None:
             scope[STREAMS_KEY] = places

@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from patter_trio.abc import StreamCodec
-from patter_trio.call.recording import CallRecording
+from patter_trio.call.tapes import Tape
 from patter_trio.conversation.inputs import Drained, OnWire
 from patter_trio.conversation.playback import CLOCK_TOLERANCE_S, NO_REPLY, Clear, Close, Command, Mark, Media, Playback
 from patter_trio.conversation.playout import HeardSpeech, PlayoutQueue
@@ -42,7 +42,7 @@ class CarrierWriter:
         post: posts inputs for the turn machine.
         on_sent: called with each piece of audio after it was sent.
         on_heard: called when a mark has shown that more of the open queue was heard.
-        recording: takes what the caller hears; None: it is not recorded.
+        recording: takes what the caller hears; None: nothing does.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class CarrierWriter:
         on_sent: Callable[[Media], None],
         *,
         on_heard: Callable[[], None] = lambda: None,
-        recording: CallRecording | None = None,
+        recording: Tape | None = None,
     ) -> None:
         self._socket = socket
         self._codec = codec

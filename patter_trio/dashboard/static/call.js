@@ -4,8 +4,9 @@ import { followEvents, getJSON, Refused, sendDelete } from "../pages/api.js";
 import { Picture } from "../pages/picture.js";
 import { html, useEffect, useRef, useState } from "../pages/vendor/htm-preact.js";
 import { Controls } from "./controls.js";
+import { failure } from "./failures.js";
 import { duration, millis, moment, money, NONE, number, outcome, zone } from "./format.js";
-import { Events, Tools, Transcript, Turns } from "./parts.js";
+import { Events, LogLines, Tools, Transcript, Turns } from "./parts.js";
 
 // Judged: as often as a reader follows, and each look reads all events of the call.
 const LOOK_EVERY_MS = 1000;
@@ -38,10 +39,10 @@ function Head({ call, live, whole }) {
   </dl>`;
 }
 
-function Drawn({ timeline, live, recording }) {
+/** `audio` is the reference of the player, which the words use as well. */
+function Drawn({ timeline, live, recording, audio }) {
   const place = useRef(null);
   const picture = useRef(null);
-  const audio = useRef(null);
   useEffect(() => {
     const onPlay = (ms) => {
       const sound = audio.current;
@@ -66,7 +67,15 @@ function Drawn({ timeline, live, recording }) {
     const element = place.current;
     for (const type of ["pointerup", "keydown"]) element.addEventListener(type, noted, true);
     picture.current = new Picture(element, { onPlay, onSeek });
+    // The picture's keys work wherever nothing else has the focus.
+    const passed = (event) => {
+      if (event.target !== document.body || ![" ", "ArrowLeft", "ArrowRight"].includes(event.key)) return;
+      event.preventDefault();
+      picture.current.canvas.dispatchEvent(new KeyboardEvent("keydown", { key: event.key }));
+    };
+    addEventListener("keydown", passed);
     return () => {
+      removeEventListener("keydown", passed);
       for (const type of ["pointerup", "keydown"]) element.removeEventListener(type, noted, true);
       picture.current.destroy();
     };
@@ -100,9 +109,10 @@ function Files({ base, live, recording, onDelete }) {
   </p>`;
 }
 
-export function CallPage({ id, whole, failure }) {
+export function CallPage({ id, whole }) {
   const [shown, setShown] = useState(null);
   const [trouble, setTrouble] = useState("");
+  const audio = useRef(null);
   const base = `../api/calls/${encodeURIComponent(id)}`;
 
   useEffect(() => {
@@ -151,22 +161,29 @@ export function CallPage({ id, whole, failure }) {
       setTrouble(`The call was not deleted: ${failure(error)}`);
     }
   };
+  const play = (ms) => {
+    if (!audio.current) return;
+    audio.current.currentTime = ms / 1000;
+    audio.current.play();
+  };
   const status = html`<p class="trouble bad" role="status">${trouble}</p>`;
   if (!shown) return html`<main>${status}${!trouble && html`<p class="quiet">The call is being loaded.</p>`}</main>`;
   const { call, timeline, live } = shown;
   return html`<main>
     ${status}
     <section class="panel" aria-label="The call"><${Head} call=${call} live=${live} whole=${whole} /></section>
-    ${live && html`<${Controls} id=${id} failure=${failure} />`}
-    <${Drawn} timeline=${timeline} live=${live} recording=${call.has_recording ? `${base}/recording.wav` : ""} />
+    ${live && html`<${Controls} id=${id} />`}
+    <${Drawn} timeline=${timeline} live=${live} audio=${audio}
+      recording=${call.has_recording ? `${base}/recording.wav` : ""} />
     <div class="columns">
-      <${Transcript} timeline=${timeline} />
+      <${Transcript} timeline=${timeline} onPlay=${call.has_recording && !live ? play : null} />
       <div class="column">
         <${Turns} timeline=${timeline} />
         <${Tools} timeline=${timeline} />
       </div>
     </div>
-    <${Events} base=${base} live=${Boolean(live)} failure=${failure} />
+    <${LogLines} base=${base} live=${Boolean(live)} />
+    <${Events} base=${base} live=${Boolean(live)} />
     <${Files} base=${base} live=${live} recording=${call.has_recording} onDelete=${remove} />
     <p class="quiet">Instants count from the begin of the media.</p>
   </main>`;

@@ -1,85 +1,25 @@
-// The list of calls: the live ones with a moving picture, then those that are over, filtered as one types.
+// The list of calls: the live ones with a moving picture, figures by day, then the calls that are over, filtered as one
+// types.
 
 import { followEvents, getJSON } from "../pages/api.js";
 import { html, useEffect, useRef, useState } from "../pages/vendor/htm-preact.js";
 import { Days } from "./days.js";
-import { duration, millis, moment, money, number, outcome, zone } from "./format.js";
-import { Speech, Strip } from "./strip.js";
+import { addressOf, chipsOf, filtersIn, NO_FILTERS, OUTCOMES, searchOf } from "./filters.js";
+import { outcome, zone } from "./format.js";
+import { failure, whyLost } from "./failures.js";
+import { LiveCalls } from "./live.js";
+import { Rows } from "./rows.js";
+import { Speech } from "./strip.js";
 
-const PAGE_CALLS = 50;
+// Judged: four screens of rows; the server reads it in some milliseconds.
+const PAGE_CALLS = 100;
 // Judged: a pause between two letters of somebody who types.
 const TYPING_MS = 180;
 // Durations and costs of live calls grow between the events.
 const LOOK_EVERY_MS = 2000;
 // Judged: after that, what has happened at once is one look.
 const GATHER_MS = 150;
-const OUTCOMES = [
-  "completed", "caller_hung_up", "agent_hung_up", "transferred", "silence", "voicemail", "no_answer", "busy", "rejected", "failed", "cancelled",
-];
-
-const address = (id) => `#call/${encodeURIComponent(id)}`;
-const other = (call) => (call.direction === "outbound" ? call.callee : call.caller);
-const arrow = (call) => (call.direction === "outbound" ? "↗ out" : "↙ in");
-
-function query(typed, chosen, cursor = "") {
-  const parameters = new URLSearchParams({ limit: String(PAGE_CALLS) });
-  const text = typed.trim();
-  // Digits and what stands between them are a part of a number; all else is words.
-  if (/^\+?[\d\s().-]+$/.test(text)) parameters.set("number", text.replace(/[^\d+]/g, ""));
-  else if (text) parameters.set("q", text);
-  if (chosen) parameters.set("outcome", chosen);
-  if (cursor) parameters.set("cursor", cursor);
-  return `../api/calls?${parameters}`;
-}
-
-function LiveCalls({ calls, speech, whole }) {
-  return html`<section class="panel" aria-labelledby="live">
-    <h2 id="live">Live now: ${calls.length}</h2>
-    ${!calls.length && html`<p class="quiet">No call is live.</p>`}
-    <ul class="live">
-      ${calls.map((call) => html`<li key=${call.call_id}><a href=${address(call.call_id)}>
-        <${Strip} speech=${speech} id=${call.call_id}
-          words="Speech of the last 20 seconds: caller ${call.user_state}, agent ${call.agent_state}" />
-        <span class="who"><strong>${number(other(call), whole)}</strong>
-          <span class="quiet">${arrow(call)} · ${duration(call.duration_s)} · turns ${call.turns} · ${money(call.cost_usd)}</span>
-        </span>
-        <span class="newest ${call.last_role === "user" ? "caller" : "agent"}">${call.last_text
-          ? `${call.last_role === "user" ? "Caller" : "Agent"}: ${call.last_text}` : ""}</span>
-      </a></li>`)}
-    </ul>
-  </section>`;
-}
-
-function Row({ call, whole }) {
-  const { text, bad } = outcome(call.outcome);
-  return html`<tr>
-    <td data-label="Time"><a href=${address(call.call_id)}>${moment(call.started_at)}</a></td>
-    <td data-label="Direction">${arrow(call)}</td>
-    <td data-label="Number" class="phone">${number(other(call), whole)}</td>
-    <td data-label="Duration" class="number">${duration(call.duration_s)}</td>
-    <td data-label="Turns" class="number">${call.turns}</td>
-    <td data-label="Answer, p50" class="number">${millis(call.answer_p50_ms)}</td>
-    <td data-label="Outcome" class=${bad ? "bad" : ""}>${text}</td>
-    <td data-label="Cost" class="number">${money(call.cost_usd)}</td>
-    <td data-label="First words" class="words">${call.first_words}</td>
-  </tr>`;
-}
-
-function Table({ calls, whole, why }) {
-  return html`<div class="scroll"><table class="calls">
-    <caption class="visually-hidden">Calls that are over, newest first</caption>
-    <thead><tr>
-      <th scope="col">Time (${zone})</th><th scope="col">Direction</th><th scope="col">Number</th>
-      <th scope="col" class="number">Duration</th><th scope="col" class="number">Turns</th>
-      <th scope="col" class="number">Answer, p50</th><th scope="col">Outcome</th>
-      <th scope="col" class="number">Cost</th><th scope="col">First words</th>
-    </tr></thead>
-    <tbody>
-      ${calls.map((call) => html`<${Row} key=${call.call_id} call=${call} whole=${whole} />`)}
-      ${!calls.length && html`<tr><td colspan="9" class="quiet">${why}</td></tr>`}
-    </tbody>
-  </table></div>`;
-}
+const LOOK_TYPES = ["call_started", "call_ended", "transcript_final", "metrics_collected"];
 
 function Kept({ facts }) {
   if (!facts || facts.kept === "log") return null;
@@ -87,18 +27,59 @@ function Kept({ facts }) {
     lost when it ends.</p>`;
 }
 
-export function CallList({ whole, failure }) {
+function Field({ label, name, filters, onChange, ...given }) {
+  return html`<label>${label}<input value=${filters[name]} onChange=${(event) => onChange({ [name]: event.target.value })} ...${given} /></label>`;
+}
+
+function Filters({ filters, onChange }) {
+  const chips = chipsOf(filters);
+  return html`<details class="more-filters"><summary>Filters</summary><div class="filters">
+      <label>Outcome
+        <select value=${filters.outcome} onChange=${(event) => onChange({ outcome: event.target.value })}>
+          <option value="">all</option>
+          ${OUTCOMES.map((name) => html`<option key=${name} value=${name}>${outcome(name).text}</option>`)}
+        </select></label>
+      <${Field} label="From (${zone})" name="since" type="date" filters=${filters} onChange=${onChange} />
+      <${Field} label="To (${zone})" name="until" type="date" filters=${filters} onChange=${onChange} />
+      <${Field} label="Least duration, s" name="min_duration" type="number" min="0" filters=${filters} onChange=${onChange} />
+      <${Field} label="Least cost, US$" name="min_cost" type="number" min="0" step="0.01" filters=${filters} onChange=${onChange} />
+    </div></details>
+    ${chips.length > 0 && html`<ul class="chips" aria-label="Filters that are set">
+      ${chips.map(({ name, text }) => html`<li key=${name}><button type="button" class="chip" aria-label="Remove the filter: ${text}"
+        onClick=${() => onChange({ [name]: "" })}>${text} <span aria-hidden="true">×</span></button></li>`)}
+      ${chips.length > 1 && html`<li><button type="button" class="chip" onClick=${() => onChange(NO_FILTERS)}>Remove all</button></li>`}
+    </ul>`}`;
+}
+
+function findCalls({ text, ...given }) {
+  return getJSON(`../api/calls?${new URLSearchParams(text ? { q: text, ...given } : given)}`);
+}
+
+/** Return the list with its newest page read again: what is new, has changed or was deleted there. */
+function renewed(old, page) {
+  const last = page.calls.at(-1)?.call_id;
+  const place = old ? old.calls.findIndex((call) => call.call_id === last) : -1;
+  return place < 0 ? page : { calls: [...page.calls, ...old.calls.slice(place + 1)], next: old.next };
+}
+
+/**
+ * The page. `kept` is an object that outlives it: what was typed and found, and how far it was scrolled, for somebody
+ * who comes back from a call's page.
+ */
+export function CallList({ whole, kept }) {
   const [live, setLive] = useState([]);
-  const [found, setFound] = useState(null);
+  const [found, setFound] = useState(kept.found ?? null);
   const [facts, setFacts] = useState(null);
   const [trouble, setTrouble] = useState("");
-  const [typed, setTyped] = useState("");
-  const [chosen, setChosen] = useState("");
+  const [lost, setLost] = useState("");
+  const [typed, setTyped] = useState(kept.typed ?? "");
+  const [filters, setFilters] = useState(filtersIn(location.hash));
   const [ended, setEnded] = useState(0);
   const speech = useRef(null);
   speech.current ??= new Speech();
   const search = useRef(null);
-  const asked = useRef({ number: 0, typed: "", chosen: "" });
+  const asked = useRef({ number: 0, reading: false });
+  Object.assign(kept, { found, typed, hash: addressOf(filters) });
 
   const tried = async (work) => {
     try {
@@ -108,17 +89,33 @@ export function CallList({ whole, failure }) {
       setTrouble(failure(error));
     }
   };
+  const read = (cursor = "") => findCalls(searchOf(kept.typed, filtersIn(kept.hash), { cursor, limit: PAGE_CALLS }));
   const look = () => tried(async () => setLive((await getJSON("../api/live")).calls));
-  const find = () => tried(async () => {
+  const find = (again) => tried(async () => {
     const mine = (asked.current.number += 1);
-    const page = await getJSON(query(asked.current.typed, asked.current.chosen));
+    const page = await read();
     // An answer to an older question comes too late.
-    if (mine === asked.current.number) setFound(page);
+    if (mine === asked.current.number) setFound((old) => (again ? renewed(old, page) : page));
   });
-  const more = () => tried(async () => {
-    const page = await getJSON(query(typed, chosen, found.next));
-    setFound({ calls: [...found.calls, ...page.calls], next: page.next });
-  });
+  const more = () => {
+    if (asked.current.reading) return;
+    const mine = asked.current.number;
+    asked.current.reading = true;
+    tried(async () => {
+      try {
+        const page = await read(found.next);
+        if (mine === asked.current.number) setFound((old) => ({ calls: [...old.calls, ...page.calls], next: page.next }));
+      } finally {
+        asked.current.reading = false;
+      }
+    });
+  };
+  const change = (changed) => {
+    const now = { ...filters, ...changed };
+    // No new entry of the history: "back" leaves the list.
+    history.replaceState(null, "", addressOf(now));
+    setFilters(filtersIn(addressOf(now)));
+  };
 
   useEffect(() => {
     let gathered = 0;
@@ -135,54 +132,60 @@ export function CallList({ whole, failure }) {
       speech.current.take(record);
       if (record.type === "call_ended") {
         setTimeout(() => {
-          find();
+          find(true);
           setEnded((count) => count + 1);
         }, GATHER_MS);
       }
-      if (["call_started", "call_ended", "transcript_final", "metrics_collected"].includes(record.type)) soon(look);
-    }, (open) => setTrouble(open ? "" : "The connection is lost. This page tries again."));
+      if (LOOK_TYPES.includes(record.type)) soon(look);
+    }, async (open) => setLost(open ? "" : await whyLost()));
     const slash = (event) => {
       if (event.key !== "/" || ["INPUT", "SELECT", "TEXTAREA"].includes(document.activeElement?.tagName)) return;
       event.preventDefault();
       search.current?.focus();
     };
+    const changed = () => setFilters(filtersIn(location.hash));
+    const scrolled = () => {
+      kept.scroll = scrollY;
+    };
     addEventListener("keydown", slash);
+    addEventListener("hashchange", changed);
+    scrollTo(0, kept.scroll ?? 0);
+    addEventListener("scroll", scrolled, { passive: true });
     return () => {
       clearInterval(timer);
       clearTimeout(gathered);
       unfollow();
       removeEventListener("keydown", slash);
+      removeEventListener("hashchange", changed);
+      removeEventListener("scroll", scrolled);
     };
   }, []);
+  const first = useRef(true);
   useEffect(() => {
-    asked.current = { ...asked.current, typed, chosen };
-    const timer = setTimeout(find, found ? TYPING_MS : 0);
+    const again = first.current && Boolean(found);
+    first.current = false;
+    const timer = setTimeout(() => find(again), found && !again ? TYPING_MS : 0);
     return () => clearTimeout(timer);
-  }, [typed, chosen]);
+  }, [typed, filters]);
 
   const ids = new Set(live.map((call) => call.call_id));
   const over = (found?.calls ?? []).filter((call) => !ids.has(call.call_id));
-  const filtered = typed.trim() || chosen;
+  const filtered = typed.trim() || chipsOf(filters).length;
   const why = !found ? "The calls are being loaded." : filtered ? "No call matches." : "No call has ended yet.";
   return html`<main>
-    <p class="trouble bad" role="status">${trouble}</p>
+    <p class="trouble bad" role="status">${trouble || lost}</p>
     <${LiveCalls} calls=${live} speech=${speech.current} whole=${whole} />
     <${Days} round=${ended} />
     <section class="panel" aria-labelledby="over">
       <h2 id="over">Over</h2>
       <${Kept} facts=${facts} />
-      <div class="filters" role="search">
-        <label class="grow"><span>Words or number <span class="quiet">(key /)</span></span>
+      <div role="search">
+        <label class="search"><span>Words or number <span class="quiet">(key /)</span></span>
           <input ref=${search} type="text" autocomplete="off" maxlength="200" value=${typed}
             onInput=${(event) => setTyped(event.target.value)} /></label>
-        <label>Outcome
-          <select value=${chosen} onChange=${(event) => setChosen(event.target.value)}>
-            <option value="">all</option>
-            ${OUTCOMES.map((name) => html`<option key=${name} value=${name}>${outcome(name).text}</option>`)}
-          </select></label>
+        <${Filters} filters=${filters} onChange=${change} />
       </div>
-      <${Table} calls=${over} whole=${whole} why=${why} />
-      ${found?.next && html`<button class="more" onClick=${more}>Older calls</button>`}
+      <${Rows} calls=${over} hasMore=${Boolean(found?.next)} onMore=${more} whole=${whole} why=${why} />
     </section>
   </main>`;
 }

@@ -2,8 +2,10 @@
 
 import { postJSON } from "../pages/api.js";
 import { html, useState } from "../pages/vendor/htm-preact.js";
+import { failure } from "./failures.js";
+import { Listen } from "./listen.js";
 
-export function Controls({ id, failure }) {
+export function Controls({ id }) {
   const [text, setText] = useState("");
   const [interrupts, setInterrupts] = useState(false);
   const [to, setTo] = useState("");
@@ -51,5 +53,6 @@ export function Controls({ id, failure }) {
         : html`<button type="button" onClick=${() => setSure(true)}>Hang up …</button>`}
     </form>
     <p role="status" class="told">${told}</p>
+    <${Listen} id=${id} />
   </section>`;
 }

@@ -90,7 +90,7 @@ export function Days({ round }) {
   return html`<section class="panel" aria-labelledby="days">
     <h2 id="days">The last ${DAYS} days</h2>
     <p>${calls.toLocaleString()} ${calls === 1 ? "call" : "calls"}, ${duration(sum(days, "duration_s"))}, ${money(sum(days, "cost_usd"))}</p>
-    ${days.length > 1 && html`<div class="plots">
+    ${days.length > 1 && html`<div class="plots" tabindex="0" role="region" aria-label="Plots">
       <${Plot} title="Calls a day" bars unit=${(tick) => (Number.isInteger(tick) ? String(tick) : "")} lines=${["caller"]}
         data=${[x, of("calls")]} words="Calls a day; the table below has the figures." />
       <${Plot} title="Answer, p50 (blue) and p95 (orange)" unit=${(tick) => `${Math.round(tick)} ms`} lines=${["caller", "agent"]}

@@ -4,6 +4,8 @@
 export const NONE = "–";
 
 const DAY_AND_TIME = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const DAY_AND_MINUTE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
 const ZONE = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" });
 
 /** The zone in which times are written, such as "GMT+1". */
@@ -11,6 +13,12 @@ export const zone = ZONE.formatToParts(new Date()).find((part) => part.type === 
 
 /** Return a Unix time, in seconds, as day and time of the viewer's zone. */
 export const moment = (unix) => DAY_AND_TIME.format(new Date(unix * 1000));
+
+/** Return the same without seconds, for lists. */
+export const minute = (unix) => DAY_AND_MINUTE.format(new Date(unix * 1000));
+
+/** Return the time of day of a Unix time, with milliseconds. */
+export const clockTime = (unix) => CLOCK.format(new Date(unix * 1000));
 
 /** Return a duration in seconds as "12 s" or "3:05 min". */
 export function duration(seconds) {

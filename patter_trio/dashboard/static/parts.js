@@ -1,22 +1,39 @@
 // The parts of a call's page below the picture: words, turns with their waits, tools, raw events.
 
 import { getJSON } from "../pages/api.js";
+import { instantOf } from "../pages/picture_items.js";
 import { html, useEffect, useState } from "../pages/vendor/htm-preact.js";
-import { instant, NONE, value } from "./format.js";
+import { failure } from "./failures.js";
+import { clockTime, instant, NONE, value, zone } from "./format.js";
 
 // Judged: what callers hear as prompt; above the second figure they begin to ask whether somebody is there.
 const PARTS = [["endpoint_ms", "Endpoint", 600], ["llm_ms", "STT and LLM", 500], ["tts_ms", "TTS", 300]];
 const TARGET_MS = 1200;
 const MAX_EVENTS_SHOWN = 2000;
 
-export function Transcript({ timeline }) {
+/** Words of which each can be clicked, to be played from there. */
+function Said({ one, onPlay }) {
+  if (!onPlay) return one.text;
+  const item = { start: one.start_ms, end: one.end_ms, text: one.text };
+  let place = 0;
+  return one.text.split(/(?<=\s)/).map((word, index) => {
+    const at = place;
+    place += word.length;
+    return html`<span key=${index} onClick=${() => onPlay(instantOf(item, at))}>${word}</span>`;
+  });
+}
+
+/** `onPlay` plays the recording from an instant, in ms; null: there is none. */
+export function Transcript({ timeline, onPlay }) {
   return html`<section class="panel transcript" aria-labelledby="words">
     <h2 id="words">Words</h2>
     <ol>
       ${timeline.words.map((one, index) => html`<li key=${index}>
         <span class="who ${one.lane}">${one.lane === "caller" ? "Caller" : "Agent"}</span>
-        <span class="at quiet">${instant(one.start_ms)}</span>
-        <span class="said">${one.text || (one.open ? "…" : "")}${one.unheard && !one.open
+        ${onPlay
+          ? html`<button type="button" class="at" aria-label="Play from ${instant(one.start_ms)}" onClick=${() => onPlay(one.start_ms)}>${instant(one.start_ms)}</button>`
+          : html`<span class="at quiet">${instant(one.start_ms)}</span>`}
+        <span class="said ${onPlay ? "plays" : ""}">${one.text ? html`<${Said} one=${one} onPlay=${onPlay} />` : one.open ? "…" : ""}${one.unheard && !one.open
           ? html` <s class="quiet">${one.unheard}</s><span class="visually-hidden"> (not heard)</span>` : ""}${one.cut
           ? html` <em class="bad">cut</em>` : ""}</span>
       </li>`)}
@@ -76,17 +93,19 @@ export function Tools({ timeline }) {
   </ul></section>`;
 }
 
-export function Events({ base, live, failure }) {
-  const [open, setOpen] = useState(false);
-  const [events, setEvents] = useState(null);
+/** Read a list of a call while it is shown, again and again if the call is live. */
+function useList(path, name, open, live) {
+  const [list, setList] = useState(null);
   const [trouble, setTrouble] = useState("");
   useEffect(() => {
     if (!open) return undefined;
     let closed = false;
     const look = async () => {
       try {
-        const found = await getJSON(`${base}/events`);
-        if (!closed) setEvents(found.events);
+        const found = await getJSON(path);
+        if (closed) return;
+        setList(found[name]);
+        setTrouble("");
       } catch (error) {
         if (!closed) setTrouble(failure(error));
       }
@@ -98,6 +117,29 @@ export function Events({ base, live, failure }) {
       clearInterval(timer);
     };
   }, [open, live]);
+  return [list, trouble];
+}
+
+export function LogLines({ base, live }) {
+  const [open, setOpen] = useState(false);
+  const [lines, trouble] = useList(`${base}/log`, "lines", open, live);
+  return html`<details class="panel events" onToggle=${(event) => setOpen(event.target.open)}>
+    <summary>Log lines${lines && ` (${lines.length})`}</summary>
+    <p class="bad" role="status">${trouble}</p>
+    ${lines && !lines.length && html`<p class="quiet">The log has no line about this call since the server began, at the levels that
+      the program lets through.</p>`}
+    ${lines?.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-label="Log lines"><table>
+      <thead><tr><th scope="col">Time (${zone})</th><th scope="col">Level</th><th scope="col">Logger</th><th scope="col">Line</th></tr></thead>
+      <tbody>${lines.map((line, index) => html`<tr key=${index}><td class="number">${clockTime(line.time)}</td>
+        <td class=${line.level === "INFO" || line.level === "DEBUG" ? "" : "bad"}>${line.level}</td><td>${line.logger}</td>
+        <td class="data"><pre>${line.text}</pre></td></tr>`)}</tbody>
+    </table></div>`}
+  </details>`;
+}
+
+export function Events({ base, live }) {
+  const [open, setOpen] = useState(false);
+  const [events, trouble] = useList(`${base}/events`, "events", open, live);
   const shown = (events ?? []).slice(-MAX_EVENTS_SHOWN);
   return html`<details class="panel events" onToggle=${(event) => setOpen(event.target.open)}>
     <summary>Events${events && ` (${events.length})`}</summary>

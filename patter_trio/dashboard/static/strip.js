@@ -48,16 +48,39 @@ function draw(canvas, spans) {
   }
 }
 
+const shown = new Map();
+let timer = 0;
+
+// One timer for all pictures, and none without one. A hundred calls are more than a window shows at once.
+function drawAll() {
+  for (const [canvas, spansOf] of shown) {
+    const { top, bottom } = canvas.getBoundingClientRect();
+    if (bottom > 0 && top < innerHeight) draw(canvas, spansOf());
+  }
+}
+
+function begin(canvas, spansOf) {
+  shown.set(canvas, spansOf);
+  draw(canvas, spansOf());
+  // With reduced motion in steps of two seconds.
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  timer ||= setInterval(drawAll, still ? 2000 : FRAME_MS);
+}
+
+function end(canvas) {
+  shown.delete(canvas);
+  if (shown.size) return;
+  clearInterval(timer);
+  timer = 0;
+}
+
 /** The picture of one call. */
 export function Strip({ speech, id, words }) {
-  const canvas = useRef(null);
+  const place = useRef(null);
   useEffect(() => {
-    const show = () => draw(canvas.current, speech.calls.get(id) ?? []);
-    show();
-    // With reduced motion in steps of two seconds.
-    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const timer = setInterval(show, still ? 2000 : FRAME_MS);
-    return () => clearInterval(timer);
+    const canvas = place.current;
+    begin(canvas, () => speech.calls.get(id) ?? []);
+    return () => end(canvas);
   }, [id]);
-  return html`<canvas class="strip" ref=${canvas} role="img" aria-label=${words}></canvas>`;
+  return html`<canvas class="strip" ref=${place} role="img" aria-label=${words}></canvas>`;
 }

@@ -1,0 +1,82 @@
+"""The lines of the package's log that name a call, in memory, for the pages of calls.
+
+They are taken by a filter and not by a handler: a logger with a handler would no longer print its warnings in programs
+that have not set up logging. So these are the lines that the program's levels let through.
+"""
+
+import logging
+import re
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from patter_trio.logs import LOGGERS
+from patter_trio.user_code.context import NO_CALL, current_call
+
+# Judged: a call has some dozens at most, unless something is wrong.
+MAX_LINES: Final = 200
+"""Newest lines of a call that are kept."""
+# Judged: as many calls as a page of the list, and 10 MB at the very most.
+MAX_CALLS: Final = 500
+"""Calls whose lines are kept; beyond, those of the call that was logged about longest ago are dropped."""
+MAX_LINE_CHARACTERS: Final = 4000
+"""Longest line, its traceback included."""
+_NAMES_A_CALL: Final = re.compile(r"call ([^\s:]{1,200}): ")
+
+
+class LogLines(logging.Filter):
+    """Lines by call; as a filter, it lets every record pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: dict[str, deque[dict[str, Any]]] = {}
+        # Threads log, too.
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<LogLines of {len(self._calls)} calls>"
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Collect lines for the time of a block."""
+        # Behind the filter that masks numbers, which was added before: these lines have none.
+        for name in LOGGERS:
+            logging.getLogger(name).addFilter(self)
+        try:
+            yield
+        finally:
+            for name in LOGGERS:
+                logging.getLogger(name).removeFilter(self)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep a record if it names a call, or was made in one; return True."""
+        text = record.getMessage()
+        named = _NAMES_A_CALL.match(text)
+        call_id = named[1] if named else current_call.get()
+        if call_id == NO_CALL:
+            return True
+        trace = record.exc_text or ""
+        if record.exc_info and not trace:
+            trace = logging.Formatter().formatException(record.exc_info)
+        text = f"{text}\n{trace}" if trace else text
+        line = {
+            "time": record.created,
+            "level": record.levelname,
+            "logger": record.name,
+            "text": text if len(text) <= MAX_LINE_CHARACTERS else f"{text[: MAX_LINE_CHARACTERS - 1]}…",
+        }
+        with self._lock:
+            # To the end of the dict: the first one was logged about longest ago.
+            lines = self._calls.pop(call_id, None) or deque(maxlen=MAX_LINES)
+            lines.append(line)
+            self._calls[call_id] = lines
+            if len(self._calls) > MAX_CALLS:
+                del self._calls[next(iter(self._calls))]
+        return True
+
+    def of_call(self, call_id: str) -> Sequence[dict[str, Any]]:
+        """Return the lines about a call, oldest first: ``time`` (Unix, in seconds), ``level``, ``logger``, ``text``."""
+        with self._lock:
+            return list(self._calls.get(call_id, ()))
