@@ -430,6 +430,7 @@ class Patter(SpeechCallbacks):
             custom_params=custom_params,
             unix_time=time.time,
         )
+        # Before the server: the call begins with it, and must not wait for a model.
         await line.agent.prewarm()
         options = self._serve_options(
             line.agent,

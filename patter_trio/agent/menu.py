@@ -116,6 +116,7 @@ class Menu:
     def keypad(self) -> Keypad:
         """The keypad of a call with this menu and those below it."""
         keys = [*self._keys()]
+        # Ended by # unless that is a choice itself; one of the longest choices needs no end.
         return Keypad(terminator="" if any("#" in one for one in keys) else "#", max_digits=max(map(len, keys)))
 
     def _keys(self) -> set[str]:

@@ -84,6 +84,7 @@ class BridgeEnd:
     async def last(self, until: float) -> None:
         """Wait for the end of the bridge, and end it at ``until``."""
         if self._bridge is not None:
+            # The limit of the call holds for the bridge as well: nobody here hears whether the two still talk.
             with trio.CancelScope(deadline=until):
                 await self._bridge.over.wait()
             self.end()

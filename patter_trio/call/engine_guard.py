@@ -59,6 +59,7 @@ class SpeechGuard:
             SpeechBlocked: a guardrail blocks a sentence.
         """
         if isinstance(piece, SpeechChunk) and not self._waits:
+            # All words so far have passed; those of this audio may still be to come.
             self._leaked = True
             await then(piece)
             return
@@ -91,6 +92,7 @@ class SpeechGuard:
 
     async def _check(self, text: str) -> None:
         text = text.strip()
+        # The second time: the last sentence was checked before it was known to be complete.
         if not text or text == self._passed:
             return
         guardrail = await self._hook_runner.blocking(text)

@@ -92,6 +92,7 @@ class LiveReply:
     def on_sent(self, media: Media) -> None:
         """Emit an event about audio that was sent to the carrier."""
         reply = self._reply
+        # A message that was on its way at a cut belongs to the reply before this one.
         if reply is not None and reply.number == media.reply and self._reporter.wants(TtsChunk):
             reply.emit_fact(TtsChunk(reply.number, reply.turn, media.audio))
 
@@ -139,6 +140,7 @@ class LiveReply:
         self._backend.end_reply(reply, heard, "played")
         self._log.over(reply, "played")
         self._recorded.reply_is_over(reply.number, heard=action.started)
+        # Last: a tool that has waited for the end of this reply may hang up or transfer.
         self._tools.played(reply)
 
     def cut(self, action: do.CutReply) -> None:

@@ -85,6 +85,7 @@ class MenuRunner:
             # After a word of the caller's, the conversation is with the agent.
             done = not left or self._control.turn_idx != turn
             with trio.CancelScope(deadline=math.inf if done else self._silent_until(menu, asked)):
+                # A wait that is cancelled takes nothing, so that a key at the deadline is not lost.
                 return await self._receive.receive()
             # Computed anew: somebody may have spoken meanwhile.
             if self._control.turn_idx == turn and self._silent_until(menu, asked) <= trio.current_time():
@@ -115,6 +116,7 @@ class MenuRunner:
             case _:
                 found = await self._try(f"choice {keys} ({name_of(choice)})", choice, *self._arguments(choice))
                 if isinstance(found, Menu) or (isinstance(found, str) and found.strip()):
+                    # As if it had been chosen: a function may lead to another menu, or say a text.
                     await self._follow(keys, found)
                 elif found is not None and not isinstance(found, str):
                     self._fail(

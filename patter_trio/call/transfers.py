@@ -150,6 +150,7 @@ class Transfers:
     async def _is_reached(self) -> bool:
         """Wait until it is known whether the party answers; True without a report."""
         if self._takes_back:
+            # No report counts as reached: the agent must not speak into a conversation of two people.
             with trio.move_on_after(REACH_TIMEOUT_S):
                 await self._decided.wait()
         return self._reached is not False

@@ -77,6 +77,7 @@ def _between(calls: Select[Any], column: Any, since: float | None, until: float 
 
 
 def _escaped(text: str) -> str:
+    # The escape sign first: those that the others get must not be escaped again.
     for sign in (_ESCAPE, "%", "_"):
         text = text.replace(sign, _ESCAPE + sign)
     return clean(text)
@@ -148,6 +149,7 @@ def _transcript_so_far(connection: Connection, call: int) -> list[dict[str, Any]
             "timestamp": datetime.fromisoformat(row.time).timestamp(),
         }
         if data.get("revises"):
+            # Words that were misheard take the place of the newest ones: only those can still be revised.
             newest = next(
                 (place for place in range(len(entries) - 1, -1, -1) if entries[place]["role"] == "user"), None
             )
@@ -266,4 +268,5 @@ def _percentile(connection: Connection, day: Row[Any], percent: int, since: floa
     ordered = _measured(select(TURNS.c.total_ms).where(TURNS.c.day == day.day), since, until).order_by(TURNS.c.total_ms)
     # The value below the percentile, and the one above it.
     values = [row.total_ms for row in connection.execute(ordered.offset(below).limit(2))]
+    # At the last value there is only one, and ``rest`` is 0.
     return round(float(values[0] + (values[-1] - values[0]) * rest / 100), 1)

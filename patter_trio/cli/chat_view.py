@@ -115,6 +115,7 @@ class TerminalView:
 
     def typed(self, line: str) -> None:
         """Note a line that was typed."""
+        # With single spaces, as the words come back in their event.
         self._typed, self._is_prompted = " ".join(line.split()), False
 
     def note(self, text: str) -> None:
@@ -142,6 +143,7 @@ class TerminalView:
         self._out.flush()
 
     def _reply_ended(self, data: Any, at_ms: float) -> None:
+        # The caller's own hang-up cuts a reply as well, and is shown by itself.
         if self._speaks and data["reason"] not in {"played", "leg down"}:
             self._out.write(self._paint.agent(" -"))
             self._aside("", f"interrupted ({printable(data['reason'])})")

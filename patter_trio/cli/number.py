@@ -147,6 +147,7 @@ def reports_to(setup: NumberSetup, voice: str, status: str) -> bool:
 
 def _is_same(url: str, other: str) -> bool:
     given, wanted = urlsplit(url), urlsplit(other)
+    # Without the query, which is the application's; names of hosts have no case (RFC 3986, section 3.2.2).
     return (given.scheme, given.netloc.lower(), given.path.rstrip("/")) == (
         wanted.scheme,
         wanted.netloc.lower(),

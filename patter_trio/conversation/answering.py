@@ -170,6 +170,7 @@ class _Line:
 
     def hear(self, sound: Sound) -> bool:
         """Take the next step; return True if a beep is over, and neither voice nor tone has followed it."""
+        # Also in the middle of a tone: these steps are the only clock.
         self._steps += 1
         tone = self.tone
         # Any other steady tone is as good a voice as a hum.

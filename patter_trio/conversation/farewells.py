@@ -13,6 +13,7 @@ from typing import Final
 from patter_trio.conversation.marks import QUESTION_MARKS
 from patter_trio.scripts import is_spoken, is_unspaced
 
+# Judged: four or five of the longest phrases below.
 MAX_FAREWELL_CHARACTERS: Final = 120
 """Characters of a farewell; a caller who says more wants something."""
 

@@ -16,6 +16,7 @@ MAX_CALL_CHARACTERS: Final = 4000
 """Characters of what may be a tool call in JSON that are held back at most; a longer one is spoken."""
 MAX_JSON_WORD_CHARACTERS: Final = 5
 """Characters of the longest word of JSON: ``false``."""
+# Judged: several times as long as any of those below.
 MAX_TAG_CHARACTERS: Final = 100
 """Characters of a tag or a special token."""
 
@@ -55,6 +56,7 @@ _MAYBE: Final = re.compile(
 """The begin of a tag or a special token whose end has not arrived."""
 _BRACKETS: Final = ("[TOOL_CALLS]", "[THINK]", "[/THINK]", "[INST]", "[/INST]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]")
 _FENCE: Final = re.compile(r"```[ \t]*(?P<language>\w*)[ \t]*\n\s*")
+# Judged: no language that models write code in has a name of more than 20 characters.
 _MAYBE_FENCE: Final = re.compile(r"```[ \t]*\w{0,20}[ \t]*(?:\n\s*)?\Z")
 _FENCE_END: Final = re.compile(r"\s*```")
 _CALL_LANGUAGES: Final = frozenset(["tool_call", "tool_calls", "tool_code", "function_call", "tool_outputs"])
@@ -221,6 +223,7 @@ def _json_length(text: str, *, complete: bool) -> int | None:
         if not error.msg.startswith("Unterminated string") and error.pos < len(text) - MAX_JSON_WORD_CHARACTERS:
             return -max(1, error.pos)
         return -len(text) if complete else None
+    # Nested more deeply than Python's parser goes, which no call of a tool is.
     except RecursionError:
         return -len(text) if complete else None
     return end if _is_call(value) else -end

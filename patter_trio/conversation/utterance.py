@@ -145,6 +145,7 @@ class Utterance:
     def take(self) -> list[Piece]:
         """Return all words, and begin a new utterance."""
         pieces = self.pieces
+        # The keys stay: they become a message of their own, when they are complete.
         self.finals, self.interims, self.is_significant, self._judged = [], {}, False, 0
         self.corrects, self.began = False, math.inf
         return pieces

@@ -18,11 +18,13 @@ from patter_trio.events.kinds import PatterEventType
 from patter_trio.events.records import EventRecorder
 from patter_trio.metrics.internal_events import LlmChunk
 
+# Judged: what a page misses while it is drawn, or while a network stalls.
 MAX_WAITING_RECORDS: Final = 1024
 """Records that may wait for a subscriber by default: some seconds of a hundred calls."""
 # Judged: a page that reconnects after a lost connection has missed a few seconds.
 MAX_REMEMBERED_RECORDS: Final = 1024
 """The newest records that are kept for subscribers who resume."""
+# Judged: a browser opens a lost stream again after some seconds.
 REMEMBERED_S: Final = 30.0
 """Seconds for which records are made and kept after the last subscription has ended, so that it can be resumed."""
 
@@ -146,6 +148,7 @@ class EventFeed:
         for record in self._missed(after):
             if stream.wants(record):
                 stream.put(record)
+        # Behind the missed records, without an await in between: no record comes twice, or before an older one.
         self._streams.append(stream)
         try:
             yield stream
@@ -153,6 +156,7 @@ class EventFeed:
             self._streams.remove(stream)
             stream.close()
             if not self._streams:
+                # Not at once: a page that is loaded again would find a gap.
                 self._leaves_at = trio.current_time() + REMEMBERED_S
 
     def wants(self, kind: type[Any]) -> bool:

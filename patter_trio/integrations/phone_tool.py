@@ -39,6 +39,7 @@ DEFAULT_DESCRIPTION: Final = (
     "Call a person on the phone and have a conversation to reach a goal. The result, after the call has ended, has how "
     "it ended, its duration, and the words of both sides. Use it only if the user wants somebody to be called."
 )
+# At most 14 digits: the star stands for one at least of the 15 that E.164 allows.
 _PREFIX: Final = re.compile(r"\+[1-9][0-9]{0,13}\*")
 
 

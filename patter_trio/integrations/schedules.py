@@ -86,6 +86,7 @@ class ScheduleHandle:
                 if self._is_wall_clock and late > MAX_LATE_S:
                     _log.warning("schedule %s: skipped a run that was due %.0f s ago", self.job_id, late)
                 else:
+                    # Before the last run, not behind it: ``pending`` asks whether another one begins.
                     if self._times.after(due, due)[0] == math.inf:
                         self._over.set()
                     await self._call()
@@ -242,7 +243,9 @@ def _place(nursery: trio.Nursery | None) -> ScheduleHost:
 
 def _own_unix_time() -> Callable[[], float]:
     """Return the clock for schedules where no phone is served: on a virtual clock, time passes as on that clock."""
+    # Only trio's mock clock has the attribute.
     if not hasattr(trio.lowlevel.current_clock(), "autojump_threshold"):
+        # The function, not the time: the machine's clock may be set.
         return time.time
     epoch = time.time() - trio.current_time()
     return lambda: epoch + trio.current_time()

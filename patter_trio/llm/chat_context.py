@@ -128,6 +128,7 @@ class ChatContext:
             # Marked in words, or the model would take the result for the user's.
             content = f"[tool result] {message.content}" if message.role == "tool" else message.content
             if messages and messages[-1]["role"] == role:
+                # A blank line: two messages are two paragraphs.
                 messages[-1]["content"] += f"\n\n{content}"
             else:
                 messages.append({"role": role, "content": content})

@@ -27,6 +27,7 @@ from patter_trio.errors import ConfigurationError
 from patter_trio.server.origins import is_own_origin
 
 # Judged: a working day. A login then takes a second.
+# Judged: a day at work needs one login.
 SESSION_S: Final = 12 * 3600
 """Seconds for which the cookie of a login is valid."""
 SESSION_COOKIE: Final = "patter_trio_session"
@@ -104,6 +105,7 @@ def refusal(access: Access, method: str, headers: Mapping[str, str], now: float)
     elif shown := bearer_of(headers):
         if not _equal(shown, access.token):
             return AccessRefusal(401, "the token must be that of dashboard_token=")
+        # A program. A script of a page has an Origin, and is held to it although it knows the token.
         if "origin" not in headers:
             return None
     elif not is_session(access.token, _cookie(headers, SESSION_COOKIE), now):
@@ -158,6 +160,7 @@ def _equal(one: str, other: str) -> bool:
 
 def _is_direct(headers: Mapping[str, str]) -> bool:
     """Return True if a request names a loopback host, and no proxy has passed it on."""
+    # Whoever sits behind a proxy on this machine may be anywhere.
     if any(name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES) for name in headers):
         return False
     host = _HOST.fullmatch(headers.get("host", ""))

@@ -153,4 +153,5 @@ class AnnouncedCalls:
         if self._tap is not None:
             self._tap(0.0, over.name, payload)
         queue.end(payload, starting.call.conversation_state, cancelled=self._events.grace_is_shortened)
+        # Here, and not in a task of the queue's own: this event is all that it will have.
         await queue.deliver()

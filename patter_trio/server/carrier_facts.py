@@ -128,6 +128,7 @@ class CarrierFacts:
                     with carrier_border(self._carrier, call_id):
                         cost = await self._carrier.cost(call_id)
                 except PatterError as error:
+                    # Asked again after the next delay: a carrier may not know the call's price yet.
                     _log.info("call %s: %s did not tell its cost: %s", call_id, self._carrier.name, error)
             if cost is not None:
                 self.on_cost(call_id, cost)

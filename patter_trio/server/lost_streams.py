@@ -159,6 +159,7 @@ class LostStreams:
                     return
                 except PatterError as error:
                     _log.warning("call %s: no other stream: %s", info.call_id, error)
+                # A carrier that reports the failure is asked again before the time is over.
                 with trio.move_on_after(wait):
                     await lost.failed.wait()
                 wait *= 2

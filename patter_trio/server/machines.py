@@ -39,6 +39,7 @@ def on_finding(call: CallSession, placed: PlacedCall, finding: MachineDetected, 
         if finding.greeting_ended:
             _leave(call, placed)
         elif not placed.greeting.is_set():
+            # First, as below: the next report must find that this one has been acted on.
             placed.greeting.set()
             call.fall_silent()
             nursery.start_soon(_leave_at_last, call, placed)

@@ -209,6 +209,7 @@ class Dialler:
         info = CallInfo(call_id, order.from_number, order.to, "outbound", dict(order.custom_params), self._carrier.name)
         self._by_id[call_id] = placed
         _log.info("call %s: dialled, to %s", call_id, mask_number(order.to))
+        # For a call that waits in the carrier's queue; on_ringing() counts anew.
         placed.ringing.deadline = trio.current_time() + order.ring_timeout + QUEUE_TIMEOUT_S
         # Its tasks inherit the context in which they are started.
         self._context.copy().run(self._begin, placed, info)
@@ -340,6 +341,7 @@ class Dialler:
             try:
                 with carrier_border(self._carrier, call_id or request_id):
                     await self._carrier.hang_up(call_id, request_id)
+            # It is over, which is what was wanted.
             except CallEnded:
                 pass
             # Best effort: the ring timeout at the carrier ends the call at last.

@@ -154,6 +154,7 @@ class PhoneMetrics:
         yield live
         announced = sum(len(server.context.pending) for server in self._servers)
         yield GaugeMetricFamily("patter_announced_calls", "Accepted calls that are not connected yet.", announced)
+        # All of none is true: a phone that is not served accepts no calls.
         yield GaugeMetricFamily(
             "patter_draining", "1 if no server accepts calls.", int(all(server.draining for server in self._servers))
         )

@@ -84,6 +84,7 @@ class CallRequest:
     from_number: str
     agent: Agent | None = None
     first_message: str = ""
+    # Judged: five or six rings.
     ring_timeout: int = attrs.field(default=25)
     custom_params: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     machine_detection: WhoAnswers = False

@@ -67,6 +67,7 @@ class Recorders:
         try:
             with trio.fail_after(RECORD_TIMEOUT_S), carrier_border(carrier, info.call_id):
                 recording_id = await carrier.start_recording(info, self._callback_url)
+        # The call goes on: the agent is worth more to a caller than the recording.
         except trio.TooSlowError:
             _log.warning(
                 "call %s: %s did not say within %g s that it records", info.call_id, carrier.name, RECORD_TIMEOUT_S

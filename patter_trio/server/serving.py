@@ -35,6 +35,7 @@ async def serve_until_drained(
         drain_timeout: seconds for live calls after a stop signal.
         task_status: reports the address.
     """
+    # Around the servers: the last records come while they close.
     with options.recorder.taken_by(options.record_sinks):
         await _serve_until_drained(options, listeners, stop, drain_timeout, task_status)
 
@@ -65,6 +66,7 @@ async def _serve_until_drained(
         # After the listeners are served: a task that waits for this may connect at once.
         task_status.started(listening_address(listeners))
         for server in call_servers:
+            # One after another: each has to be closed, whichever is first.
             await server.closed.wait()
         # A drain has asked the streams of events to end; what is left of them is the end of each response.
         await call_server.context.streams.all_over()
@@ -104,6 +106,7 @@ async def _stop_on(stop: StopRequest, call_servers: Sequence[CallServer], live: 
     async with trio.open_nursery() as nursery:
         for server in call_servers:
             nursery.start_soon(server.drain, drain_timeout)
+        # Cancelled with the servers: behind a drain that succeeds, no second signal is waited for.
         await stop.now.wait()
         _log.info("%s, the second signal: ending; live calls: %d", stop.name, len(live))
         for server in call_servers:

@@ -109,6 +109,7 @@ class Sessions:
         """
         info, media = leg.info, starting.media
         if starting.trace is not None:
+            # In the call's task: spans of the application's code become parts of the call's.
             starting.trace.attach()
         find = self._find_for(placed)
         callback_queue = CallbackQueue(info.call_id, find, starting.events.grace, starting.call.control)

@@ -122,6 +122,7 @@ class TimelineFold:
         done = ToolCall(
             name,
             call_id,
+            # From the duration: the event of the beginning may be missing.
             round(max(0.0, at - took), 1),
             at,
             json_value(data.get("arguments")),
@@ -130,6 +131,7 @@ class TimelineFold:
         )
         for place, tool in enumerate(self._tools):
             if tool.end_ms is None and (tool.name, tool.call_id) == (name, call_id):
+                # A tool never begins behind its end, whatever others have stored.
                 self._tools[place] = attrs.evolve(done, start_ms=min(tool.start_ms, at))
                 return
         self._tools.append(done)  # its beginning is missing from the events
@@ -170,6 +172,7 @@ class TimelineFold:
         facts = self._facts
         audio_ms = 0.0 if peaks is None else peaks.step_ms * max(len(peaks.caller), len(peaks.agent))
         now = self._last_ms if now_ms is None or self._end_ms is not None else max(now_ms, self._last_ms)
+        # By the lane, too: two that begin together have the same order each time.
         words = sorted((*self._caller.words(now), *self._agent.words(now)), key=lambda one: (one.start_ms, one.lane))
         tools = sorted(self._tools, key=lambda tool: tool.start_ms)
         ends = (now, facts.duration_ms or 0.0, audio_ms, *(one.end_ms for one in words))

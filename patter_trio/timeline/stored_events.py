@@ -52,6 +52,7 @@ def data_of(event: StoredEvent) -> Mapping[str, Any]:
 
 def in_order(events: Iterable[StoredEvent]) -> list[StoredEvent]:
     """Return events by their numbers; those without one follow, in the order in which they came."""
+    # A stable sort, so that those without a number keep their order.
     return sorted(events, key=lambda event: number if (number := number_in(event, "seq")) is not None else math.inf)
 
 
@@ -88,6 +89,7 @@ def time_in(data: Mapping[str, object], key: str) -> float | None:
 def count_in(data: Mapping[str, Any], key: str) -> int | None:
     """Return a whole number of at least 0, such as the number of a turn; None if it is absent or of another type."""
     value = number_in(data, key)
+    # The bound of times serves here as well: no call has as many turns as a week has milliseconds.
     return int(value) if value is not None and 0 <= value == int(value) <= MAX_MS else None
 
 

@@ -111,6 +111,7 @@ def _heading(timeline: CallTimeline) -> Iterator[str]:
         facts.append(f"{len(waits)} answers, half of them within {median(waits) / MS_PER_S:.2f} s")
     costs = [turn.cost_usd for turn in timeline.turns if turn.cost_usd]
     if costs:
+        # The highest: each is what the call had cost until then.
         facts.append(f"{max(costs):.4f} USD")
     line = fitted(" · ".join(filter(None, map(clean, facts))), room, _SMALL_PX)
     yield f'<text class="small" x="{LEFT_PX}" y="42">{markup(line)}</text>'

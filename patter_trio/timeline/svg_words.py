@@ -9,6 +9,7 @@ import attrs
 from patter_trio.timeline.call_timeline import CallTimeline, Lane, Words
 from patter_trio.timeline.svg_text import LINE_PX, Line, Piece, Tracks, clean, pieces_of, spans, width_of, wrapped
 
+# Judged by eye: longer texts push the lanes apart; the tooltip has the whole one.
 _MAX_LINES: Final = 5
 # Judged by eye: a narrower column is hard to read.
 _MIN_COLUMN_PX: Final = 96.0
@@ -45,6 +46,7 @@ def _split(words: Words, length_ms: float, count: int) -> Iterator[tuple[int, Bl
     pieces, tail = pieces_of(text, style), pieces_of(unheard, "unheard")
     if not pieces and not tail:
         pieces = [Piece("…", style)]
+    # At least 1: an utterance may have no words yet.
     letters, said = max(1, len(text)), 0
     lasts = words.end_ms - words.start_ms
     rows: dict[int, list[Piece]] = {}
@@ -55,6 +57,7 @@ def _split(words: Words, length_ms: float, count: int) -> Iterator[tuple[int, Bl
         row = min(int(at / length_ms), count - 1)
         rows.setdefault(row, []).append(piece)
         starts.setdefault(row, at)
+        # With the space behind it, which takes its share of the time.
         said += len(piece.text) + (not piece.glued)
     if tail:
         row = row if pieces else min(int(words.start_ms / length_ms), count - 1)

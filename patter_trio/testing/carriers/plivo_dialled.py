@@ -129,6 +129,7 @@ class PlivoAccount(Account):
             status_url=str(fields.get("hangup_url", "")),
             amd_url=str(fields.get("machine_detection_url", "")),
             machine_detection="answer" if fields.get("machine_detection") == "true" else "",
+            # Plivo's own when it is left out.
             ring_timeout=whole_number(fields, "ring_timeout", 120),
             time_limit=whole_number(fields, "time_limit", 14400) if "time_limit" in fields else None,
         )

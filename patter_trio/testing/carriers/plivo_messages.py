@@ -82,6 +82,7 @@ def read_xml(body: bytes) -> StreamXML | HangupXML | DialXML:
     try:
         response = ET.fromstring(body)  # noqa: S314 (the server under test wrote it)
     except ET.ParseError as error:
+        # Cut short, for it may be a whole page of HTML.
         raise BadAnswer(f"the webhook's answer must be XML, got {body[:200]!r} ({error})") from error
     if response.tag != "Response":
         raise BadAnswer(f"Plivo's XML must begin with <Response>, got <{response.tag}>")

@@ -199,6 +199,7 @@ class TelnyxAccount(Account):
             status_url=url,
             amd_url=url,
             machine_detection=_DETECTION[detection],
+            # Telnyx's own when it is left out (developers.telnyx.com, "Dial").
             ring_timeout=whole_number(fields, "timeout_secs", 30),
             time_limit=whole_number(fields, "time_limit_secs", 14400) if "time_limit_secs" in fields else None,
         )

@@ -46,6 +46,7 @@ class TwilioProtocol(CarrierProtocol):
     opening_messages: ClassVar[int] = 2  # connected, start
 
     def __init__(self, facts: CallFacts, account_sid: str, signer: messages.Signer) -> None:
+        # Made of the call's id, so that a test can tell it; the two letters are those of Twilio's streams.
         super().__init__(facts, "MZ" + facts.call_id[2:])
         self._account_sid = account_sid
         self._signer = signer
@@ -306,4 +307,5 @@ def _text(message: messages.ToAgent) -> str:
 
 
 def _shown(body: bytes) -> str:
+    # Enough of a page to see whose error it is.
     return body[:200].decode(errors="replace")

@@ -150,6 +150,7 @@ class TwilioAccount(Account):
             status_url=fields.get("StatusCallback", ""),
             amd_url=fields.get("AsyncAmdStatusCallback", ""),
             machine_detection=_DETECTION[fields.get("MachineDetection", "")],
+            # Twilio's own when it is left out.
             ring_timeout=whole_number(fields, "Timeout", 60),
             time_limit=whole_number(fields, "TimeLimit", 14400) if "TimeLimit" in fields else None,
         )

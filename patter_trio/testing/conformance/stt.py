@@ -58,6 +58,7 @@ class Speech:
 
 
 def _simulated(text: str) -> Speech:
+    # 0.6 s: room for the words, which are written into the sound.
     return Speech(audible_text.encode(text, audible_text.frames_of(0.6), utterance=1))
 
 

@@ -56,6 +56,7 @@ class RequestFault:
     error: type[PatterError] = ProviderError
     """What the request raises."""
 
+    # By default all of them: no test makes a million.
     def injection(self, carrier: SimulatedCarrier, times: int = 1_000_000) -> None:
         """Answer the next ``times`` requests about the call so; the carrier carries out those behind them."""
         answer = self.answers[carrier.protocol.name]

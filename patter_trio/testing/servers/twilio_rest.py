@@ -143,6 +143,7 @@ class TwilioRESTServer:
             return False
         status, body = self._answer(request)
         content = json.dumps(body).encode()
+        # As every server on the web: a client compares its clock with it.
         date = format_datetime(datetime.now(UTC) + timedelta(seconds=self.clock_ahead), usegmt=True)
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content))), ("Date", date)]
         if self.fault is not None and self.fault.retry_after:
@@ -201,6 +202,7 @@ class TwilioRESTServer:
         for name, code, prefix in (("To", 21211, "+"), ("From", 21212, "+"), ("Url", 21205, "http")):
             if not fields.get(name, "").startswith(prefix):
                 return _refusal(400, code, f"{name} is not valid: {fields.get(name)}")
+        # In the form of Twilio's SIDs, which clients check.
         sid = f"CA{len(self.calls) + 1:032x}"
         self.calls[sid] = RESTCall("queued")
         return 201, self._call(sid) | {"to": fields["To"], "from": fields["From"], "direction": "outbound-api"}

@@ -116,6 +116,7 @@ class Scenario:
         """
         steps = data.get("steps")
         if not isinstance(steps, Sequence) or isinstance(steps, str):
+            # Cut short: the data may be a whole file.
             raise ScenarioError(f'a scenario must be an object {{"steps": [...]}}, got {data!r}'[:200])
         return cls([_step(number, step) for number, step in enumerate(steps, 1)])
 

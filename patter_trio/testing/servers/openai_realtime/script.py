@@ -166,6 +166,7 @@ class RealtimeServerConnection:
         # Not recorded either: ``emitted`` has what the client can have received.
         if self.frozen:
             return
+        # Numbered, not random, so that each run is the same.
         event = {"type": kind, "event_id": f"event_{len(self.emitted) + 1}", **fields}
         self.emitted.append((trio.current_time(), event))
         self.say(json.dumps(event))
