@@ -46,8 +46,8 @@ async def test_empty_pieces_let_other_calls_run() -> None:
     assert turns.count == 3
 
 
-async def test_the_first_word_of_a_cut_reply_is_cancelled() -> None:
-    """A reply that was cut does not get the first word: the iterator is cancelled there, and keeps the word."""
+async def test_a_cut_reply_leaves_the_first_word() -> None:
+    """A reply that was cut gets Cancelled instead of the first word, which the iterator keeps."""
     begun = Begun(["Yes"], rest())
     with trio.CancelScope() as scope:
         scope.cancel()
