@@ -129,6 +129,10 @@ def _is_deep(item: pytest.Item) -> bool:
     return item.get_closest_marker("deep") is not None
 
 
+def _is_costly(item: pytest.Item) -> bool:
+    return item.get_closest_marker("costly") is not None
+
+
 def _is_random(item: pytest.Item) -> bool:
     return bool(getattr(getattr(item, "function", None), "is_hypothesis_test", False))
 
@@ -156,14 +160,19 @@ def _later_engines(items: list[pytest.Item]) -> set[pytest.Item]:
         if not _is_engine(item) or not _is_call(item) or _is_deep(item):
             continue
         of_module = tests.setdefault(item.nodeid.partition("::")[0], {})
-        if of_module.setdefault(item.nodeid.partition("[")[0], len(of_module)) % ENGINE_STRIDE:
+        if _is_costly(item) or of_module.setdefault(item.nodeid.partition("[")[0], len(of_module)) % ENGINE_STRIDE:
             later.add(item)
     return later
 
 
 def _goes_deeper(item: pytest.Item) -> bool:
     # A test with ``deep`` among its fixtures goes further in a deep run than in a quick one.
-    return _is_deep(item) or _is_random(item) or bool({"deep", "stride"} & set(getattr(item, "fixturenames", ())))
+    return (
+        _is_deep(item)
+        or _is_costly(item)
+        or _is_random(item)
+        or bool({"deep", "stride"} & set(getattr(item, "fixturenames", ())))
+    )
 
 
 def _depths(items: list[pytest.Item]) -> list[pytest.Item]:
@@ -173,7 +182,7 @@ def _depths(items: list[pytest.Item]) -> list[pytest.Item]:
     left_out = []
     for item in items:
         test = (item.nodeid.partition("[")[0], _is_engine(item), _carrier_of(item))
-        if _is_deep(item) or item in later or (_is_call(item) and cases[test] == CALL_CASES):
+        if _is_deep(item) or _is_costly(item) or item in later or (_is_call(item) and cases[test] == CALL_CASES):
             left_out.append(item)
         else:
             cases[test] += 1

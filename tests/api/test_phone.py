@@ -389,6 +389,7 @@ async def test_serve_works_in_thread_without_signals(bounded: None) -> None:
     assert reached[0][0] == "127.0.0.1"
 
 
+@pytest.mark.costly
 def test_custom_program_exits_zero_on_sigterm() -> None:
     """A custom program that serves the phone ends on SIGTERM with exit code 0."""
     program = """

@@ -111,6 +111,7 @@ async def test_turn_callbacks_fire_in_documented_order(
 
 
 @pytest.mark.pipeline("on_message answers")
+@pytest.mark.costly
 async def test_history_is_capped_while_final_transcript_is_complete(
     call_simulator: CallSimulator,
 ) -> None:
@@ -317,6 +318,7 @@ async def test_misbehaving_callback_moves_no_audio(
 
 
 @pytest.mark.parametrize("misbehaves", few([raises, raises_later, returns_a_wrong_type, mutates_its_payload], 2))
+@pytest.mark.costly
 async def test_misbehaving_on_call_start_leaves_the_agent(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, misbehaves: Any, backend: Backend
 ) -> None:
@@ -361,6 +363,7 @@ def on_message_breaks(event: dict[str, Any]) -> str:
 
 @pytest.mark.pipeline("on_message answers")
 @pytest.mark.parametrize("misbehaves", few([on_message_hangs, on_message_floods, on_message_breaks], 1))
+@pytest.mark.costly
 async def test_misbehaving_on_message_moves_no_other_audio(
     call_simulator: CallSimulator, misbehaves: Any, backend: Backend
 ) -> None:

@@ -389,6 +389,7 @@ async def test_late_or_failing_turn_detector_is_ignored(
     assert ("the turn detector failed: given up" in caplog.text) == (detector.at.place == "detector")
 
 
+@pytest.mark.costly
 async def test_turn_detector_receives_last_eight_seconds(call_simulator: CallSimulator, backend: Backend) -> None:
     """The turn detector receives the last eight seconds of audio and no more."""
     detector = FixedDetector(0.9)

@@ -145,6 +145,7 @@ def test_machines_are_detected_on_request(setting: Setting, words: list[str], as
 
 
 @pytest.mark.parametrize("setting", ["never"], indirect=True)
+@pytest.mark.costly
 def test_ctrl_c_hangs_up_the_phone(setting: Setting) -> None:
     """Ctrl-C while the phone rings hangs up at the carrier, and ends the command with exit status 130."""
     with subprocess.Popen(  # noqa: S603 (ourselves)

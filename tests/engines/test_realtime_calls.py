@@ -623,6 +623,7 @@ async def test_frozen_engine_is_replaced_before_the_answer(call_simulator: Simul
         assert caller.dialogue == [("user", "Is there a room?"), ("assistant", "Yes.")]
 
 
+@pytest.mark.costly
 async def test_engine_gone_for_good_fails_the_call(call_simulator: Simulator) -> None:
     """An engine that cannot be reached again for 10 s ends the call as failed, with the reason."""
     ends: list[Any] = []

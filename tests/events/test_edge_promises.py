@@ -172,6 +172,7 @@ def spoils(event: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("callback", few([raises, sleeps, never_returns, spoils], 2))
+@pytest.mark.costly
 async def test_callbacks_never_shift_call_audio(call_simulator: CallSimulator, callback: Any, backend: Backend) -> None:
     """No speech callback, however slow or broken, shifts the call's audio, its events or its transcript."""
 

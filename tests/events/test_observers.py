@@ -131,6 +131,7 @@ async def test_edge_overflow_drops_oldest_with_one_warning(
     assert caplog.text.count("speech edges are being dropped") == 1
 
 
+@pytest.mark.costly
 async def test_full_queue_still_delivers_on_call_end(autojump_clock: trio.testing.MockClock) -> None:
     """The queue delivers on_call_end even when it is full of other events."""
     ended: list[Any] = []

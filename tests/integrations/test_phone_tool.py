@@ -87,6 +87,7 @@ async def test_unanswered_call_has_no_conversation(phone_network: PhoneNetworkFi
 
 
 @pytest.mark.parametrize(("asked", "ends_after"), [(None, 20), (10, 10), (1000, 20)], ids=["own", "less", "more"])
+@pytest.mark.costly
 async def test_duration_is_bounded(asked: int | None, ends_after: float, phone_network: PhoneNetworkFixture) -> None:
     """A call is ended after the tool's time, or after less if the model asks for it."""
     async with phone_network(agent_of()) as network:

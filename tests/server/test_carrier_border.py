@@ -89,6 +89,7 @@ async def test_crash_of_reconnect_fails_one_call(
     assert (f"call {wire.call_id(3)}: telnyx did not tell its cost: {described}", False) in logged
 
 
+@pytest.mark.costly
 async def test_crash_of_pick_up_gives_the_call_up(autojump_clock: CLOCK, caplog: pytest.LogCaptureFixture) -> None:
     """A call that the carrier's code does not pick up is over, and asked to be ended; the others go on."""
     caplog.set_level(logging.INFO)
@@ -100,6 +101,7 @@ async def test_crash_of_pick_up_gives_the_call_up(autojump_clock: CLOCK, caplog:
 
 
 @pytest.mark.parametrize("kind", few([Crashing, CrashingBase], 1))
+@pytest.mark.costly
 async def test_crash_of_dial_raises_its_reason(kind: type[Crashing], autojump_clock: CLOCK) -> None:
     """A call that the carrier's code does not place raises an error of the package, caused by the carrier's."""
     async with two_calls(kind) as (wire, *_):

@@ -131,6 +131,7 @@ async def test_silence_until_the_greeting_ends(phone_network: PhoneNetworkFixtur
         assert [text for text, _ in said_to(network)].count(MESSAGE) == 1
 
 
+@pytest.mark.costly
 async def test_unreported_greeting_end_is_bounded(phone_network: PhoneNetworkFixture, carrier: str) -> None:
     """A greeting whose end is never reported is followed by the message after a minute."""
 

@@ -18,6 +18,7 @@ from tests.kit.warm import ANSWER_S, ASKED_S, DESK, PROMPT, WARM, on_hold, says_
 
 
 @pytest.mark.parametrize("callers", few([4, 100], 1))
+@pytest.mark.costly
 async def test_many_at_once_do_not_mix(callers: int, autojump_clock: object) -> None:
     """Each caller is connected with the person who has heard of that caller, and with nobody else."""
 
@@ -63,6 +64,7 @@ async def test_many_at_once_do_not_mix(callers: int, autojump_clock: object) -> 
         pytest.param(ASKED_S + 1.5, id="bridged"),
     ],
 )
+@pytest.mark.costly
 async def test_cancelled_server_leaves_nobody(at: float, autojump_clock: object) -> None:
     """A server that is cancelled in any phase of a transfer ends and reports both calls, and no phone rings on."""
     ends: list[str] = []

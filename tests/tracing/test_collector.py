@@ -174,6 +174,7 @@ agent = phone.agent(
 """
 
 
+@pytest.mark.costly
 def test_otel_flag_opens_call_span(collector: Collector, tmp_path: Path) -> None:
     """The flag in the .env file that the launcher reads makes a simulated call export its spans, in real time."""
     (tmp_path / "agent.py").write_text(PROGRAM)

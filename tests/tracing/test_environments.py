@@ -151,6 +151,7 @@ print([span.name for span in memory.get_finished_spans()].count("patter.call"))
     assert done.stdout == "1\n"
 
 
+@pytest.mark.costly
 def test_init_tracing_sets_one_provider_and_redirects_spans() -> None:
     """init_tracing sets up one provider, and a second call redirects its spans to another exporter."""
     done = python(

@@ -153,6 +153,7 @@ class Lame:
     [no_way, lambda: None, lambda: 7, lambda: Lame(None), lambda: Lame("span")],
     ids=["raises", "no tracer", "a number", "no span", "a text"],
 )
+@pytest.mark.costly
 def test_nonsense_tracer_warns_once_without_changing_call(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tracer: Callable[[], Any]
 ) -> None:

@@ -148,6 +148,7 @@ async def test_silent_stt_transfers_on_failure(call_simulator: CallSimulator) ->
     assert (apology.text, caller.outcome) == (APOLOGY, "transferred")
 
 
+@pytest.mark.costly
 async def test_quiet_caller_makes_no_stt_silent(call_simulator: CallSimulator) -> None:
     """A caller who says nothing for a minute, and coughs, keeps the session."""
     stt = Sequel([ScriptedSTT(gives_interims=False)])

@@ -690,6 +690,7 @@ async def test_hang_up_at_any_message_stage_leaves_nothing(
 
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])
+@pytest.mark.costly
 async def test_unresponsive_server_delays_no_other_call_audio(call_simulator: CallSimulator, scheme: str) -> None:
     """A server that never answers does not delay the audio of another call."""
 

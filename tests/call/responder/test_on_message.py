@@ -224,6 +224,7 @@ async def test_failure_behind_sentence_lets_it_be_heard(call_simulator: CallSimu
 
 
 @pytest.mark.parametrize("pieces", [[], ["One moment. And "]])
+@pytest.mark.costly
 async def test_on_message_has_30_seconds_per_piece(
     call_simulator: CallSimulator, caplog: pytest.LogCaptureFixture, pieces: list[str]
 ) -> None:

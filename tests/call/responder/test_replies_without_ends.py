@@ -84,6 +84,7 @@ async def test_reply_without_ends_is_heard_soon(call_simulator: CallSimulator, l
 
 
 @pytest.mark.parametrize("language", few(["en", "th", "ja"], 1))
+@pytest.mark.costly
 async def test_reply_without_ends_has_no_gaps(call_simulator: CallSimulator, language: str) -> None:
     """While the model keeps up with the voice, the caller hears no gap between the pieces."""
     tts = ScriptedTTS(per_character=0.2 if language == "ja" else 0.066, first_audio=0.3)

@@ -156,6 +156,7 @@ async def test_deepgram_reconnect_mid_sentence_keeps_words_once(
 
 
 @pytest.mark.parametrize("model", few([NOVA, FLUX], 1))
+@pytest.mark.costly
 async def test_second_deepgram_loss_is_not_heard(call_simulator: Simulator, model: str) -> None:
     """The caller hears nothing of two connection losses within one sentence."""
     async with serve_deepgram(FakeDeepgram(lose_after=(1.5, 1.0))) as vendor:
@@ -195,6 +196,7 @@ async def test_caller_is_answered_after_deepgram_outage(
 
 
 @pytest.mark.parametrize("model", few([NOVA, FLUX], 1))
+@pytest.mark.costly
 async def test_mute_deepgram_is_replaced_in_a_call(call_simulator: Simulator, model: str) -> None:
     """A caller who repeats the question to a Deepgram that hangs gets the answer."""
     async with serve_deepgram(FakeDeepgram(mute_after=(0.5,))) as vendor:
@@ -211,6 +213,7 @@ async def test_mute_deepgram_is_replaced_in_a_call(call_simulator: Simulator, mo
 
 
 @pytest.mark.parametrize("hangs", few([{"status": 503}, {"accepting": 60.0}, {"mute_after": (0.0,) * 50}], 1))
+@pytest.mark.costly
 async def test_deepgram_gone_for_good_plays_apology(call_simulator: Simulator, hangs: dict[str, Any]) -> None:
     """A Deepgram that refuses, hangs or stays mute for 10 s ends the call with an apology and its reason."""
     ends: list[dict[str, Any]] = []

@@ -102,6 +102,7 @@ def wrong(said: list[str], heard: list[str]) -> int:
         1,
     ),
 )
+@pytest.mark.costly
 async def test_people_are_heard_right_over_the_telephone(
     autojump_clock: MockClock, recording: Recording, name: str, said: str, allowed: int
 ) -> None:

@@ -220,6 +220,7 @@ async def test_real_vad_is_named_in_the_failure(call_simulator: CallSimulator) -
     assert lines[0].startswith("The agent listens with DeafVAD, to which the sound of speaks() may be no voice")
 
 
+@pytest.mark.costly
 async def test_picture_is_shown_once(call_simulator: CallSimulator) -> None:
     """A failed expectation shows the call once: in the error, not in a note as well."""
     with pytest.raises(NotAsExpected) as raised:

@@ -153,6 +153,7 @@ async def test_a_slower_pace_takes_longer() -> None:
 
 
 @pytest.mark.parametrize("text", few(["hello " * 100, "9" * 60, "x" * 400, "a-" * 100, "We are open and " * 20], 1))
+@pytest.mark.costly
 async def test_no_inference_is_long(text: str) -> None:
     """Whatever the text, each chunk has at most 20 s of speech."""
     seconds: list[float] = []
