@@ -95,7 +95,8 @@ def load(path: Path, defaults: Mapping[str, str] = _NOTHING) -> Program | Script
     if path.is_dir():
         raise ConfigurationError(f"FILE must be a program, got the directory {path}")
     if not path.is_file():
-        raise ConfigurationError(f"FILE must exist, got {path}")
+        near = (found.name for found in path.parent.glob("*.py")) if path.parent.is_dir() else ()
+        raise ConfigurationError(f"FILE must exist, got {path}{did_you_mean(path.name, near)}")
     # Before the import: the program reads them while it is imported.
     _set_variables(path.parent, defaults)
     module = _imported(path)

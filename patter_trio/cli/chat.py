@@ -6,16 +6,16 @@ import os
 import signal
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Sequence
-from contextlib import nullcontext, redirect_stdout
-from typing import Any, Final, TextIO
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from typing import Any, Final, TextIO, cast
 
 import attrs
 import trio
 
 from patter_trio.abc import EventRecord
 from patter_trio.cli.caller import add_caller_number
-from patter_trio.cli.chat_view import ChatView, JsonView, TerminalView
+from patter_trio.cli.chat_view import Beside, ChatView, JsonView, TerminalView
 from patter_trio.cli.command_line import AddKeys, AddText, Step
 from patter_trio.cli.interrupts import is_interruptible
 from patter_trio.cli.stand_ins import carrier_credentials, voice_keys
@@ -133,6 +133,11 @@ class _Chat:
     async def run(self) -> int:
         """Hold the call; return the exit status."""
         view: ChatView = JsonView(self.out) if self.is_json else self._terminal()
+        # The log, and what the program prints, would stand within the agent's line.
+        with _beside(view):
+            return await self._hold(view)
+
+    async def _hold(self, view: ChatView) -> int:
         phone, agent, callbacks = self.program.phone, self.program.agent, self.program.callbacks
         async with phone.text_call(agent, caller=self.number, **callbacks) as call, trio.open_nursery() as beside:
             if is_interruptible():
@@ -264,6 +269,17 @@ class _Chat:
                 view.note("")
             case _:
                 pass
+
+
+@contextmanager
+def _beside(view: ChatView) -> Iterator[None]:
+    if not isinstance(view, TerminalView):
+        yield
+        return
+    # A ``Beside`` is a stream by what it passes on.
+    out, errors = (cast("TextIO", Beside(view, stream)) for stream in (sys.stdout, sys.stderr))
+    with redirect_stdout(out), redirect_stderr(errors):
+        yield
 
 
 def _begin_of(line: str) -> str:

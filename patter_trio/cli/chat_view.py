@@ -12,6 +12,10 @@ PROMPT: Final = "> "
 _CLEAR_LINE: Final = "\r\x1b[K"
 
 
+def _turns(count: int) -> str:
+    return f"{count} turn{'' if count == 1 else 's'}"
+
+
 class ChatView(Protocol):
     """A display of a call in text."""
 
@@ -48,6 +52,35 @@ class JsonView:
 
     def note(self, text: str) -> None:
         """Do nothing: machines know the commands."""
+
+
+class Beside:
+    """A stream that others write to while a view uses the same terminal: what they write stands in lines of its own.
+
+    Args:
+        view: the view.
+        stream: the stream, such as standard error, where the log goes.
+    """
+
+    def __init__(self, view: "TerminalView", stream: TextIO) -> None:
+        self._view = view
+        self._stream = stream
+        self._takes_prompt = False
+
+    def __getattr__(self, name: str) -> Any:
+        # All else that a stream can is that of the stream.
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text, after the view's line is ended."""
+        self._takes_prompt = self._view.make_room() or self._takes_prompt
+        count = self._stream.write(text)
+        # ``print`` writes the end of a line apart.
+        if self._takes_prompt and text.endswith("\n"):
+            self._takes_prompt = False
+            self._stream.flush()
+            self._view.prompt()
+        return count
 
 
 class TerminalView:
@@ -131,6 +164,15 @@ class TerminalView:
             self._out.write(PROMPT)
             self._out.flush()
 
+    def make_room(self) -> bool:
+        """End the line for somebody else, who writes below it; return True if a prompt was taken away."""
+        was_prompted = self._is_prompted
+        if was_prompted or self._speaks:
+            self._finish_line()
+            self._clear()
+            self._out.flush()
+        return was_prompted
+
     def _say(self, text: str, at_ms: float) -> None:
         if self._first_at is None:
             self._first_at = at_ms
@@ -170,7 +212,7 @@ class TerminalView:
         why = f": {printable(data['error'])}" if "error" in data else ""
         self._aside("call", printable(data["outcome"]).replace("_", " ") + why)
         metrics, transcript = data["metrics"], data["transcript"]
-        facts = [] if metrics is None else [f"{len(metrics['turns'])} turns", f"${metrics['cost']['total']:.4f}"]
+        facts = [] if metrics is None else [_turns(len(metrics["turns"])), f"${metrics['cost']['total']:.4f}"]
         self._line("")
         self._line(f"Transcript of {data['call_id']}{''.join(f', {fact}' for fact in facts)}:")
         for entry in transcript or [{"role": "", "text": "(nobody said anything)"}]:

@@ -108,7 +108,10 @@ def _heading(timeline: CallTimeline) -> Iterator[str]:
     facts = [f"Call {timeline.call_id}", parties if timeline.title else ""]
     waits = [turn.total_ms for turn in timeline.turns if turn.total_ms is not None]
     if waits:
-        facts.append(f"{len(waits)} answers, half of them within {median(waits) / MS_PER_S:.2f} s")
+        middle = f"{median(waits) / MS_PER_S:.2f} s"
+        facts.append(
+            f"{len(waits)} answers, half of them within {middle}" if waits[1:] else f"1 answer, after {middle}"
+        )
     costs = [turn.cost_usd for turn in timeline.turns if turn.cost_usd]
     if costs:
         # The highest: each is what the call had cost until then.

@@ -21,7 +21,7 @@ import pytest
 
 from patter_trio.abc import EventRecord
 from patter_trio.cli import USAGE_EXIT_STATUS, main
-from patter_trio.cli.chat_view import TerminalView
+from patter_trio.cli.chat_view import Beside, TerminalView
 from patter_trio.cli.terminal import printable
 from patter_trio.cli.terminal_text import Paint, paint_of, shortened
 from patter_trio.text_chat._commands import MAX_LINE_CHARACTERS, Mistake, SayLine, command_of
@@ -102,6 +102,40 @@ def test_script_says_and_presses_in_order(capsys: pytest.CaptureFixture[str]) ->
     transcript = out.partition("Transcript of ")[2]
     assert re.match(r"text-[0-9a-f]{16}, 5 turns, \$0\.0000:\n", transcript)
     assert transcript.splitlines()[1:3] == ["  agent   Hello.", "  caller  Saturday?"]
+
+
+PRINTING = """
+import sys
+
+import trio
+
+from patter_trio import Patter
+
+phone = Patter()
+agent = phone.agent("x")
+
+async def on_message(event):
+    yield "One."
+    await trio.sleep(0.5)  # longer than the pause after which a sentence is spoken
+    print("printed")
+    print("logged", file=sys.stderr)
+    yield "Two."
+"""
+
+
+def test_what_others_write_has_its_own_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the program writes in the middle of an answer stands in lines of its own, and a prompt comes back."""
+    Path("agent.py").write_text(PRINTING, encoding="utf-8")
+    assert main(["test", "agent.py", "--say", "Count"]) == 0
+    out, err = capsys.readouterr()
+    assert "agent   One.\nprinted\nagent   Two.\n" in out
+    assert "logged" in err
+    screen = io.StringIO()
+    view = TerminalView(screen, prompts=True)
+    beside = Beside(view, screen)
+    view.prompt()
+    print("of the program", file=beside)
+    assert screen.getvalue() == "> \nof the program\n> "
 
 
 def test_front_desk_needs_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -265,7 +265,7 @@ MISTAKES = {
         "from patter_trio import Patter\nphone = Patter()\nagent = phone.agent('x', language='de')",
         (
             "agent.py, line 3: language must be one that stt supports; WhisperSTT: the language of this model must be "
-            "English"
+            "English, got 'de'; give another stt=, such as DeepgramSTT(), or WhisperSTT(path=...) of another model"
         ),
     ),
     "main raises": ("async def main():\n    1/0", "agent.py, line 2: ZeroDivisionError: division by zero"),

@@ -147,7 +147,7 @@ def test_heading_has_file_date_duration_and_outcome() -> None:
     facts = CallFacts(call_id="CA1", title="desk.py", began="2026-12-01T12:03:00+01:00", error="no STT")
     picture = drawn(timeline_of(facts, stored(*CALL, END)))
     assert text(picture, "desk.py · 2026-12-01 12:03 · 20.0 s · caller hung up").kind == "head"
-    assert text(picture, "Call CA1 · +1555***0001 to +1555***0002 · 1 answers, half of them within 0.72 s")
+    assert text(picture, "Call CA1 · +1555***0001 to +1555***0002 · 1 answer, after 0.72 s")
     assert text(picture, "no STT").kind == "red"
     assert {"caller", "agent", "made, not heard", "reply cut", "tools"} <= {one.text for one in texts_of(picture)}
 

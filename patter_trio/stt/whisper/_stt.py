@@ -76,7 +76,10 @@ class WhisperSTT(SpeechToText):
         # Another model's languages are known once it is loaded.
         if self.path is not None or is_english(language):
             return ""
-        return f"the language of this model must be English, got {language!r}; set path= to another model"
+        return (
+            f"the language of this model must be English, got {language!r}; give another stt=, such as "
+            "DeepgramSTT(), or WhisperSTT(path=...) of another model"
+        )
 
     def open(self, *, language: str) -> AbstractAsyncContextManager[SpeechToTextSession]:
         """Open a session for one call; the first session of a process loads the model, in about half a second.

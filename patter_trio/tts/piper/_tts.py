@@ -64,7 +64,11 @@ class PiperTTS(TextToSpeech):
 
     def language_problem(self, language: str) -> str:
         """Return that the language is not English, the only one whose pronunciation is known here."""
-        return "" if is_english(language) else f"the language must be English, got {language!r}"
+        return (
+            ""
+            if is_english(language)
+            else f"the language must be English, got {language!r}; give another tts=, such as ElevenLabsTTS()"
+        )
 
     def open(self, *, language: str) -> AbstractAsyncContextManager[TextToSpeechSession]:
         """Open a session for one call; the first session of a process loads the voice, in about a second.
