@@ -76,7 +76,7 @@ def test_outcomes_are_those_of_the_pages(capsys: pytest.CaptureFixture[str]) -> 
         table = (root / "docs" / page).read_text(encoding="utf-8").partition(f"\n{head}")[2].partition("\n\n")[0]
         described.update(word for row in table.splitlines()[2:] for word in re.findall(r"`(\w+)`", row.split("|")[1]))
     assert described == set(OUTCOMES)
-    script = (root / "patter_trio" / "dashboard" / "static" / "calls.js").read_text(encoding="utf-8")
+    script = (root / "patter_trio" / "dashboard" / "static" / "filters.js").read_text(encoding="utf-8")
     assert tuple(re.findall(r'"([a-z_]+)"', script.partition("OUTCOMES = [")[2].partition("]")[0])) == OUTCOMES
 
 
