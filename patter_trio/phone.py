@@ -439,6 +439,7 @@ class Patter(SpeechCallbacks):
             callbacks=callbacks,
             on_message_secret=on_message_secret,
         )
+        # An application's ``except`` is for the failure, and not for the group that a nursery puts it into.
         with bare_failure():
             async with (
                 open_call_server(options, line.seams) as call_server,
@@ -683,6 +684,7 @@ class Patter(SpeechCallbacks):
             return self._tunnels[address]
         if not self.webhook_url:
             host, port = address
+            # An IPv6 address stands in brackets (RFC 3986, section 3.2.2).
             return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         return self._given_url()
 

@@ -29,8 +29,9 @@ def check_whole(_: object, attribute: "attrs.Attribute[Any]", value: object) -> 
 
 
 def instance_of(kind: type) -> Any:
-    """Return a check like attrs', but with our error, which names no module and quotes no secret."""
+    """Return a check that raises ConfigurationError unless an option has a type."""
 
+    # Not attrs' own: its TypeError shows the whole value, which may be a secret.
     def check(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
         if not isinstance(value, kind):
             raise ConfigurationError(f"{attribute.name} must be a {kind.__name__}, got {shown_value(value)}")

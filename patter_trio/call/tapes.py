@@ -119,6 +119,7 @@ class Tapes:
     def sent(self, audio: bytes) -> None:
         """Take audio of the open reply that was sent to the carrier, mu-law."""
         self._sent += len(audio)
+        # Audio is sent ahead of time: each piece is played behind those before it.
         self._plays_until = max(self._plays_until, trio.current_time()) + len(audio) / RATE_HZ
         for tape in self._tapes:
             tape.sent(audio)

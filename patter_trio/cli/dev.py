@@ -169,6 +169,7 @@ def _start_anew(options: argparse.Namespace, port: int) -> NoReturn:
     """Replace this process by a new one of the same command, on the same port."""
     again = [os.fspath(options.file), "--port", str(port), "--reload"]
     logs = ["--log-level", options.log_level, "--log-format", options.log_format]
+    # What Python still holds would be lost: execv ends this program without an end of its own.
     sys.stdout.flush()
     sys.stderr.flush()
     # Python's files and sockets are closed in the new program, which inherits nothing but the terminal.
@@ -228,6 +229,7 @@ class _Served:
     @staticmethod
     async def _serving(serve: Any, scope: trio.CancelScope, *, task_status: trio.TaskStatus[tuple[str, int]]) -> None:
         await serve(task_status=task_status)
+        # The tasks beside the server, too: there is nothing left to watch or to reload.
         scope.cancel(reason="drained")
 
     @staticmethod

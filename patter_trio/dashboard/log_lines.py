@@ -21,6 +21,7 @@ MAX_LINES: Final = 200
 # Judged: as many calls as a page of the list, and 10 MB at the very most.
 MAX_CALLS: Final = 500
 """Calls whose lines are kept; beyond, those of the call that was logged about longest ago are dropped."""
+# Judged: some sixty lines of a traceback.
 MAX_LINE_CHARACTERS: Final = 4000
 """Longest line, its traceback included."""
 _NAMES_A_CALL: Final = re.compile(r"call ([^\s:]{1,200}): ")
@@ -59,6 +60,7 @@ class LogLines(logging.Filter):
             return True
         trace = record.exc_text or ""
         if record.exc_info and not trace:
+            # Nobody has formatted it yet: the filters of a logger run before its handlers.
             trace = logging.Formatter().formatException(record.exc_info)
         text = f"{text}\n{trace}" if trace else text
         line = {

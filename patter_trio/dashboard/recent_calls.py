@@ -20,6 +20,7 @@ from patter_trio.timeline.call_timeline import CallTimeline
 from patter_trio.timeline.fold import CallFacts, timeline_of
 from patter_trio.timeline.svg import svg_of
 
+# Judged: what somebody looks for without a call log is among the newest.
 MAX_ENDED_CALLS: Final = 200
 """Calls that are over and still kept; beyond, the oldest is forgotten."""
 # Judged: about 40 MB.
@@ -27,6 +28,7 @@ MAX_EVENTS: Final = 60_000
 """Events of all calls that are over; beyond, the oldest call is forgotten."""
 MAX_PAGE_CALLS: Final = 500
 """Most calls of a page."""
+# As for the call log, whose numbers have 64 bits.
 _MAX_CURSOR_DIGITS: Final = 18
 
 
@@ -62,10 +64,12 @@ class RecentCalls:
             self._forget()
 
     def _forget(self) -> None:
+        # The newest stays, however many events it has.
         while len(self._ended) > MAX_ENDED_CALLS or (len(self._ended) > 1 and sum(self._ended.values()) > MAX_EVENTS):
             oldest = next(iter(self._ended))
             del self._ended[oldest], self._calls[oldest]
 
+    # None of these methods awaits anything: they have the form of those that ask a database.
     async def find(self, query: CallQuery) -> CallPage:
         """Return a page of the calls that a query names, newest first.
 

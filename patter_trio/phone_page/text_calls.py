@@ -15,6 +15,7 @@ from patter_trio.errors import CallEnded, PatterError
 
 MAX_TEXT_CALLS: Final = 8
 """Most calls in text from pages at once, as many as by voice (``server/page_calls.py``)."""
+# Judged: 128 bits, which nobody guesses while a call lasts.
 TICKET_BYTES: Final = 16
 """Bytes of randomness in a ticket."""
 
@@ -53,6 +54,7 @@ class TextCallsOfPages:
                     return
                 ticket = secrets.token_hex(TICKET_BYTES)
                 self._calls[call.call_id] = (ticket, call)
+                # Taken out before the call is closed: nobody can type into one that ends.
                 stack.callback(self._calls.pop, call.call_id)
                 yield _Announced(_record("ticket", call.call_id, {"call_id": call.call_id, "ticket": ticket}), call)
         finally:

@@ -70,6 +70,7 @@ def archive_routes(archive: CallArchive) -> Sequence[BaseRoute]:
 
     async def recording(request: Request) -> Response:
         path = await archive.recording(_id(request))
+        # The log knows the path alone: somebody may have deleted the file.
         if path is None or not path.is_file():
             raise HTTPException(404, "the call has no recording")
         # It answers Range, with which a player jumps.
@@ -181,6 +182,7 @@ class _ExportResponse(Response):
         super().__init__(
             headers={"content-disposition": f'attachment; filename="calls.{kind}"'}, media_type=CONTENT_TYPES[kind]
         )
+        # That of an empty body: how long the export is, is known at its end.
         del self.headers["content-length"]
         self._archive = archive
         self._query = query
@@ -194,6 +196,7 @@ class _ExportResponse(Response):
             await super().__call__(scope, receive, send)
             return
         try:
+            # Refused, not queued: a client that waits would hold a connection for nothing.
             self._places.acquire_nowait()
         except trio.WouldBlock:
             raise HTTPException(503, f"{MAX_EXPORTS} exports are going on", {"retry-after": "5"}) from None

@@ -232,6 +232,7 @@ class CallServer:
             return self._answering.instead(None, request.first_message)
         if request.second_leg is not None:
             return self._answering.briefing(request.agent)
+        # Before the dial: the person who answers must not be the one to find it out.
         self._webhooks.check(request.agent.tools)
         return self._answering.instead(request.agent, request.first_message)
 
@@ -242,6 +243,7 @@ class CallServer:
 
     def begin(self, placed: PlacedCall, info: CallInfo) -> CallControl:
         """Call ``on_call_start`` for a call that the carrier has taken; return its control."""
+        # Until somebody answers, a hang-up stops the ringing.
         control = PendingControl(info, partial(self.dialler.cancel_unanswered, placed))
         self._announced.begin(info, placed.answering.agent, control)
         return control.control

@@ -29,6 +29,7 @@ from patter_trio.server.stream_places import StreamPlaces
 
 LISTEN_PREFIX: Final = "/ws/listen/"
 """The prefix of the sockets' paths."""
+# Judged: our page opens its socket at once; a minute is room for a slow network.
 TICKET_S: Final = 60.0
 """Seconds for which a ticket is valid."""
 # Judged: as many as there are places for listeners; a further one takes the place of the oldest.
@@ -39,6 +40,7 @@ TICKET_BYTES: Final = 24
 # Judged: our page sends the ticket at once.
 TICKET_TIMEOUT_S: Final = 10.0
 """Seconds until the ticket must have come, and for the answer to the upgrade."""
+# Judged: the ticket, and some pings of a browser or a proxy.
 MAX_FRAMES_BEFORE_TICKET: Final = 4
 """Number of frames, pings included, within which the ticket must have come."""
 MAX_BYTES_BEFORE_TICKET: Final = 1024
@@ -123,6 +125,7 @@ class Listening:
         """
         call_id = unquote(upgrade.path.partition("?")[0].removeprefix(LISTEN_PREFIX))
         socket: WebSocket | None = None
+        # One deadline for both: a peer that does not read its answer sends no ticket either.
         with trio.move_on_after(TICKET_TIMEOUT_S):
             socket = await _opened(upgrade)
             await self._check_ticket(socket, call_id)
@@ -161,6 +164,7 @@ class Listening:
                     nursery.start_soon(ends.with_server, places)
                     await ends.with_audio(socket, audio)
                     nursery.cancel_scope.cancel(reason="the audio is over")
+            # It has ended since its ticket was given.
             except CallEnded:
                 return _NORMAL, "the call is over"
         return ends.code, ends.reason

@@ -94,6 +94,7 @@ class TextSocket:
             if not self._stops:
                 raise SocketClosed(NORMAL_CLOSE_CODE, "") from None
             self._stops = False
+            # Once: the next read finds the stream closed.
             return _STOP
 
     async def send(self, message: str) -> None:
@@ -106,6 +107,7 @@ class TextSocket:
             await trio.lowlevel.checkpoint()
             raise SocketClosed(NORMAL_CLOSE_CODE, "")
         if message.startswith(_MARK):
+            # Waits while the call's reader is behind, as a network does.
             await self._to_call.send(message)
         else:
             await trio.lowlevel.checkpoint()
