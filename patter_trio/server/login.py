@@ -1,5 +1,7 @@
 """The login of windows: a page with one field, and a cookie for those who know the token."""
 
+import base64
+import hashlib
 import html
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -22,17 +24,48 @@ from patter_trio.server.refusals import current_peer
 MAX_FIELDS: Final = 10
 """Most fields of the form of a login."""
 _START: Final = "/dashboard/"
-_PAGE: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Log in</title></head>
-<body><main><h1>Log in</h1>{complaint}
-<form method="post" action="login">
-<input type="hidden" name="next" value="{next}">
-<p><label>Token (<code>dashboard_token</code>): <input name="token" type="password" required autofocus
-autocomplete="current-password"></label> <button>Log in</button></p>
-</form></main></body></html>
+# In the page, because the files of windows are for those who have logged in. The colours are theirs (pages/base.css).
+_STYLE: Final = """
+:root { color-scheme: light dark; --paper: #fff; --panel: #f6f7f9; --line: #d5d9e0; --ink: #1b1f27; --quiet: #565d6b;
+  --edge: #8a93a3; --focus: #1f5f96; --bad: #b3261e; --bad-paper: #fdeceb; }
+@media (prefers-color-scheme: dark) { :root { --paper: #12151b; --panel: #1b2029; --line: #343b48; --ink: #e8ebf0;
+  --quiet: #a7b0bf; --edge: #707a8a; --focus: #7dbbee; --bad: #ff9d94; --bad-paper: #3a1f1d; } }
+* { box-sizing: border-box; }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1rem; background: var(--paper);
+  color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", Arial, sans-serif; }
+main { width: 100%; max-width: 26rem; padding: 1.5rem; background: var(--panel); border: 1px solid var(--line);
+  border-radius: 14px; }
+h1 { margin: 0 0 .75rem; font-size: 1.25rem; }
+form, label { display: grid; gap: .5rem; }
+form { gap: 1rem; }
+label { font-weight: 600; }
+input, button { font: inherit; color: inherit; min-height: 2.75rem; padding: .5rem .75rem; border-radius: 10px;
+  border: 1px solid var(--edge); background: var(--paper); width: 100%; }
+button { cursor: pointer; font-weight: 600; }
+:focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }
+.hint { margin: .75rem 0 0; color: var(--quiet); font-size: .9rem; }
+[role=alert] { margin: 0 0 1rem; padding: .5rem .75rem; border-left: 3px solid var(--bad);
+  background: var(--bad-paper); }
 """
-_POLICY: Final = "default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+_PAGE: Final = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Log in</title><link rel="icon" href="data:,"><style>{_STYLE.replace("{", "{{").replace("}", "}}")}</style></head>
+<body><main><h1>Log in to see the calls</h1>{{complaint}}
+<form method="post" action="login">
+<input type="hidden" name="next" value="{{next}}">
+<label>Token <input name="token" type="password" required autofocus autocomplete="current-password"></label>
+<button>Log in</button>
+</form>
+<p class="hint">It is the <code>dashboard_token</code> with which the program serves this phone.</p>
+</main></body></html>
+"""
+_WRONG: Final = "The token is wrong. Copy the whole of it, without spaces around it."
+# The digest allows this style and no other (CSP 3, section 6.7.2.3).
+_STYLE_DIGEST: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_POLICY: Final = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; img-src data:; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
 
 
 def login_routes(access: Access, unix_time: Callable[[], float]) -> Sequence[BaseRoute]:
@@ -67,7 +100,11 @@ def login_routes(access: Access, unix_time: Callable[[], float]) -> Sequence[Bas
             attempts.was_wrong(peer, now)
             if is_over:
                 raise HTTPException(429, "too many wrong tokens", {"retry-after": "60"})
-            return _page(form.get("next", [_START])[0], "The token is wrong.", HTTPStatus.FORBIDDEN)
+            return _page(
+                form.get("next", [_START])[0],
+                _WRONG,
+                HTTPStatus.FORBIDDEN,
+            )
         response = RedirectResponse(_relative(form.get("next", [_START])[0]), 303)
         # The headers of a proxy decide about one flag alone: without it, a cookie of a page over TLS would also be sent
         # without TLS.
