@@ -11,11 +11,13 @@ import pytest
 import trio
 
 from patter_trio import Patter, tool
+from patter_trio.abc import CallPage, CallQuery, CallSummary
 from patter_trio.dashboard.recent_calls import RecentCalls
 from patter_trio.pytest_plugin import CallSimulator
 from patter_trio.testing import ScriptedLLM, tool_call
 from tests.kit.call import PIPELINE
 from tests.kit.call_logs import EPOCH, Events, metrics
+from tests.kit.chromium import Browser
 from tests.kit.dashboards import ServedDashboard, serving_dashboard
 from tests.kit.pictures import chromium
 
@@ -88,7 +90,7 @@ class Looked:
         self.driver.execute_script(script, text)
 
     def photographs(self, folder: Path, name: str) -> None:
-        """Take screenshots of the whole page in each size, which must not be wider than the window."""
+        """Take screenshots of the whole page in each size, none too wide and without a finding of axe-core."""
         folder.mkdir(parents=True, exist_ok=True)
         for width, scheme in SIZES:
             features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -101,6 +103,7 @@ class Looked:
             self._size(width, height)
             self.driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
             self.driver.save_screenshot(str(folder / f"dashboard-{name}-{width}-{scheme}.png"))
+            assert Browser(self.driver).findings() == [], f"{name} at {width} px, {scheme}"
 
     def _size(self, width: int, height: int) -> None:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
@@ -230,6 +233,52 @@ def _look_at_calls(memory: RecentCalls, browser: Any, folder: Path) -> None:
         search.send_keys(" nothing of the kind")
         page.until("No call matches.")
         assert browser.execute_script("return window.harmed") is None
+
+
+class ManyCalls(RecentCalls):
+    """A thousand calls, found as a call log finds them."""
+
+    async def find(self, query: CallQuery) -> CallPage:
+        wanted = [call for call in range(1000, 0, -1) if not query.outcome or call % 2]
+        first = wanted.index(int(query.cursor)) + 1 if query.cursor else 0
+        page = wanted[first : first + query.limit]
+        more = str(page[-1]) if page[-1] != wanted[-1] else ""
+        return CallPage(calls=tuple(_summary(call) for call in page), next=more)
+
+
+def _summary(call: int) -> CallSummary:
+    words = f"Question {call}?"
+    return CallSummary(call_id=f"CA{call}", direction="inbound", started_at=EPOCH + call, first_words=words)
+
+
+async def test_only_rows_in_the_window_are_there(browser: Any) -> None:
+    """Of a long list, some dozens of rows are in the page wherever it is scrolled; chips and keys work, too."""
+    await trio.to_thread.run_sync(_look_at_long_list, browser)
+
+
+def _look_at_long_list(browser: Any) -> None:
+    from selenium.webdriver.common.keys import Keys  # noqa: PLC0415 (not installed everywhere)
+
+    rows = "document.querySelectorAll('table.calls tr[aria-rowindex]').length"
+    with serving_dashboard(ManyCalls()) as served:
+        page = Looked(browser, served.url)
+        page._size(1440, 800)
+        page.open()
+        page.until("Question 1000?")
+        # Each step reads the next pages, until the oldest call is there.
+        page.until_true(
+            "scrollTo(0, document.body.scrollHeight); return document.body.innerText.includes('Question 1?')"
+        )
+        assert browser.execute_script(f"return {rows}") < 80
+        assert "Question 1000?" not in page.text
+        page.open("#outcome=failed")
+        page.until("Outcome: failed", "Question 999?")
+        assert "Question 1000?" not in page.text
+        page.find("table.calls a").send_keys(Keys.ARROW_DOWN)
+        page.until_true("return document.activeElement.closest('tr').innerText.includes('Question 997?')")
+        page.find(".chip").click()
+        page.until("Question 1000?")
+        assert browser.execute_script("return location.hash") == ""
 
 
 def _until_gone(page: Looked, text: str) -> None:

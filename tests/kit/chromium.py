@@ -39,16 +39,15 @@ def require_chromium() -> None:
 
 
 @contextmanager
-def chromium(microphone: Path | None = None, *flags: str) -> Iterator["Browser"]:
-    """Start Chromium; ``microphone`` is a recording that its microphone plays once when a page opens it."""
+def driven_chromium(*flags: str) -> Iterator[Any]:
+    """Start Chromium; yield selenium's driver of it."""
     require_chromium()
     from selenium import webdriver  # noqa: PLC0415 (an extra of the development environment)
     from selenium.webdriver.chrome.service import Service  # noqa: PLC0415 (the same)
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
-    sound = () if microphone is None else (f"--use-file-for-fake-audio-capture={microphone}%noloop",)
-    for flag in (*FLAGS, *sound, *flags):
+    for flag in (*FLAGS, *flags):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     # No proxy between the test and the driver on this machine.
@@ -56,9 +55,17 @@ def chromium(microphone: Path | None = None, *flags: str) -> Iterator["Browser"]
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     driver.set_script_timeout(WAIT_S)
     try:
-        yield Browser(driver)
+        yield driver
     finally:
         driver.quit()
+
+
+@contextmanager
+def chromium(microphone: Path | None = None, *flags: str) -> Iterator["Browser"]:
+    """Start Chromium; ``microphone`` is a recording that its microphone plays once when a page opens it."""
+    sound = () if microphone is None else (f"--use-file-for-fake-audio-capture={microphone}%noloop",)
+    with driven_chromium(*sound, *flags) as driver:
+        yield Browser(driver)
 
 
 class Browser:

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,17 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import pytest
 
 from patter_trio.timeline.call_timeline import CallTimeline
+from tests.kit.chromium import driven_chromium
 
 STATIC = Path(__file__).parents[2] / "patter_trio" / "pages" / "static"
-# Those that the machine of the tests needs: no sandbox in a container, and no word to anybody else.
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
-    *("--force-device-scale-factor=1", "--lang=en"),
-)
 PAGE = """<!doctype html><html lang="en"><title>Picture</title><link rel="icon" href="data:,">
 <link rel="stylesheet" href="/base.css"><main id="main"></main><script type="module" src="/test.js"></script></html>"""
 # The page of a test holds the picture where the test finds it, and keeps what it reports.
@@ -128,17 +121,6 @@ class Page:
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """Start Chromium; skip the test where it, its driver or selenium is absent."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium, of the extra dev")
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or driver is None:
-        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for flag in FLAGS:
-        options.add_argument(flag)
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
-        yield started
-    finally:
-        started.quit()
+    """Start Chromium as screenshots of pictures need it: without scroll bars, in English, one pixel for each of CSS."""
+    with driven_chromium("--hide-scrollbars", "--force-device-scale-factor=1", "--lang=en") as driver:
+        yield driver
