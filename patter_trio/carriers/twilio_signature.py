@@ -108,12 +108,15 @@ def _variants(url: str) -> Iterator[str]:
         hosts.append(host.removesuffix(f":{parts.port}"))
     elif standard is not None:
         hosts.append(f"{host}:{standard}")
-    paths = [url.partition(parts.netloc)[2]]  # unchanged: splitting and joining would drop an empty query
+    # Unchanged: splitting and joining would drop an empty query. Behind the scheme, which may contain a short host.
+    paths = [url.partition("://")[2].removeprefix(parts.netloc)]
     # Only for WebSockets: Twilio is known to add a slash to their URLs when it signs.
     if parts.scheme in ("ws", "wss"):
         paths.append(paths[0] + "/")
-    # A question mark with nothing behind it is lost on the way to the webhook, and was signed.
+    # A question mark with nothing behind it is lost on the way to the webhook, and was signed; or the other way round.
     elif "?" not in paths[0]:
         paths.append(paths[0] + "?")
+    elif paths[0].endswith("?"):
+        paths.append(paths[0][:-1])
     for user, host, path in product(users, hosts, paths):
         yield f"{parts.scheme}://{user}{host}{path}"

@@ -261,3 +261,12 @@ def test_carrier_price_covers_both_directions_plus_stream() -> None:
         assert calculate_telephony_cost("twilio", 90, own, direction=direction) == pytest.approx(2 * 0.0264)
     whole = merge_pricing({"twilio": {"price": 0.01, "streams": 0, "round_up": False}})
     assert calculate_telephony_cost("twilio", 90, whole) == pytest.approx(0.015)
+
+
+def test_telnyxs_minutes_have_no_list_price() -> None:
+    """Without a dated source, Telnyx's minutes count 0, which means unknown; a price of the user counts."""
+    assert "telnyx" not in DEFAULT_PRICING
+    assert calculate_telephony_cost("telnyx", 60.0) == 0.0
+    own = merge_pricing({"telnyx": {"unit": "minute", "inbound": 0.01, "outbound": 0.02, "streams": 0.005}})
+    assert calculate_telephony_cost("telnyx", 60.0, own, direction="inbound") == pytest.approx(0.015)
+    assert calculate_telephony_cost("telnyx", 90.0, own, direction="outbound") == pytest.approx(0.0375)
