@@ -77,8 +77,9 @@ export class Model {
   }
 
   async look() {
-    // Durations and open words grow between the events.
-    if (["connected", "ending"].includes(this.state.phase)) this.follower?.ask();
+    // Durations and open words grow between the events, and the end may come a moment behind that of the connection.
+    const { phase, timeline } = this.state;
+    if (["connected", "ending"].includes(phase) || (timeline && !timeline.over)) this.follower?.ask();
     try {
       this.onProgram(await getJSON("program.json"));
     } catch {
@@ -92,6 +93,8 @@ export class Model {
     const before = this.state.program;
     const anew = before && before.boot !== program.boot;
     const inCall = LIVE.includes(this.state.phase);
+    // The new program does not know the calls of the one before.
+    if (anew && !inCall) this.follower?.close();
     if (program.reloading) {
       const note = `${program.file} has changed. The agent hangs up and is loaded anew.`;
       this.set({ program, note, phase: inCall ? this.state.phase : "reloading" });
