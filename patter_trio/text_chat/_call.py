@@ -199,11 +199,13 @@ class TextCall:
 
     async def settled(self) -> None:
         """Wait until the agent has answered and waits for the caller, or the call is over."""
-        idle_since = None
+        idle_s, seen_at = 0.0, trio.current_time()
         while not self.is_over:
             now = trio.current_time()
-            idle_since = (now if idle_since is None else idle_since) if self._is_idle(now) else None
-            if idle_since is not None and now - idle_since >= SETTLE_S:
+            # Of a look that comes late no more than of another: on a busy machine the greeting comes late, too.
+            idle_s = idle_s + min(now - seen_at, POLL_INTERVAL_S) if self._is_idle(now) else 0.0
+            seen_at = now
+            if idle_s >= SETTLE_S:
                 return
             # Polled as well: the agent becomes ready without an event.
             with trio.move_on_after(POLL_INTERVAL_S):

@@ -65,6 +65,21 @@ def of_type(events: list[EventRecord], *kinds: str) -> list[dict[str, Any]]:
     ]
 
 
+async def test_busy_machine_settles_no_call(autojump_clock: MockClock) -> None:
+    """A look that comes late, because the event loop was held up, counts as one look and not as silence."""
+    async with Patter().text_call(agent_of(), caller="+15550100001") as call, trio.open_nursery() as nursery:
+        await call.settled()
+        began = trio.current_time()
+
+        async def hold_up() -> None:
+            await trio.sleep(0.01)
+            autojump_clock.jump(5.0)
+
+        nursery.start_soon(hold_up)
+        await call.settled()
+        assert trio.current_time() - began == pytest.approx(5.01 + 0.08, abs=0.021)
+
+
 # The conversation -----------------------------------------------------------------------------------------------------
 async def test_playback_takes_no_time(autojump_clock: MockClock) -> None:
     """Each sentence is shown at the instant at which the LLM has completed it, and the reply ends with the last."""
