@@ -1,8 +1,6 @@
 """The HTTP API of past calls: lists and search, one call whole, its recording, figures by day, export and deletion."""
 
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import trio
@@ -15,12 +13,13 @@ from starlette.types import Receive, Scope, Send
 from patter_trio.abc import CallArchive, CallQuery
 from patter_trio.call_log.export import CONTENT_TYPES, ExportFormat, export_as
 from patter_trio.errors import ConfigurationError, PatterError
+from patter_trio.server.call_questions import number_in, query_in, query_of, refuse_private, time_in
+from patter_trio.server.json_body import json_body
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 # Judged: one for a person and one for a script. Each reads the whole log while calls go on.
 MAX_EXPORTS: Final = 2
 """Most exports at once; a further one gets 503."""
-_DEFAULT_LIMIT: Final = 50
 _UNKNOWN: Final = "no such call is in the log"
 
 
@@ -32,9 +31,15 @@ def archive_routes(archive: CallArchive) -> Sequence[BaseRoute]:
     """
     places = trio.Semaphore(MAX_EXPORTS)
 
-    async def calls(request: Request) -> Response:
-        page = await archive.find(query_of(request.query_params))
+    async def found(query: CallQuery) -> Response:
+        page = await archive.find(query)
         return JSONResponse({"calls": [call.to_dict() for call in page.calls], "next": page.next})
+
+    async def calls(request: Request) -> Response:
+        return await found(query_of(request.query_params))
+
+    async def search(request: Request) -> Response:
+        return await found(query_in(await json_body(request)))
 
     async def call(request: Request) -> Response:
         return _json(await archive.get(_id(request)))
@@ -45,7 +50,7 @@ def archive_routes(archive: CallArchive) -> Sequence[BaseRoute]:
         return Response(status_code=204)
 
     async def events(request: Request) -> Response:
-        after = _number(request.query_params, "after")
+        after = number_in(request.query_params, "after")
         found = await archive.events(_id(request), after=0 if after is None else int(after))
         # A call without further events differs from one that is unknown.
         if not found and await archive.get(_id(request)) is None:
@@ -80,18 +85,23 @@ def archive_routes(archive: CallArchive) -> Sequence[BaseRoute]:
         if request.query_params.get("by", "day") != "day":
             raise HTTPException(400, f"by must be day, got {request.query_params['by']!r}")
         given = request.query_params
-        days = await archive.stats(since=_time(given, "since"), until=_time(given, "until"))
+        refuse_private(given)
+        days = await archive.stats(since=time_in(given, "since"), until=time_in(given, "until"))
         return JSONResponse({"days": [day.to_dict() for day in days]})
 
     def export(kind: ExportFormat) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            return _ExportResponse(archive, query_of(request.query_params), kind, places)
+            # A search with words or a number has them in its body.
+            is_search = request.method == "POST"
+            query = query_in(await json_body(request)) if is_search else query_of(request.query_params)
+            return _ExportResponse(archive, query, kind, places)
 
         return endpoint
 
     one = "/api/calls/{call_id}"
     return [
         Route("/api/calls", _answered(calls)),
+        Route("/api/calls/search", _answered(search), methods=["POST"]),
         Route(one, _answered(call)),
         Route(one, _answered(delete), methods=["DELETE"]),
         Route(f"{one}/events", _answered(events)),
@@ -100,8 +110,8 @@ def archive_routes(archive: CallArchive) -> Sequence[BaseRoute]:
         Route(f"{one}/peaks", _answered(peaks)),
         Route(f"{one}/recording.wav", _answered(recording)),
         Route("/api/stats", _answered(stats)),
-        Route("/api/export.json", _answered(export("json"))),
-        Route("/api/export.csv", _answered(export("csv"))),
+        Route("/api/export.json", _answered(export("json")), methods=["GET", "POST"]),
+        Route("/api/export.csv", _answered(export("csv")), methods=["GET", "POST"]),
     ]
 
 
@@ -127,52 +137,6 @@ def _json(found: Mapping[str, Any] | None) -> Response:
     if found is None:
         raise HTTPException(404, _UNKNOWN)
     return JSONResponse(dict(found))
-
-
-def query_of(given: Mapping[str, str]) -> CallQuery:
-    """Return the calls that the query of a URL names.
-
-    Raises:
-        HTTPException: 400, a value is not valid.
-    """
-    limit = _number(given, "limit")
-    return CallQuery(
-        text=given.get("q", ""),
-        number=given.get("number", ""),
-        outcome=given.get("outcome", ""),
-        since=_time(given, "since"),
-        until=_time(given, "until"),
-        min_cost_usd=_number(given, "min_cost"),
-        min_duration_s=_number(given, "min_duration"),
-        cursor=given.get("cursor", ""),
-        limit=_DEFAULT_LIMIT if limit is None else int(limit),
-    )
-
-
-def _number(given: Mapping[str, str], name: str) -> float | None:
-    text = given.get(name, "").strip()
-    if not text:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    # 64 bits: a database refuses more.
-    if not abs(number) < 2**63:
-        raise HTTPException(400, f"{name} must be a number, got {text[:40]!r}")
-    return number
-
-
-def _time(given: Mapping[str, str], name: str) -> float | None:
-    text = given.get(name, "").strip()
-    if not text:
-        return None
-    try:
-        # A plus in a query is a space, if it was not escaped: the one before an offset from UTC.
-        found = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise HTTPException(400, f"{name} must be ISO 8601, such as 2026-01-31T09:30Z, got {text[:40]!r}") from None
 
 
 class _ExportResponse(Response):

@@ -1,6 +1,5 @@
 """The HTTP API of live calls: a snapshot, streams of events, and control."""
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 from patter_trio.abc import LiveCalls
 from patter_trio.errors import CallEnded, ConfigurationError, PatterError
 from patter_trio.server.event_streams import EventStreamResponse
+from patter_trio.server.json_body import json_body
 from patter_trio.server.openapi import openapi_document
 
 # Judged: what an agent says for some minutes.
@@ -67,7 +67,7 @@ def live_routes(live: LiveCalls) -> Sequence[BaseRoute]:
 
 def _order(steer: Steer) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        body = await _body(request)
+        body = await json_body(request)
         try:
             await steer(request.path_params["call_id"], body)
         except CallEnded as ended:
@@ -81,23 +81,6 @@ def _order(steer: Steer) -> Callable[[Request], Awaitable[Response]]:
         return JSONResponse({"call_id": request.path_params["call_id"]}, 202)
 
     return endpoint
-
-
-async def _body(request: Request) -> Mapping[str, Any]:
-    """Return the JSON object in the body of a request; an empty body is an empty one."""
-    data = await request.body()
-    if not data.strip():
-        return {}
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise HTTPException(415, "the body must be application/json")
-    try:
-        body = json.loads(data)
-    # RecursionError: a body of 64 KiB has room for more brackets than Python's parser can follow.
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, "the body must be valid JSON") from error
-    if not isinstance(body, dict):
-        raise HTTPException(400, "the body must be a JSON object")
-    return body
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:

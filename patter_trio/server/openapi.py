@@ -122,12 +122,22 @@ def live_paths() -> dict[str, Any]:
 
 def archive_paths() -> dict[str, Any]:
     """Return the description of the routes of logged calls, which are there with ``persist=``."""
-    texts = {"q": "Words that were said.", "number": "A part of either number.", "outcome": "The outcome."}
+    texts = {"outcome": "The outcome."}
     times = {"since": "ISO 8601: calls that began from then on.", "until": "ISO 8601: calls that began before."}
     numbers = {"min_cost": "Least cost, in US dollars.", "min_duration": "Least duration, in seconds."}
     wanted = [_query(name, text, "string") for name, text in (texts | times).items()]
     wanted += [_query(name, text, "number") for name, text in numbers.items()]
     paging = [_query("cursor", "`next` of the page before.", "string"), _query("limit", "From 1 to 500.", "integer")]
+    private = {"text": "Words that were said.", "number": "A part of either number."}
+    filters = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            **{name: _text(text) for name, text in (private | texts | times).items()},
+            **{name: {"type": "number", "description": text} for name, text in numbers.items()},
+            **{one["name"]: {**one["schema"], "description": one["description"]} for one in paging},
+        },
+    }
     page = {
         "type": "object",
         "properties": {
@@ -140,9 +150,11 @@ def archive_paths() -> dict[str, Any]:
         "properties": {"days": {"type": "array", "items": {"$ref": "#/components/schemas/DayStats"}}},
     }
     whole = {"type": "object", "description": "A CallSummary with transcript, metrics, tool_calls, custom_params."}
+    whole_list = {"type": "array", "items": whole}
     one = "/api/calls/{call_id}"
     return {
-        "/api/calls": {"get": _read("List or search logged calls, newest first", page, [*wanted, *paging])},
+        "/api/calls": {"get": _read("List logged calls, newest first", page, [*wanted, *paging])},
+        "/api/calls/search": {"post": _asked(_read("Search logged calls, by words and numbers, too", page), filters)},
         one: {
             "get": _read("Get a call but its events", whole, [_CALL_ID]),
             "delete": {
@@ -158,8 +170,14 @@ def archive_paths() -> dict[str, Any]:
         f"{one}/log": {"get": _read("Get the newest lines of the program's log about a call", _ANY, [_CALL_ID])},
         f"{one}/recording.wav": {"get": _file("Get a recording; Range is answered", "audio/wav", [_CALL_ID])},
         "/api/stats": {"get": _read("Get figures by day, in UTC", days, [q for q in wanted if q["name"] in times])},
-        "/api/export.json": {"get": _read("Export calls as JSON", {"type": "array", "items": whole}, wanted)},
-        "/api/export.csv": {"get": _file("Export calls as CSV", "text/csv", wanted)},
+        "/api/export.json": {
+            "get": _read("Export calls as JSON", whole_list, wanted),
+            "post": _asked(_read("Export the calls of a search as JSON", whole_list), filters),
+        },
+        "/api/export.csv": {
+            "get": _file("Export calls as CSV", "text/csv", wanted),
+            "post": _asked(_file("Export the calls of a search as CSV", "text/csv"), filters),
+        },
     }
 
 
@@ -170,7 +188,14 @@ def _query(name: str, description: str, kind: str) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": description, "schema": {"type": kind}}
 
 
-def _read(summary: str, schema: Mapping[str, Any], parameters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _asked(operation: Mapping[str, Any], filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an operation whose body has the filters: words and numbers must not stand in a URL."""
+    body = {"content": {"application/json": {"schema": filters}}}
+    responses = {**operation["responses"], "403": _reply("The request is not allowed, or Origin does not equal Host.")}
+    return {**operation, "requestBody": body, "responses": responses}
+
+
+def _read(summary: str, schema: Mapping[str, Any], parameters: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     responses = {
         "200": _reply("Found.", schema),
         "400": _reply("A parameter is not valid."),
@@ -180,7 +205,7 @@ def _read(summary: str, schema: Mapping[str, Any], parameters: Sequence[Mapping[
     return {"summary": summary, "parameters": list(parameters), "responses": responses}
 
 
-def _file(summary: str, media_type: str, parameters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _file(summary: str, media_type: str, parameters: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     found = {"description": "Found.", "content": {media_type: {"schema": {"type": "string"}}}}
     read = _read(summary, _ANY, parameters)
     return {**read, "responses": {**read["responses"], "200": found}}

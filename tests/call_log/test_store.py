@@ -166,7 +166,7 @@ def test_refused_entry_costs_no_other(log: OpenLog) -> None:
     assert [event["data"].get("text") for event in events_of(log, "CA1")] == [None, "one", "two", "three"]
 
 
-def test_call_deleted_in_mid_call_stays_deleted(log: OpenLog) -> None:
+def test_call_deleted_while_live_stays_deleted(log: OpenLog) -> None:
     """What comes of a call after its deletion is not written, and does not count as dropped."""
     e = log.events
     log.store.write([e.started("CA1"), e.said("CA1", "one")])

@@ -18,6 +18,7 @@ from patter_trio.dashboard.routes import STATIC
 from patter_trio.net.websocket import connect
 from patter_trio.server.access import SESSION_COOKIE
 from tests.kit.call import agent_of
+from tests.server.test_windows import origin_of
 
 TOKEN = "correct-horse-battery"
 PAGE = {"accept": "text/html"}
@@ -54,7 +55,8 @@ async def test_memory_keeps_calls_without_a_log() -> None:
     """Without a call log the page learns that the last 200 calls are kept, and the list of calls is empty."""
     async with served() as client:
         assert (await client.get("/dashboard/facts.json")).json() == {"kept": "memory", "max_calls": MAX_ENDED_CALLS}
-        assert (await client.get("/api/calls?q=hello")).json() == {"calls": [], "next": ""}
+        found = await client.post("/api/calls/search", json={"text": "hello"}, headers=origin_of(client))
+        assert found.json() == {"calls": [], "next": ""}
         for path in ("/api/calls/CA1", "/api/calls/CA1/timeline", "/api/calls/CA1/timeline.svg"):
             assert (await client.get(path)).status_code == 404
         assert (await client.get("/api/calls?limit=0")).status_code == 400

@@ -1,7 +1,7 @@
 // The list of calls: the live ones with a moving picture, figures by day, then the calls that are over, filtered as one
 // types.
 
-import { followEvents, getJSON } from "../pages/api.js";
+import { followEvents, getJSON, postJSON } from "../pages/api.js";
 import { html, useEffect, useRef, useState } from "../pages/vendor/htm-preact.js";
 import { Days } from "./days.js";
 import { addressOf, chipsOf, filtersIn, NO_FILTERS, OUTCOMES, searchOf } from "./filters.js";
@@ -51,9 +51,7 @@ function Filters({ filters, onChange }) {
     </ul>`}`;
 }
 
-function findCalls({ text, ...given }) {
-  return getJSON(`../api/calls?${new URLSearchParams(text ? { q: text, ...given } : given)}`);
-}
+const findCalls = (search) => postJSON("../api/calls/search", search);
 
 /** Return the list with its newest page read again: what is new, has changed or was deleted there. */
 function renewed(old, page) {
