@@ -572,7 +572,7 @@ class Patter(SpeechCallbacks):
         if not (token or access.is_private):
             _log.warning("the windows answer nobody: others can reach the server, so give dashboard_token=")
         archive = self.call_log
-        windows = open_windows(self._live, self._feed, self._call_servers, access, time.time, archive=archive)
+        windows = open_windows(self._live, self._feed, self._call_servers, access, archive=archive)
         return with_dashboard(windows, has_log=archive is not None) if dashboard else windows
 
     def _check(self, agent: Agent, callbacks: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ all of it: the server listens on loopback addresses alone, neither a tunnel nor 
 names a loopback host (else any page could make the visitor's browser ask, under a name that it has pointed at
 127.0.0.1), and no proxy has passed it on.
 
-With a token, a request shows it as ``Authorization: Bearer`` or has the cookie of a login.
+With a token, a request shows it as ``Authorization: Bearer`` or has the cookie of a login (``logins.py``).
 
 A write needs an ``Origin`` that equals ``Host``, because browsers send cookies, and requests to loopback, for pages of
 any other site. A request with the token itself may leave ``Origin`` out: no page of another site knows the token.
@@ -14,7 +14,6 @@ A read that a page of another site begins is refused, too (``Sec-Fetch-Site``, a
 define it): that page gets no answer, but it could keep the server busy. A link to a page of ours may be followed.
 """
 
-import hashlib
 import hmac
 import ipaddress
 import re
@@ -26,10 +25,6 @@ import attrs
 from patter_trio.errors import ConfigurationError
 from patter_trio.server.origins import is_own_origin
 
-# Judged: a working day. A login then takes a second.
-# Judged: a day at work needs one login.
-SESSION_S: Final = 12 * 3600
-"""Seconds for which the cookie of a login is valid."""
 SESSION_COOKIE: Final = "patter_trio_session"
 """The name of the cookie of a login."""
 # Judged: 96 bits if it is random, too much to be guessed. A word can be guessed.
@@ -86,14 +81,16 @@ def checked_token(token: object) -> str:
     return token
 
 
-def refusal(access: Access, method: str, headers: Mapping[str, str], now: float) -> AccessRefusal | None:
+def refusal(
+    access: Access, method: str, headers: Mapping[str, str], *, has_session: bool = False
+) -> AccessRefusal | None:
     """Return why a request to a window is refused; None: it is allowed.
 
     Args:
         access: the facts about the server.
         method: the method of the request, in upper case.
         headers: its headers; names in lower case, values of a repeated header joined with commas.
-        now: Unix time, in seconds.
+        has_session: True if the cookie is that of a login that goes on (:func:`session_in`).
     """
     writes = method not in READS
     if not access.token:
@@ -108,7 +105,7 @@ def refusal(access: Access, method: str, headers: Mapping[str, str], now: float)
         # A program. A script of a page has an Origin, and is held to it although it knows the token.
         if "origin" not in headers:
             return None
-    elif not is_session(access.token, _cookie(headers, SESSION_COOKIE), now):
+    elif not has_session:
         return AccessRefusal(401, "a request must have the token, as Authorization: Bearer, or the cookie of a login")
     if writes and not is_own_origin([headers.get("origin", "")], [headers.get("host", "")]):
         return AccessRefusal(403, "a write must have an Origin that equals Host")
@@ -133,24 +130,6 @@ def is_loopback(host: str) -> bool:
 def is_private(addresses: Iterable[str], *, is_public: bool) -> bool:
     """Return True if nobody else can reach a server on these addresses; ``is_public``: a tunnel or URL leads to it."""
     return not is_public and all(is_loopback(address) for address in addresses)
-
-
-def new_session(token: str, now: float) -> str:
-    """Return the value of the cookie of a login, made from the token, so that a new token ends all sessions."""
-    expires = str(int(now) + SESSION_S)
-    return f"{expires}.{_signature(token, expires)}"
-
-
-def is_session(token: str, value: str, now: float) -> bool:
-    """Return True if a cookie's value is one of :func:`new_session` that has not expired."""
-    expires, _, signature = value.partition(".")
-    # The length first: a number of thousands of digits takes time to parse.
-    is_number = expires.isascii() and expires.isdigit() and len(expires) <= len(str(2**63))
-    return is_number and _equal(signature, _signature(token, expires)) and now < int(expires)
-
-
-def _signature(token: str, expires: str) -> str:
-    return hmac.new(token.encode(), f"session until {expires}".encode(), hashlib.sha256).hexdigest()
 
 
 def _equal(one: str, other: str) -> bool:
@@ -178,11 +157,11 @@ def bearer_of(headers: Mapping[str, str]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def _cookie(headers: Mapping[str, str], name: str) -> str:
-    """Return the value of a cookie; the first of that name, which browsers send for the closest path."""
+def session_in(headers: Mapping[str, str]) -> str:
+    """Return the value of the cookie of a login; the first one, which browsers send for the closest path."""
     # Repeated headers were joined with commas, which no value of ours has.
     for pair in headers.get("cookie", "").replace(",", ";").split(";"):
         given, _, value = pair.strip().partition("=")
-        if given == name:
+        if given == SESSION_COOKIE:
             return value
     return ""

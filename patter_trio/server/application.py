@@ -25,8 +25,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from patter_trio.abc import CarrierRequest, WebhookKind
 from patter_trio.phone_numbers import shown_id
-from patter_trio.server.access import bearer_of, refusal
+from patter_trio.server.access import bearer_of, refusal, session_in
 from patter_trio.server.context import ServerContext
+from patter_trio.server.logins import Login
 from patter_trio.server.refusals import current_peer
 from patter_trio.server.webhooks import RESERVED_PREFIXES, WEBHOOK_KINDS, Handler, WebhookResponse, joined, routes_of
 
@@ -45,6 +46,8 @@ STREAMS_KEY: Final = "patter_trio.streams"
 
 ATTEMPTS_KEY: Final = "patter_trio.attempts"
 """The key of a request's scope with the wrong tokens of each peer."""
+LOGINS_KEY: Final = "patter_trio.logins"
+"""The key of a request's scope with the logins of the server."""
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
@@ -97,6 +100,7 @@ class Application:
             "path": path,
             STREAMS_KEY: self._context.streams,
             ATTEMPTS_KEY: self._context.attempts,
+            LOGINS_KEY: self._context.logins,
         }
         await self._app(mine, _bounded(receive), _not_stored(send))
 
@@ -168,26 +172,54 @@ class _Guarded(BaseRoute):
         return self._route.matches(scope)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        context, peer = self._context, current_peer.get()
-        shown = bool(context.access.token and bearer_of(headers_of(scope)))
-        if shown:
-            await trio.sleep(context.attempts.delay(peer, trio.current_time()))
-        refused = refusal(context.access, scope["method"], headers_of(scope), context.unix_time())
-        if refused is not None:
-            if shown and refused.status == HTTPStatus.UNAUTHORIZED:
-                is_over = context.attempts.is_over(peer, trio.current_time())
-                context.attempts.was_wrong(peer, trio.current_time())
-                if is_over:
-                    context.refusals.warn("window refused with 429: too many wrong tokens")
-                    raise HTTPException(429, "too many wrong tokens", {"retry-after": "60"})
-            if refused.status == HTTPStatus.UNAUTHORIZED and _is_page(scope):
+        context, headers = self._context, headers_of(scope)
+        attempt = None
+        if context.access.token and bearer_of(headers):
+            # Counted before it is compared. Without a delay there is no await in between, so that right tokens never
+            # count.
+            attempt = context.attempts.begin(current_peer.get(), trio.current_time())
+            if attempt.is_late:
+                await trio.sleep(attempt.delay_s)
+        session = context.logins.live(session_in(headers), trio.current_time())
+        refused = refusal(context.access, scope["method"], headers, has_session=session is not None)
+        if attempt is not None and (refused is None or refused.status != HTTPStatus.UNAUTHORIZED):
+            attempt.was_right()
+        if refused is None:
+            # Of a request with the token itself, no session decides.
+            await self._answer(None if attempt is not None else session, scope, receive, send)
+            return
+        if refused.status == HTTPStatus.UNAUTHORIZED:
+            if attempt is not None and attempt.is_late:
+                context.refusals.warn("window refused with 429: too many wrong tokens")
+                raise HTTPException(429, "too many wrong tokens", {"retry-after": "60"})
+            if _is_page(scope):
                 await RedirectResponse(_login_from(_raw_path(scope)), 303)(scope, receive, send)
                 return
-            context.refusals.warn(f"window refused with {refused.status}: {refused.why}")
-            # RFC 9110, section 15.5.2, wants it.
-            challenge = {"www-authenticate": "Bearer"} if refused.status == HTTPStatus.UNAUTHORIZED else None
-            raise HTTPException(refused.status, refused.why, challenge)
-        await self._route.handle(scope, receive, send)
+        context.refusals.warn(f"window refused with {refused.status}: {refused.why}")
+        raise HTTPException(refused.status, refused.why, _challenge(refused.status))
+
+    async def _answer(self, session: Login | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that is allowed, at most until its session ends."""
+        if session is None:
+            await self._route.handle(scope, receive, send)
+            return
+        has_begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        with session.lasting() as scope_of_session:
+            await self._route.handle(scope, receive, noting)
+        # An answer that has begun breaks off, as its peer sees by the missing end.
+        if scope_of_session.cancelled_caught and not has_begun:
+            raise HTTPException(401, "the login is over", _challenge(HTTPStatus.UNAUTHORIZED))
+
+
+def _challenge(status: int) -> Mapping[str, str] | None:
+    """Return the header that RFC 9110, section 15.5.2, wants with status 401."""
+    return {"www-authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
 
 
 def _is_page(scope: Scope) -> bool:

@@ -1,4 +1,8 @@
-"""The wrong tokens of each peer, at the login and as ``Authorization: Bearer``. Pure: time is an argument."""
+"""The wrong tokens of each peer, at the login and as ``Authorization: Bearer``. Pure: time is an argument.
+
+A token counts as wrong from the begin of its look-up on, and is taken back if it was right. Otherwise, many guesses at
+once would all pass before the first of them counts.
+"""
 
 import math
 from typing import Final
@@ -24,6 +28,34 @@ class _Wrong:
     number: int = 0
 
 
+@attrs.frozen
+class Attempt:
+    """A token that is about to be compared.
+
+    Attributes:
+        delay_s: the seconds that it must wait before; 0: it is compared at once, without an await in between.
+    """
+
+    delay_s: float
+    _all: dict[str, _Wrong] = attrs.field(repr=False)
+    _peer: str = attrs.field(repr=False)
+    _began: float = attrs.field(repr=False)
+
+    @property
+    def is_late(self) -> bool:
+        """True if the peer had shown too many wrong tokens before."""
+        return self.delay_s > 0
+
+    def was_right(self) -> None:
+        """Take it back."""
+        wrong = self._all.get(self._peer)
+        # Not from those of a later minute.
+        if wrong is not None and wrong.began == self._began:
+            wrong.number -= 1
+            if wrong.number <= 0:
+                del self._all[self._peer]
+
+
 class LoginAttempts:
     """The wrong tokens of each peer. Time is an argument."""
 
@@ -33,24 +65,18 @@ class LoginAttempts:
     def __repr__(self) -> str:
         return f"<LoginAttempts of {len(self._wrong)} peers>"
 
-    def delay(self, peer: str, now: float) -> float:
-        """Return the seconds that a token of a peer must wait before it is compared.
+    def begin(self, peer: str, now: float) -> Attempt:
+        """Count a token as wrong before it is compared.
 
         No peer is refused: behind a proxy, all have one address.
         """
-        return DELAY_S if self.is_over(peer, now) else 0.0
-
-    def is_over(self, peer: str, now: float) -> bool:
-        """Return True if a peer has shown too many wrong tokens."""
-        wrong = self._wrong.get(self._key(peer, now))
-        return wrong is not None and wrong.number >= MAX_ATTEMPTS and now - wrong.began < ATTEMPTS_S
-
-    def was_wrong(self, peer: str, now: float) -> None:
-        """Count a wrong token."""
-        wrong = self._wrong.setdefault(self._key(peer, now), _Wrong())
+        key = self._key(peer, now)
+        wrong = self._wrong.setdefault(key, _Wrong())
         if now - wrong.began >= ATTEMPTS_S:
             wrong.began, wrong.number = now, 0
+        delay_s = DELAY_S if wrong.number >= MAX_ATTEMPTS else 0.0
         wrong.number += 1
+        return Attempt(delay_s, self._wrong, key, wrong.began)
 
     def _key(self, peer: str, now: float) -> str:
         if peer not in self._wrong and len(self._wrong) >= MAX_PEERS:

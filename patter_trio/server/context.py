@@ -16,6 +16,7 @@ from patter_trio.server.access import NOBODY, Access
 from patter_trio.server.attempts import LoginAttempts
 from patter_trio.server.documents import Documents
 from patter_trio.server.listening import Listening
+from patter_trio.server.logins import Logins
 from patter_trio.server.pending import PendingCall, PendingCalls
 from patter_trio.server.refusals import Refusals
 from patter_trio.server.stream_places import StreamPlaces
@@ -120,6 +121,7 @@ class ServerContext:
     unproven: UnprovenConnections = attrs.field(factory=UnprovenConnections, repr=False)
     documents: Documents = attrs.field(factory=Documents)
     attempts: LoginAttempts = attrs.field(factory=LoginAttempts, repr=False)
+    logins: Logins = attrs.field(factory=Logins, repr=False)
     refusals: Refusals = attrs.field(factory=Refusals, repr=False)
 
     @cached_property

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs
@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from patter_trio.server.access import SESSION_COOKIE, SESSION_S, Access, is_right_token, new_session
-from patter_trio.server.application import ATTEMPTS_KEY, headers_of
+from patter_trio.server.access import SESSION_COOKIE, Access, is_right_token, session_in
+from patter_trio.server.application import ATTEMPTS_KEY, LOGINS_KEY, headers_of
 from patter_trio.server.attempts import LoginAttempts
+from patter_trio.server.logins import SESSION_S, Logins
 from patter_trio.server.origins import is_own_origin
 from patter_trio.server.refusals import current_peer
 
@@ -68,12 +69,11 @@ _POLICY: Final = (
 )
 
 
-def login_routes(access: Access, unix_time: Callable[[], float]) -> Sequence[BaseRoute]:
+def login_routes(access: Access) -> Sequence[BaseRoute]:
     """Return the routes of the login, which are open to everybody.
 
     Args:
         access: what the access rule uses.
-        unix_time: returns the time, in seconds, by which sessions end.
     """
 
     async def page(request: Request) -> Response:
@@ -85,33 +85,29 @@ def login_routes(access: Access, unix_time: Callable[[], float]) -> Sequence[Bas
         if "origin" in headers and not is_own_origin([headers["origin"]], [headers.get("host", "")]):
             raise HTTPException(403, "a login must have an Origin that equals Host")
         attempts: LoginAttempts = request.scope[ATTEMPTS_KEY]
-        peer, body = current_peer.get(), await request.body()
-        await trio.sleep(attempts.delay(peer, trio.current_time()))
-        # No await from here to the count: else many at once would pass before the first one counts.
-        now = trio.current_time()
+        body = await request.body()
+        # Counted before it is compared. Without a delay there is no await in between, so that right tokens never count.
+        attempt = attempts.begin(current_peer.get(), trio.current_time())
+        if attempt.is_late:
+            await trio.sleep(attempt.delay_s)
         try:
             form = parse_qs(body.decode(errors="replace"), max_num_fields=MAX_FIELDS)
-        # All that parsing raises here. Counted, because a stranger chooses the form.
+        # All that parsing raises here. It stays counted, because a stranger chooses the form.
         except ValueError:
-            attempts.was_wrong(peer, now)
             raise HTTPException(400, f"a login must have at most {MAX_FIELDS} fields") from None
         if not is_right_token(access, form.get("token", [""])[0]):
-            is_over = attempts.is_over(peer, now)
-            attempts.was_wrong(peer, now)
-            if is_over:
+            if attempt.is_late:
                 raise HTTPException(429, "too many wrong tokens", {"retry-after": "60"})
-            return _page(
-                form.get("next", [_START])[0],
-                _WRONG,
-                HTTPStatus.FORBIDDEN,
-            )
+            return _page(form.get("next", [_START])[0], _WRONG, HTTPStatus.FORBIDDEN)
+        attempt.was_right()
+        logins: Logins = request.scope[LOGINS_KEY]
         response = RedirectResponse(_relative(form.get("next", [_START])[0]), 303)
         # The headers of a proxy decide about one flag alone: without it, a cookie of a page over TLS would also be sent
         # without TLS.
         is_secure = request.url.scheme == "https" or headers.get("x-forwarded-proto", "") == "https"
         response.set_cookie(
             SESSION_COOKIE,
-            new_session(access.token, unix_time()),
+            logins.begin(trio.current_time()),
             max_age=SESSION_S,
             httponly=True,
             samesite="strict",
@@ -123,6 +119,9 @@ def login_routes(access: Access, unix_time: Callable[[], float]) -> Sequence[Bas
         headers = headers_of(request.scope)
         if not is_own_origin([headers.get("origin", "")], [headers.get("host", "")]):
             raise HTTPException(403, "a write must have an Origin that equals Host")
+        # In the server, too: a copy of the cookie must be worth nothing.
+        logins: Logins = request.scope[LOGINS_KEY]
+        logins.end(session_in(headers))
         response = RedirectResponse("login", 303)
         response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict")
         return response

@@ -60,7 +60,6 @@ def open_windows(
     feed: EventFeed,
     servers: Sequence[RunningServer],
     access: Access,
-    unix_time: Callable[[], float],
     *,
     archive: CallArchive | None = None,
 ) -> Windows:
@@ -71,7 +70,6 @@ def open_windows(
         feed: the records of their events.
         servers: the phone's running servers.
         access: what the access rule uses.
-        unix_time: returns the time in seconds.
         archive: the past calls; None: they are not logged.
     """
     # Starlette takes 0.1 s to import, and only servers need it.
@@ -90,7 +88,7 @@ def open_windows(
             *(() if archive is None else archive_routes(archive)),
             *metrics_routes(metrics),
         ],
-        open_routes=login_routes(access, unix_time),
+        open_routes=login_routes(access),
         access=access,
         call_observers=[metrics.observer_of],
         record_sinks=[metrics],

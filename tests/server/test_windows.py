@@ -14,7 +14,7 @@ import trio.testing
 
 from patter_trio import ConfigurationError, Patter
 from patter_trio.server.access import SESSION_COOKIE
-from patter_trio.server.attempts import ATTEMPTS_S, DELAY_S, MAX_ATTEMPTS, MAX_PEERS, LoginAttempts
+from patter_trio.server.attempts import MAX_ATTEMPTS
 from patter_trio.server.windows import access_of
 from tests.kit.call import agent_of
 
@@ -233,21 +233,6 @@ async def test_no_login_without_a_token() -> None:
     """Without dashboard_token, no token is right, the empty one included."""
     async with served() as client:
         assert (await client.post("/dashboard/login", data={"token": ""})).status_code == 403
-
-
-def test_attempts_are_forgotten_and_bounded() -> None:
-    """Wrong tokens count for a minute and by peer; the memory for peers is bounded, and the others count as one."""
-    attempts = LoginAttempts()
-    for _ in range(MAX_ATTEMPTS):
-        assert attempts.delay("a", 0.0) == 0
-        attempts.was_wrong("a", 0.0)
-    assert attempts.delay("a", ATTEMPTS_S - 1) == DELAY_S
-    assert attempts.delay("b", 0.0) == 0
-    assert attempts.delay("a", ATTEMPTS_S) == 0
-    for number in range(MAX_PEERS * 2):
-        attempts.was_wrong(f"peer {number}", 1.0)
-    assert attempts.delay("somebody else", 1.0) == DELAY_S
-    assert attempts.delay("somebody else", 1.0 + ATTEMPTS_S) == 0
 
 
 @pytest.mark.parametrize(
