@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from patter_trio.abc import CallPage, CallQuery, DayStats, EventRecord
 from patter_trio.call_log import reader
 from patter_trio.call_log.database import Database, translated
-from patter_trio.call_log.recordings import peaks_in
+from patter_trio.call_log.recordings import Waveforms
 from patter_trio.call_log.schema import CALLS
 from patter_trio.call_log.store import delete_calls
 from patter_trio.errors import CallLogError
@@ -42,6 +42,7 @@ class LoggedCalls:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._threads = trio.CapacityLimiter(MAX_QUERIES_AT_ONCE)
+        self._waveforms = Waveforms()
 
     def __repr__(self) -> str:
         return f"<LoggedCalls in {self._database.place}>"
@@ -106,7 +107,7 @@ class LoggedCalls:
         return None if timeline is None else svg_of(timeline)
 
     async def _timeline(self, call_id: str) -> CallTimeline | None:
-        return await self._read(partial(_timeline_in, call_id=call_id))
+        return await self._in_thread(partial(_timeline_in, self._database, self._waveforms, call_id))
 
     async def recording(self, call_id: str) -> Path | None:
         """Return the WAV file of the recording, left the caller and right the agent; None without a recording.
@@ -196,13 +197,16 @@ class _Exported:
         return self._calls.pop()
 
 
-def _timeline_in(connection: Connection, call_id: str) -> CallTimeline | None:
-    facts = reader.facts(connection, call_id)
-    if facts is None:
-        return None
-    # Not of a call that goes on: its windows ask each second, and its recording grows to hundreds of megabytes.
-    peaks = None if facts.duration_ms is None else peaks_in(reader.recording(connection, call_id))
-    return timeline_of(facts, reader.events(connection, call_id), peaks=peaks)
+def _timeline_in(database: Database, waveforms: Waveforms, call_id: str) -> CallTimeline | None:
+    with database.reading() as connection:
+        facts = reader.facts(connection, call_id)
+        if facts is None:
+            return None
+        events, recording = reader.events(connection, call_id), reader.recording(connection, call_id)
+    # Behind the transaction, because a long recording takes a second. Not of a call that goes on: its windows ask each
+    # second, and its recording grows to hundreds of megabytes.
+    peaks = None if facts.duration_ms is None else waveforms.of(recording)
+    return timeline_of(facts, events, peaks=peaks)
 
 
 def _in_transaction(database: Database, query: Callable[[Connection], T]) -> T:

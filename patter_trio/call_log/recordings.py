@@ -1,35 +1,98 @@
-"""The recordings of logged calls: their waveforms."""
+"""The recordings of logged calls: their waveforms, made once for each state of a file. In threads."""
 
 import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
 
+from patter_trio.audio.g711 import Samples
 from patter_trio.audio.wav import HEAD_BYTES
 from patter_trio.timeline.call_timeline import Peaks
-from patter_trio.timeline.waveform import peaks_of
+from patter_trio.timeline.waveform import peaks_of_pieces, step_samples
 
 # Judged: four hours, for which numpy needs a second; a longer call has no waveform in its picture.
 MAX_READ_BYTES: Final = 4 * 3600 * 8000 * 4
 """Largest recording whose waveform is made."""
-_CHANNELS: Final = 2
+# Judged: 32 s of sound; numpy needs some megabytes for it.
+PIECE_BYTES: Final = 1024 * 1024
+"""Most bytes of a recording that are in memory at once."""
+# A waveform has at most 48,000 numbers (``timeline/waveform.py``), of 8 bytes each: 12 MB in all.
+MAX_WAVEFORMS: Final = 32
+"""Waveforms that are remembered; beyond, the one that nobody has wanted for the longest time is forgotten."""
+# Both sides, of 16 bits each.
+_FRAME_BYTES: Final = 4
 
 _log = logging.getLogger("patter_trio.call_log")
 
 
-def peaks_in(path: str) -> Peaks | None:
-    """Return the waveform of a recording of our own; None without one, or if it cannot be read."""
-    if not path:
-        return None
-    try:
-        file = Path(path)
-        if file.stat().st_size > MAX_READ_BYTES:
+def _opened(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+class Waveforms:
+    """The waveforms of recordings of our own. Its method is called in several threads at once.
+
+    Args:
+        open_file: opens a recording; it raises OSError.
+    """
+
+    def __init__(self, open_file: Callable[[Path], BinaryIO] = _opened) -> None:
+        self._open_file = open_file
+        self._lock = threading.Lock()
+        # By path, size and time of the last change: a file that grows, or is replaced, is read again.
+        self._made: OrderedDict[tuple[str, int, int], Peaks] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<Waveforms {len(self._made)}>"
+
+    def of(self, path: str) -> Peaks | None:
+        """Return the waveform of a recording; None without one, or if it is too long or cannot be read."""
+        if not path:
             return None
-        sound = file.read_bytes()[HEAD_BYTES:]
-    except OSError as error:
-        _log.info("call log: recording %s cannot be read: %s", path, error)
-        return None
-    # A file that is being written may end within a sample.
-    samples = np.frombuffer(sound[: len(sound) - len(sound) % (2 * _CHANNELS)], "<i2").reshape(-1, _CHANNELS)
-    return peaks_of(samples[:, 0], samples[:, 1])
+        file = Path(path)
+        try:
+            found = file.stat()
+            if found.st_size > MAX_READ_BYTES:
+                return None
+            key = (path, found.st_size, found.st_mtime_ns)
+            if (known := self._remembered(key)) is not None:
+                return known
+            # Not under the lock: the pictures of other calls do not wait. The same one twice costs only time.
+            peaks = self._read(file, found.st_size)
+        except OSError as error:
+            _log.info("call log: recording %s cannot be read: %s", path, error)
+            return None
+        with self._lock:
+            self._made[key] = peaks
+            while len(self._made) > MAX_WAVEFORMS:
+                self._made.popitem(last=False)
+        return peaks
+
+    def _remembered(self, key: tuple[str, int, int]) -> Peaks | None:
+        with self._lock:
+            if key in self._made:
+                self._made.move_to_end(key)
+            return self._made.get(key)
+
+    def _read(self, path: Path, size: int) -> Peaks:
+        # A file that is being written may end within a sample.
+        samples = max(0, size - HEAD_BYTES) // _FRAME_BYTES
+        with self._open_file(path) as file:
+            file.seek(HEAD_BYTES)
+            return peaks_of_pieces(samples, _pieces(file, samples))
+
+
+def _pieces(file: BinaryIO, samples: int) -> Iterator[tuple[Samples, Samples]]:
+    """Yield both sides of a recording, in pieces of whole steps."""
+    step = step_samples(samples)
+    most = max(1, PIECE_BYTES // _FRAME_BYTES // step) * step
+    while samples > 0:
+        sound = file.read(min(most, samples) * _FRAME_BYTES)
+        frames = np.frombuffer(sound[: len(sound) - len(sound) % _FRAME_BYTES], "<i2").reshape(-1, 2)
+        yield frames[:, 0], frames[:, 1]
+        # Less than asked for: the file was cut off meanwhile. The rest is silence.
+        samples = samples - most if len(frames) == min(most, samples) else 0

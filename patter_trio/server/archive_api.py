@@ -6,7 +6,7 @@ from typing import Any, Final
 import trio
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
@@ -14,6 +14,7 @@ from patter_trio.abc import CallArchive, CallQuery
 from patter_trio.call_log.export import CONTENT_TYPES, ExportFormat, export_as
 from patter_trio.errors import ConfigurationError, PatterError
 from patter_trio.server.call_questions import number_in, query_in, query_of, refuse_private, time_in
+from patter_trio.server.file_response import FilePartResponse, FileReads
 from patter_trio.server.json_body import json_body
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -21,6 +22,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 MAX_EXPORTS: Final = 2
 """Most exports at once; a further one gets 503."""
 _UNKNOWN: Final = "no such call is in the log"
+_UNRECORDED: Final = "the call has no recording"
 
 
 def archive_routes(archive: CallArchive) -> Sequence[BaseRoute]:
@@ -29,7 +31,7 @@ def archive_routes(archive: CallArchive) -> Sequence[BaseRoute]:
     Args:
         archive: the past calls.
     """
-    places = trio.Semaphore(MAX_EXPORTS)
+    places, reads = trio.Semaphore(MAX_EXPORTS), FileReads()
 
     async def found(query: CallQuery) -> Response:
         page = await archive.find(query)
@@ -70,16 +72,14 @@ def archive_routes(archive: CallArchive) -> Sequence[BaseRoute]:
     async def peaks(request: Request) -> Response:
         found = await archive.timeline(_id(request))
         if found is None or not found.get("peaks"):
-            raise HTTPException(404, "the call has no recording")
+            raise HTTPException(404, _UNRECORDED)
         return JSONResponse(found["peaks"])
 
     async def recording(request: Request) -> Response:
         path = await archive.recording(_id(request))
-        # The log knows the path alone: somebody may have deleted the file.
-        if path is None or not path.is_file():
-            raise HTTPException(404, "the call has no recording")
-        # It answers Range, with which a player jumps.
-        return FileResponse(path, media_type="audio/wav", headers={"cache-control": "no-store"})
+        if path is None:
+            raise HTTPException(404, _UNRECORDED)
+        return FilePartResponse(reads, path, "audio/wav", missing=_UNRECORDED)
 
     async def stats(request: Request) -> Response:
         if request.query_params.get("by", "day") != "day":

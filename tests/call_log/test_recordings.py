@@ -1,0 +1,122 @@
+"""The waveforms of recordings: read in pieces, once for each state of a file."""
+
+import tracemalloc
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pytest
+
+from patter_trio.audio.wav import read_wav, write_wav
+from patter_trio.call_log.recordings import MAX_READ_BYTES, MAX_WAVEFORMS, PIECE_BYTES, Waveforms
+from patter_trio.timeline.waveform import peaks_of
+
+
+class Opened:
+    """Opens files, and counts how often."""
+
+    def __init__(self) -> None:
+        self.count: int = 0
+
+    def __call__(self, path: Path) -> BinaryIO:
+        self.count += 1
+        return path.open("rb")
+
+
+def test_pieces_give_the_peaks_of_the_whole(tmp_path: Path) -> None:
+    """A recording of several pieces has the peaks that its whole sound has."""
+    rng = np.random.default_rng(7)
+    caller, agent = (rng.integers(-32768, 32767, 700_000, np.int16, endpoint=True) for _ in range(2))
+    path = tmp_path / "CA1.wav"
+    path.write_bytes(write_wav([caller, agent]))
+    assert path.stat().st_size > 2 * PIECE_BYTES
+    assert Waveforms().of(str(path)) == peaks_of(caller, agent)
+    # A file that was cut off within a sample.
+    path.write_bytes(path.read_bytes()[:-3])
+    assert Waveforms().of(str(path)) == peaks_of(caller[:-1], agent[:-1])
+
+
+def test_long_recording_needs_little_memory(tmp_path: Path) -> None:
+    """The waveform of an hour, 115 MB, takes less than 12 MB of memory."""
+    path = tmp_path / "long.wav"
+    with path.open("wb") as file:
+        file.truncate(3600 * 8000 * 4 + 44)
+    tracemalloc.start()
+    try:
+        peaks = Waveforms().of(str(path))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peaks is not None
+    assert (peaks.step_ms, len(peaks.caller)) == (200.0, 18_000)
+    assert most < 12_000_000
+
+
+def test_waveform_is_made_once(tmp_path: Path) -> None:
+    """A second look reads nothing; a file that has changed is read again, and one that is gone has no waveform."""
+    path, opened = tmp_path / "CA1.wav", Opened()
+    path.write_bytes(write_wav([np.full(400, 9000, np.int16)] * 2))
+    waveforms = Waveforms(opened)
+    first = waveforms.of(str(path))
+    assert first is not None
+    assert waveforms.of(str(path)) is first
+    assert opened.count == 1
+    path.write_bytes(write_wav([np.full(800, 9000, np.int16)] * 2))
+    changed = waveforms.of(str(path))
+    assert changed is not None
+    assert (len(changed.caller), opened.count) == (4, 2)
+    path.unlink()
+    assert waveforms.of(str(path)) is None
+    assert waveforms.of("") is None
+
+
+def test_remembered_waveforms_are_bounded(tmp_path: Path) -> None:
+    """Beyond the bound, the waveform that nobody has wanted for the longest time is forgotten."""
+    opened = Opened()
+    waveforms = Waveforms(opened)
+    paths = [tmp_path / f"CA{number}.wav" for number in range(MAX_WAVEFORMS + 1)]
+    for path in paths:
+        path.write_bytes(write_wav([np.full(400, 9000, np.int16)] * 2))
+    for path in (*paths[:-1], paths[0], paths[-1]):
+        waveforms.of(str(path))
+    assert (opened.count, repr(waveforms)) == (MAX_WAVEFORMS + 1, f"<Waveforms {MAX_WAVEFORMS}>")
+    waveforms.of(str(paths[0]))
+    assert opened.count == MAX_WAVEFORMS + 1
+    waveforms.of(str(paths[1]))
+    assert opened.count == MAX_WAVEFORMS + 2
+
+
+def test_unfit_recordings_have_no_waveform(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A recording that is too long is not opened, and one that cannot be read is one line in the log."""
+    caplog.set_level("INFO", "patter_trio")
+    opened = Opened()
+    with (tmp_path / "long.wav").open("wb") as file:
+        file.truncate(MAX_READ_BYTES + 1)
+    assert Waveforms(opened).of(str(tmp_path / "long.wav")) is None
+    assert (opened.count, caplog.messages) == (0, [])
+
+    def failing(path: Path) -> BinaryIO:
+        raise PermissionError(f"no leave to read {path.name}")
+
+    assert Waveforms(failing).of(str(tmp_path / "long.wav")) is None
+    short = tmp_path / "CA1.wav"
+    short.write_bytes(b"RIFF")
+    empty = Waveforms().of(str(short))
+    assert empty is not None
+    assert empty.caller == ()
+    assert Waveforms(failing).of(str(short)) is None
+    [message] = caplog.messages
+    assert "CA1.wav cannot be read: no leave to read CA1.wav" in message
+
+
+def test_recording_cut_while_it_is_read(tmp_path: Path) -> None:
+    """What is missing of a file that became shorter after its size was taken is silence."""
+    path = tmp_path / "CA1.wav"
+    sound = np.full(400, 9000, np.int16)
+    path.write_bytes(write_wav([sound, sound]))
+    shorter = path.read_bytes()[: 44 + 4 * 200]
+    peaks = Waveforms(lambda _: BytesIO(shorter)).of(str(path))
+    assert peaks is not None
+    assert peaks.caller == (70, 0)
+    assert len(read_wav(path.read_bytes())) == 400
