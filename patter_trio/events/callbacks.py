@@ -37,6 +37,9 @@ FindCallback = Callable[[str], Callable[..., Any] | None]
 """Returns the application's callback of a name such as ``on_transcript``, as it is at this moment."""
 
 _log = logging.getLogger("patter_trio.events")
+# Judged: the copy takes some milliseconds, beside the audio of all calls.
+MAX_COPIED_ITEMS: Final = 20_000
+"""Items of lists and dicts, at all levels together, that are copied of one payload."""
 _SPAN_EVENTS: Final = {"llm_token": "llm_first_token", "audio_out": "tts_first_audio"}
 
 
@@ -172,10 +175,22 @@ def span_event(name: str) -> str:
 
 
 def copied(value: Any) -> Any:
-    """Return a deep copy of a payload, so that no callback changes what another one sees."""
+    """Return a deep copy of a payload, so that no callback changes what another one sees.
+
+    Lists and dicts behind the first :data:`MAX_COPIED_ITEMS` are shared: only the result of a tool has so many.
+    """
+    return _copied(value, [MAX_COPIED_ITEMS])
+
+
+def _copied(value: Any, room: list[int]) -> Any:
+    if not isinstance(value, Mapping | list):
+        return value
+    room[0] -= len(value)
+    if room[0] < 0:
+        return value
     if isinstance(value, Mapping):
-        return {key: copied(item) for key, item in value.items()}
-    return [copied(item) for item in value] if isinstance(value, list) else value
+        return {key: _copied(item, room) for key, item in value.items()}
+    return [_copied(item, room) for item in value]
 
 
 @asynccontextmanager

@@ -56,4 +56,7 @@ def _peaks(samples: Samples, step: int, steps: int) -> np.ndarray[tuple[int], np
     padded = np.zeros(steps * step, np.int32)  # 32 bits: the absolute value of -32768 does not fit into 16
     padded[: len(samples)] = np.abs(samples.astype(np.int32))
     loudest = padded.reshape(steps, step).max(axis=1, initial=0)
-    return np.minimum(loudest * (_GREATEST_PEAK + 1) // _FULL_SCALE, _GREATEST_PEAK)
+    peaks: np.ndarray[tuple[int], np.dtype[np.int32]] = np.minimum(
+        loudest * (_GREATEST_PEAK + 1) // _FULL_SCALE, _GREATEST_PEAK
+    )
+    return peaks

@@ -21,11 +21,11 @@ from patter_trio.agent.tools import CONTEXT_PARAMETER, Tool
 from patter_trio.call.control import ControlledCall
 from patter_trio.call.output.reply import Reply
 from patter_trio.call.tools.context import ToolContext
+from patter_trio.call.tools.levels import is_too_deep
 from patter_trio.call.tools.values import (
     MAX_NESTING_LEVELS,
     MAX_RESULT_CHARACTERS,
     arguments_of,
-    is_deeper,
     prepared,
     shown,
 )
@@ -33,6 +33,7 @@ from patter_trio.call.tools.webhooks import ToolWebhooks, WebhookFailed
 from patter_trio.conversation.history import History
 from patter_trio.conversation.inputs import Busy, Closing
 from patter_trio.conversation.text import is_sayable
+from patter_trio.logs import shown_value
 from patter_trio.metrics.internal_events import EmitFact, ToolCallCompleted, ToolCallStarted
 from patter_trio.net.pulse import Pulse
 from patter_trio.user_code import invoke
@@ -349,10 +350,10 @@ class ToolRunner:
             # and invoke reports that.
             with trio.fail_after(tool.timeout_s):
                 invocation.result = await self._result(tool, invocation, progress)
+                if await is_too_deep(invocation.result):
+                    return f"its result has more than {MAX_NESTING_LEVELS} levels"
                 with invoke.isolate(f"the result of {tool.name}", "give less"):
                     invocation.text = shown(invocation.result)
-            if is_deeper(invocation.result):
-                return f"its result has more than {MAX_NESTING_LEVELS} levels"
         except trio.TooSlowError:
             # Only our own deadline: a timeout within the handler comes as an ApplicationError, one
             # of a webhook as WebhookFailed.
@@ -405,7 +406,8 @@ class ToolRunner:
                 async for piece in pieces:
                     if not isinstance(piece, Mapping) or not {"progress", "result"} & piece.keys():
                         raise invoke.ApplicationError(
-                            f'{name_of(handler)} must give {{"progress": text}} or {{"result": ...}}, not {piece!r}'
+                            f'{name_of(handler)} must give {{"progress": text}} or {{"result": ...}}, '
+                            f"not {shown_value(piece)}"
                         )
                     if "progress" in piece:
                         _queue_progress(progress, str(piece["progress"]))

@@ -2,7 +2,9 @@
 
 import json
 import logging
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, Final, TypeVar
 
 from patter_trio.agent.tool_arguments import Misfit, fitted
 from patter_trio.agent.tools import Tool
@@ -19,6 +21,8 @@ MAX_NESTING_LEVELS: Final = 64
 That is more than real data has, and few enough for code that walks through it recursively: it is copied for each
 callback. Python itself reads about 990 levels.
 """
+
+T = TypeVar("T")
 
 _log = logging.getLogger("patter_trio.events")
 
@@ -78,24 +82,88 @@ def unwanted(tool: Tool, arguments: Any) -> str:
 
 
 def shown(result: Any) -> str:
-    """Return a result as text for the LLM."""
+    """Return a result as text for the LLM; of a long one the begin, at the cost of a short one."""
     if result is None:
         return "Done."
-    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
-    return (
-        text
-        if len(text) <= MAX_RESULT_CHARACTERS
-        else f"{text[:MAX_RESULT_CHARACTERS]} [cut: it has {len(text)} characters]"
-    )
+    if isinstance(result, str):
+        size = len(result)
+        cut = "" if size <= MAX_RESULT_CHARACTERS else f" [cut: it has {size} characters]"
+        return f"{result[:MAX_RESULT_CHARACTERS]}{cut}"
+    # The begin of its JSON is that of the whole, because what is left out lies behind.
+    text = json.dumps(_Begin(MAX_RESULT_CHARACTERS).of(result), ensure_ascii=False, default=_leaf)
+    if len(text) <= MAX_RESULT_CHARACTERS:
+        return text
+    return f"{text[:MAX_RESULT_CHARACTERS]} [cut: it has more than {MAX_RESULT_CHARACTERS} characters]"
+
+
+class _Begin:
+    """The begin of a value, with at least so many characters of JSON, if the whole has as many.
+
+    The copy holds little more: what a part adds to the JSON is counted low, but never as nothing.
+
+    Args:
+        characters: the characters of JSON that are wanted.
+    """
+
+    def __init__(self, characters: int) -> None:
+        self._room = characters
+
+    def of(self, value: Any, levels: int = MAX_NESTING_LEVELS) -> Any:
+        """Return the begin of a value; what lies deeper than ``levels`` is returned as it is."""
+        self._room -= 1
+        if isinstance(value, str):
+            begin = value[: max(0, self._room) + 1]
+            self._room -= len(begin)
+            return begin
+        if isinstance(value, int):
+            # Ten bits have three decimal digits; the first one is counted already.
+            self._room -= max(0, value.bit_length() - 1) * 3 // 10
+        elif levels and isinstance(value, list | tuple):
+            return [self.of(item, levels - 1) for item in self._while_room(value)]
+        elif levels and isinstance(value, dict):
+            return {self._key(key): self.of(item, levels - 1) for key, item in self._while_room(value.items())}
+        return value
+
+    def _key(self, key: Any) -> Any:
+        # Whole: a part of it could be another key.
+        self._room -= len(key) if isinstance(key, str) else 1
+        return key
+
+    def _while_room(self, items: Iterable[T]) -> Iterator[T]:
+        for item in items:
+            # One more than fits: the JSON then shows that something follows.
+            yield item
+            if self._room < 0:
+                return
+
+
+def _leaf(value: Any) -> str:
+    """Return what JSON has no form for as text; of a large set or of bytes the begin."""
+    if isinstance(value, set | frozenset) and len(value) > MAX_RESULT_CHARACTERS:
+        # Each item has a character at least.
+        begin = ", ".join(map(repr, islice(value, MAX_RESULT_CHARACTERS)))
+        return f"{{{begin}" if type(value) is set else f"{type(value).__name__}({{{begin}"
+    if isinstance(value, bytes | bytearray):
+        return str(value[:MAX_RESULT_CHARACTERS])
+    return str(value)
+
+
+def deep_items(value: Any, levels: int) -> Iterator[bool]:
+    """Yield for each item of a value, at each level, whether it is a list or dict below ``levels``."""
+    # By hand instead of recursively, so that no depth can exhaust Python's stack; depth first, so that the memory does
+    # not grow with the value, and one that contains itself ends.
+    open_items = [iter((value,))]
+    while open_items:
+        for item in open_items[-1]:
+            is_container = isinstance(item, list | dict)
+            yield is_container and len(open_items) > levels
+            if is_container:
+                open_items.append(iter(item.values() if isinstance(item, dict) else item))
+                break
+        else:
+            open_items.pop()
 
 
 def is_deeper(value: Any, levels: int = MAX_NESTING_LEVELS) -> bool:
     """Return True if a value has more than ``levels`` levels of lists and dicts."""
-    # Level by level instead of recursively, so that no depth can exhaust Python's stack.
-    layer = [value]
-    for _ in range(levels + 1):
-        layer = [item for item in layer if isinstance(item, list | dict)]
-        if not layer:
-            return False
-        layer = [inner for item in layer for inner in (item.values() if isinstance(item, dict) else item)]
-    return True
+    return any(deep_items(value, levels))
