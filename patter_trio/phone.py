@@ -665,6 +665,7 @@ class Patter(SpeechCallbacks):
             access=windows.access,
             call_observers=windows.call_observers,
             record_sinks=windows.record_sinks,
+            carrier_failed=windows.carrier_failed,
             app=app,
         )
 

@@ -26,7 +26,7 @@ from patter_trio.conversation.inputs import Input
 from patter_trio.conversation.playout import HeardSpeech
 from patter_trio.errors import CallEnded
 from patter_trio.events.reporter import CallReporter
-from patter_trio.metrics.internal_events import AgentReady, EmitFact
+from patter_trio.metrics.internal_events import AgentReady, EmitFact, ProviderFailed, ProviderKind
 from patter_trio.metrics.public_events import AgentSpeechStarted
 
 StartPart = Callable[..., None]
@@ -46,6 +46,10 @@ class CallServices:
     tools: ToolRunner
     writer: CarrierWriter
     post: Callable[[Input], None]
+
+    def provider_failed(self, kind: ProviderKind, provider: str, error: BaseException) -> None:
+        """Report that a session of a provider could not be opened, or was lost."""
+        self.emit_fact(ProviderFailed(kind, provider, type(error).__name__))
 
 
 # Two implementations, because the order is reversed: the STT's words are there when a turn is committed, those of an

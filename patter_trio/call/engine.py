@@ -217,7 +217,9 @@ class EngineBackend(Backend):
             # Before the engine: if the engine cannot be opened, the TTS says the error message.
             if agent.tts is not None:
                 voice = agent.tts.open(language=agent.language)
-                self._voice = await stack.enter_async_context(open_with_timeout(voice, agent.tts.provider))
+                failed = partial(self._services.provider_failed, "tts", agent.tts.provider)
+                opening = open_with_timeout(voice, agent.tts.provider, failed=failed)
+                self._voice = await stack.enter_async_context(opening)
             failure: BaseException | None = None
             try:
                 # A session may raise a group, because it may run its own nursery; hence except*.
@@ -238,7 +240,10 @@ class EngineBackend(Backend):
             tools=tuple(tool.definition for tool in agent.tools),
             conversation=partial(messages_from, self._services.history),
         )
-        return open_with_timeout(self._engine.open(setup), self._engine.provider)
+        return open_with_timeout(self._engine.open(setup), self._engine.provider, failed=self._failed)
+
+    def _failed(self, error: BaseException) -> None:
+        self._services.provider_failed("engine", self._engine.provider, error)
 
     async def _listen(self, session: EngineSession) -> None:
         """Handle the engine's events about the caller until cancelled.
@@ -254,7 +259,8 @@ class EngineBackend(Backend):
                     self.user_turns.on_transcript(event)
                 else:
                     self._services.post(inputs.FinalWords("", finished=True))
-        except ProviderError:
+        except ProviderError as error:
+            self._failed(error)
             self._gone = True  # the apology that follows needs a new session
             raise
 

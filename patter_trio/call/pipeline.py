@@ -35,7 +35,7 @@ class PipelineBackend(Backend):
 
     def __init__(self, services: CallServices, on_message: MessageHandler | None) -> None:
         self._services = services
-        self._transcription = TranscriptionStage(self._heard_words)
+        self._transcription = TranscriptionStage(self._heard_words, partial(services.provider_failed, "stt"))
         self.user_turns: UserTurns = UserTurns(services.history, services.reporter)
         self._responder = Responder(
             on_message, services.control, services.call.info, services.history, self.user_turns, tools=services.tools
@@ -109,7 +109,9 @@ class PipelineBackend(Backend):
         start("STT", self._transcription.run, agent.stt, agent.language, hook_runner)
         tts = _voice_of(agent)
         # Awaited, unlike the other two: without the TTS the agent cannot greet the caller, so the call is not ready.
-        async with open_with_timeout(tts.open(language=agent.language), tts.provider) as self._voice:
+        failed = partial(services.provider_failed, "tts", tts.provider)
+        opening = open_with_timeout(tts.open(language=agent.language), tts.provider, failed=failed)
+        async with opening as self._voice:
             yield None
 
     # Replies ----------------------------------------------------------------------------------------------------------

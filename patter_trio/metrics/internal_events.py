@@ -20,6 +20,8 @@ import attrs
 from patter_trio.abc import Usage
 from patter_trio.metrics.public_events import PublicEvent
 
+ProviderKind = Literal["stt", "tts", "engine"]
+"""A kind of provider with a session for the whole call."""
 AnswerKind = Literal["llm", "on_message", "text", "error"]
 """What makes a reply: the LLM or the engine, the application's ``on_message``, a fixed text, or the apology."""
 
@@ -293,6 +295,20 @@ class ToolCallCompleted:
     """What went wrong; empty if nothing did."""
 
 
+# Providers ------------------------------------------------------------------------------------------------------------
+@attrs.frozen
+class ProviderFailed:
+    """A session of a provider could not be opened, or was lost, whether or not another one took its place.
+
+    A failed reply is an :class:`LlmFailed` or a :class:`TtsFailed` instead.
+    """
+
+    kind: ProviderKind
+    provider: str
+    error: str
+    """The name of the exception's class."""
+
+
 # The call -------------------------------------------------------------------------------------------------------------
 @attrs.frozen
 class CallFailed:
@@ -349,6 +365,7 @@ InternalEvent = (
     | SentenceBlocked
     | ToolCallStarted
     | ToolCallCompleted
+    | ProviderFailed
     | CallFailed
     | RecordingReported
     | CostKnown

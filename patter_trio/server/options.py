@@ -107,6 +107,7 @@ class ServeOptions:
         app_state: what the lifespan of ``app`` has set for its requests.
         call_observers: make an observer of each call; they get every event, internal ones included.
         record_sinks: get the records of events while the server runs.
+        carrier_failed: called with the names of the carrier and of the error for each request to it that failed.
     """
 
     agent: Agent
@@ -135,6 +136,7 @@ class ServeOptions:
     app_state: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     call_observers: Sequence[Callable[[CallInfo], CallObserver]] = ()
     record_sinks: Sequence[RecordSink] = ()
+    carrier_failed: Callable[[str, str], None] = lambda _, __: None
 
 
 def _unchanged(agent: Agent) -> Agent:

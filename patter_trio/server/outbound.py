@@ -33,7 +33,7 @@ from patter_trio.call.control import CallControl
 from patter_trio.errors import CallEnded, PatterError, ProviderTimeout
 from patter_trio.phone_numbers import mask_number
 from patter_trio.server.answerer import Answering
-from patter_trio.server.carrier_border import carrier_border
+from patter_trio.server.carrier_border import carrier_border, carrier_failures
 from patter_trio.server.placed import CallRequest, PlacedCall
 
 # Twilio may add 5 s to the time that it was asked for (twilio.com/docs/voice/api/call-resource, "Timeout"); the rest is
@@ -103,6 +103,8 @@ class Dialler:
         # Of the server, not of the code that places a call: a callback does so in the context of its own call, with its
         # id for the log, its span, and what the application keeps there.
         self._context = copy_context()
+        # The same for what counts the carrier's failures.
+        self._carrier_failed = carrier_failures.get()
 
     def __repr__(self) -> str:
         return f"<Dialler {len(self._by_reference)} calls>"
@@ -168,7 +170,7 @@ class Dialler:
         # Shielded, within its limit: a request that is given up halfway may have placed a call that nobody owns.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + DIAL_TIMEOUT_S) as limit:
             try:
-                with carrier_border(self._carrier):
+                with carrier_border(self._carrier, failed=self._carrier_failed):
                     dialled = await self._carrier.dial(request)
             except PatterError:
                 # A report was faster, and the answer was lost: the call exists all the same.
@@ -339,7 +341,7 @@ class Dialler:
         # Shielded, within its limit: a server that is being cancelled still hangs up the phones that ring.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + HANG_UP_TIMEOUT_S) as limit:
             try:
-                with carrier_border(self._carrier, call_id or request_id):
+                with carrier_border(self._carrier, call_id or request_id, self._carrier_failed):
                     await self._carrier.hang_up(call_id, request_id)
             # It is over, which is what was wanted.
             except CallEnded:

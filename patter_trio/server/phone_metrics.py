@@ -17,7 +17,15 @@ from starlette.routing import BaseRoute, Route
 from patter_trio.abc import CallInfo, EventRecord
 from patter_trio.call.session import CallSession
 from patter_trio.events.feed import EventFeed
-from patter_trio.metrics.internal_events import AgentReady, CallEvent, CallFailed, LlmFailed, ReplyStarted, TtsFailed
+from patter_trio.metrics.internal_events import (
+    AgentReady,
+    CallEvent,
+    CallFailed,
+    LlmFailed,
+    ProviderFailed,
+    ReplyStarted,
+    TtsFailed,
+)
 from patter_trio.metrics.public_events import CallOver, TurnMeasured
 from patter_trio.server.options import RunningServer
 
@@ -95,7 +103,7 @@ class PhoneMetrics:
         )
         self._errors = Counter(
             "patter_provider_errors",
-            "Failures of providers, and of calls as a whole (kind call).",
+            "Failures of providers by kind (stt, llm, tts, engine, carrier), and of calls as a whole (call).",
             ("kind", "provider", "error"),
             registry=self.registry,
         )
@@ -146,6 +154,10 @@ class PhoneMetrics:
         """Count a failure."""
         self._errors.labels(kind, self._providers.of(provider), self._error_names.of(error)).inc()
 
+    def carrier_failed(self, carrier: str, error: str) -> None:
+        """Count a request to a carrier that failed."""
+        self.failed("carrier", carrier, error)
+
     def gauges(self) -> Iterator[Metric]:
         """Yield the values of this moment."""
         live = GaugeMetricFamily("patter_live_calls", "Connected calls.", labels=("direction",))
@@ -192,11 +204,11 @@ class FailureObserver:
 
     def __init__(self, metrics: PhoneMetrics) -> None:
         self._metrics = metrics
-        self._llm, self._tts = "", ""
+        self._llm, self._tts, self._engine = "", "", ""
 
     def wants(self, kind: type[CallEvent]) -> bool:
         """Return True for failures, and for events that name providers."""
-        return kind in (AgentReady, ReplyStarted, LlmFailed, TtsFailed, CallFailed)
+        return kind in (AgentReady, ReplyStarted, LlmFailed, TtsFailed, ProviderFailed, CallFailed)
 
     def on_event(self, event: CallEvent, at: float) -> None:
         """Take an event."""
@@ -204,13 +216,19 @@ class FailureObserver:
         match event:
             case AgentReady():
                 self._llm, self._tts = event.llm_provider, event.tts_provider
+                self._engine = "" if event.provider_mode == "pipeline" else event.provider_mode
             # The one that answers, of several.
             case ReplyStarted() if event.llm_provider:
                 self._llm = event.llm_provider
+            # An engine is what answers, too.
+            case LlmFailed() if self._engine:
+                self._metrics.failed("engine", self._engine, event.error)
             case LlmFailed():
                 self._metrics.failed("llm", self._llm, event.error)
             case TtsFailed():
                 self._metrics.failed("tts", self._tts, event.error)
+            case ProviderFailed():
+                self._metrics.failed(event.kind, event.provider, event.error)
             case CallFailed():
                 self._metrics.failed("call", "", event.error)
 

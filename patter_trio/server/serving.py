@@ -10,6 +10,7 @@ import trio
 from patter_trio.carriers.browser import BrowserPhone
 from patter_trio.net.tasks import open_side_tasks
 from patter_trio.server.calls import CallServer, open_call_server
+from patter_trio.server.carrier_border import carrier_failures
 from patter_trio.server.lifespan import run_lifespan
 from patter_trio.server.listeners import listening_address, serve_listeners
 from patter_trio.server.options import ServeOptions
@@ -47,6 +48,8 @@ async def _serve_until_drained(
     drain_timeout: float,
     task_status: trio.TaskStatus[tuple[str, int]],
 ) -> None:
+    # For all tasks of the server, those of its calls included.
+    carrier_failures.set(options.carrier_failed)
     # WARNING: the order matters. The innermost nursery ends connections and with them the calls; then the call
     # server waits for the last callbacks.
     async with (

@@ -35,6 +35,7 @@ class Windows:
     record_sinks: Sequence[RecordSink] = ()
     listening: Listening | None = None
     served: Callable[[], AbstractContextManager[None]] = nullcontext
+    carrier_failed: Callable[[str, str], None] = lambda _, __: None
 
 
 NO_WINDOWS: Final = Windows()
@@ -93,4 +94,5 @@ def open_windows(
         call_observers=[metrics.observer_of],
         record_sinks=[metrics],
         listening=listening,
+        carrier_failed=metrics.carrier_failed,
     )

@@ -1,16 +1,26 @@
 """The metrics of a phone for Prometheus: what they count, and that no label tells who called."""
 
+from typing import Any
+
+import attrs
 import pytest
+import trio
+import trio.testing
 from prometheus_client.parser import text_string_to_metric_families
 
-from patter_trio import Patter
-from patter_trio.abc import CallInfo
-from patter_trio.metrics.internal_events import AgentReady, CallFailed, LlmFailed, ReplyStarted, TtsFailed
+from patter_trio import Agent, CallEnded, ConfigurationError, Fallback, Patter
+from patter_trio.abc import CallInfo, Dialled, DialRequest
+from patter_trio.carriers.local import LocalCarrier
+from patter_trio.errors import AuthenticationError, ProviderError
+from patter_trio.metrics.internal_events import AgentReady, LlmFailed, ReplyStarted
 from patter_trio.metrics.public_events import CallOver
 from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.server.carrier_border import carrier_failures
+from patter_trio.server.hang_ups import HANG_UP_TIMEOUT_S, RETRY_WAIT_S, HangUps
 from patter_trio.server.options import Seams
 from patter_trio.server.phone_metrics import MAX_LABEL_VALUES, OTHER, BoundedLabel, PhoneMetrics
-from tests.kit.call import agent_of
+from patter_trio.testing import ScriptedEngine, ScriptedSTT, ScriptedVAD
+from tests.kit.call import At, FaultySTT, agent_of, faulty_agent, give_up
 from tests.server.test_windows import BEARER, TOKEN, served
 
 INFO = CallInfo("CA1", "+15550100001", "+15550100002", "inbound")
@@ -63,29 +73,117 @@ async def test_no_label_tells_who_called(call_simulator: CallSimulator) -> None:
     }
 
 
-async def test_failures_are_counted_by_provider(call_simulator: CallSimulator) -> None:
-    """The failures of a call's providers count under their kind, provider and the name of the error."""
+def failures(metrics: PhoneMetrics) -> dict[tuple[str, str, str], float]:
+    """Return the failures that were counted, by kind, provider and error."""
+    [family] = [family for family in metrics.registry.collect() if family.name == "patter_provider_errors"]
+    return {
+        (sample.labels["kind"], sample.labels["provider"], sample.labels["error"]): sample.value
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
+
+
+FALLBACK = Fallback(FaultySTT(At("stt.voice", give_up)), ScriptedSTT())
+
+
+def with_engine(**options: Any) -> Agent:
+    return Patter().agent("You are brief.", vad=ScriptedVAD(), engine=ScriptedEngine(**options))
+
+
+@pytest.mark.parametrize(
+    ("agent", "counted"),
+    [
+        (faulty_agent(At("stt.open", give_up)), {("stt", "faulty"): 1, ("call", ""): 1}),
+        (faulty_agent(At("stt.transcripts", give_up)), {("stt", "faulty"): 1, ("call", ""): 1}),
+        (faulty_agent(At("stt.voice", give_up)), {("stt", "faulty"): 1, ("call", ""): 1}),
+        (faulty_agent(At("llm.first", give_up)), {("llm", "faulty"): 1}),
+        (faulty_agent(At("tts.open", give_up)), {("tts", "faulty"): 1, ("call", ""): 1}),
+        (faulty_agent(At("tts.first", give_up, nth=1)), {("tts", "faulty"): 1}),
+        (faulty_agent(At("never"), stt=FALLBACK), {("stt", "faulty"): 1}),
+        (with_engine(fail_to_open=True), {("engine", "scripted"): 1, ("call", ""): 1}),
+        (with_engine(fail_at=0.5), {("engine", "scripted"): 1, ("call", ""): 1}),
+    ],
+    ids=["open", "results", "voice", "llm", "tts open", "tts", "fallback", "engine open", "engine"],
+)
+async def test_failures_of_providers_are_counted(
+    call_simulator: CallSimulator, agent: Agent, counted: dict[tuple[str, str], int]
+) -> None:
+    """Each simulated failure counts once under its kind, provider and error, and as the call's if it ends the call."""
+    metrics = metrics_of(phone := Patter())
+    async with call_simulator(agent, phone, seams=Seams(observers=(metrics.observer_of(INFO),))) as caller:
+        with trio.move_on_after(10.0):
+            await caller.speaks("Hello?", seconds=1.0)
+            await caller.carrier.over.wait()
+    found = failures(metrics)
+    assert {(kind, provider): number for (kind, provider, _), number in found.items()} == counted
+    assert {error for _, __, error in found} == {"ProviderError"}
+
+
+async def test_failures_within_engines_are_theirs() -> None:
+    """A failed answer counts for the LLM that answered, or for the engine, if the call has one."""
     metrics = metrics_of(Patter())
-    observer = metrics.observer_of(INFO)
-    ready = AgentReady("deepgram", "nova", "elevenlabs", "flash", "openai", "gpt", "pipeline", 10)
-    for event in (
-        ready,
-        LlmFailed(1, 1, "ProviderTimeout"),
-        ReplyStarted(2, 1, "llm", "anthropic", "claude"),
-        LlmFailed(2, 1, "RateLimitError"),
-        TtsFailed(2, 1, "ProviderError"),
-        CallFailed("ProviderError"),
-    ):
-        assert observer.wants(type(event))
-        observer.on_event(event, 0.0)
-    assert not observer.wants(CallOver)
-    for kind, provider, error in (
-        ("llm", "openai", "ProviderTimeout"),
-        ("llm", "anthropic", "RateLimitError"),
-        ("tts", "elevenlabs", "ProviderError"),
-        ("call", "", "ProviderError"),
-    ):
-        assert value(metrics, "patter_provider_errors_total", kind=kind, provider=provider, error=error) == 1
+    pipeline, engine = metrics.observer_of(INFO), metrics.observer_of(INFO)
+    pipeline.on_event(AgentReady("deepgram", "nova", "elevenlabs", "flash", "openai", "gpt", "pipeline", 10), 0.0)
+    engine.on_event(AgentReady("openai", "rt", "openai", "rt", "openai", "rt", "openai_realtime", 10), 0.0)
+    for observer in (pipeline, engine):
+        observer.on_event(LlmFailed(1, 1, "ProviderTimeout"), 0.0)
+        observer.on_event(ReplyStarted(2, 1, "llm", "anthropic", "claude"), 0.0)
+        observer.on_event(LlmFailed(2, 1, "RateLimitError"), 0.0)
+        assert not observer.wants(CallOver)
+    assert failures(metrics) == {
+        ("llm", "openai", "ProviderTimeout"): 1,
+        ("llm", "anthropic", "RateLimitError"): 1,
+        ("engine", "openai_realtime", "ProviderTimeout"): 1,
+        ("engine", "openai_realtime", "RateLimitError"): 1,
+    }
+
+
+@attrs.frozen
+class RefusingCarrier(LocalCarrier):
+    """A carrier whose requests raise."""
+
+    error: Exception = attrs.field(factory=lambda: ProviderError("no"))
+
+    async def hang_up(self, call_id: str, request_id: str = "") -> None:
+        raise self.error
+
+    async def dial(self, request: DialRequest) -> Dialled:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "counted"),
+    [
+        (AuthenticationError("no"), {"AuthenticationError": 1}),
+        (ProviderError("no"), {"ProviderError": round(HANG_UP_TIMEOUT_S / RETRY_WAIT_S)}),
+        (KeyError("a bug"), {"KeyError": round(HANG_UP_TIMEOUT_S / RETRY_WAIT_S)}),
+        # Facts, and not failures: the call is over, or the carrier has no such request.
+        (CallEnded("over"), {}),
+        (ConfigurationError("no such request"), {}),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+async def test_failed_requests_to_carriers_are_counted(
+    error: Exception, counted: dict[str, int], autojump_clock: trio.testing.MockClock
+) -> None:
+    """Each request to the carrier that fails counts under the carrier's name and the error."""
+    metrics = metrics_of(Patter())
+    carrier_failures.set(metrics.carrier_failed)
+    carrier = RefusingCarrier(error=error)
+    async with trio.open_nursery() as nursery:
+        HangUps(carrier, nursery).end("CA1", is_lost=True)
+    assert failures(metrics) == {("carrier", carrier.name, name): number for name, number in counted.items()}
+
+
+async def test_served_phones_count_their_carriers() -> None:
+    """What fails at the carrier of a server with a dashboard is in /metrics, whichever task asked for it."""
+    phone = Patter(carrier=RefusingCarrier(), phone_number="+15550100002")
+    async with served(phone, max_lag=None) as client:
+        with pytest.raises(ProviderError):
+            async with phone.dial("+15550100001"):
+                pass
+        text = (await client.get("/metrics")).text
+    assert 'patter_provider_errors_total{error="ProviderError",kind="carrier",provider="local"} 1.0' in text
 
 
 async def test_an_observer_changes_no_call(call_simulator: CallSimulator) -> None:

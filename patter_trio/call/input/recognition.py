@@ -82,10 +82,18 @@ class Recognition:
         stt: the provider.
         language: the language, a BCP 47 tag.
         heard: takes each transcript, with the segment's number within the call.
+        failed: called with a provider's name for each session of it that could not be opened, or was lost.
     """
 
-    def __init__(self, stt: SpeechToText, language: str, heard: Callable[[Transcript], Awaitable[None]]) -> None:
-        self._stt, self._language, self._heard = stt, language, heard
+    def __init__(
+        self,
+        stt: SpeechToText,
+        language: str,
+        heard: Callable[[Transcript], Awaitable[None]],
+        failed: Callable[[str, BaseException], None] = lambda _, __: None,
+    ) -> None:
+        self._stt, self._language, self._heard, self._failed = stt, language, heard, failed
+        self._using = stt.provider
         self._name = provider_name(stt)
         self._tape = Tape()
         self._use: _Use | None = None
@@ -210,11 +218,14 @@ class Recognition:
         """
         timeout = SESSION_OPEN_TIMEOUT_S
         while True:
+            # Until it is open, it is not known which provider of a fallback it is.
+            self._using = self._stt.provider
             try:
                 opening = self._stt.open(language=self._language)
                 async with open_with_timeout(opening, self._stt.provider, timeout) as session:
                     await self._used(session)
             except _FAILURES as error:
+                self._failed(self._using, error)
                 if not self._can_be_replaced(error):
                     raise
                 # Counted by the clock of the outage, also while the next session is being opened.
@@ -241,6 +252,7 @@ class Recognition:
             ProviderError: the session has failed, or is silent.
         """
         source = session.chosen or self._stt
+        self._using = source.provider
         self._watch.resumed(gives_interims=source.gives_interims, final_timeout=source.final_timeout)
         use = _Use(
             session,

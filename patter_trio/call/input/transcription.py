@@ -35,10 +35,20 @@ class Flush:
 
 
 class TranscriptionStage:
-    """The STT of one call, with a queue before it."""
+    """The STT of one call, with a queue before it.
 
-    def __init__(self, post: Callable[[InterimWords | FinalWords | Flushed], None]) -> None:
+    Args:
+        post: takes its words.
+        failed: called with a provider's name for each session of it that could not be opened, or was lost.
+    """
+
+    def __init__(
+        self,
+        post: Callable[[InterimWords | FinalWords | Flushed], None],
+        failed: Callable[[str, BaseException], None] = lambda _, __: None,
+    ) -> None:
         self._post = post
+        self._failed = failed
         self._feed: DropOldestChannel[tuple[int, bytes | VoiceEdge | Flush]] = DropOldestChannel(MAX_UNSENT_FRAMES)
         self._put = 0  # samples put into the queue
         self._voice_on = False
@@ -79,7 +89,7 @@ class TranscriptionStage:
         Raises:
             ProviderError: the STT cannot be opened, or failed.
         """
-        recognition = Recognition(stt, language, partial(self._heard, hook_runner))
+        recognition = Recognition(stt, language, partial(self._heard, hook_runner), self._failed)
         # Sending has a task of its own: a slow STT that takes no audio must not hold up its results.
         async with run_beside(partial(self._send, recognition, hook_runner)):
             await recognition.run()
