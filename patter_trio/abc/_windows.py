@@ -60,7 +60,7 @@ class LiveCall:
         duration_s: seconds since then.
         user_state: the caller's public state.
         agent_state: the agent's public state.
-        turns: the number of the caller's utterances that are over.
+        turns: the number of the caller's utterances that are over; the greeting is not one.
         cost_usd: the cost so far, in US dollars; None: it was not measured.
         last_text: the newest words of the conversation; empty: nobody has said anything.
         last_role: who said them: ``user`` or ``assistant``; empty: nobody.
@@ -228,7 +228,7 @@ class CallSummary:
         provider: the carrier's name.
         started_at: Unix time, in seconds, at which the call was announced.
         duration_s: seconds of media; 0 for a call that never connected.
-        turns: number of turns.
+        turns: the number of the caller's utterances that are over; the greeting is not one.
         answer_p50_ms: the median of the caller's waiting time for an answer, in milliseconds; None: no answer.
         outcome: the outcome; empty while the call is live.
         cost_usd: the cost, in US dollars; None: it was not measured.

@@ -80,7 +80,8 @@ def after(known: Known, record: EventRecord) -> Known:
         case "metrics_collected":
             turn = data.get("turn") or {}
             cost = data.get("cost_so_far") or {}
-            turns = max(int(known.facts["turns"]), int(turn.get("turn_index", -1)) + 1)
+            # Turn 0 is the greeting, which no number of turns counts (docs/glossary.md).
+            turns = max(int(known.facts["turns"]), int(turn.get("turn_index", 0)))
             return attrs.evolve(known, facts={**known.facts, "turns": turns, "cost_usd": _finite(cost.get("total"))})
         case "call_ended":
             return attrs.evolve(known, is_over=True, **_ended(known, record))

@@ -90,7 +90,8 @@ class RememberedCall:
 
     def _measured(self, data: Mapping[str, Any]) -> None:
         turn, cost = data.get("turn") or {}, data.get("cost_so_far") or {}
-        turns = max(self.summary.turns, int(turn.get("turn_index", -1)) + 1)
+        # Turn 0 is the greeting, which no number of turns counts (docs/glossary.md).
+        turns = max(self.summary.turns, int(turn.get("turn_index", 0)))
         self.summary = attrs.evolve(self.summary, turns=turns, cost_usd=_number(cost.get("total")))
 
     def _charged(self, cost_usd: float | None) -> None:

@@ -140,8 +140,10 @@ class PhoneMetrics:
             self._dropped_audio += session.dropped_frames
 
     def _turn(self, turn: Mapping[str, Any]) -> None:
-        result = "failed" if turn["failed"] else "interrupted" if turn["interrupted"] else "completed"
-        self._turns.labels(result).inc()
+        # Turn 0 is the greeting, which no number of turns counts (docs/glossary.md).
+        if turn["turn_index"]:
+            result = "failed" if turn["failed"] else "interrupted" if turn["interrupted"] else "completed"
+            self._turns.labels(result).inc()
         for name, part in _LATENCIES.items():
             if (value := turn["latency"][name]) is not None:
                 self._latencies.labels(part).observe(value / 1000)

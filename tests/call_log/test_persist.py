@@ -16,7 +16,10 @@ from patter_trio.abc import CallArchive, CallQuery
 from patter_trio.call_log.archive import LoggedCalls
 from patter_trio.call_log.entries import RecordingMade
 from patter_trio.call_log.options import checked_log
+from patter_trio.dashboard.recent_calls import RecentCalls
 from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.server.live_calls import PhoneLiveCalls
+from patter_trio.server.phone_metrics import PhoneMetrics
 from patter_trio.testing import ScriptedLLM, tool_call
 from tests.kit.call import agent_of
 from tests.kit.call_logs import OpenLog
@@ -49,6 +52,26 @@ async def one_call(call_simulator: CallSimulator, phone: Patter, **options: Any)
     return ends[0]
 
 
+async def test_turns_are_counted_in_one_way(tmp_path: Path, call_simulator: CallSimulator) -> None:
+    """Of one call, the live view, the log, the memory of the dashboard and /metrics count the same turns."""
+    phone, memory = Patter(persist=tmp_path), RecentCalls()
+    metrics, live = PhoneMetrics(phone._live, [], phone._feed), PhoneLiveCalls(phone._live, phone._feed)
+    with phone._recorder.taken_by([metrics, memory]):
+        async with call_simulator(agent_of("Yes.", "Bye.", first_message="Hello."), phone=phone) as caller:
+            await caller.hears()
+            [call] = live.calls()
+            assert call.turns == 0
+            for words in ("Is Sunday free?", "Thank you"):
+                await caller.speaks(words, seconds=1.0)
+                await caller.hears()
+            [call] = live.calls()
+            await caller.waits(1.0)
+    [logged] = (await archive(phone).find(CallQuery())).calls
+    [remembered] = (await memory.find(CallQuery())).calls
+    counted = metrics.registry.get_sample_value("patter_turns_total", {"result": "completed"})
+    assert (call.turns, logged.turns, remembered.turns, counted) == (2, 2, 2, 2)
+
+
 async def test_call_is_read_back_whole(log_url: str, call_simulator: CallSimulator) -> None:
     """The log has the facts, transcript, metrics, tools, keys and outcome that on_call_end had, and each event."""
     phone = Patter(persist=log_url)
@@ -63,7 +86,7 @@ async def test_call_is_read_back_whole(log_url: str, call_simulator: CallSimulat
     assert (line.caller, line.callee, line.direction) == (end["caller"], end["callee"], "inbound")
     assert (line.outcome, line.duration_s) == (end["outcome"], metrics.duration_seconds)
     assert (line.cost_usd, line.answer_p50_ms) == (metrics.cost.total, metrics.latency_p50.total_ms)
-    assert (line.turns, line.first_words) == (3, "Is Sunday free?")
+    assert (line.turns, line.first_words) == (2, "Is Sunday free?")
     assert call["custom_params"] == {"plan": "gold"}
     events = await archive(phone).events(line.call_id)
     types = [event["type"] for event in events]
@@ -132,7 +155,7 @@ async def test_words_and_numbers_can_be_left_out(tmp_path: Path, call_simulator:
     for secret in ("Sunday", "sunday", "At ten", end["caller"], end["callee"], "10:00"):
         assert secret.encode() not in stored
     (line,) = (await archive(phone).find(CallQuery())).calls
-    assert (line.turns, line.outcome) == (3, end["outcome"])
+    assert (line.turns, line.outcome) == (2, end["outcome"])
 
 
 async def test_redacted_words_are_found_as_redacted(tmp_path: Path, call_simulator: CallSimulator) -> None:

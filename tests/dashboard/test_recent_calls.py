@@ -35,13 +35,13 @@ async def test_simulated_call_is_kept(call_simulator: CallSimulator) -> None:
         await caller.speaks("Hello?", seconds=1.0)
         await caller.hears()
         [line] = (await calls.find(CallQuery())).calls
-        assert (line.outcome, line.first_words, line.turns) == ("", "Hello?", 2)
+        assert (line.outcome, line.first_words, line.turns) == ("", "Hello?", 1)
         live = await calls.get(line.call_id)
         assert live is not None
         assert [entry["text"] for entry in live["transcript"]] == ["Hello?", "Yes."]
         await caller.hangs_up()
     [line] = (await calls.find(CallQuery())).calls
-    assert (line.caller, line.callee, line.outcome, line.turns) == (CALLER, CALLEE, "caller_hung_up", 2)
+    assert (line.caller, line.callee, line.outcome, line.turns) == (CALLER, CALLEE, "caller_hung_up", 1)
     assert line.duration_s > 1
     assert line.answer_p50_ms is not None
     whole = await calls.get(line.call_id)
@@ -121,7 +121,7 @@ async def test_facts_come_with_the_events() -> None:
     whole = await calls.get("CA1")
     assert whole is not None
     assert whole["transcript"] == [{"role": "user", "text": "Short."}]
-    assert (whole["direction"], whole["turns"], whole["cost_usd"], whole["metrics"]) == ("outbound", 1, 0.1, None)
+    assert (whole["direction"], whole["turns"], whole["cost_usd"], whole["metrics"]) == ("outbound", 0, 0.1, None)
     assert len(whole["first_words"]) <= MAX_FIRST_WORDS
     calls.take(events.ended("CA1", metrics=metrics(cost=0.25, telephony=0.05)))
     calls.take(events.event("CA1", "cost_reported", cost_usd=0.08))
