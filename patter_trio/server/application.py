@@ -48,6 +48,8 @@ ATTEMPTS_KEY: Final = "patter_trio.attempts"
 """The key of a request's scope with the wrong tokens of each peer."""
 LOGINS_KEY: Final = "patter_trio.logins"
 """The key of a request's scope with the logins of the server."""
+LOGIN_KEY: Final = "patter_trio.login"
+"""The key of the scope of a request to a window with its login, if its cookie opened it."""
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
@@ -211,7 +213,7 @@ class _Guarded(BaseRoute):
             await send(message)
 
         with session.lasting() as scope_of_session:
-            await self._route.handle(scope, receive, noting)
+            await self._route.handle({**scope, LOGIN_KEY: session}, receive, noting)
         # An answer that has begun breaks off, as its peer sees by the missing end.
         if scope_of_session.cancelled_caught and not has_begun:
             raise HTTPException(401, "the login is over", _challenge(HTTPStatus.UNAUTHORIZED))

@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from patter_trio.errors import CallEnded
+from patter_trio.server.application import LOGIN_KEY
 from patter_trio.server.listening import Listening
 
 
@@ -21,7 +22,7 @@ def listen_routes(listening: Listening) -> Sequence[BaseRoute]:
     async def ticket(request: Request) -> Response:
         call_id = request.path_params["call_id"]
         try:
-            return JSONResponse({"call_id": call_id, "ticket": listening.ticket(call_id)})
+            return JSONResponse({"call_id": call_id, "ticket": listening.ticket(call_id, request.scope.get(LOGIN_KEY))})
         except CallEnded as ended:
             raise HTTPException(404, str(ended)) from ended
 

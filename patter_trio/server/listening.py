@@ -15,6 +15,7 @@ let pages of other sites open WebSockets with the visitor's cookies.
 import json
 import secrets
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Final
 from urllib.parse import unquote
 
@@ -24,6 +25,7 @@ import trio
 from patter_trio.abc import AudioStream, LiveCalls
 from patter_trio.errors import CallEnded, PatterError
 from patter_trio.net.websocket import Allowance, SocketClosed, Upgrade, WebSocket
+from patter_trio.server.logins import Login
 from patter_trio.server.origins import is_own_origin
 from patter_trio.server.stream_places import StreamPlaces
 
@@ -60,6 +62,8 @@ class ListeningRefused(PatterError):
 class _Ticket:
     call_id: str
     expires_at: float
+    login: Login | None = attrs.field(default=None, repr=False)
+    """The login of the page; None: it needed none, or its request had the token itself."""
 
 
 class ListenTickets:
@@ -71,19 +75,19 @@ class ListenTickets:
     def __repr__(self) -> str:
         return f"<ListenTickets {len(self._tickets)}>"
 
-    def give(self, call_id: str, now: float) -> str:
-        """Return a new ticket for a call."""
+    def give(self, call_id: str, now: float, login: Login | None = None) -> str:
+        """Return a new ticket for a call, which is good for the time of a login."""
         self._tickets = {key: ticket for key, ticket in self._tickets.items() if ticket.expires_at > now}
         while len(self._tickets) >= MAX_TICKETS:
             del self._tickets[next(iter(self._tickets))]
         key = secrets.token_urlsafe(TICKET_BYTES)
-        self._tickets[key] = _Ticket(call_id, now + TICKET_S)
+        self._tickets[key] = _Ticket(call_id, now + TICKET_S, login)
         return key
 
-    def take(self, key: str, call_id: str, now: float) -> bool:
-        """Return True if a ticket is valid for a call; it is used up in any case."""
+    def take(self, key: str, call_id: str, now: float) -> _Ticket | None:
+        """Return the ticket with a key if it is valid for a call; it is used up in any case."""
         ticket = self._tickets.pop(key, None)
-        return ticket is not None and ticket.call_id == call_id and ticket.expires_at > now
+        return ticket if ticket is not None and ticket.call_id == call_id and ticket.expires_at > now else None
 
 
 class Listening:
@@ -100,15 +104,15 @@ class Listening:
     def __repr__(self) -> str:
         return f"<Listening {self._tickets!r}>"
 
-    def ticket(self, call_id: str) -> str:
-        """Return a ticket for a live call.
+    def ticket(self, call_id: str, login: Login | None = None) -> str:
+        """Return a ticket for a live call; what is heard with it ends with the login of the page.
 
         Raises:
             CallEnded: the call is not live.
         """
         if self._live.call(call_id) is None:
             raise CallEnded("no such call is live")
-        return self._tickets.give(call_id, trio.current_time())
+        return self._tickets.give(call_id, trio.current_time(), login)
 
     async def serve(self, upgrade: Upgrade, places: StreamPlaces, proven: Callable[[], None]) -> None:
         """Serve one socket until its call, its listener or the server ends.
@@ -125,31 +129,35 @@ class Listening:
         """
         call_id = unquote(upgrade.path.partition("?")[0].removeprefix(LISTEN_PREFIX))
         socket: WebSocket | None = None
+        login: Login | None = None
         # One deadline for both: a peer that does not read its answer sends no ticket either.
         with trio.move_on_after(TICKET_TIMEOUT_S):
             socket = await _opened(upgrade)
-            await self._check_ticket(socket, call_id)
+            login = await self._check_ticket(socket, call_id)
             proven()
         if socket is None:
             raise ListeningRefused("a listener must read the answer to its upgrade")
-        code, reason = _NORMAL, "the call is over"
+        code, reason = _POLICY, "the login is over"
         try:
-            code, reason = await self._send_audio(socket, call_id, places)
+            with nullcontext() if login is None else login.lasting():
+                code, reason = await self._send_audio(socket, call_id, places)
         finally:
             await socket.aclose(code, reason)
 
-    async def _check_ticket(self, socket: WebSocket, call_id: str) -> None:
-        is_right, why = False, "a listener must send its ticket first, which is valid once, for 60 s, for one call"
+    async def _check_ticket(self, socket: WebSocket, call_id: str) -> Login | None:
+        """Return the login of the page with the ticket that comes."""
+        found, why = None, "a listener must send its ticket first, which is valid once, for 60 s, for one call"
         try:
             ticket = _ticket_in(await socket.receive())
-            is_right = self._tickets.take(ticket, call_id, trio.current_time())
+            found = self._tickets.take(ticket, call_id, trio.current_time())
         finally:
             # Also of a listener that takes too long.
-            if not is_right:
+            if found is None:
                 await socket.aclose(_POLICY, why)
-        if not is_right:
+        if found is None:
             raise ListeningRefused(why)
         socket.lift_allowance()
+        return found.login
 
     async def _send_audio(self, socket: WebSocket, call_id: str, places: StreamPlaces) -> tuple[int, str]:
         """Send the audio; return the code and the reason for the end."""

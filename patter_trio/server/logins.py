@@ -5,6 +5,7 @@ and streams, exports and downloads that began with it break off in the same inst
 """
 
 import hashlib
+import math
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,9 @@ class Login:
                 self._open.discard(scope)
 
     def end(self) -> None:
-        """End what is open."""
+        """End what is open; nothing more begins."""
+        # For what was given before, such as a ticket: its time is over when it begins.
+        self.ends_at = -math.inf
         for scope in tuple(self._open):
             scope.cancel(reason="the session is over")
 

@@ -21,7 +21,7 @@ from patter_trio.server.live_audio import MAX_WAITING_PIECES
 from patter_trio.server.live_calls import PhoneLiveCalls
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import agent_of
-from tests.server.test_windows import origin_of, served
+from tests.server.test_windows import TOKEN, origin_of, served
 
 EDGES = ("user_speech_eos", "agent_speech_started", "agent_speech_ended", "transcript")
 GREETING = "Good evening, this is the desk of the hotel."
@@ -121,11 +121,11 @@ def test_tickets_are_for_once() -> None:
     tickets = ListenTickets()
     assert not tickets.take("unknown", "CA1", 0.0)
     key = tickets.give("CA1", 0.0)
-    assert [tickets.take(key, "CA1", 1.0) for _ in range(2)] == [True, False]
+    assert [bool(tickets.take(key, "CA1", 1.0)) for _ in range(2)] == [True, False]
     assert not tickets.take(tickets.give("CA1", 0.0), "CA2", 1.0)
     assert not tickets.take(tickets.give("CA1", 0.0), "CA1", TICKET_S)
     keys = [tickets.give("CA1", 0.0) for _ in range(MAX_TICKETS + 1)]
-    assert [tickets.take(key, "CA1", 1.0) for key in keys[:2]] == [False, True]
+    assert [bool(tickets.take(key, "CA1", 1.0)) for key in keys[:2]] == [False, True]
 
 
 # Over sockets ---------------------------------------------------------------------------------------------------------
@@ -183,6 +183,21 @@ async def test_page_listens_over_its_socket() -> None:
             await socket.send(json.dumps({"ticket": ticket}))
             assert (await end_of(socket))[0] == 1008
         assert (await client.post(f"/api/live/{call_id}/listen", headers=origin_of(client))).status_code == 404
+
+
+async def test_logout_ends_listening() -> None:
+    """A page that was logged out hears no more of a call, and a ticket from before its logout is worth nothing."""
+    async with served(browser_phone=True, dashboard_token=TOKEN) as client:
+        await client.post("/dashboard/login", data={"token": TOKEN}, headers=origin_of(client))
+        async with a_call(client) as (call_id, caller), opened(client, f"/ws/listen/{call_id}") as socket:
+            used, unused = await ticket_of(client, call_id), await ticket_of(client, call_id)
+            await socket.send(json.dumps({"ticket": used}))
+            await caller.send(media(bytes(160)))
+            await client.post("/dashboard/logout", headers=origin_of(client))
+            assert await end_of(socket) == (1008, "the login is over")
+            async with opened(client, f"/ws/listen/{call_id}") as other:
+                await other.send(json.dumps({"ticket": unused}))
+                assert await end_of(other) == (1008, "the login is over")
 
 
 async def end_of(socket: WebSocket) -> tuple[int, str]:
