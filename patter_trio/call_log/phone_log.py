@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patter_trio.call_log.options import CallLog
@@ -41,11 +43,12 @@ class PhoneLog:
         return self._dropped_before + sum(writer.dropped for writer in self._writers)
 
     @asynccontextmanager
-    async def writing(self, unix_time: Callable[[], float]) -> AsyncIterator[LogWriter]:
+    async def writing(self, unix_time: Callable[[], float], recordings: Path | None = None) -> AsyncIterator[LogWriter]:
         """Write the events of a server's calls while the block runs, and those that wait at its end.
 
         Args:
             unix_time: returns the Unix time in seconds.
+            recordings: the folder of our own recordings; None: calls are not recorded there.
 
         Raises:
             ConfigurationError: the log is of a newer version.
@@ -53,7 +56,14 @@ class PhoneLog:
         options = self.options
         redaction = Redaction(words=options.words, numbers=options.numbers, redact=options.redact)
         store = import_module("patter_trio.call_log.store").LogStore(self._database, redaction)
-        async with open_writer(store, self._database.place, keep_days=options.keep_days, unix_time=unix_time) as writer:
+        writing = open_writer(
+            store,
+            self._database.place,
+            keep_days=options.keep_days,
+            unix_time=unix_time,
+            delete_lost=None if recordings is None else partial(store.delete_lost, recordings),
+        )
+        async with writing as writer:
             self._writers.append(writer)
             try:
                 yield writer

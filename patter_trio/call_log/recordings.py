@@ -1,16 +1,19 @@
-"""The recordings of logged calls: their waveforms, made once for each state of a file. In threads."""
+"""The recordings of logged calls: their waveforms, made once for each state of a file, and lost files. In threads."""
 
 import logging
+import os
+import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import numpy as np
 
 from patter_trio.audio.g711 import Samples
-from patter_trio.audio.wav import HEAD_BYTES
+from patter_trio.audio.wav import HEAD_BYTES, wav_head
 from patter_trio.timeline.call_timeline import Peaks
 from patter_trio.timeline.waveform import peaks_of_pieces, step_samples
 
@@ -25,6 +28,12 @@ MAX_WAVEFORMS: Final = 32
 """Waveforms that are remembered; beyond, the one that nobody has wanted for the longest time is forgotten."""
 # Both sides, of 16 bits each.
 _FRAME_BYTES: Final = 4
+
+# Judged: one question to the database for each.
+FILES_AT_ONCE: Final = 500
+"""Files of a folder that are looked for in the database at once."""
+# Our own are named by ids of calls (``call/recording.py``).
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,110}\.wav")
 
 _log = logging.getLogger("patter_trio.call_log")
 
@@ -96,3 +105,32 @@ def _pieces(file: BinaryIO, samples: int) -> Iterator[tuple[Samples, Samples]]:
         yield frames[:, 0], frames[:, 1]
         # Less than asked for: the file was cut off meanwhile. The rest is silence.
         samples = samples - most if len(frames) == min(most, samples) else 0
+
+
+def recordings_before(folder: Path, unix: float) -> Iterator[Path]:
+    """Yield the files of a folder that have the name and the head of a recording of ours, last written before a time.
+
+    Other files, such as recordings of another program in the same folder, are left alone.
+    """
+    # Behind the sizes, which differ, the head is the same in all.
+    head = wav_head(2, 0)
+    try:
+        with os.scandir(folder.absolute()) as found:
+            for entry in found:
+                if not _NAME.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
+                    continue
+                if entry.stat(follow_symlinks=False).st_mtime >= unix:
+                    continue
+                with Path(entry.path).open("rb") as file:
+                    begin = file.read(HEAD_BYTES)
+                if begin[8:40] == head[8:40]:
+                    yield Path(entry.path)
+    except OSError as error:
+        _log.info("call log: recordings in %s cannot be listed: %s", folder, error)
+
+
+def batched_files(files: Iterable[Path]) -> Iterator[list[Path]]:
+    """Yield files, some at a time."""
+    rest = iter(files)
+    while some := list(islice(rest, FILES_AT_ONCE)):
+        yield some

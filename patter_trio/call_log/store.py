@@ -13,6 +13,7 @@ from patter_trio.call_log import rows
 from patter_trio.call_log.database import Database, described, is_about_a_row, translated
 from patter_trio.call_log.entries import Entry, RecordingMade
 from patter_trio.call_log.migrations import migrate
+from patter_trio.call_log.recordings import batched_files, recordings_before
 from patter_trio.call_log.redaction import Redaction
 from patter_trio.call_log.rows import Known
 from patter_trio.call_log.schema import CALLS, DETAILS, EVENTS, TURNS, WORDS
@@ -283,6 +284,27 @@ class LogStore:
         with translated(self._database.place):
             return delete_calls(self._opened(), CALLS.c.started_at < unix)
 
+    def delete_lost(self, folder: Path, unix: float) -> int:
+        """Delete the recordings in a folder from before a time that no call names; return their number.
+
+        A process that was killed, or a log that was lost, leaves them.
+
+        Raises:
+            CallLogError: the database cannot be used.
+        """
+        with translated(self._database.place):
+            connection = self._opened()
+            deleted = 0
+            for some in batched_files(recordings_before(folder, unix)):
+                with connection.begin():
+                    found = select(CALLS.c.recording).where(
+                        CALLS.c.recording.in_([rows.clean(str(one)) for one in some])
+                    )
+                    named = set(connection.execute(found).scalars())
+                lost = [one for one in some if rows.clean(str(one)) not in named]
+                deleted += sum(_delete_file(one) for one in lost)
+        return deleted
+
     def erase(self) -> bool:
         """Overwrite a part of what deleted calls have left in the database; return True if there is more to do.
 
@@ -321,8 +343,10 @@ def delete_calls(connection: Connection, which: Any) -> int:
     return len(gone)
 
 
-def _delete_file(path: Path) -> None:
+def _delete_file(path: Path) -> bool:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         _log.warning("call log: recording %s of a deleted call stays: %s", path, error)
+        return False
+    return True

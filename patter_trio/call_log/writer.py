@@ -223,8 +223,13 @@ class LogWriter:
             _log.exception("call log %s: a batch is lost", self._place)
         return lost
 
-    async def sweep(self, keep_days: float, unix_time: Callable[[], float]) -> None:
-        """Delete the calls that are older than ``keep_days``, now and each hour, until closed."""
+    async def sweep(
+        self, keep_days: float, unix_time: Callable[[], float], delete_lost: Callable[[float], int] | None = None
+    ) -> None:
+        """Delete the calls that are older than ``keep_days``, now and each hour, until closed.
+
+        ``delete_lost`` deletes recordings from before a time that no call names, once.
+        """
         # An earlier process may have been killed before it had erased what it deleted.
         is_unerased = True
         with self._sweeping:
@@ -232,6 +237,17 @@ class LogWriter:
                 before = unix_time() - keep_days * SECONDS_OF_A_DAY
                 if deleted := await self._each_turn(partial(self._store.delete_before, before)):
                     _log.info("call log %s: deleted %d calls older than %g days", self._place, deleted, keep_days)
+                if (
+                    is_unerased
+                    and delete_lost is not None
+                    and (lost := await self._in_thread(partial(delete_lost, before)))
+                ):
+                    _log.info(
+                        "call log %s: deleted %d recordings older than %g days that no call names",
+                        self._place,
+                        lost,
+                        keep_days,
+                    )
                 if is_unerased or deleted:
                     await self._each_turn(self._store.erase)
                 is_unerased = False
@@ -251,7 +267,12 @@ class LogWriter:
 
 @asynccontextmanager
 async def open_writer(
-    store: Store, place: str, *, keep_days: float | None = None, unix_time: Callable[[], float]
+    store: Store,
+    place: str,
+    *,
+    keep_days: float | None = None,
+    unix_time: Callable[[], float],
+    delete_lost: Callable[[float], int] | None = None,
 ) -> AsyncIterator[LogWriter]:
     """Open a writer; on exit, what waits is written, within :data:`CLOSE_TIMEOUT_S`.
 
@@ -260,6 +281,7 @@ async def open_writer(
         place: what log lines call it.
         keep_days: days after which calls are deleted; None: they are kept.
         unix_time: returns the Unix time in seconds.
+        delete_lost: deletes the recordings from before a time that no call names, in the thread; None: there are none.
 
     Raises:
         ConfigurationError: the log is of a newer version.
@@ -270,7 +292,7 @@ async def open_writer(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(writer.run)
             if keep_days is not None:
-                nursery.start_soon(writer.sweep, keep_days, unix_time)
+                nursery.start_soon(writer.sweep, keep_days, unix_time, delete_lost)
             try:
                 yield writer
             finally:

@@ -23,7 +23,7 @@ async def open_log(options: ServeOptions) -> AsyncIterator[LogWriter | None]:
         yield None
         return
     # By the machine's clock, also where a test has another one: what is too old lies in real days.
-    async with options.call_log.writing(time.time) as writer:
+    async with options.call_log.writing(time.time, options.record_to) as writer:
         yield writer
 
 

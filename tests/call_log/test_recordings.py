@@ -1,5 +1,6 @@
 """The waveforms of recordings: read in pieces, once for each state of a file."""
 
+import os
 import tracemalloc
 from io import BytesIO
 from pathlib import Path
@@ -7,10 +8,15 @@ from typing import BinaryIO
 
 import numpy as np
 import pytest
+import trio
 
+from patter_trio import CallLog
 from patter_trio.audio.wav import read_wav, write_wav
+from patter_trio.call_log.entries import RecordingMade
+from patter_trio.call_log.phone_log import PhoneLog
 from patter_trio.call_log.recordings import MAX_READ_BYTES, MAX_WAVEFORMS, PIECE_BYTES, Waveforms
 from patter_trio.timeline.waveform import peaks_of
+from tests.kit.call_logs import EPOCH, OpenLog
 
 
 class Opened:
@@ -120,3 +126,51 @@ def test_recording_cut_while_it_is_read(tmp_path: Path) -> None:
     assert peaks is not None
     assert peaks.caller == (70, 0)
     assert len(read_wav(path.read_bytes())) == 400
+
+
+SOUND = write_wav([np.zeros(80, np.int16)] * 2)
+DAY_S = 86_400.0
+
+
+def recorded(folder: Path, name: str, age_days: float, content: bytes = SOUND) -> Path:
+    """Make a recording that was last written some days before the epoch of logged calls."""
+    path = folder / name
+    path.write_bytes(content)
+    os.utime(path, (EPOCH, EPOCH - age_days * DAY_S))
+    return path
+
+
+@pytest.mark.parametrize("keep_days", [30.0, None])
+async def test_lost_recordings_are_deleted_with_age(
+    log_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, keep_days: float | None
+) -> None:
+    """With keep_days, old recordings that no call names go when a server starts, with one line; all else stays."""
+    caplog.set_level("INFO", "patter_trio")
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    named = recorded(folder, "CA1.wav", 40)
+    log = OpenLog(log_url)
+    log.store.write([log.events.started("CA1", -1.0), RecordingMade("CA1", str(named))])
+    log.store.close()
+    lost = [recorded(folder, "CA2.wav", 31), recorded(folder, "CA3-2.wav", 400)]
+    kept = [
+        named,
+        recorded(folder, "CA4.wav", 29),
+        recorded(folder, "notes.txt", 400),
+        recorded(folder, "song of ours.wav", 400),
+        # Of another program: mono, and no WAV at all.
+        recorded(folder, "mono.wav", 400, write_wav([np.zeros(80, np.int16)])),
+        recorded(folder, "text.wav", 400, b"text" * 20),
+        recorded(folder, "empty.wav", 400, b""),
+    ]
+    (folder / "link.wav").symlink_to(lost[0])
+    (folder / "folder.wav").mkdir()
+    async with PhoneLog(CallLog(log_url, keep_days=keep_days)).writing(lambda: EPOCH, folder):
+        with trio.fail_after(20):  # a stuck writer fails the test
+            while keep_days and lost[1].exists():  # noqa: ASYNC110 (no event reports it)
+                await trio.sleep(0.01)
+    assert [path.exists() for path in lost] == [keep_days is None] * 2
+    assert all(path.exists() for path in kept)
+    lines = [line for line in caplog.messages if "that no call names" in line]
+    assert len(lines) == (keep_days is not None)
+    assert all("deleted 2 recordings older than 30 days" in line for line in lines)
