@@ -74,7 +74,7 @@ class TextCallsOfPages:
 
 
 def _record(kind: str, call_id: str, data: dict[str, Any]) -> EventRecord:
-    # Numbered 0: it is no event of the call, whose first one is 1.
+    # Numbered 0, because the first event of the call itself has the number 1.
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return EventRecord(seq=0, call_id=call_id, type=kind, at_ms=0.0, time=now, data=data)
 

@@ -91,7 +91,7 @@ class SecondLegs:
     async def _decide(self, leg: SecondLeg, placed: PlacedCall) -> None:
         """Wait for the person's decision, and then for the end of the call."""
         async with trio.open_nursery() as nursery:
-            # Beside the wait: a person who hangs up has decided, too.
+            # Beside the wait: to hang up is a decision, too.
             nursery.start_soon(self._end_with, leg, placed)
             with trio.move_on_after(leg.warm.decision_timeout):
                 await leg.decided.wait()

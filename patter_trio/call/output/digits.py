@@ -111,7 +111,7 @@ class DigitsReply(Reply):
                 # Whatever the carrier's side raises by contract; anything else is a bug and ends the call.
                 _log.warning("call %s: sending digits failed: %s", current_call.get(), error)
                 self.order.settle(error)
-            # Only of tones: what the carrier sends is no audio of ours.
+            # Only of tones: digits that the carrier sends put nothing into the playout queue.
             if self.playout.put_samples:
                 post(inputs.AudioArrived(self.number))
             self._all_made(writer, post)

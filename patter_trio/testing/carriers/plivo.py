@@ -323,4 +323,5 @@ class SimulatedPlivo(SimulatedCarrier):
 
 
 def refusal(status: int, error: str) -> RESTAnswer:
+    """Return a refusal in Plivo's form."""
     return RESTAnswer(status, {"api_id": API_ID, "error": error})

@@ -409,4 +409,5 @@ def _text(**fields: Any) -> str:
 
 
 def refusal(status: int, code: str, title: str, detail: str = "") -> RESTAnswer:
+    """Return a refusal in Telnyx's form."""
     return RESTAnswer(status, {"errors": [{"code": code, "title": title, "detail": detail or title}]})
