@@ -130,12 +130,11 @@ export function CallPage({ id, whole }) {
     };
     const look = async () => {
       try {
-        const { calls } = await getJSON("../api/live");
+        // At once: one behind the other, the page comes a round trip later.
+        const [{ calls }, call, timeline] = await Promise.all([getJSON("../api/live"), getJSON(base), getJSON(`${base}/timeline`)]);
+        if (closed) return;
         const live = calls.find((one) => one.call_id === id) ?? null;
-        if (closed) return;
         if (live && !following) follow();
-        const [call, timeline] = await Promise.all([getJSON(base), getJSON(`${base}/timeline`)]);
-        if (closed) return;
         setShown({ call, timeline, live });
         setTrouble("");
         if (live || !call.outcome) soon(LOOK_EVERY_MS);
