@@ -20,6 +20,7 @@ from patter_trio.call.session import CallSession
 from patter_trio.call_log.options import CallLog, checked_log
 from patter_trio.call_log.phone_log import PhoneLog
 from patter_trio.carriers.local import LocalCarrier
+from patter_trio.dashboard.log_lines import LogLines
 from patter_trio.dashboard.windows import with_dashboard
 from patter_trio.errors import ConfigurationError
 from patter_trio.events.bus import EventBus, subscribers_of
@@ -572,8 +573,11 @@ class Patter(SpeechCallbacks):
         if not (token or access.is_private):
             _log.warning("the windows answer nobody: others can reach the server, so give dashboard_token=")
         archive = self.call_log
-        windows = open_windows(self._live, self._feed, self._call_servers, access, archive=archive)
-        return with_dashboard(windows, has_log=archive is not None) if dashboard else windows
+        lines = LogLines()
+        windows = open_windows(
+            self._live, self._feed, self._call_servers, access, archive=archive, deleted=lines.forget
+        )
+        return with_dashboard(windows, lines, has_log=archive is not None) if dashboard else windows
 
     def _check(self, agent: Agent, callbacks: Mapping[str, Any]) -> None:
         """Check what can be checked before a port is open."""

@@ -82,3 +82,8 @@ class LogLines(logging.Filter):
         """Return the lines about a call, oldest first: ``time`` (Unix, in seconds), ``level``, ``logger``, ``text``."""
         with self._lock:
             return list(self._calls.get(call_id, ()))
+
+    def forget(self, call_id: str) -> None:
+        """Drop the lines about a call."""
+        with self._lock:
+            self._calls.pop(call_id, None)

@@ -7,11 +7,12 @@ from patter_trio.dashboard.recent_calls import RecentCalls
 from patter_trio.server.windows import Windows
 
 
-def with_dashboard(windows: Windows, *, has_log: bool) -> Windows:
+def with_dashboard(windows: Windows, lines: LogLines, *, has_log: bool) -> Windows:
     """Return windows with the dashboard.
 
     Args:
         windows: the windows without it.
+        lines: keeps the lines of the program's log by call, from when the server runs.
         has_log: True if ``windows`` have the API of past calls from a call log; False: the dashboard adds it, with the
             newest calls in memory, for as long as the server runs.
     """
@@ -20,7 +21,6 @@ def with_dashboard(windows: Windows, *, has_log: bool) -> Windows:
     from patter_trio.pages.assets import shared_routes  # noqa: PLC0415 (see above)
     from patter_trio.server.archive_api import archive_routes  # noqa: PLC0415 (see above)
 
-    lines = LogLines()
     pages = [*shared_routes(), *dashboard_routes(lines, has_log=has_log)]
     windows = attrs.evolve(windows, served=lines.collecting)
     if has_log:
@@ -28,6 +28,6 @@ def with_dashboard(windows: Windows, *, has_log: bool) -> Windows:
     memory = RecentCalls()
     return attrs.evolve(
         windows,
-        routes=[*windows.routes, *archive_routes(memory), *pages],
+        routes=[*windows.routes, *archive_routes(memory, lines.forget), *pages],
         record_sinks=[*windows.record_sinks, memory],
     )

@@ -25,11 +25,12 @@ _UNKNOWN: Final = "no such call is in the log"
 _UNRECORDED: Final = "the call has no recording"
 
 
-def archive_routes(archive: CallArchive) -> Sequence[BaseRoute]:
+def archive_routes(archive: CallArchive, deleted: Callable[[str], None] = lambda _: None) -> Sequence[BaseRoute]:
     """Return the routes of ``/api/calls``, ``/api/stats`` and ``/api/export``.
 
     Args:
         archive: the past calls.
+        deleted: called with the id of a call that was deleted, so that others forget it, too.
     """
     places, reads = trio.Semaphore(MAX_EXPORTS), FileReads()
 
@@ -49,6 +50,7 @@ def archive_routes(archive: CallArchive) -> Sequence[BaseRoute]:
     async def delete(request: Request) -> Response:
         if not await archive.delete(_id(request)):
             raise HTTPException(404, _UNKNOWN)
+        deleted(_id(request))
         return Response(status_code=204)
 
     async def events(request: Request) -> Response:

@@ -63,6 +63,7 @@ def open_windows(
     access: Access,
     *,
     archive: CallArchive | None = None,
+    deleted: Callable[[str], None] = lambda _: None,
 ) -> Windows:
     """Return the windows of a server with a dashboard.
 
@@ -72,6 +73,7 @@ def open_windows(
         servers: the phone's running servers.
         access: what the access rule uses.
         archive: the past calls; None: they are not logged.
+        deleted: called with the id of a call that a client has deleted.
     """
     # Starlette takes 0.1 s to import, and only servers need it.
     from patter_trio.server.archive_api import archive_routes  # noqa: PLC0415 (see above)
@@ -86,7 +88,7 @@ def open_windows(
         routes=[
             *live_routes(calls),
             *listen_routes(listening),
-            *(() if archive is None else archive_routes(archive)),
+            *(() if archive is None else archive_routes(archive, deleted)),
             *metrics_routes(metrics),
         ],
         open_routes=login_routes(access),

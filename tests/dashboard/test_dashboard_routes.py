@@ -79,10 +79,12 @@ async def test_call_log_keeps_calls(tmp_path: Path) -> None:
         assert (await client.get("/api/calls")).json() == {"calls": [], "next": ""}
 
 
-async def test_served_call_is_kept() -> None:
-    """A call over the served port is live, then over, for the pages: in the memory without a call log."""
+@pytest.mark.parametrize("has_log", [False, True])
+async def test_served_call_is_kept_until_deleted(tmp_path: Path, has_log: bool) -> None:
+    """A call over the served port is live, then over, for the pages; deleted, its log lines are gone as well."""
     over = trio.Event()
-    async with served(browser_phone=True, on_call_end=lambda _: over.set()) as client:
+    phone = Patter(persist=tmp_path / "calls.db") if has_log else Patter()
+    async with served(phone, browser_phone=True, on_call_end=lambda _: over.set()) as client:
         origin = str(client.base_url).rstrip("/")
         ticket = (await client.post("/phone/calls", headers={"origin": origin})).json()
         path = f"/ws/browser/stream/{ticket['call_id']}"
@@ -91,11 +93,18 @@ async def test_served_call_is_kept() -> None:
         await socket.send(json.dumps({"event": "start", **ticket}))
         await socket.send(json.dumps({"event": "stop"}))
         await over.wait()
+        # The log's thread writes the end behind the callback.
+        while not [call for call in (await client.get("/api/calls")).json()["calls"] if call["outcome"]]:
+            await trio.sleep(0.02)
         [call] = (await client.get("/api/calls")).json()["calls"]
         assert (call["call_id"], call["outcome"]) == (ticket["call_id"], "caller_hung_up")
         timeline = (await client.get(f"/api/calls/{call['call_id']}/timeline")).json()
         assert (timeline["over"], timeline["outcome"]) == (True, "caller_hung_up")
         assert (await client.get(f"/api/calls/{call['call_id']}/timeline.svg")).text.startswith("<svg")
+        logging.getLogger("patter_trio.call").warning("call %s: a callback failed", call["call_id"])
+        assert (await client.get(f"/api/calls/{call['call_id']}/log")).json()["lines"]
+        assert (await client.delete(f"/api/calls/{call['call_id']}", headers=origin_of(client))).status_code == 204
+        assert (await client.get(f"/api/calls/{call['call_id']}/log")).json() == {"lines": []}
         await trio.aclose_forcefully(stream)
 
 
