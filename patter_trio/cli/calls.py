@@ -19,6 +19,7 @@ from patter_trio.call_log.phone_log import PhoneLog
 from patter_trio.cli.command_line import LOG_OPTION, Once, add_log_options
 from patter_trio.cli.terminal import console_for, printable
 from patter_trio.errors import ConfigurationError
+from patter_trio.events.payloads import OUTCOMES
 from patter_trio.phone_numbers import is_number, mask_number
 
 if TYPE_CHECKING:
@@ -29,21 +30,6 @@ NOTHING_EXIT_STATUS: Final = 1
 # Judged: a screen or two.
 DEFAULT_LINES: Final = 50
 """Most calls that are listed by default."""
-# In the order of the dashboard's list.
-OUTCOMES: Final = (
-    "completed",
-    "caller_hung_up",
-    "agent_hung_up",
-    "transferred",
-    "silence",
-    "voicemail",
-    "no_answer",
-    "busy",
-    "rejected",
-    "failed",
-    "cancelled",
-)
-"""The outcomes of calls; docs/callbacks.md and docs/outbound.md describe them."""
 _COLUMNS: Final = ("call", "began", "number", "s", "turns", "p50 ms", "outcome", "USD", "first words")
 _RIGHT: Final = frozenset({"s", "turns", "p50 ms", "USD"})
 _EPILOG: Final = """

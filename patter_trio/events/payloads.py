@@ -15,6 +15,21 @@ from patter_trio.events import edges
 from patter_trio.events.turns import TurnEndReason
 from patter_trio.metrics.results import CallMetrics, CostBreakdown, TurnMetrics
 
+# In the order of the dashboard's list.
+OUTCOMES: Final = (
+    "completed",
+    "caller_hung_up",
+    "agent_hung_up",
+    "transferred",
+    "silence",
+    "voicemail",
+    "no_answer",
+    "busy",
+    "rejected",
+    "failed",
+    "cancelled",
+)
+"""The outcomes of calls; docs/callbacks.md and docs/outbound.md describe them."""
 UserState = Literal["listening", "speaking", "thinking", "away"]
 # "listening" belongs to the promised states (docs/events.md), although no rule here leads to it.
 AgentState = Literal["initializing", "idle", "listening", "thinking", "speaking"]

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from patter_trio.abc import CallArchive, CallQuery
 from patter_trio.call_log.export import CONTENT_TYPES, ExportFormat, export_as
 from patter_trio.errors import ConfigurationError, PatterError
-from patter_trio.server.call_questions import number_in, query_in, query_of, refuse_private, time_in
+from patter_trio.server.call_questions import number_in, query_in, query_of, refuse_private, refuse_unknown, time_in
 from patter_trio.server.file_response import FilePartResponse, FileReads
 from patter_trio.server.json_body import json_body
 
@@ -74,13 +74,13 @@ def archive_routes(archive: CallArchive, deleted: Callable[[str], None] = lambda
     async def peaks(request: Request) -> Response:
         found = await archive.timeline(_id(request))
         if found is None or not found.get("peaks"):
-            raise HTTPException(404, _UNRECORDED)
+            raise HTTPException(404, _UNKNOWN if found is None else _UNRECORDED)
         return JSONResponse(found["peaks"])
 
     async def recording(request: Request) -> Response:
         path = await archive.recording(_id(request))
         if path is None:
-            raise HTTPException(404, _UNRECORDED)
+            raise HTTPException(404, _UNRECORDED if await archive.get(_id(request)) else _UNKNOWN)
         return FilePartResponse(reads, path, "audio/wav", missing=_UNRECORDED)
 
     async def stats(request: Request) -> Response:
@@ -88,6 +88,7 @@ def archive_routes(archive: CallArchive, deleted: Callable[[str], None] = lambda
             raise HTTPException(400, f"by must be day, got {request.query_params['by']!r}")
         given = request.query_params
         refuse_private(given)
+        refuse_unknown(given, ("by", "since", "until"))
         days = await archive.stats(since=time_in(given, "since"), until=time_in(given, "until"))
         return JSONResponse({"days": [day.to_dict() for day in days]})
 

@@ -4,25 +4,29 @@ Words and numbers stand in bodies alone: a URL is kept by proxies, histories and
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 
 from patter_trio.abc import CallQuery
+from patter_trio.errors import did_you_mean
+from patter_trio.events.payloads import OUTCOMES
 
 _DEFAULT_LIMIT: Final = 50
 # Judged: more than anybody types; a database looks at a few words of it (``call_log/words.py``).
 MAX_TEXT_CHARACTERS: Final = 1000
 """Longest text in a field of a search, in characters."""
-TEXT_FIELDS: Final = ("text", "number", "outcome", "since", "until", "cursor")
+_URL_TEXT_FIELDS: Final = ("outcome", "since", "until", "cursor")
+TEXT_FIELDS: Final = ("text", "number", *_URL_TEXT_FIELDS)
 """The fields of a search that are strings."""
 NUMBER_FIELDS: Final = ("min_cost", "min_duration")
 """The fields of a search that are numbers."""
 _LIMIT: Final = "limit"
 _OF_BODIES: Final = ("q", "text", "number")
-"""Names of words and numbers, which are refused in a URL instead of ignored: the answer would be all calls."""
+"""Names of words and numbers, which a URL may not have."""
+_OF_URLS: Final = (*_URL_TEXT_FIELDS, *NUMBER_FIELDS, _LIMIT)
 
 
 def refuse_private(given: Mapping[str, str]) -> None:
@@ -44,7 +48,20 @@ def query_of(given: Mapping[str, str]) -> CallQuery:
         HTTPException: 400, a value is not valid, or it has words or a number.
     """
     refuse_private(given)
+    refuse_unknown(given, _OF_URLS)
     return _query(given)
+
+
+def refuse_unknown(given: Mapping[str, str], known: Sequence[str]) -> None:
+    """Refuse a query with a parameter that a route does not have: to ignore a misspelt filter would give all calls.
+
+    Raises:
+        HTTPException: 400, it has one.
+    """
+    for name in given:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise HTTPException(400, f"a parameter must be one of {', '.join(known)}, got {name[:40]!r}{hint}")
 
 
 def query_in(body: Mapping[str, Any]) -> CallQuery:
@@ -72,18 +89,28 @@ def query_in(body: Mapping[str, Any]) -> CallQuery:
 
 
 def _query(given: Mapping[str, str]) -> CallQuery:
-    limit = number_in(given, _LIMIT)
+    limit, outcome = number_in(given, _LIMIT), given.get("outcome", "")
+    if outcome and outcome not in OUTCOMES:
+        hint = did_you_mean(outcome, OUTCOMES)
+        raise HTTPException(400, f"outcome must be one of {', '.join(OUTCOMES)}, got {outcome[:40]!r}{hint}")
     return CallQuery(
         text=given.get("text", ""),
         number=given.get("number", ""),
-        outcome=given.get("outcome", ""),
+        outcome=outcome,
         since=time_in(given, "since"),
         until=time_in(given, "until"),
-        min_cost_usd=number_in(given, "min_cost"),
-        min_duration_s=number_in(given, "min_duration"),
+        min_cost_usd=_at_least_0(given, "min_cost"),
+        min_duration_s=_at_least_0(given, "min_duration"),
         cursor=given.get("cursor", ""),
         limit=_DEFAULT_LIMIT if limit is None else int(limit),
     )
+
+
+def _at_least_0(given: Mapping[str, str], name: str) -> float | None:
+    number = number_in(given, name)
+    if number is not None and number < 0:
+        raise HTTPException(400, f"{name} must be at least 0, got {number:g}")
+    return number
 
 
 def number_in(given: Mapping[str, str], name: str) -> float | None:

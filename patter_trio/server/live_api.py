@@ -91,8 +91,23 @@ def _text(body: Mapping[str, Any], name: str) -> str:
 
 
 def _position(request: Request) -> int | None:
-    """Return the number of the last event that a client got; None: it begins."""
-    # ``after`` for clients that are no EventSource, which sets the header by itself.
-    given = request.headers.get("last-event-id") or request.query_params.get("after", "")
-    is_number = given.isascii() and given.isdigit() and len(given) <= len(str(2**63))
-    return int(given) if is_number else None
+    """Return the number of the last event that a client got; None: it begins.
+
+    Raises:
+        HTTPException: 400, ``after`` is not such a number.
+    """
+    # A browser repeats the header by itself, also that of another server behind the same address: such an id is no
+    # reason to refuse it.
+    given = request.headers.get("last-event-id")
+    if given:
+        return int(given) if _is_position(given) else None
+    # For clients that are no EventSource.
+    after = request.query_params.get("after", "")
+    if after and not _is_position(after):
+        raise HTTPException(400, f"after must be the number of an event, got {after[:40]!r}")
+    return int(after) if after else None
+
+
+def _is_position(text: str) -> bool:
+    # The length first: a number of thousands of digits takes time to parse.
+    return len(text) <= len(str(2**63)) and text.isascii() and text.isdigit()

@@ -99,7 +99,13 @@ async def test_words_and_numbers_in_urls_are_refused(phone: Patter, path: str, n
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=501", "limit=x", "cursor=x", "cursor=-1", "since=now", "min_cost=nan", "min_cost=1e30"]
+    "query",
+    [
+        *("limit=0", "limit=501", "limit=x", "cursor=x", "cursor=-1", "since=now"),
+        *("min_cost=nan", "min_cost=1e30", "min_duration=-1", "outcome=nonsense"),
+        # Ignored, they would give all calls.
+        *("outcom=failed", "caller=Ann"),
+    ],
 )
 async def test_wrong_question_is_answered_with_400(phone: Patter, query: str) -> None:
     """A parameter that is not valid is named in the answer."""
@@ -124,6 +130,8 @@ async def test_wrong_question_is_answered_with_400(phone: Patter, query: str) ->
         ('{"since": "now"}', 400, "since"),
         ('{"min_cost": NaN}', 400, "min_cost"),
         ('{"min_duration": "9"}', 400, "min_duration"),
+        ('{"min_duration": -0.5}', 400, "min_duration"),
+        ('{"outcome": "nonsense"}', 400, "outcome"),
         ('{"q": "sunday"}', 400, "q"),
         ("[]", 400, "object"),
         ("{", 400, "JSON"),
@@ -158,7 +166,9 @@ async def test_one_call_is_read_whole(phone: Patter) -> None:
         assert (await client.get(f"/api/calls/CA1/events?after={events[-1]['seq']}")).json() == {"events": []}
         assert (await client.get("/api/calls/CA1/timeline")).json()["call_id"] == "CA1"
         for path in ("", "/events", "/timeline", "/timeline.svg", "/peaks", "/recording.wav"):
-            assert (await client.get(f"/api/calls/CA9{path}")).status_code == 404, path
+            unknown = await client.get(f"/api/calls/CA9{path}")
+            assert (unknown.status_code, unknown.json()["error"]) == (404, "no such call is in the log"), path
+        assert "no recording" in (await client.get("/api/calls/CA2/recording.wav")).json()["error"]
 
 
 async def test_picture_of_a_call_runs_no_script(phone: Patter) -> None:
@@ -193,6 +203,7 @@ async def test_figures_and_exports(phone: Patter) -> None:
         assert (day["answer_p50_ms"], day["answer_p95_ms"]) == (200.0, 290.0)
         assert day["cost_usd"] == pytest.approx(0.6)
         assert (await client.get("/api/stats?by=week")).status_code == 400
+        assert (await client.get("/api/stats?sinc=2026-01-31")).status_code == 400
         exported = await client.post("/api/export.json", json={"text": "sunday"}, headers=origin_of(client))
         assert [call["call_id"] for call in json.loads(exported.text)] == ["CA1"]
         refused = await client.post("/api/export.csv", json={"words": "sunday"}, headers=origin_of(client))

@@ -94,6 +94,14 @@ async def test_the_token_opens_the_api() -> None:
         assert (await client.get("/api/live", headers=BEARER | {"x-forwarded-for": "203.0.113.9"})).status_code == 200
 
 
+@pytest.mark.parametrize("after", ["x", "-1", "1.5", "1" * 30])
+async def test_unfit_stream_position_is_refused(after: str) -> None:
+    """A stream of events that shall go on behind something that is no number gets 400, not all that is remembered."""
+    async with served() as client:
+        answer = await client.get(f"/api/live/events?after={after}")
+        assert (answer.status_code, "after" in answer.json()["error"]) == (400, True)
+
+
 @pytest.mark.parametrize(
     ("order", "body", "status"),
     [
