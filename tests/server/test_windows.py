@@ -96,7 +96,7 @@ async def test_the_token_opens_the_api() -> None:
 
 @pytest.mark.parametrize("after", ["x", "-1", "1.5", "1" * 30])
 async def test_unfit_stream_position_is_refused(after: str) -> None:
-    """A stream of events that shall go on behind something that is no number gets 400, not all that is remembered."""
+    """A position that cannot be the number of an event gets 400, instead of a stream of the wrong events."""
     async with served() as client:
         answer = await client.get(f"/api/live/events?after={after}")
         assert (answer.status_code, "after" in answer.json()["error"]) == (400, True)
