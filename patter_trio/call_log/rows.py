@@ -76,17 +76,24 @@ def after(known: Known, record: EventRecord) -> Known:
     match record["type"]:
         case "transcript_final":
             said = _said(known.said, str(data.get("role", "")), clean(str(data.get("text", ""))), data.get("revises"))
-            return attrs.evolve(known, said=said, facts={**known.facts, "first_words": _first_words(said)})
+            facts = {**known.facts, **_so_far(known, record), "first_words": _first_words(said)}
+            return attrs.evolve(known, said=said, facts=facts)
         case "metrics_collected":
             turn = data.get("turn") or {}
             cost = data.get("cost_so_far") or {}
             # Turn 0 is the greeting, which no number of turns counts (docs/glossary.md).
             turns = max(int(known.facts["turns"]), int(turn.get("turn_index", 0)))
-            return attrs.evolve(known, facts={**known.facts, "turns": turns, "cost_usd": _finite(cost.get("total"))})
+            facts = {**known.facts, **_so_far(known, record), "turns": turns, "cost_usd": _finite(cost.get("total"))}
+            return attrs.evolve(known, facts=facts)
         case "call_ended":
             return attrs.evolve(known, is_over=True, **_ended(known, record))
         case _:
             return known
+
+
+def _so_far(known: Known, record: EventRecord) -> dict[str, Any]:
+    # If the process is killed, this stays: a call of minutes did not take 0 s.
+    return {"duration_s": max(known.facts["duration_s"], record["at_ms"] / 1000)}
 
 
 def _ended(known: Known, record: EventRecord) -> dict[str, Any]:

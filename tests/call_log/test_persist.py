@@ -239,6 +239,8 @@ async def test_killed_process_loses_the_last_utterance_at_most(log_url: str) -> 
     assert call is not None
     assert [entry["text"] for entry in call["transcript"]][:4] == ["first", "Yes.", "second", "No."]
     assert (line.outcome, line.first_words) == ("", "first")
+    # Up to the last words, not 0.
+    assert line.duration_s > 0
     assert (await log.find(CallQuery(text="second"))).calls == (line,)
 
 

@@ -73,6 +73,7 @@ def test_call_that_goes_on_can_be_read(log: OpenLog) -> None:
     ]
     assert [entry["name"] for entry in call["tool_calls"]] == ["find"]
     assert (call["turns"], call["cost_usd"]) == (1, 0.02)
+    assert call["duration_s"] == given[-1]["at_ms"] / 1000
     assert events_of(log, "CA1") == given
 
 
