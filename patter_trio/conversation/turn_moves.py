@@ -469,7 +469,8 @@ class Conversation(ConversationState):
         self.keep_keys()
         if self.ending in (None, TRANSFERRED_REASON) and reason == TRANSFERRED_REASON:
             # The carrier has connected the caller, whatever was to come behind a transfer that fails.
-            self.ending, self.transfer_accepted = reason, True
+            self.ending = reason
+            self.transfer_accepted = True
         elif self.ending is None or (self.ending == TRANSFERRED_REASON and self.agent is not AgentState.CLOSING):
             self.ending = self.pending_hang_up or reason  # the carrier was not asked to transfer the call yet
         self.leg_down_reason = reason
