@@ -12,19 +12,41 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from patter_trio.logs import LOGGERS
+import attrs
+
+from patter_trio.logs import LOGGERS, mask_logs
 from patter_trio.user_code.context import NO_CALL, current_call
 
 # Judged: a call has some dozens at most, unless something is wrong.
 MAX_LINES: Final = 200
 """Newest lines of a call that are kept."""
-# Judged: as many calls as a page of the list, and 10 MB at the very most.
+# Judged: as many calls as a page of the list.
 MAX_CALLS: Final = 500
 """Calls whose lines are kept; beyond, those of the call that was logged about longest ago are dropped."""
 # Judged: some sixty lines of a traceback.
 MAX_LINE_CHARACTERS: Final = 4000
 """Longest line, its traceback included."""
+# Judged: 80 characters for each line of all calls: lines are short, and those with a traceback few. At most 32 MB.
+MAX_CHARACTERS: Final = 8_000_000
+"""Characters of all lines; beyond, the lines of the call that was logged about longest ago are dropped."""
 _NAMES_A_CALL: Final = re.compile(r"call ([^\s:]{1,200}): ")
+
+
+@attrs.define
+class _OfCall:
+    """The lines of one call."""
+
+    lines: deque[dict[str, Any]] = attrs.field(factory=lambda: deque(maxlen=MAX_LINES))
+    characters: int = 0
+
+    def add(self, line: dict[str, Any]) -> int:
+        """Add a line, in the place of the oldest one if there are enough; return by how many characters they grow."""
+        grown = len(line["text"])
+        if len(self.lines) == MAX_LINES:
+            grown -= len(self.lines[0]["text"])
+        self.lines.append(line)
+        self.characters += grown
+        return grown
 
 
 class LogLines(logging.Filter):
@@ -32,7 +54,8 @@ class LogLines(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._calls: dict[str, deque[dict[str, Any]]] = {}
+        self._calls: dict[str, _OfCall] = {}
+        self._characters = 0
         # Threads log, too.
         self._lock = threading.Lock()
 
@@ -42,7 +65,8 @@ class LogLines(logging.Filter):
     @contextmanager
     def collecting(self) -> Iterator[None]:
         """Collect lines for the time of a block."""
-        # Behind the filter that masks numbers, which was added before: these lines have none.
+        # First, because filters run in the order in which they were added: these lines have no whole number.
+        mask_logs()
         for name in LOGGERS:
             logging.getLogger(name).addFilter(self)
         try:
@@ -71,19 +95,25 @@ class LogLines(logging.Filter):
         }
         with self._lock:
             # To the end of the dict: the first one was logged about longest ago.
-            lines = self._calls.pop(call_id, None) or deque(maxlen=MAX_LINES)
-            lines.append(line)
-            self._calls[call_id] = lines
-            if len(self._calls) > MAX_CALLS:
-                del self._calls[next(iter(self._calls))]
+            kept = self._calls.pop(call_id, None) or _OfCall()
+            self._characters += kept.add(line)
+            self._calls[call_id] = kept
+            # It ends: one call alone never has so many.
+            while len(self._calls) > MAX_CALLS or self._characters > MAX_CHARACTERS:
+                self._drop(next(iter(self._calls)))
         return True
 
     def of_call(self, call_id: str) -> Sequence[dict[str, Any]]:
         """Return the lines about a call, oldest first: ``time`` (Unix, in seconds), ``level``, ``logger``, ``text``."""
         with self._lock:
-            return list(self._calls.get(call_id, ()))
+            kept = self._calls.get(call_id)
+            return [] if kept is None else list(kept.lines)
 
     def forget(self, call_id: str) -> None:
         """Drop the lines about a call."""
         with self._lock:
-            self._calls.pop(call_id, None)
+            if call_id in self._calls:
+                self._drop(call_id)
+
+    def _drop(self, call_id: str) -> None:
+        self._characters -= self._calls.pop(call_id).characters

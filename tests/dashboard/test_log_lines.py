@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from patter_trio.dashboard.log_lines import MAX_CALLS, MAX_LINE_CHARACTERS, MAX_LINES, LogLines
+from patter_trio.dashboard.log_lines import MAX_CALLS, MAX_CHARACTERS, MAX_LINE_CHARACTERS, MAX_LINES, LogLines
 from patter_trio.logs import mask_logs
 from patter_trio.user_code.context import current_call
 
@@ -45,6 +45,20 @@ def test_numbers_in_lines_are_masked() -> None:
     assert "15550100042" not in text
 
 
+def test_collecting_masks_before_it_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process whose loggers are not masked yet, the lines have no whole number either."""
+    monkeypatch.setattr(LOG, "filters", [])
+    # As in a new process; behind the test, whoever needs the masks adds them again.
+    mask_logs.cache_clear()
+    lines = LogLines()
+    with lines.collecting():
+        mask_logs()
+        LOG.warning("call CA1: tool failed for +15550100042")
+    mask_logs.cache_clear()
+    [text] = texts(lines, "CA1")
+    assert "15550100042" not in text
+
+
 def test_lines_are_bounded() -> None:
     """Of a call the newest 200 lines are kept, each bounded, and of calls the 500 that were logged about last."""
     lines = LogLines()
@@ -57,6 +71,24 @@ def test_lines_are_bounded() -> None:
             LOG.warning("call CB%s: %s", number, "x" * 2 * MAX_LINE_CHARACTERS)
     assert lines.of_call("CA") == []
     assert len(texts(lines, "CB0")[0]) == MAX_LINE_CHARACTERS
+
+
+def test_long_lines_of_many_calls_are_bounded() -> None:
+    """Beyond 8 million characters in all, the lines of the call that was logged about longest ago are dropped."""
+    lines = LogLines()
+    calls = MAX_CHARACTERS // (MAX_LINES * MAX_LINE_CHARACTERS)
+    with lines.collecting():
+        for number in range(calls + 1):
+            for _ in range(MAX_LINES):
+                LOG.warning("call CA%s: %s", number, "x" * MAX_LINE_CHARACTERS)
+        assert texts(lines, "CA0") == []
+        assert len(texts(lines, "CA1")) == MAX_LINES
+        lines.forget("CA1")
+        # What was forgotten, and what a newer line of its call has replaced, makes room.
+        for number in (2, 3):
+            for _ in range(MAX_LINES):
+                LOG.warning("call CA%s: %s", number, "x" * MAX_LINE_CHARACTERS)
+    assert [len(texts(lines, f"CA{number}")) for number in range(2, calls + 1)] == [MAX_LINES] * (calls - 1)
 
 
 def test_program_without_logging_still_sees_warnings(
