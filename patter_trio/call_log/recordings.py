@@ -117,16 +117,23 @@ def recordings_before(folder: Path, unix: float) -> Iterator[Path]:
     try:
         with os.scandir(folder.absolute()) as found:
             for entry in found:
-                if not _NAME.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
-                    continue
-                if entry.stat(follow_symlinks=False).st_mtime >= unix:
-                    continue
-                with Path(entry.path).open("rb") as file:
-                    begin = file.read(HEAD_BYTES)
-                if begin[8:40] == head[8:40]:
+                if _NAME.fullmatch(entry.name) and _is_recording(entry, head, unix):
                     yield Path(entry.path)
     except OSError as error:
         _log.info("call log: recordings in %s cannot be listed: %s", folder, error)
+
+
+def _is_recording(entry: os.DirEntry[str], head: bytes, unix: float) -> bool:
+    try:
+        if not entry.is_file(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_mtime >= unix:
+            return False
+        with Path(entry.path).open("rb") as file:
+            begin = file.read(HEAD_BYTES)
+    # Another process has deleted it meanwhile, or it is of another user. Those behind it are looked at all the same.
+    except OSError as error:
+        _log.info("call log: recording %s cannot be looked at: %s", entry.path, error)
+        return False
+    return begin[8:40] == head[8:40]
 
 
 def batched_files(files: Iterable[Path]) -> Iterator[list[Path]]:

@@ -285,16 +285,16 @@ class LogStore:
             return delete_calls(self._opened(), CALLS.c.started_at < unix)
 
     def delete_lost(self, folder: Path, unix: float) -> int:
-        """Delete the recordings in a folder from before a time that no call names; return their number.
+        """Delete some of the recordings in a folder from before a time that no call names.
 
-        A process that was killed, or a log that was lost, leaves them.
+        Return their number; at 0, none is left that can be deleted. A process that was killed, or a log that was lost,
+        leaves them.
 
         Raises:
             CallLogError: the database cannot be used.
         """
         with translated(self._database.place):
             connection = self._opened()
-            deleted = 0
             for some in batched_files(recordings_before(folder, unix)):
                 with connection.begin():
                     found = select(CALLS.c.recording).where(
@@ -302,8 +302,10 @@ class LogStore:
                     )
                     named = set(connection.execute(found).scalars())
                 lost = [one for one in some if rows.clean(str(one)) not in named]
-                deleted += sum(_delete_file(one) for one in lost)
-        return deleted
+                # In turns: what waits to be written is written between two. Those that stay do not hide the others.
+                if deleted := sum(_delete_file(one) for one in lost):
+                    return deleted
+        return 0
 
     def erase(self) -> bool:
         """Overwrite a part of what deleted calls have left in the database; return True if there is more to do.

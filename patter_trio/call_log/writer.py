@@ -228,7 +228,8 @@ class LogWriter:
     ) -> None:
         """Delete the calls that are older than ``keep_days``, now and each hour, until closed.
 
-        ``delete_lost`` deletes recordings from before a time that no call names, once.
+        ``delete_lost`` deletes some of the recordings from before a time that no call names, until it returns 0; it is
+        called now, and not each hour.
         """
         # An earlier process may have been killed before it had erased what it deleted.
         is_unerased = True
@@ -240,7 +241,7 @@ class LogWriter:
                 if (
                     is_unerased
                     and delete_lost is not None
-                    and (lost := await self._in_thread(partial(delete_lost, before)))
+                    and (lost := await self._each_turn(partial(delete_lost, before)))
                 ):
                     _log.info(
                         "call log %s: deleted %d recordings older than %g days that no call names",
@@ -281,7 +282,8 @@ async def open_writer(
         place: what log lines call it.
         keep_days: days after which calls are deleted; None: they are kept.
         unix_time: returns the Unix time in seconds.
-        delete_lost: deletes the recordings from before a time that no call names, in the thread; None: there are none.
+        delete_lost: deletes some recordings from before a time that no call names, in the thread, and returns their
+            number; None: there are none.
 
     Raises:
         ConfigurationError: the log is of a newer version.

@@ -14,7 +14,14 @@ from patter_trio import CallLog
 from patter_trio.audio.wav import read_wav, write_wav
 from patter_trio.call_log.entries import RecordingMade
 from patter_trio.call_log.phone_log import PhoneLog
-from patter_trio.call_log.recordings import MAX_READ_BYTES, MAX_WAVEFORMS, PIECE_BYTES, Waveforms
+from patter_trio.call_log.recordings import (
+    FILES_AT_ONCE,
+    MAX_READ_BYTES,
+    MAX_WAVEFORMS,
+    PIECE_BYTES,
+    Waveforms,
+    recordings_before,
+)
 from patter_trio.timeline.waveform import peaks_of
 from tests.kit.call_logs import EPOCH, OpenLog
 
@@ -138,6 +145,28 @@ def recorded(folder: Path, name: str, age_days: float, content: bytes = SOUND) -
     path.write_bytes(content)
     os.utime(path, (EPOCH, EPOCH - age_days * DAY_S))
     return path
+
+
+def test_lost_recordings_go_some_at_once(log_url: str, tmp_path: Path) -> None:
+    """One turn of the log's thread deletes at most 500 lost recordings, because the events of calls wait for it."""
+    for number in range(FILES_AT_ONCE + 1):
+        recorded(tmp_path, f"CA{number}.wav", 40)
+    store = OpenLog(log_url).store
+    assert [store.delete_lost(tmp_path, EPOCH) for _ in range(3)] == [FILES_AT_ONCE, 1, 0]
+    store.close()
+
+
+def test_recording_that_vanishes_hides_no_others(tmp_path: Path) -> None:
+    """If another process deletes a recording while a folder is listed, those behind it are still found."""
+    for number in range(4):
+        recorded(tmp_path, f"CA{number}.wav", 40)
+    # ``scandir`` has the same order.
+    first, *gone, last = os.listdir(tmp_path)  # noqa: PTH208 (the order of the folder)
+    found = recordings_before(tmp_path, EPOCH)
+    assert next(found).name == first
+    for name in gone:
+        (tmp_path / name).unlink()
+    assert [path.name for path in found] == [last]
 
 
 @pytest.mark.parametrize("keep_days", [30.0, None])
