@@ -52,6 +52,7 @@ SEND_TIMEOUT_S: Final = 5.0
 """Seconds for one message, after which a listener who does not read counts as gone."""
 # RFC 6455, section 7.4.1, and 1013 of the IANA's registry of close codes.
 _NORMAL, _GOING_AWAY, _POLICY, _TRY_LATER = 1000, 1001, 1008, 1013
+_NO_TICKET: Final = "a listener must send its ticket first, which is valid once, for 60 s, for one call"
 
 
 class ListeningRefused(PatterError):
@@ -130,13 +131,18 @@ class Listening:
         call_id = unquote(upgrade.path.partition("?")[0].removeprefix(LISTEN_PREFIX))
         socket: WebSocket | None = None
         login: Login | None = None
+        is_proven = False
         # One deadline for both: a peer that does not read its answer sends no ticket either.
         with trio.move_on_after(TICKET_TIMEOUT_S):
             socket = await _opened(upgrade)
             login = await self._check_ticket(socket, call_id)
+            is_proven = True
             proven()
         if socket is None:
             raise ListeningRefused("a listener must read the answer to its upgrade")
+        # The deadline has passed, and the socket is closed: nothing of a call must be opened for it.
+        if not is_proven:
+            raise ListeningRefused(_NO_TICKET)
         code, reason = _POLICY, "the login is over"
         try:
             with nullcontext() if login is None else login.lasting():
@@ -146,16 +152,16 @@ class Listening:
 
     async def _check_ticket(self, socket: WebSocket, call_id: str) -> Login | None:
         """Return the login of the page with the ticket that comes."""
-        found, why = None, "a listener must send its ticket first, which is valid once, for 60 s, for one call"
+        found = None
         try:
             ticket = _ticket_in(await socket.receive())
             found = self._tickets.take(ticket, call_id, trio.current_time())
         finally:
             # Also of a listener that takes too long.
             if found is None:
-                await socket.aclose(_POLICY, why)
+                await socket.aclose(_POLICY, _NO_TICKET)
         if found is None:
-            raise ListeningRefused(why)
+            raise ListeningRefused(_NO_TICKET)
         socket.lift_allowance()
         return found.login
 

@@ -9,16 +9,25 @@ import httpx
 import numpy as np
 import pytest
 import trio
+import trio.testing
 
 from patter_trio import Patter
 from patter_trio.audio import g711
 from patter_trio.audio.formats import RATE_HZ
 from patter_trio.errors import WireError
-from patter_trio.net.websocket import SocketClosed, WebSocket, connect
+from patter_trio.net.websocket import SocketClosed, WebSocket, connect, receive_upgrade
 from patter_trio.pytest_plugin import CallSimulator
-from patter_trio.server.listening import MAX_TICKETS, TICKET_S, ListenTickets
+from patter_trio.server.listening import (
+    MAX_TICKETS,
+    TICKET_S,
+    TICKET_TIMEOUT_S,
+    Listening,
+    ListeningRefused,
+    ListenTickets,
+)
 from patter_trio.server.live_audio import MAX_WAITING_PIECES
 from patter_trio.server.live_calls import PhoneLiveCalls
+from patter_trio.server.stream_places import StreamPlaces
 from patter_trio.testing.simulation.caller import SimulatedCaller
 from tests.kit.call import agent_of
 from tests.server.test_windows import TOKEN, origin_of, served
@@ -217,6 +226,28 @@ async def test_listener_without_ticket_is_refused(message: str | bytes) -> None:
     async with served(browser_phone=True) as client, opened(client, "/ws/listen/CA1") as socket:
         await socket.send(message)
         assert (await end_of(socket))[0] == 1008
+
+
+async def test_silent_listener_is_refused(autojump_clock: trio.testing.MockClock) -> None:
+    """A socket without a ticket within 10 s is closed and refused; nothing of the call is opened for it."""
+    del autojump_clock
+    phone, places, proven = Patter(), StreamPlaces(), trio.Event()
+    listening = Listening(live_calls(phone))
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+
+        async def serve() -> None:
+            head = await theirs.receive_some()
+            upgrade = await receive_upgrade(theirs, bytes(head))
+            began = trio.current_time()
+            with pytest.raises(ListeningRefused, match="must send its ticket first"):
+                await listening.serve(upgrade, places, proven.set)
+            assert trio.current_time() - began >= TICKET_TIMEOUT_S
+
+        nursery.start_soon(serve)
+        socket = await connect(ours, "ws://desk.test/ws/listen/CA1", {"Origin": "http://desk.test"})
+        assert (await end_of(socket))[0] == 1008
+    assert not proven.is_set()
 
 
 async def test_pages_of_other_sites_do_not_listen() -> None:
