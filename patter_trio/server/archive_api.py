@@ -13,9 +13,8 @@ from starlette.types import Receive, Scope, Send
 from patter_trio.abc import CallArchive, CallQuery
 from patter_trio.call_log.export import CONTENT_TYPES, ExportFormat, export_as
 from patter_trio.errors import ConfigurationError, PatterError
-from patter_trio.server.call_questions import number_in, query_in, query_of, refuse_private, refuse_unknown, time_in
+from patter_trio.server.call_questions import number_in, query_of, refuse_private, refuse_unknown, search_in, time_in
 from patter_trio.server.file_response import FilePartResponse, FileReads
-from patter_trio.server.json_body import json_body
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 # Judged: one for a person and one for a script. Each reads the whole log while calls go on.
@@ -42,7 +41,7 @@ def archive_routes(archive: CallArchive, deleted: Callable[[str], None] = lambda
         return await found(query_of(request.query_params))
 
     async def search(request: Request) -> Response:
-        return await found(query_in(await json_body(request)))
+        return await found(await search_in(request))
 
     async def call(request: Request) -> Response:
         return _json(await archive.get(_id(request)))
@@ -95,8 +94,7 @@ def archive_routes(archive: CallArchive, deleted: Callable[[str], None] = lambda
     def export(kind: ExportFormat) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             # A search with words or a number has them in its body.
-            is_search = request.method == "POST"
-            query = query_in(await json_body(request)) if is_search else query_of(request.query_params)
+            query = await search_in(request) if request.method == "POST" else query_of(request.query_params)
             return _ExportResponse(archive, query, kind, places)
 
         return endpoint

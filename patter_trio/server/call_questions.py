@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from patter_trio.abc import CallQuery
 from patter_trio.errors import did_you_mean
 from patter_trio.events.payloads import OUTCOMES
+from patter_trio.server.json_body import json_body
 
 _DEFAULT_LIMIT: Final = 50
 # Judged: more than anybody types; a database looks at a few words of it (``call_log/words.py``).
@@ -62,6 +64,17 @@ def refuse_unknown(given: Mapping[str, str], known: Sequence[str]) -> None:
         if name not in known:
             hint = did_you_mean(name, known)
             raise HTTPException(400, f"a parameter must be one of {', '.join(known)}, got {name[:40]!r}{hint}")
+
+
+async def search_in(request: Request) -> CallQuery:
+    """Return the calls that the body of a search names.
+
+    Raises:
+        HTTPException: 400, its URL has a query, which would be ignored and give all calls; or as for :func:`query_in`.
+    """
+    if request.query_params:
+        raise HTTPException(400, "the fields of a search must stand in its body, not in its URL")
+    return query_in(await json_body(request))
 
 
 def query_in(body: Mapping[str, Any]) -> CallQuery:

@@ -98,6 +98,17 @@ async def test_words_and_numbers_in_urls_are_refused(phone: Patter, path: str, n
         assert "sunday" not in answer.text
 
 
+@pytest.mark.parametrize("path", ["/api/calls/search", "/api/export.json", "/api/export.csv"])
+@pytest.mark.parametrize("query", ["text=sunday", "number=555", "outcome=failed"])
+async def test_filters_behind_a_posted_url_are_refused(phone: Patter, path: str, query: str) -> None:
+    """A search whose filters stand in its URL and not in its body gets 400: ignored, they would give all calls."""
+    async with served(phone) as client:
+        answer = await client.post(f"{path}?{query}", json={}, headers=origin_of(client))
+        assert answer.status_code == 400
+        assert "must stand in" in answer.json()["error"]
+        assert query.partition("=")[2] not in answer.text
+
+
 @pytest.mark.parametrize(
     "query",
     [
