@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import attrs
 
+from patter_trio.conversation.text import is_sayable
 from patter_trio.metrics.results import CallMetrics, CostBreakdown, TurnMetrics
 from patter_trio.user_code.invoke import ApplicationError, contained
 
@@ -59,13 +60,14 @@ class Room:
         return {what: count for what, count in found.items() if count}
 
     def text(self, value: str) -> str:
-        """Return as much of a text as fits."""
+        """Return as much of a text as fits, with a question mark for each lone surrogate, which UTF-8 cannot have."""
         # By str's own methods, because a subclass of the application's may be written as it likes.
         size = str.__len__(value)
         kept = min(size, self.characters)
         self.characters -= kept
         self.characters_left_out += size - kept
-        return value if type(value) is str and kept == size else str.__getitem__(value, slice(kept))
+        text = value if type(value) is str and kept == size else str.__getitem__(value, slice(kept))
+        return text if is_sayable(text) else text.encode(errors="replace").decode()
 
     def share(self, among: int) -> "Room":
         """Return an equal share of the room."""

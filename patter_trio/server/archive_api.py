@@ -6,7 +6,7 @@ from typing import Any, Final
 import trio
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
@@ -15,6 +15,7 @@ from patter_trio.call_log.export import CONTENT_TYPES, ExportFormat, export_as
 from patter_trio.errors import ConfigurationError, PatterError
 from patter_trio.server.call_questions import number_in, query_of, refuse_private, refuse_unknown, search_in, time_in
 from patter_trio.server.file_response import FilePartResponse, FileReads
+from patter_trio.server.json_response import TolerantJSONResponse
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 # Judged: one for a person and one for a script. Each reads the whole log while calls go on.
@@ -35,7 +36,7 @@ def archive_routes(archive: CallArchive, deleted: Callable[[str], None] = lambda
 
     async def found(query: CallQuery) -> Response:
         page = await archive.find(query)
-        return JSONResponse({"calls": [call.to_dict() for call in page.calls], "next": page.next})
+        return TolerantJSONResponse({"calls": [call.to_dict() for call in page.calls], "next": page.next})
 
     async def calls(request: Request) -> Response:
         return await found(query_of(request.query_params))
@@ -58,7 +59,7 @@ def archive_routes(archive: CallArchive, deleted: Callable[[str], None] = lambda
         # A call without further events differs from one that is unknown.
         if not found and await archive.get(_id(request)) is None:
             raise HTTPException(404, _UNKNOWN)
-        return JSONResponse({"events": list(found)})
+        return TolerantJSONResponse({"events": list(found)})
 
     async def timeline(request: Request) -> Response:
         return _json(await archive.timeline(_id(request)))
@@ -68,13 +69,15 @@ def archive_routes(archive: CallArchive, deleted: Callable[[str], None] = lambda
         if svg is None:
             raise HTTPException(404, _UNKNOWN)
         # An image may hold scripts: one that is opened by itself must not run any.
-        return Response(svg, headers={"content-security-policy": "sandbox"}, media_type="image/svg+xml")
+        return Response(
+            svg.encode(errors="replace"), headers={"content-security-policy": "sandbox"}, media_type="image/svg+xml"
+        )
 
     async def peaks(request: Request) -> Response:
         found = await archive.timeline(_id(request))
         if found is None or not found.get("peaks"):
             raise HTTPException(404, _UNKNOWN if found is None else _UNRECORDED)
-        return JSONResponse(found["peaks"])
+        return TolerantJSONResponse(found["peaks"])
 
     async def recording(request: Request) -> Response:
         path = await archive.recording(_id(request))
@@ -89,7 +92,7 @@ def archive_routes(archive: CallArchive, deleted: Callable[[str], None] = lambda
         refuse_private(given)
         refuse_unknown(given, ("by", "since", "until"))
         days = await archive.stats(since=time_in(given, "since"), until=time_in(given, "until"))
-        return JSONResponse({"days": [day.to_dict() for day in days]})
+        return TolerantJSONResponse({"days": [day.to_dict() for day in days]})
 
     def export(kind: ExportFormat) -> Endpoint:
         async def endpoint(request: Request) -> Response:
@@ -137,7 +140,7 @@ def _id(request: Request) -> str:
 def _json(found: Mapping[str, Any] | None) -> Response:
     if found is None:
         raise HTTPException(404, _UNKNOWN)
-    return JSONResponse(dict(found))
+    return TolerantJSONResponse(dict(found))
 
 
 class _ExportResponse(Response):

@@ -81,7 +81,7 @@ class EventStreamResponse(Response):
 
 async def _send_records(stream: EventStream, send: Send) -> None:
     async def write(text: str) -> None:
-        await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+        await send({"type": "http.response.body", "body": text.encode(errors="replace"), "more_body": True})
 
     # At once, so that the page knows that it is connected.
     await write(f"retry: {RETRY_MS}\n\n")

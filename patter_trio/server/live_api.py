@@ -12,6 +12,7 @@ from patter_trio.abc import LiveCalls
 from patter_trio.errors import CallEnded, ConfigurationError, PatterError
 from patter_trio.server.event_streams import EventStreamResponse
 from patter_trio.server.json_body import json_body
+from patter_trio.server.json_response import TolerantJSONResponse
 from patter_trio.server.openapi import openapi_document
 
 # Judged: what an agent says for some minutes.
@@ -30,7 +31,7 @@ def live_routes(live: LiveCalls) -> Sequence[BaseRoute]:
     """
 
     async def snapshot(_: Request) -> Response:
-        return JSONResponse({"calls": [call.to_dict() for call in live.calls()]})
+        return TolerantJSONResponse({"calls": [call.to_dict() for call in live.calls()]})
 
     async def events(request: Request) -> Response:
         after, chunks = _position(request), request.query_params.get("chunks") == "1"

@@ -209,6 +209,13 @@ def test_any_value_becomes_json(value: Any) -> None:
     trio.run(check)
 
 
+def test_half_a_character_becomes_a_question_mark() -> None:
+    """Texts and keys with a lone surrogate, which ``json.loads`` makes of a cut emoji, can be encoded in UTF-8."""
+    assert plain({"caf\u00e9 \ud83d": ["\udc00", "\U0001f600"]}) == {"caf\u00e9 ?": ["?", "\U0001f600"]}
+    # Bounded first: what does not fit is not looked at.
+    assert plain("\u00e9" * MAX_CHARACTERS + "\ud83d") == "\u00e9" * MAX_CHARACTERS
+
+
 async def test_failing_repr_is_contained() -> None:
     """A value whose repr() fails is recorded by its type."""
     assert plain({"value": Broken()}) == {"value": "<Broken>"}

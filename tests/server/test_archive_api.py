@@ -182,6 +182,27 @@ async def test_one_call_is_read_whole(phone: Patter) -> None:
         assert "no recording" in (await client.get("/api/calls/CA2/recording.wav")).json()["error"]
 
 
+async def test_half_a_character_hides_no_call(phone: Patter, tmp_path: Path) -> None:
+    """A call in whose words, arguments or parameters an emoji was cut in two is listed, shown and exported."""
+    half = "caf\u00e9 \ud83d"
+    log = OpenLog(str(tmp_path / "patter.db"))
+    e = log.events
+    log.store.write(
+        [
+            e.started("CA9", 9.0, caller=half, custom_params={half: half}),
+            e.said("CA9", half),
+            e.event("CA9", "tool_call_started", name="find", arguments={half: half}),
+        ]
+    )
+    log.store.close()
+    one = "/api/calls/CA9"
+    async with served(phone) as client:
+        for path in ("/api/calls", one, f"{one}/events", f"{one}/timeline", f"{one}/timeline.svg", "/api/export.json"):
+            answer = await client.get(path)
+            assert answer.status_code == 200, path
+            assert "caf\u00e9" in answer.text, path
+
+
 async def test_picture_of_a_call_runs_no_script(phone: Patter) -> None:
     """A caller's markup is text in the SVG, which may run no scripts besides."""
     async with served(phone) as client:
