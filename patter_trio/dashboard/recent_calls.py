@@ -5,20 +5,25 @@ number of calls that are over, the events of each, and the events of all of them
 """
 
 import itertools
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import trio
 
 from patter_trio.abc import CallPage, CallQuery, DayStats, EventRecord
 from patter_trio.dashboard.remembered import RememberedCall
 from patter_trio.errors import ConfigurationError
 from patter_trio.metrics.internal_events import LlmChunk
 from patter_trio.metrics.results import percentile
+from patter_trio.net.threads import run_in_own_thread
 from patter_trio.timeline.call_timeline import CallTimeline
 from patter_trio.timeline.fold import CallFacts, timeline_of
 from patter_trio.timeline.svg import svg_of
+
+T = TypeVar("T")
 
 # Judged: what somebody looks for without a call log is among the newest.
 MAX_ENDED_CALLS: Final = 200
@@ -28,6 +33,9 @@ MAX_EVENTS: Final = 60_000
 """Events of all calls that are over; beyond, the oldest call is forgotten."""
 MAX_PAGE_CALLS: Final = 500
 """Most calls of a page."""
+# Judged: a person who looks, and another one. They compute, so that more at once would take time from the calls.
+MAX_DRAWN_AT_ONCE: Final = 2
+"""Timelines that are made at once; further ones wait."""
 # As for the call log, whose numbers have 64 bits.
 _MAX_CURSOR_DIGITS: Final = 18
 
@@ -41,6 +49,7 @@ class RecentCalls:
         self._ended: dict[str, int] = {}
         """The number of events of each call that is over, in the order of their ends."""
         self._numbers = itertools.count(1)
+        self._threads = trio.CapacityLimiter(MAX_DRAWN_AT_ONCE)
 
     def __repr__(self) -> str:
         return f"<RecentCalls {len(self._calls)}>"
@@ -69,7 +78,7 @@ class RecentCalls:
             oldest = next(iter(self._ended))
             del self._ended[oldest], self._calls[oldest]
 
-    # None of these methods awaits anything: they have the form of those that ask a database.
+    # But for timelines, none of these methods awaits anything: they have the form of those that ask a database.
     async def find(self, query: CallQuery) -> CallPage:
         """Return a page of the calls that a query names, newest first.
 
@@ -99,19 +108,22 @@ class RecentCalls:
         call = self._calls.get(call_id)
         return () if call is None else [record for record in call.events if record["seq"] > after]
 
-    def _timeline(self, call_id: str) -> CallTimeline | None:
+    async def _timeline(self, call_id: str, form: Callable[[CallTimeline], T]) -> T | None:
         call = self._calls.get(call_id)
-        return None if call is None else timeline_of(CallFacts(call_id=call_id), call.events)
+        if call is None:
+            return None
+        # A copy, because further events come meanwhile.
+        events = tuple(call.events)
+        # In a thread: the picture of an hour takes 0.7 s (measured), in which no call would go on.
+        return await run_in_own_thread(lambda: form(timeline_of(CallFacts(call_id=call_id), events)), self._threads)
 
     async def timeline(self, call_id: str) -> dict[str, Any] | None:
         """Return the call's timeline as JSON takes it; None: the call is unknown."""
-        timeline = self._timeline(call_id)
-        return None if timeline is None else timeline.to_dict()
+        return await self._timeline(call_id, CallTimeline.to_dict)
 
     async def timeline_svg(self, call_id: str) -> str | None:
         """Return the picture of the timeline as SVG; None: the call is unknown."""
-        timeline = self._timeline(call_id)
-        return None if timeline is None else svg_of(timeline)
+        return await self._timeline(call_id, svg_of)
 
     async def recording(self, call_id: str) -> Path | None:  # noqa: ARG002 (the protocol's)
         """Return None: the memory has no recordings."""

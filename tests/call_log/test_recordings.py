@@ -12,6 +12,7 @@ import trio
 
 from patter_trio import CallLog
 from patter_trio.audio.wav import read_wav, write_wav
+from patter_trio.call_log.archive import LoggedCalls
 from patter_trio.call_log.entries import RecordingMade
 from patter_trio.call_log.phone_log import PhoneLog
 from patter_trio.call_log.recordings import (
@@ -22,8 +23,10 @@ from patter_trio.call_log.recordings import (
     Waveforms,
     recordings_before,
 )
+from patter_trio.timeline import call_timeline, fold, svg
 from patter_trio.timeline.waveform import peaks_of
 from tests.kit.call_logs import EPOCH, OpenLog
+from tests.kit.thread_files import files_run_here
 
 
 class Opened:
@@ -133,6 +136,20 @@ def test_recording_cut_while_it_is_read(tmp_path: Path) -> None:
     assert peaks is not None
     assert peaks.caller == (70, 0)
     assert len(read_wav(path.read_bytes())) == 400
+
+
+async def test_pictures_of_logged_calls_are_drawn_in_threads(log_url: str) -> None:
+    """The event loop neither folds the events of a logged call nor draws its picture."""
+    log = OpenLog(log_url)
+    e = log.events
+    log.store.write([e.started("CA1"), e.said("CA1", "Do you open on Sunday?"), e.ended("CA1")])
+    log.store.close()
+    calls = LoggedCalls(log.database)
+    with files_run_here() as files:
+        assert "Sunday" in (await calls.timeline_svg("CA1") or "")
+        assert (await calls.timeline("CA1") or {})["words"]
+        assert await calls.timeline("CA2") is await calls.timeline_svg("CA2") is None
+    assert not files & {fold.__file__, svg.__file__, call_timeline.__file__}
 
 
 SOUND = write_wav([np.zeros(80, np.int16)] * 2)

@@ -9,8 +9,10 @@ from patter_trio.dashboard.remembered import MAX_EVENTS_OF_A_CALL, MAX_FIRST_WOR
 from patter_trio.errors import ConfigurationError
 from patter_trio.metrics.internal_events import LlmChunk
 from patter_trio.pytest_plugin import CallSimulator
+from patter_trio.timeline import fold, svg
 from tests.kit.call import agent_of
 from tests.kit.call_logs import CALLEE, CALLER, EPOCH, Events, metrics
+from tests.kit.thread_files import files_run_here
 
 
 def with_calls(number: int) -> RecentCalls:
@@ -55,6 +57,16 @@ async def test_simulated_call_is_kept(call_simulator: CallSimulator) -> None:
     [day] = await calls.stats()
     assert (day.calls, day.outcomes, day.answer_p50_ms) == (1, {"caller_hung_up": 1}, line.answer_p50_ms)
     assert not calls.wants(LlmChunk)
+
+
+async def test_pictures_are_drawn_in_threads() -> None:
+    """The event loop neither folds the events of a call nor draws its picture, which takes 0.7 s for an hour."""
+    calls = with_calls(1)
+    with files_run_here() as files:
+        assert "Question 1?" in (await calls.timeline_svg("CA1") or "")
+        assert (await calls.timeline("CA1") or {})["words"]
+        assert await calls.timeline("CA2") is await calls.timeline_svg("CA2") is None
+    assert not files & {fold.__file__, svg.__file__}
 
 
 async def test_query_selects_calls() -> None:
