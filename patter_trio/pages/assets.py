@@ -4,7 +4,6 @@ The files are plain ES modules, style sheets and HTML, sent as they are. All are
 kilobytes), so a path in a request is a key of a table and never reaches the file system.
 """
 
-import hashlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,8 @@ import attrs
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+
+from patter_trio.pages.links import LinkedFiles, tag_of
 
 PAGES_PREFIX: Final = "/pages/"
 """Prefix of the paths of the files that all windows share."""
@@ -31,10 +32,14 @@ HEADERS: Final[Mapping[str, str]] = {
     "cross-origin-resource-policy": "same-origin",
     # The microphone for the page itself, which frames of others cannot be (``frame-ancestors``).
     "permissions-policy": "microphone=(self), camera=(), geolocation=()",
-    # A file may change with the next version of the package: browsers ask, and get 304 if it has not.
+    # A file may change with the next version of the package: browsers ask, and get 304 if it has not. They keep files
+    # whose address has the version (KEPT).
     "cache-control": "no-cache",
 }
 """The headers of every page and file."""
+# ``private``: the pages are for people who have proved that they may see them. A year: the most that RFC 9111 mentions.
+KEPT: Final = "private, max-age=31536000, immutable"
+"""The ``Cache-Control`` of a file whose address has its version: another content has another address."""
 MEDIA_TYPES: Final[Mapping[str, str]] = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -67,22 +72,43 @@ def assets_in(folder: Path) -> Mapping[str, Asset]:
         if media_type is None or not file.is_file():
             continue
         content = file.read_bytes()
-        tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
         name = file.relative_to(folder).as_posix()
-        found[name] = found[name.removesuffix(INDEX)] = Asset(content, media_type, tag)
+        found[name] = found[name.removesuffix(INDEX)] = Asset(content, media_type, tag_of(content))
     return found
+
+
+@cache
+def linked_assets(prefix: str, folder: Path) -> Mapping[str, Asset]:
+    """Return the files in a folder that is served below a prefix, with versions in the references between files."""
+    own, shared = assets_in(folder), assets_in(STATIC)
+    files = LinkedFiles(
+        {
+            **{f"{PAGES_PREFIX}{name}": asset.content for name, asset in shared.items()},
+            **{f"{prefix}{name}": asset.content for name, asset in own.items()},
+        }
+    )
+    linked: dict[str, Asset] = {}
+    for name, asset in own.items():
+        # A name without INDEX is of the same file.
+        path = f"{prefix}{name}{INDEX}" if name == "" or name.endswith("/") else f"{prefix}{name}"
+        content = files.content(path)
+        linked[name] = Asset(content, asset.media_type, tag_of(content))
+    return linked
 
 
 def asset_route(prefix: str, folder: Path) -> BaseRoute:
     """Return the route that serves the files of a folder below a prefix, which ends in a slash."""
-    files = assets_in(folder)
+    files = linked_assets(prefix, folder)
 
     async def endpoint(request: Request) -> Response:
         asset = files.get(request.path_params["name"])
         if asset is None:
             return Response("Not Found\n", 404, HEADERS, "text/plain")
-        headers = {**HEADERS, "etag": asset.tag}
-        if asset.tag in request.headers.get("if-none-match", ""):
+        headers = {**HEADERS, "etag": f'"{asset.tag}"'}
+        # An older version, which a page asks for that was opened before an update, is not kept under that address.
+        if request.query_params.get("v") == asset.tag:
+            headers["cache-control"] = KEPT
+        if f'"{asset.tag}"' in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         return Response(asset.content, 200, headers, asset.media_type)
 

@@ -205,6 +205,38 @@ def begins(served: ServedDashboard, events: Events) -> None:
     )
 
 
+SLOW_LOOKS = """
+window.looks = { now: 0, most: 0, all: 0 };
+const ask = window.fetch;
+window.fetch = async (path, given) => {
+  if (path !== "../api/live") return ask(path, given);
+  looks.now += 1;
+  looks.all += 1;
+  looks.most = Math.max(looks.most, looks.now);
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  looks.now -= 1;
+  return ask(path, given);
+};
+"""
+
+
+def test_slow_answers_do_not_queue_looks(browser: Any) -> None:
+    """A page whose requests for the live calls are slower than the events has never more than one on the way."""
+    events = Events(20_000)
+    with serving_dashboard(RecentCalls(), live_call("CL1")) as served:
+        script = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": SLOW_LOOKS})
+        page = Looked(browser, served.url)
+        page.open()
+        page.until("Live now: 1".upper())
+        for number in range(12):
+            served.happens(events.said("CL1", f"Word {number}.", at=number))
+            # Longer than the page gathers events for one look.
+            time.sleep(0.2)
+        page.until_true("return looks.all >= 4")
+        assert browser.execute_script("return looks.most") == 1
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
 async def test_calls_are_listed_and_found(browser: Any, folder: Path, call_simulator: CallSimulator) -> None:
     """The list has live calls and those that are over, with masked numbers; typing filters it; words are no HTML."""
     memory = with_more(await kept_call(call_simulator, RecentCalls()))

@@ -1,7 +1,7 @@
 // The list of calls: the live ones with a moving picture, figures by day, then the calls that are over, filtered as one
 // types.
 
-import { followEvents, getJSON, postJSON } from "../pages/api.js";
+import { followEvents, getJSON, oneAtATime, postJSON } from "../pages/api.js";
 import { html, useEffect, useRef, useState } from "../pages/vendor/htm-preact.js";
 import { Days } from "./days.js";
 import { addressOf, chipsOf, filtersIn, NO_FILTERS, OUTCOMES, searchOf } from "./filters.js";
@@ -13,8 +13,9 @@ import { Speech } from "./strip.js";
 
 // Judged: four screens of rows; the server reads it in some milliseconds.
 const PAGE_CALLS = 100;
-// Judged: a pause between two letters of somebody who types.
-const TYPING_MS = 180;
+// Judged: letters of one stroke of the keyboard or of a paste are one question, and the answer to the last letter is there
+// within 200 ms, which is felt as at once.
+const TYPING_MS = 60;
 // Durations and costs of live calls grow between the events.
 const LOOK_EVERY_MS = 2000;
 // Judged: after that, what has happened at once is one look.
@@ -88,7 +89,9 @@ export function CallList({ whole, kept }) {
     }
   };
   const read = (cursor = "") => findCalls(searchOf(kept.typed, filtersIn(kept.hash), { cursor, limit: PAGE_CALLS }));
-  const look = () => tried(async () => setLive((await getJSON("../api/live")).calls));
+  const looking = useRef(null);
+  looking.current ??= oneAtATime(() => tried(async () => setLive((await getJSON("../api/live")).calls)));
+  const look = looking.current;
   const find = (again) => tried(async () => {
     const mine = (asked.current.number += 1);
     const page = await read();

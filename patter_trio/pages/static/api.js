@@ -46,6 +46,28 @@ export async function sendDelete(path) {
   return answered(await fetch(path, { method: "DELETE", headers: { Accept: "application/json" } }));
 }
 
+/**
+ * Return a function that runs `work`, but never twice at once: what is asked for meanwhile is one more run behind it.
+ * Requests that are sent by the clock would otherwise wait behind each other when the server is slow, and all others of
+ * the page behind them: a browser has six connections to a host.
+ */
+export function oneAtATime(work) {
+  let [running, again] = [false, false];
+  return async () => {
+    again = true;
+    if (running) return;
+    running = true;
+    try {
+      while (again) {
+        again = false;
+        await work();
+      }
+    } finally {
+      running = false;
+    }
+  };
+}
+
 /** Milliseconds until a stream that the server refused is asked for again; doubled up to the longest. */
 const FIRST_WAIT_MS = 2000;
 const LONGEST_WAIT_MS = 30000;
