@@ -57,9 +57,9 @@ def sentence(source: random.Random, words: list[str]) -> str:
     return " ".join(words[min(int(source.paretovariate(0.7)) - 1, last)] for _ in range(count))
 
 
-def call(number: int, source: random.Random, words: list[str]) -> Iterator[EventRecord]:
-    """Yield the events of a call."""
-    began, seq = EPOCH + number * INTERVAL_S, 0
+def call(number: int, source: random.Random, words: list[str], epoch: float = EPOCH) -> Iterator[EventRecord]:
+    """Yield the events of a call; the first call began at ``epoch``."""
+    began, seq = epoch + number * INTERVAL_S, 0
     call_id = f"CA{number:032x}"
     transcript: list[dict[str, Any]] = []
     turns: list[dict[str, Any]] = []
@@ -118,13 +118,13 @@ def call(number: int, source: random.Random, words: list[str]) -> Iterator[Event
     yield event("call_ended", at, ended_at=began + at, **facts, **end)
 
 
-def fill(log: PhoneLog, calls: int, source: random.Random, words: list[str]) -> None:
+def fill(log: PhoneLog, calls: int, source: random.Random, words: list[str], epoch: float = EPOCH) -> None:
     """Write calls as the writer does, in larger batches."""
     store = LogStore(log._database, Redaction())  # noqa: SLF001 (of the package's own benchmark)
     store.open()
     began, batch = time.perf_counter(), list[Entry]()
     for number in range(calls):
-        batch += call(number, source, words)
+        batch += call(number, source, words, epoch)
         if len(batch) > 5000:
             store.write(batch)
             batch = []
