@@ -33,6 +33,7 @@ from patter_trio.logs import shown_value
 from patter_trio.net.address_guard import Guard
 from patter_trio.net.tasks import bare_failure
 from patter_trio.phone_numbers import E164_FORM, checked_number, is_number, load_numbering_plans
+from patter_trio.phone_page.live_timelines import LiveTimelines
 from patter_trio.phone_page.page import PhonePage
 from patter_trio.phone_page.windows import with_browser_phone
 from patter_trio.pricing import Pricing, merge_pricing
@@ -321,9 +322,9 @@ class Patter(SpeechCallbacks):
             # tunnel is opened or stopped, must not end the process. Then the tunnel, over which the last calls end.
             with stop_signals() if handled else nullcontext() as stop:
                 async with self._reachable(tunnel, listening_address(listeners), stop) as public_url:
-                    windows = NO_WINDOWS
+                    windows, timelines = NO_WINDOWS, LiveTimelines()
                     if dashboard or browser_phone:
-                        windows = self._windows(listeners, tunnel, token, dashboard=dashboard)
+                        windows = self._windows(listeners, tunnel, token, timelines, dashboard=dashboard)
                     options = self._serve_options(
                         agent,
                         public_url=public_url,
@@ -339,7 +340,7 @@ class Patter(SpeechCallbacks):
                     )
                     if browser_phone:
                         hold_text = partial(self._held_in_text, agent, callbacks, PAGE_CALLER, {}, on_message_secret)
-                        options = with_browser_phone(options, browser_phone, hold_text)
+                        options = with_browser_phone(options, browser_phone, hold_text, timelines)
                     with windows.served():
                         await serve_until_drained(options, listeners, stop, drain_timeout, task_status)
         finally:
@@ -561,7 +562,13 @@ class Patter(SpeechCallbacks):
             yield call
 
     def _windows(
-        self, listeners: Sequence[trio.SocketListener], tunnel: Tunnel, token: str, *, dashboard: bool
+        self,
+        listeners: Sequence[trio.SocketListener],
+        tunnel: Tunnel,
+        token: str,
+        timelines: LiveTimelines,
+        *,
+        dashboard: bool,
     ) -> Windows:
         """Return the windows of a server: the API, and the dashboard."""
         access = access_of(
@@ -574,10 +581,14 @@ class Patter(SpeechCallbacks):
             _log.warning("the windows answer nobody: others can reach the server, so give dashboard_token=")
         archive = self.call_log
         lines = LogLines()
-        windows = open_windows(
-            self._live, self._feed, self._call_servers, access, archive=archive, deleted=lines.forget
-        )
-        return with_dashboard(windows, lines, has_log=archive is not None) if dashboard else windows
+
+        def deleted(call_id: str) -> None:
+            # Both keep words of a call in memory; without this, they would outlive the call's deletion.
+            lines.forget(call_id)
+            timelines.forget(call_id)
+
+        windows = open_windows(self._live, self._feed, self._call_servers, access, archive=archive, deleted=deleted)
+        return with_dashboard(windows, lines, deleted, has_log=archive is not None) if dashboard else windows
 
     def _check(self, agent: Agent, callbacks: Mapping[str, Any]) -> None:
         """Check what can be checked before a port is open."""

@@ -1,5 +1,7 @@
 """The dashboard among the windows of a server."""
 
+from collections.abc import Callable
+
 import attrs
 
 from patter_trio.dashboard.log_lines import LogLines
@@ -7,12 +9,13 @@ from patter_trio.dashboard.recent_calls import RecentCalls
 from patter_trio.server.windows import Windows
 
 
-def with_dashboard(windows: Windows, lines: LogLines, *, has_log: bool) -> Windows:
+def with_dashboard(windows: Windows, lines: LogLines, deleted: Callable[[str], None], *, has_log: bool) -> Windows:
     """Return windows with the dashboard.
 
     Args:
         windows: the windows without it.
         lines: keeps the lines of the program's log by call, from when the server runs.
+        deleted: called with the id of a call that a client has deleted.
         has_log: True if ``windows`` have the API of past calls from a call log; False: the dashboard adds it, with the
             newest calls in memory, for as long as the server runs.
     """
@@ -28,6 +31,6 @@ def with_dashboard(windows: Windows, lines: LogLines, *, has_log: bool) -> Windo
     memory = RecentCalls()
     return attrs.evolve(
         windows,
-        routes=[*windows.routes, *archive_routes(memory, lines.forget), *pages],
+        routes=[*windows.routes, *archive_routes(memory, deleted), *pages],
         record_sinks=[*windows.record_sinks, memory],
     )

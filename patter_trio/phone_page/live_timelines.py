@@ -54,10 +54,13 @@ class LiveTimelines:
         if record["data"]["telephony_provider"] == "text":
             self._silent[call_id] = datetime.fromisoformat(record["time"])
         if len(self._folds) > MAX_CALLS:
-            oldest = next(iter(self._folds))
-            del self._folds[oldest]
-            self._live.discard(oldest)
-            self._silent.pop(oldest, None)
+            self.forget(next(iter(self._folds)))
+
+    def forget(self, call_id: str) -> None:
+        """Drop the timeline of a call, if it is kept; its later events begin no new one."""
+        self._folds.pop(call_id, None)
+        self._live.discard(call_id)
+        self._silent.pop(call_id, None)
 
     def _timed(self, record: EventRecord) -> EventRecord:
         """Return the event of a call in text with the time since the call's begin."""

@@ -10,20 +10,23 @@ from patter_trio.server.options import ServeOptions
 from patter_trio.server.page_calls import AnnouncedPageCalls
 
 
-def with_browser_phone(options: ServeOptions, page: PhonePage | bool, hold_text: HoldPageText) -> ServeOptions:
+def with_browser_phone(
+    options: ServeOptions, page: PhonePage | bool, hold_text: HoldPageText, timelines: LiveTimelines
+) -> ServeOptions:
     """Return options with the routes of the browser phone, and what announces and draws its calls.
 
     Args:
         options: the options without it.
         page: what the page shows about the program; True: nothing.
         hold_text: holds a call in text.
+        timelines: the pictures of its calls.
     """
     # Starlette takes 0.1 s to import, and only servers need it.
     from patter_trio.pages.assets import shared_routes  # noqa: PLC0415 (see above)
     from patter_trio.phone_page.routes import phone_routes  # noqa: PLC0415 (see above)
 
     shown = page if isinstance(page, PhonePage) else PhonePage()
-    calls, timelines, texts = AnnouncedPageCalls(shown.number), LiveTimelines(), TextCallsOfPages(hold_text)
+    calls, texts = AnnouncedPageCalls(shown.number), TextCallsOfPages(hold_text)
     return attrs.evolve(
         options,
         routes=[*options.routes, *shared_routes(), *phone_routes(shown, calls, texts, timelines)],

@@ -81,7 +81,7 @@ async def test_call_log_keeps_calls(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("has_log", [False, True])
 async def test_served_call_is_kept_until_deleted(tmp_path: Path, has_log: bool) -> None:
-    """A call over the served port is live, then over, for the pages; deleted, its log lines are gone as well."""
+    """A call over the served port is live, then over, for the pages; deleted, its lines and picture are gone, too."""
     over = trio.Event()
     phone = Patter(persist=tmp_path / "calls.db") if has_log else Patter()
     async with served(phone, browser_phone=True, on_call_end=lambda _: over.set()) as client:
@@ -103,8 +103,10 @@ async def test_served_call_is_kept_until_deleted(tmp_path: Path, has_log: bool) 
         assert (await client.get(f"/api/calls/{call['call_id']}/timeline.svg")).text.startswith("<svg")
         logging.getLogger("patter_trio.call").warning("call %s: a callback failed", call["call_id"])
         assert (await client.get(f"/api/calls/{call['call_id']}/log")).json()["lines"]
+        assert (await client.get(f"/phone/timelines/{call['call_id']}")).status_code == 200
         assert (await client.delete(f"/api/calls/{call['call_id']}", headers=origin_of(client))).status_code == 204
         assert (await client.get(f"/api/calls/{call['call_id']}/log")).json() == {"lines": []}
+        assert (await client.get(f"/phone/timelines/{call['call_id']}")).status_code == 404
         await trio.aclose_forcefully(stream)
 
 
