@@ -44,6 +44,10 @@ class TextCallsOfPages:
     @asynccontextmanager
     async def held(self) -> AsyncIterator[EventStream]:
         """Hold a new call for the time of a block; yield its events, the ticket or a refusal first."""
+        # Once more: between the answer's head and this, others may have begun.
+        if why := self.refusal():
+            yield _Announced(_record("refused", "", {"error": why}))
+            return
         self._taken += 1
         try:
             async with AsyncExitStack() as stack:

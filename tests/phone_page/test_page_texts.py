@@ -211,6 +211,10 @@ async def test_calls_in_text_are_bounded() -> None:
         for _ in range(MAX_TEXT_CALLS):
             await nursery.start(_hold, texts)
         assert texts.refusal() == f"{MAX_TEXT_CALLS} calls in text go on"
+        # A request that was let in when there was room, while others were let in.
+        async with texts.held() as events:
+            [record] = [record async for record in events]
+        assert (record["type"], record["data"]) == ("refused", {"error": f"{MAX_TEXT_CALLS} calls in text go on"})
         nursery.cancel_scope.cancel()
     assert texts.refusal() == ""
 
