@@ -350,7 +350,10 @@ class ToolRunner:
             # and invoke reports that.
             with trio.fail_after(tool.timeout_s):
                 invocation.result = await self._result(tool, invocation, progress)
-                if await is_too_deep(invocation.result):
+                # Code of the application: a subclass of dict or list may raise.
+                with invoke.contained(f"the result of {tool.name}"):
+                    is_deep = await is_too_deep(invocation.result)
+                if is_deep:
                     return f"its result has more than {MAX_NESTING_LEVELS} levels"
                 with invoke.isolate(f"the result of {tool.name}", "give less"):
                     invocation.text = shown(invocation.result)

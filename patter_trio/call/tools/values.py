@@ -151,14 +151,16 @@ def _leaf(value: Any) -> str:
 def deep_items(value: Any, levels: int) -> Iterator[bool]:
     """Yield for each item of a value, at each level, whether it is a list or dict below ``levels``."""
     # By hand instead of recursively, so that no depth can exhaust Python's stack; depth first, so that the memory does
-    # not grow with the value, and one that contains itself ends.
+    # not grow with the levels, and one that contains itself ends.
     open_items = [iter((value,))]
     while open_items:
         for item in open_items[-1]:
             is_container = isinstance(item, list | dict)
             yield is_container and len(open_items) > levels
             if is_container:
-                open_items.append(iter(item.values() if isinstance(item, dict) else item))
+                # A copy: the dict may be the application's own, and change while others run (``levels.py``). That ends
+                # the iteration of a dict with an error, but not that of a list.
+                open_items.append(iter(tuple(item.values()) if isinstance(item, dict) else item))
                 break
         else:
             open_items.pop()

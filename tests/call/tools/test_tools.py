@@ -260,6 +260,22 @@ async def test_too_deep_nesting_fails_only_the_tool(
     assert ends[0]["error"] == ends[1]["tool_calls"][0]["error"] == f"{said} more than 64 levels"
 
 
+class _Unreadable(dict[str, Any]):
+    """A result whose database is gone."""
+
+    def values(self) -> Any:
+        raise LookupError("the connection is closed")
+
+
+async def test_unreadable_result_fails_only_the_tool(call_simulator: CallSimulator, backend: Backend) -> None:
+    """A result whose own code raises, when it is read, fails the tool alone, and the call goes on."""
+    agent, llm = agent_with(backend, looking_up(result=_Unreadable(room=12)), replies=[CALL, "I see."])
+    async with call_simulator(agent) as caller:
+        await asks(caller)
+        assert (await caller.heard(0)).text == "I see."
+    assert llm.requests[1][-1]["content"] == "The tool failed: there was an error in it"
+
+
 @pytest.mark.deep
 async def test_a_tool_may_take_longer_than_a_model(call_simulator: CallSimulator, backend: Backend) -> None:
     """A tool with timeout_s=60 may take 40 s, longer than an LLM may."""

@@ -129,6 +129,21 @@ async def test_long_results_let_others_run() -> None:
     assert runs >= 300_000 // ITEMS_AT_ONCE - 2
 
 
+async def test_results_may_change_while_levels_are_counted() -> None:
+    """A dict that belongs to the application, and gets a key while others run, is counted to its end."""
+    table: dict[int, list[int]] = {number: [] for number in range(2 * ITEMS_AT_ONCE)}
+
+    async def booked() -> None:
+        while True:
+            table[len(table)] = []
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(booked)
+        assert not await is_too_deep(table)
+        nursery.cancel_scope.cancel()
+
+
 def nested(levels: int) -> list[Any]:
     value: list[Any] = []
     for _ in range(levels - 1):
