@@ -246,12 +246,16 @@ class _Served:
 
     async def _reload(self) -> None:
         """End the calls and then the server when a file has changed."""
-        files = self._files
+        files, unfit = self._files, set[Path]()
         while True:
             file = await changed(files)
             # Before it is read: a change behind it counts.
             changed_at = _changed_at(file)
-            mistake = mistake_in(file)
+            unfit.add(file)
+            # Those from before, too: with one of them, the new program would not load, whatever else has changed.
+            mistakes = {one: mistake for one in sorted(unfit) if (mistake := mistake_in(one))}
+            unfit = set(mistakes)
+            mistake = mistakes.get(file) or next(iter(mistakes.values()), "")
             self._page.report_mistake(mistake)
             if not mistake:
                 break

@@ -166,6 +166,27 @@ async def test_mistake_ends_no_call(capsys: pytest.CaptureFixture[str]) -> None:
     assert "The version before goes on." in capsys.readouterr().err
 
 
+async def test_mistake_in_another_file_still_counts(autojump_clock: CLOCK) -> None:
+    """While one file has a mistake, a change of another one loads nothing; its own next version does."""
+    written("helper_of_dev.py", "X = 1\n")
+    file = Path(write_agent(Path(), more="import helper_of_dev"))
+    content = file.read_text()  # noqa: ASYNC240 (a small file)
+    served = _Served(_loaded(file, stand_ins()), options(reload=True))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(served._reload)
+        for number, (name, text) in enumerate(
+            (("helper_of_dev.py", "X = (\n"), ("agent.py", content + "# right\n")), 1
+        ):
+            written(name, text, at=time.time() + 10 * number)
+            await trio.sleep(2 * LOOK_INTERVAL_S)
+            assert served._page.to_dict()["mistake"] == "helper_of_dev.py, line 1: '(' was never closed"
+            assert not served.has_changed
+        written("helper_of_dev.py", "X = 2\n", at=time.time() + 30)
+        await trio.sleep(2 * LOOK_INTERVAL_S)
+        assert (served._page.to_dict()["mistake"], served.has_changed) == ("", True)
+        nursery.cancel_scope.cancel()
+
+
 async def test_change_while_loading_counts(autojump_clock: CLOCK) -> None:
     """A file that was saved after the program had read it, and before it is served, is a change."""
     file = Path(write_agent(Path()))
