@@ -168,7 +168,7 @@ class Oracle:
     @property
     def module(self) -> str:
         """The imported module, without which the tests are skipped."""
-        match = re.search(r'importorskip\(\s*"(\w+)"', self.path.read_text(encoding="utf-8"))
+        match = re.search(r'(?:importorskip|vendor_module)\(\s*"(\w+)"', self.path.read_text(encoding="utf-8"))
         return match[1] if match else ""
 
     @property

@@ -1,6 +1,7 @@
 """The tapes of one call: its recording, and the ears of those who listen while it goes on.
 
-The call puts the audio of both sides into each tape, without waiting. While nobody records or listens, there is none.
+The call puts the audio of both sides into each tape, without waiting. Without a recording and
+listeners, a call has no tape.
 """
 
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ class Tape(Protocol):
 
 
 class Ear:
-    """What one listener hears: both sides on one line of time, as a recording has them.
+    """The tape of one listener, with both sides on one line of time, as in a recording.
 
     Args:
         media: the clock of the caller's audio.

@@ -283,7 +283,7 @@ async def open_writer(
         keep_days: days after which calls are deleted; None: they are kept.
         unix_time: returns the Unix time in seconds.
         delete_lost: deletes some recordings from before a time that no call names, in the thread, and returns their
-            number; None: there are none.
+            number; None if the log has no recordings.
 
     Raises:
         ConfigurationError: the log is of a newer version.

@@ -137,7 +137,7 @@ class CallRecords:
 
     def tap(self, at: float, name: str, payload: dict[str, Any]) -> None:
         """Give an event to its call."""
-        # The server may have other calls, of whoever finds its port.
+        # The server may have other calls, of anybody who finds its port.
         if (call := self._calls.get(payload["call_id"])) is not None:
             call.tap(at, name, payload)
 

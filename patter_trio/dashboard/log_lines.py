@@ -98,7 +98,7 @@ class LogLines(logging.Filter):
             kept = self._calls.pop(call_id, None) or _OfCall()
             self._characters += kept.add(line)
             self._calls[call_id] = kept
-            # It ends: one call alone never has so many.
+            # It ends: one call alone never has as many characters.
             while len(self._calls) > MAX_CALLS or self._characters > MAX_CHARACTERS:
                 self._drop(next(iter(self._calls)))
         return True

@@ -177,7 +177,7 @@ def span_event(name: str) -> str:
 def copied(value: Any) -> Any:
     """Return a deep copy of a payload, so that no callback changes what another one sees.
 
-    Lists and dicts behind the first :data:`MAX_COPIED_ITEMS` are shared: only the result of a tool has so many.
+    Lists and dicts behind the first :data:`MAX_COPIED_ITEMS` are shared: only the result of a tool can be as long.
     """
     return _copied(value, [MAX_COPIED_ITEMS])
 

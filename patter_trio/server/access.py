@@ -139,7 +139,7 @@ def _equal(one: str, other: str) -> bool:
 
 def _is_direct(headers: Mapping[str, str]) -> bool:
     """Return True if a request names a loopback host, and no proxy has passed it on."""
-    # Whoever sits behind a proxy on this machine may be anywhere.
+    # The client behind a proxy on this machine may be anywhere.
     if any(name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES) for name in headers):
         return False
     host = _HOST.fullmatch(headers.get("host", ""))

@@ -177,7 +177,7 @@ class _Guarded(BaseRoute):
         context, headers = self._context, headers_of(scope)
         attempt = None
         if context.access.token and bearer_of(headers):
-            # Counted before it is compared. Without a delay there is no await in between, so that right tokens never
+            # Counted before it is compared. Without a delay nothing is awaited in between, so that right tokens never
             # count.
             attempt = context.attempts.begin(current_peer.get(), trio.current_time())
             if attempt.is_late:

@@ -82,7 +82,7 @@ class ServerContext:
       token.
     * ``is_lost(call_id)`` returns True for a live call that waits for another stream.
     * ``routes`` are those of windows; ``access`` is what the rule about them uses; ``open_routes`` are for everybody.
-    * ``listening`` serves the sockets of those who listen to live calls; None: there are none.
+    * ``listening`` serves the sockets of those who listen to live calls; None without windows.
     * ``app`` is the application's own ASGI application; None: it has none. ``app_state`` is what its lifespan has set.
     * ``streams`` are the places for streams of events.
     * ``on_refused(info, why)`` is called for each call that hears busy; it must not raise.

@@ -73,7 +73,7 @@ class FileReads:
         return f"<FileReads {self._threads.borrowed_tokens}>"
 
     async def found(self, path: Path) -> _Found | None:
-        """Return the size and the tag of a file; None: there is none."""
+        """Return the size and the tag of a file; None if the file does not exist."""
         return await run_in_own_thread(partial(_found, path), self._threads)
 
     async def piece(self, path: Path, begin: int, size: int) -> bytes:

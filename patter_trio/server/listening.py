@@ -120,7 +120,7 @@ class Listening:
 
         Args:
             upgrade: the request for the socket.
-            places: the places for streams, of which a listener takes one.
+            places: the places for streams; a listener takes one.
             proven: called once the ticket is right.
 
         Raises:

@@ -86,7 +86,7 @@ def login_routes(access: Access) -> Sequence[BaseRoute]:
             raise HTTPException(403, "a login must have an Origin that equals Host")
         attempts: LoginAttempts = request.scope[ATTEMPTS_KEY]
         body = await request.body()
-        # Counted before it is compared. Without a delay there is no await in between, so that right tokens never count.
+        # Counted before it is compared. Without a delay nothing is awaited in between: right tokens never count.
         attempt = attempts.begin(current_peer.get(), trio.current_time())
         if attempt.is_late:
             await trio.sleep(attempt.delay_s)

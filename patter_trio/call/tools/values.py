@@ -97,7 +97,7 @@ def shown(result: Any) -> str:
 
 
 class _Begin:
-    """The begin of a value, with at least so many characters of JSON, if the whole has as many.
+    """The begin of a value, with at least as many characters of JSON as a result may have, if the whole has as many.
 
     The copy holds little more: what a part adds to the JSON is counted low, but never as nothing.
 
