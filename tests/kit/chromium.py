@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -50,9 +51,10 @@ def driven_chromium(*flags: str) -> Iterator[Any]:
     for flag in (*FLAGS, *flags):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    # No proxy between the test and the driver on this machine.
-    os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    # No proxy between the test and the driver on this machine; selenium reads it once. Left behind, it would keep the
+    # tests of proxies from theirs.
+    with mock.patch.dict(os.environ, {"NO_PROXY": "127.0.0.1,localhost"}):
+        driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     driver.set_script_timeout(WAIT_S)
     try:
         yield driver
