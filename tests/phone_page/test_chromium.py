@@ -305,7 +305,8 @@ KEEP = """
     const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
     navigator.mediaDevices.getUserMedia = async (wanted) => (window.given = await ask(wanted));
 """
-LOSE = "window.given.getTracks()[0].dispatchEvent(new Event('ended'));"
+LOSE = "const [track] = window.given.getTracks(); track.stop(); track.dispatchEvent(new Event('ended'));"
+"""Stopped as well, because the beeps of Chromium's made-up microphone would interrupt each answer."""
 DENY = "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', 'NotAllowedError'));"
 INSECURE = "Object.defineProperty(navigator, 'mediaDevices', { value: undefined, configurable: true });"
 
