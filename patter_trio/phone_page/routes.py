@@ -14,10 +14,8 @@ The page opens the media stream at ``/ws/browser/stream/CALL_ID`` (``wire/browse
 ``/api/live``. The server applies the rule of access, and that of ``Origin`` for each POST, before it calls a route.
 """
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import trio
 from starlette.exceptions import HTTPException
@@ -32,6 +30,7 @@ from patter_trio.phone_page.live_timelines import LiveTimelines
 from patter_trio.phone_page.page import PhonePage
 from patter_trio.phone_page.text_calls import TextCallsOfPages
 from patter_trio.server.event_streams import EventStreamResponse
+from patter_trio.server.json_body import json_object
 
 PHONE_PREFIX: Final = "/phone/"
 """The path of the page."""
@@ -88,7 +87,7 @@ def phone_routes(
         return EventStreamResponse(texts.held)
 
     async def typed(request: Request) -> Response:
-        body = _object_in(await request.body())
+        body = json_object(await request.body())
         try:
             call = texts.call(request.path_params["call_id"], str(body.get("ticket", "")))
             match body:
@@ -121,15 +120,3 @@ def phone_routes(
         Route(f"{PHONE_PREFIX}texts/{{call_id}}", typed, methods=["POST"]),
         asset_route(PHONE_PREFIX, STATIC),
     ]
-
-
-def _object_in(data: bytes) -> Mapping[str, Any]:
-    """Return the JSON object of a request."""
-    try:
-        body = json.loads(data)
-    # RecursionError: a body has room for more brackets than Python's parser can follow.
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, "the body must be valid JSON") from error
-    if not isinstance(body, dict):
-        raise HTTPException(400, "the body must be a JSON object")
-    return body

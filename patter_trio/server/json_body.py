@@ -20,9 +20,18 @@ async def json_body(request: Request) -> Mapping[str, Any]:
     # A form, which a page of another site can send without asking first, is of another type.
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415, "the body must be application/json")
+    return json_object(data)
+
+
+def json_object(data: bytes) -> Mapping[str, Any]:
+    """Return the JSON object that a body is.
+
+    Raises:
+        HTTPException: 400, it is not a JSON object.
+    """
     try:
         body = json.loads(data)
-    # RecursionError: a body of 64 KiB has room for more brackets than Python's parser can follow.
+    # RecursionError: a body has room for more brackets than Python's parser can follow.
     except (ValueError, RecursionError) as error:
         raise HTTPException(400, "the body must be valid JSON") from error
     if not isinstance(body, dict):
